@@ -1,0 +1,65 @@
+"""The settings of the backbones: the authors' widths and depths, under the names ALIGNN's configs use."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Link = Literal["identity", "log", "logit"]
+Normalization = Literal["batch", "layer"]
+
+
+class BackboneConfig(BaseModel):
+    """What every backbone's settings have in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    atom_input_features: int | None = Field(
+        None, ge=1, description="Features an atom carries; by default what atom_features gives (92 for cgcnn)."
+    )
+    link: Link = Field(
+        "identity",
+        description="What the output layer predicts: the target (identity), its logarithm (log) or its logit (logit).",
+    )
+    classification: bool = Field(
+        False, description="Predict classes: the distinct values of the target, or two by classification_threshold."
+    )
+
+
+class CGCNNConfig(BackboneConfig):
+    """CGCNN (Xie and Grossman 2018)."""
+
+    name: Literal["cgcnn"] = Field("cgcnn", description="Which backbone.")
+    conv_layers: int = Field(3, ge=1, description="Convolution layers.")
+    node_features: int = Field(64, ge=1, description="Width of an atom embedding.")
+    edge_features: int = Field(41, ge=2, description="Gaussians a bond length is expanded in, from 0 to the cutoff.")
+    fc_layers: int = Field(1, ge=0, description="Hidden layers after pooling.")
+    fc_features: int = Field(128, ge=1, description="Width of the hidden layers after pooling.")
+
+
+class GATGNNConfig(BackboneConfig):
+    """GATGNN (Louis et al. 2020)."""
+
+    name: Literal["gatgnn"] = Field("gatgnn", description="Which backbone.")
+    conv_layers: int = Field(3, ge=1, description="Augmented graph attention layers.")
+    heads: int = Field(4, ge=1, description="Attention heads a layer.")
+    node_features: int = Field(64, ge=1, description="Width of an atom embedding.")
+    edge_features: int = Field(41, ge=2, description="Gaussians a bond length is expanded in, from 0 to the cutoff.")
+    composition_features: int = Field(32, ge=1, description="Hidden width of the composition attention.")
+    fc_layers: int = Field(2, ge=0, description="Hidden layers after pooling.")
+    fc_features: int = Field(64, ge=1, description="Width of the hidden layers after pooling.")
+
+
+class ALIGNNConfig(BackboneConfig):
+    """ALIGNN (Choudhary and DeCost 2021)."""
+
+    name: Literal["alignn"] = Field("alignn", description="Which backbone.")
+    alignn_layers: int = Field(4, ge=0, description="Layers that update bonds by bond angles, then atoms.")
+    gcn_layers: int = Field(4, ge=0, description="Layers on the crystal graph alone.")
+    edge_input_features: int = Field(80, ge=2, description="Gaussians a bond length is expanded in, on [0, 8] Angstrom.")
+    triplet_input_features: int = Field(40, ge=2, description="Gaussians a bond cosine is expanded in, on [-1, 1].")
+    embedding_features: int = Field(64, ge=1, description="Width between the Gaussians and the embeddings.")
+    hidden_features: int = Field(256, ge=1, description="Width of atom, bond and angle embeddings.")
+    norm: Normalization = Field("batch", description="Normalisation after each linear layer.")
+
+
+ModelConfig = Annotated[CGCNNConfig | GATGNNConfig | ALIGNNConfig, Field(discriminator="name")]

@@ -1,0 +1,186 @@
+"""The one representation of a structure inside the package, and the doors by which others come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS
+from crysmm.errors import StructureError
+
+if TYPE_CHECKING:
+    from jarvis.core.atoms import Atoms
+
+MINIMUM_VOLUME_PER_ATOM = 0.1  # cubic Angstrom
+
+
+@dataclass(frozen=True, eq=False)
+class Crystal:
+    """A periodic structure.
+
+    Args:
+        lattice: ``[3, 3]`` float64, Angstrom; rows are the lattice vectors.
+        frac_coords: ``[n_atoms, 3]`` float64, fractional coordinates as written (not wrapped).
+        atomic_numbers: ``[n_atoms]`` uint8.
+    """
+
+    lattice: np.ndarray
+    frac_coords: np.ndarray
+    atomic_numbers: np.ndarray
+
+    @classmethod
+    def from_arrays(cls, lattice: Any, frac_coords: Any, elements: Any) -> Crystal:
+        """A checked crystal from lattice vectors (Angstrom), fractional coordinates and element symbols.
+
+        Raises:
+            StructureError: wrong shapes, unknown elements, non-finite numbers or no volume.
+        """
+        numbers = np.array([atomic_number(symbol) for symbol in elements], dtype=np.uint8)
+        try:
+            crystal = cls(np.array(lattice, dtype=np.float64), np.array(frac_coords, dtype=np.float64), numbers)
+        except (TypeError, ValueError) as error:
+            raise StructureError(f"lattice or coordinates are not numbers: {error}") from error
+        check_crystal(crystal)
+        return crystal
+
+    def __len__(self) -> int:
+        return len(self.atomic_numbers)
+
+    @property
+    def elements(self) -> list[str]:
+        """Element symbols, one an atom."""
+        return [SYMBOLS[number] for number in self.atomic_numbers]
+
+    @property
+    def formula(self) -> str:
+        """Reduced formula, elements in alphabetical order: ``Al2O3``."""
+        numbers, counts = np.unique(self.atomic_numbers, return_counts=True)
+        counts = counts // np.gcd.reduce(counts)
+        parts = sorted((SYMBOLS[number], count) for number, count in zip(numbers, counts, strict=True))
+        return "".join(symbol + (str(count) if count > 1 else "") for symbol, count in parts)
+
+    @property
+    def volume(self) -> float:
+        """Volume of the cell in cubic Angstrom."""
+        return float(abs(np.linalg.det(self.lattice)))
+
+    def to_jarvis(self) -> Atoms:
+        """The same structure as ``jarvis.core.atoms.Atoms``."""
+        from jarvis.core.atoms import Atoms
+
+        return Atoms(
+            lattice_mat=self.lattice.tolist(),
+            coords=self.frac_coords.tolist(),
+            elements=self.elements,
+            cartesian=False,
+        )
+
+
+def atomic_number(symbol: Any) -> int:
+    """Atomic number of an element symbol.
+
+    Raises:
+        StructureError: not the symbol of an element.
+    """
+    try:
+        return ATOMIC_NUMBERS[symbol]
+    except (KeyError, TypeError):
+        raise StructureError(f"unknown element {symbol!r}: expected a symbol such as 'Si' or 'O'") from None
+
+
+def check_crystal(crystal: Crystal) -> None:
+    """Refuse what no graph can be made of; atoms too near are found with the neighbours.
+
+    Raises:
+        StructureError: with the reason.
+    """
+    n_atoms = len(crystal)
+    if n_atoms == 0:
+        raise StructureError("the structure has no atoms")
+    if crystal.lattice.shape != (3, 3) or crystal.frac_coords.shape != (n_atoms, 3):
+        raise StructureError(
+            f"expected a 3 x 3 lattice and {n_atoms} x 3 coordinates for {n_atoms} elements, "
+            f"got {crystal.lattice.shape} and {crystal.frac_coords.shape}"
+        )
+    if not np.isfinite(crystal.lattice).all():
+        raise StructureError("the lattice holds a number that is not finite")
+    if not np.isfinite(crystal.frac_coords).all():
+        raise StructureError("a coordinate is not finite")
+    if crystal.volume < MINIMUM_VOLUME_PER_ATOM * n_atoms:
+        raise StructureError(f"the cell of {n_atoms} atoms has a volume of {crystal.volume:.3g} cubic Angstrom")
+
+
+def as_crystal(structure: Any) -> Crystal:
+    """A :class:`Crystal` from JARVIS ``Atoms``, a pymatgen ``Structure``, ``ase.Atoms`` or a dict.
+
+    A dict is JARVIS' (``lattice_mat``, ``coords``, ``elements``, ``cartesian``) or holds ``lattice_mat``,
+    ``frac_coords`` and ``elements``. Neither pymatgen nor ase needs to be installed.
+
+    Raises:
+        StructureError: the structure is disordered, not periodic or not usable (see :func:`check_crystal`).
+        TypeError: none of these types.
+    """
+    if isinstance(structure, Crystal):
+        return structure
+    if isinstance(structure, Mapping):
+        return _from_dict(structure)
+    package = type(structure).__module__.partition(".")[0]
+    readers = {"jarvis": _from_jarvis, "pymatgen": _from_pymatgen, "ase": _from_ase}
+    if package not in readers:
+        raise TypeError(
+            "expected a JARVIS Atoms, a pymatgen Structure, an ase Atoms, a Crystal or a dict of one, "
+            f"got {type(structure).__name__}"
+        )
+    return readers[package](structure)
+
+
+def _from_dict(structure: Mapping[str, Any]) -> Crystal:
+    missing = [key for key in ("lattice_mat", "elements") if key not in structure]
+    if missing or not ("frac_coords" in structure or "coords" in structure):
+        raise StructureError(
+            "expected the keys lattice_mat, elements and frac_coords (or JARVIS' coords), "
+            f"got {', '.join(sorted(map(str, structure))) or 'none'}"
+        )
+    if "frac_coords" in structure:
+        return Crystal.from_arrays(structure["lattice_mat"], structure["frac_coords"], structure["elements"])
+    coords = structure["coords"]
+    if structure.get("cartesian", False):
+        coords = to_fractional(structure["lattice_mat"], coords)
+    return Crystal.from_arrays(structure["lattice_mat"], coords, structure["elements"])
+
+
+def to_fractional(lattice: Any, cartesian: Any) -> np.ndarray:
+    """Fractional coordinates of cartesian ones (Angstrom).
+
+    Raises:
+        StructureError: the lattice has no volume or the arrays are not numbers.
+    """
+    try:
+        return np.linalg.solve(np.asarray(lattice, dtype=float).T, np.asarray(cartesian, dtype=float).T).T
+    except (np.linalg.LinAlgError, ValueError, TypeError) as error:
+        raise StructureError(f"cartesian coordinates cannot be turned into fractional ones: {error}") from error
+
+
+def _from_jarvis(atoms: Any) -> Crystal:
+    return Crystal.from_arrays(atoms.lattice_mat, atoms.frac_coords, atoms.elements)
+
+
+def _from_pymatgen(structure: Any) -> Crystal:
+    if not hasattr(structure, "lattice"):
+        raise StructureError(f"a pymatgen {type(structure).__name__} has no lattice; a periodic Structure is needed")
+    if not structure.is_ordered:
+        raise StructureError("partial occupancy: a site is shared or not fully occupied; give an ordered structure")
+    symbols = [site.specie.symbol for site in structure]
+    return Crystal.from_arrays(structure.lattice.matrix, structure.frac_coords, symbols)
+
+
+def _from_ase(atoms: Any) -> Crystal:
+    if not atoms.pbc.all() or atoms.cell.rank < 3:
+        raise StructureError("the structure is not periodic in three directions; give it a full cell")
+    lattice = atoms.cell.array
+    return Crystal.from_arrays(
+        lattice, to_fractional(lattice, atoms.get_positions()), atoms.get_chemical_symbols()
+    )
