@@ -1,11 +1,32 @@
 """How a crystal becomes a graph: kept in every model folder, and part of every store's fingerprint."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-NeighborStrategy = Literal["k-nearest", "cgcnn", "radius"]
-AtomFeatures = Literal["cgcnn", "basic", "atomic_number", "cfid"]
+NeighborStrategy = Annotated[
+    Literal["k-nearest", "cgcnn", "radius"],
+    Field(
+        description="Which neighbours become bonds: the whole shell of the k-th nearest in both directions "
+        "(k-nearest), exactly the k nearest, directed (cgcnn), or all within the cutoff (radius)."
+    ),
+]
+Cutoff = Annotated[float, Field(ge=0.5, le=50, description="Radius of the neighbour search, Angstrom.")]
+MaxNeighbors = Annotated[int, Field(ge=1, le=1000, description="k of k-nearest and of cgcnn.")]
+AtomFeatures = Annotated[
+    Literal["cgcnn", "basic", "atomic_number", "cfid"],
+    Field(description="Which element features the atoms carry."),
+]
+AsJarvis = Annotated[
+    bool,
+    Field(
+        description="ALIGNN's graph exactly, self-image bonds listed twice, for converted models and "
+        "reproduction runs; a cell and its supercell then differ."
+    ),
+]
+UseCanonize = Annotated[
+    bool, Field(description="With as_jarvis only: false lists every mutual bond twice, as JARVIS does then.")
+]
 
 
 class GraphSettings(BaseModel):
@@ -13,20 +34,9 @@ class GraphSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    neighbor_strategy: NeighborStrategy = Field(
-        "k-nearest",
-        description="Which neighbours become bonds: the whole shell of the k-th nearest in both directions "
-        "(k-nearest), exactly the k nearest, directed (cgcnn), or all within the cutoff (radius).",
-    )
-    cutoff: float = Field(8.0, ge=0.5, le=50, description="Radius of the neighbour search, Angstrom.")
-    max_neighbors: int = Field(12, ge=1, le=1000, description="k of k-nearest and of cgcnn.")
-    atom_features: AtomFeatures = Field("cgcnn", description="Which element features the atoms carry.")
-    as_jarvis: bool = Field(
-        False,
-        description="ALIGNN's graph exactly, self-image bonds listed twice, for converted models and "
-        "reproduction runs; a cell and its supercell then differ.",
-    )
-    use_canonize: bool = Field(
-        True,
-        description="With as_jarvis only: false lists every mutual bond twice, as JARVIS does then.",
-    )
+    neighbor_strategy: NeighborStrategy = "k-nearest"
+    cutoff: Cutoff = 8.0
+    max_neighbors: MaxNeighbors = 12
+    atom_features: AtomFeatures = "cgcnn"
+    as_jarvis: AsJarvis = False
+    use_canonize: UseCanonize = True
