@@ -1,0 +1,123 @@
+"""What the data preparation writes: JSONL files and folders of POSCARs, each there whole or not at all."""
+
+import csv
+import gzip
+import io
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from crysmm.crystal import Crystal
+from crysmm.errors import CrysmmError, InputError
+from data_prep.poscar import format_poscar
+
+SAFE_ID = re.compile(r"[A-Za-z0-9_+=@(-][A-Za-z0-9_+=@().,-]{0,199}")
+
+
+def crystal_row(identifier: str, properties: Mapping[str, Any], crystal: Crystal) -> dict[str, Any]:
+    """One JSONL row: ``id``, the properties, ``lattice_mat`` (Angstrom), ``elements``, ``frac_coords``."""
+    return {
+        "id": identifier,
+        **properties,
+        "lattice_mat": crystal.lattice.tolist(),
+        "elements": crystal.elements,
+        "frac_coords": crystal.frac_coords.tolist(),
+    }
+
+
+@contextmanager
+def whole_or_nothing(path: Path) -> Iterator[Path]:
+    """A temporary path, beside ``path``, that becomes ``path`` when the block ends without an error.
+
+    Raises:
+        InputError: ``path`` exists.
+    """
+    if path.exists():
+        raise InputError(f"{path} exists already: delete it or give another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        temporary.rename(path)
+
+
+@contextmanager
+def _open_jsonl(path: Path) -> Iterator[IO[str]]:
+    with path.open("wb") as binary:
+        if path.suffix == ".gz":
+            # No name and no time in the header: the same rows give the same file.
+            with gzip.GzipFile("", "wb", fileobj=binary, mtime=0) as packed, io.TextIOWrapper(packed, "utf-8") as text:
+                yield text
+        else:
+            with io.TextIOWrapper(binary, "utf-8") as text:
+                yield text
+
+
+def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
+    """Write rows as they come to a ``.jsonl`` or ``.jsonl.gz`` file; returns their number.
+
+    Raises:
+        InputError: the name has another ending, or the file exists.
+    """
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise InputError(f"{path}: expected a name ending in .jsonl or .jsonl.gz")
+    count = 0
+    with whole_or_nothing(path) as temporary, _open_jsonl(temporary) as file:
+        for row in rows:
+            file.write(json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n")
+            count += 1
+    return count
+
+
+def write_folder(entries: Iterable[tuple[str, Crystal, Sequence[float]]], names: Sequence[str], folder: Path) -> int:
+    """Write crystals as they come to ``folder``: ``ID.vasp`` each, and ``id_prop.csv`` with a header.
+
+    Args:
+        entries: id, crystal and the values of its properties.
+        names: names of the properties, the header's after ``id``.
+        folder: made here.
+
+    Returns:
+        The number of crystals.
+
+    Raises:
+        InputError: the folder exists, or an id is no safe file name or comes twice.
+    """
+    with whole_or_nothing(folder) as temporary:
+        temporary.mkdir()
+        count = 0
+        with (temporary / "id_prop.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["id", *names])
+            for identifier, crystal, values in entries:
+                _write_poscar(temporary, identifier, crystal)
+                writer.writerow([identifier, *(repr(float(value)) for value in values)])
+                count += 1
+    return count
+
+
+def _write_poscar(folder: Path, identifier: str, crystal: Crystal) -> None:
+    if not SAFE_ID.fullmatch(identifier):
+        raise InputError(
+            f"the id {identifier!r} cannot be a file name: expected up to 200 letters, digits and _ + = @ ( ) . , - "
+            "and no dot at the start; rename it in the input"
+        )
+    try:
+        with (folder / f"{identifier}.vasp").open("x", encoding="utf-8") as file:
+            file.write(format_poscar(crystal, identifier))
+    except FileExistsError:
+        raise InputError(f"the id {identifier!r} comes twice; ids must be unique") from None
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command; an error that is the input's ends it with one line and exit code 2."""
+    try:
+        main()
+    except CrysmmError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,84 @@
+"""The crystals of ``examples/sample_data``: 200 small ones of matminer's elastic table, with their bulk moduli.
+
+    python -m data_prep.sample_data --output examples/sample_data
+
+Chosen by a seed: the crystals of 2 to 12 atoms, sorted by K_VRH, are cut into 200 runs of equal length, and each run
+gives the crystal that brings most elements not yet seen; so values and elements are spread as in the table.
+"""
+
+import argparse
+import random
+from pathlib import Path
+from typing import Any
+
+from crysmm.crystal import as_crystal
+from data_prep.files import run_command, write_folder
+from data_prep.matminer_tables import ARCHIVE, opened_archive, read_table
+
+SEED = 123
+N_CRYSTALS = 200
+SMALLEST, LARGEST = 2, 12  # atoms
+
+README = """# Sample data: bulk moduli of 200 crystals
+
+`mp-….vasp` are crystal structures (POSCAR), `id_prop.csv` gives each one's bulk modulus `K_VRH` (Voigt-Reuss-Hill
+average, GPa, DFT-PBE). {smallest} to {largest} atoms a cell, {n_elements} elements, {lowest:.1f} to {highest:.1f} GPa.
+Labels are of 2015: those of today's Materials Project differ.
+
+**Source.** The Materials Project, as the elastic table of matminer 0.4.2 holds it. Ids are Materials Project ids.
+The {n_crystals} were chosen and written, the numbers unchanged, by
+
+    python -m data_prep.sample_data --output examples/sample_data
+
+**Licence.** Materials Project data: [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/).
+
+**Cite**
+
+- A. Jain et al., Commentary: The Materials Project: A materials genome approach to accelerating materials innovation,
+  APL Materials 1, 011002 (2013), doi:10.1063/1.4812323
+- M. de Jong et al., Charting the complete elastic properties of inorganic crystalline compounds,
+  Scientific Data 2, 150009 (2015), doi:10.1038/sdata.2015.9
+"""
+
+
+def choose(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sample of a table's rows, sorted by id."""
+    generator = random.Random(SEED)
+    small = sorted((row for row in rows if SMALLEST <= len(row["elements"]) <= LARGEST), key=lambda row: row["K_VRH"])
+    seen: set[str] = set()
+    chosen = []
+    for number in range(N_CRYSTALS):
+        run = small[number * len(small) // N_CRYSTALS : (number + 1) * len(small) // N_CRYSTALS]
+        generator.shuffle(run)
+        best = max(run, key=lambda row: len(set(row["elements"]) - seen))
+        seen.update(best["elements"])
+        chosen.append(best)
+    return sorted(chosen, key=lambda row: int(row["id"].removeprefix("mp-")))
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--archive", type=Path, help=f"{ARCHIVE}, downloaded already")
+    parser.add_argument("--output", required=True, type=Path, help="the folder to make")
+    arguments = parser.parse_args()
+    with opened_archive(arguments.archive) as archive:
+        rows = choose(list(read_table(archive, "elastic")))
+    write_folder(((row["id"], as_crystal(row), [row["K_VRH"]]) for row in rows), ["K_VRH"], arguments.output)
+    moduli = [row["K_VRH"] for row in rows]
+    (arguments.output / "README.md").write_text(
+        README.format(
+            smallest=min(len(row["elements"]) for row in rows),
+            largest=max(len(row["elements"]) for row in rows),
+            n_elements=len({element for row in rows for element in row["elements"]}),
+            lowest=min(moduli),
+            highest=max(moduli),
+            n_crystals=len(rows),
+        ),
+        encoding="utf-8",
+    )
+    print(f"{len(rows)} crystals in {arguments.output}")
+
+
+if __name__ == "__main__":
+    run_command(main)
