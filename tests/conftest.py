@@ -1,0 +1,87 @@
+"""Fixtures shared by all tests."""
+
+import numpy as np
+import pytest
+
+from crysmm.crystal import Crystal
+
+FCC = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+BCC = np.array([[-0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.5, 0.5, -0.5]])
+
+
+def cell(a, b, c, alpha, beta, gamma):
+    """Lattice vectors (rows, Angstrom) from lengths in Angstrom and angles in degrees."""
+    cos_alpha, cos_beta, cos_gamma = np.cos(np.radians([alpha, beta, gamma]))
+    sin_gamma = np.sin(np.radians(gamma))
+    y = (cos_alpha - cos_beta * cos_gamma) / sin_gamma
+    z = np.sqrt(1 - cos_beta**2 - y**2)
+    return np.array([[a, 0, 0], [b * cos_gamma, b * sin_gamma, 0], [c * cos_beta, c * y, c * z]])
+
+
+def quartz():
+    """Alpha-quartz, P3_221."""
+    u, (x, y, z) = 0.4697, (0.4135, 0.2669, 0.7858)
+    silicon = [[u, 0, 2 / 3], [0, u, 1 / 3], [-u, -u, 0]]
+    oxygen = [[x, y, z], [-y, x - y, z + 2 / 3], [y - x, -x, z + 1 / 3]]
+    oxygen += [[y, x, -z], [x - y, -y, 1 / 3 - z], [-x, y - x, 2 / 3 - z]]
+    return cell(4.913, 4.913, 5.405, 90, 90, 120), silicon + oxygen, ["Si"] * 3 + ["O"] * 6
+
+
+def baddeleyite():
+    """Monoclinic ZrO2, P2_1/c: seven different Zr-O distances."""
+    sites = [[0.2754, 0.0395, 0.2083], [0.0700, 0.3317, 0.3447], [0.4496, 0.7569, 0.4792]]
+    coords = [
+        position
+        for x, y, z in sites
+        for position in ([x, y, z], [-x, -y, -z], [-x, y + 0.5, 0.5 - z], [x, 0.5 - y, z + 0.5])
+    ]
+    return cell(5.1505, 5.2116, 5.3173, 90, 99.23, 90), coords, ["Zr"] * 4 + ["O"] * 8
+
+
+def tenorite():
+    """CuO, C2/c, in its primitive cell."""
+    a, b, c = cell(4.6837, 3.4226, 5.1288, 90, 99.54, 90)
+    coords = [[0, 0.5, 0], [0.5, 0, 0.5], [-0.4184, 0.4184, 0.25], [0.4184, -0.4184, 0.75]]
+    return [(a - b) / 2, (a + b) / 2, c], coords, ["Cu", "Cu", "O", "O"]
+
+
+def rutile():
+    """TiO2, P4_2/mnm."""
+    u = 0.305
+    coords = [[0, 0, 0], [0.5, 0.5, 0.5], [u, u, 0], [1 - u, 1 - u, 0], [0.5 - u, 0.5 + u, 0.5], [0.5 + u, 0.5 - u, 0.5]]
+    return np.diag([4.594, 4.594, 2.959]), coords, ["Ti", "Ti", "O", "O", "O", "O"]
+
+
+def rock_salt():
+    """NaCl in its conventional cell."""
+    sodium = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    chlorine = [[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
+    return 5.640 * np.eye(3), sodium + chlorine, ["Na"] * 4 + ["Cl"] * 4
+
+
+def make_crystals():
+    """Experimental structures by formula: from one atom to twelve, from cubic to monoclinic."""
+    diamond = [[0, 0, 0], [0.25, 0.25, 0.25]]
+    perovskite = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+    hexagonal = [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]]
+    structures = {
+        "Cu": (3.615 * FCC, [[0, 0, 0]], ["Cu"]),
+        "Fe": (2.866 * BCC, [[0, 0, 0]], ["Fe"]),
+        "Si": (5.431 * FCC, diamond, ["Si", "Si"]),
+        "CdTe": (6.482 * FCC, diamond, ["Cd", "Te"]),
+        "CsCl": (4.123 * np.eye(3), perovskite[:2], ["Cs", "Cl"]),
+        "Mg": (cell(3.209, 3.209, 5.211, 90, 90, 120), hexagonal, ["Mg", "Mg"]),
+        "NaCl": rock_salt(),
+        "SrTiO3": (3.905 * np.eye(3), perovskite, ["Sr", "Ti", "O", "O", "O"]),
+        "TiO2": rutile(),
+        "SiO2": quartz(),
+        "ZrO2": baddeleyite(),
+        "CuO": tenorite(),
+    }
+    return {name: Crystal.from_arrays(*structure) for name, structure in structures.items()}
+
+
+@pytest.fixture(scope="session")
+def crystals():
+    """Real crystals by formula (:func:`make_crystals`)."""
+    return make_crystals()
