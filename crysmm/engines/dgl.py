@@ -1,0 +1,58 @@
+"""The dgl engine: DGL's own kernels, the reference for the blocked one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from crysmm.engines.topology import Topology
+from crysmm.graphs.dgl import import_dgl
+
+if TYPE_CHECKING:
+    import dgl
+
+
+class DGLTopology(Topology):
+    """The nodes and edges of a ``dgl.DGLGraph``, in its order."""
+
+    def __init__(self, graph: dgl.DGLGraph):
+        """Args: any homogeneous graph; its features are not used."""
+        self.operations = import_dgl().ops
+        self.graph = graph
+        self.n_nodes = graph.num_nodes()
+        self.n_edges = graph.num_edges()
+
+    @classmethod
+    def from_edges(cls, source: Tensor, destination: Tensor, n_nodes: int) -> DGLTopology:
+        """The topology of listed edges, ``[n_edges]`` int64 each."""
+        return cls(import_dgl().graph((source, destination), num_nodes=n_nodes))
+
+    def at_source(self, nodes: Tensor) -> Tensor:
+        """See :class:`Topology`."""
+        return self.operations.copy_u(self.graph, nodes)
+
+    def at_destination(self, nodes: Tensor) -> Tensor:
+        """See :class:`Topology`."""
+        return self.operations.copy_v(self.graph, nodes)
+
+    def sum(self, edges: Tensor) -> Tensor:
+        """See :class:`Topology`."""
+        return self.operations.copy_e_sum(self.graph, edges)
+
+    def softmax(self, scores: Tensor) -> Tensor:
+        """See :class:`Topology`."""
+        return self.operations.edge_softmax(self.graph, scores)
+
+    def add(self, source: Tensor, destination: Tensor, edges: Tensor) -> Tensor:
+        """See :class:`Topology`."""
+        return self.operations.u_add_v(self.graph, source, destination) + edges
+
+    def gated_sum(self, gates: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Topology`."""
+        weights = torch.sigmoid(gates)
+        return (
+            self.operations.u_mul_e_sum(self.graph, values, weights),
+            self.operations.copy_e_sum(self.graph, weights),
+        )

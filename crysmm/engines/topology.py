@@ -1,0 +1,79 @@
+"""What a layer needs to know of a graph: five operations between its nodes and its edges."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+
+class Topology(ABC):
+    """Directed edges between numbered nodes.
+
+    Node tensors are ``[n_nodes, d]`` and edge tensors ``[n_edges, d]``, the rows in this topology's order.
+    """
+
+    n_nodes: int
+    n_edges: int
+
+    @abstractmethod
+    def at_source(self, nodes: Tensor) -> Tensor:
+        """``[n_edges, d]``: the row of each edge's source."""
+
+    @abstractmethod
+    def at_destination(self, nodes: Tensor) -> Tensor:
+        """``[n_edges, d]``: the row of each edge's destination."""
+
+    @abstractmethod
+    def sum(self, edges: Tensor) -> Tensor:
+        """``[n_nodes, d]``: the sum over the edges into each node, zero where there are none."""
+
+    @abstractmethod
+    def softmax(self, scores: Tensor) -> Tensor:
+        """``[n_edges, d]``: softmax over the edges into each node."""
+
+    def add(self, source: Tensor, destination: Tensor, edges: Tensor) -> Tensor:
+        """``[n_edges, d]``: source rows + destination rows + edge rows."""
+        return self.at_source(source) + self.at_destination(destination) + edges
+
+    def gated_sum(self, gates: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over the edges into each node of ``s * values[source]`` and of ``s = sigmoid(gates)``.
+
+        Args:
+            gates: ``[n_edges, d]``, before the sigmoid.
+            values: ``[n_nodes, d]``.
+        """
+        weights = torch.sigmoid(gates)
+        return self.sum(weights * self.at_source(values)), self.sum(weights)
+
+
+class GatherTopology(Topology):
+    """Plain gathers and scattered sums over listed edges: for line graphs with pairs left out."""
+
+    def __init__(self, source: Tensor, destination: Tensor, n_nodes: int):
+        """Args: ``source`` and ``destination``, ``[n_edges]`` int64."""
+        self.source = source
+        self.destination = destination
+        self.n_nodes = n_nodes
+        self.n_edges = len(source)
+
+    def at_source(self, nodes: Tensor) -> Tensor:
+        """See :class:`Topology`."""
+        return nodes.index_select(0, self.source)
+
+    def at_destination(self, nodes: Tensor) -> Tensor:
+        """See :class:`Topology`."""
+        return nodes.index_select(0, self.destination)
+
+    def sum(self, edges: Tensor) -> Tensor:
+        """See :class:`Topology`."""
+        return edges.new_zeros((self.n_nodes, *edges.shape[1:])).index_add(0, self.destination, edges)
+
+    def softmax(self, scores: Tensor) -> Tensor:
+        """See :class:`Topology`."""
+        largest = scores.new_full((self.n_nodes, *scores.shape[1:]), -torch.inf)
+        index = self.destination[:, None].expand_as(scores)
+        largest = largest.scatter_reduce(0, index, scores.detach(), "amax")
+        weights = torch.exp(scores - self.at_destination(largest))
+        return weights / self.at_destination(self.sum(weights))

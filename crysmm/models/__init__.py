@@ -1,0 +1,1 @@
+"""The backbones, interchangeable through one interface and one table."""

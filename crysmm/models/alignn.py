@@ -1,0 +1,148 @@
+"""ALIGNN: Choudhary and DeCost, Atomistic line graph neural network, npj Comput. Mater. 7, 185 (2021).
+
+Edge-gated graph convolution (equations 1 to 5), for nodes h and edges e of either graph:
+
+    m_ij = A h_i + B h_j + C e_ij,   s = sigmoid(m)
+    h_j' = h_j + SiLU(norm(U h_j + sum_i s_ij * V h_i / (sum_i s_ij + 1e-6))),   e_ij' = e_ij + SiLU(norm(m_ij))
+
+An ALIGNN layer convolves the crystal graph, then the line graph, whose nodes are the updated bonds m. Parameter
+names are the authors', so that their checkpoints can be read. Where it differs from the authors' code: outputs that
+nothing reads (the angles after the last ALIGNN layer, the bonds after the last layer) are not computed; their
+normalisations stay as frozen parameters. The default graph lists each bond once in each direction and keeps the
+pair (e, e) of a bond to an atom's own image, so that a cell and its supercell agree; ``as_jarvis`` gives the
+authors' graph.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crysmm.config.models import ALIGNNConfig, Normalization
+from crysmm.engines.topology import Topology
+from crysmm.models.base import Backbone
+from crysmm.models.inputs import Engine, GraphInput
+from crysmm.models.layers import GaussianExpansion, crystal_mean, normalization
+
+LARGEST_BOND = 8.0  # Angstrom; the last Gaussian, whatever the cutoff
+
+
+class MLPLayer(nn.Module):
+    """Linear layer, normalisation, SiLU."""
+
+    def __init__(self, features_in: int, features_out: int, norm: Normalization):
+        super().__init__()
+        self.layer = nn.Sequential(
+            nn.Linear(features_in, features_out), normalization(norm, features_out), nn.SiLU()
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """``[n, features_in]`` to ``[n, features_out]``."""
+        return self.layer(rows)  # type: ignore[no-any-return]
+
+
+class EdgeGatedGraphConvolution(nn.Module):
+    """One edge-gated convolution of nodes and edges of width ``features``.
+
+    Args:
+        features: width of both.
+        norm: normalisation of both.
+        updates_edges: false where nothing reads the new edges.
+    """
+
+    def __init__(self, features: int, norm: Normalization, updates_edges: bool = True):
+        super().__init__()
+        self.updates_edges = updates_edges
+        self.src_gate = nn.Linear(features, features)
+        self.dst_gate = nn.Linear(features, features)
+        self.edge_gate = nn.Linear(features, features)
+        self.bn_edges = normalization(norm, features)
+        self.src_update = nn.Linear(features, features)
+        self.dst_update = nn.Linear(features, features)
+        self.bn_nodes = normalization(norm, features)
+        if not updates_edges:
+            self.bn_edges.requires_grad_(False)
+
+    def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+        """Nodes ``[n_nodes, features]`` and edges ``[n_edges, features]``, each updated."""
+        gates = graph.add(self.src_gate(nodes), self.dst_gate(nodes), self.edge_gate(edges))
+        weighted, weights = graph.gated_sum(gates, self.dst_update(nodes))
+        update = self.src_update(nodes) + weighted / (weights + 1e-6)
+        nodes = nodes + functional.silu(self.bn_nodes(update))
+        if self.updates_edges:
+            edges = edges + functional.silu(self.bn_edges(gates))
+        return nodes, edges
+
+
+class ALIGNNLayer(nn.Module):
+    """A convolution of the crystal graph, then one of the line graph."""
+
+    def __init__(self, features: int, norm: Normalization, updates_angles: bool):
+        super().__init__()
+        self.node_update = EdgeGatedGraphConvolution(features, norm)
+        self.edge_update = EdgeGatedGraphConvolution(features, norm, updates_angles)
+
+    def forward(
+        self, graph: Topology, line_graph: Topology, atoms: Tensor, bonds: Tensor, angles: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Atoms ``[n_atoms_in_all, features]``, bonds ``[n_edges, ...]`` and angles ``[n_triplets, ...]``."""
+        atoms, bonds = self.node_update(graph, atoms, bonds)
+        bonds, angles = self.edge_update(line_graph, bonds, angles)
+        return atoms, bonds, angles
+
+
+class ALIGNN(Backbone):
+    """The atomistic line graph network; 4,026,753 parameters with a scalar output.
+
+    Args:
+        config: widths and depths.
+        atom_input_features: features an atom carries.
+        engine: see :class:`Backbone`.
+    """
+
+    def __init__(self, config: ALIGNNConfig, atom_input_features: int, engine: Engine = "blocked"):
+        super().__init__(engine)
+        self.config = config
+        features, norm = config.hidden_features, config.norm
+        self.node_features = features
+        self.needs_line_graph = config.alignn_layers > 0
+        self.atom_embedding = MLPLayer(atom_input_features, features, norm)
+        self.edge_embedding = nn.Sequential(
+            GaussianExpansion(0, LARGEST_BOND, config.edge_input_features, squared_spacing=False),
+            MLPLayer(config.edge_input_features, config.embedding_features, norm),
+            MLPLayer(config.embedding_features, features, norm),
+        )
+        if self.needs_line_graph:
+            self.angle_embedding = nn.Sequential(
+                GaussianExpansion(-1, 1, config.triplet_input_features, squared_spacing=False),
+                MLPLayer(config.triplet_input_features, config.embedding_features, norm),
+                MLPLayer(config.embedding_features, features, norm),
+            )
+        self.alignn_layers = nn.ModuleList(
+            ALIGNNLayer(features, norm, updates_angles=layer < config.alignn_layers - 1)
+            for layer in range(config.alignn_layers)
+        )
+        self.gcn_layers = nn.ModuleList(
+            EdgeGatedGraphConvolution(features, norm, updates_edges=layer < config.gcn_layers - 1)
+            for layer in range(config.gcn_layers)
+        )
+
+    def embed_atoms(self, inputs: GraphInput) -> Tensor:
+        """See :class:`Backbone`."""
+        atoms = self.atom_embedding(inputs.atom_features)
+        bonds = self.edge_embedding(inputs.bond_lengths())
+        if inputs.line_graph is not None:
+            angles = self.angle_embedding(inputs.bond_cosines())
+            for layer in self.alignn_layers:
+                atoms, bonds, angles = layer(inputs.graph, inputs.line_graph, atoms, bonds, angles)
+        for layer in self.gcn_layers:
+            atoms, bonds = layer(inputs.graph, atoms, bonds)
+        return atoms
+
+    def pool(self, nodes: Tensor, inputs: GraphInput) -> Tensor:
+        """The mean over the atoms."""
+        return crystal_mean(nodes, inputs.n_atoms)
+
+    def readout(self) -> tuple[nn.Sequential, int]:
+        """Nothing between pooling and output layer."""
+        return nn.Sequential(), self.node_features

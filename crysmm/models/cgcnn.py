@@ -1,0 +1,84 @@
+"""CGCNN: Xie and Grossman, Crystal graph convolutional neural networks, Phys. Rev. Lett. 120, 145301 (2018).
+
+Equation 5, with the filter and core of a bond from one linear layer on ``z = [v_i, v_j, e_ij]``:
+
+    v_i' = softplus(v_i + BN(sum_j sigmoid(f_ij) * softplus(c_ij))),    [f_ij, c_ij] = BN(W z_ij + b)
+
+Where it differs from the authors' code: an atom with fewer neighbours than k has fewer bonds, instead of bonds
+to atom 0 at a distance beyond the cutoff; and W z is computed as W_i v_i + W_j v_j + W_e e_ij, atoms before
+bonds, which gives the same numbers for a twelfth of the work.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crysmm.config.models import CGCNNConfig
+from crysmm.engines.topology import Topology
+from crysmm.models.base import Backbone, hidden_layers
+from crysmm.models.inputs import Engine, GraphInput
+from crysmm.models.layers import BatchNorm, GaussianExpansion, crystal_mean
+
+
+class CGCNNConvolution(nn.Module):
+    """One convolution of atoms of width ``node_features`` over bonds of width ``edge_features``."""
+
+    def __init__(self, node_features: int, edge_features: int):
+        super().__init__()
+        self.widths = [node_features, node_features, edge_features]
+        self.fc_full = nn.Linear(sum(self.widths), 2 * node_features)
+        self.bn1 = BatchNorm(2 * node_features)
+        self.bn2 = BatchNorm(node_features)
+
+    def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> Tensor:
+        """``[n_atoms_in_all, node_features]`` to the same, with ``edges [n_edges, edge_features]``."""
+        center, neighbor, bond = self.fc_full.weight.split(self.widths, dim=1)
+        gates = graph.add(
+            functional.linear(nodes, neighbor),
+            functional.linear(nodes, center),
+            functional.linear(edges, bond, self.fc_full.bias),
+        )
+        filters, core = self.bn1(gates).chunk(2, dim=1)
+        messages = graph.sum(torch.sigmoid(filters) * functional.softplus(core))
+        return functional.softplus(nodes + self.bn2(messages))
+
+
+class CGCNN(Backbone):
+    """The crystal graph convolutional network; 80,833 parameters with a scalar output.
+
+    Args:
+        config: widths and depths.
+        atom_input_features: features an atom carries.
+        cutoff: the last of the Gaussians bond lengths are expanded in, Angstrom.
+        engine: see :class:`Backbone`.
+    """
+
+    def __init__(self, config: CGCNNConfig, atom_input_features: int, cutoff: float, engine: Engine = "blocked"):
+        super().__init__(engine)
+        self.config = config
+        self.node_features = config.node_features
+        self.expansion = GaussianExpansion(0, cutoff, config.edge_features, squared_spacing=True)
+        self.embedding = nn.Linear(atom_input_features, config.node_features)
+        self.convs = nn.ModuleList(
+            CGCNNConvolution(config.node_features, config.edge_features) for _ in range(config.conv_layers)
+        )
+
+    def embed_atoms(self, inputs: GraphInput) -> Tensor:
+        """See :class:`Backbone`."""
+        nodes = self.embedding(inputs.atom_features)
+        edges = self.expansion(inputs.bond_lengths())
+        for convolution in self.convs:
+            nodes = convolution(inputs.graph, nodes, edges)
+        return nodes
+
+    def pool(self, nodes: Tensor, inputs: GraphInput) -> Tensor:
+        """The mean over the atoms."""
+        return crystal_mean(nodes, inputs.n_atoms)
+
+    def readout(self) -> tuple[nn.Sequential, int]:
+        """Softplus, then hidden layers with softplus."""
+        config = self.config
+        layers = hidden_layers(self.node_features, config.fc_features, config.fc_layers, nn.Softplus)
+        return nn.Sequential(nn.Softplus(), *layers), config.fc_features if config.fc_layers else self.node_features

@@ -1,0 +1,147 @@
+"""What a backbone reads: features of atoms, bonds and angles, and the topologies that join them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from crysmm.data.batch import CrystalBatch
+from crysmm.engines.blocked import BlockedGraph, BlockedLineGraph, Connectivity, incomplete_line_graph
+from crysmm.engines.topology import GatherTopology, Topology
+
+if TYPE_CHECKING:
+    import dgl
+
+Engine = Literal["blocked", "dgl"]
+
+
+@dataclass
+class GraphInput:
+    """A batch of crystals as tensors and topologies.
+
+    Args:
+        n_atoms: ``[n_crystals]`` int64; the atoms of a crystal stand together.
+        atom_features: ``[n_atoms_in_all, F]``.
+        atomic_numbers: ``[n_atoms_in_all]`` int64, or ``None`` for DGL graphs that carry no ``Z``.
+        bond_vectors: ``[n_edges, 3]``, Angstrom, in the order of ``graph``.
+        graph: atoms and bonds.
+        line_graph: bonds and pairs of bonds; ``None`` where no layer needs it.
+        cosines: ``[n_triplets]`` given with the graph, or ``None`` to compute them from the vectors.
+    """
+
+    n_atoms: Tensor
+    atom_features: Tensor
+    atomic_numbers: Tensor | None
+    bond_vectors: Tensor
+    graph: Topology
+    line_graph: Topology | None
+    cosines: Tensor | None = None
+
+    def bond_lengths(self) -> Tensor:
+        """``[n_edges]``, Angstrom."""
+        return torch.linalg.vector_norm(self.bond_vectors, dim=1)
+
+    def bond_cosines(self) -> Tensor:
+        """``[n_triplets]`` cosine of the angle between the bonds u->v and v->w at v, as ALIGNN: -r1.r2/(|r1||r2|)."""
+        if self.cosines is not None:
+            return self.cosines
+        if self.line_graph is None:
+            raise ValueError("this input was made without a line graph")
+        directions = self.bond_vectors / self.bond_lengths()[:, None]
+        products = self.line_graph.at_source(directions) * self.line_graph.at_destination(directions)
+        return products.sum(1).neg().clamp(-1, 1)
+
+
+def from_batch(batch: CrystalBatch, engine: Engine, with_line_graph: bool) -> GraphInput:
+    """The input of a backbone from a batch of crystals.
+
+    Raises:
+        MissingDependencyError: the dgl engine is asked for and dgl is not installed.
+    """
+    edges = batch.connectivity
+    n_atoms = len(batch.atom_features)
+    graph: Topology = BlockedGraph(edges, n_atoms)
+    line_graph: Topology | None = None
+    if with_line_graph:
+        line_graph = incomplete_line_graph(edges) if batch.as_jarvis else BlockedLineGraph(edges)
+    if engine == "dgl":
+        from crysmm.engines.dgl import DGLTopology
+
+        graph = DGLTopology.from_edges(edges.source, edges.destination, n_atoms)
+        if isinstance(line_graph, GatherTopology):
+            line_graph = DGLTopology.from_edges(line_graph.source, line_graph.destination, graph.n_edges)
+        elif line_graph is not None:
+            line_graph = DGLTopology.from_edges(*edges.triplets(), graph.n_edges)
+    return GraphInput(batch.n_atoms, batch.atom_features, batch.atomic_numbers, batch.bond_vectors, graph, line_graph)
+
+
+def from_dgl(graphs: dgl.DGLGraph | Sequence[dgl.DGLGraph], engine: Engine, with_line_graph: bool) -> GraphInput:
+    """The input of a backbone from DGL graphs: ``g``, ``(g, lg)`` or ALIGNN's ``(g, lg, lattice)``.
+
+    ``g`` has ``ndata["atom_features"]`` and ``edata["r"]`` (and ``ndata["Z"]`` for GATGNN), ``lg`` has ``edata["h"]``.
+
+    Raises:
+        TypeError: a line graph is needed and none is given.
+    """
+    graph, line_graph = _unpack(graphs)
+    if with_line_graph and line_graph is None:
+        raise TypeError("this backbone needs the line graph too: call it with (g, lg), lg = crysmm.line_graph(g)")
+    make = _as_dgl if engine == "dgl" else _as_blocked
+    return make(graph, line_graph if with_line_graph else None)
+
+
+def _unpack(graphs: dgl.DGLGraph | Sequence[dgl.DGLGraph]) -> tuple[dgl.DGLGraph, dgl.DGLGraph | None]:
+    if not isinstance(graphs, Sequence):
+        return graphs, None
+    return graphs[0], graphs[1] if len(graphs) > 1 else None
+
+
+def _as_dgl(graph: dgl.DGLGraph, line_graph: dgl.DGLGraph | None) -> GraphInput:
+    from crysmm.engines.dgl import DGLTopology
+
+    return GraphInput(
+        graph.batch_num_nodes(),
+        graph.ndata["atom_features"],
+        graph.ndata.get("Z"),
+        graph.edata["r"],
+        DGLTopology(graph),
+        None if line_graph is None else DGLTopology(line_graph),
+        None if line_graph is None else line_graph.edata["h"],
+    )
+
+
+def _as_blocked(graph: dgl.DGLGraph, line_graph: dgl.DGLGraph | None) -> GraphInput:
+    """Edges sorted into blocks; a line graph that leaves pairs out is taken as it is listed."""
+    device = graph.device
+    source, destination = (end.cpu().numpy() for end in graph.edges())
+    connectivity, order = Connectivity.sort(source, destination, graph.num_nodes())
+    connectivity, edge_order = connectivity.to(device), torch.from_numpy(order).to(device)
+    result = GraphInput(
+        graph.batch_num_nodes(),
+        graph.ndata["atom_features"],
+        graph.ndata.get("Z"),
+        graph.edata["r"].index_select(0, edge_order),
+        BlockedGraph(connectivity, graph.num_nodes()),
+        None,
+    )
+    if line_graph is not None:
+        result.line_graph, result.cosines = _sort_line_graph(line_graph, connectivity, torch.argsort(edge_order))
+    return result
+
+
+def _sort_line_graph(line_graph: dgl.DGLGraph, edges: Connectivity, new_number: Tensor) -> tuple[Topology, Tensor]:
+    n_edges = len(new_number)
+    first, second = (new_number[end.long()] for end in line_graph.edges())
+    listed = first * n_edges + second
+    complete_first, complete_second = edges.triplets()
+    complete = complete_first * n_edges + complete_second
+    listed_order, complete_order = torch.argsort(listed), torch.argsort(complete)
+    if len(listed) != len(complete) or not torch.equal(listed[listed_order], complete[complete_order]):
+        return GatherTopology(first, second, n_edges), line_graph.edata["h"]
+    place = torch.empty_like(listed_order)
+    place[complete_order] = listed_order
+    return BlockedLineGraph(edges), line_graph.edata["h"].index_select(0, place)

@@ -1,0 +1,73 @@
+"""Layers that several backbones share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crysmm.config.models import Normalization
+
+
+class GaussianExpansion(nn.Module):
+    """A scalar in a basis of Gaussians with evenly spaced centres: ``exp(-sharpness (x - centre)^2)``.
+
+    Args:
+        lowest: first centre.
+        highest: last centre.
+        bins: number of centres.
+        squared_spacing: sharpness is 1/spacing^2 (CGCNN) instead of 1/spacing (ALIGNN).
+    """
+
+    centers: Tensor
+
+    def __init__(self, lowest: float, highest: float, bins: int, squared_spacing: bool):
+        super().__init__()
+        self.register_buffer("centers", torch.linspace(lowest, highest, bins), persistent=False)
+        spacing = (highest - lowest) / (bins - 1)
+        self.sharpness = 1 / spacing**2 if squared_spacing else 1 / spacing
+
+    def forward(self, values: Tensor) -> Tensor:
+        """``[n]`` to ``[n, bins]``."""
+        return torch.exp(-self.sharpness * (values[:, None] - self.centers) ** 2)
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation that takes a batch of one row, or of none, by its running statistics."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """``[n, d]`` to ``[n, d]``."""
+        if len(rows) > 1:
+            return super().forward(rows)
+        return functional.batch_norm(
+            rows, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+        )
+
+
+def normalization(kind: Normalization, features: int) -> nn.Module:
+    """Batch or layer normalisation of ``features`` columns."""
+    return BatchNorm(features) if kind == "batch" else nn.LayerNorm(features)
+
+
+def crystal_sum(atoms: Tensor, n_atoms: Tensor) -> Tensor:
+    """``[n_crystals, d]`` sums of ``[n_atoms_in_all, d]`` over the atoms of each crystal, in fp32 or better."""
+    precise = atoms if atoms.dtype == torch.float64 else atoms.float()
+    return torch.segment_reduce(precise, "sum", lengths=n_atoms, unsafe=True)
+
+
+def crystal_mean(atoms: Tensor, n_atoms: Tensor) -> Tensor:
+    """``[n_crystals, d]`` means of ``[n_atoms_in_all, d]`` over the atoms of each crystal, in fp32 or better."""
+    return crystal_sum(atoms, n_atoms) / n_atoms[:, None]
+
+
+def spread(crystals: Tensor, n_atoms: Tensor, n_rows: int) -> Tensor:
+    """``[n_rows, d]``: each crystal's row of ``[n_crystals, d]``, once an atom."""
+    return crystals.repeat_interleave(n_atoms, dim=0, output_size=n_rows)
+
+
+def crystal_softmax(scores: Tensor, n_atoms: Tensor) -> Tensor:
+    """``[n_atoms_in_all, d]`` softmax over the atoms of each crystal, in fp32 or better."""
+    precise = scores if scores.dtype == torch.float64 else scores.float()
+    largest = torch.segment_reduce(precise.detach(), "max", lengths=n_atoms, unsafe=True)
+    weights = torch.exp(precise - spread(largest, n_atoms, len(scores)))
+    return weights / spread(crystal_sum(weights, n_atoms), n_atoms, len(scores))
