@@ -1,0 +1,1 @@
+"""From folders, files and lists of structures to batches."""
