@@ -1,0 +1,178 @@
+"""Which crystals train, validate and test: at random, by composition, or as a file of ids says."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crysmm.config.training import TrainingConfig
+from crysmm.errors import InputError
+
+SPLIT_KEYS = ("id_train", "id_val", "id_test")
+MOST_NAMED = 5  # ids named in one message
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of the rows in each split, in the order in which results are written."""
+
+    train: list[int]
+    val: list[int]
+    test: list[int]
+
+    def to_ids(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """What ``ids_train_val_test.json`` holds: the ids of each split under ALIGNN's keys."""
+        rows = (self.train, self.val, self.test)
+        return {key: [ids[row] for row in split] for key, split in zip(SPLIT_KEYS, rows, strict=True)}
+
+
+def make_split(config: TrainingConfig, ids: Sequence[str], formulas: Sequence[str]) -> Split:
+    """Split the readable rows as the settings say.
+
+    Args:
+        config: the split settings are read.
+        ids: one id a row.
+        formulas: one reduced formula a row; read by the split by composition.
+
+    Raises:
+        InputError: there are fewer rows than asked for, a split would be empty, or the file of ids does not fit
+            the data.
+    """
+    if config.ids_file is not None:
+        return _split_by_file(config.ids_file, ids)
+    counts = _counts(config, len(ids))
+    if config.split_strategy == "composition":
+        return _split_by_composition(counts, formulas, config.random_seed)
+    return _split_by_order(counts, _order(len(ids), config))
+
+
+def _order(n_rows: int, config: TrainingConfig) -> list[int]:
+    order = list(range(n_rows))
+    if not config.keep_data_order:
+        random.Random(config.random_seed).shuffle(order)
+    return order
+
+
+def _split_by_order(counts: Counter[str], order: list[int]) -> Split:
+    """ALIGNN's rule: training rows from the front, test rows from the back, validation rows before those."""
+    end_of_val = len(order) - counts["test"]
+    return Split(
+        train=order[: counts["train"]],
+        val=order[end_of_val - counts["val"] : end_of_val],
+        test=order[end_of_val:],
+    )
+
+
+def _counts(config: TrainingConfig, n_rows: int) -> Counter[str]:
+    """Rows asked for in each split; a ratio counts as ``int(ratio * n_rows)``, which is ALIGNN's rounding."""
+    val_ratio, test_ratio = config.val_ratio or 0.0, config.test_ratio or 0.0
+    n_val = config.n_val if config.n_val is not None else int(val_ratio * n_rows)
+    n_test = config.n_test if config.n_test is not None else int(test_ratio * n_rows)
+    if config.n_train is not None:
+        n_train = config.n_train
+    elif config.train_ratio is not None:
+        n_train = int(config.train_ratio * n_rows)
+    elif config.n_val is None and config.n_test is None:
+        n_train = int((1 - val_ratio - test_ratio) * n_rows)
+    else:
+        n_train = n_rows - n_val - n_test
+    counts = Counter(train=n_train, val=n_val, test=n_test)
+    test_is_wanted = config.n_test != 0 if config.n_test is not None else test_ratio > 0
+    _check_counts(counts, n_rows, test_is_wanted)
+    return counts
+
+
+def _check_counts(counts: Counter[str], n_rows: int, test_is_wanted: bool) -> None:
+    asked = f"{counts['train']} for training, {counts['val']} for validation and {counts['test']} for testing"
+    if counts["train"] < 0 or counts.total() > n_rows:
+        raise InputError(
+            f"the split needs more crystals than there are: {n_rows} readable, asked for {asked}; "
+            "lower n_train, n_val, n_test or the ratios, or add data"
+        )
+    wanted = ("train", "val", "test") if test_is_wanted else ("train", "val")
+    empty = [name for name in wanted if counts[name] == 0]
+    if empty:
+        raise InputError(
+            f"the {' and the '.join(empty)} split would be empty: {n_rows} crystals readable, asked for {asked}; "
+            "give n_train, n_val and n_test, or add data (n_test 0 leaves out the test)"
+        )
+
+
+def _split_by_composition(counts: Counter[str], formulas: Sequence[str], seed: int) -> Split:
+    """Deal whole formulas, the most frequent first, with chances in proportion to the room left.
+
+    Were every formula there once, this would be a random split of exactly the counts asked for. A formula that
+    fits nowhere goes where most room is left if that brings the count nearer, and else is not used.
+    """
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, formula in enumerate(formulas):
+        rows_of[formula].append(row)
+    chance = random.Random(seed)
+    groups = [rows_of[formula] for formula in sorted(rows_of)]
+    chance.shuffle(groups)
+    groups.sort(key=len, reverse=True)
+    split = Split([], [], [])
+    dealt = {"train": split.train, "val": split.val, "test": split.test}
+    for group in groups:
+        room = {name: counts[name] - len(rows) for name, rows in dealt.items()}
+        fitting = [name for name in room if room[name] >= len(group)]
+        if fitting:
+            name = chance.choices(fitting, [room[name] for name in fitting])[0]
+        else:
+            name = max(room, key=lambda candidate: room[candidate])
+            if len(group) >= 2 * room[name]:
+                continue
+        dealt[name].extend(group)
+    empty = [name for name, rows in dealt.items() if counts[name] and not rows]
+    if empty:
+        raise InputError(
+            f"no formula is rare enough for the {' and the '.join(empty)} split: {len(formulas)} crystals have "
+            f"{len(groups)} formulas, the most frequent {len(groups[0])} times, and {counts['train']}, "
+            f"{counts['val']} and {counts['test']} crystals were asked for; use split_strategy random or add data"
+        )
+    return split
+
+
+def _split_by_file(path: Path, ids: Sequence[str]) -> Split:
+    wanted = _read_ids(path)
+    _refuse(path, "ids given more than once", _doubled(name for names in wanted.values() for name in names))
+    asked = {name for names in wanted.values() for name in names}
+    _refuse(path, "ids that no readable row of the data has", asked.difference(ids))
+    _refuse(path, "ids that several rows of the data have", asked & _doubled(ids))
+    row_of = {name: row for row, name in enumerate(ids)}
+    train, val, test = ([row_of[name] for name in wanted[key]] for key in SPLIT_KEYS)
+    if not train or not val:
+        raise InputError(
+            f"{path} leaves a split empty: {len(train)} ids for training and {len(val)} for validation; "
+            "give at least one of each"
+        )
+    return Split(train, val, test)
+
+
+def _read_ids(path: Path) -> dict[str, list[str]]:
+    expected = 'expected {"id_train": [...], "id_val": [...], "id_test": [...]}'
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"the ids_file {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"the ids_file {path} is not JSON ({error}); {expected}") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in SPLIT_KEYS):
+        raise InputError(f"the ids_file {path} does not hold the three lists of ids; {expected}")
+    return {key: [str(name) for name in content[key]] for key in SPLIT_KEYS}
+
+
+def _doubled(names: Iterable[str]) -> set[str]:
+    return {name for name, count in Counter(names).items() if count > 1}
+
+
+def _refuse(path: Path, what: str, names: set[str]) -> None:
+    if not names:
+        return
+    named = ", ".join(sorted(names)[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+    raise InputError(f"the ids_file {path} cannot be used: it holds {what} ({len(names)}): {named}; correct the file")
