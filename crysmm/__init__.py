@@ -1,0 +1,58 @@
+"""crysmm: properties of crystals from graph networks, with few labels.
+
+The public names are loaded when they are first used; importing the package does no work and never needs dgl.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crysmm.config import GraphSettings, TrainingConfig
+    from crysmm.crystal import Crystal, as_crystal
+    from crysmm.errors import CrysmmError
+    from crysmm.graphs.dgl import crystal_graph, line_graph
+    from crysmm.models.backbones import build_backbone
+    from crysmm.predictor import Predictor, load
+    from crysmm.training.run import train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Crystal": "crysmm.crystal",
+    "CrysmmError": "crysmm.errors",
+    "GraphSettings": "crysmm.config",
+    "Predictor": "crysmm.predictor",
+    "TrainingConfig": "crysmm.config",
+    "as_crystal": "crysmm.crystal",
+    "build_backbone": "crysmm.models.backbones",
+    "crystal_graph": "crysmm.graphs.dgl",
+    "line_graph": "crysmm.graphs.dgl",
+    "load": "crysmm.predictor",
+    "train": "crysmm.training.run",
+}
+
+__all__ = [
+    "Crystal",
+    "CrysmmError",
+    "GraphSettings",
+    "Predictor",
+    "TrainingConfig",
+    "as_crystal",
+    "build_backbone",
+    "crystal_graph",
+    "line_graph",
+    "load",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'crysmm' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,142 @@
+"""From rows to arrays: every structure read and its edges found, in parallel, into one Arrow file.
+
+Nothing here imports torch, so that worker processes start fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from crysmm.config.graph import GraphSettings
+from crysmm.data.source import Row, SkippedRow, Source
+from crysmm.errors import InputError, StructureError
+from crysmm.graphs.neighbors import EdgeList, find_edges
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from crysmm.data.source import Record
+
+ROWS_A_TASK = 64  # enough to hide what it costs to reach a worker, few enough to stop quickly
+
+
+class GraphedRecord(NamedTuple):
+    """A record and the edges of its graph."""
+
+    record: Record
+    edges: EdgeList
+
+
+def graph_row(row: Row | SkippedRow, settings: GraphSettings) -> GraphedRecord | SkippedRow:
+    """Read one row and find its edges, or say why that cannot be done."""
+    if isinstance(row, SkippedRow):
+        return row
+    try:
+        record = row.read()
+        return GraphedRecord(record, find_edges(record.crystal, settings))
+    except StructureError as error:
+        return SkippedRow(row.id, row.file, str(error))
+
+
+def graph_rows(rows: list[Row | SkippedRow], settings: GraphSettings) -> list[GraphedRecord | SkippedRow]:
+    """Read some rows and find their edges."""
+    return [graph_row(row, settings) for row in rows]
+
+
+def in_parallel(source: Source, settings: GraphSettings, jobs: int | None) -> Iterator[GraphedRecord | SkippedRow]:
+    """Every row of a source, graphed by worker processes, in order; only a few tasks are held in memory.
+
+    Args:
+        source: the rows.
+        settings: how a crystal becomes a graph.
+        jobs: number of processes; by default one a core, or none at all for a source of one task.
+    """
+    from joblib import Parallel, delayed
+
+    tasks = _tasks(source.rows())
+    if source.n_rows is not None and source.n_rows <= ROWS_A_TASK:
+        jobs = 1
+    parallel = Parallel(n_jobs=-1 if jobs is None else jobs, return_as="generator", pre_dispatch="3 * n_jobs")
+    for results in parallel(delayed(graph_rows)(rows, settings) for rows in tasks):
+        yield from results
+
+
+def _tasks(rows: Iterable[Row | SkippedRow]) -> Iterator[list[Row | SkippedRow]]:
+    remaining = iter(rows)
+    while task := list(islice(remaining, ROWS_A_TASK)):
+        yield task
+
+
+def count_triplets(n_atoms: int, edges: EdgeList) -> int:
+    """Pairs (edge in, edge out) at all atoms: the edges of the complete line graph."""
+    entering = np.bincount(edges.destination, minlength=n_atoms)
+    leaving = np.bincount(edges.source, minlength=n_atoms)
+    return int(entering @ leaving)
+
+
+def to_table(records: list[GraphedRecord]) -> pyarrow.Table:
+    """One Arrow row a crystal, its arrays flat."""
+    import pyarrow as pa
+
+    crystals = [record.crystal for record, _ in records]
+    edges = [edge_list for _, edge_list in records]
+
+    def lists(arrays: Iterable[np.ndarray], kind: pa.DataType) -> pa.Array:
+        return pa.array([array.ravel() for array in arrays], type=pa.list_(kind))
+
+    counts = zip(crystals, edges, strict=True)
+    return pa.table({
+        "id": pa.array([record.id for record, _ in records], type=pa.string()),
+        "file": pa.array([record.file for record, _ in records], type=pa.string()),
+        "formula": pa.array([crystal.formula for crystal in crystals], type=pa.string()),
+        "targets": pa.array([list(record.targets) for record, _ in records], type=pa.list_(pa.float64())),
+        "n_atoms": pa.array([len(crystal) for crystal in crystals], type=pa.int32()),
+        "n_edges": pa.array([len(edge_list) for edge_list in edges], type=pa.int32()),
+        "n_triplets": pa.array([count_triplets(len(crystal), edge_list) for crystal, edge_list in counts], pa.int64()),
+        "lattice": lists((crystal.lattice for crystal in crystals), pa.float64()),
+        "atomic_numbers": lists((crystal.atomic_numbers for crystal in crystals), pa.uint8()),
+        "frac_coords": lists((crystal.frac_coords for crystal in crystals), pa.float64()),
+        "in_degree": lists(
+            (np.bincount(e.destination, minlength=len(c)) for c, e in zip(crystals, edges, strict=True)), pa.int32()
+        ),
+        "source": lists((edge_list.source for edge_list in edges), pa.int32()),
+        "image": lists((edge_list.image for edge_list in edges), pa.int8()),
+    })
+
+
+def write_arrow(
+    results: Iterable[GraphedRecord | SkippedRow], path: Path, strict: bool
+) -> tuple[int, list[SkippedRow]]:
+    """Write the crystals of a source to an Arrow file; their number and the rows that cannot be used are returned.
+
+    Raises:
+        InputError: with ``strict``, at the first row that cannot be used.
+    """
+    from datasets.arrow_writer import ArrowWriter
+
+    skipped: list[SkippedRow] = []
+    records = _readable(results, skipped, strict)
+    written = 0
+    with ArrowWriter(path=str(path), schema=to_table([]).schema) as writer:
+        while some := list(islice(records, ROWS_A_TASK)):
+            writer.write_table(to_table(some))
+            written += len(some)
+        writer.finalize()
+    return written, skipped
+
+
+def _readable(
+    results: Iterable[GraphedRecord | SkippedRow], skipped: list[SkippedRow], strict: bool
+) -> Iterator[GraphedRecord]:
+    for result in results:
+        if isinstance(result, GraphedRecord):
+            yield result
+        elif strict:
+            raise InputError(f"{result.file}: {result.reason} (strict stops at the first row it cannot use)")
+        else:
+            skipped.append(result)

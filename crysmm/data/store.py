@@ -1,0 +1,225 @@
+"""The store: crystals and their edges on disk, memory-mapped, read in any order by one columnar take.
+
+Training on a million crystals takes no more memory than on a thousand: the arrays lie in an Arrow file whose
+mapped pages the kernel drops when it needs them. It holds edges, never line graphs: those follow from a batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from crysmm.config.graph import GraphSettings
+from crysmm.crystal import Crystal
+from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
+from crysmm.data.building import in_parallel, write_arrow
+from crysmm.data.source import SkippedRow, Source
+from crysmm.errors import InputError
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow
+
+FORMAT_VERSION = 1  # part of every fingerprint: raise it when graphs or columns change
+ARROW_FILE, FACTS_FILE = "crystals.arrow", "store.json"
+
+
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """Where stores are kept: ``cache_dir``, else ``crysmm`` in the user's cache folder."""
+    if cache_dir is not None:
+        return Path(cache_dir)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crysmm"
+
+
+class Store:
+    """Crystals with their edges and targets; read-only, and cheap to send to another process.
+
+    Args:
+        path: the folder :func:`build_store` made.
+
+    Attributes:
+        path: the folder.
+        settings: how the graphs were made.
+        target_names: one a target.
+        skipped: the rows of the input that could not be used.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        facts = json.loads((path / FACTS_FILE).read_text(encoding="utf-8"))
+        self.settings = GraphSettings(**facts["settings"])
+        self.target_names: tuple[str, ...] = tuple(facts["target_names"])
+        self.skipped = [SkippedRow(**row) for row in facts["skipped"]]
+
+    def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
+        return Store, (self.path,)
+
+    @cached_property
+    def _table(self) -> datasets.Dataset:
+        from datasets import Dataset
+
+        return Dataset.from_file(str(self.path / ARROW_FILE)).with_format("arrow")
+
+    def _column(self, name: str) -> pyarrow.ChunkedArray:
+        return self._table.data.column(name)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """One a crystal, as in the input."""
+        return self._column("id").to_pylist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def files(self) -> list[str]:
+        """Where each crystal was read from."""
+        return self._column("file").to_pylist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def formulas(self) -> list[str]:
+        """Reduced formula of each crystal."""
+        return self._column("formula").to_pylist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """``[n_crystals, n_targets]`` float64 in the units of the input."""
+        values = _values(self._column("targets").combine_chunks())
+        return values.reshape(len(self), len(self.target_names))
+
+    @cached_property
+    def n_atoms(self) -> np.ndarray:
+        """``[n_crystals]`` int64."""
+        return self._column("n_atoms").to_numpy().astype(np.int64)
+
+    @cached_property
+    def n_edges(self) -> np.ndarray:
+        """``[n_crystals]`` int64."""
+        return self._column("n_edges").to_numpy().astype(np.int64)
+
+    @cached_property
+    def n_triplets(self) -> np.ndarray:
+        """``[n_crystals]`` int64: edges of the complete line graph."""
+        return self._column("n_triplets").to_numpy().astype(np.int64)
+
+    @cached_property
+    def elements(self) -> list[int]:
+        """Atomic numbers that occur, ascending."""
+        chunks = self._column("atomic_numbers").chunks
+        return sorted({int(number) for chunk in chunks for number in np.unique(_values(chunk))})
+
+    def crystal(self, index: int) -> Crystal:
+        """One structure."""
+        arrays = _arrays(self._table[[index]])
+        return Crystal(arrays.lattice[0], arrays.frac_coords, arrays.atomic_numbers)
+
+    def batch(self, indices: Sequence[int]) -> CrystalBatch:
+        """Some crystals, with their targets, as tensors."""
+        table = self._table[list(indices)]
+        targets = _values(_joined(table, "targets")).reshape(len(indices), len(self.target_names))
+        ids = table.column("id").to_pylist()
+        return make_batch(_arrays(table), self.settings, ids, targets if self.target_names else None)
+
+
+def _joined(table: pyarrow.Table, name: str) -> pyarrow.Array:
+    return table.column(name).combine_chunks()
+
+
+def _values(lists: pyarrow.ListArray) -> np.ndarray:
+    """The values of all lists, end to end."""
+    return lists.flatten().to_numpy(zero_copy_only=False)
+
+
+def _arrays(table: pyarrow.Table) -> CrystalArrays:
+    flat = {
+        name: _values(_joined(table, name))
+        for name in ("atomic_numbers", "frac_coords", "lattice", "in_degree", "source", "image")
+    }
+    return CrystalArrays(
+        n_atoms=_joined(table, "n_atoms").to_numpy(),
+        n_edges=_joined(table, "n_edges").to_numpy(),
+        atomic_numbers=flat["atomic_numbers"],
+        frac_coords=flat["frac_coords"].reshape(-1, 3),
+        lattice=flat["lattice"].reshape(-1, 3, 3),
+        in_degree=flat["in_degree"],
+        source=flat["source"],
+        image=flat["image"].reshape(-1, 3),
+    )
+
+
+def build_store(
+    source: Source,
+    settings: GraphSettings,
+    *,
+    cache_dir: str | Path | None = None,
+    jobs: int | None = None,
+    strict: bool = False,
+    progress: bool = True,
+) -> Store:
+    """The store of an input: opened where it is in the cache, else built there.
+
+    Args:
+        source: the input.
+        settings: how a crystal becomes a graph.
+        cache_dir: see :func:`cache_folder`.
+        jobs: worker processes, by default one a core.
+        strict: stop at the first row that cannot be used.
+        progress: show a bar.
+
+    Raises:
+        InputError: nothing in the input can be used, or ``strict`` and something cannot.
+    """
+    path = cache_folder(cache_dir) / "stores" / _key(source, settings)
+    if (path / FACTS_FILE).is_file():
+        store = Store(path)
+        if strict and store.skipped:
+            _refuse(store.skipped[:1], "strict stops at the first row it cannot use")
+        return store
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f"{path.name}.building-", dir=path.parent))
+    try:
+        rows: Iterable[Any] = in_parallel(source, settings, jobs)
+        rows = tqdm(rows, "reading structures", source.n_rows, unit=" crystals", disable=not progress, delay=1)
+        written, skipped = write_arrow(rows, building / ARROW_FILE, strict)
+        if not written:
+            _refuse(skipped[:3], "nothing in the input can be used")
+        facts = {
+            "settings": settings.model_dump(),
+            "target_names": source.target_names,
+            "skipped": [asdict(row) for row in skipped],
+        }
+        (building / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
+        _publish(building, path)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return Store(path)
+
+
+def _key(source: Source, settings: GraphSettings) -> str:
+    text = f"{FORMAT_VERSION} {settings.model_dump_json()} {source.fingerprint()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _refuse(rows: list[SkippedRow], why: str) -> None:
+    reasons = "".join(f"\n  {row.file or row.id}: {row.reason}" for row in rows)
+    raise InputError(f"{why}:{reasons}" if rows else f"{why}: it has no rows")
+
+
+def _publish(building: Path, path: Path) -> None:
+    """Give a finished store its name; another process may have been faster."""
+    try:
+        building.rename(path)
+    except OSError:
+        if not (path / FACTS_FILE).is_file():
+            raise
