@@ -2,6 +2,7 @@
 
 from crysmm.config.graph import GraphSettings
 from crysmm.config.head import HeadConfig, VanillaConfig
+from crysmm.config.loading import load_config
 from crysmm.config.models import ALIGNNConfig, CGCNNConfig, GATGNNConfig, ModelConfig
 from crysmm.config.training import TrainingConfig
 
@@ -14,4 +15,5 @@ __all__ = [
     "ModelConfig",
     "TrainingConfig",
     "VanillaConfig",
+    "load_config",
 ]

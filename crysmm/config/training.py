@@ -19,7 +19,7 @@ from crysmm.config.graph import (
 from crysmm.config.head import HeadConfig, VanillaConfig
 from crysmm.config.models import CGCNNConfig, ModelConfig
 
-FileFormat = Literal["poscar", "cif", "xyz"]
+FileFormat = Literal["poscar", "cif", "xyz", "pdb"]
 Count = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Precision = Annotated[
@@ -68,7 +68,8 @@ class TrainingConfig(BaseModel):
     target_key: str | None = Field(
         None,
         validation_alias=AliasChoices("target_key", "target"),
-        description="Property to learn: a key of the rows of a JSON file, or a column name of id_prop.csv's header.",
+        description="Property to learn: a key of the rows of a JSON file, or a column name of id_prop.csv's header; "
+        "several, comma-separated, are learned together.",
     )
     id_key: str | None = Field(
         None,
@@ -184,8 +185,16 @@ class TrainingConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_means_default(cls, settings: Any) -> Any:
-        return {k: v for k, v in settings.items() if v is not None} if isinstance(settings, dict) else settings
+    def _fill_in(cls, settings: Any) -> Any:
+        """Null means the default; a backbone may be given by its name alone, its settings without a name."""
+        if not isinstance(settings, dict):
+            return settings
+        given = {key: value for key, value in settings.items() if value is not None}
+        if isinstance(given.get("model"), str):
+            given["model"] = {"name": given["model"]}
+        if isinstance(given.get("model"), dict):
+            given["model"] = {"name": CGCNNConfig().name, **given["model"]}
+        return given
 
     @model_validator(mode="after")
     def _agree(self) -> "TrainingConfig":

@@ -1,0 +1,72 @@
+"""The command ``crysmm`` and what becomes of errors on any command line of the package."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+from crysmm.errors import CrysmmError
+
+COMMANDS = {
+    "train": "Train a model on a folder of structures.",
+    "predict": "Predict with a trained model.",
+    "check": "Read a folder of structures and report what is wrong with it.",
+    "doctor": "Report what is installed and what would be used, and how to mend what is wrong.",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its module is imported only when it is the one asked for."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv and argv[0] in COMMANDS:
+        return run_command(f"crysmm.cli.{argv[0]}", f"crysmm {argv[0]}", COMMANDS[argv[0]], argv[1:])
+    parser = argparse.ArgumentParser(
+        prog="crysmm",
+        description="Graph neural networks for properties of crystals.",
+        epilog="Each command has its own --help.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"crysmm {installed_version()}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        commands.add_parser(name, help=summary)
+    parser.parse_args(argv)
+    return 0
+
+
+def run_command(module_name: str, prog: str, description: str, argv: Sequence[str]) -> int:
+    """Run a command's module: its ``add_arguments``, the parser, its ``run``.
+
+    Returns:
+        The exit code: what ``run`` returns, 2 after bad input, 130 after Ctrl-C.
+    """
+    from crysmm.cli.parser import CommandParser
+
+    command = import_module(module_name)
+    parser = CommandParser(prog=prog, description=description, usage=f"{prog} [options]")
+    command.add_arguments(parser)
+    arguments, unknown = parser.parse_known_args(argv)
+    parser.refuse_unknown(unknown)
+    return guarded(lambda: command.run(arguments))
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """Run, and say in a line what a traceback would hide from a user."""
+    try:
+        return run()
+    except CrysmmError as error:
+        first, *others = str(error).splitlines() or [type(error).__name__]
+        print(f"crysmm: error: {first}", *(f"               {line}" for line in others), sep="\n", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("crysmm: stopped by Ctrl-C", file=sys.stderr)
+        return 130
+
+
+def installed_version() -> str:
+    """The version of the installed package, or of a checkout that is not installed."""
+    try:
+        return version("crysmm")
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,115 @@
+"""Every setting of `TrainingConfig` as an option of a command, and the command line as settings."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_settings import CliSettingsSource, SettingsError
+
+from crysmm.config import TrainingConfig, VanillaConfig, load_config
+from crysmm.config.loading import BACKBONES
+from crysmm.errors import InputError
+
+METAVARS = {"Path": "PATH", "str": "TEXT", "int": "N", "float": "X"}
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Give a command ``--config FILE`` and an option for every setting."""
+    parser.add_argument(
+        "--config", "--config_name", type=Path, metavar="FILE", help="JSON file with settings; options win over it."
+    )
+    _settings_source(parser)
+
+
+def config_from(arguments: argparse.Namespace) -> tuple[TrainingConfig, list[str]]:
+    """The settings of a command line parsed with `add_config_options`, and what the user should know of them.
+
+    Raises:
+        InputError: A setting cannot be used.
+    """
+    options = {key: value for key, value in vars(arguments).items() if key.split(".")[0] in TrainingConfig.model_fields}
+    try:
+        overrides = _settings_source(argparse.ArgumentParser())(parsed_args=options)()
+    except SettingsError as error:
+        raise InputError(f"the command line cannot be read: {error}") from None
+    return load_config(arguments.config, overrides)
+
+
+def report(notes: Sequence[str]) -> None:
+    """Print what the user should know of the settings."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def describe(config: TrainingConfig) -> str:
+    """The settings, a line each, under a sentence that says what each is."""
+    return "\n".join(_described(config, indent=""))
+
+
+def _described(settings: BaseModel, indent: str) -> list[str]:
+    lines = []
+    for name, field in type(settings).model_fields.items():
+        value = dict(settings)[name]
+        lines.append(f"{indent}# {field.description}")
+        if isinstance(value, BaseModel):
+            lines += [f"{indent}{name}:", *_described(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name}: {json.dumps(value, default=str)}")
+    return lines
+
+
+def _settings_source(parser: argparse.ArgumentParser) -> CliSettingsSource[argparse.ArgumentParser]:
+    return CliSettingsSource(
+        TrainingConfig,  # type: ignore[arg-type]  # any pydantic model will do
+        root_parser=parser,
+        add_argument_method=_add_option,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_enforce_required=False,
+    )
+
+
+def _add_option(container: Any, *names: str, **options: Any) -> None:
+    """Add one option as pydantic-settings describes it, with switches that also stand alone, and readable help."""
+    key = options["dest"]
+    if key in ("model", "head"):
+        return  # a section is set key by key; --model is short for --model.name
+    if key == "model.name":
+        names = (*names, "--model")
+    metavar = options.get("metavar", "")
+    options["metavar"] = METAVARS.get(metavar, metavar)
+    if metavar == "bool":
+        options |= {"nargs": "?", "const": "true", "metavar": "true|false"}
+    elif metavar.startswith("tuple"):
+        options["metavar"] = "N,N,..."
+    options["help"] = _help(key).replace("%", "%%")
+    container.add_argument(*names, **options)
+
+
+def _help(key: str) -> str:
+    """The sentence of a setting and its default; for a backbone's, which backbones have it."""
+    section, _, name = key.rpartition(".")
+    if section == "model":
+        fields = {backbone: model.model_fields[name] for backbone, model in BACKBONES.items() if name in model.model_fields}
+        sentence = next(iter(fields.values())).description
+        defaults = {backbone: _shown(field.default) for backbone, field in fields.items()}
+        if name == "name":
+            shown = TrainingConfig().model.name
+        elif len(fields) == len(BACKBONES) and len(set(defaults.values())) == 1:
+            shown = next(iter(defaults.values()))
+        else:
+            shown = ", ".join(f"{backbone}: {default}" for backbone, default in defaults.items())
+    else:
+        field = (VanillaConfig if section == "head" else TrainingConfig).model_fields[name]
+        sentence, shown = field.description, _shown(field.default) if field.default_factory is None else ""
+    return f"{sentence} ({shown})" if shown else f"{sentence}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

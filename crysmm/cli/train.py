@@ -1,0 +1,38 @@
+"""``crysmm train``: settings in, a run folder out."""
+
+import argparse
+
+from crysmm.cli.options import add_config_options, config_from, describe, report
+from crysmm.config import TrainingConfig
+from crysmm.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Every setting, and the ways to give and to see them."""
+    parser.add_argument("--print_config", action="store_true", help="Show every setting as it would be used, and stop.")
+    add_config_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, or show the settings."""
+    config, notes = config_from(arguments)
+    report(notes)
+    if arguments.print_config:
+        print(describe(config))
+        return 0
+    return train_with(config)
+
+
+def train_with(config: TrainingConfig) -> int:
+    """Train on the folder the settings name.
+
+    Raises:
+        InputError: No input or no output folder is named.
+    """
+    for key, what in (("root_dir", "the structures to learn from"), ("output_dir", "the folder to write the run to")):
+        if dict(config)[key] is None:
+            raise InputError(f"--{key}: missing; name {what}")
+    from crysmm.training.run import train
+
+    train(config)
+    return 0
