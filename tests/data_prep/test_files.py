@@ -1,0 +1,85 @@
+import csv
+import gzip
+import json
+
+import pytest
+from data_prep.files import crystal_row, write_folder, write_jsonl
+
+from crysmm.errors import InputError
+
+
+def test_jsonl_holds_every_digit(tmp_path, crystals):
+    rows = [crystal_row(name, {"value": 1 / 3}, crystal) for name, crystal in crystals.items()]
+    assert write_jsonl(rows, tmp_path / "new" / "rows.jsonl") == len(crystals)
+    read = [json.loads(line) for line in (tmp_path / "new" / "rows.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in read] == list(crystals)
+    assert all(row["value"] == 1 / 3 for row in read)
+    assert all(row["frac_coords"] == crystals[row["id"]].frac_coords.tolist() for row in read)
+    assert all(row["lattice_mat"] == crystals[row["id"]].lattice.tolist() for row in read)
+
+
+def test_same_rows_give_the_same_gzip_file(tmp_path, crystals):
+    rows = [crystal_row(name, {}, crystal) for name, crystal in crystals.items()]
+    write_jsonl(rows, tmp_path / "one.jsonl.gz")
+    write_jsonl(rows, tmp_path / "two.jsonl.gz")
+    assert (tmp_path / "one.jsonl.gz").read_bytes() == (tmp_path / "two.jsonl.gz").read_bytes()
+    with gzip.open(tmp_path / "one.jsonl.gz", "rt") as file:
+        assert len(file.readlines()) == len(crystals)
+
+
+def test_error_on_the_way_leaves_nothing(tmp_path, crystals):
+    def rows():
+        yield crystal_row("NaCl", {}, crystals["NaCl"])
+        raise InputError("the input is broken")
+
+    def entries():
+        yield "NaCl", crystals["NaCl"], [1.0]
+        raise InputError("the input is broken")
+
+    with pytest.raises(InputError, match="broken"):
+        write_jsonl(rows(), tmp_path / "rows.jsonl")
+    with pytest.raises(InputError, match="broken"):
+        write_folder(entries(), ["value"], tmp_path / "folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_not_replaced(tmp_path, crystals):
+    (tmp_path / "rows.jsonl").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=r"rows\.jsonl exists already"):
+        write_jsonl([], tmp_path / "rows.jsonl")
+    with pytest.raises(InputError, match="folder exists already"):
+        write_folder([], ["value"], tmp_path / "folder")
+    assert (tmp_path / "rows.jsonl").read_text() == "mine"
+
+
+def test_other_endings_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"\.jsonl or \.jsonl\.gz"):
+        write_jsonl([], tmp_path / "rows.json")
+
+
+def test_folder_has_header_and_full_precision(tmp_path, crystals):
+    entries = [("a-1", crystals["NaCl"], [0.1 + 0.2, 1e-9]), ("b,2", crystals["Si"], [2, -3.5])]
+    assert write_folder(entries, ["gap", "energy"], tmp_path / "folder") == 2
+    with (tmp_path / "folder" / "id_prop.csv").open(newline="") as file:
+        table = list(csv.reader(file))
+    assert table[0] == ["id", "gap", "energy"]
+    assert [float(cell) for cell in table[1][1:]] == [0.1 + 0.2, 1e-9]
+    assert table[2][0] == "b,2"
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["a-1.vasp", "b,2.vasp", "id_prop.csv"]
+
+
+@pytest.mark.parametrize(
+    "identifier", ["../x", "a/b", "a\\b", "", ".", "..", ".hidden", "a b\n", "a\0b", "x" * 300, "ä"]
+)
+def test_ids_that_are_no_file_names_are_refused(tmp_path, crystals, identifier):
+    with pytest.raises(InputError, match="cannot be a file name"):
+        write_folder([(identifier, crystals["NaCl"], [1.0])], ["value"], tmp_path / "folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_id_that_comes_twice_is_refused(tmp_path, crystals):
+    entries = [("a", crystals["NaCl"], [1.0]), ("a", crystals["Si"], [2.0])]
+    with pytest.raises(InputError, match="'a' comes twice"):
+        write_folder(entries, ["value"], tmp_path / "folder")
+    assert list(tmp_path.iterdir()) == []

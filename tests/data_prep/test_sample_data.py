@@ -1,0 +1,66 @@
+"""The crystals in examples/sample_data, and the choice that made them."""
+
+import csv
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_prep.sample_data import choose
+
+from crysmm.elements import SYMBOLS
+
+SAMPLE = Path(__file__).parents[2] / "examples" / "sample_data"
+
+
+@pytest.fixture(scope="module")
+def table():
+    with (SAMPLE / "id_prop.csv").open(newline="") as file:
+        return {row["id"]: float(row["K_VRH"]) for row in csv.DictReader(file)}
+
+
+def test_every_row_has_its_file_and_it_is_small(table):
+    assert len(table) == 200
+    assert {path.name for path in SAMPLE.iterdir()} == {f"{name}.vasp" for name in table} | {"id_prop.csv", "README.md"}
+    assert sum(path.stat().st_size for path in SAMPLE.iterdir()) < 1_000_000
+
+
+def test_known_moduli(table):
+    """Ids, structures and values belong together: alpha-Ti, Sc, Be and WC against experiment, which PBE meets to 12%."""
+    experiment = {"mp-46": ("Ti", 110), "mp-67": ("Sc", 57), "mp-87": ("Be", 130), "mp-1894": ("W C", 400)}
+    for name, (elements, modulus) in experiment.items():
+        assert (SAMPLE / f"{name}.vasp").read_text().splitlines()[5] == elements
+        assert table[name] == pytest.approx(modulus, rel=0.12)
+
+
+def test_readme_tells_the_truth(table):
+    from pymatgen.core import Structure
+
+    structures = [Structure.from_file(SAMPLE / f"{name}.vasp") for name in table]
+    sizes = [len(structure) for structure in structures]
+    elements = {element.symbol for structure in structures for element in structure.composition}
+    text = (SAMPLE / "README.md").read_text()
+    assert f"{min(sizes)} to {max(sizes)} atoms a cell, {len(elements)} elements" in text
+    assert f"{min(table.values()):.1f} to {max(table.values()):.1f} GPa" in text
+    for phrase in ("CC BY 4.0", "A. Jain et al.", "M. de Jong et al.", "python -m data_prep.sample_data --output"):
+        assert phrase in text
+
+
+def test_choice_spreads_values_and_elements_and_does_not_depend_on_the_order():
+    generator = np.random.default_rng(0)
+    rows = [
+        {
+            "id": f"mp-{n}",
+            "K_VRH": float(n % 997),
+            "elements": [SYMBOLS[z] for z in generator.integers(1, 90, n % 20 + 1)],
+        }
+        for n in range(1, 3000)
+    ]
+    chosen = choose(rows)
+    assert len({row["id"] for row in chosen}) == 200
+    assert all(2 <= len(row["elements"]) <= 12 for row in chosen)
+    assert len({element for row in chosen for element in row["elements"]}) == 89
+    quartiles = np.quantile([row["K_VRH"] for row in chosen], [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(quartiles, np.linspace(0, 997, 5), atol=10)
+    random.Random(1).shuffle(rows)
+    assert {row["K_VRH"] for row in choose(rows)} == {row["K_VRH"] for row in chosen}
