@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 
+from crysmm import __version__
 from crysmm.errors import CrysmmError
 
 COMMANDS = {
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="Each command has its own --help.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"crysmm {installed_version()}")
+    parser.add_argument("--version", action="version", version=f"crysmm {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         commands.add_parser(name, help=summary)
@@ -62,11 +62,3 @@ def guarded(run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("crysmm: stopped by Ctrl-C", file=sys.stderr)
         return 130
-
-
-def installed_version() -> str:
-    """The version of the installed package, or of a checkout that is not installed."""
-    try:
-        return version("crysmm")
-    except PackageNotFoundError:
-        return "(not installed)"

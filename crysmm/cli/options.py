@@ -91,18 +91,17 @@ def _add_option(container: Any, *names: str, **options: Any) -> None:
 
 
 def _help(key: str) -> str:
-    """The sentence of a setting and its default; for a backbone's, which backbones have it."""
+    """The sentence of a setting and its default; for a backbone's setting, which backbones have it."""
     section, _, name = key.rpartition(".")
     if section == "model":
-        fields = {backbone: model.model_fields[name] for backbone, model in BACKBONES.items() if name in model.model_fields}
-        sentence = next(iter(fields.values())).description
-        defaults = {backbone: _shown(field.default) for backbone, field in fields.items()}
+        having = {backbone: model.model_fields for backbone, model in BACKBONES.items() if name in model.model_fields}
+        defaults = {backbone: _shown(fields[name].default) for backbone, fields in having.items()}
+        sentence = next(iter(having.values()))[name].description
+        shown = ", ".join(f"{backbone}: {default}" for backbone, default in defaults.items())
         if name == "name":
-            shown = TrainingConfig().model.name
-        elif len(fields) == len(BACKBONES) and len(set(defaults.values())) == 1:
-            shown = next(iter(defaults.values()))
-        else:
-            shown = ", ".join(f"{backbone}: {default}" for backbone, default in defaults.items())
+            shown = str(TrainingConfig().model.name)
+        elif len(defaults) == len(BACKBONES) and len(set(defaults.values())) == 1:
+            shown = defaults[TrainingConfig().model.name]
     else:
         field = (VanillaConfig if section == "head" else TrainingConfig).model_fields[name]
         sentence, shown = field.description, _shown(field.default) if field.default_factory is None else ""

@@ -114,7 +114,8 @@ def nearest(name: str, known: list[str]) -> str:
 
 def _problem(detail: Any) -> str:
     location = [part for part in detail["loc"] if isinstance(part, str)]
-    backbone = location.pop(1) if len(location) > 1 and location[0] == "model" else None
+    tagged = len(location) > 1 and location[0] == "model" and location[1] in BACKBONES
+    backbone = location.pop(1) if tagged else None
     key, kind = ".".join(location), detail["type"]
     if kind == "extra_forbidden":
         return _unknown(key, backbone)

@@ -55,7 +55,9 @@ class ALIGNNConfig(BackboneConfig):
     name: Literal["alignn"] = Field("alignn", description="Which backbone.")
     alignn_layers: int = Field(4, ge=0, description="Layers that update bonds by bond angles, then atoms.")
     gcn_layers: int = Field(4, ge=1, description="Layers on the crystal graph alone.")
-    edge_input_features: int = Field(80, ge=2, description="Gaussians a bond length is expanded in, on [0, 8] Angstrom.")
+    edge_input_features: int = Field(
+        80, ge=2, description="Gaussians a bond length is expanded in, on [0, 8] Angstrom."
+    )
     triplet_input_features: int = Field(40, ge=2, description="Gaussians a bond cosine is expanded in, on [-1, 1].")
     embedding_features: int = Field(64, ge=1, description="Width between the Gaussians and the embeddings.")
     hidden_features: int = Field(256, ge=1, description="Width of atom, bond and angle embeddings.")

@@ -22,9 +22,7 @@ from crysmm.config.models import CGCNNConfig, ModelConfig
 FileFormat = Literal["poscar", "cif", "xyz", "pdb"]
 Count = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
-Precision = Annotated[
-    Literal["auto", "32", "bf16"], BeforeValidator(lambda value: "32" if value == 32 else value)
-]
+Precision = Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda value: "32" if value == 32 else value)]
 
 DEFAULT_STRATEGY: dict[str, NeighborStrategy] = {"cgcnn": "cgcnn", "gatgnn": "cgcnn", "alignn": "k-nearest"}
 DEFAULT_LEARNING_RATE = {"cgcnn": 4e-3, "gatgnn": 1e-3, "alignn": 1e-3}
@@ -205,7 +203,11 @@ class TrainingConfig(BaseModel):
             raise ValidationError.from_exception_data(
                 "TrainingConfig",
                 [
-                    InitErrorDetails(type=PydanticCustomError("contradiction", "{text}", {"text": text}), loc=(key,))
+                    InitErrorDetails(
+                        type=PydanticCustomError("contradiction", "{text}", {"text": text}),
+                        loc=tuple(key.split(".")),
+                        input=None,
+                    )
                     for key, text in problems
                 ],
             )
