@@ -8,7 +8,9 @@ Angstrom, while rounding makes gaps below 1e-5 and physics makes gaps above 1e-3
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -48,7 +50,7 @@ class EdgeList:
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """Neighbours found: ``center`` has ``neighbor`` moved by ``image`` at ``distance``; sorted by both."""
+    """Neighbours found, in no order: ``center`` has ``neighbor``, moved by ``image`` cells, at ``distance``."""
 
     center: np.ndarray
     neighbor: np.ndarray
@@ -62,27 +64,35 @@ class _Pairs:
 def find_edges(crystal: Crystal, settings: GraphSettings) -> EdgeList:
     """The edges of a crystal's graph.
 
+    - ``k-nearest``: all neighbours in the shell of the k-th, and the reverse of every bond (Choudhary and
+      DeCost 2021, as in JARVIS). The cutoff is widened where an atom has fewer than k, so it decides nothing.
+    - ``cgcnn``: from each of the k nearest neighbours to the atom (Xie and Grossman 2018), fewer where the
+      cutoff holds fewer; see :func:`_cut_to_nearest` for ties.
+    - ``radius``: from every neighbour within the cutoff.
+
     Args:
         crystal: the structure.
         settings: neighbour strategy, cutoff (Angstrom) and number of neighbours.
 
     Raises:
-        StructureError: two atoms are nearer than ``MINIMUM_DISTANCE``.
+        StructureError: two atoms are nearer than ``MINIMUM_DISTANCE``, or a neighbour lies more than
+            ``MAXIMUM_IMAGE`` cells away.
     """
-    if settings.neighbor_strategy == "cgcnn":
-        pairs = _cut_to_nearest(_search(crystal, settings.cutoff), crystal, settings.max_neighbors)
-        return _sorted_edges(pairs.neighbor, pairs.center, -pairs.image)
+    k, cutoff = settings.max_neighbors, settings.cutoff
     if settings.neighbor_strategy == "radius":
-        pairs = _search(crystal, settings.cutoff)
-        return _sorted_edges(pairs.neighbor, pairs.center, -pairs.image)
-    tolerance = 0.0 if settings.as_jarvis else SHELL_TOLERANCE
-    pairs = _shell_of_nearest(crystal, settings.cutoff, settings.max_neighbors, tolerance)
+        return _edges_into_centers(_search(crystal, cutoff), crystal)
+    first_guess = min(_radius_of_nearest(crystal, k), cutoff)
+    if settings.neighbor_strategy == "cgcnn":
+        pairs = _search_until(k, (first_guess, cutoff), crystal)
+        return _edges_into_centers(_cut_to_nearest(pairs, crystal, k), crystal)
     if settings.as_jarvis:
-        return _both_directions_as_jarvis(pairs, settings.use_canonize)
-    return _both_directions(pairs)
+        return _edges_as_jarvis(crystal, settings)
+    pairs = _search_until(k, chain((first_guess,), _widening(crystal, cutoff)), crystal)
+    return _both_directions(_shell_of_nearest(pairs, crystal, k, SHELL_TOLERANCE), crystal)
 
 
 def _search(crystal: Crystal, cutoff: float) -> _Pairs:
+    """Every pair within ``cutoff + SHELL_TOLERANCE``, found from both of its ends."""
     from vesin import NeighborList
 
     center, neighbor, image, distance = NeighborList(cutoff=cutoff + SHELL_TOLERANCE, full_list=True).compute(
@@ -99,29 +109,46 @@ def _search(crystal: Crystal, cutoff: float) -> _Pairs:
             f"neighbours lie {np.abs(image).max()} cells away, more than {MAXIMUM_IMAGE}: coordinates far outside "
             "the cell, or a cell much thinner than the cutoff"
         )
-    order = np.lexsort((distance, center))
-    return _Pairs(
-        center[order].astype(np.int32), neighbor[order].astype(np.int32), image[order].astype(np.int8), distance[order]
-    )
+    return _Pairs(center.astype(np.int64), neighbor.astype(np.int64), image, distance)
 
 
-def _rank_within_center(center: np.ndarray, n_atoms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Number of neighbours of each atom, and the place of each pair among those of its atom."""
+def _radius_of_nearest(crystal: Crystal, k: int) -> float:
+    """Radius of a sphere that holds 3 k atoms on average: nearly always enough for k around every atom.
+
+    What is found does not depend on it; searching the whole cutoff takes three times as long.
+    """
+    return float(np.cbrt(3 * k * crystal.volume / len(crystal) * 3 / (4 * np.pi)))
+
+
+def _widening(crystal: Crystal, cutoff: float) -> Iterator[float]:
+    """The cutoffs JARVIS tries, one after another (its lattice is rounded, and so are its lengths)."""
+    longest = np.linalg.norm(np.around(crystal.lattice, 5), axis=1).max().round(6)
+    while True:
+        yield cutoff
+        cutoff = longest if cutoff < longest else 2 * cutoff
+
+
+def _search_until(k: int, radii: Iterable[float], crystal: Crystal) -> _Pairs:
+    """Pairs of the first radius that holds k neighbours of every atom, or of the last radius."""
+    for radius in radii:
+        pairs = _search(crystal, radius)
+        if np.bincount(pairs.center[pairs.distance <= radius], minlength=len(crystal)).min() >= k:
+            break
+    return pairs
+
+
+def _rank_within_center(center: np.ndarray, n_atoms: int) -> np.ndarray:
+    """The place of each pair among those of its atom; ``center`` is sorted."""
     counts = np.bincount(center, minlength=n_atoms)
     starts = np.cumsum(counts) - counts
-    return counts, np.arange(len(center)) - starts[center]
+    return np.arange(len(center)) - starts[center]
 
 
-def _shell_of_nearest(crystal: Crystal, cutoff: float, k: int, tolerance: float) -> _Pairs:
-    """Every neighbour within the k-th distance of its atom, the search widened as JARVIS does it."""
-    lengths = np.linalg.norm(crystal.lattice, axis=1)
-    while True:
-        pairs = _search(crystal, cutoff)
-        counts, rank = _rank_within_center(pairs.center, len(crystal))
-        if counts.min() >= k:
-            break
-        cutoff = max(lengths) if cutoff < max(lengths) else 2 * cutoff
-    farthest = pairs.distance[rank == k - 1]
+def _shell_of_nearest(pairs: _Pairs, crystal: Crystal, k: int, tolerance: float) -> _Pairs:
+    """Every neighbour within the k-th distance of its atom plus a tolerance (Angstrom)."""
+    order = np.lexsort((pairs.distance, pairs.center))
+    rank = _rank_within_center(pairs.center[order], len(crystal))
+    farthest = pairs.distance[order][rank == k - 1]
     return pairs[pairs.distance <= farthest[pairs.center] + tolerance]
 
 
@@ -131,44 +158,76 @@ def _cut_to_nearest(pairs: _Pairs, crystal: Crystal, k: int) -> _Pairs:
     Ties are broken by (shell, atomic number, atom index, image): whole numbers, which rounding cannot change,
     and first the one that does not depend on how the atoms are listed.
     """
+    pairs = pairs[np.lexsort((pairs.distance, pairs.center))]
     new_shell = np.ones(len(pairs.center), dtype=bool)
-    same_center = pairs.center[1:] == pairs.center[:-1]
-    new_shell[1:] = ~same_center | (np.diff(pairs.distance) > SHELL_TOLERANCE)
-    shell = np.cumsum(new_shell)
+    new_shell[1:] = (np.diff(pairs.center) > 0) | (np.diff(pairs.distance) > SHELL_TOLERANCE)
     numbers = crystal.atomic_numbers[pairs.neighbor]
-    images = pairs.image.T
-    order = np.lexsort((images[2], images[1], images[0], pairs.neighbor, numbers, shell))
-    _, rank = _rank_within_center(pairs.center, len(crystal))
-    return pairs[order[rank < k]]
+    order = np.lexsort((_keys(pairs.center, pairs.neighbor, pairs.image, crystal), numbers, np.cumsum(new_shell)))
+    return pairs[order[_rank_within_center(pairs.center, len(crystal)) < k]]
 
 
-def _sorted_edges(source: np.ndarray, destination: np.ndarray, image: np.ndarray) -> EdgeList:
-    """Edges in one order whatever order they were found in."""
-    order = np.lexsort((image[:, 2], image[:, 1], image[:, 0], source, destination))
-    return EdgeList(
-        source[order].astype(np.int32), destination[order].astype(np.int32), image[order].astype(np.int8)
-    )
+def _keys(first: np.ndarray, second: np.ndarray, image: np.ndarray, crystal: Crystal) -> np.ndarray:
+    """One int64 for two atoms and an image, ordered as they are: sorted much faster than five columns.
+
+    24 bits hold the image, so 700,000 atoms fit.
+    """
+    x, y, z = image.astype(np.int64).T + 128
+    return (first * len(crystal) + second) << 24 | x << 16 | y << 8 | z
 
 
-def _both_directions(pairs: _Pairs) -> EdgeList:
+def _edges_of_keys(keys: np.ndarray, crystal: Crystal) -> EdgeList:
+    """The edges of sorted keys of (destination, source, image)."""
+    destination, source = np.divmod(keys >> 24, len(crystal))
+    image = np.stack((keys >> 16 & 255, keys >> 8 & 255, keys & 255), axis=1) - 128
+    return EdgeList(source.astype(np.int32), destination.astype(np.int32), image.astype(np.int8))
+
+
+def _edges_into_centers(pairs: _Pairs, crystal: Crystal) -> EdgeList:
+    """Directed edges from the neighbours to the atoms whose neighbours they are."""
+    return _edges_of_keys(np.sort(_keys(pairs.center, pairs.neighbor, -pairs.image, crystal)), crystal)
+
+
+def _keys_both_ways(pairs: _Pairs, crystal: Crystal) -> np.ndarray:
+    """Keys of the edges from atom to neighbour and of their reverses."""
+    forward = _keys(pairs.neighbor, pairs.center, pairs.image, crystal)
+    backward = _keys(pairs.center, pairs.neighbor, -pairs.image, crystal)
+    return np.concatenate((forward, backward))
+
+
+def _both_directions(pairs: _Pairs, crystal: Crystal) -> EdgeList:
     """Every bond once in each direction: the pairs and their reverses, as a set."""
-    forward = np.column_stack((pairs.center, pairs.neighbor, pairs.image))
-    backward = np.column_stack((pairs.neighbor, pairs.center, -pairs.image))
-    edges = np.unique(np.concatenate((forward, backward)), axis=0)
-    return _sorted_edges(edges[:, 0], edges[:, 1], edges[:, 2:])
+    return _edges_of_keys(np.unique(_keys_both_ways(pairs, crystal)), crystal)
 
 
-def _both_directions_as_jarvis(pairs: _Pairs, use_canonize: bool) -> EdgeList:
-    """The list JARVIS makes: each canonical pair and its reverse.
+def _edges_as_jarvis(crystal: Crystal, settings: GraphSettings) -> EdgeList:
+    """The edge list JARVIS makes: each canonical pair and its reverse.
 
     JARVIS brings a bond found from both of its ends to one form by sorting the two atoms, which leaves a bond
-    to the atom's own image in two forms; both are kept, and both are reversed.
+    to the atom's own image in two forms; both are kept, and both are reversed. Without ``use_canonize`` every
+    mutual bond is.
     """
-    source, destination, image = pairs.center, pairs.neighbor, pairs.image
-    if use_canonize:
-        swap = destination < source
-        source, destination = np.where(swap, destination, source), np.where(swap, source, destination)
-        image = np.where(swap[:, None], -image, image)
-    edges = np.unique(np.column_stack((source, destination, image)), axis=0)
-    both = np.concatenate((edges, np.column_stack((edges[:, 1], edges[:, 0], -edges[:, 2:]))))
-    return _sorted_edges(both[:, 0], both[:, 1], both[:, 2:])
+    k = settings.max_neighbors
+    for cutoff in _widening(crystal, settings.cutoff):
+        pairs = _measured_as_jarvis(_search(crystal, cutoff), crystal, cutoff)
+        if np.bincount(pairs.center, minlength=len(crystal)).min() >= k:
+            break
+    pairs = _shell_of_nearest(pairs, crystal, k, tolerance=0.0)
+    if settings.use_canonize:
+        swap = pairs.neighbor < pairs.center
+        first, second = np.minimum(pairs.center, pairs.neighbor), np.maximum(pairs.center, pairs.neighbor)
+        image = np.where(swap[:, None], -pairs.image, pairs.image)
+        _, once = np.unique(_keys(first, second, image, crystal), return_index=True)
+        pairs = _Pairs(first, second, image, pairs.distance)[once]
+    return _edges_of_keys(np.sort(_keys_both_ways(pairs, crystal)), crystal)
+
+
+def _measured_as_jarvis(pairs: _Pairs, crystal: Crystal, cutoff: float) -> _Pairs:
+    """The pairs within the cutoff, distances computed as JARVIS does, to the last bit.
+
+    JARVIS compares distances exactly, so that rounding decides which neighbours of a shell are bonds in every
+    second crystal. Its atoms stand in a lattice rounded to 5 decimals, its images in the one given.
+    """
+    positions = crystal.frac_coords @ np.around(crystal.lattice, 5)
+    steps = pairs.image.astype(float) @ crystal.lattice + positions[pairs.neighbor] - positions[pairs.center]
+    distance = np.sum(steps**2, axis=-1) ** 0.5
+    return _Pairs(pairs.center, pairs.neighbor, pairs.image, distance)[distance <= cutoff]
