@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from crysmm.crystal import Crystal, as_crystal
+from crysmm.data.poscar import parse_poscar
 from crysmm.errors import InputError
 from data_prep.files import crystal_row, run_command, write_folder, write_jsonl
-from data_prep.poscar import parse_poscar
 
 ARCHIVE = "matminer-0.4.2.tar.gz"
 ARCHIVE_SHA256 = "355792330e20b121cae1492e6e8b4bcae4cf5fc5fa30d44241ef680fb809030c"

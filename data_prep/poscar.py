@@ -1,9 +1,8 @@
-"""POSCAR text, written and read with every digit kept."""
+"""POSCAR text with every digit kept."""
 
 from itertools import groupby
 
 from crysmm.crystal import Crystal
-from crysmm.errors import StructureError
 
 
 def format_poscar(crystal: Crystal, comment: str) -> str:
@@ -23,22 +22,3 @@ def format_poscar(crystal: Crystal, comment: str) -> str:
 
 def _numbers(values: list[float]) -> str:
     return " ".join(repr(value) for value in values)
-
-
-def parse_poscar(text: str) -> Crystal:
-    """A crystal from a VASP 5 POSCAR of scale 1 in direct coordinates, as the matminer tables hold them.
-
-    Raises:
-        StructureError: anything else.
-    """
-    lines = [line.split() for line in text.strip().splitlines()]
-    try:
-        counts = [int(count) for count in lines[6]]
-        if float(lines[1][0]) != 1 or lines[7] != ["direct"]:
-            raise StructureError(f"expected a POSCAR of scale 1 in direct coordinates, got {lines[1]} and {lines[7]}")
-        elements = [symbol for symbol, count in zip(lines[5], counts, strict=True) for _ in range(count)]
-        lattice = [[float(value) for value in line[:3]] for line in lines[2:5]]
-        positions = [[float(value) for value in line[:3]] for line in lines[8 : 8 + len(elements)]]
-    except (IndexError, ValueError) as error:
-        raise StructureError(f"not a POSCAR: {error}") from error
-    return Crystal.from_arrays(lattice, positions, elements)

@@ -44,7 +44,8 @@ The {n_crystals} were chosen and written, the numbers unchanged, by
 def choose(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The sample of a table's rows, sorted by id."""
     generator = random.Random(SEED)
-    small = sorted((row for row in rows if SMALLEST <= len(row["elements"]) <= LARGEST), key=lambda row: row["K_VRH"])
+    small = [row for row in rows if SMALLEST <= len(row["elements"]) <= LARGEST]
+    small.sort(key=lambda row: (row["K_VRH"], row["id"]))
     seen: set[str] = set()
     chosen = []
     for number in range(N_CRYSTALS):

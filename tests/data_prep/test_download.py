@@ -4,9 +4,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from data_prep.download import download
 
 from crysmm.errors import InputError
+from data_prep.download import download
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 
@@ -28,7 +28,7 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):
         behaviours = self.server.behaviours
         behaviour = behaviours.pop(0) if len(behaviours) > 1 else behaviours[0]
         wanted = self.headers.get("Range")

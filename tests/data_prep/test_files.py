@@ -3,9 +3,9 @@ import gzip
 import json
 
 import pytest
-from data_prep.files import crystal_row, write_folder, write_jsonl
 
 from crysmm.errors import InputError
+from data_prep.files import crystal_row, write_folder, write_jsonl
 
 
 def test_jsonl_holds_every_digit(tmp_path, crystals):

@@ -158,8 +158,9 @@ def test_memory_does_not_grow_with_the_archive(tmp_path, crystals):
 
 def test_addresses_are_jarvis_own():
     """The two names exist in JARVIS' table, with an archive of the layout expected."""
-    from data_prep.jarvis_figshare import DATASETS
     from jarvis.db.figshare import get_db_info
+
+    from data_prep.jarvis_figshare import DATASETS
 
     for dataset in DATASETS:
         address, member = get_db_info()[dataset][:2]

@@ -7,6 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
+
 from data_prep.matminer_tables import TABLES, read_table
 from data_prep.poscar import format_poscar
 
@@ -41,14 +42,15 @@ def check_structure(row, crystal):
 
 
 def test_table_of_poscars(make_archive, crystals):
-    header = ["idx", "G_VRH", "K_VRH", "elastic_tensor", "material_id", "poscar", "structure", "space_group"]
+    header = ["idx", "G_VRH", "K_VRH", "elastic_tensor", "elastic_anisotropy", "material_id", "poisson_ratio", "poscar"]
+    header += ["structure", "space_group"]
     cif = "#\\#CIF1.1\n# a comment, with a comma\n" + "x" * 200_000
     archive = make_archive(
         "elastic_tensor.csv",
         header,
         [
-            [0, 97.25, 194.5, "[[1, 2]]", "mp-10003", poscar(crystals["TiO2"], "TiO2"), cif, 136],
-            [1, 10.0, "", "[[1, 2]]", "mp-2", poscar(crystals["NaCl"], "NaCl"), cif, 225.0],
+            [0, 97.25, 194.5, "[[1, 2]]", 0.03, "mp-10003", 0.3, poscar(crystals["TiO2"], "TiO2"), cif, 136],
+            [1, 10.0, "", "[[1, 2]]", 0.04, "mp-2", 0.2, poscar(crystals["NaCl"], "NaCl"), cif, 225.0],
         ],
     )
     rows = list(read_table(archive, "elastic"))
@@ -64,8 +66,8 @@ def test_table_of_poscars(make_archive, crystals):
 
 def test_table_with_an_unnamed_index(make_archive, crystals):
     """Two of the tables have one cell more than their header names."""
-    header = ["idx", "band_gap", "n", "material_id", "poscar"]
-    row = [0, 0, 1.88, 1.86, "mp-441", poscar(crystals["CdTe"], "CdTe")]
+    header = ["idx", "band_gap", "n", "poly_electronic", "poly_total", "material_id", "space_group", "poscar"]
+    row = [0, 0, 1.88, 1.86, 3.44, 6.23, "mp-441", 225, poscar(crystals["CdTe"], "CdTe")]
     [row] = read_table(make_archive("dielectric_constant.csv", header, [row]), "dielectric")
     assert (row["id"], row["band_gap"], row["n"]) == ("mp-441", 1.88, 1.86)
     check_structure(row, crystals["CdTe"])
