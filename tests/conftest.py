@@ -48,8 +48,9 @@ def tenorite():
 def rutile():
     """TiO2, P4_2/mnm."""
     u = 0.305
-    coords = [[0, 0, 0], [0.5, 0.5, 0.5], [u, u, 0], [1 - u, 1 - u, 0], [0.5 - u, 0.5 + u, 0.5], [0.5 + u, 0.5 - u, 0.5]]
-    return np.diag([4.594, 4.594, 2.959]), coords, ["Ti", "Ti", "O", "O", "O", "O"]
+    titanium = [[0, 0, 0], [0.5, 0.5, 0.5]]
+    oxygen = [[u, u, 0], [1 - u, 1 - u, 0], [0.5 - u, 0.5 + u, 0.5], [0.5 + u, 0.5 - u, 0.5]]
+    return np.diag([4.594, 4.594, 2.959]), titanium + oxygen, ["Ti"] * 2 + ["O"] * 4
 
 
 def rock_salt():

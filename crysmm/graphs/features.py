@@ -1,9 +1,7 @@
-"""Element features: what an atom knows before it has neighbours."""
+"""Element features of the atoms, as jarvis-tools tabulates them."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 from functools import cache
 
 import numpy as np
@@ -11,18 +9,24 @@ import numpy as np
 from crysmm.config.graph import AtomFeatures
 from crysmm.elements import SYMBOLS
 
+CGCNN_LAST_ELEMENT = 100  # Fm; JARVIS gives its features to Md, No and Lr, with a warning printed for each
+
 
 @cache
 def feature_table(atom_features: AtomFeatures) -> np.ndarray:
-    """``[104, F]`` float32: the features of atomic number Z in row Z, from jarvis-tools; row 0 is zero.
+    """Features of every element, to be indexed with atomic numbers.
 
-    ``cgcnn`` (F = 92) has no rows beyond Z = 100; as in JARVIS, those of Z = 101 to 103 are that of 100. ``basic``
-    has F = 11, ``atomic_number`` F = 1 and ``cfid`` F = 438.
+    Args:
+        atom_features: ``cgcnn`` (92 columns, Xie and Grossman 2018), ``basic`` (11), ``atomic_number`` (1) or
+            ``cfid`` (438, Choudhary et al. 2018). ``cgcnn`` ends at Fm: Md, No and Lr have Fm's row, as in JARVIS.
+
+    Returns:
+        ``[104, F]`` float32, read-only. Row Z belongs to the element of atomic number Z; row 0 is zero.
     """
     from jarvis.core.specie import get_node_attributes
 
-    with contextlib.redirect_stdout(io.StringIO()):  # JARVIS prints a line for each Z above 100
-        rows = [np.asarray(get_node_attributes(symbol, atom_features), dtype=np.float32) for symbol in SYMBOLS[1:]]
-    table = np.vstack((np.zeros_like(rows[0]), *rows))
-    table.flags.writeable = False
+    last = CGCNN_LAST_ELEMENT if atom_features == "cgcnn" else len(SYMBOLS) - 1
+    rows = [get_node_attributes(SYMBOLS[min(number, last)], atom_features) for number in range(1, len(SYMBOLS))]
+    table = np.concatenate((np.zeros((1, len(rows[0]))), rows)).astype(np.float32)
+    table.setflags(write=False)
     return table

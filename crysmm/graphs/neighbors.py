@@ -45,7 +45,8 @@ class EdgeList:
     def vectors(self, crystal: Crystal) -> np.ndarray:
         """``[n_edges, 3]`` float64 bond vectors, Angstrom."""
         steps = crystal.frac_coords[self.destination] + self.image - crystal.frac_coords[self.source]
-        return steps @ crystal.lattice
+        vectors: np.ndarray = steps @ crystal.lattice
+        return vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +142,8 @@ def _rank_within_center(center: np.ndarray, n_atoms: int) -> np.ndarray:
     """The place of each pair among those of its atom; ``center`` is sorted."""
     counts = np.bincount(center, minlength=n_atoms)
     starts = np.cumsum(counts) - counts
-    return np.arange(len(center)) - starts[center]
+    rank: np.ndarray = np.arange(len(center)) - starts[center]
+    return rank
 
 
 def _shell_of_nearest(pairs: _Pairs, crystal: Crystal, k: int, tolerance: float) -> _Pairs:
@@ -172,7 +174,8 @@ def _keys(first: np.ndarray, second: np.ndarray, image: np.ndarray, crystal: Cry
     24 bits hold the image, so 700,000 atoms fit.
     """
     x, y, z = image.astype(np.int64).T + 128
-    return (first * len(crystal) + second) << 24 | x << 16 | y << 8 | z
+    keys: np.ndarray = (first * len(crystal) + second) << 24 | x << 16 | y << 8 | z
+    return keys
 
 
 def _edges_of_keys(keys: np.ndarray, crystal: Crystal) -> EdgeList:
