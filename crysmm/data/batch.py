@@ -137,7 +137,7 @@ def make_batch(
         bond_vectors=torch.from_numpy(vectors[order].astype(np.float32)),
         connectivity=connectivity,
         as_jarvis=settings.as_jarvis,
-        targets=None if targets is None else torch.from_numpy(np.asarray(targets, dtype=np.float64)),
+        targets=None if targets is None else torch.from_numpy(np.array(targets, dtype=np.float64)),
     )
 
 

@@ -1,0 +1,124 @@
+"""Both engines against sums written out edge by edge."""
+
+import numpy as np
+import pytest
+import torch
+
+from crysmm.engines.blocked import BlockedGraph, BlockedLineGraph, Connectivity, incomplete_line_graph
+from crysmm.engines.dgl import DGLTopology
+from crysmm.engines.topology import GatherTopology
+
+WIDTH = 3
+
+
+@pytest.fixture
+def connectivity():
+    """Nine atoms: unequal in- and out-degrees, a self-loop twice, a doubled edge, an atom without edges."""
+    random = np.random.default_rng(5)
+    source = np.r_[random.integers(0, 8, 30), 2, 2, 4, 4]
+    destination = np.r_[random.integers(0, 8, 30), 2, 2, 5, 5]
+    return Connectivity.sort(source, destination, 9)[0]
+
+
+@pytest.fixture(params=["graph", "line graph", "incomplete line graph", "gather", "dgl", "dgl line graph"])
+def topology(request, connectivity):
+    """Every implementation, with its edges as (source, destination) lists."""
+    pairs = connectivity.triplets()
+    ends = (connectivity.source, connectivity.destination)
+    n_edges = len(connectivity.source)
+    match request.param:
+        case "graph":
+            return BlockedGraph(connectivity, 9), *ends
+        case "line graph":
+            return BlockedLineGraph(connectivity), *pairs
+        case "incomplete line graph":
+            kept = pairs[0] != pairs[1]
+            return incomplete_line_graph(connectivity), pairs[0][kept], pairs[1][kept]
+        case "gather":
+            return GatherTopology(*ends, 9), *ends
+        case "dgl":
+            return DGLTopology.from_edges(*ends, 9), *ends
+        case _:
+            return DGLTopology.from_edges(*pairs, n_edges), *pairs
+
+
+def random_rows(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, WIDTH, dtype=torch.float64, generator=generator).requires_grad_()
+
+
+def sum_by_hand(edges, destination, n_nodes):
+    rows = [sum((edges[e] for e in torch.where(destination == v)[0]), torch.zeros(WIDTH)) for v in range(n_nodes)]
+    return torch.stack(rows)
+
+
+def agree(found, expected, inputs):
+    """Values and gradients agree to 1e-10."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    weights = torch.linspace(-1, 2, found.numel(), dtype=torch.float64).view_as(found)
+    for ours, theirs in zip(
+        torch.autograd.grad((found * weights).sum(), inputs),
+        torch.autograd.grad((expected * weights).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
+
+
+def test_triplets_are_all_pairs_at_an_atom(connectivity):
+    first, second = (edges.tolist() for edges in connectivity.triplets())
+    expected = {
+        (e1, e2)
+        for e1, atom in enumerate(connectivity.destination.tolist())
+        for e2, other in enumerate(connectivity.source.tolist())
+        if atom == other
+    }
+    assert set(zip(first, second, strict=True)) == expected
+    assert len(first) == len(expected) == connectivity.n_triplets
+
+
+def test_ends(topology):
+    graph, source, destination = topology
+    nodes = random_rows(graph.n_nodes, 1)
+    agree(graph.at_source(nodes), nodes[source], [nodes])
+    agree(graph.at_destination(nodes), nodes[destination], [nodes])
+
+
+def test_sum(topology):
+    graph, _, destination = topology
+    edges = random_rows(graph.n_edges, 2)
+    agree(graph.sum(edges), sum_by_hand(edges, destination, graph.n_nodes), [edges])
+
+
+def test_add(topology):
+    graph, source, destination = topology
+    first, second, edges = (
+        random_rows(count, seed) for seed, count in enumerate((graph.n_nodes, graph.n_nodes, graph.n_edges))
+    )
+    agree(graph.add(first, second, edges), first[source] + second[destination] + edges, [first, second, edges])
+
+
+def test_softmax(topology):
+    graph, _, destination = topology
+    scores = random_rows(graph.n_edges, 3)
+    exponents = scores.exp()
+    expected = exponents / sum_by_hand(exponents, destination, graph.n_nodes)[destination]
+    agree(graph.softmax(scores), expected, [scores])
+
+
+def test_gated_sum(topology):
+    graph, source, destination = topology
+    gates, values = random_rows(graph.n_edges, 4), random_rows(graph.n_nodes, 5)
+    weights = 1 / (1 + (-gates).exp())
+    expected = torch.cat((weights * values[source], weights), dim=1)
+    expected = torch.stack([expected[destination == node].sum(0) for node in range(graph.n_nodes)])
+    agree(torch.cat(graph.gated_sum(gates, values), dim=1), expected, [gates, values])
+
+
+def test_nodes_without_edges_sum_to_zero():
+    empty = np.zeros(0, dtype=np.int64)
+    connectivity, _ = Connectivity.sort(empty, empty, 3)
+    graph = BlockedGraph(connectivity, 3)
+    assert torch.equal(graph.sum(torch.zeros(0, WIDTH)), torch.zeros(3, WIDTH))
+    assert graph.softmax(torch.zeros(0, WIDTH)).shape == (0, WIDTH)
+    line_graph = BlockedLineGraph(connectivity)
+    assert line_graph.gated_sum(torch.zeros(0, WIDTH), torch.zeros(0, WIDTH))[0].shape == (0, WIDTH)

@@ -1,0 +1,149 @@
+"""The backbones against their papers' formulas, written out with loops."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from crysmm.config import ALIGNNConfig, CGCNNConfig, GATGNNConfig, GraphSettings, TrainingConfig
+from crysmm.data.batch import collate_crystals
+from crysmm.errors import InputError
+from crysmm.models.backbones import build_backbone
+from crysmm.models.heads import build_network
+from crysmm.models.inputs import from_batch
+from crysmm.testing import check_backbone
+
+CONFIGS = [CGCNNConfig(), GATGNNConfig(), ALIGNNConfig(hidden_features=32), ALIGNNConfig(hidden_features=32, norm="layer")]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["cgcnn", "gatgnn", "alignn", "alignn-layer-norm"])
+def test_contract(config):
+    torch.manual_seed(0)
+    check_backbone(build_backbone(config, 92, 8.0))
+
+
+def test_contract_finds_a_broken_backbone():
+    torch.manual_seed(0)
+    backbone = build_backbone(CGCNNConfig(), 92, 8.0)
+    backbone.pool = lambda nodes, inputs: nodes.new_ones(len(inputs.n_atoms), 64) * len(nodes)
+    with pytest.raises(AssertionError, match="batched equals single"):
+        check_backbone(backbone)
+
+
+@pytest.mark.parametrize(("model", "count"), [({"name": "cgcnn"}, 80_833), ({"name": "alignn"}, 4_026_753)])
+def test_published_parameter_counts(model, count):
+    network = build_network(TrainingConfig(model=model), n_outputs=1)
+    assert sum(weight.numel() for weight in network.parameters()) == count
+
+
+def test_gatgnn_parameter_count():
+    """Section by section: two embeddings, three attention layers, composition attention, two layers, output."""
+    layer = 256 * 128 + 4 * 128 + 64 + 2 * 4 + 2 * 64
+    expected = (93 + 42) * 64 + 3 * layer + (64 + 103 + 1) * 32 + 33 + 2 * 65 * 64 + 65
+    network = build_network(TrainingConfig(model={"name": "gatgnn"}), n_outputs=1)
+    assert sum(weight.numel() for weight in network.parameters()) == expected
+
+
+def test_wrong_atom_features():
+    with pytest.raises(InputError, match=r"atom_input_features is 11.*give 92"):
+        build_backbone(CGCNNConfig(atom_input_features=11), 92, 8.0)
+
+
+@pytest.fixture
+def batch(crystals):
+    return collate_crystals([crystals["SiO2"], crystals["Cu"]], GraphSettings(neighbor_strategy="cgcnn")).double()
+
+
+def edges_of(batch):
+    edges = batch.connectivity
+    return list(zip(edges.source.tolist(), edges.destination.tolist(), strict=True))
+
+
+def test_cgcnn_convolution(batch):
+    """Equation 5 of the paper, atom by atom, with batch statistics."""
+    torch.manual_seed(1)
+    convolution = build_backbone(CGCNNConfig(), 92, 8.0).convs[0].double()
+    nodes = torch.randn(len(batch.atomic_numbers), 64, dtype=torch.float64)
+    lengths = batch.bond_vectors.norm(dim=1)
+    centers = torch.arange(41, dtype=torch.float64) * 0.2
+    expanded = torch.exp(-(((lengths[:, None] - centers) / 0.2) ** 2))
+    pairs = edges_of(batch)
+    z = torch.stack([torch.cat((nodes[i], nodes[j], e)) for (j, i), e in zip(pairs, expanded, strict=True)])
+    gated = convolution.fc_full(z)
+    gated = (gated - gated.mean(0)) / (gated.var(0, unbiased=False) + 1e-5).sqrt()
+    messages = torch.zeros_like(nodes)
+    for (_, i), row in zip(pairs, gated, strict=True):
+        messages[i] += torch.sigmoid(row[:64]) * functional.softplus(row[64:])
+    messages = (messages - messages.mean(0)) / (messages.var(0, unbiased=False) + 1e-5).sqrt()
+    expected = functional.softplus(nodes + messages)
+
+    found = convolution.train()(from_batch(batch, "blocked", False).graph, nodes, expanded)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_gatgnn_layer(batch):
+    """Augmented attention, head by head, in eval mode."""
+    torch.manual_seed(1)
+    backbone = build_backbone(GATGNNConfig(heads=2, node_features=8), 92, 8.0).double().eval()
+    layer = backbone.layers[0]
+    nodes = torch.randn(len(batch.atomic_numbers), 8, dtype=torch.float64)
+    bonds = torch.randn(len(batch.bond_vectors), 8, dtype=torch.float64)
+    scale = (1 + 1e-5) ** -0.5  # batch normalisation with running mean 0 and variance 1
+    expected = torch.zeros_like(nodes)
+    for atom in range(len(nodes)):
+        entering = [(e, j) for e, (j, i) in enumerate(edges_of(batch)) if i == atom]
+        heads = []
+        for head in range(2):
+            weight, attention = layer.weight[8 * head : 8 * head + 8], layer.attention[head]
+            own = [functional.softplus(weight @ torch.cat((nodes[atom], bonds[e]))) for e, _ in entering]
+            other = [functional.softplus(weight @ torch.cat((nodes[j], bonds[e]))) for e, j in entering]
+            scores = [functional.softplus(attention @ torch.cat(pair)) for pair in zip(own, other, strict=True)]
+            alpha = functional.softplus(torch.stack(scores) * scale).softmax(0)
+            heads.append(sum(a * x for a, x in zip(alpha, other, strict=True)))
+        expected[atom] = functional.softplus((sum(heads) / 2 + layer.bias) * scale)
+
+    found = layer(from_batch(batch, "blocked", False).graph, nodes, bonds)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_gatgnn_composition_attention(batch):
+    torch.manual_seed(1)
+    attention = build_backbone(GATGNNConfig(), 92, 8.0).global_attention.double()
+    nodes = torch.randn(10, 64, dtype=torch.float64)
+    found = attention(nodes, batch.atomic_numbers, batch.n_atoms)
+    quartz = torch.zeros(103, dtype=torch.float64)
+    quartz[13], quartz[7] = 1 / 3, 2 / 3
+    hidden = [functional.softplus(attention.hidden(torch.cat((node, quartz)))) for node in nodes[:9]]
+    expected = torch.cat([attention.score(row) for row in hidden]).softmax(0)
+    torch.testing.assert_close(found[:9, 0], expected, rtol=1e-10, atol=1e-10)
+    assert found[9, 0] == 1
+
+
+def test_alignn_convolution(crystals):
+    """Edge-gated convolution of the line graph, pair by pair, in eval mode."""
+    torch.manual_seed(1)
+    backbone = build_backbone(ALIGNNConfig(hidden_features=8), 92, 8.0).double().eval()
+    layer = backbone.alignn_layers[0].edge_update
+    batch = collate_crystals([crystals["SiO2"]], GraphSettings()).double()
+    line_graph = from_batch(batch, "blocked", True).line_graph
+    first, second = batch.connectivity.triplets()
+    bonds = torch.randn(len(batch.bond_vectors), 8, dtype=torch.float64)
+    angles = torch.randn(len(first), 8, dtype=torch.float64)
+    gates = layer.src_gate(bonds)[first] + layer.dst_gate(bonds)[second] + layer.edge_gate(angles)
+    scale = (1 + 1e-5) ** -0.5
+    expected = torch.empty_like(bonds)
+    for bond in range(len(bonds)):
+        into = torch.where(second == bond)[0]
+        weights = torch.sigmoid(gates[into])
+        mean = (weights * layer.dst_update(bonds)[first[into]]).sum(0) / (weights.sum(0) + 1e-6)
+        expected[bond] = bonds[bond] + functional.silu((layer.src_update(bonds[bond]) + mean) * scale)
+    found, new_angles = layer(line_graph, bonds, angles)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(new_angles, angles + functional.silu(gates * scale), rtol=1e-10, atol=1e-10)
+
+
+def test_bond_cosines_are_angles(crystals):
+    """In silicon every angle between nearest bonds is tetrahedral, or straight back along the bond."""
+    batch = collate_crystals([crystals["Si"]], GraphSettings(max_neighbors=4)).double()
+    cosines = from_batch(batch, "blocked", True).bond_cosines()
+    found = {round(float(value), 4) for value in cosines}
+    assert found == {-0.3333, 1.0}
