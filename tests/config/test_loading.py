@@ -1,0 +1,128 @@
+"""Files and command lines as settings, and the line a user reads where something is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from crysmm.config import load_config
+from crysmm.errors import InputError
+
+
+def written(folder: Path, settings: object) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    return path
+
+
+def problems(path: Path | None, overrides: dict) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        load_config(path, overrides)
+    return str(caught.value).splitlines()
+
+
+def test_the_command_line_wins(tmp_path: Path) -> None:
+    path = written(tmp_path, {"epochs": 7, "batch_size": 3})
+    config, notes = load_config(path, {"epochs": "9"})
+    assert (config.epochs, config.batch_size, notes) == (9, 3, [])
+
+
+def test_model_sections_are_merged_for_one_backbone(tmp_path: Path) -> None:
+    path = written(tmp_path, {"model": {"name": "gatgnn", "heads": 2}})
+    assert load_config(path, {"model": {"fc_layers": "1"}})[0].model.model_dump(include={"heads", "fc_layers"}) == {
+        "heads": 2,
+        "fc_layers": 1,
+    }
+
+
+@pytest.mark.parametrize("section", ["gatgnn", {"name": "gatgnn"}])
+def test_a_backbone_by_name_in_the_file_takes_settings_of_the_command_line(tmp_path: Path, section: object) -> None:
+    assert load_config(written(tmp_path, {"model": section}), {"model": {"heads": "2"}})[0].model.heads == 2
+
+
+def test_another_backbone_drops_the_file_s_section(tmp_path: Path) -> None:
+    path = written(tmp_path, {"model": {"name": "gatgnn", "heads": 2}})
+    config, _ = load_config(path, {"model": {"name": "alignn"}})
+    assert config.model.name == "alignn"
+    assert config.neighbor_strategy == "k-nearest"
+
+
+def test_an_unnamed_section_is_the_default_backbone_s(tmp_path: Path) -> None:
+    path = written(tmp_path, {"model": {"conv_layers": 5}})
+    assert load_config(path, {"model": {"name": "cgcnn"}})[0].model.conv_layers == 5
+
+
+@pytest.mark.parametrize(("given", "replaced"), [("n_val", "val_ratio"), ("val_ratio", "n_val")])
+def test_a_count_replaces_the_file_s_ratio_and_the_other_way_round(tmp_path: Path, given: str, replaced: str) -> None:
+    value = {"n_val": 5, "val_ratio": 0.2}
+    config, _ = load_config(written(tmp_path, {replaced: value[replaced]}), {given: value[given]})
+    assert dict(config)[given] == value[given]
+    assert dict(config)[replaced] is None
+
+
+def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"epochs": 7}', encoding="utf-8-sig")
+    assert load_config(path, {})[0].epochs == 7
+
+
+def test_broken_json_is_placed(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{\n  "epochs": 7,\n  "batch_size" 3\n}', encoding="utf-8")
+    (line,) = problems(path, {})
+    assert "line 3 column 16" in line
+    assert str(path) in line
+
+
+@pytest.mark.parametrize(
+    ("content", "text"), [(b"[1, 2]", "list"), (b"\xff\xfe\x00", "not a text file"), (None, "No such file")]
+)
+def test_files_that_are_no_settings(tmp_path: Path, content: bytes | None, text: str) -> None:
+    path = tmp_path / "config.json"
+    if content is not None:
+        path.write_bytes(content)
+    (line,) = problems(path, {})
+    assert text in line
+
+
+def test_a_folder_is_no_config_file(tmp_path: Path) -> None:
+    (line,) = problems(tmp_path, {})
+    assert "directory" in line
+
+
+def test_one_line_a_problem() -> None:
+    lines = problems(None, {"epochs": "abc", "batch_size": "0", "optimizer": "adam", "device": "gpu", "strict": "maybe"})
+    assert sorted(lines) == [
+        "--batch_size: expected at least 1, got '0'",
+        "--device: expected auto, cpu, cuda or cuda:N, got 'gpu'",
+        "--epochs: expected a whole number, got 'abc'",
+        "--optimizer: expected 'adamw' or 'sgd', got 'adam'",
+        "--strict: expected true or false, got 'maybe'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"epohs": 3}, "epohs: unknown setting; did you mean epochs?"),
+        ({"colour": 3}, "colour: unknown setting"),
+        ({"model": {"name": "gatgnn", "haeds": 2}}, "model.haeds: unknown setting of gatgnn; did you mean model.heads?"),
+        ({"model": {"heads": 2}}, "--model.heads: a setting of gatgnn; --model.name is cgcnn"),
+        ({"model": {"name": "cgcn"}}, "--model.name: expected 'cgcnn', 'gatgnn', 'alignn', got 'cgcn'"),
+        ({"model": {"name": "gatgnn", "heads": 0}}, "--model.heads: expected at least 1, got 0"),
+        ({"milestones": ["x"]}, "--milestones: expected a whole number, got 'x'"),
+        ({"epochs": 1.5}, "--epochs: expected a whole number, got 1.5"),
+        ({"learning_rate": "nan"}, "--learning_rate: expected a finite number, got 'nan'"),
+        ({"head": {"name": "vanila"}}, "--head.name: expected 'vanilla', got 'vanila'"),
+        ({"n_val": 3, "val_ratio": 0.1}, "--n_val: gives the same split as --val_ratio; give one of the two"),
+        ({"target": "a", "target_key": "b"}, "target and target_key are one setting; give one of the two"),
+    ],
+)
+def test_what_is_said_of_a_setting(tmp_path: Path, settings: dict, line: str) -> None:
+    assert problems(written(tmp_path, settings), {}) == [line]
+
+
+def test_a_setting_without_effect_is_noted(tmp_path: Path) -> None:
+    _, notes = load_config(written(tmp_path, {"use_canonize": False}), {})
+    assert len(notes) == 1
+    assert "as_jarvis" in notes[0]

@@ -1,0 +1,118 @@
+"""The settings by themselves: defaults that depend on others, contradictions, and the way through JSON and back."""
+
+import pytest
+from pydantic import ValidationError
+
+from crysmm.config import GraphSettings, TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("model", "strategy", "learning_rate"),
+    [("cgcnn", "cgcnn", 4e-3), ("gatgnn", "cgcnn", 1e-3), ("alignn", "k-nearest", 1e-3)],
+)
+def test_defaults_of_a_backbone(model: str, strategy: str, learning_rate: float) -> None:
+    config = TrainingConfig(model={"name": model})
+    assert (config.neighbor_strategy, config.learning_rate) == (strategy, learning_rate)
+
+
+def test_a_given_value_wins_over_the_backbone_s() -> None:
+    config = TrainingConfig(model={"name": "alignn"}, neighbor_strategy="radius", learning_rate=0.5)
+    assert (config.neighbor_strategy, config.learning_rate) == ("radius", 0.5)
+
+
+def test_documented_defaults() -> None:
+    config = TrainingConfig()
+    assert config.model.name == "cgcnn"
+    assert (config.cutoff, config.max_neighbors, config.atom_features) == (8, 12, "cgcnn")
+    assert (config.epochs, config.batch_size, config.weight_decay, config.random_seed) == (100, 64, 1e-5, 123)
+    assert (config.optimizer, config.scheduler, config.criterion) == ("adamw", "onecycle", "l1")
+    assert (config.train_ratio, config.val_ratio, config.test_ratio) == (None, 0.1, 0.1)
+    assert config.keep_data_order is False
+    assert config.standardize_target is True
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"n_train": 40, "n_val": 5, "n_test": 5},
+        {"ids_file": "ids_train_val_test.json", "model": {"name": "gatgnn", "heads": 2}},
+        {"scheduler": "multistep", "milestones": [3, 5], "precision": 32, "target": "gap", "id_tag": "material_id"},
+    ],
+)
+def test_json_and_back(settings: dict) -> None:
+    config = TrainingConfig(**settings)
+    assert TrainingConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_null_means_the_default() -> None:
+    nulls = {"learning_rate": None, "val_ratio": None, "neighbor_strategy": None, "random_seed": None}
+    assert TrainingConfig(**nulls) == TrainingConfig()
+
+
+def test_counts_leave_no_ratio_behind() -> None:
+    config = TrainingConfig(n_val=5)
+    assert (config.val_ratio, config.test_ratio) == (None, 0.1)
+
+
+@pytest.mark.parametrize("model", ["gatgnn", {"name": "gatgnn"}])
+def test_backbone_by_name(model: object) -> None:
+    assert TrainingConfig(model=model).model.name == "gatgnn"
+
+
+def test_backbone_settings_without_a_name_are_the_default_backbone_s() -> None:
+    assert TrainingConfig(model={"conv_layers": 5}).model.conv_layers == 5
+
+
+def test_it_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        TrainingConfig().epochs = 3  # type: ignore[misc]
+
+
+def test_graph_settings_are_the_run_s() -> None:
+    settings = {"neighbor_strategy": "k-nearest", "cutoff": 5, "max_neighbors": 7, "atom_features": "basic"}
+    expected = GraphSettings(**settings, as_jarvis=True, use_canonize=False)
+    assert TrainingConfig(**settings, as_jarvis=True, use_canonize=False).graph_settings() == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "classes"),
+    [({}, False), ({"model": {"classification": True}}, True), ({"classification_threshold": 0.0}, True)],
+)
+def test_classification_is_asked_for_in_two_ways(settings: dict, classes: bool) -> None:
+    assert TrainingConfig(**settings).is_classification is classes
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "text"),
+    [
+        ({"n_val": 5, "val_ratio": 0.2}, "n_val", "--val_ratio"),
+        ({"n_train": 5, "train_ratio": 0.2}, "n_train", "--train_ratio"),
+        ({"train_ratio": 0.9}, "train_ratio", "adds up to 1.1"),
+        ({"ids_file": "ids.json", "n_test": 3}, "n_test", "--ids_file"),
+        ({"ids_file": "ids.json", "val_ratio": 0.3}, "val_ratio", "--ids_file"),
+        ({"ids_file": "ids.json", "split_strategy": "composition"}, "split_strategy", "--ids_file"),
+        ({"keep_data_order": True, "split_strategy": "composition"}, "keep_data_order", "composition"),
+        ({"as_jarvis": True}, "as_jarvis", "k-nearest"),
+        ({"classification_threshold": 1.0, "target_transform": "log10"}, "target_transform", "classes"),
+        ({"classification_threshold": 1.0, "model": {"link": "log"}}, "model.link", "classes"),
+        ({"target_transform": "log10", "model": {"link": "logit"}}, "model.link", "--target_transform"),
+        ({"target_multiplication_factor": 0}, "target_multiplication_factor", "0"),
+        ({"milestones": [20, 10]}, "milestones", "20,10"),
+        ({"device": "cuda:1", "devices": 2}, "devices", "--device cuda:1"),
+        ({"engine": "dgl", "precision": "bf16"}, "precision", "--engine blocked"),
+        ({"resume": True, "overwrite": True}, "overwrite", "--resume"),
+    ],
+)
+def test_contradictions_name_both_settings(settings: dict, key: str, text: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TrainingConfig(**settings)
+    (problem,) = caught.value.errors()
+    assert ".".join(problem["loc"]) == key
+    assert text in problem["msg"]
+
+
+def test_every_setting_has_a_sentence() -> None:
+    for name, field in TrainingConfig.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith((".", ")")), name
