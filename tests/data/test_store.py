@@ -1,0 +1,135 @@
+"""The store against the crystals it was made from."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from crysmm.config import GraphSettings
+from crysmm.crystal import Crystal
+from crysmm.data import building
+from crysmm.data.batch import collate_crystals
+from crysmm.data.records import source_from_records, source_from_structures
+from crysmm.data.store import Store, build_store, cache_folder
+from crysmm.errors import InputError
+
+SETTINGS = GraphSettings()
+
+
+@pytest.fixture
+def records(crystals):
+    return [
+        {"jid": name, "atoms": crystal.to_jarvis().to_dict(), "gap": float(index), "size": len(crystal)}
+        for index, (name, crystal) in enumerate(crystals.items())
+    ]
+
+
+@pytest.fixture
+def store(records, tmp_path):
+    return build_store(source_from_records(records, target_key="gap,size"), SETTINGS, cache_dir=tmp_path, progress=False)
+
+
+def assert_same_batch(found, expected):
+    for name in ("n_atoms", "atomic_numbers", "atom_features", "lattice", "bond_vectors"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    assert torch.equal(found.connectivity.source, expected.connectivity.source)
+    assert torch.equal(found.connectivity.destination, expected.connectivity.destination)
+    assert found.connectivity.blocks == expected.connectivity.blocks
+
+
+def test_facts(store, crystals):
+    assert len(store) == len(crystals)
+    assert store.ids == list(crystals)
+    assert store.target_names == ("gap", "size")
+    assert store.targets[:, 0].tolist() == list(range(len(crystals)))
+    assert store.targets[:, 1].tolist() == store.n_atoms.tolist() == [len(crystal) for crystal in crystals.values()]
+    assert store.formulas[0] == "Cu"
+    assert store.formulas[list(crystals).index("TiO2")] == "O2Ti"
+    assert store.elements == sorted({int(z) for crystal in crystals.values() for z in crystal.atomic_numbers})
+    assert store.skipped == []
+
+
+def test_batch_equals_one_made_in_memory(store, crystals):
+    order = [5, 0, 11, 3]
+    names = [list(crystals)[index] for index in order]
+    batch = store.batch(order)
+    assert_same_batch(batch, collate_crystals([crystals[name] for name in names], SETTINGS))
+    assert batch.ids == names
+    assert batch.targets.tolist() == [[float(index), float(len(crystals[name]))] for index, name in zip(order, names, strict=True)]
+    assert int(store.n_triplets[order].sum()) == batch.connectivity.n_triplets
+    assert int(store.n_edges[order].sum()) == len(batch.bond_vectors)
+
+
+def test_crystal_comes_back_exactly(store, crystals):
+    for index, crystal in enumerate(crystals.values()):
+        found = store.crystal(index)
+        assert np.array_equal(found.lattice, crystal.lattice)
+        assert np.array_equal(found.frac_coords, crystal.frac_coords)
+        assert np.array_equal(found.atomic_numbers, crystal.atomic_numbers)
+
+
+def test_survives_pickling_by_its_path(store):
+    again = pickle.loads(pickle.dumps(store))  # noqa: S301
+    assert_same_batch(again.batch([1, 2]), store.batch([1, 2]))
+
+
+def test_second_build_opens_the_first(records, tmp_path, monkeypatch):
+    source = source_from_records(records, target_key="gap")
+    first = build_store(source, SETTINGS, cache_dir=tmp_path, progress=False)
+    monkeypatch.setattr(building, "graph_row", None)
+    assert build_store(source, SETTINGS, cache_dir=tmp_path, progress=False).path == first.path
+
+
+def test_another_key_for_other_contents_settings_or_target(records, tmp_path):
+    def path(rows=records, settings=SETTINGS, target_key="gap"):
+        return build_store(
+            source_from_records(rows, target_key=target_key), settings, cache_dir=tmp_path, progress=False
+        ).path
+
+    changed = [dict(records[0], gap=7.5), *records[1:]]
+    others = [path(changed), path(settings=GraphSettings(cutoff=5)), path(target_key="size")]
+    assert len({path(), *others}) == 4
+
+
+def test_worker_processes_give_the_same_store(crystals, tmp_path):
+    """More than one task, so that real processes work, and the last task is not full."""
+    structures = [*crystals.values()] * 11
+    alone = build_store(source_from_structures(structures), SETTINGS, cache_dir=tmp_path / "a", jobs=1, progress=False)
+    shared = build_store(source_from_structures(structures), SETTINGS, cache_dir=tmp_path / "b", jobs=2, progress=False)
+    assert shared.ids == alone.ids == [str(index) for index in range(132)]
+    assert_same_batch(shared.batch([131, 64, 0]), alone.batch([131, 64, 0]))
+    assert shared.batch([0]).targets is None
+
+
+def test_bad_rows_are_kept_with_their_reasons(crystals, tmp_path):
+    overlapping = Crystal(4 * np.eye(3), np.array([[0, 0, 0], [0, 0, 0.01]]), np.array([11, 17], dtype=np.uint8))
+    source = source_from_structures([crystals["Si"], overlapping, crystals["Cu"]])
+    store = build_store(source, SETTINGS, cache_dir=tmp_path, progress=False)
+    assert store.ids == ["0", "2"]
+    assert [row.id for row in store.skipped] == ["1"]
+    assert "0.040 Angstrom apart" in store.skipped[0].reason
+    with pytest.raises(InputError, match="Angstrom apart"):
+        build_store(source, SETTINGS, cache_dir=tmp_path, strict=True, progress=False)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_nothing_readable_leaves_nothing(strict, tmp_path):
+    with pytest.raises(InputError, match="does not exist|No such file|not exist"):
+        build_store(
+            source_from_structures([tmp_path / "missing.vasp"]), SETTINGS, cache_dir=tmp_path, strict=strict, progress=False
+        )
+    assert list((tmp_path / "stores").iterdir()) == []
+
+
+def test_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "crysmm"
+    assert cache_folder("here").name == "here"
+
+
+def test_facts_are_plain_data(store):
+    facts = json.loads((store.path / "store.json").read_text())
+    assert facts["settings"] == SETTINGS.model_dump()
+    assert Store(store.path).settings == SETTINGS
