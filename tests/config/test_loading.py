@@ -91,7 +91,9 @@ def test_a_folder_is_no_config_file(tmp_path: Path) -> None:
 
 
 def test_one_line_a_problem() -> None:
-    lines = problems(None, {"epochs": "abc", "batch_size": "0", "optimizer": "adam", "device": "gpu", "strict": "maybe"})
+    lines = problems(
+        None, {"epochs": "abc", "batch_size": "0", "optimizer": "adam", "device": "gpu", "strict": "maybe"}
+    )
     assert sorted(lines) == [
         "--batch_size: expected at least 1, got '0'",
         "--device: expected auto, cpu, cuda or cuda:N, got 'gpu'",
@@ -106,7 +108,10 @@ def test_one_line_a_problem() -> None:
     [
         ({"epohs": 3}, "epohs: unknown setting; did you mean epochs?"),
         ({"colour": 3}, "colour: unknown setting"),
-        ({"model": {"name": "gatgnn", "haeds": 2}}, "model.haeds: unknown setting of gatgnn; did you mean model.heads?"),
+        (
+            {"model": {"name": "gatgnn", "haeds": 2}},
+            "model.haeds: unknown setting of gatgnn; did you mean model.heads?",
+        ),
         ({"model": {"heads": 2}}, "--model.heads: a setting of gatgnn; --model.name is cgcnn"),
         ({"model": {"name": "cgcn"}}, "--model.name: expected 'cgcnn', 'gatgnn', 'alignn', got 'cgcn'"),
         ({"model": {"name": "gatgnn", "heads": 0}}, "--model.heads: expected at least 1, got 0"),

@@ -1,0 +1,18 @@
+"""What the tests of training commands share."""
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from crysmm.config import TrainingConfig
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainingConfig]:
+    """Puts a training in place of ours that only keeps the settings it is called with."""
+    configs: list[TrainingConfig] = []
+    run = ModuleType("crysmm.training.run")
+    run.train = configs.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "crysmm.training.run", run)
+    return configs

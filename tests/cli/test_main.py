@@ -1,0 +1,82 @@
+"""The command itself: help without waiting, errors without tracebacks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import crysmm
+from crysmm.cli.main import guarded, main
+from crysmm.errors import InputError
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(command in shown for command in ("train", "predict", "check", "doctor"))
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"crysmm {crysmm.__version__}\n"
+
+
+@pytest.mark.parametrize("argv", [[], ["trian"]])
+def test_no_or_another_command(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(argv)
+    assert left.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"]])
+def test_help_imports_nothing_heavy(argv: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from crysmm.cli.main import main\n"
+        "try:\n"
+        f"    main({argv})\n"
+        "except SystemExit:\n"
+        "    print([name for name in ('torch', 'numpy', 'lightning', 'dgl', 'jarvis') if name in sys.modules])\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(crysmm.__file__).parents[1]
+    )
+    assert ran.stdout.splitlines()[-1] == "[]", ran.stderr
+
+
+def test_python_m(tmp_path: Path) -> None:
+    root = Path(crysmm.__file__).parents[1]
+    command = [sys.executable, "-m", "crysmm", "train", "--root_dir", str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("crysmm: error: --output_dir: missing")
+    assert "Traceback" not in ran.stderr
+
+
+def test_bad_input_is_said_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> int:
+        raise InputError("first\nsecond")
+
+    assert guarded(run) == 2
+    assert capsys.readouterr().err == "crysmm: error: first\n               second\n"
+
+
+def test_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> int:
+        raise KeyboardInterrupt
+
+    assert guarded(run) == 130
+    assert "Ctrl-C" in capsys.readouterr().err
+
+
+def test_a_programming_error_keeps_its_traceback() -> None:
+    def run() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        guarded(run)
