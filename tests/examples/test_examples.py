@@ -1,0 +1,86 @@
+"""Every example runs, small, and what it prints agrees with the files it leaves."""
+
+import re
+
+import numpy as np
+import pytest
+
+SMALL = ("--limit", 40, "--epochs", 1)
+
+
+@pytest.fixture(scope="module")
+def trained(run_example, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("example") / "run"
+    run_example("train_from_python.py", "--output_dir", folder, *SMALL)
+    return folder
+
+
+def test_train_from_python(run_example, read_predictions, tmp_path, capsys):
+    run_example("train_from_python.py", "--output_dir", tmp_path / "run", *SMALL)
+    printed = capsys.readouterr().out
+    _, target, prediction = read_predictions(tmp_path / "run", "test")
+    error = np.abs(target - prediction).mean()
+    error_of_log = np.abs(np.log10(target) - np.log10(prediction)).mean()
+    assert f"4 test crystals: MAE {error:.1f} GPa, of log10(K_VRH) {error_of_log:.3f}" in printed
+    _, train, _ = read_predictions(tmp_path / "run", "train")
+    assert f"MAE {np.abs(target - train.mean()).mean():.1f} GPa\n" in printed
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_predict(run_example, read_predictions, trained, capsys):
+    run_example("predict.py", "--model", trained, "--limit", 60)
+    printed = capsys.readouterr().out
+    predicted = dict(re.findall(r"^(mp-\d+)\.vasp: ([\d.]+)$", printed, flags=re.MULTILINE))
+    assert len(predicted) == 60
+    shared = 0
+    for split in ("train", "val", "test"):
+        for name, _, prediction in zip(*read_predictions(trained, split), strict=True):
+            if name in predicted:
+                shared += 1
+                assert float(predicted[name]) == pytest.approx(prediction, rel=1e-5, abs=0.006)
+    assert shared > 5
+    assert re.search(r"^silver [\d.]+, gold [\d.]+$", printed, flags=re.MULTILINE)
+    assert re.search(r"^embeddings of width 64, distance [\d.e-]+$", printed, flags=re.MULTILINE)
+
+
+def test_compare_backbones(run_example, read_predictions, tmp_path, capsys):
+    run_example("compare_backbones.py", "--output_dir", tmp_path / "runs", *SMALL)
+    printed = capsys.readouterr().out
+    assert "\n4 test crystals\n" in printed
+    ids = []
+    for backbone in ("cgcnn", "gatgnn", "alignn"):
+        names, target, prediction = read_predictions(tmp_path / "runs" / backbone, "test")
+        ids.append(names)
+        [line] = [line for line in printed.splitlines() if line.startswith(f"{backbone} ")]
+        assert float(line.split()[1]) == pytest.approx(np.abs(target - prediction).mean(), rel=1e-3)
+    assert ids[0] == ids[1] == ids[2]
+
+
+def test_jarvis_workflow(run_example, read_predictions, tmp_path, capsys):
+    run_example("jarvis_workflow.py", "--output_dir", tmp_path / "run", *SMALL)
+    printed = capsys.readouterr().out
+    _, target, prediction = read_predictions(tmp_path / "run", "test")
+    assert f"test MAE {np.abs(target - prediction).mean():.4g} on 4 crystals" in printed
+    assert (
+        len(re.findall(r"^aluminium with a lattice constant of \d\.\d\d Angstrom: [\d.-]+$", printed, re.MULTILINE))
+        == 3
+    )
+
+
+def test_jarvis_workflow_takes_what_jarvis_gives(run_example, tmp_path, capsys, monkeypatch, crystals):
+    """With ``--dataset`` the list comes from jarvis.db.figshare; here one of its layout, ``na`` and all."""
+    import jarvis.db.figshare
+
+    records = [
+        {"jid": f"JVASP-{n}", "mbj_bandgap": "na" if n % 4 == 3 else 0.1 * n, "icsd": [], "formula": crystal.formula,
+         "atoms": crystal.to_jarvis().to_dict()}
+        for n, crystal in enumerate([*crystals.values()] * 2)
+    ]  # fmt: skip
+    monkeypatch.setattr(jarvis.db.figshare, "data", {"dft_3d": records}.__getitem__)
+    run_example(
+        "jarvis_workflow.py", "--dataset", "dft_3d", "--target_key", "mbj_bandgap", "--epochs", 1,
+        "--output_dir", tmp_path / "run",
+    )  # fmt: skip
+    assert "on 1 crystals" in capsys.readouterr().out
+    skipped = (tmp_path / "run" / "skipped.csv").read_text()
+    assert all(f"JVASP-{n}," in skipped for n in range(3, 24, 4))
