@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +38,12 @@ class Crystal:
         Raises:
             StructureError: wrong shapes, unknown elements, non-finite numbers or no volume.
         """
+        if isinstance(elements, str) or not isinstance(elements, Iterable):
+            raise StructureError(f"expected a list of element symbols, got {elements!r}")
         numbers = np.array([atomic_number(symbol) for symbol in elements], dtype=np.uint8)
         try:
             crystal = cls(np.array(lattice, dtype=np.float64), np.array(frac_coords, dtype=np.float64), numbers)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise StructureError(f"lattice or coordinates are not numbers: {error}") from error
         check_crystal(crystal)
         return crystal
@@ -160,7 +162,7 @@ def to_fractional(lattice: Any, cartesian: Any) -> np.ndarray:
     """
     try:
         return np.linalg.solve(np.asarray(lattice, dtype=float).T, np.asarray(cartesian, dtype=float).T).T
-    except (np.linalg.LinAlgError, ValueError, TypeError) as error:
+    except (np.linalg.LinAlgError, ValueError, TypeError, OverflowError) as error:
         raise StructureError(f"cartesian coordinates cannot be turned into fractional ones: {error}") from error
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from crysmm.crystal import Crystal
+from crysmm.errors import MissingDependencyError
+from crysmm.graphs.dgl import import_dgl
 
 FCC = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 BCC = np.array([[-0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.5, 0.5, -0.5]])
@@ -86,3 +88,18 @@ def make_crystals():
 def crystals():
     """Real crystals by formula (:func:`make_crystals`)."""
     return make_crystals()
+
+
+@pytest.fixture(params=list(make_crystals()))
+def crystal(request, crystals):
+    """Each of the crystals in turn."""
+    return crystals[request.param]
+
+
+@pytest.fixture(scope="session")
+def dgl():
+    """The dgl package; tests that need it are skipped where it has no wheel."""
+    try:
+        return import_dgl()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
