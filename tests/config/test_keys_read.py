@@ -13,7 +13,7 @@ HOLDERS = {"config", "settings", "model", "head"}  # what the package calls an o
 
 
 def holder_name(node: ast.expr) -> str:
-    """The last name of what an attribute is taken from: ``config`` of both ``config.epochs`` and ``run.config.epochs``."""
+    """The last name of what an attribute is taken from: ``config`` of ``config.epochs`` and ``run.config.epochs``."""
     if isinstance(node, ast.Attribute):
         return node.attr
     return node.id if isinstance(node, ast.Name) else ""
