@@ -79,7 +79,7 @@ def _read_counts(lines: Sequence[str], index: int) -> list[int]:
         raise StructureError(f"line {index + 1} of the POSCAR is {_shown(lines[index])}; expected counts of atoms")
     counts = [int(word) for word in words]
     if sum(counts) > len(lines):
-        raise StructureError(f"the POSCAR is cut off: {sum(counts)} atoms are announced, the file has {len(lines)} lines")
+        raise StructureError(f"the POSCAR is cut off: {sum(counts)} atoms in {len(lines)} lines")
     return counts
 
 

@@ -85,7 +85,7 @@ def crystal_of_row(fields: Mapping[str, Any]) -> Crystal:
         StructureError: there is none that can be used.
     """
     try:
-        return as_crystal(fields["atoms"] if "atoms" in fields else fields)
+        return as_crystal(fields.get("atoms", fields))
     except TypeError as error:
         raise StructureError(f"the structure cannot be read: {error}") from error
 

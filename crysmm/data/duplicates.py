@@ -1,0 +1,70 @@
+"""Which rows are one structure: in other cells, at other origins, turned, or with their atoms in another order.
+
+Two structures count as one if they have the same formula and their interatomic distances agree: for each pair of
+elements the distances up to ``SEARCH_RADIUS`` are sorted, and compared at the same number of neighbours per atom.
+Moving every atom by d changes none of these by more than 2d, and a cell has those of its supercells. What differs
+farther away only (long stackings of the same layers), and a crystal and its mirror image, count as one too: the
+backbones see distances and angles of neighbours, and hardly tell them apart either.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import combinations_with_replacement
+
+import numpy as np
+from tqdm import tqdm
+
+from crysmm.config.graph import GraphSettings
+from crysmm.crystal import Crystal
+from crysmm.graphs.neighbors import find_edges
+
+TOLERANCE = 0.01  # Angstrom
+SEARCH_RADIUS = 8.0  # Angstrom; two stackings of layers differ first in the third shell
+RANKS = np.arange(0.25, 60, 0.5)  # neighbours per atom at which distances are compared
+_SEARCH = GraphSettings(neighbor_strategy="radius", cutoff=SEARCH_RADIUS)
+
+
+def find_duplicates(
+    formulas: Sequence[str], crystal: Callable[[int], Crystal], *, progress: bool = True
+) -> list[list[int]]:
+    """Groups of rows that hold the same structure within ``TOLERANCE``.
+
+    Args:
+        formulas: reduced formula of each row.
+        crystal: gives the structure of a row; asked only where a formula occurs more than once.
+        progress: show a bar.
+    """
+    from sklearn.cluster import DBSCAN
+
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, formula in enumerate(formulas):
+        rows_of[formula].append(row)
+    candidates = [rows for rows in rows_of.values() if len(rows) > 1]
+    groups: list[list[int]] = []
+    with tqdm(total=sum(map(len, candidates)), desc="comparing structures", disable=not progress, delay=1) as bar:
+        for rows in candidates:
+            fingerprints = np.array([distance_fingerprint(crystal(row)) for row in rows])
+            labels = DBSCAN(eps=TOLERANCE, min_samples=2, metric="chebyshev").fit_predict(fingerprints)
+            groups += [[rows[place] for place in np.flatnonzero(labels == label)] for label in range(max(labels) + 1)]
+            bar.update(len(rows))
+    return sorted(groups)
+
+
+def distance_fingerprint(crystal: Crystal) -> np.ndarray:
+    """``[1 + len(RANKS) * n_pairs_of_elements]`` lengths in Angstrom that neither cell, origin nor orientation changes.
+
+    First the cube root of the volume per atom; then, pair by pair, the sorted distances at ``RANKS`` neighbours
+    per atom of the first element, ``SEARCH_RADIUS`` where there are not so many.
+    """
+    edges = find_edges(crystal, _SEARCH)
+    distances = np.linalg.norm(edges.vectors(crystal), axis=1)
+    source, destination = crystal.atomic_numbers[edges.source], crystal.atomic_numbers[edges.destination]
+    parts = [np.cbrt([crystal.volume / len(crystal)])]
+    for first, second in combinations_with_replacement(np.unique(crystal.atomic_numbers), 2):
+        ordered = np.sort(distances[(source == first) & (destination == second)])
+        places = np.floor(RANKS * np.count_nonzero(crystal.atomic_numbers == first)).astype(int)
+        padded = np.append(ordered, SEARCH_RADIUS)
+        parts.append(np.minimum(padded[np.minimum(places, len(ordered))], SEARCH_RADIUS))
+    return np.concatenate(parts)
