@@ -69,6 +69,9 @@ class PropertyNetwork(nn.Module):
         return self.backbone(batch)  # type: ignore[no-any-return]
 
 
+HEADS = {"vanilla": VanillaHead}
+
+
 def build_network(config: TrainingConfig, n_outputs: int) -> PropertyNetwork:
     """The network a training config asks for, with fresh weights from torch's global random state.
 
@@ -79,4 +82,4 @@ def build_network(config: TrainingConfig, n_outputs: int) -> PropertyNetwork:
     graph = config.graph_settings()
     atom_input_features = feature_table(graph.atom_features).shape[1]
     backbone = build_backbone(config.model, atom_input_features, graph.cutoff, config.engine)
-    return PropertyNetwork(backbone, VanillaHead(backbone, n_outputs, config.model.link))
+    return PropertyNetwork(backbone, HEADS[config.head.name](backbone, n_outputs, config.model.link))
