@@ -1,5 +1,8 @@
 """The periodic table, as far as names and numbers go."""
 
+import re
+from collections.abc import Iterable
+
 SYMBOLS: tuple[str, ...] = (
     "X",  # place of atomic number 0, so that SYMBOLS[Z] is the symbol of Z
     *"H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr".split(),
@@ -8,3 +11,9 @@ SYMBOLS: tuple[str, ...] = (
     *"Md No Lr".split(),
 )
 ATOMIC_NUMBERS: dict[str, int] = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
+
+
+def elements_in(formulas: Iterable[str]) -> list[str]:
+    """Symbols of the elements that occur in some formulas, by atomic number."""
+    symbols = {symbol for formula in formulas for symbol in re.findall("[A-Z][a-z]?", formula)}
+    return sorted(symbols, key=ATOMIC_NUMBERS.__getitem__)

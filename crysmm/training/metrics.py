@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from crysmm.data.scaler import TargetScaler
+from crysmm.errors import InputError
 
 Metrics = dict[str, Any]
 
@@ -36,7 +37,16 @@ def evaluate(
     Returns:
         Numbers by name. Several targets: ``{"mean": {...}, "per_target": {name: {...}}}``. Where log10 was
         learned, ``log10`` holds the same numbers of the logarithms.
+
+    Raises:
+        InputError: predictions are not finite: training went astray.
     """
+    astray = int((~np.isfinite(predictions)).any(axis=1).sum())
+    if astray:
+        raise InputError(
+            f"{astray} of {len(predictions)} predictions are not finite: training went astray; "
+            "lower learning_rate, or look for outliers among the targets (crysmm check)"
+        )
     if scaler.classes is not None:
         return classification_metrics(scaler.class_indices(targets), predictions)
     metrics = regression_metrics(targets, predictions, train_targets.mean(axis=0), names)

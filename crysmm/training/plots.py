@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 
 COLORS = {"train": "#9aa5b1", "val": "#e08e3c", "test": "#2b6cb0"}
 TITLES = {"train": "training", "val": "validation", "test": "test"}
-MEASURES = {
-    "mae": "mean absolute error",
-    "error": "share of wrong classes",
-    "loss": "loss",
-}
+MEASURES = {"mae": "mean absolute error", "loss": "loss"}
+BASELINES = {"mae": "mean of the training split", "loss": "class frequencies"}
 
 SplitResults = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
@@ -99,12 +96,12 @@ def _draw_confusions(axes: Axes, scaler: TargetScaler, target: np.ndarray, predi
 
 
 def plot_history(path: Path, history: Sequence[Mapping[str, float]], measure: str, baseline: float) -> None:
-    """Training loss, and the monitored measure of the validation split against predicting without a network.
+    """Training loss, and the monitored measure of the validation split against its baseline.
 
     Args:
         path: of the PNG file.
         history: a row an epoch with ``epoch``, ``train_loss``, ``val_loss`` and ``val_<measure>``.
-        measure: the monitored measure: ``mae``, ``error`` or ``loss``.
+        measure: the monitored measure: ``mae``, or ``loss`` for classes.
         baseline: its value for the mean (or the class frequencies) of the training split.
     """
     figure = _figure(9.6, 3.8)
@@ -118,14 +115,16 @@ def plot_history(path: Path, history: Sequence[Mapping[str, float]], measure: st
     values = [row[f"val_{measure}"] for row in history]
     best = int(np.nanargmin(values)) if np.isfinite(values).any() else 0
     monitored.plot(epochs, values, color=COLORS["val"], label="validation", marker=marker)
-    monitored.axhline(baseline, color="#4a5568", linewidth=1, linestyle="--", label=f"no network: {baseline:.3g}")
+    monitored.axhline(
+        baseline, color="#4a5568", linewidth=1, linestyle="--", label=f"{BASELINES[measure]}: {baseline:.3g}"
+    )
     monitored.plot(
         epochs[best], values[best], "o", color=COLORS["test"], label=f"best, epoch {epochs[best]:g}: {values[best]:.3g}"
     )
     monitored.set(title=MEASURES[measure], xlabel="epoch")
-    for axes in (losses, monitored):
+    for axes, usual in ((losses, history[0]["train_loss"]), (monitored, baseline)):
         axes.legend(frameon=False)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, min(axes.get_ylim()[1], 3 * usual))  # one wild epoch must not hide the others
         axes.xaxis.get_major_locator().set_params(integer=True)
         _clean(axes)
     _save(figure, path)

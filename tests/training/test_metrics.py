@@ -6,6 +6,7 @@ import pytest
 
 from crysmm.config import CGCNNConfig, TrainingConfig
 from crysmm.data.scaler import TargetScaler
+from crysmm.errors import InputError
 from crysmm.training.metrics import classification_metrics, evaluate, regression_metrics
 
 TARGET = np.array([[1.0], [2.0], [3.0], [6.0]])
@@ -87,3 +88,9 @@ def test_evaluate_knows_classes() -> None:
     scaler = TargetScaler.fit(targets, [0, 1, 2], config)
     metrics = evaluate(scaler, targets, np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]), targets, ["kind"])
     assert metrics["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_predictions_that_are_not_finite_are_refused() -> None:
+    scaler = TargetScaler.fit(TARGET, [0, 1], TrainingConfig())
+    with pytest.raises(InputError, match="2 of 4 predictions are not finite"):
+        evaluate(scaler, TARGET, np.array([[1.0], [np.nan], [np.inf], [2.0]]), TARGET, ["gap"])
