@@ -1,0 +1,166 @@
+"""What a run learns from: the store, the rows that are used, and their split."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crysmm.config.training import TrainingConfig
+from crysmm.data.estimate import memory_limit, oversized_rows
+from crysmm.data.loader import BatchSampler, make_loader
+from crysmm.data.records import Source, open_source, source_from_records
+from crysmm.data.scaler import TargetScaler
+from crysmm.data.source import SkippedRow
+from crysmm.data.split import Split, make_split
+from crysmm.data.store import Store, build_store
+from crysmm.elements import ATOMIC_NUMBERS
+from crysmm.errors import InputError
+from crysmm.training.distributed import main_first, on_main
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+    from torch.utils.data import DataLoader
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The crystals of a run.
+
+    Args:
+        store: every crystal that could be read.
+        skipped: the rows that are not used, with the reasons.
+        split: rows of the store.
+        scaler: fitted on the training split.
+    """
+
+    store: Store
+    skipped: list[SkippedRow]
+    split: Split
+    scaler: TargetScaler
+
+    def rows(self, split: str) -> list[int]:
+        """Rows of the store in ``train``, ``val`` or ``test``."""
+        return {"train": self.split.train, "val": self.split.val, "test": self.split.test}[split]
+
+    def targets(self, split: str) -> np.ndarray:
+        """``[n, n_targets]``, the units of the input."""
+        return self.store.targets[self.rows(split)]
+
+    def ids(self, split: str) -> list[str]:
+        """One a row."""
+        return [self.store.ids[row] for row in self.rows(split)]
+
+    @property
+    def elements(self) -> list[str]:
+        """Symbols of the elements in the training split, lightest first."""
+        formulas = {self.store.formulas[row] for row in self.split.train}
+        symbols = {symbol for formula in formulas for symbol in re.findall("[A-Z][a-z]?", formula)}
+        return sorted(symbols, key=lambda symbol: ATOMIC_NUMBERS[symbol])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells whether a run that is resumed still learns from the same rows in the same splits."""
+        digest = hashlib.sha256()
+        for split in SPLITS:
+            rows = self.rows(split)
+            digest.update("\n".join([split, *self.ids(split), ""]).encode())
+            digest.update(self.store.targets[rows].tobytes() + self.store.n_edges[rows].tobytes())
+        return digest.hexdigest()
+
+
+def open_input(config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None) -> Source:
+    """The source the settings name, or the records given instead.
+
+    Raises:
+        InputError: there is neither, or both.
+    """
+    if (records is None) == (config.root_dir is None):
+        raise InputError("give the structures to learn from: either root_dir or records, not both")
+    if config.root_dir is None:
+        assert records is not None
+        return source_from_records(
+            records,
+            target_key=config.target_key,
+            id_key=config.id_key,
+            target_transform=config.target_transform,
+            target_multiplication_factor=config.target_multiplication_factor,
+            limit=config.limit,
+        )
+    return open_source(
+        config.root_dir,
+        target_key=config.target_key,
+        id_key=config.id_key,
+        file_format=config.file_format,
+        target_transform=config.target_transform,
+        target_multiplication_factor=config.target_multiplication_factor,
+        limit=config.limit,
+    )
+
+
+def prepare_data(
+    config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, trainer: pl.Trainer
+) -> TrainingData:
+    """Read, check and split the structures; the main process does it, the others are told.
+
+    Raises:
+        InputError: nothing can be read, or it cannot be split as the settings ask.
+    """
+
+    def build() -> Store:
+        return build_store(
+            open_input(config, records),
+            config.graph_settings(),
+            cache_dir=config.cache_dir,
+            jobs=config.jobs,
+            strict=config.strict,
+            progress=config.progress,
+        )
+
+    store = main_first(trainer, build)
+    limit = memory_limit(trainer.strategy.root_device)
+    skipped, split, scaler = on_main(trainer, lambda: _split(store, config, limit))
+    return TrainingData(store, skipped, split, scaler)
+
+
+def _split(store: Store, config: TrainingConfig, memory: int) -> tuple[list[SkippedRow], Split, TargetScaler]:
+    oversized = oversized_rows(store, config.model, memory)
+    too_large = [SkippedRow(store.ids[row], store.files[row], reason) for row, reason in oversized.items()]
+    if too_large and config.strict:
+        first = too_large[0]
+        raise InputError(f"strict stops at the first row it cannot use:\n  {first.file}: {first.reason}")
+    used = [row for row in range(len(store)) if row not in oversized]
+    split = make_split(config, [store.ids[row] for row in used], [store.formulas[row] for row in used])
+    split = Split(*([used[index] for index in part] for part in (split.train, split.val, split.test)))
+    return [*store.skipped, *too_large], split, TargetScaler.fit(store.targets, split.train, config)
+
+
+def sampler_for(
+    data: TrainingData, split: str, config: TrainingConfig, trainer: pl.Trainer, *, shuffled: bool = False
+) -> BatchSampler:
+    """This process' shares of the batches of a split, in order or newly shuffled every epoch."""
+    rows = data.rows(split)
+    return BatchSampler(
+        rows,
+        data.store.n_triplets[rows],
+        config.batch_size,
+        config.max_triplets,
+        seed=config.random_seed if shuffled else None,
+        rank=trainer.global_rank,
+        world_size=trainer.world_size,
+    )
+
+
+def loader_for(
+    data: TrainingData, sampler: BatchSampler, config: TrainingConfig, trainer: pl.Trainer
+) -> DataLoader[Any]:
+    """The batches a sampler chooses."""
+    on_gpu = trainer.strategy.root_device.type == "cuda"
+    return make_loader(data.store, sampler, num_workers=config.num_workers, pin_memory=config.pin_memory and on_gpu)

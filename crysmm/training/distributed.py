@@ -1,0 +1,152 @@
+"""Several processes that train together: starting them, taking turns, and gathering what each has computed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from crysmm.atomic_files import replacing
+from crysmm.config.training import TrainingConfig
+from crysmm.errors import CrysmmError, InputError
+from crysmm.training.machine import Machine
+
+PATIENCE = timedelta(days=2)  # others wait so long for the main process, which may have a large store to build
+
+Result = TypeVar("Result")
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints under a temporary name in their folder, then renamed (Lightning's go through ``/tmp``)."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint."""
+        with replacing(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+def make_trainer(config: TrainingConfig, machine: Machine, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
+    """Lightning's trainer for the machine the settings describe, silent and without files of its own.
+
+    Under torchrun the number of processes is torchrun's; under SLURM and else it is ``devices`` x ``num_nodes``.
+
+    Raises:
+        InputError: the machine does not have what the settings ask for.
+    """
+    device, devices, num_nodes = machine.device, config.devices, config.num_nodes
+    if TorchElasticEnvironment.detect():
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        num_nodes = int(os.environ["WORLD_SIZE"]) // devices
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # --resume does this, without files of Lightning's own
+    several = devices * num_nodes > 1
+    try:
+        return pl.Trainer(
+            accelerator=device.type,
+            devices=[device.index] if device.index is not None and not several else devices,
+            num_nodes=num_nodes,
+            strategy=DDPStrategy(find_unused_parameters=False, timeout=PATIENCE) if several else "auto",
+            sync_batchnorm=several and device.type == "cuda",
+            precision="bf16-mixed" if machine.precision == "bf16" else "32-true",
+            max_epochs=config.epochs,
+            callbacks=list(callbacks),
+            plugins=plugins,
+            default_root_dir=config.output_dir,
+            logger=False,
+            enable_checkpointing=True,  # that is: let our own callback do it
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise InputError(f"training cannot be set up on {num_nodes} x {devices} x {device}: {error}") from error
+
+
+def connect(trainer: pl.Trainer) -> None:
+    """Start the other processes, where that is ours to do, and wait until all have met."""
+    if trainer.strategy.launcher is not None:
+        trainer.strategy.launcher.launch(trainer.strategy.setup_environment, trainer=trainer)
+
+
+def disconnect(trainer: pl.Trainer) -> None:
+    """End the processes :func:`connect` has started, whatever they do."""
+    if trainer.strategy.launcher is not None:
+        trainer.strategy.launcher.kill(9)
+
+
+def on_main(trainer: pl.Trainer, task: Callable[[], Result]) -> Result:
+    """Do something in the main process alone; all get the result, and an error ends all.
+
+    Raises:
+        CrysmmError: the task's, in the main process.
+        SystemExit: in the others, if the task failed; the main process tells why.
+    """
+    result: Any = None
+    error: CrysmmError | None = None
+    if trainer.is_global_zero:
+        try:
+            result = task()
+        except CrysmmError as caught:
+            error = caught
+    result, failed = trainer.strategy.broadcast((result, error is not None))
+    if error is not None:
+        raise error
+    if failed:
+        raise SystemExit(2)
+    return result  # type: ignore[no-any-return]
+
+
+def main_first(trainer: pl.Trainer, task: Callable[[], Result]) -> Result:
+    """Do something everywhere, but one after another, so that the others find what the first has put in a cache.
+
+    First the main process, then one of each other machine, whose cache may be its own, then the rest.
+
+    Raises:
+        CrysmmError, SystemExit: as :func:`on_main`.
+    """
+    results: list[Result] = []
+    on_main(trainer, lambda: results.append(task()))
+    if trainer.local_rank == 0 and not results:
+        results.append(task())
+    trainer.strategy.barrier()
+    return results[0] if results else task()
+
+
+def gather(trainer: pl.Trainer, part: Any) -> list[Any]:
+    """The parts of all processes, in the order of their ranks, in every process."""
+    if trainer.world_size == 1:
+        return [part]
+    parts: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(parts, part)
+    return parts
+
+
+@contextmanager
+def lightning_silenced() -> Iterator[None]:
+    """Keep Lightning's remarks, which speak of its own options, off the screen."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        warnings.filterwarnings("ignore", module=r"torch\.optim\.lr_scheduler")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

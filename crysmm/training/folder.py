@@ -1,0 +1,122 @@
+"""The run folder: what stands in it, and when it may be written to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from crysmm.config.training import TrainingConfig
+from crysmm.errors import InputError
+
+ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS = "all epochs", "early stopping", "max_hours"
+"""Ways for training to end; after the first two there is nothing to resume."""
+
+FREE_SETTINGS = frozenset({
+    "cache_dir", "device", "devices", "ids_file", "init_from", "jobs", "max_hours", "num_nodes", "num_workers",
+    "output_dir", "overwrite", "pin_memory", "progress", "resume", "root_dir", "strict",
+})  # fmt: skip
+"""Settings that may change when a run is resumed: the data, the split and the weights are compared themselves."""
+
+
+class RunFolder:
+    """The files of one run; the names are the ones users find.
+
+    Args:
+        path: the folder, which need not exist yet.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.config = path / "config.json"
+        self.log = path / "train.log"
+        self.ids = path / "ids_train_val_test.json"
+        self.skipped = path / "skipped.csv"
+        self.history = path / "history.csv"
+        self.history_plot = path / "history.png"
+        self.parity_plot = path / "parity.png"
+        self.metrics = path / "metrics.json"
+        self.checkpoint = path / "checkpoints" / "last.ckpt"
+
+    def predictions(self, split: str) -> Path:
+        """The results of a split: ``train``, ``val`` or ``test``."""
+        return self.path / f"prediction_results_{split}_set.csv"
+
+    def files(self) -> list[Path]:
+        """Every file a run can leave."""
+        return [
+            self.config, self.log, self.ids, self.skipped, self.history, self.history_plot, self.parity_plot,
+            self.metrics, self.checkpoint,
+            self.path / "model.safetensors", self.path / "model.json",
+            *(self.predictions(split) for split in ("train", "val", "test")),
+        ]  # fmt: skip
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether there is a file of a run in it."""
+        return any(file.exists() for file in self.files())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its run has come to its end, not to a time limit."""
+        return self.metrics.exists() and self.read_metrics()["stopped_by"] != MAX_HOURS
+
+    def read_metrics(self) -> dict[str, Any]:
+        """What ``metrics.json`` holds."""
+        return _read_json(self.metrics)
+
+    def check(self, config: TrainingConfig) -> None:
+        """Refuse to mix two runs.
+
+        Raises:
+            InputError: the folder cannot be written to, holds a run and neither resume nor overwrite is set, or the
+                run to resume had other settings.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"output_dir {self.path} is a file; name a folder")
+        if not self.holds_run or config.overwrite:
+            return
+        if not config.resume:
+            raise InputError(
+                f"output_dir {self.path} holds a run; continue it with --resume, replace it with --overwrite, "
+                "or name another folder"
+            )
+        if self.config.exists():
+            _check_same(_read_json(self.config), config)
+
+    def clear(self) -> None:
+        """Remove the files of a run, and nothing else."""
+        for file in self.files():
+            file.unlink(missing_ok=True)
+        self.discard_checkpoint()
+
+    def discard_checkpoint(self) -> None:
+        """Remove what resuming needs, and what a killed process has left of it."""
+        checkpoints = self.checkpoint.parent
+        for unfinished in checkpoints.glob(f".{self.checkpoint.name}.*.tmp"):
+            unfinished.unlink()
+        self.checkpoint.unlink(missing_ok=True)
+        if checkpoints.is_dir() and not any(checkpoints.iterdir()):
+            checkpoints.rmdir()
+
+
+def _check_same(stored: dict[str, Any], config: TrainingConfig) -> None:
+    now = config.model_dump(mode="json")
+    keys = (stored.keys() | now.keys()) - FREE_SETTINGS
+    changed = sorted(key for key in keys if stored.get(key) != now.get(key))
+    if changed:
+        listed = "; ".join(f"{key} was {stored.get(key)!r} and is {now.get(key)!r}" for key in changed)
+        raise InputError(
+            f"the run in {config.output_dir} cannot be resumed with other settings: {listed}; give the settings it "
+            "was begun with, or begin another run"
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); begin the run again with --overwrite") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} does not hold a run's settings; begin the run again with --overwrite")
+    return content

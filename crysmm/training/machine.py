@@ -1,0 +1,71 @@
+"""What a run computes on: the device, the arithmetic, memory and repeatability."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Literal
+
+import torch
+from torch.utils import deterministic
+
+from crysmm.config.training import TrainingConfig
+from crysmm.training.precision import resolve_device, resolve_precision
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A device, and the arithmetic of training on it."""
+
+    device: torch.device
+    precision: Literal["32", "bf16"]
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> Machine:
+        """What the settings mean here.
+
+        Raises:
+            InputError: the device asked for is not there.
+        """
+        device = resolve_device(config.device)
+        return cls(device, resolve_precision(config.precision, device, config.engine))
+
+    def versions(self) -> dict[str, str]:
+        """Of what decides numbers, by name."""
+        names = ("crysmm", "torch", "lightning", "numpy", "vesin")
+        return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+    def peak_memory(self) -> float | None:
+        """Most memory this process has taken so far, on the GPU or in all, in GiB; None where it is not known."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**30
+        if sys.platform == "win32":
+            return None
+        from resource import RUSAGE_SELF, getrusage
+
+        unit = 1 if sys.platform == "darwin" else 2**10
+        return getrusage(RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+@contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """On a GPU, choose kernels that give the same numbers every time, where there are any; others warn."""
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fills = deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        deterministic.fill_uninitialized_memory = fills

@@ -1,0 +1,59 @@
+"""What a run tells: on the screen, and in its ``train.log``."""
+
+from __future__ import annotations
+
+import logging
+from logging.handlers import MemoryHandler
+from pathlib import Path
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from tqdm import tqdm
+
+LOGGER = logging.getLogger("crysmm.train")
+
+
+class Report:
+    """Tells things on the screen and keeps them for the log file, from the main process alone."""
+
+    def __init__(self) -> None:
+        self._handlers: list[logging.Handler] = []
+        LOGGER.setLevel(logging.INFO)
+        LOGGER.propagate = False
+        self._add(MemoryHandler(capacity=10**6, flushLevel=logging.CRITICAL + 1))
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process speaks; Lightning knows its rank."""
+        return rank_zero_only.rank == 0
+
+    def say(self, text: str) -> None:
+        """Tell it on the screen and in the log."""
+        if self.is_main:
+            tqdm.write(text)
+            LOGGER.info(text)
+
+    def note(self, text: str) -> None:
+        """Tell it in the log alone."""
+        if self.is_main:
+            LOGGER.info(text)
+
+    def open(self, path: Path) -> None:
+        """Write what was told so far, and all that follows, at the end of a file."""
+        file = logging.FileHandler(path, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        memory = self._handlers[0]
+        assert isinstance(memory, MemoryHandler)
+        memory.setTarget(file)
+        memory.flush()
+        LOGGER.removeHandler(memory)
+        self._add(file)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        for handler in self._handlers:
+            LOGGER.removeHandler(handler)
+            handler.close()
+
+    def _add(self, handler: logging.Handler) -> None:
+        self._handlers.append(handler)
+        LOGGER.addHandler(handler)

@@ -1,0 +1,257 @@
+"""A run, from settings to its folder: read, split, fit, predict, write."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from crysmm.atomic_files import write_csv_atomic, write_json_atomic
+from crysmm.config.training import TrainingConfig
+from crysmm.data.loader import BatchSampler
+from crysmm.errors import InputError
+from crysmm.models.heads import PropertyNetwork, build_network
+from crysmm.objectives.property import PropertyObjective, baseline
+from crysmm.training.callbacks import (
+    OutOfTimeError,
+    Recorder,
+    SignalListener,
+    TimeLimit,
+    read_checkpoint,
+    write_history,
+)
+from crysmm.training.checkpoint import copy_weights
+from crysmm.training.data import TrainingData, loader_for, prepare_data, sampler_for
+from crysmm.training.distributed import connect, disconnect, lightning_silenced, make_trainer, on_main
+from crysmm.training.evaluate import Predictions, predict_splits, write_results
+from crysmm.training.folder import ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS, RunFolder
+from crysmm.training.machine import Machine, reproducible
+from crysmm.training.module import TrainingModule, seed_everything
+from crysmm.training.plots import plot_history
+from crysmm.training.progress import Progress
+from crysmm.training.report import Report
+from crysmm.training.signals import StopRequested, listening
+from crysmm.training.summary import describe_data, describe_machine, describe_result, describe_task
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run has come to.
+
+    Args:
+        folder: the run folder, which :func:`crysmm.load` reads.
+        metrics: what its ``metrics.json`` holds.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+
+
+def train(config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None = None) -> TrainingResult:
+    """Train a network and write the run folder ``config.output_dir``.
+
+    Args:
+        config: the settings.
+        records: the structures and their properties as a list of dicts, as ``jarvis.db.figshare.data`` gives it,
+            in place of ``config.root_dir``.
+
+    Raises:
+        InputError: the settings, the input or the output folder cannot be used; nothing has been written then.
+        KeyboardInterrupt: Ctrl-C; what resuming needs is in the folder. SIGTERM raises ``SystemExit`` likewise.
+    """
+    if config.output_dir is None:
+        raise InputError("output_dir is not given; name the folder the run is to be written to")
+    machine = Machine.of(config)
+    with listening(), isolate_rng(), lightning_silenced(), reproducible(machine.device):
+        run = Run(config, RunFolder(config.output_dir), machine)
+        try:
+            return run.go(records)
+        except StopRequested as stop:
+            run.tell_stop(stop)
+            raise stop.exit_error() from None
+        finally:
+            run.close()
+
+
+class Run:
+    """One run in one process: the objects that accompany it, and its steps.
+
+    Args:
+        config: the settings.
+        folder: where it is written to.
+        machine: what it computes on.
+    """
+
+    def __init__(self, config: TrainingConfig, folder: RunFolder, machine: Machine):
+        self.started = time.monotonic()
+        self.config = config
+        self.folder = folder
+        self.machine = machine
+        self.report = Report()
+        self.progress = Progress(self.report, config.progress)
+        self.recorder = Recorder(folder, config.n_early_stopping, self.progress)
+        hours = math.inf if config.max_hours is None else config.max_hours
+        self.limit = TimeLimit(self.started + 3600 * hours)
+        callbacks = [SignalListener(), self.limit, self.progress, self.recorder]
+        self.trainer = make_trainer(config, machine, callbacks)
+
+    def go(self, records: Sequence[Mapping[str, Any]] | None) -> TrainingResult:
+        """All steps, one after another."""
+        connect(self.trainer)
+        if on_main(self.trainer, self._is_finished):
+            self.report.say(f"the run in {self.folder.path} is finished; nothing is left to resume")
+            return TrainingResult(self.folder.path, self.folder.read_metrics())
+        data = prepare_data(self.config, records, self.trainer)
+        self._tell(describe_data(data, self.folder))
+        network = self._new_network(data)
+        sampler = sampler_for(data, "train", self.config, self.trainer, shuffled=True)
+        module = self._new_module(network, data, sampler)
+        self._tell(describe_task(data, self.config, module.baseline))
+        checkpoint = on_main(self.trainer, lambda: self._checkpoint_of(module))
+        on_main(self.trainer, lambda: self._open_folder(data, is_new=checkpoint is None))
+        if not self._resume(checkpoint, sampler):
+            self._fit(module, data, sampler)
+        return self._finish(network, data, module)
+
+    def tell_stop(self, stop: StopRequested) -> None:
+        """Say what is kept, and end the processes this one has started."""
+        kept = "give the same command and --resume to go on after the last whole epoch"
+        nothing = "no epoch was complete, so nothing is kept"
+        self.report.say(f"stopped by {stop.name}: {kept if self.folder.checkpoint.exists() else nothing}")
+        disconnect(self.trainer)
+
+    def close(self) -> None:
+        """Close the bar and the log."""
+        self.progress.close()
+        self.report.close()
+
+    def _tell(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.report.say(line)
+
+    def _is_finished(self) -> bool:
+        self.folder.check(self.config)
+        return self.config.resume and self.folder.is_finished
+
+    def _new_network(self, data: TrainingData) -> PropertyNetwork:
+        seed_everything(self.config.random_seed)
+        network = build_network(self.config, data.scaler.n_outputs)
+        if self.config.init_from is not None:
+            self.report.say(copy_weights(network, self.config.init_from).text())
+        n_processes = self.trainer.world_size
+        self.report.say(describe_machine(self.config, self.machine, n_parameters(network), n_processes))
+        return network
+
+    def _new_module(self, network: PropertyNetwork, data: TrainingData, sampler: BatchSampler) -> TrainingModule:
+        objective = PropertyObjective(network, data.scaler, self.config.criterion)
+        steps = [sampler.n_steps(epoch) for epoch in range(self.config.epochs)]
+        score = baseline(data.scaler, data.targets("train"), data.targets("val"))
+        return TrainingModule(objective, self.config, steps, score, data.fingerprint)
+
+    def _checkpoint_of(self, module: TrainingModule) -> dict[str, Any] | None:
+        """The state to resume from, if that is asked for and there is one."""
+        if not self.config.resume or not self.folder.checkpoint.exists():
+            return None
+        checkpoint = read_checkpoint(self.folder.checkpoint)
+        if checkpoint["data"] != module.data:
+            raise InputError(
+                f"the run in {self.folder.path} cannot be resumed: the structures, their properties or their split "
+                "have changed since it was begun; begin another run, or replace this one with --overwrite"
+            )
+        return checkpoint
+
+    def _open_folder(self, data: TrainingData, is_new: bool) -> None:
+        if is_new:
+            self.folder.clear()
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        self.report.open(self.folder.log)
+        versions = ", ".join(f"{name} {version}" for name, version in self.machine.versions().items())
+        self.report.note(f"versions: {versions}")
+        self.report.note(f"settings: {self.config.model_dump_json()}")
+        write_json_atomic(self.folder.config, self.config.model_dump(mode="json"))
+        write_json_atomic(self.folder.ids, data.split.to_ids(data.store.ids))
+        skipped = [(row.id, row.file, row.reason) for row in data.skipped]
+        write_csv_atomic(self.folder.skipped, ("id", "file", "reason"), skipped)
+
+    def _resume(self, checkpoint: dict[str, Any] | None, sampler: BatchSampler) -> bool:
+        """Go back to where the run was; whether all its epochs are done."""
+        if checkpoint is None:
+            return False
+        self.recorder.load_state_dict(checkpoint["callbacks"][self.recorder.state_key])
+        n_done = len(self.recorder.history)
+        sampler.set_epoch(n_done)  # Lightning does so too late for worker processes
+        self.report.say(f"resuming after epoch {n_done} of {self.config.epochs}")
+        return n_done == self.config.epochs or self.recorder.lost_patience
+
+    def _fit(self, module: TrainingModule, data: TrainingData, sampler: BatchSampler) -> None:
+        validation = sampler_for(data, "val", self.config, self.trainer)
+        try:
+            self.trainer.fit(
+                module,
+                loader_for(data, sampler, self.config, self.trainer),
+                loader_for(data, validation, self.config, self.trainer),
+                ckpt_path=self.folder.checkpoint if self.recorder.history else None,
+                weights_only=True,
+            )
+        except OutOfTimeError:
+            if not self.recorder.history:
+                raise InputError(
+                    f"max_hours {self.config.max_hours:g} ended before the first epoch did, so there is no result; "
+                    "give more time"
+                ) from None
+        self.progress.close()
+
+    def _finish(self, network: PropertyNetwork, data: TrainingData, module: TrainingModule) -> TrainingResult:
+        """Take the best epoch's weights from the disk, predict every split with them, and write everything."""
+        checkpoint = on_main(self.trainer, lambda: read_checkpoint(self.folder.checkpoint))
+        network.load_state_dict(checkpoint["callbacks"][self.recorder.state_key]["best_weights"])
+        predictions = predict_splits(network, data, self.config, self.trainer)
+        metrics = on_main(self.trainer, lambda: self._write(network, data, module, predictions))
+        self._tell(describe_result(metrics, self.folder))
+        return TrainingResult(self.folder.path, metrics)
+
+    def _write(
+        self, network: PropertyNetwork, data: TrainingData, module: TrainingModule, predictions: Predictions
+    ) -> dict[str, Any]:
+        scores = write_results(self.folder, network, data, self.config, predictions)
+        history, measure = self.recorder.history, module.objective.monitor
+        write_history(self.folder.history, history)
+        plot_history(self.folder.history_plot, history, measure, module.baseline)
+        metrics = {
+            **scores,
+            "monitored": f"val_{measure}",
+            "baseline": module.baseline,
+            "best_epoch": self.recorder.best_epoch,
+            "epochs": len(history),
+            "stopped_by": self._stopped_by(),
+            "seconds": time.monotonic() - self.started,
+            "seconds_per_epoch": fmean(row["seconds"] for row in history),
+            "peak_memory_gib": self.machine.peak_memory(),
+            "device": str(self.machine.device),
+            "precision": self.machine.precision,
+            "n_processes": self.trainer.world_size,
+            "n_parameters": n_parameters(network),
+            "n_crystals": len(data.store),
+            "n_skipped": len(data.skipped),
+        }
+        write_json_atomic(self.folder.metrics, metrics)  # the last file: with it the run is complete
+        if metrics["stopped_by"] != MAX_HOURS:
+            self.folder.discard_checkpoint()
+        return metrics
+
+    def _stopped_by(self) -> str:
+        if len(self.recorder.history) == self.config.epochs:
+            return ALL_EPOCHS
+        return EARLY_STOPPING if self.recorder.lost_patience else MAX_HOURS
+
+
+def n_parameters(network: torch.nn.Module) -> int:
+    """Number of weights that are trained."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -1,0 +1,104 @@
+"""What a run tells people about its data and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crysmm.config.training import TrainingConfig
+from crysmm.training.data import SPLITS, TrainingData
+from crysmm.training.folder import MAX_HOURS, RunFolder
+from crysmm.training.machine import Machine
+
+REASONS_SHOWN = 3
+
+
+def describe_data(data: TrainingData, folder: RunFolder) -> list[str]:
+    """How much could be read, and what it is."""
+    store, n_skipped = data.store, len(data.skipped)
+    n_elements = len(store.elements)
+    lines = [
+        f"read {_count(len(store), 'crystal')} of {_count(n_elements, 'element')}, on average "
+        f"{store.n_atoms.mean():.1f} atoms and {store.n_edges.mean():.0f} bonds"
+    ]
+    if n_skipped:
+        reasons = [f"  {row.file or row.id}: {row.reason}" for row in data.skipped[:REASONS_SHOWN]]
+        more = [f"  and {n_skipped - REASONS_SHOWN} more"] if n_skipped > REASONS_SHOWN else []
+        lines += [f"skipped {_count(n_skipped, 'row')}, listed in {folder.skipped}:", *reasons, *more]
+    return lines
+
+
+def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -> list[str]:
+    """The split, the target and the score to beat."""
+    sizes = ", ".join(f"{len(data.rows(split))} {split}" for split in SPLITS)
+    drawn = f"{config.split_strategy}, seed {config.random_seed}"
+    how = drawn if config.ids_file is None else f"as {config.ids_file} says"
+    target, classes = ", ".join(data.store.target_names), data.scaler.classes
+    if classes is not None:
+        score = f"predicting the frequencies of the {len(classes)} classes has a validation loss of {baseline:.4g}"
+    else:
+        score = f"predicting the mean of the training split has a validation MAE of {baseline:.4g}"
+    lines = [f"split: {sizes} ({how})", f"target {target}: {score}"]
+    if config.model.link != "identity" and config.standardize_target and classes is None:
+        lines.append(f"model.link {config.model.link}: the target is not standardised")
+    return lines
+
+
+def describe_machine(config: TrainingConfig, machine: Machine, n_parameters: int, n_processes: int) -> str:
+    """The network and what it computes on."""
+    processes = f", {n_processes} processes" if n_processes > 1 else ""
+    bits = "bf16" if machine.precision == "bf16" else "32 bits"
+    return f"{config.model.name} with {n_parameters:,} parameters on {machine.device}{processes}, {bits}"
+
+
+def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
+    """How good the best epoch is, and where to go from here."""
+    lines = [
+        f"{split}: {_scores(metrics[split])} ({_count(len_of(metrics[split]), 'crystal')})"
+        for split in ("val", "test")
+        if split in metrics
+    ]
+    lines[0] += f", best epoch {metrics['best_epoch']} of {metrics['epochs']}"
+    if metrics["stopped_by"] == MAX_HOURS:
+        lines.append("max_hours stopped training early: give the same command and --resume to go on")
+    return [
+        *lines,
+        f"written to {folder.path}: {_names(folder)}",
+        f"predict with: crysmm predict --model {folder.path} --root_dir FOLDER --output predictions.csv",
+    ]
+
+
+def len_of(metrics: Mapping[str, Any]) -> int:
+    """Number of crystals in a split's metrics."""
+    several = metrics.get("per_target")
+    return int(next(iter(several.values()))["n"] if several else metrics["n"])
+
+
+def _scores(metrics: Mapping[str, Any]) -> str:
+    if "accuracy" in metrics:
+        return ", ".join(f"{name} {_number(metrics[key])}" for name, key in CLASS_SCORES.items())
+    if "per_target" in metrics:
+        each = "; ".join(f"{name}: {_errors(one)}" for name, one in metrics["per_target"].items())
+        return f"MAE/MAD {_number(metrics['mean']['mae_over_mad'])} on average; {each}"
+    return _errors(metrics)
+
+
+CLASS_SCORES = {"accuracy": "accuracy", "ROC-AUC": "roc_auc", "F1": "f1"}
+
+
+def _errors(metrics: Mapping[str, Any]) -> str:
+    return f"MAE {_number(metrics['mae'])}, MAE/MAD {_number(metrics['mae_over_mad'])}, R2 {_number(metrics['r2'])}"
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
+
+
+def _names(folder: RunFolder) -> str:
+    shown: list[Path] = [folder.predictions("test"), folder.metrics, folder.parity_plot, folder.history_plot]
+    return ", ".join(path.name for path in shown if path.exists())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
