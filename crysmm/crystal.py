@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jarvis.core.atoms import Atoms
 
 MINIMUM_VOLUME_PER_ATOM = 0.1  # cubic Angstrom
+NOT_PERIODIC = "the structure is not periodic in three directions; give it a full cell"
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +174,8 @@ def _from_jarvis(atoms: Any) -> Crystal:
 def _from_pymatgen(structure: Any) -> Crystal:
     if not hasattr(structure, "lattice"):
         raise StructureError(f"a pymatgen {type(structure).__name__} has no lattice; a periodic Structure is needed")
+    if not all(structure.lattice.pbc):
+        raise StructureError(NOT_PERIODIC)
     if not structure.is_ordered:
         raise StructureError("partial occupancy: a site is shared or not fully occupied; give an ordered structure")
     symbols = [site.specie.symbol for site in structure]
@@ -181,7 +184,7 @@ def _from_pymatgen(structure: Any) -> Crystal:
 
 def _from_ase(atoms: Any) -> Crystal:
     if not atoms.pbc.all() or atoms.cell.rank < 3:
-        raise StructureError("the structure is not periodic in three directions; give it a full cell")
+        raise StructureError(NOT_PERIODIC)
     lattice = atoms.cell.array
     return Crystal.from_arrays(
         lattice, to_fractional(lattice, atoms.get_positions()), atoms.get_chemical_symbols()
