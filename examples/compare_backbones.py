@@ -42,10 +42,11 @@ def main() -> None:
     if len(splits) > 1:
         raise SystemExit("the splits differ: a crystal was readable for one backbone and not for another")
 
-    print(f"\n{len(json.loads(splits.pop())['id_test'])} test crystals")
-    print(f"{'backbone':<10}{'test MAE':>12}{'MAE/MAD':>10}{'R2':>8}{'seconds':>10}")
+    baseline = rows[0][1]["mae_of_train_mean"]
+    print(f"\n{len(json.loads(splits.pop())['id_test'])} test crystals; guessing the training mean: MAE {baseline:.4g}")
+    print(f"{'backbone':<10}{'test MAE':>12}{'test RMSE':>12}{'seconds':>10}")
     for backbone, test, seconds in rows:
-        print(f"{backbone:<10}{test['mae']:>12.4g}{test['mae_over_mad']:>10.3f}{test['r2']:>8.3f}{seconds:>10.0f}")
+        print(f"{backbone:<10}{test['mae']:>12.4g}{test['rmse']:>12.4g}{seconds:>10.0f}")
 
 
 if __name__ == "__main__":
