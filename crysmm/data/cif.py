@@ -38,22 +38,26 @@ def parse_cif(text: str) -> Crystal:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        block = next((block for block in ase_blocks(io.StringIO(text)) if block.has_structure()), None)
+        block = next((block for block in ase_blocks(io.StringIO(text)) if _has_sites(block)), None)
     for warning in caught:  # ASE leaves such a row out and goes on
         if "Wrong number" in str(warning.message):
             raise StructureError(f"a row of a CIF loop is incomplete: {warning.message}")
     if block is None:
-        raise StructureError("the CIF has no block with atom sites")
+        raise StructureError("the CIF has no atom sites with fractional coordinates (_atom_site_fract_x, _y, _z)")
     _check_occupancy(block)
     symbols = _symbols(block)
-    if block.get_cellpar() is None:
+    if not all(isinstance(value, int | float) for value in block.get_cellpar() or [None]):
         raise StructureError("the CIF has no cell lengths and angles")
     lattice = block.get_cell().array
-    sites = _fractional_sites(block, lattice)
+    sites = _fractional_sites(block)
     rotations, translations = _operations(block)
     coords = [_images(site, rotations, translations, lattice) for site in sites]
     elements = [symbol for symbol, images in zip(symbols, coords, strict=True) for _ in images]
     return Crystal.from_arrays(lattice, np.concatenate(coords), elements)
+
+
+def _has_sites(block: CIFBlock) -> bool:
+    return any(value not in UNKNOWN for value in _column(block, "_atom_site_fract_x"))
 
 
 def _check_occupancy(block: CIFBlock) -> None:
@@ -91,11 +95,9 @@ def _element(word: str, is_type: bool) -> str:
     return symbol
 
 
-def _fractional_sites(block: CIFBlock, lattice: np.ndarray) -> np.ndarray:
+def _fractional_sites(block: CIFBlock) -> np.ndarray:
     """``[n_sites, 3]`` as written."""
     columns = [_column(block, f"_atom_site_fract_{axis}") for axis in "xyz"]
-    if not all(columns):
-        raise StructureError("the CIF has no fractional coordinates (_atom_site_fract_x, _y, _z)")
     try:
         return np.array(columns, dtype=np.float64).T
     except ValueError as error:
@@ -114,6 +116,8 @@ def _operations(block: CIFBlock) -> tuple[np.ndarray, np.ndarray]:
         written = [str(operation).strip("'\"") for operation in _column(block, tag)]
         if written:
             rotations, translations = parse_sitesym(written)
+            if not np.isclose(np.abs(np.linalg.det(rotations)), 1).all():
+                raise StructureError(f"a symmetry operation in the CIF is not one: {', '.join(written[:3])} ...")
             return rotations, translations
     group = _space_group(block)
     if group is None:

@@ -1,0 +1,190 @@
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.io import read as ase_read
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.cif import CifParser, CifWriter
+
+from crysmm.crystal import Crystal
+from crysmm.data.cif import parse_cif
+from crysmm.data.files import read_structure
+from crysmm.errors import StructureError
+
+SAMPLE = Path(__file__).parents[2] / "examples" / "sample_data"
+
+# Alpha-quartz as a journal deposits it (Levien, Prewitt and Weidner 1980): uncertainties, comments, tabs of spaces
+QUARTZ = """#------------------
+data_global
+_publ_section_title
+;
+ Structure and elastic properties of quartz at pressure
+;
+_journal_year 1980
+
+data_quartz
+_chemical_name_mineral 'Quartz'
+_cell_length_a 4.916(1)
+_cell_length_b 4.916(1)
+_cell_length_c 5.4054(4)
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 120
+_symmetry_cell_setting trigonal
+_symmetry_space_group_name_H-M 'P 32 2 1'
+loop_
+_space_group_symop_operation_xyz
+  'x,y,z'
+  'y,x,2/3-z'
+  '-y,x-y,2/3+z'
+  '-x,-x+y,1/3-z'
+  '-x+y,-x,1/3+z'
+  'x-y,-y,-z'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Si1 Si4+ 0.4697(1) 0.0000 0.00000 1
+O1  O2-  0.4135(3) 0.2669(2) 0.1191(2) 1.0
+"""
+CORUNDUM = """data_corundum
+_cell_length_a {a}
+_cell_length_b {a}
+_cell_length_c {c}
+_cell_angle_alpha {angle}
+_cell_angle_beta {angle}
+_cell_angle_gamma {gamma}
+_space_group_name_H-M_alt '{symbol}'
+_space_group_IT_number 167
+loop_
+_atom_site_label
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+{sites}
+"""
+
+
+def read_by_ase(text: str) -> Crystal:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        atoms = ase_read(io.StringIO(text), format="cif")
+    return Crystal.from_arrays(atoms.cell.array, atoms.get_scaled_positions(), atoms.get_chemical_symbols())
+
+
+def read_by_pymatgen(text: str) -> Crystal:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        structure = CifParser.from_str(text).parse_structures(primitive=False)[0]
+    return Crystal.from_arrays(structure.lattice.matrix, structure.frac_coords, [s.specie.symbol for s in structure])
+
+
+def assert_same_cell(crystal: Crystal, other: Crystal) -> None:
+    """Same lengths and angles, and an atom of the same element within 0.002 Angstrom of each atom."""
+    np.testing.assert_allclose(crystal.lattice @ crystal.lattice.T, other.lattice @ other.lattice.T, atol=1e-6)
+    assert sorted(crystal.elements) == sorted(other.elements)
+    steps = crystal.frac_coords[:, None] - other.frac_coords
+    distances = np.linalg.norm((steps - np.round(steps)) @ crystal.lattice, axis=2)
+    distances[crystal.atomic_numbers[:, None] != other.atomic_numbers] = np.inf
+    assert distances.min(axis=0).max() < 2e-3
+    assert distances.min(axis=1).max() < 2e-3
+
+
+def test_symmetry_gives_the_cell_that_pymatgen_and_ase_give() -> None:
+    """Every crystal of the sample data, written with its symmetry: tens of space groups of all systems."""
+    groups = set()
+    for path in sorted(SAMPLE.glob("*.vasp"))[::2]:
+        primitive = read_structure(path)
+        structure = Structure(Lattice(primitive.lattice), primitive.elements, primitive.frac_coords)
+        text = str(CifWriter(structure, symprec=0.01))
+        groups.add(structure.get_space_group_info()[1])
+        crystal = parse_cif(text)
+        assert len(crystal) % len(primitive) == 0 or len(primitive) % len(crystal) == 0
+        assert crystal.formula == primitive.formula
+        assert_same_cell(crystal, read_by_pymatgen(text))
+        assert_same_cell(crystal, read_by_ase(text))
+    assert len(groups) >= 20
+
+
+def test_cif_of_a_journal() -> None:
+    crystal = parse_cif(QUARTZ)
+    assert crystal.elements == ["Si"] * 3 + ["O"] * 6
+    assert_same_cell(crystal, read_by_ase(QUARTZ))
+    assert crystal.volume == pytest.approx(4.916**2 * 5.4054 * np.sqrt(3) / 2)
+
+
+def test_special_position_written_with_few_digits_is_one_atom() -> None:
+    """Thirds cut to 0.333 and 0.667 lie .005 Angstrom off their axis; three images must not become three atoms."""
+    text = QUARTZ.replace("0.4697(1) 0.0000 0.00000", "0.333 0.667 0.0000").replace("O1  O2-", "#O1")
+    hexagonal = text.replace("'x-y,-y,-z'", "'-y,x-y,z'").replace("'-y,x-y,2/3+z'", "'-x+y,-x,z'")
+    kept = [line for line in hexagonal.splitlines() if "1/3" not in line and "2/3" not in line]
+    crystal = parse_cif("\n".join(kept))
+    assert len(crystal) == 1
+    np.testing.assert_allclose(crystal.frac_coords[0], [1 / 3, 2 / 3, 0], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("cell", "n_atoms"),
+    [
+        ({"a": 4.7602, "c": 12.9933, "angle": 90, "gamma": 120, "symbol": "R -3 c"}, 30),
+        ({"a": 4.7602, "c": 12.9933, "angle": 90, "gamma": 120, "symbol": "R -3 c :H"}, 30),
+        ({"a": 5.129, "c": 5.129, "angle": 55.28, "gamma": 55.28, "symbol": "R -3 c"}, 10),
+        ({"a": 5.129, "c": 5.129, "angle": 55.28, "gamma": 55.28, "symbol": "R -3 c :R"}, 10),
+    ],
+)
+def test_space_group_without_operations(cell: dict, n_atoms: int) -> None:
+    """Corundum (Lewis et al. 1982) on hexagonal and on rhombohedral axes."""
+    hexagonal = "Al1 0 0 0.35216\nO1 0.30624 0 0.25"
+    rhombohedral = "Al1 0.35216 0.35216 0.35216\nO1 0.55624 0.94376 0.25"
+    crystal = parse_cif(CORUNDUM.format(sites=hexagonal if n_atoms == 30 else rhombohedral, **cell))
+    assert crystal.formula == "Al2O3"
+    assert len(crystal) == n_atoms
+    assert crystal.volume / n_atoms == pytest.approx(8.5, abs=0.02)
+    steps = crystal.frac_coords[crystal.atomic_numbers == 13][:1] - crystal.frac_coords[crystal.atomic_numbers == 8]
+    assert np.linalg.norm((steps - np.round(steps)) @ crystal.lattice, axis=1).min() == pytest.approx(1.855, abs=5e-3)
+
+
+def test_no_symmetry_at_all_is_p1() -> None:
+    lines = [line for line in QUARTZ.splitlines() if "symop" not in line and "symmetry" not in line]
+    text = "\n".join(line for line in lines if not line.startswith("  '"))
+    assert len(parse_cif(text.replace("loop_\nloop_", "loop_"))) == 2
+
+
+@pytest.mark.parametrize(("word", "symbol"), [("FE", "Fe"), ("Fe3+", "Fe"), ("D", "H"), ("O2-", "O"), ("h", "H")])
+def test_type_symbols(word: str, symbol: str) -> None:
+    assert symbol in parse_cif(QUARTZ.replace("Si4+", word)).elements
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("0.1191(2) 1.0", "0.1191(2) 0.5", "partial occupancy: site O1 is occupied to 0.5"),
+        ("Si4+", "Qq", "unknown element 'Qq'"),
+        ("Si4+", "?", "unknown element"),
+        ("0.4135(3)", "x", "a coordinate in the CIF is not a number"),
+        ("0.2669(2) 0.1191(2) 1.0", "0.2669(2)", "incomplete"),
+        ("_cell_length_c 5.4054(4)\n", "", "no cell lengths"),
+        ("_cell_length_c 5.4054(4)\n", "_cell_length_c ?\n", "no cell lengths"),
+        ("'y,x,2/3-z'", "'y,y,2/3-z'", "symmetry operation"),
+        ("_atom_site_fract_", "_atom_site_other_", "no atom sites"),
+        (QUARTZ, "data_empty\n", "no atom sites"),
+        (QUARTZ, QUARTZ[:400], "no atom sites"),
+    ],
+)
+def test_bad_cif_has_a_reason(old: str, new: str, reason: str, tmp_path) -> None:
+    assert old in QUARTZ
+    path = tmp_path / "bad.cif"
+    path.write_text(QUARTZ.replace(old, new))
+    with pytest.raises(StructureError, match=reason):
+        read_structure(path)
+
+
+def test_unknown_space_group_without_operations_is_refused() -> None:
+    text = CORUNDUM.format(a=5, c=5, angle=90, gamma=90, symbol="P 1 21/q 1", sites="Al1 0 0 0")
+    with pytest.raises(StructureError, match=r"write the operations"):
+        parse_cif(text)
