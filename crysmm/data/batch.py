@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,13 +47,17 @@ class CrystalBatch:
 
     def to(self, device: torch.device | str) -> CrystalBatch:
         """The same batch on another device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True), self.connectivity.to(device))
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> CrystalBatch:
+        """The same batch in pinned memory, from where it is copied to a GPU faster."""
+        return self._map(lambda tensor: tensor.pin_memory())
 
     def double(self) -> CrystalBatch:
         """The same batch with float64 features and vectors, as they are (rounded to float32)."""
-        return self._map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor, self.connectivity)
+        return self._map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
 
-    def _map(self, change: Any, connectivity: Connectivity) -> CrystalBatch:
+    def _map(self, change: Callable[[Tensor], Tensor]) -> CrystalBatch:
         return replace(
             self,
             n_atoms=change(self.n_atoms),
@@ -62,7 +65,7 @@ class CrystalBatch:
             atom_features=change(self.atom_features),
             lattice=change(self.lattice),
             bond_vectors=change(self.bond_vectors),
-            connectivity=connectivity,
+            connectivity=self.connectivity.map(change),
             targets=None if self.targets is None else change(self.targets),
         )
 

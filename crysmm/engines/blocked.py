@@ -8,6 +8,7 @@ dense ``[n, p, d]`` view, and the pairs (edge in, edge out) of the line graph at
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,13 +70,15 @@ class Connectivity:
         )
         return connectivity, edge_order
 
-    def to(self, device: torch.device | str) -> Connectivity:
-        """The same on another device."""
-        tensors = (self.source, self.destination, self.out_order, self.in_place)
+    def map(self, change: Callable[[Tensor], Tensor]) -> Connectivity:
+        """The same with every tensor changed: moved to a device, pinned."""
         return Connectivity(
-            *(tensor.to(device, non_blocking=True) for tensor in tensors),
-            self.incoming.to(device),
-            self.outgoing.to(device),
+            change(self.source),
+            change(self.destination),
+            change(self.out_order),
+            change(self.in_place),
+            self.incoming.map(change),
+            self.outgoing.map(change),
             self.blocks,
         )
 

@@ -6,6 +6,7 @@ and a sum over each run is ``.sum(1)``: no atomic additions, the same bits on ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -34,9 +35,9 @@ class Segments:
         in_place = bool((rank == np.arange(len(rank))).all())
         return cls(blocks, None if in_place else torch.from_numpy(rank))
 
-    def to(self, device: torch.device | str) -> Segments:
-        """The same on another device."""
-        return self if self.rank is None else Segments(self.blocks, self.rank.to(device, non_blocking=True))
+    def map(self, change: Callable[[Tensor], Tensor]) -> Segments:
+        """The same with every tensor changed: moved to a device, pinned."""
+        return self if self.rank is None else Segments(self.blocks, change(self.rank))
 
     def split(self, rows: Tensor) -> list[Tensor]:
         """Views ``[n_runs, length, ...]`` of ``[n_rows, ...]``, one a block."""

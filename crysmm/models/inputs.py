@@ -119,7 +119,8 @@ def _as_blocked(graph: dgl.DGLGraph, line_graph: dgl.DGLGraph | None) -> GraphIn
     device = graph.device
     source, destination = (end.cpu().numpy() for end in graph.edges())
     connectivity, order = Connectivity.sort(source, destination, graph.num_nodes())
-    connectivity, edge_order = connectivity.to(device), torch.from_numpy(order).to(device)
+    connectivity = connectivity.map(lambda tensor: tensor.to(device))
+    edge_order = torch.from_numpy(order).to(device)
     result = GraphInput(
         graph.batch_num_nodes(),
         graph.ndata["atom_features"],
