@@ -16,7 +16,11 @@ from crysmm.objectives.base import Objective
 
 Criterion = Literal["l1", "mse", "huber"]
 
-CRITERIA: dict[Criterion, Callable[..., Tensor]] = {"l1": functional.l1_loss, "mse": functional.mse_loss, "huber": functional.huber_loss}
+CRITERIA: dict[Criterion, Callable[..., Tensor]] = {
+    "l1": functional.l1_loss,
+    "mse": functional.mse_loss,
+    "huber": functional.huber_loss,
+}
 
 
 class PropertyObjective(Objective):

@@ -9,13 +9,36 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.strategies import Strategy
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from crysmm.config.training import TrainingConfig
 from crysmm.data.loader import Share
 from crysmm.objectives.base import Objective
 from crysmm.training.optimizers import make_optimizer, make_scheduler
+
+
+class Means:
+    """Means over crystals, summed in float64 on the device: nothing is fetched before the end."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, name: str, mean: Tensor, n_crystals: int) -> None:
+        """Add the mean of some crystals, which may be none."""
+        total = mean.double() * n_crystals if n_crystals else torch.zeros_like(mean, dtype=torch.float64)
+        self._sums[name] = self._sums[name] + total if name in self._sums else total
+        self._counts[name] = self._counts.get(name, 0) + n_crystals
+
+    def over_all(self, strategy: Strategy) -> dict[str, float]:
+        """The means over the crystals of all processes; each must have added to every name."""
+        means = {}
+        for name, total in self._sums.items():
+            both = torch.stack([total, torch.full_like(total, self._counts[name])])
+            total, count = strategy.reduce(both, reduce_op="sum").tolist()
+            means[name] = total / count
+        return means
 
 
 class TrainingModule(pl.LightningModule):
@@ -38,8 +61,8 @@ class TrainingModule(pl.LightningModule):
         self.steps = steps
         self.baseline = baseline
         self.data = data
-        self.train_loss = _mean()
-        self.validation: dict[str, MeanMetric] = {}
+        self._training = Means()
+        self._validation = Means()
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and its schedule advanced by the step."""
@@ -56,29 +79,31 @@ class TrainingModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Seed the epoch by itself, so that a resumed run draws what an uninterrupted one does."""
         seed_everything(self.config.random_seed, self.current_epoch, self.global_rank)
-        self.train_loss.reset()
+        self._training = Means()
 
     def training_step(self, share: Share, index: int) -> Tensor:
         """Loss of this process' share of a step, weighted so that the mean over the processes is exact."""
         loss = self.objective.training_loss(share.batch)
-        self.train_loss.update(loss.detach(), share.n_crystals)
+        self._training.add("loss", loss.detach(), share.n_crystals)
         return loss * share.weight
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last epoch."""
-        self.validation = {}
+        self._validation = Means()
 
     def validation_step(self, share: Share, index: int) -> None:
         """Add the measures of a share to their means."""
         for name, values in self.objective.measures(share.batch).items():
-            if name not in self.validation:
-                self.validation[name] = _mean().to(self.device)
-            self.validation[name].update(values, float(share.n_crystals > 0))
+            self._validation.add(name, values.mean(), share.n_crystals)
 
     def means(self) -> dict[str, float]:
         """``train_loss`` and the validation measures of the epoch, ``val_loss`` among them; all processes call it."""
-        means = {f"val_{name}": float(mean.compute()) for name, mean in self.validation.items()}
-        return {"train_loss": float(self.train_loss.compute()), **means}
+        training = self._training.over_all(self.trainer.strategy)
+        validation = self._validation.over_all(self.trainer.strategy)
+        return {
+            **{f"train_{name}": mean for name, mean in training.items()},
+            **{f"val_{name}": mean for name, mean in validation.items()},
+        }
 
 
 def seed_everything(*seeds: int) -> None:
@@ -88,8 +113,3 @@ def seed_everything(*seeds: int) -> None:
     np.random.seed(seed)
     torch.manual_seed(seed)
 
-
-def _mean() -> MeanMetric:
-    mean = MeanMetric(nan_strategy="disable")
-    mean.set_dtype(torch.float64)
-    return mean

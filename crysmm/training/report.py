@@ -6,7 +6,7 @@ import logging
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from tqdm import tqdm
 
 LOGGER = logging.getLogger("crysmm.train")
@@ -24,7 +24,7 @@ class Report:
     @property
     def is_main(self) -> bool:
         """Whether this process speaks; Lightning knows its rank."""
-        return rank_zero_only.rank == 0
+        return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
 
     def say(self, text: str) -> None:
         """Tell it on the screen and in the log."""
