@@ -1,0 +1,54 @@
+"""Small runs on the sample data: real crystals, tiny networks."""
+
+from pathlib import Path
+
+import pytest
+
+from crysmm.config import TrainingConfig
+
+SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def make_config(tmp_path, cache_dir):
+    """A function that makes the settings of a run of seconds, changed by what it is given."""
+
+    def make(**changes):
+        settings = {
+            "root_dir": SAMPLE_DATA,
+            "output_dir": tmp_path / "run",
+            "cache_dir": cache_dir,
+            "limit": 30,
+            "n_val": 6,
+            "n_test": 7,
+            "epochs": 3,
+            "batch_size": 8,
+            "model": {"name": "cgcnn", "conv_layers": 1, "node_features": 8, "fc_features": 8},
+            "device": "cpu",
+            "precision": "32",
+            "progress": False,
+            "jobs": 1,
+        }
+        return TrainingConfig(**(settings | changes))
+
+    return make
+
+
+@pytest.fixture
+def tiny_alignn():
+    """Layer norm, so that a crystal's output does not depend on its neighbours in the batch."""
+    return {
+        "name": "alignn",
+        "alignn_layers": 1,
+        "gcn_layers": 1,
+        "hidden_features": 8,
+        "embedding_features": 8,
+        "edge_input_features": 8,
+        "triplet_input_features": 8,
+        "norm": "layer",
+    }

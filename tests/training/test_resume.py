@@ -1,0 +1,195 @@
+"""Runs that are killed, stopped or timed out, and what becomes of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from crysmm.config import TrainingConfig
+from crysmm.errors import InputError
+from crysmm.training import run as training
+from crysmm.training.callbacks import read_checkpoint
+from crysmm.training.progress import Progress
+from crysmm.training.run import train
+
+KILLED_IN_EPOCH_3 = """
+import os, signal, sys
+from crysmm.config import TrainingConfig
+from crysmm.training.progress import Progress
+from crysmm.training.run import train
+
+def kill(self, trainer, module, outputs, batch, batch_idx):
+    if trainer.current_epoch == 2 and batch_idx == 1:
+        os.kill(os.getpid(), signal.{signal})
+
+Progress.on_train_batch_end = kill
+train(TrainingConfig.model_validate_json(sys.argv[1]))
+"""
+
+
+def run_until_killed(config, signal_name):
+    code = KILLED_IN_EPOCH_3.format(signal=signal_name)
+    return subprocess.run([sys.executable, "-c", code, config.model_dump_json()], capture_output=True, text=True)
+
+
+def files_of(folder):
+    """Every file a run leaves that does not hold a time."""
+    names = ["model.safetensors", "ids_train_val_test.json"]
+    names += [f"prediction_results_{split}_set.csv" for split in ("train", "val", "test")]
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def history_of(folder):
+    table = np.genfromtxt(folder / "history.csv", delimiter=",", names=True)
+    return np.stack([table[name] for name in table.dtype.names if name != "seconds"])
+
+
+def test_resumed_after_kill_9_equals_uninterrupted(make_config, tmp_path):
+    config = make_config(epochs=5, n_early_stopping=5, max_triplets=20000)
+    broken = config.model_copy(update={"output_dir": tmp_path / "broken"})
+    killed = run_until_killed(broken, "SIGKILL")
+    assert killed.returncode == -signal.SIGKILL
+    assert len(history_of(broken.output_dir)[0]) == 2
+    assert not (broken.output_dir / "metrics.json").exists()
+
+    train(config)
+    resumed = train(broken.model_copy(update={"resume": True}))
+    assert files_of(broken.output_dir) == files_of(config.output_dir)
+    np.testing.assert_array_equal(history_of(broken.output_dir), history_of(config.output_dir))
+    assert resumed.metrics["epochs"] == 5
+    assert not (broken.output_dir / "checkpoints").exists()
+
+
+def test_sigterm_ends_with_143_and_keeps_the_last_whole_epoch(make_config):
+    config = make_config(epochs=5)
+    stopped = run_until_killed(config, "SIGTERM")
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM: give the same command and --resume" in stopped.stdout
+    assert "Traceback" not in stopped.stderr
+    checkpoint = read_checkpoint(config.output_dir / "checkpoints" / "last.ckpt")
+    assert len(checkpoint["callbacks"]["recorder"]["history"]) == 2
+
+
+@pytest.fixture
+def ctrl_c_in_epoch_2(monkeypatch):
+    def press(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_train_batch_end", press)
+        yield
+
+
+def test_ctrl_c_keeps_what_resuming_needs(make_config, ctrl_c_in_epoch_2, capsys):
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config())
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert "stopped by Ctrl-C: give the same command and --resume" in capsys.readouterr().out
+
+
+def interrupted(config):
+    """The folder of a run that was stopped after its first epoch."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Progress, "tell_epoch", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
+        train(config)
+
+
+def test_resume_refuses_other_settings_and_names_them(make_config):
+    interrupted(make_config())
+    other = make_config(resume=True, batch_size=4, epochs=7)
+    with pytest.raises(InputError, match="batch_size was 8 and is 4; epochs was 3 and is 7"):
+        train(other)
+
+
+def test_resume_allows_settings_that_do_not_change_the_result(make_config):
+    interrupted(make_config())
+    assert train(make_config(resume=True, max_hours=1, num_workers=1, progress=True)).metrics["epochs"] == 3
+
+
+def test_resume_refuses_other_data(make_config, tmp_path):
+    rows = [
+        {"id": str(z), "lattice_mat": (3.0 * np.eye(3)).tolist(), "frac_coords": [[0, 0, 0]], "elements": [symbol], "y": z}
+        for z, symbol in enumerate("H He Li Be B C N O F Ne Na Mg".split())
+    ]
+    settings = {"root_dir": None, "n_val": 2, "n_test": 2, "limit": None, "target_key": "y"}
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Progress, "tell_epoch", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
+        train(make_config(**settings), rows)
+    rows[3]["y"] = -5.0
+    with pytest.raises(InputError, match="the structures, their properties or their split have changed"):
+        train(make_config(**settings, resume=True), rows)
+
+
+def test_resume_of_a_finished_run_does_nothing(make_config, capsys):
+    result = train(make_config(epochs=1))
+    before = {path: path.stat().st_mtime_ns for path in result.folder.iterdir()}
+    again = train(make_config(epochs=1, resume=True))
+    assert again.metrics == result.metrics
+    assert {path: path.stat().st_mtime_ns for path in result.folder.iterdir()} == before
+    assert "is finished" in capsys.readouterr().out
+
+
+def test_resume_without_a_run_begins_one(make_config):
+    assert train(make_config(epochs=1, resume=True)).metrics["epochs"] == 1
+
+
+def test_resume_refuses_a_damaged_checkpoint(make_config):
+    config = make_config()
+    interrupted(config)
+    checkpoint = config.output_dir / "checkpoints" / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"last\.ckpt is damaged"):
+        train(make_config(resume=True))
+
+
+def test_max_hours_stops_within_an_epoch_and_resumes(make_config, monkeypatch):
+    """The clock leaps in epoch 2; the result is then the first epoch's, and resuming brings the rest."""
+    config = make_config()
+    clock = time.monotonic
+
+    def leap(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.current_epoch == 1:
+            monkeypatch.setattr(time, "monotonic", lambda: clock() + 3600)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_train_batch_end", leap)
+        result = train(config.model_copy(update={"max_hours": 0.5}))
+    monkeypatch.setattr(time, "monotonic", clock)
+    assert result.metrics["stopped_by"] == "max_hours"
+    assert result.metrics["epochs"] == result.metrics["best_epoch"] == 1
+    assert result.metrics["test"]["n"] == 7
+
+    resumed = train(config.model_copy(update={"resume": True}))
+    assert resumed.metrics["stopped_by"] == "all epochs"
+    whole = train(config.model_copy(update={"output_dir": config.output_dir.with_name("whole")}))
+    assert files_of(resumed.folder) == files_of(whole.folder)
+
+
+def test_max_hours_too_short_for_an_epoch_is_an_error(make_config):
+    with pytest.raises(InputError, match="ended before the first epoch did"):
+        train(make_config(max_hours=1e-9))
+
+
+def test_early_stopping_stops_and_is_the_end(make_config, monkeypatch):
+    """The validation error rises from the second epoch on."""
+    means = training.TrainingModule.means
+
+    def rising(module):
+        return means(module) | {"val_mae": float(module.current_epoch)}
+
+    monkeypatch.setattr(training.TrainingModule, "means", rising)
+    metrics = train(make_config(epochs=50, n_early_stopping=3)).metrics
+    assert metrics["stopped_by"] == "early stopping"
+    assert (metrics["epochs"], metrics["best_epoch"]) == (4, 1)
+    assert train(make_config(epochs=50, n_early_stopping=3, resume=True)).metrics == metrics
+
+
+def test_config_survives_the_way_to_another_process(make_config):
+    config = make_config(milestones=(3, 5))
+    assert TrainingConfig.model_validate_json(config.model_dump_json()) == config
