@@ -161,9 +161,7 @@ def _is_rhombohedral(block: CIFBlock, group: Spacegroup) -> bool:
     return group.no in RHOMBOHEDRAL and cell is not None and abs(float(cell[5]) - 120) > 1
 
 
-def _images(
-    site: np.ndarray, rotations: np.ndarray, translations: np.ndarray, lattice: np.ndarray
-) -> list[np.ndarray]:
+def _images(site: np.ndarray, rotations: np.ndarray, translations: np.ndarray, lattice: np.ndarray) -> list[np.ndarray]:
     """Every atom that the operations make of one site.
 
     Images that fall together are one atom on a special position, written with few digits; their mean lies on it.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import IO, BinaryIO, TextIO, cast
 
 from crysmm.errors import InputError
 
@@ -24,25 +25,23 @@ def open_text(path: Path) -> Iterator[TextIO]:
     Raises:
         InputError: the file cannot be read to its end, or its archive is broken or not one JSON file.
     """
-    import io
-
     try:
-        with _open_bytes(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace") as text:
-            yield text
+        with ExitStack() as stack:
+            stream = stack.enter_context(_open_bytes(path, stack))
+            yield stack.enter_context(io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace"))
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read to its end: {error}; is it complete?") from error
 
 
-def _open_bytes(path: Path) -> BinaryIO:
+def _open_bytes(path: Path, stack: ExitStack) -> BinaryIO:
     if path.suffix == ".gz":
         return cast(BinaryIO, gzip.open(path, "rb"))
     if path.suffix == ".zip":
-        return cast(BinaryIO, _open_member(path))
+        return cast(BinaryIO, _open_member(path, stack.enter_context(zipfile.ZipFile(path))))
     return path.open("rb")
 
 
-def _open_member(path: Path) -> zipfile.ZipExtFile:
-    archive = zipfile.ZipFile(path)
+def _open_member(path: Path, archive: zipfile.ZipFile) -> IO[bytes]:
     members = [info for info in archive.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
     if len(members) != 1:
         raise InputError(f"{path} holds {len(members)} files; expected exactly one, a .json")

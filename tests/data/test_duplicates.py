@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from crysmm.crystal import Crystal
+from crysmm.data.duplicates import TOLERANCE, distance_fingerprint, find_duplicates
+
+
+def changed(crystal: Crystal, kind: str) -> Crystal:
+    """The same structure, written otherwise; pymatgen makes the cells."""
+    random = np.random.default_rng(5)
+    structure = Structure(Lattice(crystal.lattice), crystal.elements, crystal.frac_coords)
+    if kind == "supercell":
+        structure.make_supercell([[1, 1, 0], [0, 2, 0], [0, 0, 1]])
+    elif kind == "niggli":
+        structure = structure.get_reduced_structure()
+    elif kind == "order":
+        structure = Structure.from_sites([structure[i] for i in random.permutation(len(structure))])
+    elif kind == "origin":
+        structure.translate_sites(range(len(structure)), random.random(3))
+    symbols = [site.specie.symbol for site in structure]
+    lattice = np.array(structure.lattice.matrix)
+    if kind == "turned":
+        lattice = lattice @ np.linalg.qr(random.normal(size=(3, 3)))[0]
+    return Crystal.from_arrays(lattice, structure.frac_coords, symbols)
+
+
+@pytest.mark.parametrize("kind", ["supercell", "niggli", "order", "origin", "turned"])
+def test_one_structure_however_it_is_written(kind: str, crystals) -> None:
+    for crystal in crystals.values():
+        other = distance_fingerprint(changed(crystal, kind))
+        np.testing.assert_allclose(other, distance_fingerprint(crystal), atol=1e-5)
+
+
+def test_moved_atoms_move_the_fingerprint_by_twice_at_most(crystals) -> None:
+    random = np.random.default_rng(0)
+    for crystal in crystals.values():
+        steps = random.normal(size=crystal.frac_coords.shape)
+        steps *= 1e-3 / np.linalg.norm(steps, axis=1, keepdims=True)
+        coords = crystal.frac_coords + steps @ np.linalg.inv(crystal.lattice)
+        moved = Crystal.from_arrays(crystal.lattice, coords, crystal.elements)
+        assert np.abs(distance_fingerprint(moved) - distance_fingerprint(crystal)).max() <= 2e-3 + 1e-9
+
+
+def zinc_sulfide(layers: str) -> Crystal:
+    """Ideal close-packed layers of ZnS: ABC is zincblende, AB wurtzite; all have the same nearest neighbours."""
+    side, height = 3.823, 3.823 * np.sqrt(2 / 3)
+    lattice = [[side, 0, 0], [-side / 2, side * np.sqrt(3) / 2, 0], [0, 0, height * len(layers)]]
+    place = {"A": (0, 0), "B": (1 / 3, 2 / 3), "C": (2 / 3, 1 / 3)}
+    zinc = [[*place[layer], number / len(layers)] for number, layer in enumerate(layers)]
+    sulfur = [[x, y, z + 0.75 / len(layers)] for x, y, z in zinc]
+    return Crystal.from_arrays(lattice, zinc + sulfur, ["Zn"] * len(zinc) + ["S"] * len(zinc))
+
+
+def test_groups_of_rows(crystals) -> None:
+    """Two stackings, two decorations of one lattice, and one structure at two volumes are different structures."""
+    rocksalt = crystals["NaCl"]
+    layered = Crystal.from_arrays(rocksalt.lattice, rocksalt.frac_coords, ["Na", "Cl"] * 4)
+    swollen = Crystal.from_arrays(1.01 * rocksalt.lattice, rocksalt.frac_coords, rocksalt.elements)
+    same_volume = Crystal.from_arrays((1 + 1e-4) * rocksalt.lattice, rocksalt.frac_coords, rocksalt.elements)
+    rows = [zinc_sulfide("ABC"), rocksalt, zinc_sulfide("AB"), layered, swollen, changed(rocksalt, "turned")]
+    rows += [same_volume, zinc_sulfide("ABCABC"), zinc_sulfide("ABAC"), crystals["Si"]]
+    assert TOLERANCE > 1e-4 * 8
+    assert find_duplicates([row.formula for row in rows], rows.__getitem__, progress=False) == [[0, 7], [1, 5, 6]]
