@@ -1,5 +1,7 @@
 """Every example runs, small, and what it prints agrees with the files it leaves."""
 
+import contextlib
+import io
 import re
 
 import numpy as np
@@ -10,31 +12,33 @@ SMALL = ("--limit", 40, "--epochs", 1)
 
 @pytest.fixture(scope="module")
 def trained(run_example, tmp_path_factory):
+    """The run folder of train_from_python.py, and what it printed."""
     folder = tmp_path_factory.mktemp("example") / "run"
-    run_example("train_from_python.py", "--output_dir", folder, *SMALL)
-    return folder
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        run_example("train_from_python.py", "--output_dir", folder, *SMALL)
+    return folder, printed.getvalue()
 
 
-def test_train_from_python(run_example, read_predictions, tmp_path, capsys):
-    run_example("train_from_python.py", "--output_dir", tmp_path / "run", *SMALL)
-    printed = capsys.readouterr().out
-    _, target, prediction = read_predictions(tmp_path / "run", "test")
+def test_train_from_python(read_predictions, trained):
+    folder, printed = trained
+    _, target, prediction = read_predictions(folder, "test")
     error = np.abs(target - prediction).mean()
     error_of_log = np.abs(np.log10(target) - np.log10(prediction)).mean()
     assert f"4 test crystals: MAE {error:.1f} GPa, of log10(K_VRH) {error_of_log:.3f}" in printed
-    _, train, _ = read_predictions(tmp_path / "run", "train")
+    _, train, _ = read_predictions(folder, "train")
     assert f"MAE {np.abs(target - train.mean()).mean():.1f} GPa\n" in printed
-    assert (tmp_path / "run" / "model.safetensors").exists()
+    assert (folder / "model.safetensors").exists()
 
 
 def test_predict(run_example, read_predictions, trained, capsys):
-    run_example("predict.py", "--model", trained, "--limit", 60)
+    folder, _ = trained
+    run_example("predict.py", "--model", folder, "--limit", 60)
     printed = capsys.readouterr().out
     predicted = dict(re.findall(r"^(mp-\d+)\.vasp: ([\d.]+)$", printed, flags=re.MULTILINE))
     assert len(predicted) == 60
     shared = 0
     for split in ("train", "val", "test"):
-        for name, _, prediction in zip(*read_predictions(trained, split), strict=True):
+        for name, _, prediction in zip(*read_predictions(folder, split), strict=True):
             if name in predicted:
                 shared += 1
                 assert float(predicted[name]) == pytest.approx(prediction, rel=1e-5, abs=0.006)
