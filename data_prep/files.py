@@ -75,7 +75,7 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
 
 
 def write_folder(entries: Iterable[tuple[str, Crystal, Sequence[float]]], names: Sequence[str], folder: Path) -> int:
-    """Write crystals as they come to ``folder``: ``ID.vasp`` each, and ``id_prop.csv`` with a header.
+    """Write crystals as they come to ``folder``: ``ID.vasp`` each (``ID`` where it ends so), and ``id_prop.csv`` with a header.
 
     Args:
         entries: id, crystal and the values of its properties.
@@ -107,11 +107,12 @@ def _write_poscar(folder: Path, identifier: str, crystal: Crystal) -> None:
             f"the id {identifier!r} cannot be a file name: expected up to 200 letters, digits and _ + = @ ( ) . , - "
             "and no dot at the start; rename it in the input"
         )
+    name = identifier if identifier.endswith(".vasp") else f"{identifier}.vasp"
     try:
-        with (folder / f"{identifier}.vasp").open("x", encoding="utf-8") as file:
+        with (folder / name).open("x", encoding="utf-8") as file:
             file.write(format_poscar(crystal, identifier))
     except FileExistsError:
-        raise InputError(f"the id {identifier!r} comes twice; ids must be unique") from None
+        raise InputError(f"two ids have the file {name}, one is {identifier!r}; ids must differ") from None
 
 
 def run_command(main: Callable[[], None]) -> None:

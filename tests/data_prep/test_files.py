@@ -78,8 +78,14 @@ def test_ids_that_are_no_file_names_are_refused(tmp_path, crystals, identifier):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_id_that_comes_twice_is_refused(tmp_path, crystals):
-    entries = [("a", crystals["NaCl"], [1.0]), ("a", crystals["Si"], [2.0])]
-    with pytest.raises(InputError, match="'a' comes twice"):
+def test_an_id_that_is_a_file_name_keeps_it(tmp_path, crystals):
+    write_folder([("POSCAR-JVASP-10.vasp", crystals["NaCl"], [1.0])], ["value"], tmp_path / "folder")
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["POSCAR-JVASP-10.vasp", "id_prop.csv"]
+
+
+@pytest.mark.parametrize("second", ["a", "a.vasp"])
+def test_two_ids_with_one_file_are_refused(tmp_path, crystals, second):
+    entries = [("a", crystals["NaCl"], [1.0]), (second, crystals["Si"], [2.0])]
+    with pytest.raises(InputError, match=r"two ids have the file a\.vasp"):
         write_folder(entries, ["value"], tmp_path / "folder")
     assert list(tmp_path.iterdir()) == []
