@@ -75,10 +75,10 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
 
 
 def write_folder(entries: Iterable[tuple[str, Crystal, Sequence[float]]], names: Sequence[str], folder: Path) -> int:
-    """Write crystals as they come to ``folder``: ``ID.vasp`` each (``ID`` where it ends so), and ``id_prop.csv`` with a header.
+    """Write crystals as they come to ``folder``, each to ``ID.vasp``, and ``id_prop.csv`` with a header.
 
     Args:
-        entries: id, crystal and the values of its properties.
+        entries: id, crystal and the values of its properties; an id that ends in ``.vasp`` is the file name.
         names: names of the properties, the header's after ``id``.
         folder: made here.
 
@@ -86,7 +86,7 @@ def write_folder(entries: Iterable[tuple[str, Crystal, Sequence[float]]], names:
         The number of crystals.
 
     Raises:
-        InputError: the folder exists, or an id is no safe file name or comes twice.
+        InputError: the folder exists, an id is no safe file name, or two name one file.
     """
     with whole_or_nothing(folder) as temporary:
         temporary.mkdir()
