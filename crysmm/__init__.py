@@ -34,8 +34,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Crystal",
     "CrysmmError",
+    "Crystal",
     "GraphSettings",
     "Predictor",
     "TrainingConfig",

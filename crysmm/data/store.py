@@ -80,17 +80,17 @@ class Store:
     @cached_property
     def ids(self) -> list[str]:
         """One a crystal, as in the input."""
-        return self._column("id").to_pylist()  # type: ignore[no-any-return]
+        return self._column("id").to_pylist()
 
     @cached_property
     def files(self) -> list[str]:
         """Where each crystal was read from."""
-        return self._column("file").to_pylist()  # type: ignore[no-any-return]
+        return self._column("file").to_pylist()
 
     @cached_property
     def formulas(self) -> list[str]:
         """Reduced formula of each crystal."""
-        return self._column("formula").to_pylist()  # type: ignore[no-any-return]
+        return self._column("formula").to_pylist()
 
     @cached_property
     def targets(self) -> np.ndarray:

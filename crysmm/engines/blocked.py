@@ -177,7 +177,7 @@ class BlockedLineGraph(Topology):
 
     def add(self, source: Tensor, destination: Tensor, edges: Tensor) -> Tensor:
         """See :class:`Topology`; one pass, no temporaries."""
-        return _PairAdd.apply(source, self._sort(destination), edges, self)  # type: ignore[no-any-return]
+        return _PairAdd.apply(source, self._sort(destination), edges, self)
 
     def gated_sum(self, gates: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Topology`; the gates are computed again in the backward pass instead of kept."""
@@ -185,10 +185,10 @@ class BlockedLineGraph(Topology):
         return self._restore(weighted), self._restore(weights)
 
     def _sort(self, nodes: Tensor) -> Tensor:
-        return _Permute.apply(nodes, self.connectivity.out_order, self.connectivity.in_place)  # type: ignore[no-any-return]
+        return _Permute.apply(nodes, self.connectivity.out_order, self.connectivity.in_place)
 
     def _restore(self, sorted_nodes: Tensor) -> Tensor:
-        return _Permute.apply(sorted_nodes, self.connectivity.in_place, self.connectivity.out_order)  # type: ignore[no-any-return]
+        return _Permute.apply(sorted_nodes, self.connectivity.in_place, self.connectivity.out_order)
 
 
 class _Permute(torch.autograd.Function):

@@ -91,4 +91,4 @@ def gather(rows: Tensor, index: Tensor, order: Tensor | None, segments: Segments
         order: ``[n_edges]`` permutation that sorts the edges into the runs of ``segments``, or ``None``.
         segments: the edges of each node.
     """
-    return _Gather.apply(rows, index, order, segments)  # type: ignore[no-any-return]
+    return _Gather.apply(rows, index, order, segments)

@@ -38,7 +38,7 @@ class MLPLayer(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """``[n, features_in]`` to ``[n, features_out]``."""
-        return self.layer(rows)  # type: ignore[no-any-return]
+        return self.layer(rows)
 
 
 class EdgeGatedGraphConvolution(nn.Module):

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Embedding(NamedTuple):
     """What a backbone knows of a batch.
 
-    ``nodes`` is ``[n_atoms_in_all, d]``, after the last message-passing layer; ``graph`` is ``[n_crystals, d]``, pooled.
+    ``nodes`` is ``[n_atoms_in_all, d]``, after the last message-passing layer; ``graph`` is ``[n_crystals, d]``,
+    pooled.
     """
 
     nodes: Tensor

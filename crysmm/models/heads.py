@@ -62,11 +62,11 @@ class PropertyNetwork(nn.Module):
 
     def forward(self, batch: CrystalBatch) -> Tensor:
         """``[n_crystals, n_outputs]``: targets after the link, or logits of classes; never squeezed."""
-        return self.head(self.embed(batch))  # type: ignore[no-any-return]
+        return self.head(self.embed(batch))
 
     def embed(self, batch: CrystalBatch) -> Embedding:
         """The backbone's embeddings of atoms and crystals."""
-        return self.backbone(batch)  # type: ignore[no-any-return]
+        return self.backbone(batch)
 
 
 HEADS = {"vanilla": VanillaHead}

@@ -28,7 +28,8 @@ def records(crystals):
 
 @pytest.fixture
 def store(records, tmp_path):
-    return build_store(source_from_records(records, target_key="gap,size"), SETTINGS, cache_dir=tmp_path, progress=False)
+    source = source_from_records(records, target_key="gap,size")
+    return build_store(source, SETTINGS, cache_dir=tmp_path, progress=False)
 
 
 def assert_same_batch(found, expected):
@@ -57,7 +58,8 @@ def test_batch_equals_one_made_in_memory(store, crystals):
     batch = store.batch(order)
     assert_same_batch(batch, collate_crystals([crystals[name] for name in names], SETTINGS))
     assert batch.ids == names
-    assert batch.targets.tolist() == [[float(index), float(len(crystals[name]))] for index, name in zip(order, names, strict=True)]
+    expected = [[index, len(crystals[name])] for index, name in zip(order, names, strict=True)]
+    assert batch.targets.tolist() == expected
     assert int(store.n_triplets[order].sum()) == batch.connectivity.n_triplets
     assert int(store.n_edges[order].sum()) == len(batch.bond_vectors)
 
@@ -116,10 +118,9 @@ def test_bad_rows_are_kept_with_their_reasons(crystals, tmp_path):
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_nothing_readable_leaves_nothing(strict, tmp_path):
-    with pytest.raises(InputError, match="does not exist|No such file|not exist"):
-        build_store(
-            source_from_structures([tmp_path / "missing.vasp"]), SETTINGS, cache_dir=tmp_path, strict=strict, progress=False
-        )
+    source = source_from_structures([tmp_path / "missing.vasp"])
+    with pytest.raises(InputError, match=r"missing\.vasp"):
+        build_store(source, SETTINGS, cache_dir=tmp_path, strict=strict, progress=False)
     assert list((tmp_path / "stores").iterdir()) == []
 
 

@@ -12,7 +12,12 @@ from crysmm.models.heads import build_network
 from crysmm.models.inputs import from_batch
 from crysmm.testing import check_backbone
 
-CONFIGS = [CGCNNConfig(), GATGNNConfig(), ALIGNNConfig(hidden_features=32), ALIGNNConfig(hidden_features=32, norm="layer")]
+CONFIGS = [
+    CGCNNConfig(),
+    GATGNNConfig(),
+    ALIGNNConfig(hidden_features=32),
+    ALIGNNConfig(hidden_features=32, norm="layer"),
+]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=["cgcnn", "gatgnn", "alignn", "alignn-layer-norm"])

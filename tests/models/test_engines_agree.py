@@ -30,6 +30,11 @@ def name(value):
     return f"{value.name}-{getattr(value, 'norm', '')}" if hasattr(value, "name") else str(value.neighbor_strategy)
 
 
+def naming(key):
+    """The message of a comparison, with the name of what differs."""
+    return lambda text: f"{key}: {text}"
+
+
 @pytest.fixture(scope="module")
 def mixed(crystals):
     """One-atom cells, self-image bonds, unequal degrees and an atom without neighbours within 4.5 Angstrom."""
@@ -62,7 +67,7 @@ def test_float64(config, settings, mixed):
     ours, theirs = outputs_and_gradients(blocked, batch), outputs_and_gradients(reference, batch)
     assert ours.keys() == theirs.keys()
     for key, expected in theirs.items():
-        torch.testing.assert_close(ours[key], expected, rtol=1e-10, atol=1e-10, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(ours[key], expected, rtol=1e-10, atol=1e-10, msg=naming(key))
 
 
 @pytest.mark.parametrize("config", BACKBONES, ids=name)
@@ -90,10 +95,10 @@ def test_dgl_graphs(config, as_jarvis, mixed):
         for call in ((g, lg), [g, lg, torch.zeros(len(mixed), 3, 3)]):
             found = outputs_and_gradients(backbone, call)
             for key, value in expected.items():
-                torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
+                torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-6, msg=naming(key))
     ours, theirs = outputs_and_gradients(blocked, (g, lg)), outputs_and_gradients(reference, (g, lg))
     for key, value in theirs.items():
-        torch.testing.assert_close(ours[key], value, rtol=1e-10, atol=1e-10, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(ours[key], value, rtol=1e-10, atol=1e-10, msg=naming(key))
 
 
 def _double(graph):
