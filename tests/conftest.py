@@ -103,3 +103,39 @@ def dgl():
         return import_dgl()
     except MissingDependencyError as error:
         pytest.skip(str(error))
+
+
+SMALL_MODELS = {
+    "cgcnn": {"name": "cgcnn", "node_features": 8, "fc_features": 8, "conv_layers": 1},
+    "gatgnn": {"name": "gatgnn", "node_features": 8, "fc_features": 8, "heads": 2, "conv_layers": 1},
+    "alignn": {"name": "alignn", "hidden_features": 8, "embedding_features": 8, "alignn_layers": 1, "gcn_layers": 1},
+}
+
+
+@pytest.fixture
+def save_small_model(crystals):
+    """Writes a model folder of a small network whose batch norms have seen the crystals; gives the network back.
+
+    Called with the folder, the name of a backbone and settings; the targets are bulk moduli of four metals, GPa.
+    """
+    import torch
+
+    from crysmm.config import TrainingConfig
+    from crysmm.data.batch import collate_crystals
+    from crysmm.data.scaler import TargetScaler
+    from crysmm.models.heads import build_network
+    from crysmm.training.checkpoint import save_model
+
+    def save(folder, name="cgcnn", **settings):
+        config = TrainingConfig(model=SMALL_MODELS[name], **settings)
+        scaler = TargetScaler.fit(np.array([[137.0], [168.0], [98.0], [42.0]]), range(4), config)
+        torch.manual_seed(0)
+        network = build_network(config, scaler.n_outputs)
+        with torch.no_grad():
+            network(collate_crystals(list(crystals.values()), config.graph_settings()))
+        references = [crystals[formula] for formula in ("Cu", "NaCl", "SiO2")]
+        elements = ["O", "Na", "Si", "Cl", "Cu"]
+        save_model(folder, network, config, scaler, target_names=["K_VRH"], elements=elements, references=references)
+        return network
+
+    return save

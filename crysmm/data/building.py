@@ -5,6 +5,7 @@ Nothing here imports torch, so that worker processes start fast.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from crysmm.data.source import Record
 
 ROWS_A_TASK = 64  # enough to hide what it costs to reach a worker, few enough to stop quickly
+TASKS_AHEAD = 3
 
 
 class GraphedRecord(NamedTuple):
@@ -49,21 +51,37 @@ def graph_rows(rows: list[Row | SkippedRow], settings: GraphSettings) -> list[Gr
 
 
 def in_parallel(source: Source, settings: GraphSettings, jobs: int | None) -> Iterator[GraphedRecord | SkippedRow]:
-    """Every row of a source, graphed by worker processes, in order; only a few tasks are held in memory.
+    """Every row of a source, graphed by worker processes, in order.
+
+    Workers are at most ``TASKS_AHEAD`` tasks each ahead of who takes the results, however slow that is (joblib's
+    own generators run ahead without a limit), so that a source of any length needs little memory.
 
     Args:
         source: the rows.
         settings: how a crystal becomes a graph.
         jobs: number of processes; by default one a core, or none at all for a source of one task.
     """
-    from joblib import Parallel, delayed
+    from joblib import cpu_count
+    from joblib.externals.loky import Future, get_reusable_executor
 
+    jobs = cpu_count() if jobs is None else jobs
     tasks = _tasks(source.rows())
-    if source.n_rows is not None and source.n_rows <= ROWS_A_TASK:
-        jobs = 1
-    parallel = Parallel(n_jobs=-1 if jobs is None else jobs, return_as="generator", pre_dispatch="3 * n_jobs")
-    for results in parallel(delayed(graph_rows)(rows, settings) for rows in tasks):
-        yield from results
+    if jobs == 1 or (source.n_rows is not None and source.n_rows <= ROWS_A_TASK):
+        for rows in tasks:
+            yield from graph_rows(rows, settings)
+        return
+    executor = get_reusable_executor(max_workers=jobs)
+    waiting: deque[Future] = deque()
+    try:
+        for rows in tasks:
+            waiting.append(executor.submit(graph_rows, rows, settings))
+            if len(waiting) >= TASKS_AHEAD * jobs:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def _tasks(rows: Iterable[Row | SkippedRow]) -> Iterator[list[Row | SkippedRow]]:
@@ -90,23 +108,27 @@ def to_table(records: list[GraphedRecord]) -> pyarrow.Table:
         return pa.array([array.ravel() for array in arrays], type=pa.list_(kind))
 
     counts = zip(crystals, edges, strict=True)
-    return pa.table({
-        "id": pa.array([record.id for record, _ in records], type=pa.string()),
-        "file": pa.array([record.file for record, _ in records], type=pa.string()),
-        "formula": pa.array([crystal.formula for crystal in crystals], type=pa.string()),
-        "targets": pa.array([list(record.targets) for record, _ in records], type=pa.list_(pa.float64())),
-        "n_atoms": pa.array([len(crystal) for crystal in crystals], type=pa.int32()),
-        "n_edges": pa.array([len(edge_list) for edge_list in edges], type=pa.int32()),
-        "n_triplets": pa.array([count_triplets(len(crystal), edge_list) for crystal, edge_list in counts], pa.int64()),
-        "lattice": lists((crystal.lattice for crystal in crystals), pa.float64()),
-        "atomic_numbers": lists((crystal.atomic_numbers for crystal in crystals), pa.uint8()),
-        "frac_coords": lists((crystal.frac_coords for crystal in crystals), pa.float64()),
-        "in_degree": lists(
-            (np.bincount(e.destination, minlength=len(c)) for c, e in zip(crystals, edges, strict=True)), pa.int32()
-        ),
-        "source": lists((edge_list.source for edge_list in edges), pa.int32()),
-        "image": lists((edge_list.image for edge_list in edges), pa.int8()),
-    })
+    return pa.table(
+        {
+            "id": pa.array([record.id for record, _ in records], type=pa.string()),
+            "file": pa.array([record.file for record, _ in records], type=pa.string()),
+            "formula": pa.array([crystal.formula for crystal in crystals], type=pa.string()),
+            "targets": pa.array([list(record.targets) for record, _ in records], type=pa.list_(pa.float64())),
+            "n_atoms": pa.array([len(crystal) for crystal in crystals], type=pa.int32()),
+            "n_edges": pa.array([len(edge_list) for edge_list in edges], type=pa.int32()),
+            "n_triplets": pa.array(
+                [count_triplets(len(crystal), edge_list) for crystal, edge_list in counts], pa.int64()
+            ),
+            "lattice": lists((crystal.lattice for crystal in crystals), pa.float64()),
+            "atomic_numbers": lists((crystal.atomic_numbers for crystal in crystals), pa.uint8()),
+            "frac_coords": lists((crystal.frac_coords for crystal in crystals), pa.float64()),
+            "in_degree": lists(
+                (np.bincount(e.destination, minlength=len(c)) for c, e in zip(crystals, edges, strict=True)), pa.int32()
+            ),
+            "source": lists((edge_list.source for edge_list in edges), pa.int32()),
+            "image": lists((edge_list.image for edge_list in edges), pa.int8()),
+        }
+    )
 
 
 def write_arrow(

@@ -119,12 +119,18 @@ def plot_history(path: Path, history: Sequence[Mapping[str, float]], measure: st
         baseline, color="#4a5568", linewidth=1, linestyle="--", label=f"{BASELINES[measure]}: {baseline:.3g}"
     )
     monitored.plot(
-        epochs[best], values[best], "o", color=COLORS["test"], label=f"best, epoch {epochs[best]:g}: {values[best]:.3g}"
+        epochs[best : best + 1],
+        values[best : best + 1],
+        "o",
+        color=COLORS["test"],
+        label=f"best, epoch {epochs[best]:g}: {values[best]:.3g}",
     )
     monitored.set(title=MEASURES[measure], xlabel="epoch")
     for axes, usual in ((losses, history[0]["train_loss"]), (monitored, baseline)):
         axes.legend(frameon=False)
-        axes.set_ylim(0, min(axes.get_ylim()[1], 3 * usual))  # one wild epoch must not hide the others
+        highest = np.nanmax([np.max(line.get_ydata(orig=False)) for line in axes.lines])
+        axes.set_ylim(0, 1.05 * min(highest, 3 * usual) or 1)  # one wild epoch must not hide the others
+        axes.set_xlim(0, epochs[-1] + 1)
         axes.xaxis.get_major_locator().set_params(integer=True)
         _clean(axes)
     _save(figure, path)

@@ -18,31 +18,14 @@ from crysmm.errors import InputError, ModelFolderError
 from crysmm.models.heads import PropertyNetwork, build_network
 from crysmm.training.checkpoint import copy_weights, load_model, read_description, reference_rows, save_model
 
-SMALL = {
-    "cgcnn": {"name": "cgcnn", "node_features": 8, "fc_features": 8, "conv_layers": 1},
-    "gatgnn": {"name": "gatgnn", "node_features": 8, "fc_features": 8, "heads": 2, "conv_layers": 1},
-    "alignn": {"name": "alignn", "hidden_features": 8, "embedding_features": 8, "alignn_layers": 1, "gcn_layers": 1},
-}
-TARGETS = np.array([[137.0], [168.0], [98.0], [42.0]])  # bulk moduli, GPa
+CGCNN = {"name": "cgcnn", "node_features": 8, "fc_features": 8, "conv_layers": 1}
+SPREAD = np.std([137.0, 168.0, 98.0, 42.0])  # of the targets of the small models, GPa
+Save = Callable[..., PropertyNetwork]
 
 
-def make_network(config: TrainingConfig, scaler: TargetScaler, seed: int = 0) -> PropertyNetwork:
-    torch.manual_seed(seed)
-    return build_network(config, scaler.n_outputs)
-
-
-def save(folder: Path, crystals: dict[str, Crystal], name: str = "cgcnn", **settings: Any) -> PropertyNetwork:
-    config = TrainingConfig(model=SMALL[name], **settings)
-    scaler = TargetScaler.fit(TARGETS, range(4), config)
-    network = make_network(config, scaler)
-    references = [crystals[formula] for formula in ("Cu", "NaCl", "SiO2")]
-    save_model(folder, network, config, scaler, target_names=["K_VRH"], elements=["Cu", "O"], references=references)
-    return network
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_round_trip(tmp_path: Path, crystals: dict[str, Crystal], name: str) -> None:
-    network = save(tmp_path, crystals, name).eval()
+@pytest.mark.parametrize("name", ["cgcnn", "gatgnn", "alignn"])
+def test_round_trip(tmp_path: Path, crystals: dict[str, Crystal], save_small_model: Save, name: str) -> None:
+    network = save_small_model(tmp_path, name).eval()
     model = load_model(tmp_path)
     batch = collate_crystals(list(crystals.values()), model.settings)
     with torch.no_grad():
@@ -54,28 +37,26 @@ def test_round_trip(tmp_path: Path, crystals: dict[str, Crystal], name: str) -> 
 
 
 @pytest.mark.parametrize("settings", [{"classification_threshold": 100}, {"target_transform": "log10"}])
-def test_references_of_classes_and_logarithms(
-    tmp_path: Path, crystals: dict[str, Crystal], settings: dict[str, Any]
-) -> None:
-    save(tmp_path, crystals, **settings)
+def test_references_of_classes_and_logarithms(tmp_path: Path, save_small_model: Save, settings: dict[str, Any]) -> None:
+    save_small_model(tmp_path, **settings)
     model = load_model(tmp_path)
     model.check_references()
     assert len(model.description.references[0].prediction) == (2 if "classification_threshold" in settings else 1)
 
 
-def test_graph_settings_are_kept(tmp_path: Path, crystals: dict[str, Crystal]) -> None:
-    save(tmp_path, crystals, "alignn", as_jarvis=True, use_canonize=False, cutoff=6.0)
+def test_graph_settings_are_kept(tmp_path: Path, save_small_model: Save) -> None:
+    save_small_model(tmp_path, "alignn", as_jarvis=True, use_canonize=False, cutoff=6.0)
     settings = load_model(tmp_path).settings
     assert (settings.as_jarvis, settings.use_canonize, settings.cutoff) == (True, False, 6.0)
 
 
-def test_paths_of_the_run_stay_out(tmp_path: Path, crystals: dict[str, Crystal]) -> None:
-    save(tmp_path / "run", crystals, root_dir=tmp_path / "secret", output_dir=tmp_path / "run")
+def test_paths_of_the_run_stay_out(tmp_path: Path, save_small_model: Save) -> None:
+    save_small_model(tmp_path / "run", root_dir=tmp_path / "secret", output_dir=tmp_path / "run")
     assert str(tmp_path) not in (tmp_path / "run" / "model.json").read_text()
 
 
-def test_a_model_trained_with_dgl_loads_without_it(tmp_path: Path, crystals: dict[str, Crystal]) -> None:
-    save(tmp_path, crystals)
+def test_a_model_trained_with_dgl_loads_without_it(tmp_path: Path, save_small_model: Save) -> None:
+    save_small_model(tmp_path)
     change_description(tmp_path, lambda content: content["config"].update(engine="dgl"))
     model = load_model(tmp_path)
     assert model.network.backbone.engine == "blocked"
@@ -98,10 +79,10 @@ def resize_a_weight(folder: Path, crystals: dict[str, Crystal]) -> None:
     """Weights of a wider network, with a checksum to match."""
     wide = folder / "wide"
     shutil.copytree(folder, wide)
-    config = TrainingConfig(model={**SMALL["cgcnn"], "node_features": 12})
-    scaler = TargetScaler.fit(TARGETS, range(4), config)
+    config = TrainingConfig(model={**CGCNN, "node_features": 12})
+    scaler = TargetScaler.fit(np.array([[1.0], [2.0]]), [0, 1], config)
     save_model(
-        wide, make_network(config, scaler), config, scaler, target_names=["K"], elements=[], references=[crystals["Cu"]]
+        wide, build_network(config, 1), config, scaler, target_names=["K"], elements=[], references=[crystals["Cu"]]
     )
     shutil.copy(wide / "model.safetensors", folder)
     change_description(folder, lambda content: content.update(weights_sha256=read_description(wide).weights_sha256))
@@ -121,8 +102,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_found_and_named(tmp_path: Path, crystals: dict[str, Crystal], damage: str) -> None:
-    save(tmp_path, crystals)
+def test_damage_is_found_and_named(tmp_path: Path, save_small_model: Save, damage: str) -> None:
+    save_small_model(tmp_path)
     harm, message = DAMAGES[damage]
     harm(tmp_path)
     with pytest.raises(ModelFolderError, match=message) as caught:
@@ -130,8 +111,8 @@ def test_damage_is_found_and_named(tmp_path: Path, crystals: dict[str, Crystal],
     assert str(tmp_path) in str(caught.value)
 
 
-def test_shapes_that_do_not_fit(tmp_path: Path, crystals: dict[str, Crystal]) -> None:
-    save(tmp_path, crystals)
+def test_shapes_that_do_not_fit(tmp_path: Path, crystals: dict[str, Crystal], save_small_model: Save) -> None:
+    save_small_model(tmp_path)
     resize_a_weight(tmp_path, crystals)
     with pytest.raises(ModelFolderError, match=r"is 24, expected 16"):
         load_model(tmp_path)
@@ -142,13 +123,12 @@ def test_folder_that_does_not_exist(tmp_path: Path) -> None:
         load_model(tmp_path / "nowhere")
 
 
-def test_drift_of_the_references_is_refused(tmp_path: Path, crystals: dict[str, Crystal]) -> None:
+def test_drift_of_the_references_is_refused(tmp_path: Path, save_small_model: Save) -> None:
     """A difference of 1e-3 deviations is told, one of 1e-6 is rounding."""
-    save(tmp_path, crystals)
-    spread = TARGETS.std()
-    change_description(tmp_path, lambda content: shift_prediction(content, 1e-6 * spread))
+    save_small_model(tmp_path)
+    change_description(tmp_path, lambda content: shift_prediction(content, 1e-6 * SPREAD))
     load_model(tmp_path).check_references()
-    change_description(tmp_path, lambda content: shift_prediction(content, 1e-3 * spread))
+    change_description(tmp_path, lambda content: shift_prediction(content, 1e-3 * SPREAD))
     with pytest.raises(ModelFolderError, match=r"by 0\.001 of the spread"):
         load_model(tmp_path).check_references()
 
@@ -157,11 +137,11 @@ def shift_prediction(content: dict[str, Any], amount: float) -> None:
     content["references"][0]["prediction"][0] += amount
 
 
-def test_nothing_is_unpickled(tmp_path: Path, crystals: dict[str, Crystal]) -> None:
+def test_nothing_is_unpickled(tmp_path: Path, save_small_model: Save) -> None:
     """A pickle under the name of the weights, with its checksum, is refused as what it is."""
     import hashlib
 
-    save(tmp_path, crystals)
+    save_small_model(tmp_path)
     torch.save({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
     checksum = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
     change_description(tmp_path, lambda content: content.update(weights_sha256=checksum))
@@ -169,10 +149,10 @@ def test_nothing_is_unpickled(tmp_path: Path, crystals: dict[str, Crystal]) -> N
         load_model(tmp_path)
 
 
-def test_weights_without_one_tensor(tmp_path: Path, crystals: dict[str, Crystal]) -> None:
+def test_weights_without_one_tensor(tmp_path: Path, save_small_model: Save) -> None:
     import hashlib
 
-    network = save(tmp_path, crystals)
+    network = save_small_model(tmp_path)
     weights = {name: tensor for name, tensor in network.state_dict().items() if name != "head.output.bias"}
     save_file(weights, tmp_path / "model.safetensors")
     checksum = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
@@ -181,9 +161,9 @@ def test_weights_without_one_tensor(tmp_path: Path, crystals: dict[str, Crystal]
         load_model(tmp_path)
 
 
-def test_copy_into_another_head(tmp_path: Path, crystals: dict[str, Crystal]) -> None:
-    source = save(tmp_path, crystals)
-    config = TrainingConfig(model=SMALL["cgcnn"])
+def test_copy_into_another_head(tmp_path: Path, save_small_model: Save) -> None:
+    source = save_small_model(tmp_path)
+    config = TrainingConfig(model=CGCNN)
     torch.manual_seed(5)
     network = build_network(config, 3)
     head = network.head.output.weight.clone()
@@ -199,10 +179,10 @@ def test_copy_into_another_head(tmp_path: Path, crystals: dict[str, Crystal]) ->
     assert "cgcnn, cutoff 8, 12 neighbours" in report.text()
 
 
-def test_copy_into_another_backbone_is_refused(tmp_path: Path, crystals: dict[str, Crystal]) -> None:
-    save(tmp_path, crystals, "alignn")
+def test_copy_into_another_backbone_is_refused(tmp_path: Path, save_small_model: Save) -> None:
+    save_small_model(tmp_path, "alignn")
     with pytest.raises(InputError, match="it is a alignn"):
-        copy_weights(build_network(TrainingConfig(model=SMALL["cgcnn"]), 2), tmp_path)
+        copy_weights(build_network(TrainingConfig(model=CGCNN), 2), tmp_path)
 
 
 def test_reference_rows_are_small_and_differ_in_size() -> None:

@@ -1,0 +1,93 @@
+"""``crysmm predict``: a model folder and structures in, a table of predictions out."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import get_args
+
+from crysmm.data.source import FileFormat, Source
+from crysmm.errors import CrysmmError
+
+SHOWN = 10  # a table of at most so many rows is printed too
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, the structures, the table, and what computes it."""
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="Folder of the trained model.")
+    inputs = parser.add_mutually_exclusive_group(required=True)
+    inputs.add_argument(
+        "--root_dir",
+        type=Path,
+        metavar="PATH",
+        help="Folder with structures, with id_prop or without, or one .json, .json.zip, .jsonl or .jsonl.gz file; "
+        "targets are not read.",
+    )
+    inputs.add_argument("--files", type=Path, nargs="+", metavar="FILE", help="Structure files.")
+    parser.add_argument(
+        "--file_format", choices=get_args(FileFormat), help="Format of the structure files; by default told from each."
+    )
+    parser.add_argument("--id_key", metavar="TEXT", help="Key of the ids in a JSON file; by default jid, else id.")
+    parser.add_argument(
+        "--output", type=Path, default=Path("predictions.csv"), metavar="FILE", help="Table to write (predictions.csv)."
+    )
+    parser.add_argument("--batch_size", type=_count, default=64, metavar="N", help="Structures computed together (64).")
+    parser.add_argument(
+        "--precision",
+        choices=("32", "bf16"),
+        default="32",
+        help="32: numbers that depend on nothing but the structure (default). bf16: faster where the processor "
+        "multiplies it, two or three digits.",
+    )
+    parser.add_argument("--device", default="auto", metavar="TEXT", help="auto (default), cpu, cuda or cuda:N.")
+    parser.add_argument(
+        "--jobs", type=_count, metavar="N", help="Processes that read structures; by default all cores."
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number, 1 or more, got {text!r}")
+    return int(text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict; 0 if there is a prediction, 2 if no structure could be predicted.
+
+    Raises:
+        CrysmmError: The model folder, the input as a whole or the output cannot be used.
+    """
+    from crysmm.predictor import load
+
+    predictor = load(arguments.model, arguments.device, arguments.precision)
+    summary = predictor.predict_source(
+        _source(arguments), arguments.output, batch_size=arguments.batch_size, jobs=arguments.jobs
+    )
+    total = summary.n_predicted + summary.n_failed
+    if total and total <= SHOWN:
+        print(summary.output.read_text(encoding="utf-8"), end="")
+    print(f"{summary.n_predicted} of {total} structures predicted: {summary.output}")
+    if summary.unseen:
+        counts = ", ".join(f"{symbol} ({count})" for symbol, count in summary.unseen.most_common())
+        _warn(f"elements that no training structure held, and in how many structures: {counts}")
+    if summary.n_failed:
+        reasons = "".join(f"\n  {row.file or row.id}: {row.reason}" for row in summary.failures)
+        others = summary.n_failed - len(summary.failures)
+        more = f"\n  and {others} more, in the table" if others else ""
+        _warn(f"{summary.n_failed} not predicted, their reasons are in the table:{reasons}{more}")
+    if not summary.n_predicted:
+        raise CrysmmError(f"no structure could be predicted; see the column reason of {summary.output}")
+    return 0
+
+
+def _source(arguments: argparse.Namespace) -> Source:
+    from crysmm.data.records import open_source, source_from_files
+
+    if arguments.files is not None:
+        return source_from_files(arguments.files, file_format=arguments.file_format)
+    return open_source(
+        arguments.root_dir, id_key=arguments.id_key, file_format=arguments.file_format, needs_targets=False
+    )
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

@@ -1,0 +1,241 @@
+"""Predicting with a trained model: structures in memory, or any number of files streamed into a table."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from crysmm.atomic_files import replacing
+from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
+from crysmm.data.building import GraphedRecord, count_triplets, graph_row, in_parallel
+from crysmm.data.estimate import estimated_memory, in_bytes, memory_limit
+from crysmm.data.records import source_from_structures
+from crysmm.data.source import SkippedRow, Source
+from crysmm.errors import InputError, StructureError
+from crysmm.inference import Inference, InferencePrecision
+from crysmm.training.checkpoint import LoadedModel, load_model
+from crysmm.training.precision import resolve_device
+from crysmm.training.results import prediction_cells, prediction_columns
+
+PREDICTION_SHARE = 0.4  # of the memory of a training step: 0.34 to 0.41 measured for the three backbones
+BATCH_MEMORY = 2 << 30  # bytes; a batch that would take more holds fewer crystals
+MOST_FAILURES = 3  # kept in the summary
+
+Result = GraphedRecord | SkippedRow
+
+
+def load(folder: Path | str, device: str = "auto", precision: InferencePrecision = "32") -> Predictor:
+    """A model ready to predict, from the folder of its run.
+
+    Args:
+        folder: holds ``model.json`` and ``model.safetensors``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``32``, or ``bf16`` for speed where numbers may differ in the third digit.
+
+    Raises:
+        ModelFolderError: the folder is damaged, not of crysmm, or its reference structures are predicted otherwise
+            than when it was written.
+        InputError: the device is not there.
+    """
+    model = load_model(folder)
+    model.check_references()
+    return Predictor(model, device, precision)
+
+
+@dataclass
+class PredictionSummary:
+    """What became of the rows of a source.
+
+    Args:
+        output: the table written.
+        n_predicted: rows with a prediction.
+        n_failed: rows with a reason instead.
+        failures: the first few of those.
+        unseen: structures by element that no training structure held.
+    """
+
+    output: Path
+    n_predicted: int = 0
+    n_failed: int = 0
+    failures: list[SkippedRow] = field(default_factory=list)
+    unseen: Counter[str] = field(default_factory=Counter)
+
+
+class Predictor:
+    """Predictions and embeddings of a trained model; see :func:`load`.
+
+    A prediction depends on its structure alone: neither on the others of its batch nor on their order.
+
+    Args:
+        model: from its folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``32`` or ``bf16``.
+
+    Attributes:
+        target_names: one a target.
+        classes: the target value of each class, or None where values are predicted.
+        elements: symbols of the elements of the training structures.
+    """
+
+    def __init__(self, model: LoadedModel, device: str = "auto", precision: InferencePrecision = "32"):
+        self.model = model
+        self.target_names = tuple(model.description.target_names)
+        self.classes = model.scaler.classes
+        self.elements = tuple(model.description.elements)
+        self._inference = Inference(model.network, model.scaler, resolve_device(device), precision)
+        self._memory_limit = memory_limit(self._inference.device)
+
+    def predict(self, structures: Any, batch_size: int = 64) -> np.ndarray:
+        """Predict structures held in memory.
+
+        Args:
+            structures: a list (or tuple) of JARVIS ``Atoms``, pymatgen ``Structure``, ``ase.Atoms``, ``Crystal``,
+                dicts of one or paths of structure files, of several kinds if need be; or a single one of these.
+            batch_size: structures computed together.
+
+        Returns:
+            float64 ``[n, n_targets]`` in original units, or ``[n, n_classes]`` probabilities in the order of
+            :attr:`classes`; for a single structure ``[n_targets]`` or ``[n_classes]``.
+
+        Raises:
+            StructureError: a structure cannot be used; the text says which, counted from 0, and why.
+        """
+        width = self.model.scaler.n_outputs
+        return self._compute(structures, batch_size, self._inference.predict, width)
+
+    def embed(self, structures: Any, batch_size: int = 64) -> np.ndarray:
+        """Embeddings of structures, taken as :meth:`predict` takes them.
+
+        Returns:
+            float64 ``[n, d]``, the backbone's pooled embedding of each; for a single structure ``[d]``.
+
+        Raises:
+            StructureError: a structure cannot be used.
+        """
+        width = self.model.network.backbone.node_features
+        return self._compute(structures, batch_size, self._inference.embed, width)
+
+    def _compute(self, structures: Any, batch_size: int, compute: Any, width: int) -> np.ndarray:
+        if not isinstance(structures, list | tuple):
+            row: np.ndarray = self._compute([structures], batch_size, compute, width)[0]
+            return row
+        rows = source_from_structures(structures).rows()
+        graphed = (graph_row(row, self.model.settings) for row in rows)
+        parts = [np.empty((0, width))]
+        for results in self._batches(graphed, batch_size):
+            for result in results:
+                if isinstance(result, SkippedRow):
+                    raise StructureError(f"structure {result.id} (counted from 0): {result.reason}")
+            parts.append(compute(self._batch(results)))
+        return np.concatenate(parts)
+
+    def predict_source(
+        self,
+        source: Source,
+        output: Path | str,
+        *,
+        batch_size: int = 64,
+        jobs: int | None = None,
+        progress: bool = True,
+    ) -> PredictionSummary:
+        """Predict every row of a source into a table, in its order, with little memory for any number of rows.
+
+        The columns are ``id``, those of the predictions, and ``reason``, which is empty but for rows that cannot
+        be predicted. The file appears when it is complete.
+
+        Args:
+            source: needs no targets.
+            output: the CSV file to write, or to replace.
+            batch_size: structures computed together; fewer where they are large.
+            jobs: processes that read structures; by default one a core.
+            progress: show a bar.
+
+        Raises:
+            InputError: the source as a whole is broken, or the file cannot be written.
+        """
+        summary = PredictionSummary(Path(output))
+        _check_writable(summary.output)
+        columns = prediction_columns(self.model.scaler, self.target_names)
+        hidden = None if progress else True  # None: shown on a terminal
+        with (
+            replacing(summary.output) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+            tqdm(total=source.n_rows, desc="predicting", unit=" structures", disable=hidden) as bar,
+        ):
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(["id", *columns, "reason"])
+            for results in self._batches(in_parallel(source, self.model.settings, jobs), batch_size):
+                table.writerows(self._rows(results, len(columns), summary))
+                bar.update(len(results))
+        return summary
+
+    def _rows(self, results: list[Result], n_columns: int, summary: PredictionSummary) -> Iterator[list[str]]:
+        """Cells of the rows of a batch, which the summary takes note of."""
+        graphed = [result for result in results if isinstance(result, GraphedRecord)]
+        predictions = iter(self._inference.predict(self._batch(graphed)) if graphed else ())
+        for result in results:
+            if isinstance(result, GraphedRecord):
+                summary.n_predicted += 1
+                summary.unseen.update(set(result.record.crystal.elements).difference(self.elements))
+                yield [result.record.id, *prediction_cells(self.model.scaler, next(predictions)), ""]
+            else:
+                summary.n_failed += 1
+                if len(summary.failures) < MOST_FAILURES:
+                    summary.failures.append(result)
+                yield [result.id or result.file, *[""] * n_columns, result.reason]
+
+    def _batches(self, results: Iterable[Result], batch_size: int) -> Iterator[list[Result]]:
+        """Results in their order, together while their number and their memory allow it."""
+        batch: list[Result] = []
+        n_edges = n_triplets = 0
+        for result in results:
+            edges = triplets = 0
+            if isinstance(result, GraphedRecord):
+                edges, triplets = len(result.edges), count_triplets(len(result.record.crystal), result.edges)
+                if self._memory(edges, triplets) > self._memory_limit:
+                    result = self._too_large(result, self._memory(edges, triplets))
+                    edges = triplets = 0
+            full = len(batch) == batch_size or self._memory(n_edges + edges, n_triplets + triplets) > BATCH_MEMORY
+            if batch and full:
+                yield batch
+                batch, n_edges, n_triplets = [], 0, 0
+            batch.append(result)
+            n_edges, n_triplets = n_edges + edges, n_triplets + triplets
+        if batch:
+            yield batch
+
+    def _memory(self, n_edges: int, n_triplets: int) -> float:
+        return PREDICTION_SHARE * estimated_memory(self.model.config.model, n_edges, n_triplets)
+
+    def _too_large(self, result: GraphedRecord, memory: float) -> SkippedRow:
+        record = result.record
+        reason = (
+            f"too large: {len(record.crystal)} atoms with {len(result.edges)} bonds need about {in_bytes(memory)} of "
+            f"memory, there are {in_bytes(self._memory_limit)}"
+        )
+        return SkippedRow(record.id, record.file, reason)
+
+    def _batch(self, results: Sequence[Any]) -> CrystalBatch:
+        crystals = [result.record.crystal for result in results]
+        arrays = CrystalArrays.join(crystals, [result.edges for result in results])
+        return make_batch(arrays, self.model.settings, [result.record.id for result in results])
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse an output file that cannot be written before anything is computed."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a CSV file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {path.parent} cannot be made: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: no permission to write in {path.parent}")

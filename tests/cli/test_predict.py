@@ -1,0 +1,112 @@
+import csv
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from crysmm.cli.main import main
+from crysmm.crystal import Crystal
+from crysmm.models.heads import PropertyNetwork
+
+POSCAR = "rock salt\n5.64\n0 .5 .5\n.5 0 .5\n.5 .5 0\nNa Cl\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, save_small_model: Callable[..., PropertyNetwork], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a model and a folder of structures, one of which is bad."""
+    monkeypatch.chdir(tmp_path)
+    save_small_model(tmp_path / "model")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "salt.vasp").write_text(POSCAR)
+    (tmp_path / "new" / "wide.vasp").write_text(POSCAR.replace("5.64", "5.9"))
+    (tmp_path / "new" / "empty.cif").write_text("")
+    return tmp_path
+
+
+def predict(*arguments: str) -> int:
+    return main(["predict", "--model", "model", "--device", "cpu", *arguments])
+
+
+def table(path: str = "predictions.csv") -> dict[str, dict[str, str]]:
+    with Path(path).open(newline="") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+def test_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("--files", "new/salt.vasp", "new/wide.vasp") == 0
+    rows = table()
+    assert rows.keys() == {"salt.vasp", "wide.vasp"}
+    assert rows["salt.vasp"]["prediction"] != rows["wide.vasp"]["prediction"]
+    captured = capsys.readouterr()
+    assert f"salt.vasp,{rows['salt.vasp']['prediction']}," in captured.out
+    assert "2 of 2 structures predicted: predictions.csv" in captured.out
+    assert "warning" not in captured.err
+
+
+def test_folder_without_targets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("--root_dir", "new", "--output", "deep/out.csv", "--batch_size", "1", "--jobs", "1") == 0
+    rows = table("deep/out.csv")
+    assert rows["empty.cif"]["prediction"] == ""
+    assert rows["empty.cif"]["reason"]
+    assert float(rows["salt.vasp"]["prediction"])
+    warning = capsys.readouterr().err
+    assert "1 not predicted" in warning
+    assert "empty.cif" in warning
+
+
+def test_folder_with_id_prop(folder: Path) -> None:
+    (folder / "new" / "id_prop.csv").write_text("wide.vasp,1.5\nsalt.vasp,na\n")
+    assert predict("--root_dir", "new") == 0
+    assert list(table()) == ["wide.vasp", "salt.vasp"]
+    (folder / "new" / "id_prop.csv").write_text("salt.vasp\nwide.vasp\n")
+    assert predict("--root_dir", "new") == 0
+    assert list(table()) == ["salt.vasp", "wide.vasp"]
+
+
+def test_table_of_structures(folder: Path, crystals: dict[str, Crystal], capsys: pytest.CaptureFixture[str]) -> None:
+    with gzip.open("new.jsonl.gz", "wt") as file:
+        for name, crystal in crystals.items():
+            arrays = {"lattice_mat": crystal.lattice.tolist(), "frac_coords": crystal.frac_coords.tolist()}
+            file.write(json.dumps({"name": name, "elements": crystal.elements, **arrays}) + "\n")
+    assert predict("--root_dir", "new.jsonl.gz", "--id_key", "name") == 0
+    assert list(table()) == list(crystals)
+    captured = capsys.readouterr()
+    assert "elements that no training structure held" in captured.err
+    assert "Ti (2)" in captured.err
+    assert "SrTiO3," not in captured.out  # twelve rows are not printed
+
+
+def test_nothing_that_can_be_predicted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("--files", "new/empty.cif", "nowhere.cif") == 2
+    assert "no structure could be predicted" in capsys.readouterr().err
+    assert all(row["reason"] for row in table().values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "new", "--files", "a.cif"], "not a crysmm model folder; expected model.json"),
+        (["--model", "model", "--root_dir", "nowhere"], "nowhere does not exist"),
+        (["--model", "model", "--files", "new/salt.vasp", "--device", "cuda:99"], "--device: cuda:99 is not there"),
+        (["--model", "model", "--files", "new/salt.vasp", "--output", "new"], "new is a folder"),
+    ],
+)
+def test_bad_input_is_a_line_and_exit_code_2(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["predict", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not Path("predictions.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--files"], ["--files", "a", "--root_dir", "b"], ["--files", "a", "--batch_size", "0"]]
+)
+def test_wrong_options_leave_with_2(folder: Path, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        predict(*arguments)
+    assert exit_info.value.code == 2

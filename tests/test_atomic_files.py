@@ -1,0 +1,48 @@
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from crysmm.atomic_files import replacing, write_csv_atomic, write_json_atomic, write_text_atomic
+
+
+def test_text_replaces_text(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    write_text_atomic(path, "one\n")
+    write_text_atomic(path, "two\n")
+    assert path.read_text() == "two\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_failure_keeps_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("kept")
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        assert temporary.parent == tmp_path
+        assert path.read_text() == "kept"
+        raise RuntimeError
+    assert path.read_text() == "kept"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    write_text_atomic(tmp_path / "a", "")
+    (tmp_path / "b").write_text("")
+    modes = [stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in "ab"]
+    assert modes[0] == modes[1]
+
+
+def test_json_that_others_can_read(tmp_path: Path) -> None:
+    write_json_atomic(tmp_path / "a.json", {"mae": 0.1 + 0.2, "r2": None})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"mae": 0.1 + 0.2, "r2": None}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json_atomic(tmp_path / "b.json", {"mae": float("nan")})
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_table_quotes_and_keeps_digits(tmp_path: Path) -> None:
+    write_csv_atomic(tmp_path / "a.csv", ["id", "reason"], [["x", 'a "bad", cell'], ["y", 0.1 + 0.2]])
+    assert (tmp_path / "a.csv").read_text() == 'id,reason\nx,"a ""bad"", cell"\ny,0.30000000000000004\n'
