@@ -4,6 +4,7 @@ import argparse
 
 from crysmm.cli.options import add_config_options, config_from, describe, report
 from crysmm.config import TrainingConfig
+from crysmm.engines.memory import retain_freed_memory
 from crysmm.errors import InputError
 
 
@@ -34,5 +35,6 @@ def train_with(config: TrainingConfig) -> int:
             raise InputError(f"--{key}: missing; name {what}")
     from crysmm.training.run import train
 
+    retain_freed_memory()
     train(config)
     return 0
