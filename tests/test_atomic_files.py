@@ -16,14 +16,18 @@ def test_text_replaces_text(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+def write_half(path: Path) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text("half")
+        assert temporary.parent == path.parent
+        raise RuntimeError(path.read_text())
+
+
 def test_failure_keeps_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("kept")
-    with pytest.raises(RuntimeError), replacing(path) as temporary:
-        temporary.write_text("half")
-        assert temporary.parent == tmp_path
-        assert path.read_text() == "kept"
-        raise RuntimeError
+    with pytest.raises(RuntimeError, match="kept"):
+        write_half(path)
     assert path.read_text() == "kept"
     assert list(tmp_path.iterdir()) == [path]
 

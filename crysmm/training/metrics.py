@@ -36,7 +36,7 @@ def evaluate(
 
     Returns:
         Numbers by name. Several targets: ``{"mean": {...}, "per_target": {name: {...}}}``. Where log10 was
-        learned, ``log10`` holds the same numbers of the logarithms.
+        learned, ``unit`` says that these are in original units, and ``log10`` holds those of the logarithms.
 
     Raises:
         InputError: predictions are not finite: training went astray.
@@ -52,7 +52,7 @@ def evaluate(
     metrics = regression_metrics(targets, predictions, train_targets.mean(axis=0), names)
     if scaler.transform == "log10":
         logarithms = (np.log10(targets), np.log10(predictions), np.log10(train_targets).mean(axis=0))
-        metrics["log10"] = regression_metrics(*logarithms, names)
+        metrics = {"unit": "original", **metrics, "log10": regression_metrics(*logarithms, names)}
     return metrics
 
 

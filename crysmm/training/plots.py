@@ -74,7 +74,8 @@ def _draw_parity(axes: Axes, values: SplitResults, name: str, logarithmic: bool)
             zorder=2,
             rasterized=True,
         )
-    axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"{name}, target", ylabel=f"{name}, prediction")
+    prefix = "" if name == "target" else f"{name}, "
+    axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"{prefix}target", ylabel=f"{prefix}prediction")
     axes.legend(loc="upper left", frameon=False, handletextpad=0.2, borderaxespad=0.2)
     _clean(axes)
 

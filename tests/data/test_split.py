@@ -90,7 +90,7 @@ def test_composition_split_shares_no_formula(formulas: list[int], seed: int) -> 
         assert Counter(formulas).most_common(1)[0][1] > 0.1 * len(formulas)
         return
     groups = [{names[row] for row in rows} for rows in (split.train, split.val, split.test)]
-    assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+    assert sum(map(len, groups)) == len(set.union(*groups))
     rows = split.train + split.val + split.test
     assert len(set(rows)) == len(rows)
 

@@ -46,6 +46,7 @@ def test_log10_gives_both_units() -> None:
     scaler = TargetScaler.fit(TARGET, [0, 1], TrainingConfig(target_transform="log10"))
     metrics = evaluate(scaler, TARGET, PREDICTION, TARGET[:2], ["modulus"])
     assert metrics["mae"] == pytest.approx(0.75)
+    assert metrics["unit"] == "original"
     assert metrics["log10"]["mae"] == pytest.approx((math.log10(1.5) + math.log10(1.5)) / 4)
     mean = math.log10(2) / 2
     assert metrics["log10"]["mae_of_train_mean"] == pytest.approx(np.abs(np.log10(TARGET) - mean).mean())
