@@ -127,7 +127,7 @@ def plot_history(path: Path, history: Sequence[Mapping[str, float]], measure: st
         label=f"best, epoch {epochs[best]:g}: {values[best]:.3g}",
     )
     monitored.set(title=MEASURES[measure], xlabel="epoch")
-    for axes, usual in ((losses, history[0]["train_loss"]), (monitored, baseline)):
+    for axes, usual in ((losses, history[0]["train_loss"]), (monitored, np.nanmax([baseline, values[best]]))):
         axes.legend(frameon=False)
         highest = np.nanmax([np.max(line.get_ydata(orig=False)) for line in axes.lines])
         axes.set_ylim(0, 1.05 * min(highest, 3 * usual) or 1)  # one wild epoch must not hide the others

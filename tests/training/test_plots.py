@@ -96,3 +96,13 @@ def test_global_state_of_matplotlib_is_left_alone(tmp_path: Path) -> None:
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_one_wild_epoch_hides_neither_the_others_nor_the_best(tmp_path: Path, figures: list) -> None:
+    errors = [1e6, 9.0, 8.0]
+    rows = [
+        {"epoch": epoch, "train_loss": 1.0, "val_loss": error, "val_mae": error}
+        for epoch, error in enumerate(errors, 1)
+    ]
+    plot_history(tmp_path / "history.png", rows, "mae", 2.0)
+    assert 9.0 < figures[0].axes[1].get_ylim()[1] < 100
