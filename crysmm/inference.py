@@ -20,8 +20,9 @@ class Inference:
     """A frozen copy of a network with its scaler.
 
     Weights and graphs have 32 bits. Matrix products of 32 bits round differently with the number of their rows, by
-    1e-6 of the spread of the target (measured), which is any multiple of a prediction near zero; so the arithmetic
-    has 64 bits, which on a CPU costs little. With ``bf16`` it has 16 where that is faster, and no such promise.
+    1e-6 of the spread of the target (measured), which is any multiple of a prediction near zero; so on a CPU, where
+    that costs little, the arithmetic has 64 bits. On a GPU it has 32, since many have few units for 64: there
+    predictions agree to 1e-6 of the spread. With ``bf16`` it has 16 where that is faster, and no such promise.
 
     Args:
         network: is copied and put into evaluation mode.
@@ -40,7 +41,8 @@ class Inference:
         self.device = torch.device(device)
         self.precision: InferencePrecision = precision
         self._scaler = scaler
-        dtype = torch.float64 if precision == "32" else torch.float32
+        self._double = precision == "32" and self.device.type == "cpu"
+        dtype = torch.float64 if self._double else torch.float32
         self._network = deepcopy(network).to(device=self.device, dtype=dtype).eval().requires_grad_(False)
 
     def predict(self, batch: CrystalBatch) -> np.ndarray:
@@ -55,7 +57,7 @@ class Inference:
 
     def _prepare(self, batch: CrystalBatch) -> CrystalBatch:
         batch = batch.to(self.device)
-        return batch.double() if self.precision == "32" else batch
+        return batch.double() if self._double else batch
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")

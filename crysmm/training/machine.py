@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch.utils import deterministic
 
+from crysmm import __version__
 from crysmm.config.training import TrainingConfig
 from crysmm.training.precision import resolve_device, resolve_precision
 
@@ -37,8 +38,8 @@ class Machine:
 
     def versions(self) -> dict[str, str]:
         """Of what decides numbers, by name."""
-        names = ("crysmm", "torch", "lightning", "numpy", "vesin")
-        return {"python": platform.python_version(), **{name: version(name) for name in names}}
+        own = {"python": platform.python_version(), "crysmm": __version__}
+        return own | {name: version(name) for name in ("torch", "lightning", "numpy", "vesin")}
 
     def peak_memory(self) -> float | None:
         """Most memory this process has taken so far, on the GPU or in all, in GiB; None where it is not known."""
