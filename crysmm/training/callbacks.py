@@ -135,7 +135,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         content["callbacks"]["recorder"]["best_weights"]
-        return content  # type: ignore[no-any-return]
+        return content
     except (OSError, RuntimeError, KeyError, TypeError, EOFError, ValueError, UnpicklingError) as error:
         raise InputError(f"the checkpoint {path} is damaged ({error}); begin again with --overwrite") from error
 

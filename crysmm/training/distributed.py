@@ -7,13 +7,15 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning.pytorch as pl
 import torch
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins import ClusterEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -37,33 +39,66 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
+@dataclass(frozen=True)
+class Processes:
+    """How many processes train together, and who has started them.
+
+    Args:
+        a_machine: processes, and devices, on each machine.
+        machines: number of machines.
+        environment: who has started them, or is to.
+    """
+
+    a_machine: int
+    machines: int
+    environment: ClusterEnvironment
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> Processes:
+        """Those that torchrun or srun have started, else ``devices`` on each of ``num_nodes`` machines.
+
+        Raises:
+            InputError: srun was not told how many are on each machine.
+        """
+        if TorchElasticEnvironment.detect():
+            a_machine = int(os.environ["LOCAL_WORLD_SIZE"])
+            return cls(a_machine, int(os.environ["WORLD_SIZE"]) // a_machine, TorchElasticEnvironment())
+        n_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # set by srun, not by sbatch
+        if n_tasks > 1:
+            machines = int(os.environ["SLURM_STEP_NUM_NODES"])
+            return cls(n_tasks // machines, machines, _slurm())
+        return cls(config.devices, config.num_nodes, LightningEnvironment())
+
+    def __len__(self) -> int:
+        return self.a_machine * self.machines
+
+
+def _slurm() -> SLURMEnvironment:
+    try:
+        return SLURMEnvironment(auto_requeue=False)  # --resume does this, without files of Lightning's own
+    except RuntimeError as error:
+        raise InputError(f"srun has started the processes in a way that cannot be used: {error}") from error
+
+
 def make_trainer(config: TrainingConfig, machine: Machine, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
     """Lightning's trainer for the machine the settings describe, silent and without files of its own.
-
-    Under torchrun the number of processes is torchrun's; under SLURM and else it is ``devices`` x ``num_nodes``.
 
     Raises:
         InputError: the machine does not have what the settings ask for.
     """
-    device, devices, num_nodes = machine.device, config.devices, config.num_nodes
-    if TorchElasticEnvironment.detect():
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        num_nodes = int(os.environ["WORLD_SIZE"]) // devices
-    plugins: list[Any] = [AtomicCheckpointIO()]
-    if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # --resume does this, without files of Lightning's own
-    several = devices * num_nodes > 1
+    device, processes = machine.device, Processes.of(config)
+    several = len(processes) > 1
     try:
         return pl.Trainer(
             accelerator=device.type,
-            devices=[device.index] if device.index is not None and not several else devices,
-            num_nodes=num_nodes,
+            devices=[device.index] if device.index is not None and not several else processes.a_machine,
+            num_nodes=processes.machines,
             strategy=DDPStrategy(find_unused_parameters=False, timeout=PATIENCE) if several else "auto",
             sync_batchnorm=several and device.type == "cuda",
             precision="bf16-mixed" if machine.precision == "bf16" else "32-true",
             max_epochs=config.epochs,
             callbacks=list(callbacks),
-            plugins=plugins,
+            plugins=[AtomicCheckpointIO(), processes.environment],
             default_root_dir=config.output_dir,
             logger=False,
             enable_checkpointing=True,  # that is: let our own callback do it
@@ -73,7 +108,8 @@ def make_trainer(config: TrainingConfig, machine: Machine, callbacks: Sequence[p
             num_sanity_val_steps=0,
         )
     except (MisconfigurationException, ValueError) as error:
-        raise InputError(f"training cannot be set up on {num_nodes} x {devices} x {device}: {error}") from error
+        machines = f" on each of {processes.machines} machines" if processes.machines > 1 else ""
+        raise InputError(f"training cannot be set up on {processes.a_machine} x {device}{machines}: {error}") from error
 
 
 def connect(trainer: pl.Trainer) -> None:
@@ -107,7 +143,7 @@ def on_main(trainer: pl.Trainer, task: Callable[[], Result]) -> Result:
         raise error
     if failed:
         raise SystemExit(2)
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def main_first(trainer: pl.Trainer, task: Callable[[], Result]) -> Result:

@@ -93,34 +93,33 @@ def test_ctrl_c_keeps_what_resuming_needs(make_config, ctrl_c_in_epoch_2, capsys
     assert "stopped by Ctrl-C: give the same command and --resume" in capsys.readouterr().out
 
 
-def interrupted(config):
-    """The folder of a run that was stopped after its first epoch."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+def interrupt(config, records=None):
+    """Begin a run that is stopped after its first epoch."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Progress, "tell_epoch", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
-        train(config)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, records)
 
 
 def test_resume_refuses_other_settings_and_names_them(make_config):
-    interrupted(make_config())
+    interrupt(make_config())
     other = make_config(resume=True, batch_size=4, epochs=7)
     with pytest.raises(InputError, match="batch_size was 8 and is 4; epochs was 3 and is 7"):
         train(other)
 
 
 def test_resume_allows_settings_that_do_not_change_the_result(make_config):
-    interrupted(make_config())
+    interrupt(make_config())
     assert train(make_config(resume=True, max_hours=1, num_workers=1, progress=True)).metrics["epochs"] == 3
 
 
 def test_resume_refuses_other_data(make_config, tmp_path):
     rows = [
-        {"id": str(z), "lattice_mat": (3.0 * np.eye(3)).tolist(), "frac_coords": [[0, 0, 0]], "elements": [symbol], "y": z}
-        for z, symbol in enumerate("H He Li Be B C N O F Ne Na Mg".split())
+        {"id": name, "lattice_mat": (4.0 * np.eye(3)).tolist(), "frac_coords": [[0, 0, 0]], "elements": [name], "y": z}
+        for z, name in enumerate("H He Li Be B C N O F Ne Na Mg".split())
     ]
     settings = {"root_dir": None, "n_val": 2, "n_test": 2, "limit": None, "target_key": "y"}
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Progress, "tell_epoch", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
-        train(make_config(**settings), rows)
+    interrupt(make_config(**settings), rows)
     rows[3]["y"] = -5.0
     with pytest.raises(InputError, match="the structures, their properties or their split have changed"):
         train(make_config(**settings, resume=True), rows)
@@ -141,7 +140,7 @@ def test_resume_without_a_run_begins_one(make_config):
 
 def test_resume_refuses_a_damaged_checkpoint(make_config):
     config = make_config()
-    interrupted(config)
+    interrupt(config)
     checkpoint = config.output_dir / "checkpoints" / "last.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"last\.ckpt is damaged"):

@@ -1,0 +1,95 @@
+"""Two processes on the CPU: the same result as one, and no work or file twice."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from crysmm.errors import InputError
+from crysmm.training.distributed import Processes
+from crysmm.training.run import train
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+TRAIN = """
+import sys
+from crysmm.config import TrainingConfig
+from crysmm.training.run import train
+
+train(TrainingConfig.model_validate_json(sys.argv[1]))
+"""
+
+
+def predictions(folder, split):
+    with (folder / f"prediction_results_{split}_set.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row["id"] for row in rows], np.array([float(row["prediction"]) for row in rows])
+
+
+def history(folder):
+    return np.genfromtxt(folder / "history.csv", delimiter=",", names=True)
+
+
+@pytest.fixture
+def two_and_one(make_config, tiny_alignn, tmp_path):
+    """Settings of one run by two processes and of another by one: the last step of 17 in eights is one crystal."""
+    config = make_config(model=tiny_alignn, learning_rate=0.01)
+    assert (30 - 6 - 7) % 8 == 1
+    return config, config.model_copy(update={"output_dir": tmp_path / "one"})
+
+
+def test_torchrun_equals_one_process(two_and_one, tmp_path, cache_dir):
+    two, one = two_and_one
+    two = two.model_copy(update={"cache_dir": tmp_path / "cache", "progress": True})
+    script = tmp_path / "train.py"
+    script.write_text(TRAIN)
+    finished = subprocess.run([*TORCHRUN, script, two.model_dump_json()], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("epoch 2/3") == 1
+    assert finished.stdout.count("predict with:") == 1
+    assert finished.stderr.count("reading structures: 100%") <= 1
+    assert len(list((tmp_path / "cache" / "stores").iterdir())) == 1
+
+    result = train(one)
+    assert {path.name for path in two.output_dir.iterdir()} == {path.name for path in result.folder.iterdir()}
+    for split, n_crystals in (("train", 17), ("val", 6), ("test", 7)):
+        (ids, values), (expected_ids, expected) = predictions(two.output_dir, split), predictions(result.folder, split)
+        assert ids == expected_ids
+        assert len(set(ids)) == n_crystals
+        np.testing.assert_allclose(values, expected, rtol=1e-4)
+    by_two, by_one = history(two.output_dir), history(one.output_dir)
+    for name in ("train_loss", "val_loss", "val_mae"):
+        np.testing.assert_allclose(by_two[name], by_one[name], rtol=1e-4)
+
+
+def test_devices_starts_processes_and_tells_an_error_once(make_config, tmp_path):
+    """The command starts its second process itself; what is wrong is said by one of them."""
+    command = [sys.executable, "-m", "crysmm", "train", "--root_dir", "nowhere", "--output_dir", str(tmp_path / "run")]
+    failed = subprocess.run([*command, "--device", "cpu", "--devices", "2"], capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert failed.stderr.count("nowhere does not exist") == 1
+    assert "Traceback" not in failed.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_are_those_srun_has_started(make_config, monkeypatch):
+    """On 2 machines with 4 tasks each; a job script without srun is one process, whatever it has reserved."""
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    monkeypatch.setenv("SLURM_JOB_NAME", "job")
+    assert len(Processes.of(make_config())) == 1
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
+    with pytest.raises(InputError, match="ntasks-per-node"):
+        Processes.of(make_config())
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
+    processes = Processes.of(make_config())
+    assert (processes.a_machine, processes.machines) == (4, 2)
+
+
+def test_an_impossible_machine_is_an_input_error(make_config, monkeypatch):
+    """Lightning refuses to start processes from where it cannot repeat the command."""
+    monkeypatch.setattr("lightning.pytorch.trainer.connectors.accelerator_connector._IS_INTERACTIVE", True)
+    with pytest.raises(InputError, match="cannot be set up on 2 x cpu"):
+        train(make_config(devices=2))
