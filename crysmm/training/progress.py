@@ -49,12 +49,13 @@ class Progress(pl.Callback):
     ) -> None:
         """One step further; the loss is fetched only when the bar is drawn."""
         if self._bar is not None and self._bar.update():
-            self._bar.set_postfix_str(f"loss {float(outputs['loss']):.4g}{self._validation}")
+            self._bar.set_postfix_str(f"loss {float(outputs['loss']):.4g}{self._validation}", refresh=False)
 
     def tell_epoch(self, history: Sequence[Mapping[str, float]], best_epoch: int, module: TrainingModule) -> None:
         """Tell the result of the last epoch."""
         row, measure = history[-1], module.objective.monitor
-        self._validation = f", validation {measure} {row[f'val_{measure}']:.4g} (baseline {module.baseline:.4g})"
+        name = "MAE" if measure == "mae" else measure
+        self._validation = f", validation {name} {row[f'val_{measure}']:.4g} (baseline {module.baseline:.4g})"
         steps_done, steps_in_all = sum(module.steps[: len(history)]), sum(module.steps)
         pace = (time.monotonic() - self._started) / (steps_done - self._steps_before)
         line = (

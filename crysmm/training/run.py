@@ -69,13 +69,14 @@ def train(config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None = 
     if config.output_dir is None:
         raise InputError("output_dir is not given; name the folder the run is to be written to")
     machine = Machine.of(config)
-    with listening(), isolate_rng(), lightning_silenced(), reproducible(machine.device):
+    with isolate_rng(), lightning_silenced(), reproducible(machine.device):
         run = Run(config, RunFolder(config.output_dir), machine)
         try:
-            return run.go(records)
+            with listening():
+                return run.go(records)
         except StopRequested as stop:
             run.tell_stop(stop)
-            raise stop.exit_error() from None
+            raise stop.exit_error(run.report.is_main) from None
         finally:
             run.close()
 

@@ -23,9 +23,9 @@ class StopRequested(BaseException):
         """As people call it."""
         return "Ctrl-C" if self.number == signal.SIGINT else signal.Signals(self.number).name
 
-    def exit_error(self) -> BaseException:
-        """What to raise once all is put away: it ends a program with exit code 130 (Ctrl-C) or 128 + number."""
-        return KeyboardInterrupt() if self.number == signal.SIGINT else SystemExit(128 + self.number)
+    def exit_error(self, is_main: bool) -> BaseException:
+        """What to raise once all is put away: Ctrl-C as it is known, in the process that speaks, else an exit code."""
+        return KeyboardInterrupt() if self.number == signal.SIGINT and is_main else SystemExit(128 + self.number)
 
 
 def listen() -> None:
