@@ -2,7 +2,18 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+
+def _with_k_nearest(as_jarvis: bool, info: ValidationInfo) -> bool:
+    """ALIGNN has the graphs of k-nearest alone."""
+    strategy = info.data.get("neighbor_strategy", "k-nearest")
+    if as_jarvis and strategy != "k-nearest":
+        text = "needs --neighbor_strategy k-nearest, got {strategy}"
+        raise PydanticCustomError("contradiction", text, {"strategy": strategy})
+    return as_jarvis
+
 
 NeighborStrategy = Annotated[
     Literal["k-nearest", "cgcnn", "radius"],
@@ -23,6 +34,7 @@ AsJarvis = Annotated[
         description="ALIGNN's graph exactly, self-image bonds listed twice, for converted models and "
         "reproduction runs; a cell and its supercell then differ."
     ),
+    AfterValidator(_with_k_nearest),
 ]
 UseCanonize = Annotated[
     bool, Field(description="With as_jarvis only: false lists every mutual bond twice, as JARVIS does then.")

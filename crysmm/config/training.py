@@ -197,8 +197,6 @@ class TrainingConfig(BaseModel):
     @model_validator(mode="after")
     def _agree(self) -> "TrainingConfig":
         problems = [*self._split_problems(), *self._target_problems(), *self._machine_problems()]
-        if self.as_jarvis and self.neighbor_strategy != "k-nearest":
-            problems.append(("as_jarvis", f"needs --neighbor_strategy k-nearest, got {self.neighbor_strategy}"))
         if problems:
             raise ValidationError.from_exception_data(
                 "TrainingConfig",

@@ -68,7 +68,7 @@ def crystal_graph(
         sorted by (destination, source, image).
 
     Raises:
-        InputError: a keyword's value is not allowed.
+        InputError: a keyword's value is not allowed, or ``as_jarvis`` is given without ``k-nearest``.
         StructureError: the structure is not usable.
         MissingDependencyError: dgl is not installed.
     """

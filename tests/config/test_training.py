@@ -107,7 +107,7 @@ def test_classification_is_asked_for_in_two_ways(settings: dict, classes: bool) 
 def test_contradictions_name_both_settings(settings: dict, key: str, text: str) -> None:
     with pytest.raises(ValidationError) as caught:
         TrainingConfig(**settings)
-    (problem,) = caught.value.errors()
+    (problem,) = (each for each in caught.value.errors() if each["type"] != "default_factory_not_called")
     assert ".".join(problem["loc"]) == key
     assert text in problem["msg"]
 

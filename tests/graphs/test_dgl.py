@@ -95,7 +95,7 @@ def test_as_jarvis_gives_the_graphs_of_jarvis(crystal, use_canonize):
 def test_line_graph_as_jarvis_equals_that_of_dgl_edge_for_edge(crystal, strategy):
     from jarvis.core.graphs import compute_bond_cosines
 
-    graph = crystal_graph(crystal, neighbor_strategy=strategy, cutoff=4.5, as_jarvis=True)
+    graph = crystal_graph(crystal, neighbor_strategy=strategy, cutoff=4.5, as_jarvis=strategy == "k-nearest")
     expected = graph.line_graph(shared=True)
     expected.apply_edges(compute_bond_cosines)
     angles = line_graph(graph, as_jarvis=True)
@@ -156,6 +156,7 @@ def test_atoms_without_neighbors_stay(crystals):
         ({"neighbor_strategy": "voronoi"}, "neighbor_strategy: .*k-nearest.*got 'voronoi'"),
         ({"cutoff": -1.0}, "cutoff: .*got -1"),
         ({"max_neighbors": 0}, "max_neighbors: .*got 0"),
+        ({"as_jarvis": True, "neighbor_strategy": "radius"}, "as_jarvis: needs .* k-nearest, got radius"),
         ({"atom_features": "magpie"}, "atom_features: .*cgcnn.*got 'magpie'"),
     ],
 )
