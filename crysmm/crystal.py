@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jarvis.core.atoms import Atoms
 
 MINIMUM_VOLUME_PER_ATOM = 0.1  # cubic Angstrom
+LARGEST_NUMBER = 1e6  # Angstrom or cells; beyond lies no crystal, and distances drown in rounding
 NOT_PERIODIC = "the structure is not periodic in three directions; give it a full cell"
 
 
@@ -37,7 +38,7 @@ class Crystal:
         """A checked crystal from lattice vectors (Angstrom), fractional coordinates and element symbols.
 
         Raises:
-            StructureError: wrong shapes, unknown elements, non-finite numbers or no volume.
+            StructureError: wrong shapes, unknown elements, numbers not finite or far too large, or no volume.
         """
         if isinstance(elements, str) or not isinstance(elements, Iterable):
             raise StructureError(f"expected a list of element symbols, got {elements!r}")
@@ -71,7 +72,7 @@ class Crystal:
         return float(abs(np.linalg.det(self.lattice)))
 
     def to_jarvis(self) -> Atoms:
-        """The same structure as ``jarvis.core.atoms.Atoms``."""
+        """The same structure as ``jarvis.core.atoms.Atoms``; JARVIS rounds its lattice vectors to 5 decimals."""
         from jarvis.core.atoms import Atoms
 
         return Atoms(
@@ -112,6 +113,8 @@ def check_crystal(crystal: Crystal) -> None:
         raise StructureError("the lattice holds a number that is not finite")
     if not np.isfinite(crystal.frac_coords).all():
         raise StructureError("a coordinate is not finite")
+    if max(np.abs(crystal.lattice).max(), np.abs(crystal.frac_coords).max()) > LARGEST_NUMBER:
+        raise StructureError(f"a lattice vector or a coordinate is larger than {LARGEST_NUMBER:g}; expected Angstrom")
     if crystal.volume < MINIMUM_VOLUME_PER_ATOM * n_atoms:
         raise StructureError(f"the cell of {n_atoms} atoms has a volume of {crystal.volume:.3g} cubic Angstrom")
 
@@ -130,14 +133,15 @@ def as_crystal(structure: Any) -> Crystal:
         return structure
     if isinstance(structure, Mapping):
         return _from_dict(structure)
-    package = type(structure).__module__.partition(".")[0]
     readers = {"jarvis": _from_jarvis, "pymatgen": _from_pymatgen, "ase": _from_ase}
-    if package not in readers:
-        raise TypeError(
-            "expected a JARVIS Atoms, a pymatgen Structure, an ase Atoms, a Crystal or a dict of one, "
-            f"got {type(structure).__name__}"
-        )
-    return readers[package](structure)
+    for base in type(structure).__mro__:  # people make classes of their own from these
+        package = base.__module__.partition(".")[0]
+        if package in readers:
+            return readers[package](structure)
+    raise TypeError(
+        "expected a JARVIS Atoms, a pymatgen Structure, an ase Atoms, a Crystal or a dict of one, "
+        f"got {type(structure).__name__}"
+    )
 
 
 def _from_dict(structure: Mapping[str, Any]) -> Crystal:

@@ -51,6 +51,16 @@ def test_atoms_of_ase(crystal):
     assert_same(as_crystal(atoms), crystal)
 
 
+def test_classes_made_from_theirs_are_taken(crystals):
+    ase, crystal = pytest.importorskip("ase"), crystals["CsCl"]
+
+    class Sample(ase.Atoms):
+        """What people make."""
+
+    atoms = Sample(crystal.elements, scaled_positions=crystal.frac_coords, cell=crystal.lattice, pbc=True)
+    assert_same(as_crystal(atoms), crystal)
+
+
 def test_dict_with_cartesian_coordinates(crystals):
     crystal = crystals["SiO2"]
     structure = {
@@ -94,6 +104,8 @@ def test_coordinates_are_kept_as_written():
         (CUBE, None, ["Na"], "expected a 3 x 3 lattice"),
         (np.diag([4.0, 4.0, 0.0]), [[0, 0, 0]], ["Na"], "volume of 0 cubic Angstrom"),
         (0.4 * np.eye(3), [[0, 0, 0]], ["Na"], "volume of 0.064"),
+        (1e200 * CUBE, [[0, 0, 0]], ["Na"], "larger than 1e\\+06"),
+        (CUBE, [[0, -1e12, 0]], ["Na"], "larger than 1e\\+06"),
     ],
 )
 def test_unusable_structures_are_refused(lattice, frac_coords, elements, message):
