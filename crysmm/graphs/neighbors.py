@@ -21,6 +21,7 @@ from crysmm.errors import StructureError
 SHELL_TOLERANCE = 1e-4  # Angstrom
 MINIMUM_DISTANCE = 0.1  # Angstrom; two atoms nearer than this are one atom written twice
 MAXIMUM_IMAGE = 127  # images are stored as int8
+MAXIMUM_ATOMS = 700_000  # what the keys of edges hold, see _keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +77,11 @@ def find_edges(crystal: Crystal, settings: GraphSettings) -> EdgeList:
         settings: neighbour strategy, cutoff (Angstrom) and number of neighbours.
 
     Raises:
-        StructureError: two atoms are nearer than ``MINIMUM_DISTANCE``, or a neighbour lies more than
-            ``MAXIMUM_IMAGE`` cells away.
+        StructureError: two atoms are nearer than ``MINIMUM_DISTANCE``, a neighbour lies more than
+            ``MAXIMUM_IMAGE`` cells away, or there are more than ``MAXIMUM_ATOMS`` atoms.
     """
+    if len(crystal) > MAXIMUM_ATOMS:
+        raise StructureError(f"the structure has {len(crystal)} atoms; at most {MAXIMUM_ATOMS} are possible")
     k, cutoff = settings.max_neighbors, settings.cutoff
     if settings.neighbor_strategy == "radius":
         return _edges_into_centers(_search(crystal, cutoff), crystal)
@@ -171,7 +174,7 @@ def _cut_to_nearest(pairs: _Pairs, crystal: Crystal, k: int) -> _Pairs:
 def _keys(first: np.ndarray, second: np.ndarray, image: np.ndarray, crystal: Crystal) -> np.ndarray:
     """One int64 for two atoms and an image, ordered as they are: sorted much faster than five columns.
 
-    24 bits hold the image, so 700,000 atoms fit.
+    24 bits hold the image, so ``MAXIMUM_ATOMS`` atoms fit.
     """
     x, y, z = image.astype(np.int64).T + 128
     keys: np.ndarray = (first * len(crystal) + second) << 24 | x << 16 | y << 8 | z

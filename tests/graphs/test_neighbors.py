@@ -250,6 +250,23 @@ def test_atoms_too_near_are_refused(distance):
         find_edges(crystal, K_NEAREST)
 
 
+def test_too_many_atoms_are_refused():
+    many = Crystal(400 * np.eye(3), np.zeros((700_001, 3)), np.ones(700_001, dtype=np.uint8))
+    with pytest.raises(StructureError, match="700001 atoms; at most 700000"):
+        find_edges(many, RADIUS)
+
+
+def test_keys_hold_the_last_atoms_and_images():
+    """Two hydrogens, the last of as many as are possible, with the farthest image."""
+    last = neighbors.MAXIMUM_ATOMS - 1
+    atoms = Crystal(np.eye(3), np.zeros((0, 3)), np.ones(neighbors.MAXIMUM_ATOMS, dtype=np.uint8))
+    image = np.array([[127, -127, 127], [-127, 127, -127]])
+    keys = neighbors._keys(np.array([last, last]), np.array([last, last - 1]), image, atoms)
+    assert (keys > 0).all()
+    edges = neighbors._edges_of_keys(keys, atoms)
+    assert edge_tuples(edges) == [(last, last, 127, -127, 127), (last - 1, last, -127, 127, -127)]
+
+
 def test_images_too_far_are_refused(crystals):
     far = crystals["CsCl"].frac_coords + np.array([[0, 0, 0], [200, 0, 0]])
     crystal = Crystal(crystals["CsCl"].lattice, far, crystals["CsCl"].atomic_numbers)
