@@ -18,6 +18,7 @@ from crysmm.data.source import (
     Record,
     SkippedRow,
     Source,
+    encodable,
     new_hash,
 )
 from crysmm.data.tables import group_names, open_table
@@ -59,7 +60,7 @@ class FolderListing:
             try:
                 with os.scandir(self._folder / subfolder) as entries:
                     self._names[subfolder] = frozenset(entry.name for entry in entries if entry.is_file())
-            except OSError:
+            except (OSError, ValueError):  # not there, or not even a name
                 self._names[subfolder] = frozenset()
         return self._names[subfolder]
 
@@ -70,6 +71,8 @@ class FolderListing:
             StructureError: there is no such file.
         """
         path = PurePosixPath(identifier)
+        if not path.name:
+            raise StructureError(f"no structure file: {identifier!r} is the folder itself")
         subfolder = "" if str(path.parent) == "." else str(path.parent)
         names = self.names(subfolder)
         suffixes = [suffix for suffix, known in SUFFIXES.items() if file_format in (None, known)]
@@ -162,8 +165,9 @@ class FilesSource(_FileRows):
     def rows(self) -> Iterator[FileRow | SkippedRow]:
         """Every file; one given twice is a :class:`SkippedRow` the second time."""
         seen: set[str] = set()
-        for identifier, path in self._entries:
-            file = str(path if self._folder is None else path.relative_to(self._folder))
+        for name, path in self._entries:
+            identifier = encodable(name)
+            file = encodable(str(path if self._folder is None else path.relative_to(self._folder)))
             if identifier in seen:
                 yield SkippedRow(identifier, file, "the file was given before")
                 continue
@@ -214,7 +218,8 @@ class FolderTable(_FileRows):
     def unnamed_files(self) -> list[str]:
         """Structure files in the folder that no row names."""
         named = {row.file for row in self.rows() if isinstance(row, FileRow)}
-        return [name for name in self._listing.structure_files(self._options.file_format) if name not in named]
+        names = map(encodable, self._listing.structure_files(self._options.file_format))
+        return [name for name in names if name not in named]
 
     def rows(self) -> Iterator[FileRow | SkippedRow]:
         """Every row; one without a usable id, targets or file is a :class:`SkippedRow`."""

@@ -56,7 +56,10 @@ def _open_member(path: Path, archive: zipfile.ZipFile) -> IO[bytes]:
         )
     if member.flag_bits & 1:
         raise InputError(f"{path} is encrypted; give it without a password")
-    return archive.open(member)
+    try:
+        return archive.open(member)
+    except NotImplementedError as error:
+        raise InputError(f"{path} is compressed in a way that is not read; write it with zip's usual deflate") from error
 
 
 def jsonl_lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -77,7 +80,7 @@ def json_list_items(path: Path) -> Iterator[tuple[str, str]]:
     Raises:
         InputError: the text is not one list, or stops being JSON; see also :func:`open_text`.
     """
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(parse_int=len)  # the text of an item is wanted, not the value of a long number
     with open_text(path) as stream:
         buffer = _Buffer(stream)
         if buffer.next_character() != "[":
@@ -140,5 +143,7 @@ class _Buffer:
                     return text
             except json.JSONDecodeError:
                 pass
+            except RecursionError:
+                return None
             if not self._read(max(CHUNK, len(self._text) - self.position)):
                 return None

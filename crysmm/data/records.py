@@ -19,6 +19,7 @@ from crysmm.data.source import (
     SkippedRow,
     Source,
     TargetTransform,
+    encodable,
     new_hash,
 )
 from crysmm.data.tables import RecordsTable, hash_rows, open_table
@@ -153,7 +154,7 @@ class _StructuresSource(Source):
     def rows(self) -> Iterator[Row | SkippedRow]:
         for position, (identifier, structure) in enumerate(zip(self._ids, self._structures, strict=True)):
             named = isinstance(structure, str | PathLike)
-            file = str(structure) if named else f"structure {position + 1}"
+            file = encodable(str(structure)) if named else f"structure {position + 1}"
             yield _StructureRow(identifier, file, structure)
 
     def fingerprint(self) -> str:

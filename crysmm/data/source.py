@@ -135,6 +135,11 @@ def new_hash(options: ReadingOptions) -> hashlib._Hash:
     return hashlib.sha256(f"crysmm reading {READING_VERSION} {options!r}\n".encode())
 
 
+def encodable(text: str) -> str:
+    """A text that can be written as UTF-8: what is no character, as in broken file names, as ``\\udcff``."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class IdRegister:
     """The ids met so far, each of which may come once."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from crysmm.crystal import Crystal, as_crystal
 from crysmm.data.json_text import json_list_items, jsonl_lines
-from crysmm.data.source import IdRegister, ReadingOptions, Record, Row, SkippedRow, Source, new_hash
+from crysmm.data.source import IdRegister, ReadingOptions, Record, Row, SkippedRow, Source, encodable, new_hash
 from crysmm.data.targets import flatten, read_number, read_targets
 from crysmm.errors import InputError, StructureError
 
@@ -176,7 +176,7 @@ class _Table(Source):
                 raw_id = next((fields[key] for key in self._options.id_keys if key in fields), None)
                 identifier = register.admit(raw_id)
             except StructureError as error:
-                yield SkippedRow("" if raw_id is None else str(raw_id), file, str(error))
+                yield SkippedRow("" if raw_id is None else encodable(str(raw_id)), file, str(error))
             else:
                 yield TableRow(identifier, file, data, self._target_keys, self.target_names, self._options)
 

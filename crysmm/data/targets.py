@@ -26,7 +26,7 @@ def read_targets(values: Sequence[Any], names: Sequence[str], options: ReadingOp
     if len(values) != len(names):
         raise StructureError(f"the row has {len(values)} target values; expected {len(names)}: {', '.join(names)}")
     factor = 1.0 if options.target_multiplication_factor is None else options.target_multiplication_factor
-    targets = tuple(read_number(value, name) * factor for value, name in zip(values, names, strict=True))
+    targets = tuple(read_number(value, name, factor) for value, name in zip(values, names, strict=True))
     if options.target_transform == "log10":
         for target, name in zip(targets, names, strict=True):
             if target <= 0:
@@ -34,8 +34,8 @@ def read_targets(values: Sequence[Any], names: Sequence[str], options: ReadingOp
     return targets
 
 
-def read_number(value: Any, name: str) -> float:
-    """A finite number.
+def read_number(value: Any, name: str, factor: float = 1.0) -> float:
+    """A finite number, times a factor.
 
     Raises:
         StructureError: naming the target and what stands there instead.
@@ -43,8 +43,8 @@ def read_number(value: Any, name: str) -> float:
     if value is None or (isinstance(value, str) and value.strip().lower() in MISSING):
         raise StructureError(f"no target: {name} is {'empty' if value in (None, '') else repr(value)}")
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = float(value) * factor
+    except (TypeError, ValueError, OverflowError):
         raise StructureError(
             f"the target {name} is {str(value)[:60]!r}; numbers are needed (classes too are given as 0, 1, ...)"
         ) from None

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 
 from crysmm.config import GraphSettings
 from crysmm.crystal import Crystal
+from crysmm.data.folder import FolderTable
 from crysmm.data.records import SkippedRow, open_source
 from crysmm.data.store import Store, build_store
-from crysmm.errors import InputError
+from crysmm.errors import InputError, StructureError
 
 SILICON = """silicon
 5.431
@@ -130,6 +132,9 @@ GOOD = {**ROW, "frac_coords": [[0, 0, 0]]}
         (json.dumps({**GOOD, "id": None}), "the row has no id"),
         (json.dumps({**GOOD, "id": "../b"}), "leads out of the folder"),
         (json.dumps({**GOOD, "id": "b\nc"}), "cannot be printed"),
+        (json.dumps({**GOOD, "id": "\ud800"}), "cannot be printed"),
+        (json.dumps({**GOOD, "id": "b", "gap": 10**400}), "numbers are needed"),
+        (json.dumps({**GOOD, "id": "b", "gap": 1}).replace(": 1,", f": {'9' * 5000},"), "broken JSON"),
         (json.dumps(GOOD), "stands in an earlier row"),
         (json.dumps({"id": "b", "gap": 1}), "expected the keys lattice_mat, elements"),
         (json.dumps({"id": "b", "gap": 1, "atoms": "POSCAR"}), "the structure cannot be read"),
@@ -151,6 +156,52 @@ def test_bad_line_is_skipped_with_a_reason(line: str, reason: str, tmp_path: Pat
     (skipped,) = store.skipped
     assert skipped.file == "d.jsonl:3"
     assert reason in skipped.reason
+    assert skipped.id.isprintable() or "\n" in skipped.id  # can be written to skipped.csv
+
+
+def test_long_number_in_a_list_costs_its_row_alone(tmp_path: Path) -> None:
+    path = tmp_path / "d.json"
+    bad = json.dumps({**GOOD, "id": "b"}).replace("1.0", "9" * 5000)
+    path.write_text(f"[{json.dumps(GOOD)}, {bad}, {json.dumps({**GOOD, 'id': 'z'})}]")
+    first, skipped, last = open_source(path).rows()
+    assert (first.id, last.id) == ("a", "z")
+    assert isinstance(skipped, SkippedRow)
+    assert "broken JSON" in skipped.reason
+
+
+def test_factor_that_makes_a_target_infinite(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text(f"{json.dumps({**GOOD, 'gap': 1e300})}\n")
+    (row,) = open_source(path, target_multiplication_factor=1e10).rows()
+    with pytest.raises(StructureError, match="gap is inf"):
+        row.read()
+
+
+def test_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    try:
+        Path(os.fsdecode(os.fsencode(folder) + b"/\xff.vasp")).write_text(SILICON)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    source = open_source(folder, needs_targets=False)
+    store = build_store(source, GraphSettings(), cache_dir=tmp_path / "cache", jobs=1, progress=False)
+    assert store.ids == store.files == [r"\udcff.vasp"]
+    (folder / "good.vasp").write_text(SILICON)
+    (folder / "id_prop.csv").write_text("good,1\n")
+    source = open_source(folder)
+    assert isinstance(source, FolderTable)
+    assert source.unnamed_files() == [r"\udcff.vasp"]
+
+
+@pytest.mark.parametrize("first", ["a\0b/c", "."])
+def test_first_cell_that_names_nothing(first: str, tmp_path: Path) -> None:
+    (tmp_path / "good.vasp").write_text(SILICON)
+    (tmp_path / ".vasp").write_text(SILICON)
+    (tmp_path / "id_prop.csv").write_text(f"{first},1\ngood,2\n")
+    skipped, readable = open_source(tmp_path).rows()
+    assert isinstance(skipped, SkippedRow)
+    assert readable.id == "good"
 
 
 def test_nothing_readable_is_an_error_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -173,6 +224,14 @@ def zip_of(path: Path, members: dict[str, str]) -> None:
             archive.writestr(name, text)
 
 
+def zip_of_another_kind(path: Path) -> None:
+    """As Windows writes archives of more than 2 GB: deflate64, method 9."""
+    zip_of(path, {"a.json": json.dumps([GOOD])})
+    content = bytearray(path.read_bytes())
+    content[8] = content[content.find(b"PK\1\2") + 10] = 9
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("name", "make", "reason"),
     [
@@ -182,7 +241,9 @@ def zip_of(path: Path, members: dict[str, str]) -> None:
         ("d.json.zip", lambda path: zip_of(path, {"a.json": "[]", "b.json": "[]"}), "holds 2 files"),
         ("d.json.zip", lambda path: zip_of(path, {"/a.json": "[]"}), "leads out of the archive"),
         ("d.json.zip", lambda path: zip_of(path, {"../a.json": "[]"}), "leads out of the archive"),
+        ("d.json.zip", zip_of_another_kind, "compressed in a way that is not read"),
         ("d.json", lambda path: path.write_text(json.dumps(GOOD)), "not a JSON list"),
+        ("d.json", lambda path: path.write_text(f"[{json.dumps(GOOD)}, {'[' * 200_000}]"), "broken JSON at row 2"),
         ("d.json", lambda path: path.write_text(json.dumps([GOOD, GOOD])[:-9]), "broken JSON at row 2"),
         ("d.json", lambda path: path.write_text(f"[{json.dumps(GOOD)} 3]"), "broken JSON at row 1"),
         ("d.json", lambda path: path.write_text("[]"), "holds no readable row"),

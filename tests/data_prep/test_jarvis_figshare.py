@@ -25,6 +25,7 @@ def rows_as_jarvis_has_them(crystals):
                 "efg": [[1.0, 2.0]],
                 "nat": len(crystal),
                 "icsd": [],
+                "digits": 10**400,
             }
         )
     return rows
