@@ -134,6 +134,22 @@ def test_resume_of_a_finished_run_does_nothing(make_config, capsys):
     assert "is finished" in capsys.readouterr().out
 
 
+def test_resume_after_a_crash_while_results_were_written(make_config, tmp_path, monkeypatch):
+    whole = train(make_config(output_dir=tmp_path / "whole"))
+
+    def crash(*arguments):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "plot_history", crash)
+        with pytest.raises(ZeroDivisionError):
+            train(make_config())
+    with monkeypatch.context() as patch:
+        patch.setattr("lightning.pytorch.Trainer.fit", None)  # nothing is left to train
+        resumed = train(make_config(resume=True))
+    assert files_of(resumed.folder) == files_of(whole.folder)
+
+
 def test_resume_without_a_run_begins_one(make_config):
     assert train(make_config(epochs=1, resume=True)).metrics["epochs"] == 1
 
