@@ -12,6 +12,14 @@ from pathlib import Path
 from typing import Any
 
 
+def why_not_writable(folder: Path) -> str | None:
+    """What keeps files from being written into a folder, which need not exist yet; None where nothing does."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        return f"{existing} is a file"
+    return None if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write in {existing}"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place when the block ends well, and else disappears.

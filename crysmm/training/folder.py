@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from crysmm.atomic_files import why_not_writable
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError
 
@@ -72,14 +73,16 @@ class RunFolder:
             InputError: the folder cannot be written to, holds a run and neither resume nor overwrite is set, or the
                 run to resume had other settings.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"output_dir {self.path} is a file; name a folder")
+        obstacle = why_not_writable(self.path)
+        if obstacle is not None:
+            raise InputError(f"output_dir {self.path} cannot be written to: {obstacle}; name another folder")
         if not self.holds_run or config.overwrite:
             return
         if not config.resume:
+            found = ", ".join(file.name for file in self.files() if file.exists())
             raise InputError(
-                f"output_dir {self.path} holds a run; continue it with --resume, replace it with --overwrite, "
-                "or name another folder"
+                f"output_dir {self.path} holds a run ({found}); continue it with --resume, replace it with "
+                "--overwrite, or name another folder"
             )
         if self.config.exists():
             _check_same(_read_json(self.config), config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,11 @@ def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
     lines[0] += f", best epoch {metrics['best_epoch']} of {metrics['epochs']}"
     if metrics["stopped_by"] == MAX_HOURS:
         lines.append("max_hours stopped training early: give the same command and --resume to go on")
+    model = shlex.quote(str(folder.path))
     return [
         *lines,
         f"written to {folder.path}: {_names(folder)}",
-        f"predict with: crysmm predict --model {folder.path} --root_dir FOLDER --output predictions.csv",
+        f"predict with: crysmm predict --model {model} --root_dir FOLDER --output predictions.csv",
     ]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import random
 import shutil
 
@@ -124,7 +125,7 @@ def test_folder_with_a_run_is_refused_without_being_touched(make_config):
     config = make_config(epochs=1)
     folder = train(config).folder
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(InputError, match="holds a run; continue it with --resume, replace it with --overwrite"):
+    with pytest.raises(InputError, match=r"holds a run \(.*metrics.json.*\); continue it with --resume, replace it"):
         train(config)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -157,8 +158,21 @@ def test_output_dir_is_needed_and_is_a_folder(make_config, tmp_path):
     with pytest.raises(InputError, match="output_dir is not given"):
         train(make_config(output_dir=None))
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="is a file; name a folder"):
-        train(make_config(output_dir=tmp_path / "file"))
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match=r"cannot be written to: .*file is a file; name another folder"):
+            train(make_config(output_dir=folder))
+
+
+def test_a_folder_without_permission_is_refused_before_anything_is_read(make_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(InputError, match="no permission to write in"):
+        train(make_config(output_dir=tmp_path / "new" / "run", root_dir=tmp_path / "nowhere"))
+
+
+def test_the_line_to_predict_with_can_be_pasted(make_config, tmp_path, capsys):
+    folder = tmp_path / "my run"
+    train(make_config(output_dir=folder, epochs=1))
+    assert f"crysmm predict --model '{folder}' --root_dir FOLDER" in capsys.readouterr().out
 
 
 def test_bad_rows_are_skipped_listed_and_told(make_config, tmp_path, capsys):
