@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow
 
-FORMAT_VERSION = 1  # part of every fingerprint: raise it when graphs or columns change
+FORMAT_VERSION = 2  # part of every fingerprint: raise it when graphs or columns change
 ARROW_FILE, FACTS_FILE = "crystals.arrow", "store.json"
 
 
@@ -181,8 +181,8 @@ def build_store(
         InputError: nothing in the input can be used, or ``strict`` and something cannot.
     """
     path = cache_folder(cache_dir) / "stores" / _key(source, settings)
-    if (path / FACTS_FILE).is_file():
-        store = Store(path)
+    store = _kept(path)
+    if store is not None:
         if strict and store.skipped:
             _refuse(store.skipped[:1], "strict stops at the first row it cannot use")
         return store
@@ -197,6 +197,7 @@ def build_store(
         facts = {
             "settings": settings.model_dump(),
             "target_names": source.target_names,
+            "n_crystals": written,
             "skipped": [asdict(row) for row in skipped],
         }
         (building / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
@@ -204,6 +205,20 @@ def build_store(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return Store(path)
+
+
+def _kept(path: Path) -> Store | None:
+    """The store under a path if it is whole; what is damaged is removed, to be built again."""
+    if not path.exists():
+        return None
+    try:
+        store = Store(path)
+        if len(store) == json.loads((path / FACTS_FILE).read_text(encoding="utf-8"))["n_crystals"]:
+            return store
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    shutil.rmtree(path)
+    return None
 
 
 def _key(source: Source, settings: GraphSettings) -> str:

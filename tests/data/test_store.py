@@ -84,6 +84,18 @@ def test_second_build_opens_the_first(records, tmp_path, monkeypatch):
     assert build_store(source, SETTINGS, cache_dir=tmp_path, progress=False).path == first.path
 
 
+@pytest.mark.parametrize("name", ["crystals.arrow", "store.json"])
+@pytest.mark.parametrize("n_bytes", [None, 0, 20, 2000])
+def test_a_damaged_store_is_built_again(records, tmp_path, name, n_bytes):
+    source = source_from_records(records, target_key="gap")
+    path = build_store(source, SETTINGS, cache_dir=tmp_path, progress=False).path
+    whole = (path / name).read_bytes()
+    (path / name).unlink() if n_bytes is None else (path / name).write_bytes(whole[: min(n_bytes, len(whole) - 1)])
+    store = build_store(source, SETTINGS, cache_dir=tmp_path, progress=False)
+    assert (store.path, len(store)) == (path, len(records))
+    assert (path / name).read_bytes() == whole
+
+
 def test_another_key_for_other_contents_settings_or_target(records, tmp_path):
     def path(rows=records, settings=SETTINGS, target_key="gap"):
         return build_store(
