@@ -27,6 +27,7 @@ Precision = Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda valu
 DEFAULT_STRATEGY: dict[str, NeighborStrategy] = {"cgcnn": "cgcnn", "gatgnn": "cgcnn", "alignn": "k-nearest"}
 DEFAULT_LEARNING_RATE = {"cgcnn": 4e-3, "gatgnn": 1e-3, "alignn": 1e-3}
 DEFAULT_RATIO = 0.1
+DEVICES = r"^(auto|cpu|cuda(:\d+)?)$"
 
 
 def _default_strategy(settings: dict[str, Any]) -> NeighborStrategy:
@@ -152,7 +153,7 @@ class TrainingConfig(BaseModel):
     max_hours: float | None = Field(None, gt=0, description="Stop after so many hours, as at the last epoch.")
 
     # Machine
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
+    device: str = Field("auto", pattern=DEVICES, description="auto, cpu, cuda or cuda:N.")
     devices: int = Field(1, ge=1, description="Devices (on a CPU: processes) a machine.")
     num_nodes: int = Field(1, ge=1, description="Machines.")
     precision: Precision = Field(
