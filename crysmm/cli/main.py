@@ -1,6 +1,7 @@
 """The command ``crysmm`` and what becomes of errors on any command line of the package."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -39,7 +40,7 @@ def run_command(module_name: str, prog: str, description: str, argv: Sequence[st
     """Run a command's module: its ``add_arguments``, the parser, its ``run``.
 
     Returns:
-        The exit code: what ``run`` returns, 2 after bad input, 130 after Ctrl-C.
+        The exit code: what ``run`` returns, 2 after bad input, 130 after Ctrl-C, 141 where nobody reads the output.
     """
     from crysmm.cli.parser import CommandParser
 
@@ -54,7 +55,9 @@ def run_command(module_name: str, prog: str, description: str, argv: Sequence[st
 def guarded(run: Callable[[], int]) -> int:
     """Run, and say in a line what a traceback would hide from a user."""
     try:
-        return run()
+        code = run()
+        print(end="", flush=True)  # a pipe that nobody reads any more shows here
+        return code
     except CrysmmError as error:
         first, *others = str(error).splitlines() or [type(error).__name__]
         print(f"crysmm: error: {first}", *(f"               {line}" for line in others), sep="\n", file=sys.stderr)
@@ -62,3 +65,11 @@ def guarded(run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("crysmm: stopped by Ctrl-C", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains of what it could not print when it ends
+        print("crysmm: stopped, as its output is no longer read", file=sys.stderr)
+        return 141
+    except OSError as error:
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(f"crysmm: error: {place}{error.strerror or error}", file=sys.stderr)
+        return 2

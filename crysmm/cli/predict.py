@@ -76,6 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
         others = summary.n_failed - len(summary.failures)
         more = f"\n  and {others} more, in the table" if others else ""
         _warn(f"{summary.n_failed} not predicted, their reasons are in the table:{reasons}{more}")
+    if not total:
+        raise CrysmmError("the input has no structures")
     if not summary.n_predicted:
         raise CrysmmError(f"no structure could be predicted; see the column reason of {summary.output}")
     return 0

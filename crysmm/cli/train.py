@@ -1,6 +1,7 @@
 """``crysmm train``: settings in, a run folder out."""
 
 import argparse
+import os
 
 from crysmm.cli.options import add_config_options, config_from, describe, report
 from crysmm.config import TrainingConfig
@@ -33,8 +34,11 @@ def train_with(config: TrainingConfig) -> int:
     for key, what in (("root_dir", "the structures to learn from"), ("output_dir", "the folder to write the run to")):
         if dict(config)[key] is None:
             raise InputError(f"--{key}: missing; name {what}")
+    from crysmm.data.store import cache_folder
     from crysmm.training.run import train
 
+    # Matplotlib keeps a list of fonts, by default in the home folder.
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder(config.cache_dir) / "matplotlib"))
     retain_freed_memory()
     train(config)
     return 0

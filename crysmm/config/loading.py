@@ -29,6 +29,11 @@ EXPECTED = {
     "greater_than": "more than {gt}",
     "less_than_equal": "at most {le}",
     "less_than": "less than {lt}",
+    "string_type": "text",
+    "path_type": "a path",
+    "tuple_type": "a list",
+    "model_type": "settings in braces, the name among them",
+    "model_attributes_type": "a name, or settings in braces",
     "string_pattern_mismatch": "auto, cpu, cuda or cuda:N",
 }
 

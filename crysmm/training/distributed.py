@@ -128,15 +128,15 @@ def on_main(trainer: pl.Trainer, task: Callable[[], Result]) -> Result:
     """Do something in the main process alone; all get the result, and an error ends all.
 
     Raises:
-        CrysmmError: the task's, in the main process.
+        CrysmmError, OSError: the task's, in the main process.
         SystemExit: in the others, if the task failed; the main process tells why.
     """
     result: Any = None
-    error: CrysmmError | None = None
+    error: CrysmmError | OSError | None = None
     if trainer.is_global_zero:
         try:
             result = task()
-        except CrysmmError as caught:
+        except (CrysmmError, OSError) as caught:
             error = caught
     result, failed = trainer.strategy.broadcast((result, error is not None))
     if error is not None:
@@ -152,7 +152,7 @@ def main_first(trainer: pl.Trainer, task: Callable[[], Result]) -> Result:
     First the main process, then one of each other machine, whose cache may be its own, then the rest.
 
     Raises:
-        CrysmmError, SystemExit: as :func:`on_main`.
+        CrysmmError, OSError, SystemExit: as :func:`on_main`.
     """
     results: list[Result] = []
     on_main(trainer, lambda: results.append(task()))

@@ -1,10 +1,12 @@
 """On which device, and in which arithmetic, a run computes."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from crysmm.config.training import DEVICES
 from crysmm.errors import InputError
 
 CPU_FLAGS = Path("/proc/cpuinfo")
@@ -15,10 +17,12 @@ def resolve_device(device: str) -> torch.device:
     """The device a setting means: ``auto`` is the first GPU where there is one, else the CPU.
 
     Raises:
-        InputError: A GPU is asked for that torch does not see.
+        InputError: It is no such setting, or a GPU that torch does not see.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(DEVICES, device):
+        raise InputError(f"--device: expected auto, cpu, cuda or cuda:N, got {device!r}")
     chosen = torch.device(device)
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise InputError(

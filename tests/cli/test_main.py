@@ -74,6 +74,21 @@ def test_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Ctrl-C" in capsys.readouterr().err
 
 
+def test_what_the_system_refuses_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(lambda: len((tmp_path / "nothing").read_text())) == 2
+    assert capsys.readouterr().err == f"crysmm: error: {tmp_path / 'nothing'}: No such file or directory\n"
+
+
+def test_output_that_nobody_reads(tmp_path: Path) -> None:
+    code = "from crysmm.cli.main import guarded\nimport sys\nsys.exit(guarded(lambda: print('x' * 10**6) or 0))"
+    ran = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert ran.stdout is not None
+    assert ran.stderr is not None
+    ran.stdout.close()
+    assert ran.stderr.read() == "crysmm: stopped, as its output is no longer read\n"
+    assert ran.wait() == 141
+
+
 def test_a_programming_error_keeps_its_traceback() -> None:
     def run() -> int:
         raise ZeroDivisionError

@@ -84,12 +84,19 @@ def test_nothing_that_can_be_predicted(folder: Path, capsys: pytest.CaptureFixtu
     assert all(row["reason"] for row in table().values())
 
 
+def test_a_table_without_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("new/id_prop.csv").write_text("id,target\n")
+    assert predict("--root_dir", "new") == 2
+    assert "the input has no structures" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--model", "new", "--files", "a.cif"], "not a crysmm model folder; expected model.json"),
         (["--model", "model", "--root_dir", "nowhere"], "nowhere does not exist"),
         (["--model", "model", "--files", "new/salt.vasp", "--device", "cuda:99"], "--device: cuda:99 is not there"),
+        (["--model", "model", "--files", "new/salt.vasp", "--device", "gpu"], "--device: expected auto, cpu, cuda or"),
         (["--model", "model", "--files", "new/salt.vasp", "--output", "new"], "new is a folder"),
     ],
 )

@@ -120,6 +120,11 @@ def test_one_line_a_problem() -> None:
         ({"learning_rate": "nan"}, "--learning_rate: expected a finite number, got 'nan'"),
         ({"head": {"name": "vanila"}}, "--head.name: expected 'vanilla', got 'vanila'"),
         ({"n_val": 3, "val_ratio": 0.1}, "--n_val: gives the same split as --val_ratio; give one of the two"),
+        ({"root_dir": 4}, "--root_dir: expected a path, got 4"),
+        ({"target_key": 4}, "--target_key: expected text, got 4"),
+        ({"milestones": 5}, "--milestones: expected a list, got 5"),
+        ({"model": 3}, "--model: expected a name, or settings in braces, got 3"),
+        ({"head": "vanilla"}, "--head: expected settings in braces, the name among them, got 'vanilla'"),
         ({"target": "a", "target_key": "b"}, "target and target_key are one setting; give one of the two"),
     ],
 )
