@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import get_args
 
 from crysmm.data.source import FileFormat, Source
-from crysmm.engines.memory import retain_freed_memory
 from crysmm.errors import CrysmmError
 
 SHOWN = 10  # a table of at most so many rows is printed too
@@ -59,7 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from crysmm.predictor import load
 
-    retain_freed_memory()
     predictor = load(arguments.model, arguments.device, arguments.precision)
     summary = predictor.predict_source(
         _source(arguments), arguments.output, batch_size=arguments.batch_size, jobs=arguments.jobs

@@ -5,7 +5,6 @@ import os
 
 from crysmm.cli.options import add_config_options, config_from, describe, report
 from crysmm.config import TrainingConfig
-from crysmm.engines.memory import retain_freed_memory
 from crysmm.errors import InputError
 
 
@@ -39,6 +38,5 @@ def train_with(config: TrainingConfig) -> int:
 
     # Matplotlib keeps a list of fonts, by default in the home folder.
     os.environ.setdefault("MPLCONFIGDIR", str(cache_folder(config.cache_dir) / "matplotlib"))
-    retain_freed_memory()
     train(config)
     return 0
