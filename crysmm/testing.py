@@ -70,7 +70,7 @@ def check_backbone(backbone: Backbone, settings: GraphSettings | None = None) ->
 
 def _embed(backbone: Backbone, crystals: list[Crystal], settings: GraphSettings) -> Embedding:
     with torch.no_grad():
-        return backbone(collate_crystals(crystals, settings).double())  # type: ignore[no-any-return]
+        return backbone(collate_crystals(crystals, settings).double())
 
 
 def _agree(clause: str, found: Tensor, expected: Tensor, tolerance: float) -> None:
@@ -121,9 +121,17 @@ def _images(n_atoms: int) -> np.ndarray:
     return np.random.default_rng(1).integers(-2, 3, size=(n_atoms, 3))
 
 
+def _lone_atom() -> Crystal:
+    return Crystal.from_arrays(30 * np.eye(3), [[0.5, 0.5, 0.5]], ["Ar"])
+
+
+def _by_radius(settings: GraphSettings) -> GraphSettings:
+    """Settings by which :func:`_lone_atom` has no neighbours."""
+    return settings.model_copy(update={"neighbor_strategy": "radius", "cutoff": 8.0, "as_jarvis": False})
+
+
 def _check_isolated_atom(backbone: Backbone, settings: GraphSettings) -> None:
-    alone = Crystal.from_arrays(30 * np.eye(3), [[0.5, 0.5, 0.5]], ["Ar"])
-    by_radius = settings.model_copy(update={"neighbor_strategy": "radius", "as_jarvis": False})
+    alone, by_radius = _lone_atom(), _by_radius(settings)
     for crystals in ([alone], [*example_crystals()[1:3], alone]):
         graph = _embed(backbone, crystals, by_radius).graph
         assert bool(graph.isfinite().all()), "an atom without neighbours: the output is not finite"
@@ -139,12 +147,13 @@ def _check_inputs_unchanged(backbone: Backbone, batch: CrystalBatch) -> None:
 
 
 def _check_training(backbone: Backbone, crystals: list[Crystal], settings: GraphSettings) -> None:
-    for some in (crystals[:1], crystals):
+    without_bonds = collate_crystals([_lone_atom()], _by_radius(settings))
+    for batch in (without_bonds, collate_crystals(crystals[:1], settings), collate_crystals(crystals, settings)):
         backbone.zero_grad()
-        embedding = backbone(collate_crystals(some, settings))
+        embedding = backbone(batch)
         (embedding.graph.square().sum() + embedding.graph.sum()).backward()
-    trained = {name: weight for name, weight in backbone.named_parameters() if weight.requires_grad}
-    unreached = [name for name, weight in trained.items() if weight.grad is None]
+        gradients = {name: weight.grad for name, weight in backbone.named_parameters() if weight.requires_grad}
+        broken = [name for name, grad in gradients.items() if grad is not None and not bool(grad.isfinite().all())]
+        assert not broken, f"the gradient is not finite in {', '.join(broken)}"
+    unreached = [name for name, grad in gradients.items() if grad is None]
     assert not unreached, f"no gradient reaches {', '.join(unreached)}"
-    broken = [name for name, weight in trained.items() if not bool(weight.grad.isfinite().all())]  # type: ignore[union-attr]
-    assert not broken, f"the gradient is not finite in {', '.join(broken)}"

@@ -8,8 +8,10 @@ from crysmm.config import ALIGNNConfig, CGCNNConfig, GATGNNConfig, GraphSettings
 from crysmm.data.batch import collate_crystals
 from crysmm.errors import InputError
 from crysmm.models.backbones import build_backbone
+from crysmm.models.cgcnn import CGCNN
 from crysmm.models.heads import build_network
 from crysmm.models.inputs import from_batch
+from crysmm.models.layers import crystal_sum
 from crysmm.testing import check_backbone
 
 CONFIGS = [
@@ -26,12 +28,89 @@ def test_contract(config):
     check_backbone(build_backbone(config, 92, 8.0))
 
 
-def test_contract_finds_a_broken_backbone():
+class Broken(CGCNN):
+    """CGCNN with a factor of its embeddings to make mistakes in."""
+
+    def __init__(self):
+        super().__init__(CGCNNConfig(conv_layers=1, node_features=8), 92, 8.0)
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def factor(self, inputs):
+        return self.scale
+
+    def embed_atoms(self, inputs):
+        return super().embed_atoms(inputs) * self.factor(inputs)
+
+
+class Squeezed(Broken):
+    def pool(self, nodes, inputs):
+        return super().pool(nodes, inputs).squeeze()
+
+
+class CountingTheBatch(Broken):
+    def factor(self, inputs):
+        return self.scale * len(inputs.n_atoms)
+
+
+class SeeingAxes(Broken):
+    def factor(self, inputs):
+        return self.scale * (1 + inputs.graph.sum(inputs.bond_vectors.abs())[:, :1])
+
+
+class TakingTheFirstAtom(Broken):
+    def pool(self, nodes, inputs):
+        return nodes[inputs.n_atoms.cumsum(0) - inputs.n_atoms]
+
+
+class SummingAtoms(Broken):
+    def pool(self, nodes, inputs):
+        return crystal_sum(nodes, inputs.n_atoms)
+
+
+class DividingByNeighbors(Broken):
+    def factor(self, inputs):
+        return self.scale / inputs.graph.sum(torch.ones_like(inputs.bond_vectors))[:, :1]
+
+
+class ChangingInputs(Broken):
+    def factor(self, inputs):
+        inputs.atom_features.add_(1)
+        return self.scale
+
+
+class LeavingOutWeights(Broken):
+    def factor(self, inputs):
+        return 1.0
+
+
+class InfiniteSlope(Broken):
+    def factor(self, inputs):
+        return 1 + (self.scale * inputs.graph.sum(torch.ones_like(inputs.bond_vectors))[:, :1]).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("broken", "clause"),
+    [
+        (Squeezed, "batch of one"),
+        (CountingTheBatch, "batched equals single"),
+        (SeeingAxes, "rotation"),
+        (TakingTheFirstAtom, "atom permutation"),
+        (SummingAtoms, "supercell equals cell"),
+        (DividingByNeighbors, "atom without neighbours"),
+        (ChangingInputs, "changes its input"),
+        (LeavingOutWeights, "no gradient reaches scale"),
+        (InfiniteSlope, "gradient is not finite in scale"),
+    ],
+)
+def test_contract_names_the_broken_clause(broken, clause):
     torch.manual_seed(0)
-    backbone = build_backbone(CGCNNConfig(), 92, 8.0)
-    backbone.pool = lambda nodes, inputs: nodes.new_ones(len(inputs.n_atoms), 64) * len(nodes)
-    with pytest.raises(AssertionError, match="batched equals single"):
-        check_backbone(backbone)
+    with pytest.raises(AssertionError, match=clause):
+        check_backbone(broken())
+
+
+def test_contract_holds_for_what_is_not_broken():
+    torch.manual_seed(0)
+    check_backbone(Broken())
 
 
 @pytest.mark.parametrize(("model", "count"), [({"name": "cgcnn"}, 80_833), ({"name": "alignn"}, 4_026_753)])
