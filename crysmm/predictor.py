@@ -133,7 +133,9 @@ class Predictor:
         for results in self._batches(graphed, batch_size):
             for result in results:
                 if isinstance(result, SkippedRow):
-                    raise StructureError(f"structure {result.id} (counted from 0): {result.reason}")
+                    named = isinstance(structures[int(result.id)], str | os.PathLike)
+                    file = f", {result.file}" if named else ""
+                    raise StructureError(f"structure {result.id} (counted from 0){file}: {result.reason}")
             parts.append(compute(self._batch(results)))
         return np.concatenate(parts)
 

@@ -106,6 +106,8 @@ def test_bad_structure_is_named_by_its_place(
     overlapping = Crystal(silicon.lattice, silicon.frac_coords * 0.01, silicon.atomic_numbers)
     with pytest.raises(StructureError, match=r"structure 2 \(counted from 0\): atoms 1 and 2 are 0\.024"):
         predictor.predict([silicon, silicon, overlapping])
+    with pytest.raises(StructureError, match=r"structure 1 \(counted from 0\), new/nothing.cif: the file does not"):
+        predictor.predict([silicon, "new/nothing.cif"])
     with pytest.raises(StructureError, match=r"structure 0 .* got int"):
         predictor.predict(7)
 

@@ -13,6 +13,8 @@ from crysmm.errors import InputError
 ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS = "all epochs", "early stopping", "max_hours"
 """Ways for training to end; after the first two there is nothing to resume."""
 
+FILES_NAMED = 3  # of a run that is in the way
+
 FREE_SETTINGS = frozenset({
     "cache_dir", "device", "devices", "ids_file", "init_from", "jobs", "max_hours", "num_nodes", "num_workers",
     "output_dir", "overwrite", "pin_memory", "progress", "resume", "root_dir", "strict",
@@ -79,7 +81,7 @@ class RunFolder:
         if not self.holds_run or config.overwrite:
             return
         if not config.resume:
-            found = ", ".join(file.name for file in self.files() if file.exists())
+            found = ", ".join([file.name for file in self.files() if file.exists()][:FILES_NAMED])
             raise InputError(
                 f"output_dir {self.path} holds a run ({found}); continue it with --resume, replace it with "
                 "--overwrite, or name another folder"

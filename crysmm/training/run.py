@@ -210,7 +210,16 @@ class Run:
         self.progress.close()
 
     def _finish(self, network: PropertyNetwork, data: TrainingData, module: TrainingModule) -> TrainingResult:
-        """Take the best epoch's weights from the disk, predict every split with them, and write everything."""
+        """Take the best epoch's weights from the disk, predict every split with them, and write everything.
+
+        Raises:
+            InputError: no epoch had a validation score that is a number.
+        """
+        if math.isinf(self.recorder.best_value):
+            raise InputError(
+                "training has diverged: no epoch has a validation score that is a number; begin again with a "
+                f"learning_rate lower than {self.config.learning_rate:g}"
+            )
         checkpoint = on_main(self.trainer, lambda: read_checkpoint(self.folder.checkpoint))
         network.load_state_dict(checkpoint["callbacks"][self.recorder.state_key]["best_weights"])
         predictions = predict_splits(network, data, self.config, self.trainer)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ from crysmm.data import estimate
 from crysmm.errors import InputError
 from crysmm.training.callbacks import Recorder
 from crysmm.training.checkpoint import load_model
+from crysmm.training.module import TrainingModule
 from crysmm.training.progress import Progress
 from crysmm.training.run import train
 
@@ -125,7 +127,7 @@ def test_folder_with_a_run_is_refused_without_being_touched(make_config):
     config = make_config(epochs=1)
     folder = train(config).folder
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(InputError, match=r"holds a run \(.*metrics.json.*\); continue it with --resume, replace it"):
+    with pytest.raises(InputError, match=r"holds a run \(config.json, .*\); continue it with --resume, replace it"):
         train(config)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -278,6 +280,15 @@ def test_fine_tuning_starts_from_the_other_models_weights(make_config, tmp_path,
     before, after = load_model(other.folder).network, load_model(tuned.folder).network
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
         torch.testing.assert_close(new, old, rtol=0, atol=1e-6, msg=name)
+
+
+def test_no_result_comes_from_weights_that_predict_no_numbers(make_config, monkeypatch):
+    means = TrainingModule.means
+    monkeypatch.setattr(TrainingModule, "means", lambda module: means(module) | {"val_mae": math.nan})
+    config = make_config()
+    with pytest.raises(InputError, match="diverged: no epoch has a validation score that is a number"):
+        train(config)
+    assert not (config.output_dir / "metrics.json").exists()
 
 
 def test_divergence_is_an_error_that_says_what_to_do(make_config):
