@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,10 +15,11 @@ from crysmm.config import TrainingConfig
 from crysmm.data import duplicates
 from crysmm.data.estimate import estimated_memory, estimated_seconds, in_bytes, memory_limit, oversized_rows
 from crysmm.data.folder import FolderTable
-from crysmm.data.records import open_source
+from crysmm.data.records import open_input
 from crysmm.data.source import SkippedRow
 from crysmm.data.split import make_split
 from crysmm.data.store import Store, build_store
+from crysmm.elements import elements_in
 from crysmm.errors import InputError
 from crysmm.training.precision import resolve_device
 
@@ -124,15 +124,7 @@ def check_input(config: TrainingConfig) -> CheckReport:
     """
     if config.root_dir is None:
         raise InputError("no input to check; name a folder or a file with root_dir")
-    source = open_source(
-        config.root_dir,
-        target_key=config.target_key,
-        id_key=config.id_key,
-        file_format=config.file_format,
-        target_transform=config.target_transform,
-        target_multiplication_factor=config.target_multiplication_factor,
-        limit=config.limit,
-    )
+    source = open_input(config, records=None)
     store = build_store(
         source, config.graph_settings(), cache_dir=config.cache_dir, jobs=config.jobs, progress=config.progress
     )
@@ -172,7 +164,7 @@ def _count_elements(store: Store) -> dict[str, int]:
     """Number of crystals that hold each element, the most frequent first."""
     counts: Counter[str] = Counter()
     for formula in store.formulas:
-        counts.update(re.findall("[A-Z][a-z]?", formula))
+        counts.update(elements_in([formula]))
     return dict(counts.most_common())
 
 

@@ -59,7 +59,7 @@ def _open_member(path: Path, archive: zipfile.ZipFile) -> IO[bytes]:
     try:
         return archive.open(member)
     except NotImplementedError as error:
-        raise InputError(f"{path} is compressed in a way that is not read; write it with zip's usual deflate") from error
+        raise InputError(f"{path} is compressed in a way that is not read; write it with plain deflate") from error
 
 
 def jsonl_lines(path: Path) -> Iterator[tuple[str, str]]:

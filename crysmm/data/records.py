@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from crysmm.config.training import TrainingConfig
 from crysmm.crystal import as_crystal
 from crysmm.data.files import read_structure
 from crysmm.data.folder import FileRow, FilesSource, open_folder
@@ -32,6 +33,7 @@ __all__ = [
     "Row",
     "SkippedRow",
     "Source",
+    "open_input",
     "open_source",
     "source_from_files",
     "source_from_records",
@@ -101,6 +103,35 @@ def source_from_records(
         target_key, id_key, None, target_transform, target_multiplication_factor, limit, needs_targets
     )
     return RecordsTable(records, options)
+
+
+def open_input(config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None) -> Source:
+    """The source the settings name, or the records given instead.
+
+    Raises:
+        InputError: there is neither, or both.
+    """
+    if (records is None) == (config.root_dir is None):
+        raise InputError("give the structures to learn from: either root_dir or records, not both")
+    if config.root_dir is None:
+        assert records is not None
+        return source_from_records(
+            records,
+            target_key=config.target_key,
+            id_key=config.id_key,
+            target_transform=config.target_transform,
+            target_multiplication_factor=config.target_multiplication_factor,
+            limit=config.limit,
+        )
+    return open_source(
+        config.root_dir,
+        target_key=config.target_key,
+        id_key=config.id_key,
+        file_format=config.file_format,
+        target_transform=config.target_transform,
+        target_multiplication_factor=config.target_multiplication_factor,
+        limit=config.limit,
+    )
 
 
 def source_from_files(paths: Sequence[str | PathLike[str]], *, file_format: FileFormat | None = None) -> Source:

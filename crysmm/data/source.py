@@ -136,7 +136,7 @@ def new_hash(options: ReadingOptions) -> hashlib._Hash:
 
 
 def encodable(text: str) -> str:
-    """A text that can be written as UTF-8: what is no character, as in broken file names, as ``\\udcff``."""
+    """A text that can be written as UTF-8: what is no character, as in broken file names, as its code point."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

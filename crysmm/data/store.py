@@ -1,7 +1,8 @@
 """The store: crystals and their edges on disk, memory-mapped, read in any order by one columnar take.
 
-Training on a million crystals takes no more memory than on a thousand: the arrays lie in an Arrow file whose
-mapped pages the kernel drops when it needs them. It holds edges, never line graphs: those follow from a batch.
+Training on a million crystals takes little more memory than on a thousand: but for ids, targets and counts the
+arrays lie in an Arrow file whose mapped pages the kernel drops when it needs them. It holds edges, never line
+graphs: those follow from a batch.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +13,12 @@ import numpy as np
 from crysmm.config.training import TrainingConfig
 from crysmm.data.estimate import memory_limit, oversized_rows
 from crysmm.data.loader import BatchSampler, make_loader
-from crysmm.data.records import Source, open_source, source_from_records
+from crysmm.data.records import open_input
 from crysmm.data.scaler import TargetScaler
 from crysmm.data.source import SkippedRow
 from crysmm.data.split import Split, make_split
 from crysmm.data.store import Store, build_store
-from crysmm.elements import ATOMIC_NUMBERS
+from crysmm.elements import elements_in
 from crysmm.errors import InputError
 from crysmm.training.distributed import main_first, on_main
 
@@ -61,9 +60,7 @@ class TrainingData:
     @property
     def elements(self) -> list[str]:
         """Symbols of the elements in the training split, lightest first."""
-        formulas = {self.store.formulas[row] for row in self.split.train}
-        symbols = {symbol for formula in formulas for symbol in re.findall("[A-Z][a-z]?", formula)}
-        return sorted(symbols, key=lambda symbol: ATOMIC_NUMBERS[symbol])
+        return elements_in({self.store.formulas[row] for row in self.split.train})
 
     @cached_property
     def fingerprint(self) -> str:
@@ -74,35 +71,6 @@ class TrainingData:
             digest.update("\n".join([split, *self.ids(split), ""]).encode())
             digest.update(self.store.targets[rows].tobytes() + self.store.n_edges[rows].tobytes())
         return digest.hexdigest()
-
-
-def open_input(config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None) -> Source:
-    """The source the settings name, or the records given instead.
-
-    Raises:
-        InputError: there is neither, or both.
-    """
-    if (records is None) == (config.root_dir is None):
-        raise InputError("give the structures to learn from: either root_dir or records, not both")
-    if config.root_dir is None:
-        assert records is not None
-        return source_from_records(
-            records,
-            target_key=config.target_key,
-            id_key=config.id_key,
-            target_transform=config.target_transform,
-            target_multiplication_factor=config.target_multiplication_factor,
-            limit=config.limit,
-        )
-    return open_source(
-        config.root_dir,
-        target_key=config.target_key,
-        id_key=config.id_key,
-        file_format=config.file_format,
-        target_transform=config.target_transform,
-        target_multiplication_factor=config.target_multiplication_factor,
-        limit=config.limit,
-    )
 
 
 def prepare_data(
