@@ -102,7 +102,8 @@ class BatchSampler(Sampler[IndexShare]):
     def global_batches(self, epoch: int) -> list[np.ndarray]:
         """Rows of the store of each step of an epoch, all processes together."""
         order = self._order(epoch)
-        return np.split(self.rows[order], self._ends(self.n_triplets[order])[:-1])
+        ends = self._ends(self.n_triplets[order])
+        return np.split(self.rows[order], ends)[: len(ends)]
 
     def __iter__(self) -> Iterator[IndexShare]:
         """This process' share of each step of the epoch chosen."""

@@ -48,6 +48,13 @@ def test_every_crystal_comes_once_an_epoch(budget):
             assert all(size <= budget or len(batch) == 1 for size, batch in zip(sizes, batches, strict=True))
 
 
+@pytest.mark.parametrize("budget", [None, 10])
+def test_no_crystals_make_no_batch(budget):
+    sampler = BatchSampler([], np.array([]), batch_size=3, max_triplets=budget)
+    assert shares(sampler) == []
+    assert sampler.n_steps(0) == 0
+
+
 def test_the_order_follows_from_seed_and_epoch_alone():
     first, again = (BatchSampler(ROWS, TRIPLETS, 3, seed=7) for _ in range(2))
     other = BatchSampler(ROWS, TRIPLETS, 3, seed=8)
