@@ -19,7 +19,7 @@ WITHOUT_MEANING = frozenset({
     "lr_total_epochs", "deterministic",
 })  # fmt: skip
 MODEL_WITHOUT_MEANING = frozenset({
-    "output_features", "atom_input_features", "num_classes", "grad_multiplier", "calculate_gradient",
+    "output_features", "num_classes", "grad_multiplier", "calculate_gradient",
     "atomwise_output_features", "graphwise_weight", "gradwise_weight", "stresswise_weight", "atomwise_weight",
     "zero_inflated", "force_mult_natoms", "energy_mult_natoms", "include_pos_deriv", "use_cutoff_function",
     "inner_cutoff", "three_body_cutoff", "stress_multiplier", "add_reverse_forces", "lg_on_fly",
@@ -101,10 +101,9 @@ def translate_model(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_peers(settings: dict[str, Any], model: dict[str, Any]) -> bool:
-    only_theirs = MODEL_WITHOUT_MEANING - {"atom_input_features"}
     return (
         model.get("name") in LAYER_NORM_NAMES
-        or not only_theirs.isdisjoint(model)
+        or not MODEL_WITHOUT_MEANING.isdisjoint(model)
         or not (WITHOUT_MEANING | {"use_amp"}).isdisjoint(settings)
     )
 
@@ -149,9 +148,8 @@ def _learns_forces(model: dict[str, Any]) -> bool:
 
 
 def _aside(settings: dict[str, Any], model: dict[str, Any]) -> list[str]:
-    silent = {"output_features", "atom_input_features"}  # the data and atom_features say these
     top = [key for key in settings if key in WITHOUT_MEANING]
-    return top + [f"model.{key}" for key in model if key in MODEL_WITHOUT_MEANING - silent]
+    return top + [f"model.{key}" for key in model if key in MODEL_WITHOUT_MEANING - {"output_features"}]
 
 
 def _strategy(translated: dict[str, Any]) -> Iterator[str]:

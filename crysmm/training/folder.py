@@ -65,8 +65,15 @@ class RunFolder:
         return self.metrics.exists() and self.read_metrics()["stopped_by"] != MAX_HOURS
 
     def read_metrics(self) -> dict[str, Any]:
-        """What ``metrics.json`` holds."""
-        return _read_json(self.metrics)
+        """What ``metrics.json`` holds.
+
+        Raises:
+            InputError: it is not the file of a run.
+        """
+        metrics = _read_json(self.metrics)
+        if "stopped_by" not in metrics:
+            raise InputError(f"{self.metrics} is not of a run; begin the run again with --overwrite")
+        return metrics
 
     def check(self, config: TrainingConfig) -> None:
         """Refuse to mix two runs.

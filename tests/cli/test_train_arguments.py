@@ -85,6 +85,10 @@ def test_the_command_line_wins_over_the_file(trained: list[TrainingConfig], tmp_
     assert (config.epochs, config.batch_size, config.model.name) == (9, 3, "cgcnn")
 
 
+def test_a_number_of_features_is_not_passed_over(trained: list[TrainingConfig]) -> None:
+    assert settings(trained, "--model.atom_input_features", "5").model.atom_input_features == 5
+
+
 def test_none_takes_a_value_of_the_file_back(trained: list[TrainingConfig], tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"limit": 7}))

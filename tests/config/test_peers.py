@@ -78,7 +78,7 @@ def test_alignn_s_keys_keep_their_meaning(tmp_path: Path) -> None:
     assert (config.target_key, config.id_key, config.random_seed) == ("target", "jid", 321)
     assert (config.epochs, config.batch_size, config.learning_rate, config.weight_decay) == (3, 2, 1e-3, 1e-5)
     assert (config.criterion, config.keep_data_order, config.standardize_target) == ("mse", True, False)
-    assert config.model == ALIGNNConfig(alignn_layers=3, gcn_layers=2, hidden_features=128)
+    assert config.model == ALIGNNConfig(atom_input_features=92, alignn_layers=3, gcn_layers=2, hidden_features=128)
     assert "left out" not in notes
 
 
@@ -119,7 +119,9 @@ def test_our_own_files_are_not_commented_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["alignn_atomwise", "alignn_atomwise_pure", "alignn_layernorm"])
 def test_later_names_are_alignn_with_layer_norm(tmp_path: Path, name: str) -> None:
     config, _ = load(tmp_path, {**SHARED, "model": {**ATOMWISE, "name": name}})
-    assert config.model == ALIGNNConfig(alignn_layers=3, gcn_layers=2, hidden_features=128, norm="layer")
+    assert config.model == ALIGNNConfig(
+        atom_input_features=92, alignn_layers=3, gcn_layers=2, hidden_features=128, norm="layer"
+    )
 
 
 def test_a_later_name_on_the_command_line() -> None:

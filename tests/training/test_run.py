@@ -156,6 +156,14 @@ def test_bad_input_leaves_nothing_and_overwrites_nothing(make_config, changes):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_a_foreign_metrics_file_is_named(make_config, tmp_path):
+    config = make_config(resume=True)
+    config.output_dir.mkdir()
+    (config.output_dir / "metrics.json").write_text("{}")
+    with pytest.raises(InputError, match=r"metrics.json is not of a run; begin the run again with --overwrite"):
+        train(config)
+
+
 def test_output_dir_is_needed_and_is_a_folder(make_config, tmp_path):
     with pytest.raises(InputError, match="output_dir is not given"):
         train(make_config(output_dir=None))
