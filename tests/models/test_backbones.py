@@ -8,6 +8,7 @@ from crysmm.config import ALIGNNConfig, CGCNNConfig, GATGNNConfig, GraphSettings
 from crysmm.data.batch import collate_crystals
 from crysmm.errors import InputError
 from crysmm.models.backbones import build_backbone
+from crysmm.models.base import Embedding
 from crysmm.models.cgcnn import CGCNN
 from crysmm.models.heads import build_network
 from crysmm.models.inputs import from_batch
@@ -223,6 +224,63 @@ def test_alignn_convolution(crystals):
     found, new_angles = layer(line_graph, bonds, angles)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(new_angles, angles + functional.silu(gates * scale), rtol=1e-10, atol=1e-10)
+
+
+def test_gaussians():
+    """CGCNN and GATGNN: 41 to 8 Angstrom, exp(-(d - mu)^2 / 0.2^2); ALIGNN divides by the spacing, not its square."""
+    values = torch.tensor([-0.9, 0.31, 2.345, 7.77], dtype=torch.float64)
+
+    def gaussians(centers, width):
+        return torch.stack([torch.exp(-((value - torch.tensor(centers).double()) ** 2) / width) for value in values])
+
+    alignn = build_backbone(ALIGNNConfig(hidden_features=8), 92, 8.0)
+    cases = [
+        (build_backbone(CGCNNConfig(), 92, 8.0).expansion, gaussians([0.2 * n for n in range(41)], 0.04)),
+        (build_backbone(GATGNNConfig(), 92, 8.0).expansion, gaussians([0.2 * n for n in range(41)], 0.04)),
+        (build_backbone(CGCNNConfig(edge_features=9), 92, 4.0).expansion, gaussians([n / 2 for n in range(9)], 0.25)),
+        (alignn.edge_embedding[0], gaussians([8 * n / 79 for n in range(80)], 8 / 79)),
+        (alignn.angle_embedding[0], gaussians([-1 + 2 * n / 39 for n in range(40)], 2 / 39)),
+    ]
+    for expansion, expected in cases:
+        torch.testing.assert_close(expansion.double()(values), expected, rtol=0, atol=1e-6)
+
+
+def test_gatgnn_layers_read_embedded_atoms_and_bonds(batch):
+    backbone = build_backbone(GATGNNConfig(), 92, 8.0).double().eval()
+    read = []
+    backbone.layers[0].register_forward_pre_hook(lambda layer, inputs: read.append(inputs[1:]))
+    backbone(batch)
+    ((nodes, edges),) = read
+    raw = backbone.edge_embedding(backbone.expansion(batch.bond_vectors.norm(dim=1)))
+    torch.testing.assert_close(edges, torch.where(raw > 0, raw, 0.2 * raw))
+    torch.testing.assert_close(nodes, backbone.embedding(batch.atom_features))
+
+
+@pytest.mark.parametrize(
+    ("name", "activations"), [("cgcnn", ["before", "after"]), ("gatgnn", ["after", "after"]), ("alignn", [])]
+)
+def test_readouts_of_the_authors(name, activations):
+    """CGCNN: softplus, 64 -> 128, softplus; GATGNN: twice 64 -> 64, softplus; ALIGNN: nothing; then the output."""
+    torch.manual_seed(1)
+    network = build_network(TrainingConfig(model={"name": name}), n_outputs=2)
+    pooled = torch.randn(3, network.backbone.node_features)
+    expected = functional.softplus(pooled) if "before" in activations else pooled
+    linear = [module for module in network.head.hidden if isinstance(module, torch.nn.Linear)]
+    assert len(linear) == activations.count("after")
+    for layer in linear:
+        expected = functional.softplus(layer(expected))
+    found = network.head(Embedding(torch.zeros(9, network.backbone.node_features), pooled))
+    torch.testing.assert_close(found, network.head.output(expected))
+
+
+@pytest.mark.parametrize(("link", "inverse"), [("identity", lambda y: y), ("log", torch.log), ("logit", torch.logit)])
+def test_links(link, inverse, crystals):
+    torch.manual_seed(1)
+    plain = build_network(TrainingConfig(), n_outputs=1).eval()
+    linked = build_network(TrainingConfig(model={"name": "cgcnn", "link": link}), n_outputs=1).eval()
+    linked.load_state_dict(plain.state_dict())
+    crystals = collate_crystals([crystals["Si"], crystals["NaCl"]], GraphSettings())
+    torch.testing.assert_close(inverse(linked(crystals)), plain(crystals), rtol=1e-4, atol=1e-6)
 
 
 def test_bond_cosines_are_angles(crystals):
