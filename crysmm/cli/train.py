@@ -34,9 +34,10 @@ def train_with(config: TrainingConfig) -> int:
         if dict(config)[key] is None:
             raise InputError(f"--{key}: missing; name {what}")
     from crysmm.data.store import cache_folder
+
+    # Matplotlib, which the next import loads, keeps a list of fonts, by default in the home folder.
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder(config.cache_dir) / "matplotlib"))
     from crysmm.training.run import train
 
-    # Matplotlib keeps a list of fonts, by default in the home folder.
-    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder(config.cache_dir) / "matplotlib"))
     train(config)
     return 0
