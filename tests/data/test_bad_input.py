@@ -169,6 +169,15 @@ def test_long_number_in_a_list_costs_its_row_alone(tmp_path: Path) -> None:
     assert "broken JSON" in skipped.reason
 
 
+def test_a_number_is_not_cut_where_the_buffer_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crysmm.data.json_text.CHUNK", 3)
+    path = tmp_path / "d.json"
+    path.write_text(f"[1234567, {json.dumps(GOOD)}]")
+    skipped, readable = open_source(path).rows()
+    assert "expected a row of named fields, got int" in skipped.reason
+    assert readable.id == "a"
+
+
 def test_factor_that_makes_a_target_infinite(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     path.write_text(f"{json.dumps({**GOOD, 'gap': 1e300})}\n")

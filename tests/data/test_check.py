@@ -1,8 +1,10 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from crysmm.config import ALIGNNConfig, CGCNNConfig, GATGNNConfig, TrainingConfig
 from crysmm.data.check import CheckReport, check_input
@@ -112,8 +114,16 @@ def test_estimated_memory_is_near_what_was_measured(model, n_edges: int, n_tripl
 
 
 def test_memory_limit_is_the_machines() -> None:
-    import torch
-
     total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
     assert 0 < memory_limit(torch.device("cpu")) <= 1.01 * total
     assert [in_bytes(size) for size in (512, 98.4 * 1024, 3.5 * 2**30)] == ["512 B", "98.4 kB", "3.5 GB"]
+
+
+@pytest.mark.parametrize(("text", "limit"), [("4096\n", 4096), ("max\n", None)])
+def test_memory_limit_is_the_containers(
+    text: str, limit: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    (tmp_path / "memory.max").write_text(text)
+    monkeypatch.setattr("crysmm.data.estimate.CONTAINER_LIMIT", tmp_path / "memory.max")
+    assert memory_limit(torch.device("cpu")) == (limit or machine)
