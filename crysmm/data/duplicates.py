@@ -43,7 +43,8 @@ def find_duplicates(
         rows_of[formula].append(row)
     candidates = [rows for rows in rows_of.values() if len(rows) > 1]
     groups: list[list[int]] = []
-    with tqdm(total=sum(map(len, candidates)), desc="comparing structures", disable=not progress, delay=1) as bar:
+    hidden = None if progress else True  # None: shown on a terminal
+    with tqdm(total=sum(map(len, candidates)), desc="comparing structures", disable=hidden, delay=1) as bar:
         for rows in candidates:
             fingerprints = np.array([distance_fingerprint(crystal(row)) for row in rows])
             labels = DBSCAN(eps=TOLERANCE, min_samples=2, metric="chebyshev").fit_predict(fingerprints)

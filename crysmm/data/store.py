@@ -191,7 +191,8 @@ def build_store(
     building = Path(tempfile.mkdtemp(prefix=f"{path.name}.building-", dir=path.parent))
     try:
         rows: Iterable[Any] = in_parallel(source, settings, jobs)
-        rows = tqdm(rows, "reading structures", source.n_rows, unit=" crystals", disable=not progress, delay=1)
+        hidden = None if progress else True  # None: shown on a terminal
+        rows = tqdm(rows, "reading structures", source.n_rows, unit=" crystals", disable=hidden, delay=1)
         written, skipped = write_arrow(rows, building / ARROW_FILE, strict)
         if not written:
             _refuse(skipped[:3], "nothing in the input can be used")
