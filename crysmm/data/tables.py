@@ -215,6 +215,8 @@ class FileTable(_Table):
         self._path = path
         self._is_list = is_list
         super().__init__(str(path), options)
+        if not is_list:  # lines are counted fast, the items of a list are not
+            self.n_rows = sum(1 for _ in islice(self._items(), options.limit))
 
     def _items(self) -> Iterator[tuple[str, RowData]]:
         return json_list_items(self._path) if self._is_list else jsonl_lines(self._path)

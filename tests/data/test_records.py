@@ -201,6 +201,13 @@ def test_tables_of_rows(name: str, form: Any, tmp_path: Path, crystals) -> None:
     assert records[2].file == (f"{name}:3" if "jsonl" in name else f"{name}:row 3")
 
 
+def test_lines_are_counted_for_the_time_left(tmp_path: Path, crystals) -> None:
+    path = write_table(tmp_path / "d.jsonl.gz", [{"id": n, "gap": n, **flat_of(crystals["Si"])} for n in range(7)])
+    assert open_source(path).n_rows == 7
+    assert open_source(path, limit=3).n_rows == 3
+    assert open_source(path, limit=9).n_rows == 7
+
+
 def test_a_list_longer_than_the_buffer_is_read_whole(tmp_path: Path, crystals) -> None:
     rows = [{"id": f"x{n}", "gap": n, "note": "]" * 5000, **flat_of(crystals["Si"])} for n in range(700)]
     text = json.dumps(rows)
