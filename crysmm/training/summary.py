@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from crysmm.training.folder import MAX_HOURS, RunFolder
 from crysmm.training.machine import Machine
 
 REASONS_SHOWN = 3
+TARGETS_SHOWN = 4
 
 
 def describe_data(data: TrainingData, folder: RunFolder) -> list[str]:
@@ -35,7 +36,7 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
     sizes = ", ".join(f"{len(data.rows(split))} {split}" for split in SPLITS)
     drawn = f"{config.split_strategy}, seed {config.random_seed}"
     how = drawn if config.ids_file is None else f"as {config.ids_file} says"
-    target, classes = ", ".join(data.store.target_names), data.scaler.classes
+    target, classes = ", ".join(_first(data.store.target_names)), data.scaler.classes
     if classes is not None:
         score = f"predicting the frequencies of the {len(classes)} classes has a validation loss of {baseline:.4g}"
     else:
@@ -81,8 +82,8 @@ def _scores(metrics: Mapping[str, Any]) -> str:
     if "accuracy" in metrics:
         return ", ".join(f"{name} {_number(metrics[key])}" for name, key in CLASS_SCORES.items())
     if "per_target" in metrics:
-        each = "; ".join(f"{name}: {_errors(one)}" for name, one in metrics["per_target"].items())
-        return f"MAE/MAD {_number(metrics['mean']['mae_over_mad'])} on average; {each}"
+        each = _first([f"{name}: {_errors(one)}" for name, one in metrics["per_target"].items()])
+        return f"MAE/MAD {_number(metrics['mean']['mae_over_mad'])} on average; {'; '.join(each)}"
     return _errors(metrics)
 
 
@@ -95,6 +96,12 @@ def _errors(metrics: Mapping[str, Any]) -> str:
 
 def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4g}"
+
+
+def _first(targets: Sequence[str]) -> list[str]:
+    """The first few of what is said of each target; a spectrum has hundreds."""
+    n_more = len(targets) - TARGETS_SHOWN
+    return [*targets[:TARGETS_SHOWN], *([f"and {n_more} more"] if n_more > 0 else [])]
 
 
 def _names(folder: RunFolder) -> str:
