@@ -89,27 +89,38 @@ def make_trainer(config: TrainingConfig, machine: Machine, callbacks: Sequence[p
     device, processes = machine.device, Processes.of(config)
     several = len(processes) > 1
     try:
-        return pl.Trainer(
-            accelerator=device.type,
-            devices=[device.index] if device.index is not None and not several else processes.a_machine,
-            num_nodes=processes.machines,
-            strategy=DDPStrategy(find_unused_parameters=False, timeout=PATIENCE) if several else "auto",
-            sync_batchnorm=several and device.type == "cuda",
-            precision="bf16-mixed" if machine.precision == "bf16" else "32-true",
-            max_epochs=config.epochs,
-            callbacks=list(callbacks),
-            plugins=[AtomicCheckpointIO(), processes.environment],
-            default_root_dir=config.output_dir,
-            logger=False,
-            enable_checkpointing=True,  # that is: let our own callback do it
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-        )
+        with without_variables("PL_TRAINER_"):
+            return pl.Trainer(
+                accelerator=device.type,
+                devices=[device.index] if device.index is not None and not several else processes.a_machine,
+                num_nodes=processes.machines,
+                strategy=DDPStrategy(find_unused_parameters=False, timeout=PATIENCE) if several else "auto",
+                sync_batchnorm=several and device.type == "cuda",
+                precision="bf16-mixed" if machine.precision == "bf16" else "32-true",
+                max_epochs=config.epochs,
+                callbacks=list(callbacks),
+                plugins=[AtomicCheckpointIO(), processes.environment],
+                default_root_dir=config.output_dir,
+                logger=False,
+                enable_checkpointing=True,  # that is: let our own callback do it
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+                num_sanity_val_steps=0,
+            )
     except (MisconfigurationException, ValueError) as error:
         machines = f" on each of {processes.machines} machines" if processes.machines > 1 else ""
         raise InputError(f"training cannot be set up on {processes.a_machine} x {device}{machines}: {error}") from error
+
+
+@contextmanager
+def without_variables(prefix: str) -> Iterator[None]:
+    """Hide environment variables: Lightning takes settings that are not given from some."""
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(prefix)}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def connect(trainer: pl.Trainer) -> None:

@@ -1,6 +1,7 @@
 """Two processes on the CPU: the same result as one, and no work or file twice."""
 
 import csv
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from crysmm.errors import InputError
-from crysmm.training.distributed import Processes
+from crysmm.training.distributed import Processes, make_trainer
+from crysmm.training.machine import Machine
 from crysmm.training.run import train
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -86,6 +88,14 @@ def test_processes_are_those_srun_has_started(make_config, monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
     processes = Processes.of(make_config())
     assert (processes.a_machine, processes.machines) == (4, 2)
+
+
+def test_the_environment_does_not_set_the_trainer(make_config, monkeypatch):
+    """Lightning would stop after one step."""
+    monkeypatch.setenv("PL_TRAINER_MAX_STEPS", "1")
+    config = make_config()
+    assert make_trainer(config, Machine.of(config), []).max_steps == -1
+    assert os.environ["PL_TRAINER_MAX_STEPS"] == "1"
 
 
 def test_an_impossible_machine_is_an_input_error(make_config, monkeypatch):
