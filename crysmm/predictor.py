@@ -21,6 +21,7 @@ from crysmm.data.records import source_from_structures
 from crysmm.data.source import SkippedRow, Source
 from crysmm.errors import InputError, StructureError
 from crysmm.inference import Inference, InferencePrecision
+from crysmm.terminal import disables_bar
 from crysmm.training.checkpoint import LoadedModel, load_model
 from crysmm.training.precision import resolve_device
 from crysmm.training.results import prediction_cells, prediction_columns
@@ -166,7 +167,7 @@ class Predictor:
         summary = PredictionSummary(Path(output))
         _check_writable(summary.output)
         columns = prediction_columns(self.model.scaler, self.target_names)
-        hidden = None if progress else True  # None: shown on a terminal
+        hidden = disables_bar(progress)
         with (
             replacing(summary.output) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as file,

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.graphs.neighbors import find_edges
+from crysmm.terminal import disables_bar
 
 TOLERANCE = 0.01  # Angstrom
 SEARCH_RADIUS = 8.0  # Angstrom; two stackings of layers differ first in the third shell
@@ -43,7 +44,7 @@ def find_duplicates(
         rows_of[formula].append(row)
     candidates = [rows for rows in rows_of.values() if len(rows) > 1]
     groups: list[list[int]] = []
-    hidden = None if progress else True  # None: shown on a terminal
+    hidden = disables_bar(progress)
     with tqdm(total=sum(map(len, candidates)), desc="comparing structures", disable=hidden, delay=1) as bar:
         for rows in candidates:
             fingerprints = np.array([distance_fingerprint(crystal(row)) for row in rows])

@@ -27,6 +27,7 @@ from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import in_parallel, write_arrow
 from crysmm.data.source import SkippedRow, Source
 from crysmm.errors import InputError
+from crysmm.terminal import disables_bar
 
 if TYPE_CHECKING:
     import datasets
@@ -191,7 +192,7 @@ def build_store(
     building = Path(tempfile.mkdtemp(prefix=f"{path.name}.building-", dir=path.parent))
     try:
         rows: Iterable[Any] = in_parallel(source, settings, jobs)
-        hidden = None if progress else True  # None: shown on a terminal
+        hidden = disables_bar(progress)
         rows = tqdm(rows, "reading structures", source.n_rows, unit=" crystals", disable=hidden, delay=1)
         written, skipped = write_arrow(rows, building / ARROW_FILE, strict)
         if not written:

@@ -13,6 +13,7 @@ from crysmm.config.training import TrainingConfig
 from crysmm.data.loader import Share
 from crysmm.inference import Inference
 from crysmm.models.heads import PropertyNetwork
+from crysmm.terminal import disables_bar
 from crysmm.training.checkpoint import reference_rows, save_model
 from crysmm.training.data import SPLITS, TrainingData, loader_for, sampler_for
 from crysmm.training.distributed import gather
@@ -41,7 +42,7 @@ def predict_splits(
     inference = Inference(network, data.scaler, trainer.strategy.root_device)
     splits = [split for split in SPLITS if data.rows(split)]
     n_crystals = sum(len(data.rows(split)) for split in splits)
-    hidden = None if config.progress and trainer.is_global_zero else True  # None: shown on a terminal
+    hidden = disables_bar(config.progress and trainer.is_global_zero)
     predictions = {}
     with tqdm(total=n_crystals, desc="predicting", unit=" crystals", disable=hidden, leave=False) as bar:
         for split in splits:
