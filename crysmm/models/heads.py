@@ -12,6 +12,7 @@ from crysmm.data.batch import CrystalBatch
 from crysmm.graphs.features import feature_table
 from crysmm.models.backbones import build_backbone
 from crysmm.models.base import Backbone, Embedding
+from crysmm.models.layers import precise
 
 if TYPE_CHECKING:
     from crysmm.config import TrainingConfig
@@ -43,8 +44,7 @@ class VanillaHead(nn.Module):
 
     def forward(self, embedding: Embedding) -> Tensor:
         """``[n_crystals, n_outputs]``."""
-        outputs = self.output(self.hidden(embedding.graph))
-        return apply_link(outputs if outputs.dtype == torch.float64 else outputs.float(), self.link)
+        return apply_link(precise(self.output(self.hidden(embedding.graph))), self.link)
 
 
 class PropertyNetwork(nn.Module):

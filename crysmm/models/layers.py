@@ -49,10 +49,14 @@ def normalization(kind: Normalization, features: int) -> nn.Module:
     return BatchNorm(features) if kind == "batch" else nn.LayerNorm(features)
 
 
+def precise(rows: Tensor) -> Tensor:
+    """The same numbers in fp32 at least: what bf16 layers give, before sums over many atoms and losses."""
+    return rows if rows.dtype == torch.float64 else rows.float()
+
+
 def crystal_sum(atoms: Tensor, n_atoms: Tensor) -> Tensor:
     """``[n_crystals, d]`` sums of ``[n_atoms_in_all, d]`` over the atoms of each crystal, in fp32 or better."""
-    precise = atoms if atoms.dtype == torch.float64 else atoms.float()
-    return torch.segment_reduce(precise, "sum", lengths=n_atoms, unsafe=True)
+    return torch.segment_reduce(precise(atoms), "sum", lengths=n_atoms, unsafe=True)
 
 
 def crystal_mean(atoms: Tensor, n_atoms: Tensor) -> Tensor:
@@ -67,7 +71,7 @@ def spread(crystals: Tensor, n_atoms: Tensor, n_rows: int) -> Tensor:
 
 def crystal_softmax(scores: Tensor, n_atoms: Tensor) -> Tensor:
     """``[n_atoms_in_all, d]`` softmax over the atoms of each crystal, in fp32 or better."""
-    precise = scores if scores.dtype == torch.float64 else scores.float()
-    largest = torch.segment_reduce(precise.detach(), "max", lengths=n_atoms, unsafe=True)
-    weights = torch.exp(precise - spread(largest, n_atoms, len(scores)))
+    scores = precise(scores)
+    largest = torch.segment_reduce(scores.detach(), "max", lengths=n_atoms, unsafe=True)
+    weights = torch.exp(scores - spread(largest, n_atoms, len(scores)))
     return weights / spread(crystal_sum(weights, n_atoms), n_atoms, len(scores))

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
+from crysmm.models.layers import precise
 from crysmm.objectives.base import Objective
 
 Criterion = Literal["l1", "mse", "huber"]
@@ -42,20 +43,16 @@ class PropertyObjective(Objective):
 
     def training_loss(self, batch: CrystalBatch) -> Tensor:
         """Mean loss of the batch."""
-        return self._losses(self._outputs(batch), self.scaler.encode(self._targets(batch))).mean()
+        return self._losses(precise(self.network(batch)), self.scaler.encode(self._targets(batch))).mean()
 
     def measures(self, batch: CrystalBatch) -> dict[str, Tensor]:
         """``loss``, and ``mae`` or ``error``, of each crystal."""
-        outputs, targets = self._outputs(batch).double(), self._targets(batch)
+        outputs, targets = self.network(batch).double(), self._targets(batch)
         encoded = self.scaler.encode(targets)
         losses = self._losses(outputs, encoded)
         if self.scaler.classes is not None:
             return {"loss": losses, "error": (outputs.argmax(1) != encoded).double()}
         return {"loss": losses, "mae": (self.scaler.decode(outputs) - targets).abs().mean(1)}
-
-    def _outputs(self, batch: CrystalBatch) -> Tensor:
-        outputs: Tensor = self.network(batch)
-        return outputs if outputs.dtype == torch.float64 else outputs.float()
 
     def _targets(self, batch: CrystalBatch) -> Tensor:
         if batch.targets is None:
