@@ -71,7 +71,10 @@ def open_source(
     options = ReadingOptions(
         target_key, id_key, file_format, target_transform, target_multiplication_factor, limit, needs_targets
     )
-    path = Path(root_dir)
+    return _open_path(Path(root_dir), options)
+
+
+def _open_path(path: Path, options: ReadingOptions) -> Source:
     if path.is_dir():
         return open_folder(path, options)
     if path.is_file():
@@ -113,25 +116,18 @@ def open_input(config: TrainingConfig, records: Sequence[Mapping[str, Any]] | No
     """
     if (records is None) == (config.root_dir is None):
         raise InputError("give the structures to learn from: either root_dir or records, not both")
-    if config.root_dir is None:
-        assert records is not None
-        return source_from_records(
-            records,
-            target_key=config.target_key,
-            id_key=config.id_key,
-            target_transform=config.target_transform,
-            target_multiplication_factor=config.target_multiplication_factor,
-            limit=config.limit,
-        )
-    return open_source(
-        config.root_dir,
+    options = ReadingOptions(
         target_key=config.target_key,
         id_key=config.id_key,
-        file_format=config.file_format,
+        file_format=config.file_format if records is None else None,
         target_transform=config.target_transform,
         target_multiplication_factor=config.target_multiplication_factor,
         limit=config.limit,
     )
+    if records is not None:
+        return RecordsTable(records, options)
+    assert config.root_dir is not None
+    return _open_path(config.root_dir, options)
 
 
 def source_from_files(paths: Sequence[str | PathLike[str]], *, file_format: FileFormat | None = None) -> Source:
