@@ -3,6 +3,7 @@
 import argparse
 
 from crysmm.cli.options import add_config_options, config_from, report
+from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
 
 
@@ -17,7 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: No input is named, or it cannot be read at all.
     """
-    config, notes = config_from(arguments)
+    config, notes = config_from(TrainingConfig, arguments)
     report(notes)
     if config.root_dir is None:
         raise InputError("--root_dir: missing; name the structures to check")

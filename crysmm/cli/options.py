@@ -1,42 +1,44 @@
-"""Every setting of `TrainingConfig` as an option of a command, and the command line as settings."""
+"""Every setting of a run as an option of a command, and the command line as settings."""
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_settings import CliSettingsSource, SettingsError
 
-from crysmm.config import TrainingConfig, VanillaConfig, load_config
-from crysmm.config.loading import BACKBONES
+from crysmm.config import TrainingConfig, load_config
+from crysmm.config.loading import SECTIONS, AnyConfig
+from crysmm.config.run import DEFAULT_CHOICES, RunConfig
 from crysmm.errors import InputError
 
 METAVARS = {"Path": "PATH", "str": "TEXT", "int": "N", "float": "X"}
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Give a command ``--config FILE`` and an option for every setting."""
+def add_config_options(parser: argparse.ArgumentParser, kind: type[RunConfig] = TrainingConfig) -> None:
+    """Give a command ``--config FILE`` and an option for every setting of a kind."""
     parser.add_argument(
         "--config", "--config_name", type=Path, metavar="FILE", help="JSON file with settings; options win over it."
     )
-    _settings_source(parser)
+    _settings_source(kind, parser)
 
 
-def config_from(arguments: argparse.Namespace) -> tuple[TrainingConfig, list[str]]:
+def config_from(kind: type[AnyConfig], arguments: argparse.Namespace) -> tuple[AnyConfig, list[str]]:
     """The settings of a command line parsed with `add_config_options`, and what the user should know of them.
 
     Raises:
         InputError: A setting cannot be used.
     """
-    options = {key: value for key, value in vars(arguments).items() if key.split(".")[0] in TrainingConfig.model_fields}
+    options = {key: value for key, value in vars(arguments).items() if key.split(".")[0] in kind.model_fields}
     try:
-        overrides = _settings_source(argparse.ArgumentParser())(parsed_args=options)()
+        overrides = _settings_source(kind, argparse.ArgumentParser())(parsed_args=options)()
     except SettingsError as error:
         raise InputError(f"the command line cannot be read: {error}") from None
-    return load_config(arguments.config, overrides)
+    return load_config(kind, arguments.config, overrides)
 
 
 def report(notes: Sequence[str]) -> None:
@@ -45,7 +47,7 @@ def report(notes: Sequence[str]) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def describe(config: TrainingConfig) -> str:
+def describe(config: RunConfig) -> str:
     """The settings, a line each, under a sentence that says what each is."""
     return "\n".join(_described(config, indent=""))
 
@@ -62,50 +64,57 @@ def _described(settings: BaseModel, indent: str) -> list[str]:
     return lines
 
 
-def _settings_source(parser: argparse.ArgumentParser) -> CliSettingsSource[argparse.ArgumentParser]:
+def _settings_source(
+    kind: type[RunConfig], parser: argparse.ArgumentParser
+) -> CliSettingsSource[argparse.ArgumentParser]:
     return CliSettingsSource(
-        TrainingConfig,  # type: ignore[arg-type]  # any pydantic model will do
+        kind,  # type: ignore[arg-type]  # any pydantic model will do
         root_parser=parser,
-        add_argument_method=_add_option,
+        add_argument_method=partial(_add_option, kind),
         cli_hide_none_type=True,
         cli_avoid_json=True,
         cli_enforce_required=False,
     )
 
 
-def _add_option(container: Any, *names: str, **options: Any) -> None:
+def _add_option(kind: type[RunConfig], container: Any, *names: str, **options: Any) -> None:
     """Add one option as pydantic-settings describes it, with switches that also stand alone, and readable help."""
     key = options["dest"]
-    if key in ("model", "head"):
+    section, _, name = key.rpartition(".")
+    if key in SECTIONS:
         return  # a section is set key by key; --model is short for --model.name
-    if key == "model.name":
-        names = (*names, "--model")
+    if name == "name":
+        names = (*names, f"--{section}")
     metavar = options.get("metavar", "")
     options["metavar"] = METAVARS.get(metavar, metavar)
     if metavar == "bool":
         options |= {"nargs": "?", "const": "true", "metavar": "true|false"}
     elif metavar.startswith("tuple"):
         options["metavar"] = "N,N,..."
-    options["help"] = _help(key).replace("%", "%%")
+    options["help"] = _help(kind, key).replace("%", "%%")
     container.add_argument(*names, **options)
 
 
-def _help(key: str) -> str:
-    """The sentence of a setting and its default; for a backbone's setting, which backbones have it."""
+def _help(kind: type[RunConfig], key: str) -> str:
+    """The sentence of a setting and its default; for a setting of a choice, which choices have it."""
     section, _, name = key.rpartition(".")
-    if section == "model":
-        having = {backbone: model.model_fields for backbone, model in BACKBONES.items() if name in model.model_fields}
-        defaults = {backbone: _shown(fields[name].default) for backbone, fields in having.items()}
-        sentence = next(iter(having.values()))[name].description
-        shown = ", ".join(f"{backbone}: {default}" for backbone, default in defaults.items())
-        if name == "name":
-            shown = str(TrainingConfig().model.name)
-        elif len(defaults) == len(BACKBONES) and len(set(defaults.values())) == 1:
-            shown = defaults[TrainingConfig().model.name]
+    if section:
+        sentence, shown = _help_of_choice(SECTIONS[section], DEFAULT_CHOICES[section], name)
     else:
-        field = (VanillaConfig if section == "head" else TrainingConfig).model_fields[name]
+        field = kind.model_fields[name]
         sentence, shown = field.description, _shown(field.default) if field.default_factory is None else ""
     return f"{sentence} ({shown})" if shown else f"{sentence}"
+
+
+def _help_of_choice(choices: Mapping[str, type[BaseModel]], default: str, name: str) -> tuple[str | None, str]:
+    having = {choice: model.model_fields for choice, model in choices.items() if name in model.model_fields}
+    sentence = next(iter(having.values()))[name].description
+    if name == "name":
+        return sentence, default
+    defaults = {choice: _shown(fields[name].default) for choice, fields in having.items()}
+    if len(defaults) == len(choices) and len(set(defaults.values())) == 1:
+        return sentence, defaults[default]
+    return sentence, ", ".join(f"{choice}: {shown}" for choice, shown in defaults.items())
 
 
 def _shown(value: Any) -> str:

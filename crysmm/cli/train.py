@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, or show the settings."""
-    config, notes = config_from(arguments)
+    config, notes = config_from(TrainingConfig, arguments)
     report(notes)
     if arguments.print_config:
         print(describe(config))

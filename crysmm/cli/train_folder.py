@@ -8,6 +8,7 @@ from pathlib import Path
 from crysmm.cli.main import run_command
 from crysmm.cli.options import add_config_options, config_from, describe, report
 from crysmm.cli.train import train_with
+from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
 
 DEFAULT_ROOT = Path()
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     restart = given.pop("restart_model_path")
     if restart is not None:
         given["init_from"] = str(_model_folder(restart))
-    config, notes = config_from(argparse.Namespace(**given))
+    config, notes = config_from(TrainingConfig, argparse.Namespace(**given))
     report([f"without a meaning here, left aside: {', '.join(aside)}"] if aside else [])
     report(notes)
     config = config.model_copy(

@@ -3,16 +3,24 @@
 from crysmm.config.graph import GraphSettings
 from crysmm.config.head import HeadConfig, VanillaConfig
 from crysmm.config.loading import load_config
+from crysmm.config.methods import CrysAEConfig, CrysGNNConfig, MethodConfig
 from crysmm.config.models import ALIGNNConfig, CGCNNConfig, GATGNNConfig, ModelConfig
+from crysmm.config.pretraining import PretrainingConfig
+from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 
 __all__ = [
     "ALIGNNConfig",
     "CGCNNConfig",
+    "CrysAEConfig",
+    "CrysGNNConfig",
     "GATGNNConfig",
     "GraphSettings",
     "HeadConfig",
+    "MethodConfig",
     "ModelConfig",
+    "PretrainingConfig",
+    "RunConfig",
     "TrainingConfig",
     "VanillaConfig",
     "load_config",

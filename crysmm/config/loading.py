@@ -4,16 +4,27 @@ import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from crysmm.config.head import VanillaConfig
+from crysmm.config.methods import CrysAEConfig, CrysGNNConfig
 from crysmm.config.models import ALIGNNConfig, CGCNNConfig, GATGNNConfig
 from crysmm.config.peers import SYNONYMS, translate, translate_model
+from crysmm.config.pretraining import PretrainingConfig
+from crysmm.config.run import DEFAULT_CHOICES, RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError
 
+AnyConfig = TypeVar("AnyConfig", bound=RunConfig)
+
 BACKBONES: dict[str, type[BaseModel]] = {"cgcnn": CGCNNConfig, "gatgnn": GATGNNConfig, "alignn": ALIGNNConfig}
+HEADS: dict[str, type[BaseModel]] = {"vanilla": VanillaConfig}
+METHODS: dict[str, type[BaseModel]] = {"crysae": CrysAEConfig, "crysgnn": CrysGNNConfig}
+SECTIONS = {"model": BACKBONES, "head": HEADS, "method": METHODS}
+"""Settings that are a choice by name with settings of its own: by section what can be chosen."""
+COMMANDS: dict[type[RunConfig], str] = {TrainingConfig: "crysmm train", PretrainingConfig: "crysmm pretrain"}
 EXPECTED = {
     "int_parsing": "a whole number",
     "int_type": "a whole number",
@@ -38,10 +49,11 @@ EXPECTED = {
 }
 
 
-def load_config(path: Path | None, overrides: Mapping[str, Any]) -> tuple[TrainingConfig, list[str]]:
+def load_config(kind: type[AnyConfig], path: Path | None, overrides: Mapping[str, Any]) -> tuple[AnyConfig, list[str]]:
     """Settings from a file, with those of the command line put over them.
 
     Args:
+        kind: of settings.
         path: a JSON file with our settings, ALIGNN's or CrysMMNet's; None where there is none.
         overrides: settings that win over the file's, nested like it.
 
@@ -54,7 +66,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> tuple[Traini
     settings, notes = ({}, []) if path is None else translate(read_json(path), given=set(overrides))
     if isinstance(overrides.get("model"), dict):
         overrides = {**overrides, "model": translate_model(overrides["model"])}
-    config = make_config(merge(settings, overrides))
+    config = make_config(kind, merge(settings, overrides))
     if not config.use_canonize and not config.as_jarvis:
         notes.append("use_canonize false has an effect with as_jarvis only")
     return config, notes
@@ -83,14 +95,16 @@ def read_json(path: Path) -> dict[str, Any]:
 def merge(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with others put over them.
 
-    Another backbone takes none of the first one's settings, and a count of crystals for a split replaces its share.
+    Another backbone, head or method takes none of the first one's settings, and a count of crystals for a split
+    replaces its share.
     """
     merged = {**settings, **overrides}
-    before, after = settings.get("model"), overrides.get("model")
-    before = {"name": before} if isinstance(before, str) else before
-    if isinstance(before, dict) and isinstance(after, dict):
-        name = before.get("name", CGCNNConfig().name)
-        merged["model"] = {**before, **after} if after.get("name", name) == name else after
+    for section, default in DEFAULT_CHOICES.items():
+        before, after = settings.get(section), overrides.get(section)
+        before = {"name": before} if isinstance(before, str) else before
+        if isinstance(before, dict) and isinstance(after, dict):
+            name = before.get("name", default)
+            merged[section] = {**before, **after} if after.get("name", name) == name else after
     for split in ("train", "val", "test"):
         for given, replaced in ((f"n_{split}", f"{split}_ratio"), (f"{split}_ratio", f"n_{split}")):
             if overrides.get(given) is not None and replaced not in overrides:
@@ -98,16 +112,16 @@ def merge(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
     return merged
 
 
-def make_config(settings: Mapping[str, Any]) -> TrainingConfig:
-    """Settings, validated.
+def make_config(kind: type[AnyConfig], settings: Mapping[str, Any]) -> AnyConfig:
+    """Settings of a kind, validated.
 
     Raises:
         InputError: A line for each setting that cannot be used.
     """
     try:
-        return TrainingConfig.model_validate(settings)
+        return kind.model_validate(settings)
     except ValidationError as error:
-        lines = [_problem(detail) for detail in error.errors() if detail["type"] != "default_factory_not_called"]
+        lines = [_problem(kind, detail) for detail in error.errors() if detail["type"] != "default_factory_not_called"]
     raise InputError("\n".join(lines))
 
 
@@ -117,27 +131,35 @@ def nearest(name: str, known: list[str]) -> str:
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
-def _problem(detail: Any) -> str:
+def _problem(kind: type[RunConfig], detail: Any) -> str:
     location = [part for part in detail["loc"] if isinstance(part, str)]
-    tagged = len(location) > 1 and location[0] == "model" and location[1] in BACKBONES
-    backbone = location.pop(1) if tagged else None
-    key, kind = ".".join(location), detail["type"]
-    if kind == "extra_forbidden":
-        return _unknown(key, backbone)
-    if kind == "contradiction":
+    tagged = len(location) > 1 and location[1] in SECTIONS.get(location[0], ())
+    choice = location.pop(1) if tagged else None
+    key, problem = ".".join(location), detail["type"]
+    if problem == "extra_forbidden":
+        return _unknown_choice(key, choice) if choice is not None else _unknown(kind, key)
+    if problem == "contradiction":
         return f"--{key}: {detail['msg']}"
-    if kind == "union_tag_invalid":
+    if problem == "union_tag_invalid":
         key = f"{key}.name"
-    expected = EXPECTED.get(kind, detail["msg"].removeprefix("Input should be ")).format(**detail.get("ctx", {}))
-    got = detail["input"].get("name") if kind == "union_tag_invalid" else detail["input"]
+    expected = EXPECTED.get(problem, detail["msg"].removeprefix("Input should be ")).format(**detail.get("ctx", {}))
+    got = detail["input"].get("name") if problem == "union_tag_invalid" else detail["input"]
     return f"--{key}: expected {expected}, got {got!r}"
 
 
-def _unknown(key: str, backbone: str | None) -> str:
-    if backbone is None:
-        return f"{key}: unknown setting{nearest(key, [*TrainingConfig.model_fields, *SYNONYMS])}"
-    known = [f"model.{name}" for name in BACKBONES[backbone].model_fields]
-    others = [name for name, model in BACKBONES.items() if key.removeprefix("model.") in model.model_fields]
+def _unknown(kind: type[RunConfig], key: str) -> str:
+    elsewhere = [other for other in (TrainingConfig, PretrainingConfig) if key.split(".")[0] in other.model_fields]
+    if elsewhere and kind not in elsewhere:
+        return f"--{key}: a setting of {COMMANDS[elsewhere[0]]}, which this command does not have"
+    return f"{key}: unknown setting{nearest(key, [*kind.model_fields, *SYNONYMS])}"
+
+
+def _unknown_choice(key: str, choice: str) -> str:
+    """A key that what a section has chosen by name does not have."""
+    section, name = key.split(".", 1)
+    choices = SECTIONS[section]
+    others = [other for other, settings in choices.items() if name in settings.model_fields]
     if others:
-        return f"--{key}: a setting of {' and '.join(others)}; --model.name is {backbone}"
-    return f"{key}: unknown setting of {backbone}{nearest(key, known)}"
+        return f"--{key}: a setting of {' and '.join(others)}; --{section}.name is {choice}"
+    known = [f"{section}.{field}" for field in choices[choice].model_fields]
+    return f"{key}: unknown setting of {choice}{nearest(key, known)}"

@@ -1,101 +1,24 @@
-"""Every setting of a training run, under ALIGNN's names where ALIGNN has one."""
+"""Every setting of a training run: learning properties from labels."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
+from pydantic import AliasChoices, Field
 
-from crysmm.config.graph import (
-    AsJarvis,
-    AtomFeatures,
-    Cutoff,
-    GraphSettings,
-    MaxNeighbors,
-    NeighborStrategy,
-    UseCanonize,
-)
 from crysmm.config.head import HeadConfig, VanillaConfig
-from crysmm.config.models import CGCNNConfig, ModelConfig
-
-FileFormat = Literal["poscar", "cif", "xyz", "pdb"]
-Count = Annotated[int, Field(ge=0)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-Precision = Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda value: "32" if value == 32 else value)]
-
-DEFAULT_STRATEGY: dict[str, NeighborStrategy] = {"cgcnn": "cgcnn", "gatgnn": "cgcnn", "alignn": "k-nearest"}
-DEFAULT_LEARNING_RATE = {"cgcnn": 4e-3, "gatgnn": 1e-3, "alignn": 1e-3}
-DEFAULT_RATIO = 0.1
-DEVICES = r"^(auto|cpu|cuda(:\d+)?)$"
+from crysmm.config.run import RunConfig
 
 
-def _default_strategy(settings: dict[str, Any]) -> NeighborStrategy:
-    return DEFAULT_STRATEGY[settings["model"].name]
+class TrainingConfig(RunConfig):
+    """The settings of `crysmm train`."""
 
-
-def _default_learning_rate(settings: dict[str, Any]) -> float:
-    return DEFAULT_LEARNING_RATE[settings["model"].name]
-
-
-def _default_val_ratio(settings: dict[str, Any]) -> float | None:
-    return DEFAULT_RATIO if settings["n_val"] is None and settings["ids_file"] is None else None
-
-
-def _default_test_ratio(settings: dict[str, Any]) -> float | None:
-    return DEFAULT_RATIO if settings["n_test"] is None and settings["ids_file"] is None else None
-
-
-class TrainingConfig(BaseModel):
-    """All settings of a run; frozen, unknown names refused, every default that depends on another filled in.
-
-    Raises:
-        pydantic.ValidationError: A value is out of range, or two settings contradict each other.
-            `crysmm.config.load_config` turns it into an `InputError` of one line a problem.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    # Input and output
-    root_dir: Path | None = Field(
-        None, description="Folder with structures and id_prop.csv, or one .json, .json.zip, .jsonl or .jsonl.gz file."
-    )
-    output_dir: Path | None = Field(None, description="Folder the run is written to; it must not hold another run.")
-    file_format: FileFormat | None = Field(
-        None, description="Format of the structure files; by default told from each file."
-    )
+    # Target
     target_key: str | None = Field(
         None,
         validation_alias=AliasChoices("target_key", "target"),
         description="Property to learn: a key of the rows of a JSON file, or a column name of id_prop.csv's header; "
         "several, comma-separated, are learned together.",
     )
-    id_key: str | None = Field(
-        None,
-        validation_alias=AliasChoices("id_key", "id_tag"),
-        description="Key of the ids in the rows of a JSON file; by default jid, else id.",
-    )
-    limit: int | None = Field(None, ge=1, description="Read only the first so many rows.")
-    strict: bool = Field(False, description="Stop at the first row that cannot be read, instead of skipping it.")
-    cache_dir: Path | None = Field(
-        None, description="Folder for stored graphs; by default crysmm in the user's cache folder."
-    )
-    jobs: int | None = Field(None, ge=1, description="Processes that read structures; by default one a core.")
-
-    # Model
-    model: ModelConfig = Field(CGCNNConfig(), description="The backbone, chosen by model.name, and its settings.")
-    head: HeadConfig = Field(VanillaConfig(), description="What is trained on top of the backbone.")
-    init_from: Path | None = Field(None, description="Model folder to start the weights from (fine-tuning).")
-
-    # Graph
-    neighbor_strategy: NeighborStrategy = Field(default_factory=_default_strategy)
-    cutoff: Cutoff = 8.0
-    max_neighbors: MaxNeighbors = 12
-    atom_features: AtomFeatures = "cgcnn"
-    as_jarvis: AsJarvis = False
-    use_canonize: UseCanonize = True
-
-    # Target
     target_transform: Literal["none", "log10"] = Field(
         "none", description="Learn the target itself or its log10; rows that are not positive are then bad rows."
     )
@@ -109,125 +32,23 @@ class TrainingConfig(BaseModel):
         None, allow_inf_nan=False, description="Learn two classes: targets above this are 1, the others 0."
     )
 
-    # Split
-    random_seed: int = Field(123, ge=0, lt=2**32, description="Seed of the split, the weights and the order of rows.")
-    ids_file: Path | None = Field(None, description="An ids_train_val_test.json that says which id is in which split.")
-    split_strategy: Literal["random", "composition"] = Field(
-        "random", description="Split row by row (random), or so that no formula is in two splits (composition)."
-    )
-    keep_data_order: bool = Field(False, description="Split in the order of the rows instead of shuffling them first.")
-    n_train: Annotated[int, Field(ge=1)] | None = Field(None, description="Crystals in the training split.")
-    n_val: Count | None = Field(None, description="Crystals in the validation split.")
-    n_test: Count | None = Field(None, description="Crystals in the test split.")
-    train_ratio: Ratio | None = Field(None, description="Share of the training split; by default what is left.")
-    val_ratio: Ratio | None = Field(
-        default_factory=_default_val_ratio, description="Share of the validation split (0.1)."
-    )
-    test_ratio: Ratio | None = Field(default_factory=_default_test_ratio, description="Share of the test split (0.1).")
-
-    # Training
-    epochs: int = Field(100, ge=1, description="Times the training split is gone through.")
-    batch_size: int = Field(64, ge=1, description="Crystals a step, over all devices together.")
-    max_triplets: int | None = Field(
-        None, ge=1, description="Most bond pairs (edges of the line graph) in a batch; it then holds fewer crystals."
-    )
-    learning_rate: float = Field(
-        default_factory=_default_learning_rate,
-        gt=0,
-        allow_inf_nan=False,
-        description="Largest step size: by default 4e-3 for cgcnn, 1e-3 for the other backbones.",
-    )
-    weight_decay: float = Field(1e-5, ge=0, allow_inf_nan=False, description="Decay of the weights.")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="How weights follow their gradients.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd.")
-    scheduler: Literal["onecycle", "multistep", "none"] = Field("onecycle", description="Course of the learning rate.")
-    warmup_fraction: float = Field(0.3, ge=0, le=1, description="Share of the run in which onecycle rises.")
-    milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (100,), description="Epochs after which multistep multiplies the learning rate by gamma."
-    )
-    gamma: float = Field(0.1, gt=0, le=1, description="Factor of multistep.")
+    # Objective
+    head: HeadConfig = Field(VanillaConfig(), description="What is trained on top of the backbone.")
     criterion: Literal["l1", "mse", "huber"] = Field("l1", description="Loss of regression.")
-    n_early_stopping: int | None = Field(
-        None, ge=1, description="Stop after so many epochs without a better validation score."
+    freeze_epochs: int = Field(
+        0, ge=0, description="Epochs in which the weights taken over by init_from stay as they are, before all learn."
     )
-    max_hours: float | None = Field(None, gt=0, description="Stop after so many hours, as at the last epoch.")
-
-    # Machine
-    device: str = Field("auto", pattern=DEVICES, description="auto, cpu, cuda or cuda:N.")
-    devices: int = Field(1, ge=1, description="Devices (on a CPU: processes) a machine.")
-    num_nodes: int = Field(1, ge=1, description="Machines.")
-    precision: Precision = Field(
-        "auto", description="Arithmetic of training: 32 bits, bf16, or bf16 where the processor multiplies it (auto)."
-    )
-    engine: Literal["blocked", "dgl"] = Field("blocked", description="What passes messages; both give equal numbers.")
-    num_workers: int = Field(0, ge=0, description="Processes that make batches; 0 makes them in the training process.")
-    pin_memory: bool = Field(False, description="Copy batches to a GPU from pinned memory.")
-    progress: bool = Field(True, description="Show progress bars.")
-    resume: bool = Field(False, description="Continue the run in output_dir from its last whole epoch.")
-    overwrite: bool = Field(False, description="Replace the run in output_dir.")
 
     @property
     def is_classification(self) -> bool:
         """Whether classes are learned: asked for by ``model.classification`` or by a threshold."""
         return self.model.classification or self.classification_threshold is not None
 
-    def graph_settings(self) -> GraphSettings:
-        """The part of the settings that decides the graphs."""
-        return GraphSettings(
-            neighbor_strategy=self.neighbor_strategy,
-            cutoff=self.cutoff,
-            max_neighbors=self.max_neighbors,
-            atom_features=self.atom_features,
-            as_jarvis=self.as_jarvis,
-            use_canonize=self.use_canonize,
-        )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in(cls, settings: Any) -> Any:
-        """Null means the default; a backbone may be given by its name alone, its settings without a name."""
-        if not isinstance(settings, dict):
-            return settings
-        given = {key: value for key, value in settings.items() if value is not None}
-        if isinstance(given.get("model"), str):
-            given["model"] = {"name": given["model"]}
-        if isinstance(given.get("model"), dict):
-            given["model"] = {"name": CGCNNConfig().name, **given["model"]}
-        return given
-
-    @model_validator(mode="after")
-    def _agree(self) -> "TrainingConfig":
-        problems = [*self._split_problems(), *self._target_problems(), *self._machine_problems()]
-        if problems:
-            raise ValidationError.from_exception_data(
-                "TrainingConfig",
-                [
-                    InitErrorDetails(
-                        type=PydanticCustomError("contradiction", "{text}", {"text": text}),
-                        loc=tuple(key.split(".")),
-                        input=None,
-                    )
-                    for key, text in problems
-                ],
-            )
-        return self
-
-    def _split_problems(self) -> Iterator[tuple[str, str]]:
-        counts = {"train": self.n_train, "val": self.n_val, "test": self.n_test}
-        ratios = {"train": self.train_ratio, "val": self.val_ratio, "test": self.test_ratio}
-        for split, count in counts.items():
-            if count is not None and ratios[split] is not None:
-                yield f"n_{split}", f"gives the same split as --{split}_ratio; give one of the two"
-            if self.ids_file is not None and (count is not None or ratios[split] is not None):
-                key = f"n_{split}" if count is not None else f"{split}_ratio"
-                yield key, "has no meaning with --ids_file, which says which id is in which split"
-        total = sum(ratio for ratio in ratios.values() if ratio is not None)
-        if total > 1 + 1e-9:
-            yield "train_ratio", f"with --val_ratio and --test_ratio it adds up to {total:g}; at most 1 is possible"
-        if self.split_strategy == "composition" and self.ids_file is not None:
-            yield "split_strategy", "composition contradicts --ids_file; give one of the two"
-        if self.split_strategy == "composition" and self.keep_data_order:
-            yield "keep_data_order", "contradicts --split_strategy composition, which orders rows by formula"
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        yield from super()._problems()
+        yield from self._target_problems()
+        if self.freeze_epochs and self.init_from is None:
+            yield "freeze_epochs", "has no meaning without --init_from, whose weights it freezes"
 
     def _target_problems(self) -> Iterator[tuple[str, str]]:
         link = self.model.link
@@ -239,13 +60,3 @@ class TrainingConfig(BaseModel):
             yield "model.link", f"{link} contradicts --target_transform log10; give one of the two"
         if self.target_multiplication_factor == 0:
             yield "target_multiplication_factor", "0 would make every target 0"
-
-    def _machine_problems(self) -> Iterator[tuple[str, str]]:
-        if list(self.milestones) != sorted(set(self.milestones)):
-            yield "milestones", f"must rise, got {','.join(map(str, self.milestones))}"
-        if ":" in self.device and self.devices > 1:
-            yield "devices", f"is {self.devices}, but --device {self.device} names one; use --device cuda"
-        if self.engine == "dgl" and self.precision == "bf16":
-            yield "precision", "bf16 needs --engine blocked; dgl computes in 32 bits"
-        if self.resume and self.overwrite:
-            yield "overwrite", "contradicts --resume; give one of the two"

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 import crysmm
-from crysmm.config import ALIGNNConfig, CGCNNConfig, GATGNNConfig, TrainingConfig, VanillaConfig
+from crysmm.config import PretrainingConfig, TrainingConfig
+from crysmm.config.loading import SECTIONS
 
 PACKAGE = Path(crysmm.__file__).parent
-HOLDERS = {"config", "settings", "model", "head"}  # what the package calls an object that holds settings
+HOLDERS = {"config", "settings", "model", "head", "method"}  # what the package calls an object that holds settings
 
 
 def holder_name(node: ast.expr) -> str:
@@ -38,8 +39,8 @@ def keys_read() -> set[str]:
     return read
 
 
-@pytest.mark.parametrize("key", TrainingConfig.model_fields)
-def test_training_key_is_read(keys_read: set[str], key: str) -> None:
+@pytest.mark.parametrize("key", sorted(TrainingConfig.model_fields | PretrainingConfig.model_fields))
+def test_key_is_read(keys_read: set[str], key: str) -> None:
     assert key in keys_read
 
 
@@ -47,11 +48,12 @@ def test_training_key_is_read(keys_read: set[str], key: str) -> None:
     ("model", "key"),
     [
         pytest.param(model, key, id=f"{model.__name__}.{key}")
-        for model in (CGCNNConfig, GATGNNConfig, ALIGNNConfig, VanillaConfig)
+        for choices in SECTIONS.values()
+        for model in choices.values()
         for key in model.model_fields
     ],
 )
-def test_model_key_is_read(keys_read: set[str], model: type, key: str) -> None:
+def test_key_of_a_choice_is_read(keys_read: set[str], model: type, key: str) -> None:
     assert key in keys_read
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from crysmm.config import load_config
+from crysmm.config import TrainingConfig, load_config
 from crysmm.errors import InputError
 
 
@@ -17,19 +17,21 @@ def written(folder: Path, settings: object) -> Path:
 
 def problems(path: Path | None, overrides: dict) -> list[str]:
     with pytest.raises(InputError) as caught:
-        load_config(path, overrides)
+        load_config(TrainingConfig, path, overrides)
     return str(caught.value).splitlines()
 
 
 def test_the_command_line_wins(tmp_path: Path) -> None:
     path = written(tmp_path, {"epochs": 7, "batch_size": 3})
-    config, notes = load_config(path, {"epochs": "9"})
+    config, notes = load_config(TrainingConfig, path, {"epochs": "9"})
     assert (config.epochs, config.batch_size, notes) == (9, 3, [])
 
 
 def test_model_sections_are_merged_for_one_backbone(tmp_path: Path) -> None:
     path = written(tmp_path, {"model": {"name": "gatgnn", "heads": 2}})
-    assert load_config(path, {"model": {"fc_layers": "1"}})[0].model.model_dump(include={"heads", "fc_layers"}) == {
+    assert load_config(TrainingConfig, path, {"model": {"fc_layers": "1"}})[0].model.model_dump(
+        include={"heads", "fc_layers"}
+    ) == {
         "heads": 2,
         "fc_layers": 1,
     }
@@ -37,25 +39,28 @@ def test_model_sections_are_merged_for_one_backbone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("section", ["gatgnn", {"name": "gatgnn"}])
 def test_a_backbone_by_name_in_the_file_takes_settings_of_the_command_line(tmp_path: Path, section: object) -> None:
-    assert load_config(written(tmp_path, {"model": section}), {"model": {"heads": "2"}})[0].model.heads == 2
+    assert (
+        load_config(TrainingConfig, written(tmp_path, {"model": section}), {"model": {"heads": "2"}})[0].model.heads
+        == 2
+    )
 
 
 def test_another_backbone_drops_the_file_s_section(tmp_path: Path) -> None:
     path = written(tmp_path, {"model": {"name": "gatgnn", "heads": 2}})
-    config, _ = load_config(path, {"model": {"name": "alignn"}})
+    config, _ = load_config(TrainingConfig, path, {"model": {"name": "alignn"}})
     assert config.model.name == "alignn"
     assert config.neighbor_strategy == "k-nearest"
 
 
 def test_an_unnamed_section_is_the_default_backbone_s(tmp_path: Path) -> None:
     path = written(tmp_path, {"model": {"conv_layers": 5}})
-    assert load_config(path, {"model": {"name": "cgcnn"}})[0].model.conv_layers == 5
+    assert load_config(TrainingConfig, path, {"model": {"name": "cgcnn"}})[0].model.conv_layers == 5
 
 
 @pytest.mark.parametrize(("given", "replaced"), [("n_val", "val_ratio"), ("val_ratio", "n_val")])
 def test_a_count_replaces_the_file_s_ratio_and_the_other_way_round(tmp_path: Path, given: str, replaced: str) -> None:
     value = {"n_val": 5, "val_ratio": 0.2}
-    config, _ = load_config(written(tmp_path, {replaced: value[replaced]}), {given: value[given]})
+    config, _ = load_config(TrainingConfig, written(tmp_path, {replaced: value[replaced]}), {given: value[given]})
     assert dict(config)[given] == value[given]
     assert dict(config)[replaced] is None
 
@@ -63,7 +68,7 @@ def test_a_count_replaces_the_file_s_ratio_and_the_other_way_round(tmp_path: Pat
 def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{"epochs": 7}', encoding="utf-8-sig")
-    assert load_config(path, {})[0].epochs == 7
+    assert load_config(TrainingConfig, path, {})[0].epochs == 7
 
 
 def test_broken_json_is_placed(tmp_path: Path) -> None:
@@ -133,6 +138,6 @@ def test_what_is_said_of_a_setting(tmp_path: Path, settings: dict, line: str) ->
 
 
 def test_a_setting_without_effect_is_noted(tmp_path: Path) -> None:
-    _, notes = load_config(written(tmp_path, {"use_canonize": False}), {})
+    _, notes = load_config(TrainingConfig, written(tmp_path, {"use_canonize": False}), {})
     assert len(notes) == 1
     assert "as_jarvis" in notes[0]

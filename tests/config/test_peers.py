@@ -69,7 +69,7 @@ ATOMWISE = {**MODEL, "name": "alignn_atomwise", "calculate_gradient": False, "gr
 def load(folder: Path, settings: dict, overrides: dict | None = None) -> tuple[TrainingConfig, str]:
     path = folder / "config.json"
     path.write_text(json.dumps(settings), encoding="utf-8")
-    config, notes = load_config(path, overrides or {})
+    config, notes = load_config(TrainingConfig, path, overrides or {})
     return config, "\n".join(notes)
 
 
@@ -125,7 +125,7 @@ def test_later_names_are_alignn_with_layer_norm(tmp_path: Path, name: str) -> No
 
 
 def test_a_later_name_on_the_command_line() -> None:
-    config, _ = load_config(None, {"model": {"name": "alignn_atomwise", "gcn_layers": "1"}})
+    config, _ = load_config(TrainingConfig, None, {"model": {"name": "alignn_atomwise", "gcn_layers": "1"}})
     assert config.model == ALIGNNConfig(gcn_layers=1, norm="layer")
 
 

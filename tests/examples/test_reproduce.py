@@ -10,7 +10,7 @@ import pytest
 from crysmm.cli.main import main
 from crysmm.cli.options import add_config_options, config_from
 from crysmm.cli.parser import CommandParser
-from crysmm.config import load_config
+from crysmm.config import TrainingConfig, load_config
 from crysmm.models.heads import build_network
 
 CHECKOUT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def test_commands_are_understood(backbone):
 
 @pytest.mark.parametrize(("backbone", "parameters"), [("cgcnn", 80_833), ("alignn", 4_026_753)])
 def test_networks_have_the_published_number_of_parameters(backbone, parameters):
-    config, _ = load_config(REPRODUCE / f"{backbone}.json", {})
+    config, _ = load_config(TrainingConfig, REPRODUCE / f"{backbone}.json", {})
     assert sum(parameter.numel() for parameter in build_network(config, 1).parameters()) == parameters
 
 

@@ -1,0 +1,41 @@
+"""Every setting of a pre-training run: learning from structures without labels."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from crysmm.config.methods import CrysGNNConfig, MethodConfig
+from crysmm.config.run import Ratio, RunConfig
+
+DEFAULT_HELD_OUT = 0.05
+
+
+def _default_val_ratio(settings: dict[str, Any]) -> float | None:
+    return DEFAULT_HELD_OUT if settings["n_val"] is None and settings["ids_file"] is None else None
+
+
+def _default_test_ratio(settings: dict[str, Any]) -> float | None:
+    return 0.0 if settings["n_test"] is None and settings["ids_file"] is None else None
+
+
+class PretrainingConfig(RunConfig):
+    """The settings of `crysmm pretrain`; what its split calls test is left out of everything."""
+
+    method: MethodConfig = Field(CrysGNNConfig(), description="What is learned without labels, and its settings.")
+    symprec: float = Field(
+        0.01, gt=0, le=1, description="Tolerance of the space groups that are learned and judged by, Angstrom."
+    )
+    val_ratio: Ratio | None = Field(
+        default_factory=_default_val_ratio, description="Share of the crystals held out to judge the encoder (0.05)."
+    )
+    test_ratio: Ratio | None = Field(
+        default_factory=_default_test_ratio, description="Share of the crystals that are left out (0)."
+    )
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        yield from super()._problems()
+        if self.model.link != "identity":
+            yield "model.link", f"{self.model.link} has no meaning without a target; leave it out"
+        if self.model.classification:
+            yield "model.classification", "has no meaning without a target; leave it out"
