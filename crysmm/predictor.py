@@ -16,7 +16,7 @@ from tqdm import tqdm
 from crysmm.atomic_files import replacing
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import GraphedRecord, count_triplets, graph_row, in_parallel
-from crysmm.data.estimate import estimated_memory, in_bytes, memory_limit
+from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memory, in_bytes, memory_limit
 from crysmm.data.records import source_from_structures
 from crysmm.data.source import SkippedRow, Source
 from crysmm.errors import InputError, StructureError
@@ -26,8 +26,6 @@ from crysmm.training.checkpoint import LoadedModel, load_model
 from crysmm.training.precision import resolve_device
 from crysmm.training.results import prediction_cells, prediction_columns
 
-PREDICTION_SHARE = 0.4  # of the memory of a training step: 0.34 to 0.41 measured for the three backbones
-BATCH_MEMORY = 2 << 30  # bytes; a batch that would take more holds fewer crystals
 MOST_FAILURES = 3  # kept in the summary
 
 Result = GraphedRecord | SkippedRow

@@ -30,6 +30,7 @@ class CrystalBatch:
         connectivity: who is bonded to whom.
         as_jarvis: the line graph leaves out the pairs (e, e), as DGL's does.
         targets: ``[n_crystals, n_targets]`` float64 in the units of the input, or ``None``.
+        teacher_nodes: ``[n_atoms_in_all, width]`` float32, a teacher's embeddings of the atoms, or ``None``.
     """
 
     ids: list[str]
@@ -41,6 +42,7 @@ class CrystalBatch:
     connectivity: Connectivity
     as_jarvis: bool
     targets: Tensor | None = None
+    teacher_nodes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,6 +69,7 @@ class CrystalBatch:
             bond_vectors=change(self.bond_vectors),
             connectivity=self.connectivity.map(change),
             targets=None if self.targets is None else change(self.targets),
+            teacher_nodes=None if self.teacher_nodes is None else change(self.teacher_nodes),
         )
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
 
 from crysmm.config.models import ALIGNNConfig, GATGNNConfig, ModelConfig
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from crysmm.data.store import Store
 
 PROCESS_MEMORY = 400 << 20  # bytes of a process that has imported torch and read a batch
+PREDICTION_SHARE = 0.4  # of the memory of a training step: 0.34 to 0.41 measured for the three backbones
+BATCH_MEMORY = 2 << 30  # bytes; a batch to predict or to embed that would take more holds fewer crystals
 BYTES_A_SECOND = 1.5e9  # activations that two CPU cores get through; within a factor of two for every backbone
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+Amount = TypeVar("Amount", float, np.ndarray)
 
 
 def estimated_memory(model: ModelConfig, n_edges: float, n_triplets: float) -> float:
@@ -31,15 +36,16 @@ def estimated_memory(model: ModelConfig, n_edges: float, n_triplets: float) -> f
         n_edges: bonds in the batch, each direction counted.
         n_triplets: pairs of bonds in the batch (edges of the line graph).
     """
-    return PROCESS_MEMORY + _activations(model, n_edges, n_triplets)
+    return PROCESS_MEMORY + activations(model, n_edges, n_triplets)
 
 
 def estimated_seconds(model: ModelConfig, n_edges: float, n_triplets: float) -> float:
     """Seconds that training takes, on two CPU cores in fp32, for so many bonds and triplets; within a factor of two."""
-    return _activations(model, n_edges, n_triplets) / BYTES_A_SECOND
+    return activations(model, n_edges, n_triplets) / BYTES_A_SECOND
 
 
-def _activations(model: ModelConfig, n_edges: float, n_triplets: float) -> float:
+def activations(model: ModelConfig, n_edges: Amount, n_triplets: Amount) -> Amount:
+    """Bytes of what one training step in fp32 keeps for the gradient: in proportion to bonds and triplets."""
     if isinstance(model, ALIGNNConfig):
         bond_layers = 2 * model.alignn_layers + model.gcn_layers
         numbers = model.hidden_features * (8 * bond_layers * n_edges + 5 * model.alignn_layers * n_triplets)

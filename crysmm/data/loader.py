@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from crysmm.data.batch import CrystalBatch
 
 if TYPE_CHECKING:
-    import torch
-
+    from crysmm.data.embeddings import AtomEmbeddings
     from crysmm.data.store import Store
 
 
@@ -53,6 +53,27 @@ class Share:
     def pin_memory(self) -> Share:
         """The same share with its batch in pinned memory."""
         return replace(self, batch=self.batch.pin_memory())
+
+
+def batch_ends(costs: np.ndarray, batch_size: int, budget: float | None) -> list[int]:
+    """Where each batch of crystals in their order ends.
+
+    Args:
+        costs: what each crystal costs.
+        batch_size: most crystals in a batch.
+        budget: most that a batch may cost; a crystal that costs more is a batch of its own.
+    """
+    cumulative = np.cumsum(costs)
+    ends: list[int] = []
+    start = 0
+    while start < len(costs):
+        end = min(start + batch_size, len(costs))
+        if budget is not None:
+            limit = cumulative[start] - costs[start] + budget
+            end = min(end, max(start + 1, int(np.searchsorted(cumulative, limit, side="right"))))
+        ends.append(end)
+        start = end
+    return ends
 
 
 class BatchSampler(Sampler[IndexShare]):
@@ -97,12 +118,12 @@ class BatchSampler(Sampler[IndexShare]):
         """Number of steps in an epoch."""
         if self.max_triplets is None:
             return -(-len(self.rows) // self.batch_size)
-        return len(self._ends(self.n_triplets[self._order(epoch)]))
+        return len(batch_ends(self.n_triplets[self._order(epoch)], self.batch_size, self.max_triplets))
 
     def global_batches(self, epoch: int) -> list[np.ndarray]:
         """Rows of the store of each step of an epoch, all processes together."""
         order = self._order(epoch)
-        ends = self._ends(self.n_triplets[order])
+        ends = batch_ends(self.n_triplets[order], self.batch_size, self.max_triplets)
         return np.split(self.rows[order], ends)[: len(ends)]
 
     def __iter__(self) -> Iterator[IndexShare]:
@@ -119,45 +140,46 @@ class BatchSampler(Sampler[IndexShare]):
             return np.arange(len(self.rows))
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
 
-    def _ends(self, n_triplets: np.ndarray) -> list[int]:
-        """Where each batch of the crystals in this order ends."""
-        cumulative = np.cumsum(n_triplets)
-        ends: list[int] = []
-        start = 0
-        while start < len(n_triplets):
-            end = min(start + self.batch_size, len(n_triplets))
-            if self.max_triplets is not None:
-                limit = cumulative[start] - n_triplets[start] + self.max_triplets
-                end = min(end, max(start + 1, int(np.searchsorted(cumulative, limit, side="right"))))
-            ends.append(end)
-            start = end
-        return ends
-
 
 class StoreDataset(Dataset[Share]):
-    """A store read share by share; picklable, so that worker processes open it themselves."""
+    """A store read share by share; picklable, so that worker processes open it themselves.
 
-    def __init__(self, store: Store):
+    Args:
+        store: where the crystals are.
+        embeddings: a teacher's, put into every batch; by default none.
+    """
+
+    def __init__(self, store: Store, embeddings: AtomEmbeddings | None = None):
         self.store = store
+        self.embeddings = embeddings
 
     def __getitem__(self, share: IndexShare) -> Share:
         """The crystals of a share as one batch."""
-        return Share(self.store.batch(share.rows.tolist()), share.rows, share.n_crystals, share.weight)
+        batch = self.store.batch(share.rows.tolist())
+        if self.embeddings is not None:
+            batch = replace(batch, teacher_nodes=torch.from_numpy(self.embeddings.take(share.rows)))
+        return Share(batch, share.rows, share.n_crystals, share.weight)
 
 
 def make_loader(
-    store: Store, sampler: BatchSampler, *, num_workers: int = 0, pin_memory: bool = False
+    store: Store,
+    sampler: BatchSampler,
+    *,
+    embeddings: AtomEmbeddings | None = None,
+    num_workers: int = 0,
+    pin_memory: bool = False,
 ) -> DataLoader[Any]:
     """Batches of a store in a sampler's order.
 
     Args:
         store: where the crystals are.
         sampler: which of them make a batch.
+        embeddings: a teacher's, to be put into the batches.
         num_workers: processes that make batches; they live as long as the loader.
         pin_memory: put batches in pinned memory, for copying to a GPU.
     """
     return DataLoader(
-        StoreDataset(store),
+        StoreDataset(store, embeddings),
         batch_size=None,
         sampler=sampler,
         num_workers=num_workers,
