@@ -107,6 +107,7 @@ def dgl():
 
 SMALL_MODELS = {
     "cgcnn": {"name": "cgcnn", "node_features": 8, "fc_features": 8, "conv_layers": 1},
+    "crysxpp": {"name": "crysxpp", "node_features": 8, "fc_features": 8, "conv_layers": 1},
     "gatgnn": {"name": "gatgnn", "node_features": 8, "fc_features": 8, "heads": 2, "conv_layers": 1},
     "alignn": {"name": "alignn", "hidden_features": 8, "embedding_features": 8, "alignn_layers": 1, "gcn_layers": 1},
 }

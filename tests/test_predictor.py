@@ -19,7 +19,7 @@ from crysmm.models.heads import PropertyNetwork
 from crysmm.predictor import load
 
 Save = Callable[..., PropertyNetwork]
-BACKBONES = ["cgcnn", "gatgnn", "alignn"]
+BACKBONES = ["cgcnn", "crysxpp", "gatgnn", "alignn"]
 
 POSCAR = """silicon
 5.431

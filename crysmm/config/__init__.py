@@ -4,7 +4,7 @@ from crysmm.config.graph import GraphSettings
 from crysmm.config.head import HeadConfig, VanillaConfig
 from crysmm.config.loading import load_config
 from crysmm.config.methods import CrysAEConfig, CrysGNNConfig, MethodConfig
-from crysmm.config.models import ALIGNNConfig, CGCNNConfig, GATGNNConfig, ModelConfig
+from crysmm.config.models import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, ModelConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
@@ -14,6 +14,7 @@ __all__ = [
     "CGCNNConfig",
     "CrysAEConfig",
     "CrysGNNConfig",
+    "CrysXPPConfig",
     "GATGNNConfig",
     "GraphSettings",
     "HeadConfig",

@@ -25,15 +25,38 @@ class BackboneConfig(BaseModel):
     )
 
 
-class CGCNNConfig(BackboneConfig):
-    """CGCNN (Xie and Grossman 2018)."""
+class ConvolutionalConfig(BackboneConfig):
+    """The settings of CGCNN and of what is built on its convolutions."""
 
-    name: Literal["cgcnn"] = Field("cgcnn", description="Which backbone.")
+    name: str
     conv_layers: int = Field(3, ge=1, description="Convolution layers.")
     node_features: int = Field(64, ge=1, description="Width of an atom embedding.")
     edge_features: int = Field(41, ge=2, description="Gaussians a bond length is expanded in, from 0 to the cutoff.")
     fc_layers: int = Field(1, ge=0, description="Hidden layers after pooling.")
     fc_features: int = Field(128, ge=1, description="Width of the hidden layers after pooling.")
+
+
+class CGCNNConfig(ConvolutionalConfig):
+    """CGCNN (Xie and Grossman 2018)."""
+
+    name: Literal["cgcnn"] = Field("cgcnn", description="Which backbone.")
+
+
+class CrysXPPConfig(ConvolutionalConfig):
+    """CrysXPP (Das et al. 2022): CGCNN with a weight for each atom feature."""
+
+    name: Literal["crysxpp"] = Field("crysxpp", description="Which backbone.")
+    sparsity: float = Field(
+        0.01,
+        ge=0,
+        allow_inf_nan=False,
+        description="Weight in the training loss of the mean size of the feature weights; 0 switches it off.",
+    )
+    as_first_published: bool = Field(
+        False,
+        description="The authors' first code: no bias in the atom embedding, atom embeddings scaled to length 1 before "
+        "pooling and no softplus after it; its readout is fc_layers 2 and fc_features 64.",
+    )
 
 
 class GATGNNConfig(BackboneConfig):
@@ -64,4 +87,4 @@ class ALIGNNConfig(BackboneConfig):
     norm: Normalization = Field("batch", description="Normalisation after each linear layer.")
 
 
-ModelConfig = Annotated[CGCNNConfig | GATGNNConfig | ALIGNNConfig, Field(discriminator="name")]
+ModelConfig = Annotated[CGCNNConfig | CrysXPPConfig | GATGNNConfig | ALIGNNConfig, Field(discriminator="name")]

@@ -23,8 +23,13 @@ Count = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Precision = Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda value: "32" if value == 32 else value)]
 
-DEFAULT_STRATEGY: dict[str, NeighborStrategy] = {"cgcnn": "cgcnn", "gatgnn": "cgcnn", "alignn": "k-nearest"}
-DEFAULT_LEARNING_RATE = {"cgcnn": 4e-3, "gatgnn": 1e-3, "alignn": 1e-3}
+DEFAULT_STRATEGY: dict[str, NeighborStrategy] = {
+    "cgcnn": "cgcnn",
+    "crysxpp": "cgcnn",
+    "gatgnn": "cgcnn",
+    "alignn": "k-nearest",
+}
+DEFAULT_LEARNING_RATE = {"cgcnn": 4e-3, "crysxpp": 4e-3, "gatgnn": 1e-3, "alignn": 1e-3}
 DEFAULT_CHOICES = {"model": "cgcnn", "head": "vanilla", "method": "crysgnn"}
 """Sections that are a choice by name with settings of its own, and the choice where none is given."""
 DEFAULT_RATIO = 0.1
@@ -117,7 +122,7 @@ class RunConfig(BaseModel):
         default_factory=_default_learning_rate,
         gt=0,
         allow_inf_nan=False,
-        description="Largest step size: by default 4e-3 for cgcnn, 1e-3 for the other backbones.",
+        description="Largest step size: by default 4e-3 for cgcnn and crysxpp, 1e-3 for the other backbones.",
     )
     weight_decay: float = Field(1e-5, ge=0, allow_inf_nan=False, description="Decay of the weights.")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="How weights follow their gradients.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from crysmm.config.models import ALIGNNConfig, CGCNNConfig, GATGNNConfig, ModelConfig
+from crysmm.config.models import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, ModelConfig
 from crysmm.errors import InputError
 from crysmm.models.alignn import ALIGNN
 from crysmm.models.base import Backbone
 from crysmm.models.cgcnn import CGCNN
+from crysmm.models.crysxpp import CrysXPP
 from crysmm.models.gatgnn import GATGNN
 from crysmm.models.inputs import Engine
 
@@ -33,6 +34,8 @@ def build_backbone(
     match model:
         case CGCNNConfig():
             return CGCNN(model, atom_input_features, cutoff, engine)
+        case CrysXPPConfig():
+            return CrysXPP(model, atom_input_features, cutoff, engine)
         case GATGNNConfig():
             return GATGNN(model, atom_input_features, cutoff, engine)
         case ALIGNNConfig():

@@ -50,6 +50,10 @@ class Backbone(nn.Module, ABC):
         nodes = self.embed_atoms(inputs)
         return Embedding(nodes, self.pool(nodes, inputs))
 
+    def penalty(self) -> Tensor | float:
+        """A scalar that the loss of learning a property gets added, from the weights alone; 0 for most backbones."""
+        return 0.0
+
     @abstractmethod
     def embed_atoms(self, inputs: GraphInput) -> Tensor:
         """``[n_atoms_in_all, node_features]`` after the last message-passing layer."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crysmm.config.models import CGCNNConfig
+from crysmm.config.models import ConvolutionalConfig
 from crysmm.engines.topology import Topology
 from crysmm.models.base import Backbone, hidden_layers
 from crysmm.models.inputs import Engine, GraphInput
@@ -55,7 +55,9 @@ class CGCNN(Backbone):
         engine: see :class:`Backbone`.
     """
 
-    def __init__(self, config: CGCNNConfig, atom_input_features: int, cutoff: float, engine: Engine = "blocked"):
+    def __init__(
+        self, config: ConvolutionalConfig, atom_input_features: int, cutoff: float, engine: Engine = "blocked"
+    ):
         super().__init__(engine)
         self.config = config
         self.node_features = config.node_features

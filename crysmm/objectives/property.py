@@ -7,11 +7,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
+from crysmm.models.heads import PropertyNetwork
 from crysmm.models.layers import precise
 from crysmm.objectives.base import Objective
 
@@ -36,18 +37,28 @@ class PropertyObjective(Objective):
         criterion: loss of regression; of the standardised targets where the scaler standardises.
     """
 
-    def __init__(self, network: nn.Module, scaler: TargetScaler, criterion: Criterion):
+    network: PropertyNetwork
+
+    def __init__(self, network: PropertyNetwork, scaler: TargetScaler, criterion: Criterion):
         super().__init__(network, monitor="mae" if scaler.classes is None else "loss")
         self.scaler = scaler
         self.criterion = criterion
 
     def training_loss(self, batch: CrystalBatch) -> Tensor:
-        """Mean loss of the batch."""
-        return self._losses(precise(self.network(batch)), self.scaler.encode(self._targets(batch))).mean()
+        """Mean loss of the batch, and the backbone's penalty."""
+        return self.label_losses(self.network(batch), batch).mean() + self.network.backbone.penalty()
 
     def measures(self, batch: CrystalBatch) -> dict[str, Tensor]:
         """``loss``, and ``mae`` or ``error``, of each crystal."""
-        outputs, targets = self.network(batch).double(), self._targets(batch)
+        return self.label_measures(self.network(batch), batch)
+
+    def label_losses(self, outputs: Tensor, batch: CrystalBatch) -> Tensor:
+        """``[n_crystals]`` losses of the network's outputs."""
+        return self._losses(precise(outputs), self.scaler.encode(self._targets(batch)))
+
+    def label_measures(self, outputs: Tensor, batch: CrystalBatch) -> dict[str, Tensor]:
+        """The measures of the network's outputs."""
+        outputs, targets = outputs.double(), self._targets(batch)
         encoded = self.scaler.encode(targets)
         losses = self._losses(outputs, encoded)
         if self.scaler.classes is not None:

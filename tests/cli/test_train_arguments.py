@@ -131,7 +131,7 @@ def test_wrong_options(argv: list[str], text: str, capsys: pytest.CaptureFixture
     ("argv", "line"),
     [
         (["--epochs", "abc"], "--epochs: expected a whole number, got 'abc'"),
-        (["--model", "gat"], "--model.name: expected 'cgcnn', 'gatgnn', 'alignn', got 'gat'"),
+        (["--model", "gat"], "--model.name: expected 'cgcnn', 'crysxpp', 'gatgnn', 'alignn', got 'gat'"),
         (["--milestones", "[1"], "the command line cannot be read"),
         (["--config", "nowhere.json"], "--config: nowhere.json cannot be read: No such file or directory"),
     ],
@@ -173,5 +173,5 @@ def test_help_shows_defaults_and_who_has_them(capsys: pytest.CaptureFixture[str]
         main(["train", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "--epochs N Times the training split is gone through. (100)" in shown
-    assert "(cgcnn: 1, gatgnn: 2)" in shown
+    assert "(cgcnn: 1, crysxpp: 1, gatgnn: 2)" in shown
     assert "factory" not in shown

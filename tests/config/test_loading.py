@@ -118,7 +118,7 @@ def test_one_line_a_problem() -> None:
             "model.haeds: unknown setting of gatgnn; did you mean model.heads?",
         ),
         ({"model": {"heads": 2}}, "--model.heads: a setting of gatgnn; --model.name is cgcnn"),
-        ({"model": {"name": "cgcn"}}, "--model.name: expected 'cgcnn', 'gatgnn', 'alignn', got 'cgcn'"),
+        ({"model": {"name": "cgcn"}}, "--model.name: expected 'cgcnn', 'crysxpp', 'gatgnn', 'alignn', got 'cgcn'"),
         ({"model": {"name": "gatgnn", "heads": 0}}, "--model.heads: expected at least 1, got 0"),
         ({"milestones": ["x"]}, "--milestones: expected a whole number, got 'x'"),
         ({"epochs": 1.5}, "--epochs: expected a whole number, got 1.5"),

@@ -166,7 +166,10 @@ def test_properties_alone_are_not_refused(tmp_path: Path, weights: dict) -> None
         ({"model": {**ATOMWISE, "atomwise_weight": 1.0}}, "model.atomwise_weight"),
         ({"model": {**MODEL, "extra_features": 3}}, "model.extra_features"),
         ({"model": {**MODEL, "zero_inflated": True}}, "model.zero_inflated"),
-        ({"model": {**MODEL, "name": "icgcnn"}}, "--model.name: expected 'cgcnn', 'gatgnn', 'alignn', got 'icgcnn'"),
+        (
+            {"model": {**MODEL, "name": "icgcnn"}},
+            "--model.name: expected 'cgcnn', 'crysxpp', 'gatgnn', 'alignn', got 'icgcnn'",
+        ),
         ({"warmup_step": 3}, "warmup_step: unknown setting"),
     ],
 )

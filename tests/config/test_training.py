@@ -8,7 +8,7 @@ from crysmm.config import GraphSettings, TrainingConfig
 
 @pytest.mark.parametrize(
     ("model", "strategy", "learning_rate"),
-    [("cgcnn", "cgcnn", 4e-3), ("gatgnn", "cgcnn", 1e-3), ("alignn", "k-nearest", 1e-3)],
+    [("cgcnn", "cgcnn", 4e-3), ("crysxpp", "cgcnn", 4e-3), ("gatgnn", "cgcnn", 1e-3), ("alignn", "k-nearest", 1e-3)],
 )
 def test_defaults_of_a_backbone(model: str, strategy: str, learning_rate: float) -> None:
     config = TrainingConfig(model={"name": model})

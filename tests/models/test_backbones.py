@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from crysmm.config import ALIGNNConfig, CGCNNConfig, GATGNNConfig, GraphSettings, TrainingConfig
+from crysmm.config import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, GraphSettings, TrainingConfig
 from crysmm.data.batch import collate_crystals
 from crysmm.errors import InputError
 from crysmm.models.backbones import build_backbone
@@ -17,13 +17,17 @@ from crysmm.testing import check_backbone
 
 CONFIGS = [
     CGCNNConfig(),
+    CrysXPPConfig(),
+    CrysXPPConfig(as_first_published=True),
     GATGNNConfig(),
     ALIGNNConfig(hidden_features=32),
     ALIGNNConfig(hidden_features=32, norm="layer"),
 ]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=["cgcnn", "gatgnn", "alignn", "alignn-layer-norm"])
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=["cgcnn", "crysxpp", "crysxpp-first", "gatgnn", "alignn", "alignn-layer-norm"]
+)
 def test_contract(config):
     torch.manual_seed(0)
     check_backbone(build_backbone(config, 92, 8.0))

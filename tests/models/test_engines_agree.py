@@ -7,13 +7,14 @@ import pytest
 import torch
 
 import crysmm
-from crysmm.config import ALIGNNConfig, CGCNNConfig, GATGNNConfig, GraphSettings
+from crysmm.config import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.models.backbones import build_backbone
 
 BACKBONES = [
     CGCNNConfig(),
+    CrysXPPConfig(),
     GATGNNConfig(),
     ALIGNNConfig(alignn_layers=2, gcn_layers=2, hidden_features=32),
     ALIGNNConfig(alignn_layers=2, gcn_layers=1, hidden_features=32, norm="layer"),

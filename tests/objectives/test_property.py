@@ -20,6 +20,7 @@ class Answers(nn.Module):
     def __init__(self, outputs):
         super().__init__()
         self.outputs = torch.tensor(outputs)
+        self.backbone = SimpleNamespace(penalty=lambda: 0.0)
 
     def forward(self, batch):
         return self.outputs
