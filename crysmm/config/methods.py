@@ -1,24 +1,68 @@
 """The settings of the pre-training methods: what is learned from structures without labels."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class CrysAEConfig(BaseModel):
-    """CrysAE (Das et al. 2022)."""
+class MethodBase(BaseModel):
+    """What the methods have in common; by default structures are shown as they are, as published."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mask_ratio: float = Field(
+        0.0, ge=0, lt=1, description="Share of the atoms whose features are hidden; only they are asked for back."
+    )
+    distance_noise: float = Field(
+        0.0, ge=0, le=1, description="Deviation of the noise on each bond's length, Angstrom; it is asked for back."
+    )
+    max_pairs: int = Field(
+        4096, ge=1, description="Pairs of atoms of a crystal that connectivity is asked for; of more, some are drawn."
+    )
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> Self:
+        if not any(self._weights()):
+            raise PydanticCustomError("contradiction", "all weights are 0: nothing would be learned")
+        return self
+
+    def _weights(self) -> Iterator[float]:
+        """Of the losses that these settings have."""
+        raise NotImplementedError
+
+
+class CrysAEConfig(MethodBase):
+    """CrysAE, the auto-encoder of CrysXPP (Das et al. 2022)."""
 
     name: Literal["crysae"] = Field("crysae", description="Which method.")
+    feature_weight: Weight = Field(1.0, description="Weight of the loss of atom features.")
+    connectivity_weight: Weight = Field(1.0, description="Weight of the loss of connectivity.")
+    bond_length_weight: Weight = Field(1.0, description="Weight of the loss of bond lengths in classes of 1 Angstrom.")
+    distance_weight: Weight = Field(1.0, description="Weight of the loss of clean bond lengths, with distance_noise.")
+
+    def _weights(self) -> Iterator[float]:
+        yield from (self.feature_weight, self.connectivity_weight, self.bond_length_weight)
+        yield self.distance_weight if self.distance_noise else 0.0
 
 
-class CrysGNNConfig(BaseModel):
+class CrysGNNConfig(MethodBase):
     """CrysGNN (Das et al. 2023)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: Literal["crysgnn"] = Field("crysgnn", description="Which method.")
+    feature_weight: Weight = Field(0.25, description="Weight of the loss of atom features.")
+    connectivity_weight: Weight = Field(0.25, description="Weight of the loss of connectivity.")
+    space_group_weight: Weight = Field(0.25, description="Weight of the loss of space groups.")
+    crystal_system_weight: Weight = Field(0.25, description="Weight of the contrast of crystal systems (NT-Xent).")
+    distance_weight: Weight = Field(0.25, description="Weight of the loss of clean bond lengths, with distance_noise.")
+    temperature: float = Field(0.07, gt=0, allow_inf_nan=False, description="Temperature of the contrast.")
+
+    def _weights(self) -> Iterator[float]:
+        yield from (self.feature_weight, self.connectivity_weight, self.space_group_weight, self.crystal_system_weight)
+        yield self.distance_weight if self.distance_noise else 0.0
 
 
 MethodConfig = Annotated[CrysAEConfig | CrysGNNConfig, Field(discriminator="name")]
