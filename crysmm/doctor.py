@@ -30,6 +30,8 @@ REQUIRED = {  # what is installed: what is imported
     "safetensors": "safetensors",
     "torchmetrics": "torchmetrics",
     "matplotlib": "matplotlib",
+    "moyopy": "moyopy",
+    "pytorch-metric-learning": "pytorch_metric_learning",
     "tqdm": "tqdm",
 }
 DGL_COMMAND = 'pip install "dgl>=1.1.3,<2" packaging'

@@ -30,6 +30,7 @@ class CrystalBatch:
         connectivity: who is bonded to whom.
         as_jarvis: the line graph leaves out the pairs (e, e), as DGL's does.
         targets: ``[n_crystals, n_targets]`` float64 in the units of the input, or ``None``.
+        space_groups: ``[n_crystals]`` int64, 1 to 230 or 0 where unknown; ``None`` where not looked for.
         teacher_nodes: ``[n_atoms_in_all, width]`` float32, a teacher's embeddings of the atoms, or ``None``.
     """
 
@@ -42,6 +43,7 @@ class CrystalBatch:
     connectivity: Connectivity
     as_jarvis: bool
     targets: Tensor | None = None
+    space_groups: Tensor | None = None
     teacher_nodes: Tensor | None = None
 
     def __len__(self) -> int:
@@ -69,6 +71,7 @@ class CrystalBatch:
             bond_vectors=change(self.bond_vectors),
             connectivity=self.connectivity.map(change),
             targets=None if self.targets is None else change(self.targets),
+            space_groups=None if self.space_groups is None else change(self.space_groups),
             teacher_nodes=None if self.teacher_nodes is None else change(self.teacher_nodes),
         )
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from crysmm.config.graph import GraphSettings
 from crysmm.data.source import Row, SkippedRow, Source
+from crysmm.data.symmetry import find_space_group
 from crysmm.errors import InputError, StructureError
 from crysmm.graphs.neighbors import EdgeList, find_edges
 
@@ -25,32 +26,42 @@ if TYPE_CHECKING:
 
 ROWS_A_TASK = 64  # enough to hide what it costs to reach a worker, few enough to stop quickly
 TASKS_AHEAD = 3
+SPACE_GROUP = "space_group"  # a column of stores that were asked for it
 
 
 class GraphedRecord(NamedTuple):
-    """A record and the edges of its graph."""
+    """A record, the edges of its graph, and its space group where that is asked for."""
 
     record: Record
     edges: EdgeList
+    space_group: int | None = None
 
 
-def graph_row(row: Row | SkippedRow, settings: GraphSettings) -> GraphedRecord | SkippedRow:
-    """Read one row and find its edges, or say why that cannot be done."""
+def graph_row(
+    row: Row | SkippedRow, settings: GraphSettings, symprec: float | None = None
+) -> GraphedRecord | SkippedRow:
+    """Read one row and find its edges and, with ``symprec``, its space group; or say why that cannot be done."""
     if isinstance(row, SkippedRow):
         return row
     try:
         record = row.read()
-        return GraphedRecord(record, find_edges(record.crystal, settings))
+        edges = find_edges(record.crystal, settings)
+        space_group = None if symprec is None else find_space_group(record.crystal, symprec)
+        return GraphedRecord(record, edges, space_group)
     except StructureError as error:
         return SkippedRow(row.id, row.file, str(error))
 
 
-def graph_rows(rows: list[Row | SkippedRow], settings: GraphSettings) -> list[GraphedRecord | SkippedRow]:
-    """Read some rows and find their edges."""
-    return [graph_row(row, settings) for row in rows]
+def graph_rows(
+    rows: list[Row | SkippedRow], settings: GraphSettings, symprec: float | None
+) -> list[GraphedRecord | SkippedRow]:
+    """:func:`graph_row` of some rows."""
+    return [graph_row(row, settings, symprec) for row in rows]
 
 
-def in_parallel(source: Source, settings: GraphSettings, jobs: int | None) -> Iterator[GraphedRecord | SkippedRow]:
+def in_parallel(
+    source: Source, settings: GraphSettings, jobs: int | None, symprec: float | None = None
+) -> Iterator[GraphedRecord | SkippedRow]:
     """Every row of a source, graphed by worker processes, in order.
 
     Workers are at most ``TASKS_AHEAD`` tasks each ahead of who takes the results, however slow that is (joblib's
@@ -60,6 +71,7 @@ def in_parallel(source: Source, settings: GraphSettings, jobs: int | None) -> It
         source: the rows.
         settings: how a crystal becomes a graph.
         jobs: number of processes; by default one a core, or none at all for a source of one task.
+        symprec: tolerance of the space groups to find, Angstrom; without one they are not looked for.
     """
     from joblib import cpu_count
     from joblib.externals.loky import Future, get_reusable_executor
@@ -68,13 +80,13 @@ def in_parallel(source: Source, settings: GraphSettings, jobs: int | None) -> It
     tasks = _tasks(source.rows())
     if jobs == 1 or (source.n_rows is not None and source.n_rows <= ROWS_A_TASK):
         for rows in tasks:
-            yield from graph_rows(rows, settings)
+            yield from graph_rows(rows, settings, symprec)
         return
     executor = get_reusable_executor(max_workers=jobs)
     waiting: deque[Future] = deque()
     try:
         for rows in tasks:
-            waiting.append(executor.submit(graph_rows, rows, settings))
+            waiting.append(executor.submit(graph_rows, rows, settings, symprec))
             if len(waiting) >= TASKS_AHEAD * jobs:
                 yield from waiting.popleft().result()
         while waiting:
@@ -97,23 +109,23 @@ def count_triplets(n_atoms: int, edges: EdgeList) -> int:
     return int(entering @ leaving)
 
 
-def to_table(records: list[GraphedRecord]) -> pyarrow.Table:
+def to_table(records: list[GraphedRecord], with_space_groups: bool) -> pyarrow.Table:
     """One Arrow row a crystal, its arrays flat."""
     import pyarrow as pa
 
-    crystals = [record.crystal for record, _ in records]
-    edges = [edge_list for _, edge_list in records]
+    crystals = [graphed.record.crystal for graphed in records]
+    edges = [graphed.edges for graphed in records]
 
     def lists(arrays: Iterable[np.ndarray], kind: pa.DataType) -> pa.Array:
         return pa.array([array.ravel() for array in arrays], type=pa.list_(kind))
 
     counts = zip(crystals, edges, strict=True)
-    return pa.table(
+    table = pa.table(
         {
-            "id": pa.array([record.id for record, _ in records], type=pa.string()),
-            "file": pa.array([record.file for record, _ in records], type=pa.string()),
+            "id": pa.array([graphed.record.id for graphed in records], type=pa.string()),
+            "file": pa.array([graphed.record.file for graphed in records], type=pa.string()),
             "formula": pa.array([crystal.formula for crystal in crystals], type=pa.string()),
-            "targets": pa.array([list(record.targets) for record, _ in records], type=pa.list_(pa.float64())),
+            "targets": pa.array([list(graphed.record.targets) for graphed in records], type=pa.list_(pa.float64())),
             "n_atoms": pa.array([len(crystal) for crystal in crystals], type=pa.int32()),
             "n_edges": pa.array([len(edge_list) for edge_list in edges], type=pa.int32()),
             "n_triplets": pa.array(
@@ -129,10 +141,14 @@ def to_table(records: list[GraphedRecord]) -> pyarrow.Table:
             "image": lists((edge_list.image for edge_list in edges), pa.int8()),
         }
     )
+    if with_space_groups:
+        space_groups = pa.array([graphed.space_group for graphed in records], type=pa.uint8())
+        table = table.append_column(SPACE_GROUP, space_groups)
+    return table
 
 
 def write_arrow(
-    results: Iterable[GraphedRecord | SkippedRow], path: Path, strict: bool
+    results: Iterable[GraphedRecord | SkippedRow], path: Path, strict: bool, with_space_groups: bool
 ) -> tuple[int, list[SkippedRow]]:
     """Write the crystals of a source to an Arrow file; their number and the rows that cannot be used are returned.
 
@@ -144,9 +160,9 @@ def write_arrow(
     skipped: list[SkippedRow] = []
     records = _readable(results, skipped, strict)
     written = 0
-    with ArrowWriter(path=str(path), schema=to_table([]).schema) as writer:
+    with ArrowWriter(path=str(path), schema=to_table([], with_space_groups).schema) as writer:
         while some := list(islice(records, ROWS_A_TASK)):
-            writer.write_table(to_table(some))
+            writer.write_table(to_table(some, with_space_groups))
             written += len(some)
         writer.finalize()
     return written, skipped

@@ -13,18 +13,19 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
-from crysmm.data.building import in_parallel, write_arrow
+from crysmm.data.building import SPACE_GROUP, in_parallel, write_arrow
 from crysmm.data.source import SkippedRow, Source
 from crysmm.errors import InputError
 from crysmm.terminal import disables_bar
@@ -116,6 +117,13 @@ class Store:
         return self._column("n_triplets").to_numpy().astype(np.int64)
 
     @cached_property
+    def space_groups(self) -> np.ndarray | None:
+        """``[n_crystals]`` int64, 1 to 230 or 0 where none was found; None in a store built without ``symprec``."""
+        if SPACE_GROUP not in self._table.column_names:
+            return None
+        return self._column(SPACE_GROUP).to_numpy().astype(np.int64)
+
+    @cached_property
     def elements(self) -> list[int]:
         """Atomic numbers that occur, ascending."""
         chunks = self._column("atomic_numbers").chunks
@@ -127,11 +135,14 @@ class Store:
         return Crystal(arrays.lattice[0], arrays.frac_coords, arrays.atomic_numbers)
 
     def batch(self, indices: Sequence[int]) -> CrystalBatch:
-        """Some crystals, with their targets, as tensors."""
+        """Some crystals, with their targets and space groups, as tensors."""
         table = self._table[list(indices)]
         targets = _values(_joined(table, "targets")).reshape(len(indices), len(self.target_names))
         ids = table.column("id").to_pylist()
-        return make_batch(_arrays(table), self.settings, ids, targets if self.target_names else None)
+        batch = make_batch(_arrays(table), self.settings, ids, targets if self.target_names else None)
+        if SPACE_GROUP not in table.column_names:
+            return batch
+        return replace(batch, space_groups=torch.from_numpy(_joined(table, SPACE_GROUP).to_numpy().astype(np.int64)))
 
 
 def _joined(table: pyarrow.Table, name: str) -> pyarrow.Array:
@@ -164,6 +175,7 @@ def build_store(
     source: Source,
     settings: GraphSettings,
     *,
+    symprec: float | None = None,
     cache_dir: str | Path | None = None,
     jobs: int | None = None,
     strict: bool = False,
@@ -174,6 +186,7 @@ def build_store(
     Args:
         source: the input.
         settings: how a crystal becomes a graph.
+        symprec: tolerance of the space groups to find, Angstrom; without one they are not looked for.
         cache_dir: see :func:`cache_folder`.
         jobs: worker processes, by default one a core.
         strict: stop at the first row that cannot be used.
@@ -182,7 +195,7 @@ def build_store(
     Raises:
         InputError: nothing in the input can be used, or ``strict`` and something cannot.
     """
-    path = cache_folder(cache_dir) / "stores" / _key(source, settings)
+    path = cache_folder(cache_dir) / "stores" / _key(source, settings, symprec)
     store = _kept(path)
     if store is not None:
         if strict and store.skipped:
@@ -191,10 +204,10 @@ def build_store(
     path.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f"{path.name}.building-", dir=path.parent))
     try:
-        rows: Iterable[Any] = in_parallel(source, settings, jobs)
+        rows: Iterable[Any] = in_parallel(source, settings, jobs, symprec)
         hidden = disables_bar(progress)
         rows = tqdm(rows, "reading structures", source.n_rows, unit=" crystals", disable=hidden, delay=1)
-        written, skipped = write_arrow(rows, building / ARROW_FILE, strict)
+        written, skipped = write_arrow(rows, building / ARROW_FILE, strict, symprec is not None)
         if not written:
             _refuse(skipped[:3], "nothing in the input can be used")
         facts = {
@@ -224,8 +237,10 @@ def _kept(path: Path) -> Store | None:
     return None
 
 
-def _key(source: Source, settings: GraphSettings) -> str:
+def _key(source: Source, settings: GraphSettings, symprec: float | None) -> str:
     text = f"{FORMAT_VERSION} {settings.model_dump_json()} {source.fingerprint()}"
+    if symprec is not None:
+        text += f" {symprec!r}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
