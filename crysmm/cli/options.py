@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 from pydantic_settings import CliSettingsSource, SettingsError
 
 from crysmm.config import TrainingConfig, load_config
@@ -114,10 +115,10 @@ def _help_of_choice(choices: Mapping[str, type[BaseModel]], default: str, name: 
     defaults = {choice: _shown(fields[name].default) for choice, fields in having.items()}
     if len(defaults) == len(choices) and len(set(defaults.values())) == 1:
         return sentence, defaults[default]
-    return sentence, ", ".join(f"{choice}: {shown}" for choice, shown in defaults.items())
+    return sentence, ", ".join(f"{choice}: {shown}" if shown else choice for choice, shown in defaults.items())
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return "" if value in (None, PydanticUndefined) else str(value).lower() if isinstance(value, bool) else str(value)

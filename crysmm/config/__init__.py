@@ -1,7 +1,7 @@
 """What can be set: graphs, models, training; and how a file and a command line become settings."""
 
 from crysmm.config.graph import GraphSettings
-from crysmm.config.head import HeadConfig, VanillaConfig
+from crysmm.config.head import DistilledConfig, HeadConfig, VanillaConfig
 from crysmm.config.loading import load_config
 from crysmm.config.methods import CrysAEConfig, CrysGNNConfig, MethodConfig
 from crysmm.config.models import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, ModelConfig
@@ -15,6 +15,7 @@ __all__ = [
     "CrysAEConfig",
     "CrysGNNConfig",
     "CrysXPPConfig",
+    "DistilledConfig",
     "GATGNNConfig",
     "GraphSettings",
     "HeadConfig",

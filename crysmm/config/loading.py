@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from crysmm.config.head import VanillaConfig
+from crysmm.config.head import DistilledConfig, VanillaConfig
 from crysmm.config.methods import CrysAEConfig, CrysGNNConfig
 from crysmm.config.models import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig
 from crysmm.config.peers import SYNONYMS, translate, translate_model
@@ -25,7 +25,7 @@ BACKBONES: dict[str, type[BaseModel]] = {
     "gatgnn": GATGNNConfig,
     "alignn": ALIGNNConfig,
 }
-HEADS: dict[str, type[BaseModel]] = {"vanilla": VanillaConfig}
+HEADS: dict[str, type[BaseModel]] = {"vanilla": VanillaConfig, "distilled": DistilledConfig}
 METHODS: dict[str, type[BaseModel]] = {"crysae": CrysAEConfig, "crysgnn": CrysGNNConfig}
 SECTIONS = {"model": BACKBONES, "head": HEADS, "method": METHODS}
 """Settings that are a choice by name with settings of its own: by section what can be chosen."""
@@ -46,6 +46,7 @@ EXPECTED = {
     "less_than_equal": "at most {le}",
     "less_than": "less than {lt}",
     "string_type": "text",
+    "string_too_short": "text",
     "path_type": "a path",
     "tuple_type": "a list",
     "model_type": "settings in braces, the name among them",
@@ -145,6 +146,9 @@ def _problem(kind: type[RunConfig], detail: Any) -> str:
         return _unknown_choice(key, choice) if choice is not None else _unknown(kind, key)
     if problem == "contradiction":
         return f"--{key}: {detail['msg']}"
+    if problem == "missing" and choice is not None:
+        field = SECTIONS[location[0]][choice].model_fields[location[1]]
+        return f"--{key}: missing; {choice} needs it ({field.description})"
     if problem == "union_tag_invalid":
         key = f"{key}.name"
     expected = EXPECTED.get(problem, detail["msg"].removeprefix("Input should be ")).format(**detail.get("ctx", {}))

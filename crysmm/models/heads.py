@@ -69,7 +69,7 @@ class PropertyNetwork(nn.Module):
         return self.backbone(batch)
 
 
-HEADS = {"vanilla": VanillaHead}
+HEADS = {"vanilla": VanillaHead, "distilled": VanillaHead}  # a teacher changes what is learned, not what predicts
 
 
 def build_network(config: TrainingConfig, n_outputs: int) -> PropertyNetwork:

@@ -1,0 +1,171 @@
+"""Distillation against numbers worked out by plain loops, and what learns from it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from crysmm.config import TrainingConfig
+from crysmm.data.batch import collate_crystals
+from crysmm.data.scaler import TargetScaler
+from crysmm.errors import InputError
+from crysmm.models.heads import build_network
+from crysmm.objectives.distillation import DistillationObjective, make_projection
+from crysmm.objectives.property import PropertyObjective
+
+NAMES = ("Cu", "SiO2", "TiO2")  # 1, 9 and 6 atoms: means over crystals and over atoms differ
+TARGETS = np.array([[137.0], [38.0], [212.0]])
+TEACHER_WIDTH = 5
+
+
+@pytest.fixture
+def config():
+    return TrainingConfig(model={"name": "cgcnn", "conv_layers": 1, "node_features": 8, "fc_features": 8})
+
+
+@pytest.fixture
+def batch(config, crystals):
+    """Three crystals of different sizes, each with embeddings of length 1 as a teacher's."""
+    chosen = [crystals[name] for name in NAMES]
+    batch = collate_crystals(chosen, config.graph_settings(), targets=TARGETS)
+    nodes = np.random.default_rng(0).normal(size=(16, TEACHER_WIDTH))
+    nodes /= np.linalg.norm(nodes, axis=1, keepdims=True)
+    return replace(batch, teacher_nodes=torch.from_numpy(nodes.astype(np.float32)))
+
+
+@pytest.fixture
+def make_objective(config):
+    def make(delta, kind="auto"):
+        scaler = TargetScaler.fit(TARGETS, range(3), config)
+        torch.manual_seed(0)
+        network = build_network(config, scaler.n_outputs)
+        projection = make_projection(kind, 8, TEACHER_WIDTH)
+        return DistillationObjective(network, scaler, "l1", delta, projection)
+
+    return make
+
+
+def by_loops(objective, batch):
+    """The distillation loss of each crystal, atom by atom and feature by feature."""
+    with torch.no_grad():
+        student = objective.projection(objective.network.embed(batch).nodes).double().numpy()
+    teacher = batch.teacher_nodes.double().numpy()
+    losses, atom = [], 0
+    for n_atoms in batch.n_atoms.tolist():
+        total = 0.0
+        for _ in range(n_atoms):
+            length = sum(value**2 for value in student[atom]) ** 0.5
+            for mine, its in zip(student[atom], teacher[atom], strict=True):
+                total += (mine / length - its) ** 2
+            atom += 1
+        losses.append(total / (n_atoms * TEACHER_WIDTH))
+    return losses
+
+
+def test_distillation_is_a_mean_over_atoms_and_features_then_over_crystals(make_objective, batch):
+    objective = make_objective(0.0).eval()
+    expected = by_loops(objective, batch)
+    assert objective.measures(batch)["distillation"].tolist() == pytest.approx(expected, rel=1e-5)
+    assert objective.training_loss(batch).item() == pytest.approx(np.mean(expected), rel=1e-5)
+    over_atoms = np.average(expected, weights=batch.n_atoms.numpy())
+    assert abs(over_atoms - np.mean(expected)) > 1e-3 * np.mean(expected)
+
+
+def test_a_student_that_embeds_as_its_teacher_has_no_loss(make_objective, batch):
+    objective = make_objective(0.0).eval()
+    with torch.no_grad():
+        projected = objective.projection(objective.network.embed(batch).nodes)
+    same = projected / projected.norm(dim=1, keepdim=True)
+    assert objective.training_loss(replace(batch, teacher_nodes=same)).item() < 1e-12
+    opposite = objective.training_loss(replace(batch, teacher_nodes=-same)).item()
+    assert opposite == pytest.approx(2**2 / TEACHER_WIDTH, rel=1e-5)
+
+
+@pytest.mark.parametrize("delta", [0.0, 0.3, 1.0])
+def test_delta_weighs_the_two_losses(make_objective, batch, delta):
+    objective = make_objective(delta).eval()
+    measures = objective.measures(batch)
+    expected = delta * measures["loss"].mean() + (1 - delta) * measures["distillation"].mean()
+    assert objective.training_loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert objective.monitor == "mae"
+
+
+def test_measures_of_the_labels_are_those_without_a_teacher(make_objective, batch):
+    objective = make_objective(0.3).eval()
+    vanilla = PropertyObjective(objective.network, objective.scaler, "l1").measures(batch)
+    measures = objective.measures(batch)
+    assert measures.keys() - vanilla.keys() == {"distillation"}
+    assert all(torch.equal(measures[name], values) for name, values in vanilla.items())
+
+
+def gradients(objective, batch):
+    objective.zero_grad()
+    objective.training_loss(batch).backward()
+    return {name: weight.grad for name, weight in objective.named_parameters()}
+
+
+def test_student_and_projection_learn_from_the_teacher(make_objective, batch):
+    objective = make_objective(0.0)
+    found = gradients(objective, batch)
+    learning = {name for name, gradient in found.items() if gradient is not None and gradient.abs().max() > 0}
+    assert {"network.backbone.embedding.weight", "projection.weight", "projection.bias"} <= learning
+    assert not any("head" in name for name in learning)
+
+
+def test_with_delta_1_gradients_are_those_of_the_labels_alone(make_objective, batch):
+    objective = make_objective(1.0)
+    found = gradients(objective, batch)
+    vanilla = gradients(PropertyObjective(objective.network, objective.scaler, "l1"), batch)
+    assert all(torch.equal(found[name], gradient) for name, gradient in vanilla.items())
+    assert not found["projection.weight"].any()
+
+
+def test_the_student_computes_once(make_objective, batch, monkeypatch):
+    objective = make_objective(0.5)
+    calls = []
+    objective.network.backbone.register_forward_hook(lambda *_: calls.append(1))
+    objective.training_loss(batch)
+    objective.measures(batch)
+    assert len(calls) == 2
+
+
+def test_classes_are_learned_from_a_teacher_too(batch, crystals):
+    config = TrainingConfig(classification_threshold=100.0)
+    scaler = TargetScaler.fit(TARGETS, range(3), config)
+    network = build_network(config, scaler.n_outputs)
+    objective = DistillationObjective(network, scaler, "l1", 0.5, make_projection("auto", 64, TEACHER_WIDTH)).eval()
+    measures = objective.measures(batch)
+    assert set(measures) == {"loss", "error", "distillation"}
+    expected = (measures["loss"].mean() + measures["distillation"].mean()) / 2
+    assert objective.training_loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_batch_without_embeddings_is_refused(make_objective, batch):
+    with pytest.raises(ValueError, match="no embeddings of a teacher"):
+        make_objective(1.0).training_loss(replace(batch, teacher_nodes=None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "student", "projected"),
+    [("auto", 5, False), ("auto", 8, True), ("linear", 5, True), ("linear", 8, True), ("none", 5, False)],
+)
+def test_projection(kind, student, projected):
+    rows = torch.ones(3, student)
+    layer = make_projection(kind, student, 5)
+    assert layer(rows).shape == (3, 5)
+    assert (layer(rows) is not rows) == projected == bool(list(layer.parameters()))
+
+
+def test_widths_that_differ_need_a_projection():
+    with pytest.raises(InputError, match=r"atom embeddings have 8 and 5 features; give --head.projection auto"):
+        make_projection("none", 8, 5)
+
+
+def test_making_a_projection_draws_no_random_number():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    first, again = make_projection("linear", 8, 5), make_projection("linear", 8, 5)
+    assert torch.equal(torch.rand(4), expected)
+    assert torch.equal(first.weight, again.weight)
