@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from crysmm.graphs.dgl import crystal_graph, line_graph
     from crysmm.models.backbones import build_backbone
     from crysmm.predictor import Predictor, load
-    from crysmm.training.run import train
+    from crysmm.training.train import train
 
 __version__ = "0.1.0"
 
@@ -30,7 +30,7 @@ _HOMES = {
     "crystal_graph": "crysmm.graphs.dgl",
     "line_graph": "crysmm.graphs.dgl",
     "load": "crysmm.predictor",
-    "train": "crysmm.training.run",
+    "train": "crysmm.training.train",
 }
 
 __all__ = [

@@ -11,6 +11,7 @@ from crysmm.errors import CrysmmError
 
 COMMANDS = {
     "train": "Train a model on a folder of structures.",
+    "pretrain": "Pre-train an encoder on structures without labels.",
     "predict": "Predict with a trained model.",
     "check": "Read a folder of structures and report what is wrong with it.",
     "doctor": "Report what is installed and what would be used, and how to mend what is wrong.",

@@ -4,7 +4,7 @@ import argparse
 import os
 
 from crysmm.cli.options import add_config_options, config_from, describe, report
-from crysmm.config import TrainingConfig
+from crysmm.config import RunConfig, TrainingConfig
 from crysmm.errors import InputError
 
 
@@ -30,14 +30,23 @@ def train_with(config: TrainingConfig) -> int:
     Raises:
         InputError: No input or no output folder is named.
     """
+    prepare_run(config)
+    from crysmm.training.train import train
+
+    train(config)
+    return 0
+
+
+def prepare_run(config: RunConfig) -> None:
+    """Make sure of what a run needs, before the heavy imports.
+
+    Raises:
+        InputError: No input or no output folder is named.
+    """
     for key, what in (("root_dir", "the structures to learn from"), ("output_dir", "the folder to write the run to")):
         if dict(config)[key] is None:
             raise InputError(f"--{key}: missing; name {what}")
     from crysmm.data.store import cache_folder
 
-    # Matplotlib, which the next import loads, keeps a list of fonts, by default in the home folder.
+    # Matplotlib, which training imports, keeps a list of fonts, by default in the home folder.
     os.environ.setdefault("MPLCONFIGDIR", str(cache_folder(config.cache_dir) / "matplotlib"))
-    from crysmm.training.run import train
-
-    train(config)
-    return 0

@@ -36,7 +36,9 @@ class TrainingConfig(RunConfig):
     head: HeadConfig = Field(VanillaConfig(), description="What is trained on top of the backbone.")
     criterion: Literal["l1", "mse", "huber"] = Field("l1", description="Loss of regression.")
     freeze_epochs: int = Field(
-        0, ge=0, description="Epochs in which the weights taken over by init_from stay as they are, before all learn."
+        0,
+        ge=0,
+        description="Epochs in which the backbone's weights taken over by init_from stay fixed, before all learn.",
     )
 
     @property

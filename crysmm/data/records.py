@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.crystal import as_crystal
 from crysmm.data.files import read_structure
@@ -108,8 +109,8 @@ def source_from_records(
     return RecordsTable(records, options)
 
 
-def open_input(config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None) -> Source:
-    """The source the settings name, or the records given instead.
+def open_input(config: RunConfig, records: Sequence[Mapping[str, Any]] | None) -> Source:
+    """The source the settings name, or the records given instead; with targets for a training run.
 
     Raises:
         InputError: there is neither, or both.
@@ -117,13 +118,19 @@ def open_input(config: TrainingConfig, records: Sequence[Mapping[str, Any]] | No
     if (records is None) == (config.root_dir is None):
         raise InputError("give the structures to learn from: either root_dir or records, not both")
     options = ReadingOptions(
-        target_key=config.target_key,
         id_key=config.id_key,
         file_format=config.file_format if records is None else None,
-        target_transform=config.target_transform,
-        target_multiplication_factor=config.target_multiplication_factor,
         limit=config.limit,
+        needs_targets=False,
     )
+    if isinstance(config, TrainingConfig):
+        options = replace(
+            options,
+            target_key=config.target_key,
+            target_transform=config.target_transform,
+            target_multiplication_factor=config.target_multiplication_factor,
+            needs_targets=True,
+        )
     if records is not None:
         return RecordsTable(records, options)
     assert config.root_dir is not None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crysmm.config.training import TrainingConfig
+from crysmm.config.run import RunConfig
 from crysmm.errors import InputError
 
 SPLIT_KEYS = ("id_train", "id_val", "id_test")
@@ -31,7 +31,7 @@ class Split:
         return {key: [ids[row] for row in split] for key, split in zip(SPLIT_KEYS, rows, strict=True)}
 
 
-def make_split(config: TrainingConfig, ids: Sequence[str], formulas: Sequence[str]) -> Split:
+def make_split(config: RunConfig, ids: Sequence[str], formulas: Sequence[str]) -> Split:
     """Split the readable rows as the settings say.
 
     Args:
@@ -51,7 +51,7 @@ def make_split(config: TrainingConfig, ids: Sequence[str], formulas: Sequence[st
     return _split_by_order(counts, _order(len(ids), config))
 
 
-def _order(n_rows: int, config: TrainingConfig) -> list[int]:
+def _order(n_rows: int, config: RunConfig) -> list[int]:
     order = list(range(n_rows))
     if not config.keep_data_order:
         random.Random(config.random_seed).shuffle(order)
@@ -68,7 +68,7 @@ def _split_by_order(counts: Counter[str], order: list[int]) -> Split:
     )
 
 
-def _counts(config: TrainingConfig, n_rows: int) -> Counter[str]:
+def _counts(config: RunConfig, n_rows: int) -> Counter[str]:
     """Rows asked for in each split; a ratio counts as ``int(ratio * n_rows)``, which is ALIGNN's rounding."""
     val_ratio, test_ratio = config.val_ratio or 0.0, config.test_ratio or 0.0
     n_val = config.n_val if config.n_val is not None else int(val_ratio * n_rows)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.estimate import memory_limit, oversized_rows
 from crysmm.data.loader import BatchSampler, make_loader
@@ -30,28 +31,22 @@ SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class TrainingData:
+class RunData:
     """The crystals of a run.
 
     Args:
         store: every crystal that could be read.
         skipped: the rows that are not used, with the reasons.
         split: rows of the store.
-        scaler: fitted on the training split.
     """
 
     store: Store
     skipped: list[SkippedRow]
     split: Split
-    scaler: TargetScaler
 
     def rows(self, split: str) -> list[int]:
         """Rows of the store in ``train``, ``val`` or ``test``."""
         return {"train": self.split.train, "val": self.split.val, "test": self.split.test}[split]
-
-    def targets(self, split: str) -> np.ndarray:
-        """``[n, n_targets]``, the units of the input."""
-        return self.store.targets[self.rows(split)]
 
     def ids(self, split: str) -> list[str]:
         """One a row."""
@@ -73,10 +68,35 @@ class TrainingData:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class TrainingData(RunData):
+    """The crystals of a run that learns properties.
+
+    Args:
+        scaler: fitted on the training split.
+    """
+
+    scaler: TargetScaler
+
+    def targets(self, split: str) -> np.ndarray:
+        """``[n, n_targets]``, the units of the input."""
+        return self.store.targets[self.rows(split)]
+
+
 def prepare_data(
-    config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, trainer: pl.Trainer
-) -> TrainingData:
+    config: RunConfig,
+    records: Sequence[Mapping[str, Any]] | None,
+    trainer: pl.Trainer,
+    *,
+    symprec: float | None = None,
+) -> RunData:
     """Read, check and split the structures; the main process does it, the others are told.
+
+    Args:
+        config: the settings.
+        records: in place of ``config.root_dir``.
+        trainer: knows the processes.
+        symprec: tolerance of the space groups to find, Angstrom; without one they are not looked for.
 
     Raises:
         InputError: nothing can be read, or it cannot be split as the settings ask.
@@ -86,6 +106,7 @@ def prepare_data(
         return build_store(
             open_input(config, records),
             config.graph_settings(),
+            symprec=symprec,
             cache_dir=config.cache_dir,
             jobs=config.jobs,
             strict=config.strict,
@@ -94,11 +115,20 @@ def prepare_data(
 
     store = main_first(trainer, build)
     limit = memory_limit(trainer.strategy.root_device)
-    skipped, split, scaler = on_main(trainer, lambda: _split(store, config, limit))
-    return TrainingData(store, skipped, split, scaler)
+    return on_main(trainer, lambda: RunData(store, *_split(store, config, limit)))
 
 
-def _split(store: Store, config: TrainingConfig, memory: int) -> tuple[list[SkippedRow], Split, TargetScaler]:
+def prepare_training(
+    config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, trainer: pl.Trainer
+) -> TrainingData:
+    """As :func:`prepare_data`, with the targets of the training split fitted."""
+    data = prepare_data(config, records, trainer)
+    scaler = on_main(trainer, lambda: TargetScaler.fit(data.store.targets, data.split.train, config))
+    return TrainingData(data.store, data.skipped, data.split, scaler)
+
+
+def _split(store: Store, config: RunConfig, memory: int) -> tuple[list[SkippedRow], Split]:
+    """The rows that are not used, and the split of the others."""
     oversized = oversized_rows(store, config.model, memory)
     too_large = [SkippedRow(store.ids[row], store.files[row], reason) for row, reason in oversized.items()]
     if too_large and config.strict:
@@ -107,11 +137,11 @@ def _split(store: Store, config: TrainingConfig, memory: int) -> tuple[list[Skip
     used = [row for row in range(len(store)) if row not in oversized]
     split = make_split(config, [store.ids[row] for row in used], [store.formulas[row] for row in used])
     split = Split(*([used[index] for index in part] for part in (split.train, split.val, split.test)))
-    return [*store.skipped, *too_large], split, TargetScaler.fit(store.targets, split.train, config)
+    return [*store.skipped, *too_large], split
 
 
 def sampler_for(
-    data: TrainingData, split: str, config: TrainingConfig, trainer: pl.Trainer, *, shuffled: bool = False
+    data: RunData, split: str, config: RunConfig, trainer: pl.Trainer, *, shuffled: bool = False
 ) -> BatchSampler:
     """This process' shares of the batches of a split, in order or newly shuffled every epoch."""
     rows = data.rows(split)
@@ -126,9 +156,7 @@ def sampler_for(
     )
 
 
-def loader_for(
-    data: TrainingData, sampler: BatchSampler, config: TrainingConfig, trainer: pl.Trainer
-) -> DataLoader[Any]:
+def loader_for(data: RunData, sampler: BatchSampler, config: RunConfig, trainer: pl.Trainer) -> DataLoader[Any]:
     """The batches a sampler chooses."""
     on_gpu = trainer.strategy.root_device.type == "cuda"
     return make_loader(data.store, sampler, num_workers=config.num_workers, pin_memory=config.pin_memory and on_gpu)

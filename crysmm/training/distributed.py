@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from crysmm.atomic_files import replacing
-from crysmm.config.training import TrainingConfig
+from crysmm.config.run import RunConfig
 from crysmm.errors import CrysmmError, InputError
 from crysmm.training.machine import Machine
 
@@ -54,7 +54,7 @@ class Processes:
     environment: ClusterEnvironment
 
     @classmethod
-    def of(cls, config: TrainingConfig) -> Processes:
+    def of(cls, config: RunConfig) -> Processes:
         """Those that torchrun or srun have started, else ``devices`` on each of ``num_nodes`` machines.
 
         Raises:
@@ -80,7 +80,7 @@ def _slurm() -> SLURMEnvironment:
         raise InputError(f"srun has started the processes in a way that cannot be used: {error}") from error
 
 
-def make_trainer(config: TrainingConfig, machine: Machine, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
+def make_trainer(config: RunConfig, machine: Machine, callbacks: Sequence[pl.Callback]) -> pl.Trainer:
     """Lightning's trainer for the machine the settings describe, silent and without files of its own.
 
     Raises:

@@ -14,11 +14,12 @@ from crysmm.data.loader import Share
 from crysmm.inference import Inference
 from crysmm.models.heads import PropertyNetwork
 from crysmm.terminal import disables_bar
-from crysmm.training.checkpoint import reference_rows, save_model
+from crysmm.training.checkpoint import save_model
 from crysmm.training.data import SPLITS, TrainingData, loader_for, sampler_for
 from crysmm.training.distributed import gather
 from crysmm.training.folder import RunFolder
 from crysmm.training.metrics import Metrics, evaluate
+from crysmm.training.model_folder import reference_rows
 from crysmm.training.plots import plot_parity
 from crysmm.training.results import write_predictions
 

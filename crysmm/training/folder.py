@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crysmm.atomic_files import why_not_writable
-from crysmm.config.training import TrainingConfig
+from crysmm.config.run import RunConfig
 from crysmm.errors import InputError
 
 ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS = "all epochs", "early stopping", "max_hours"
@@ -75,7 +75,7 @@ class RunFolder:
             raise InputError(f"{self.metrics} is not of a run; begin the run again with --overwrite")
         return metrics
 
-    def check(self, config: TrainingConfig) -> None:
+    def check(self, config: RunConfig) -> None:
         """Refuse to mix two runs.
 
         Raises:
@@ -112,7 +112,7 @@ class RunFolder:
             checkpoints.rmdir()
 
 
-def _check_same(stored: dict[str, Any], config: TrainingConfig) -> None:
+def _check_same(stored: dict[str, Any], config: RunConfig) -> None:
     now = config.model_dump(mode="json")
     keys = (stored.keys() | now.keys()) - FREE_SETTINGS
     changed = sorted(key for key in keys if stored.get(key) != now.get(key))

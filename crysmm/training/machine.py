@@ -15,7 +15,7 @@ import torch
 from torch.utils import deterministic
 
 from crysmm import __version__
-from crysmm.config.training import TrainingConfig
+from crysmm.config.run import RunConfig
 from crysmm.training.precision import resolve_device, resolve_precision
 
 
@@ -27,7 +27,7 @@ class Machine:
     precision: Literal["32", "bf16"]
 
     @classmethod
-    def of(cls, config: TrainingConfig) -> Machine:
+    def of(cls, config: RunConfig) -> Machine:
         """What the settings mean here.
 
         Raises:

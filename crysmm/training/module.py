@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
-from crysmm.config.training import TrainingConfig
+from crysmm.config.run import RunConfig
 from crysmm.data.loader import Share
 from crysmm.objectives.base import Objective
 from crysmm.training.optimizers import make_optimizer, make_scheduler
@@ -48,12 +48,12 @@ class TrainingModule(pl.LightningModule):
         objective: the loss and the measures.
         config: optimiser, schedule and seed are read.
         steps: number of steps in each epoch.
-        baseline: what the objective's monitored measure is without a network.
+        baseline: what the objective's monitored measure is without a network; None says nothing.
         data: fingerprint of the data and the split, kept in the checkpoint.
     """
 
     def __init__(
-        self, objective: Objective, config: TrainingConfig, steps: Sequence[int], baseline: float, data: str
+        self, objective: Objective, config: RunConfig, steps: Sequence[int], baseline: float | None, data: str
     ):
         super().__init__()
         self.objective = objective
@@ -112,4 +112,3 @@ def seed_everything(*seeds: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-

@@ -8,10 +8,10 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 
-from crysmm.config.training import TrainingConfig
+from crysmm.config.run import RunConfig
 
 
-def make_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
+def make_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
     """AdamW or SGD; weight decay pulls at matrices only.
 
     Biases and the scales of normalisation layers, which are the vectors among the parameters, set where an
@@ -27,7 +27,7 @@ def make_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) -
     return AdamW(groups, lr=config.learning_rate)
 
 
-def make_scheduler(config: TrainingConfig, optimizer: Optimizer, steps: Sequence[int]) -> LRScheduler | None:
+def make_scheduler(config: RunConfig, optimizer: Optimizer, steps: Sequence[int]) -> LRScheduler | None:
     """The schedule of the learning rate, to be advanced after every step.
 
     Args:

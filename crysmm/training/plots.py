@@ -96,14 +96,17 @@ def _draw_confusions(axes: Axes, scaler: TargetScaler, target: np.ndarray, predi
             axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=color)
 
 
-def plot_history(path: Path, history: Sequence[Mapping[str, float]], measure: str, baseline: float) -> None:
-    """Training loss, and the monitored measure of the validation split against its baseline.
+def plot_history(path: Path, history: Sequence[Mapping[str, float]], measure: str, baseline: float | None) -> None:
+    """Training loss, and beside it the monitored measure of the validation split against its baseline.
+
+    Where the loss itself is monitored and has no baseline, the terms it is made of stand there instead, each as a
+    share of what it was in the first epoch.
 
     Args:
         path: of the PNG file.
         history: a row an epoch with ``epoch``, ``train_loss``, ``val_loss`` and ``val_<measure>``.
-        measure: the monitored measure: ``mae``, or ``loss`` for classes.
-        baseline: its value for the mean (or the class frequencies) of the training split.
+        measure: the monitored measure: ``mae`` or ``loss``.
+        baseline: its value for the mean (or the class frequencies) of the training split; None if there is none.
     """
     figure = _figure(9.6, 3.8)
     epochs = [row["epoch"] for row in history]
@@ -115,26 +118,40 @@ def plot_history(path: Path, history: Sequence[Mapping[str, float]], measure: st
     losses.set(title="loss", xlabel="epoch")
     values = [row[f"val_{measure}"] for row in history]
     best = int(np.nanargmin(values)) if np.isfinite(values).any() else 0
-    monitored.plot(epochs, values, color=COLORS["val"], label="validation", marker=marker)
-    monitored.axhline(
-        baseline, color="#4a5568", linewidth=1, linestyle="--", label=f"{BASELINES[measure]}: {baseline:.3g}"
-    )
-    monitored.plot(
+    if baseline is None:
+        usual = _draw_terms(monitored, history, marker)
+    else:
+        monitored.plot(epochs, values, color=COLORS["val"], label="validation", marker=marker)
+        label = f"{BASELINES[measure]}: {baseline:.3g}"
+        monitored.axhline(baseline, color="#4a5568", linewidth=1, linestyle="--", label=label)
+        usual = float(np.nanmax([baseline, values[best]]))
+        monitored.set(title=MEASURES[measure], xlabel="epoch")
+    chosen = losses if baseline is None else monitored
+    chosen.plot(
         epochs[best : best + 1],
         values[best : best + 1],
         "o",
         color=COLORS["test"],
         label=f"best, epoch {epochs[best]:g}: {values[best]:.3g}",
     )
-    monitored.set(title=MEASURES[measure], xlabel="epoch")
-    for axes, usual in ((losses, history[0]["train_loss"]), (monitored, np.nanmax([baseline, values[best]]))):
+    for axes, limit in ((losses, history[0]["train_loss"]), (monitored, usual)):
         axes.legend(frameon=False)
         highest = np.nanmax([np.max(line.get_ydata(orig=False)) for line in axes.lines])
-        axes.set_ylim(0, 1.05 * min(highest, 3 * usual) or 1)  # one wild epoch must not hide the others
+        axes.set_ylim(0, 1.05 * min(highest, 3 * limit) or 1)  # one wild epoch must not hide the others
         axes.set_xlim(0, epochs[-1] + 1)
         axes.xaxis.get_major_locator().set_params(integer=True)
         _clean(axes)
     _save(figure, path)
+
+
+def _draw_terms(axes: Axes, history: Sequence[Mapping[str, float]], marker: str | None) -> float:
+    """The terms of the validation loss as shares of their first values; the largest usual value is returned."""
+    terms = [name for name in history[0] if name.startswith("val_") and name != "val_loss" and history[0][name] > 0]
+    for name in terms:
+        shares = [row[name] / history[0][name] for row in history]
+        axes.plot([row["epoch"] for row in history], shares, label=name.removeprefix("val_"), marker=marker)
+    axes.set(title="terms of the validation loss, of the first epoch's", xlabel="epoch")
+    return 1.0
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from crysmm.config.training import DEVICES
+from crysmm.config.run import DEVICES
 from crysmm.errors import InputError
 
 CPU_FLAGS = Path("/proc/cpuinfo")

@@ -55,7 +55,9 @@ class Progress(pl.Callback):
         """Tell the result of the last epoch."""
         row, measure = history[-1], module.objective.monitor
         name = "MAE" if measure == "mae" else measure
-        self._validation = f", validation {name} {row[f'val_{measure}']:.4g} (baseline {module.baseline:.4g})"
+        self._validation = f", validation {name} {row[f'val_{measure}']:.4g}"
+        if module.baseline is not None:
+            self._validation += f" (baseline {module.baseline:.4g})"
         steps_done, steps_in_all = sum(module.steps[: len(history)]), sum(module.steps)
         pace = (time.monotonic() - self._started) / (steps_done - self._steps_before)
         line = (

@@ -1,24 +1,24 @@
-"""A run, from settings to its folder: read, split, fit, predict, write."""
+"""A run, whatever it learns: read, split, fit, keep the best epoch, write a folder."""
 
 from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from crysmm.atomic_files import write_csv_atomic, write_json_atomic
-from crysmm.config.training import TrainingConfig
+from crysmm.config.run import RunConfig
 from crysmm.data.loader import BatchSampler
 from crysmm.errors import InputError
-from crysmm.models.heads import PropertyNetwork, build_network
-from crysmm.objectives.property import PropertyObjective, baseline
+from crysmm.objectives.base import Objective
 from crysmm.training.callbacks import (
     OutOfTimeError,
     Recorder,
@@ -27,10 +27,8 @@ from crysmm.training.callbacks import (
     read_checkpoint,
     write_history,
 )
-from crysmm.training.checkpoint import copy_weights
-from crysmm.training.data import TrainingData, loader_for, prepare_data, sampler_for
+from crysmm.training.data import RunData, loader_for, sampler_for
 from crysmm.training.distributed import connect, disconnect, lightning_silenced, make_trainer, on_main
-from crysmm.training.evaluate import Predictions, predict_splits, write_results
 from crysmm.training.folder import ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS, RunFolder
 from crysmm.training.machine import Machine, reproducible
 from crysmm.training.module import TrainingModule, seed_everything
@@ -38,15 +36,19 @@ from crysmm.training.plots import plot_history
 from crysmm.training.progress import Progress
 from crysmm.training.report import Report
 from crysmm.training.signals import StopRequested, listening
-from crysmm.training.summary import describe_data, describe_machine, describe_result, describe_task
+from crysmm.training.summary import describe_data, describe_machine
+from crysmm.training.transfer import Freezer, copy_weights
+
+Config = TypeVar("Config", bound=RunConfig)
+Data = TypeVar("Data", bound=RunData)
 
 
 @dataclass(frozen=True)
-class TrainingResult:
+class RunResult:
     """What a run has come to.
 
     Args:
-        folder: the run folder, which :func:`crysmm.load` reads.
+        folder: the run folder.
         metrics: what its ``metrics.json`` holds.
     """
 
@@ -54,72 +56,82 @@ class TrainingResult:
     metrics: dict[str, Any]
 
 
-def train(config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None = None) -> TrainingResult:
-    """Train a network and write the run folder ``config.output_dir``.
-
-    Args:
-        config: the settings.
-        records: the structures and their properties as a list of dicts, as ``jarvis.db.figshare.data`` gives it,
-            in place of ``config.root_dir``.
-
-    Raises:
-        InputError: the settings, the input or the output folder cannot be used; nothing has been written then.
-        KeyboardInterrupt: Ctrl-C; what resuming needs is in the folder. SIGTERM raises ``SystemExit`` likewise.
-    """
-    if config.output_dir is None:
-        raise InputError("output_dir is not given; name the folder the run is to be written to")
-    machine = Machine.of(config)
-    with isolate_rng(), lightning_silenced(), reproducible(machine.device):
-        run = Run(config, RunFolder(config.output_dir), machine)
-        try:
-            with listening():
-                return run.go(records)
-        except StopRequested as stop:
-            run.tell_stop(stop)
-            raise stop.exit_error(run.report.is_main) from None
-        finally:
-            run.close()
-
-
-class Run:
+class Run(ABC, Generic[Config, Data]):
     """One run in one process: the objects that accompany it, and its steps.
 
+    A subclass reads the data, makes the objective, and writes what is to be kept of the best epoch.
+
     Args:
         config: the settings.
-        folder: where it is written to.
         machine: what it computes on.
+
+    Raises:
+        InputError: no output folder is named.
     """
 
-    def __init__(self, config: TrainingConfig, folder: RunFolder, machine: Machine):
+    def __init__(self, config: Config, machine: Machine):
+        if config.output_dir is None:
+            raise InputError("output_dir is not given; name the folder the run is to be written to")
         self.started = time.monotonic()
         self.config = config
-        self.folder = folder
+        self.folder = RunFolder(config.output_dir)
         self.machine = machine
         self.report = Report()
         self.progress = Progress(self.report, config.progress)
-        self.recorder = Recorder(folder, config.n_early_stopping, self.progress)
+        self.recorder = Recorder(self.folder, config.n_early_stopping, self.progress)
         hours = math.inf if config.max_hours is None else config.max_hours
-        self.limit = TimeLimit(self.started + 3600 * hours)
-        callbacks = [SignalListener(), self.limit, self.progress, self.recorder]
+        self.freezer = Freezer()
+        callbacks = [
+            SignalListener(), TimeLimit(self.started + 3600 * hours), self.freezer, self.progress, self.recorder
+        ]  # fmt: skip
         self.trainer = make_trainer(config, machine, callbacks)
 
-    def go(self, records: Sequence[Mapping[str, Any]] | None) -> TrainingResult:
+    @abstractmethod
+    def prepare(self, records: Sequence[Mapping[str, Any]] | None) -> Data:
+        """Read, check and split the structures."""
+
+    @abstractmethod
+    def new_objective(self, data: Data) -> Objective:
+        """What is learned, with fresh weights from torch's global random state."""
+
+    @abstractmethod
+    def baseline(self, data: Data) -> float | None:
+        """What the monitored measure is without a network, if that says something."""
+
+    @abstractmethod
+    def describe_task(self, data: Data, baseline: float | None) -> list[str]:
+        """Lines that say what is learned from what."""
+
+    @abstractmethod
+    def write_best(self, objective: Objective, data: Data) -> dict[str, Any]:
+        """Judge the best epoch's weights and write all that is kept of them; all processes call it.
+
+        Returns:
+            What it adds to ``metrics.json``.
+        """
+
+    @abstractmethod
+    def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
+        """Lines that say what has come out and how to use it."""
+
+    def go(self, records: Sequence[Mapping[str, Any]] | None) -> RunResult:
         """All steps, one after another."""
         connect(self.trainer)
         if on_main(self.trainer, self._is_finished):
             self.report.say(f"the run in {self.folder.path} is finished; nothing is left to resume")
-            return TrainingResult(self.folder.path, self.folder.read_metrics())
-        data = prepare_data(self.config, records, self.trainer)
+            return RunResult(self.folder.path, self.folder.read_metrics())
+        data = self.prepare(records)
         self._tell(describe_data(data, self.folder))
-        network = self._new_network(data)
+        objective = self._initialise(data)
         sampler = sampler_for(data, "train", self.config, self.trainer, shuffled=True)
-        module = self._new_module(network, data, sampler)
-        self._tell(describe_task(data, self.config, module.baseline))
+        steps = [sampler.n_steps(epoch) for epoch in range(self.config.epochs)]
+        module = TrainingModule(objective, self.config, steps, self.baseline(data), data.fingerprint)
+        self._tell(self.describe_task(data, module.baseline))
         checkpoint = on_main(self.trainer, lambda: self._checkpoint_of(module))
         on_main(self.trainer, lambda: self._open_folder(data, is_new=checkpoint is None))
         if not self._resume(checkpoint, sampler):
             self._fit(module, data, sampler)
-        return self._finish(network, data, module)
+        return self._finish(data, module)
 
     def tell_stop(self, stop: StopRequested) -> None:
         """Say what is kept, and end the processes this one has started."""
@@ -141,20 +153,22 @@ class Run:
         self.folder.check(self.config)
         return self.config.resume and self.folder.is_finished
 
-    def _new_network(self, data: TrainingData) -> PropertyNetwork:
-        seed_everything(self.config.random_seed)
-        network = build_network(self.config, data.scaler.n_outputs)
-        if self.config.init_from is not None:
-            self.report.say(copy_weights(network, self.config.init_from).text())
-        n_processes = self.trainer.world_size
-        self.report.say(describe_machine(self.config, self.machine, n_parameters(network), n_processes))
-        return network
+    @property
+    def freeze_epochs(self) -> int:
+        """Epochs in which weights taken over stay as they are."""
+        return 0
 
-    def _new_module(self, network: PropertyNetwork, data: TrainingData, sampler: BatchSampler) -> TrainingModule:
-        objective = PropertyObjective(network, data.scaler, self.config.criterion)
-        steps = [sampler.n_steps(epoch) for epoch in range(self.config.epochs)]
-        score = baseline(data.scaler, data.targets("train"), data.targets("val"))
-        return TrainingModule(objective, self.config, steps, score, data.fingerprint)
+    def _initialise(self, data: Data) -> Objective:
+        """The objective, its weights drawn anew or taken over from another model."""
+        seed_everything(self.config.random_seed)
+        objective = self.new_objective(data)
+        if self.config.init_from is not None:
+            report = copy_weights(objective.network, self.config.init_from)
+            self.report.say(report.text())
+            self.freezer.freeze(objective.network, report.loaded, self.freeze_epochs)
+        n_processes = self.trainer.world_size
+        self.report.say(describe_machine(self.config, self.machine, n_parameters(objective), n_processes))
+        return objective
 
     def _checkpoint_of(self, module: TrainingModule) -> dict[str, Any] | None:
         """The state to resume from, if that is asked for and there is one."""
@@ -168,7 +182,7 @@ class Run:
             )
         return checkpoint
 
-    def _open_folder(self, data: TrainingData, is_new: bool) -> None:
+    def _open_folder(self, data: Data, is_new: bool) -> None:
         if is_new:
             self.folder.clear()
         self.folder.path.mkdir(parents=True, exist_ok=True)
@@ -191,7 +205,7 @@ class Run:
         self.report.say(f"resuming after epoch {n_done} of {self.config.epochs}")
         return n_done == self.config.epochs or self.recorder.lost_patience
 
-    def _fit(self, module: TrainingModule, data: TrainingData, sampler: BatchSampler) -> None:
+    def _fit(self, module: TrainingModule, data: Data, sampler: BatchSampler) -> None:
         validation = sampler_for(data, "val", self.config, self.trainer)
         try:
             self.trainer.fit(
@@ -209,8 +223,8 @@ class Run:
                 ) from None
         self.progress.close()
 
-    def _finish(self, network: PropertyNetwork, data: TrainingData, module: TrainingModule) -> TrainingResult:
-        """Take the best epoch's weights from the disk, predict every split with them, and write everything.
+    def _finish(self, data: Data, module: TrainingModule) -> RunResult:
+        """Take the best epoch's weights from the disk, judge them and write everything.
 
         Raises:
             InputError: no epoch had a validation score that is a number.
@@ -221,16 +235,13 @@ class Run:
                 f"learning_rate lower than {self.config.learning_rate:g}"
             )
         checkpoint = on_main(self.trainer, lambda: read_checkpoint(self.folder.checkpoint))
-        network.load_state_dict(checkpoint["callbacks"][self.recorder.state_key]["best_weights"])
-        predictions = predict_splits(network, data, self.config, self.trainer)
-        metrics = on_main(self.trainer, lambda: self._write(network, data, module, predictions))
-        self._tell(describe_result(metrics, self.folder))
-        return TrainingResult(self.folder.path, metrics)
+        module.objective.network.load_state_dict(checkpoint["callbacks"][self.recorder.state_key]["best_weights"])
+        scores = self.write_best(module.objective, data)
+        metrics = on_main(self.trainer, lambda: self._write_metrics(scores, data, module))
+        self._tell(self.describe_result(metrics))
+        return RunResult(self.folder.path, metrics)
 
-    def _write(
-        self, network: PropertyNetwork, data: TrainingData, module: TrainingModule, predictions: Predictions
-    ) -> dict[str, Any]:
-        scores = write_results(self.folder, network, data, self.config, predictions)
+    def _write_metrics(self, scores: Mapping[str, Any], data: Data, module: TrainingModule) -> dict[str, Any]:
         history, measure = self.recorder.history, module.objective.monitor
         write_history(self.folder.history, history)
         plot_history(self.folder.history_plot, history, measure, module.baseline)
@@ -247,7 +258,7 @@ class Run:
             "device": str(self.machine.device),
             "precision": self.machine.precision,
             "n_processes": self.trainer.world_size,
-            "n_parameters": n_parameters(network),
+            "n_parameters": n_parameters(module.objective.network),
             "n_crystals": len(data.store),
             "n_skipped": len(data.skipped),
         }
@@ -260,6 +271,26 @@ class Run:
         if len(self.recorder.history) == self.config.epochs:
             return ALL_EPOCHS
         return EARLY_STOPPING if self.recorder.lost_patience else MAX_HOURS
+
+
+def carry_out(kind: type[Run[Config, Data]], config: Config, records: Sequence[Mapping[str, Any]] | None) -> RunResult:
+    """Make a run of a kind and go through it, its random numbers, signals and logs kept apart from the caller's.
+
+    Raises:
+        InputError: the settings, the input or the output folder cannot be used; nothing has been written then.
+        KeyboardInterrupt: Ctrl-C; what resuming needs is in the folder. SIGTERM raises ``SystemExit`` likewise.
+    """
+    machine = Machine.of(config)
+    with isolate_rng(), lightning_silenced(), reproducible(machine.device):
+        run = kind(config, machine)
+        try:
+            with listening():
+                return run.go(records)
+        except StopRequested as stop:
+            run.tell_stop(stop)
+            raise stop.exit_error(run.report.is_main) from None
+        finally:
+            run.close()
 
 
 def n_parameters(network: torch.nn.Module) -> int:

@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.training.data import SPLITS, TrainingData
+from crysmm.training.data import SPLITS, RunData, TrainingData
 from crysmm.training.folder import MAX_HOURS, RunFolder
 from crysmm.training.machine import Machine
 
 REASONS_SHOWN = 3
 TARGETS_SHOWN = 4
+STOPPED_EARLY = "max_hours stopped training early: give the same command and --resume to go on"
 
 
-def describe_data(data: TrainingData, folder: RunFolder) -> list[str]:
+def describe_data(data: RunData, folder: RunFolder) -> list[str]:
     """How much could be read, and what it is."""
     store, n_skipped = data.store, len(data.skipped)
     n_elements = len(store.elements)
@@ -47,7 +49,7 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
     return lines
 
 
-def describe_machine(config: TrainingConfig, machine: Machine, n_parameters: int, n_processes: int) -> str:
+def describe_machine(config: RunConfig, machine: Machine, n_parameters: int, n_processes: int) -> str:
     """The network and what it computes on."""
     processes = f", {n_processes} processes" if n_processes > 1 else ""
     bits = "bf16" if machine.precision == "bf16" else "32 bits"
@@ -63,12 +65,26 @@ def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
     ]
     lines[0] += f", best epoch {metrics['best_epoch']} of {metrics['epochs']}"
     if metrics["stopped_by"] == MAX_HOURS:
-        lines.append("max_hours stopped training early: give the same command and --resume to go on")
+        lines.append(STOPPED_EARLY)
     model = shlex.quote(str(folder.path))
     return [
         *lines,
         f"written to {folder.path}: {_names(folder)}",
         f"predict with: crysmm predict --model {model} --root_dir FOLDER --output predictions.csv",
+    ]
+
+
+def describe_encoder(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
+    """What a pre-trained encoder knows of crystals held out, and where to go from here."""
+    model = shlex.quote(str(folder.path))
+    lines = [f"best epoch {metrics['best_epoch']} of {metrics['epochs']}; on the crystals held out:"]
+    lines += [f"  {name.replace('_', ' ')}: {_number(value)}" for name, value in metrics["quality"].items()]
+    if metrics["stopped_by"] == MAX_HOURS:
+        lines.append(STOPPED_EARLY)
+    return [
+        *lines,
+        f"written to {folder.path}: model.safetensors, {_names(folder)}",
+        f"fine-tune with: crysmm train --init_from {model}; distil with: --head distilled --head.teacher {model}",
     ]
 
 

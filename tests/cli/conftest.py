@@ -12,7 +12,7 @@ from crysmm.config import TrainingConfig
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainingConfig]:
     """Puts a training in place of ours that only keeps the settings it is called with."""
     configs: list[TrainingConfig] = []
-    run = ModuleType("crysmm.training.run")
+    run = ModuleType("crysmm.training.train")
     run.train = configs.append  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "crysmm.training.run", run)
+    monkeypatch.setitem(sys.modules, "crysmm.training.train", run)
     return configs

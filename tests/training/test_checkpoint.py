@@ -16,14 +16,16 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.elements import elements_in
 from crysmm.errors import InputError, ModelFolderError
 from crysmm.models.heads import PropertyNetwork, build_network
-from crysmm.training.checkpoint import copy_weights, load_model, read_description, reference_rows, save_model
+from crysmm.training.checkpoint import load_model, save_model
+from crysmm.training.model_folder import read_description, reference_rows
+from crysmm.training.transfer import copy_weights
 
 CGCNN = {"name": "cgcnn", "node_features": 8, "fc_features": 8, "conv_layers": 1}
 SPREAD = np.std([137.0, 168.0, 98.0, 42.0])  # of the targets of the small models, GPa
 Save = Callable[..., PropertyNetwork]
 
 
-@pytest.mark.parametrize("name", ["cgcnn", "gatgnn", "alignn"])
+@pytest.mark.parametrize("name", ["cgcnn", "crysxpp", "gatgnn", "alignn"])
 def test_round_trip(tmp_path: Path, crystals: dict[str, Crystal], save_small_model: Save, name: str) -> None:
     network = save_small_model(tmp_path, name).eval()
     model = load_model(tmp_path)

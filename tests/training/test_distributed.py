@@ -11,14 +11,14 @@ import pytest
 from crysmm.errors import InputError
 from crysmm.training.distributed import Processes, make_trainer
 from crysmm.training.machine import Machine
-from crysmm.training.run import train
+from crysmm.training.train import train
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 TRAIN = """
 import sys
 from crysmm.config import TrainingConfig
-from crysmm.training.run import train
+from crysmm.training.train import train
 
 train(TrainingConfig.model_validate_json(sys.argv[1]))
 """

@@ -14,13 +14,13 @@ from crysmm.errors import InputError
 from crysmm.training import run as training
 from crysmm.training.callbacks import read_checkpoint
 from crysmm.training.progress import Progress
-from crysmm.training.run import train
+from crysmm.training.train import train
 
 KILLED_IN_EPOCH_3 = """
 import os, signal, sys
 from crysmm.config import TrainingConfig
 from crysmm.training.progress import Progress
-from crysmm.training.run import train
+from crysmm.training.train import train
 
 def kill(self, trainer, module, outputs, batch, batch_idx):
     if trainer.current_epoch == 2 and batch_idx == 1:

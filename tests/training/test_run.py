@@ -18,7 +18,7 @@ from crysmm.training.callbacks import Recorder
 from crysmm.training.checkpoint import load_model
 from crysmm.training.module import TrainingModule
 from crysmm.training.progress import Progress
-from crysmm.training.run import train
+from crysmm.training.train import train
 
 RUN_FILES = {
     "config.json", "history.csv", "history.png", "ids_train_val_test.json", "metrics.json", "model.json",
@@ -212,7 +212,7 @@ def test_cells_too_large_for_the_memory_are_skipped(make_config, tiny_alignn, mo
         train(make_config(model=tiny_alignn, strict=True, overwrite=True))
 
 
-@pytest.mark.parametrize("name", ["cgcnn", "gatgnn", "alignn"])
+@pytest.mark.parametrize("name", ["cgcnn", "crysxpp", "gatgnn", "alignn"])
 def test_last_batch_of_one_atom_trains(make_config, tiny_alignn, crystals, name):
     """13 training crystals in batches of 4: the last holds one, which in some epoch is a one-atom cell."""
     names = ["Cu", "Fe", "Si"]
@@ -229,6 +229,7 @@ def test_last_batch_of_one_atom_trains(make_config, tiny_alignn, crystals, name)
     ]
     model = {
         "cgcnn": {"name": "cgcnn", "node_features": 8},
+        "crysxpp": {"name": "crysxpp", "node_features": 8},
         "gatgnn": {"name": "gatgnn", "node_features": 8, "heads": 2},
         "alignn": tiny_alignn | {"norm": "batch"},
     }[name]

@@ -1,0 +1,31 @@
+"""``crysmm pretrain``: structures in, an encoder out."""
+
+import argparse
+
+from crysmm.cli.options import add_config_options, config_from, describe, report
+from crysmm.cli.train import prepare_run
+from crysmm.config import PretrainingConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Every setting, and the ways to give and to see them."""
+    parser.add_argument("--print_config", action="store_true", help="Show every setting as it would be used, and stop.")
+    add_config_options(parser, PretrainingConfig)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Pre-train, or show the settings.
+
+    Raises:
+        InputError: No input or no output folder is named.
+    """
+    config, notes = config_from(PretrainingConfig, arguments)
+    report(notes)
+    if arguments.print_config:
+        print(describe(config))
+        return 0
+    prepare_run(config)
+    from crysmm.training.pretrain import pretrain
+
+    pretrain(config)
+    return 0

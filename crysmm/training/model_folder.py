@@ -1,0 +1,272 @@
+"""A model folder: weights as safetensors and everything else as JSON; data, never code.
+
+``model.safetensors`` holds the weights, ``model.json`` what they mean: config, graph settings, elements, versions, a
+checksum of the weights, and a few reference structures with what the model makes of them, which is recomputed when
+the model is loaded, so that a change of some library that changes numbers cannot go unnoticed. There are two kinds,
+models that predict properties (with their scaler) and pre-trained encoders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from crysmm import __version__
+from crysmm.atomic_files import replacing, write_json_atomic
+from crysmm.config.graph import GraphSettings
+from crysmm.config.pretraining import PretrainingConfig
+from crysmm.config.run import RunConfig
+from crysmm.config.training import TrainingConfig
+from crysmm.crystal import Crystal
+from crysmm.data.batch import collate_crystals
+from crysmm.data.scaler import TargetScaler
+from crysmm.errors import ModelFolderError
+from crysmm.zoo import shipped_names
+
+WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
+FORMAT_VERSION = 1
+N_REFERENCES = 3
+REFERENCE_ATOMS = 12  # reference structures have at most so many atoms where the data have such
+LARGEST_DRIFT = 1e-4  # of the spread of the training targets, or of the embeddings
+OF_THE_RUN = {
+    "root_dir", "output_dir", "cache_dir", "ids_file", "init_from", "freeze_epochs", "resume", "overwrite"
+}  # fmt: skip
+
+
+class Reference(BaseModel):
+    """A structure and what the model predicts for it: values in original units, or probabilities."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lattice_mat: list[list[float]]
+    frac_coords: list[list[float]]
+    elements: list[str]
+    prediction: list[float]
+
+    @property
+    def crystal(self) -> Crystal:
+        """The structure."""
+        return Crystal.from_arrays(self.lattice_mat, self.frac_coords, self.elements)
+
+
+class Description(BaseModel):
+    """What ``model.json`` of any model holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: int = FORMAT_VERSION
+    atom_input_features: int
+    elements: list[str]
+    graph: GraphSettings
+    config: RunConfig
+    references: list[Reference]
+    versions: dict[str, str]
+    weights_sha256: str
+
+
+class ModelDescription(Description):
+    """What ``model.json`` of a model that predicts properties holds."""
+
+    format: Literal["crysmm-model"] = "crysmm-model"
+    target_names: list[str]
+    unit: str | None = None
+    scaler: TargetScaler
+    config: TrainingConfig
+
+
+class EncoderDescription(Description):
+    """What ``model.json`` of a pre-trained encoder holds; its references' predictions are pooled embeddings."""
+
+    format: Literal["crysmm-encoder"] = "crysmm-encoder"
+    config: PretrainingConfig
+
+
+DESCRIPTIONS: dict[str, type[Description]] = {
+    "crysmm-model": ModelDescription,
+    "crysmm-encoder": EncoderDescription,
+}
+
+
+def reference_rows(rows: Sequence[int], n_atoms: np.ndarray) -> list[int]:
+    """Rows whose structures are kept as references: small ones, from the smallest to the largest of them."""
+    by_size = sorted(rows, key=lambda row: (n_atoms[row], row))
+    small = [row for row in by_size if n_atoms[row] <= REFERENCE_ATOMS] or by_size[:1]
+    places = np.linspace(0, len(small) - 1, min(N_REFERENCES, len(small))).round().astype(int)
+    return [small[place] for place in places]
+
+
+def write_folder(
+    folder: Path,
+    network: nn.Module,
+    config: RunConfig,
+    *,
+    kind: str,
+    elements: Sequence[str],
+    references: Sequence[Crystal],
+    predictions: np.ndarray,
+    others: Mapping[str, Any],
+) -> None:
+    """Write a model folder; the description comes last, so that a folder with one is complete.
+
+    Args:
+        folder: other files in it are left alone.
+        network: its weights are written, wherever they are.
+        config: what it was trained with; paths of the run are left out.
+        kind: a key of ``DESCRIPTIONS``.
+        elements: symbols that occur in the training split.
+        references: a few crystals (see :func:`reference_rows`) to keep.
+        predictions: a row for each of them.
+        others: what this kind of description has besides.
+    """
+    from safetensors.torch import save
+
+    settings = config.graph_settings()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    weights = save(tensors, metadata={"format": "pt"})
+    description = {
+        "format": kind,
+        "format_version": FORMAT_VERSION,
+        **others,
+        "atom_input_features": collate_crystals(references[:1], settings).atom_features.shape[1],
+        "elements": list(elements),
+        "graph": settings.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", exclude=OF_THE_RUN),
+        "references": [
+            {
+                "lattice_mat": crystal.lattice.tolist(),
+                "frac_coords": crystal.frac_coords.tolist(),
+                "elements": crystal.elements,
+                "prediction": prediction.tolist(),
+            }
+            for crystal, prediction in zip(references, predictions, strict=True)
+        ],
+        "versions": {"crysmm": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    with replacing(folder / WEIGHTS_FILE) as temporary:
+        temporary.write_bytes(weights)
+    write_json_atomic(folder / DESCRIPTION_FILE, description)
+
+
+def read_description(folder: Path) -> Description:
+    """What ``model.json`` says, of either kind.
+
+    Raises:
+        ModelFolderError: it is not there or not ours.
+    """
+    path = folder / DESCRIPTION_FILE
+    present = [name for name in (WEIGHTS_FILE, DESCRIPTION_FILE) if (folder / name).is_file()]
+    if not present:
+        what = "is not a crysmm model folder" if folder.is_dir() else "is not a folder"
+        shipped = f", or the name of a shipped model ({names})" if (names := ", ".join(shipped_names())) else ""
+        raise ModelFolderError(f"{folder} {what}; expected {DESCRIPTION_FILE} and {WEIGHTS_FILE} in it{shipped}")
+    if len(present) == 1:
+        missing = WEIGHTS_FILE if present == [DESCRIPTION_FILE] else DESCRIPTION_FILE
+        raise ModelFolderError(f"{folder / missing} is missing; copy the whole model folder, or train again")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelFolderError(f"{path} is damaged: it is not JSON ({error}); copy the model folder again") from error
+    return _parse_description(content, path)
+
+
+def _parse_description(content: Any, path: Path) -> Description:
+    if not isinstance(content, dict) or content.get("format") not in DESCRIPTIONS:
+        raise ModelFolderError(
+            f"{path} was not written by crysmm; expected the folder of a run of crysmm train or crysmm pretrain"
+        )
+    if content.get("format_version") != FORMAT_VERSION:
+        raise ModelFolderError(
+            f"{path} has format version {content.get('format_version')}; crysmm {__version__} reads version "
+            f"{FORMAT_VERSION}: install the crysmm that wrote it"
+        )
+    try:
+        return DESCRIPTIONS[content["format"]].model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ModelFolderError(
+            f"{path} is damaged or of another version of crysmm than {__version__}: {place}: {first['msg']}"
+        ) from error
+
+
+def read_weights(folder: Path, description: Description) -> dict[str, Tensor]:
+    """The weights of a folder, by name.
+
+    Raises:
+        ModelFolderError: they are damaged or not those the description was written with.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = folder / WEIGHTS_FILE
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != description.weights_sha256:
+        raise ModelFolderError(
+            f"{path} is damaged or of another model: its checksum is not the one in {DESCRIPTION_FILE}; "
+            "copy the model folder again"
+        )
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise ModelFolderError(f"{path} is not a safetensors file: {error}") from error
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
+    """Give a network the weights of its folder, and put it in evaluation mode.
+
+    Raises:
+        ModelFolderError: a name or a shape differs.
+    """
+    problem = _difference(network.state_dict(), weights)
+    if problem:
+        raise ModelFolderError(f"{folder / WEIGHTS_FILE} does not fit {DESCRIPTION_FILE}: {problem}")
+    network.load_state_dict(weights)
+    network.eval()
+
+
+def refuse_drift(folder: Path, description: Description, drift: float, of_what: str) -> None:
+    """Refuse a model that no longer gives what it gave when it was saved.
+
+    Args:
+        folder: of the model.
+        description: what it says.
+        drift: the largest change on its reference structures, as a share of ``of_what``.
+        of_what: what changes are measured by.
+
+    Raises:
+        ModelFolderError: the drift is more than rounding.
+    """
+    if not drift <= LARGEST_DRIFT:
+        saved = ", ".join(f"{name} {version}" for name, version in description.versions.items())
+        raise ModelFolderError(
+            f"{folder / DESCRIPTION_FILE}: the reference structures kept in it are now predicted differently, "
+            f"by {drift:.2g} of {of_what} (at most {LARGEST_DRIFT:g} is rounding); the model was "
+            f"saved with {saved}: install those versions, or train it again"
+        )
+
+
+def _difference(expected: dict[str, Tensor], found: dict[str, Tensor]) -> str:
+    """The first way in which two sets of weights differ in names or shapes; empty if they do not."""
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            return f"{name} is missing"
+        if name not in expected:
+            return f"{name} is not part of the network described"
+        if expected[name].shape != found[name].shape:
+            return f"{name} is {shape_of(found[name])}, expected {shape_of(expected[name])}"
+    return ""
+
+
+def shape_of(tensor: Tensor) -> str:
+    """As people write it: ``64 x 92``."""
+    return " x ".join(map(str, tensor.shape)) or "a number"
