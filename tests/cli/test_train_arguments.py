@@ -42,7 +42,7 @@ def other_value(name: str, default: object) -> tuple[str, object]:
 )
 def test_every_setting_is_an_option(trained: list[TrainingConfig], name: str) -> None:
     typed, expected = other_value(name, dict(TrainingConfig())[name])
-    needs = {"as_jarvis": ["--model", "alignn"]}.get(name, [])
+    needs = {"as_jarvis": ["--model", "alignn"], "freeze_epochs": ["--init_from", "a/model"]}.get(name, [])
     config = settings(trained, f"--{name}", typed, *needs)
     assert dict(config)[name] == expected
     assert dict(config)[name] != dict(TrainingConfig())[name]
