@@ -24,7 +24,7 @@ class PretrainingConfig(RunConfig):
 
     method: MethodConfig = Field(CrysGNNConfig(), description="What is learned without labels, and its settings.")
     symprec: float = Field(
-        0.01, gt=0, le=1, description="Tolerance of the space groups that are learned and judged by, Angstrom."
+        0.01, gt=0, le=0.5, description="Tolerance of the space groups that are learned and judged by, Angstrom."
     )
     val_ratio: Ratio | None = Field(
         default_factory=_default_val_ratio, description="Share of the crystals held out to judge the encoder (0.05)."
