@@ -1,0 +1,108 @@
+"""NT-Xent against the formula in loops, the library's own, and what must not change it."""
+
+import math
+
+import pytest
+import torch
+from pytorch_metric_learning.losses import NTXentLoss
+
+from crysmm.objectives.corruption import Example
+from crysmm.objectives.ntxent import NTXent
+from crysmm.objectives.symmetry import CrystalSystemTerm
+
+LABELS = torch.tensor([6, 6, 1, 3, 6, 1, 2, 0, 3, 3])
+
+
+def embeddings(seed=0):
+    return torch.randn(len(LABELS), 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def by_hand(points, labels, temperature):
+    def likeness(a, b):
+        return math.exp(float(points[a] @ points[b] / points[a].norm() / points[b].norm()) / temperature)
+
+    losses = []
+    for a in range(len(labels)):
+        for p in range(len(labels)):
+            if a != p and labels[a] == labels[p]:
+                negatives = sum(likeness(a, n) for n in range(len(labels)) if labels[n] != labels[a])
+                losses.append(-math.log(likeness(a, p) / (likeness(a, p) + negatives)))
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
+def test_loss_is_the_formula(temperature):
+    loss = NTXent(temperature)(embeddings(), LABELS)
+    assert loss.item() == pytest.approx(by_hand(embeddings(), LABELS, temperature), rel=1e-12)
+
+
+@pytest.mark.parametrize("labels", [LABELS, torch.zeros(10, dtype=torch.int64), torch.tensor([1] + [0] * 9)])
+def test_loss_and_gradients_are_the_librarys(labels):
+    ours, theirs = embeddings().requires_grad_(), embeddings().requires_grad_()
+    loss, expected = NTXent(0.07)(ours, labels), NTXentLoss(temperature=0.07)(theirs, labels)
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-8, atol=1e-12)
+
+
+def test_crystals_in_another_order():
+    order = torch.randperm(len(LABELS), generator=torch.Generator().manual_seed(1))
+    loss = NTXent(0.07)
+    torch.testing.assert_close(loss(embeddings()[order], LABELS[order]), loss(embeddings(), LABELS))
+
+
+def test_scale_of_each_embedding_does_not_matter():
+    loss, scales = NTXent(0.07), torch.linspace(0.1, 50, len(LABELS), dtype=torch.float64)
+    torch.testing.assert_close(loss(embeddings() * scales[:, None], LABELS), loss(embeddings(), LABELS))
+
+
+def test_rotation_of_all_embeddings_does_not_matter():
+    rotation = torch.linalg.qr(embeddings(1)[:4])[0]
+    torch.testing.assert_close(NTXent(0.07)(embeddings() @ rotation, LABELS), NTXent(0.07)(embeddings(), LABELS))
+
+
+def test_names_of_the_labels_do_not_matter():
+    renamed = torch.tensor([3, 0, 6, 2, 4, 5, 1])[LABELS]
+    assert NTXent(0.07)(embeddings(), renamed) == NTXent(0.07)(embeddings(), LABELS)
+
+
+def test_other_labels_give_another_loss():
+    assert NTXent(0.07)(embeddings(), LABELS.roll(1)) != NTXent(0.07)(embeddings(), LABELS)
+
+
+@pytest.mark.parametrize("n", [1, 7])
+def test_without_a_positive_pair_the_loss_is_zero_and_has_a_gradient(n):
+    points = embeddings()[:n].requires_grad_()
+    loss = NTXent(0.07)(points, torch.arange(n))
+    loss.backward()
+    assert loss.item() == 0
+    assert not points.grad.any()
+
+
+def test_a_large_batch_fits_in_memory():
+    """The library's way, every negative pair beside every positive one, would take 50 GB."""
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(512, 16, generator=generator).requires_grad_()
+    loss = NTXent(0.07)(points, torch.randint(0, 4, (512,), generator=generator))
+    loss.backward()
+    assert points.grad.isfinite().all()
+
+
+def test_term_contrasts_means_of_the_crystals_that_are_known(make_case):
+    case = make_case()
+    case.batch.space_groups[[2, 7]] = 0
+    losses = CrystalSystemTerm(1.0, 0.07)(case.nodes, Example(case.batch, case.batch))
+    pooled = torch.stack([nodes.mean(0) for nodes, _ in case.parts()]).detach()
+    systems = torch.tensor([6, 6, 6, 6, 6, 5, 6, 6, 3, 4, 1, 1])  # cubic ... hexagonal ... tetragonal, trigonal
+    known = [index for index in range(12) if index not in (2, 7)]
+    assert losses.tolist() == pytest.approx([by_hand(pooled[known], systems[known], 0.07)] * 12)
+
+
+def test_term_where_nothing_is_known(make_case):
+    case = make_case("Cu", "NaCl", "CuO")
+    case.batch.space_groups.zero_()
+    losses = CrystalSystemTerm(1.0, 0.07)(case.nodes, Example(case.batch, case.batch))
+    losses.mean().backward()
+    assert losses.tolist() == [0, 0, 0]
+    assert not case.nodes.grad.any()
