@@ -6,10 +6,11 @@ Nothing here imports torch, so that worker processes start fast.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 ROWS_A_TASK = 64  # enough to hide what it costs to reach a worker, few enough to stop quickly
 TASKS_AHEAD = 3
 SPACE_GROUP = "space_group"  # a column of stores that were asked for it
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 class GraphedRecord(NamedTuple):
@@ -64,29 +68,42 @@ def in_parallel(
 ) -> Iterator[GraphedRecord | SkippedRow]:
     """Every row of a source, graphed by worker processes, in order.
 
-    Workers are at most ``TASKS_AHEAD`` tasks each ahead of who takes the results, however slow that is (joblib's
-    own generators run ahead without a limit), so that a source of any length needs little memory.
-
     Args:
         source: the rows.
         settings: how a crystal becomes a graph.
         jobs: number of processes; by default one a core, or none at all for a source of one task.
         symprec: tolerance of the space groups to find, Angstrom; without one they are not looked for.
     """
+    if source.n_rows is not None and source.n_rows <= ROWS_A_TASK:
+        jobs = 1
+    return map_in_order(partial(graph_rows, settings=settings, symprec=symprec), source.rows(), jobs)
+
+
+def map_in_order(work: Callable[[list[Given]], list[Made]], items: Iterable[Given], jobs: int | None) -> Iterator[Made]:
+    """What worker processes make of items, ``ROWS_A_TASK`` of them at a time, in order.
+
+    Workers are at most ``TASKS_AHEAD`` tasks each ahead of who takes the results, however slow that is (joblib's
+    own generators run ahead without a limit), so that a source of any length needs little memory.
+
+    Args:
+        work: gives one result an item.
+        items: any number.
+        jobs: number of processes, by default one a core; one is this process itself.
+    """
     from joblib import cpu_count
     from joblib.externals.loky import Future, get_reusable_executor
 
     jobs = cpu_count() if jobs is None else jobs
-    tasks = _tasks(source.rows())
-    if jobs == 1 or (source.n_rows is not None and source.n_rows <= ROWS_A_TASK):
-        for rows in tasks:
-            yield from graph_rows(rows, settings, symprec)
+    tasks = _tasks(items)
+    if jobs == 1:
+        for task in tasks:
+            yield from work(task)
         return
     executor = get_reusable_executor(max_workers=jobs)
     waiting: deque[Future] = deque()
     try:
-        for rows in tasks:
-            waiting.append(executor.submit(graph_rows, rows, settings, symprec))
+        for task in tasks:
+            waiting.append(executor.submit(work, task))
             if len(waiting) >= TASKS_AHEAD * jobs:
                 yield from waiting.popleft().result()
         while waiting:
@@ -96,8 +113,8 @@ def in_parallel(
             future.cancel()
 
 
-def _tasks(rows: Iterable[Row | SkippedRow]) -> Iterator[list[Row | SkippedRow]]:
-    remaining = iter(rows)
+def _tasks(items: Iterable[Given]) -> Iterator[list[Given]]:
+    remaining = iter(items)
     while task := list(islice(remaining, ROWS_A_TASK)):
         yield task
 

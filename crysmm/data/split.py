@@ -139,7 +139,7 @@ def _split_by_composition(counts: Counter[str], formulas: Sequence[str], seed: i
 
 
 def _split_by_file(path: Path, ids: Sequence[str]) -> Split:
-    wanted = _read_ids(path)
+    wanted = read_ids(path)
     _refuse(path, "ids given more than once", _doubled(name for names in wanted.values() for name in names))
     asked = {name for names in wanted.values() for name in names}
     _refuse(path, "ids that no readable row of the data has", asked.difference(ids))
@@ -154,7 +154,12 @@ def _split_by_file(path: Path, ids: Sequence[str]) -> Split:
     return Split(train, val, test)
 
 
-def _read_ids(path: Path) -> dict[str, list[str]]:
+def read_ids(path: Path) -> dict[str, list[str]]:
+    """What an ``ids_train_val_test.json`` holds: the ids under each of ``SPLIT_KEYS``.
+
+    Raises:
+        InputError: it cannot be read, or does not hold the three lists.
+    """
     expected = 'expected {"id_train": [...], "id_val": [...], "id_test": [...]}'
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
