@@ -77,9 +77,17 @@ class TrainingModule(pl.LightningModule):
         checkpoint["data"] = self.data
 
     def on_train_epoch_start(self) -> None:
-        """Seed the epoch by itself, so that a resumed run draws what an uninterrupted one does."""
-        seed_everything(self.config.random_seed, self.current_epoch, self.global_rank)
+        """Forget the last epoch."""
         self._training = Means()
+
+    def on_train_batch_start(self, batch: Share, batch_idx: int) -> None:
+        """Seed the epoch by itself, so that a resumed run draws what an uninterrupted one does.
+
+        Before the first step and no earlier: making an epoch's iterator draws a number, and a resumed run makes it
+        at another moment.
+        """
+        if batch_idx == 0:
+            seed_everything(self.config.random_seed, self.current_epoch, self.global_rank)
 
     def training_step(self, share: Share, index: int) -> Tensor:
         """Loss of this process' share of a step, weighted so that the mean over the processes is exact."""

@@ -1,0 +1,168 @@
+"""Pre-training runs on the sample data, and what becomes of their encoders."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from crysmm.cli.main import main
+from crysmm.config import PretrainingConfig
+from crysmm.data.batch import collate_crystals
+from crysmm.errors import InputError, ModelFolderError
+from crysmm.training.checkpoint import load_model
+from crysmm.training.encoder import load_encoder
+from crysmm.training.model_folder import WEIGHTS_FILE, read_description, read_weights
+from crysmm.training.pretrain import pretrain
+from crysmm.training.train import train
+from crysmm.training.transfer import Freezer, copy_weights
+
+PRETRAINING = {
+    "root_dir", "output_dir", "cache_dir", "limit", "n_val", "epochs", "batch_size", "model", "device", "precision",
+    "progress", "jobs",
+}  # fmt: skip
+
+
+@pytest.fixture
+def make_pretraining(make_config, tmp_path):
+    """A function that makes the settings of a pre-training run of seconds."""
+
+    def make(**changes):
+        settings = make_config().model_dump(include=PRETRAINING) | {"output_dir": tmp_path / "encoder", "epochs": 2}
+        return PretrainingConfig(**(settings | changes))
+
+    return make
+
+
+@pytest.mark.parametrize("method", ["crysae", "crysgnn"])
+def test_run_folder_holds_an_encoder_and_what_it_knows(make_pretraining, method, capsys):
+    result = pretrain(make_pretraining(method=method))
+    names = {path.name for path in result.folder.iterdir()}
+    assert names == {
+        "config.json", "history.csv", "history.png", "ids_train_val_test.json", "metrics.json", "model.json",
+        "model.safetensors", "skipped.csv", "train.log",
+    }  # fmt: skip
+    metrics = json.loads((result.folder / "metrics.json").read_text())
+    assert metrics["monitored"] == "val_loss"
+    assert 0 <= metrics["quality"]["connectivity_accuracy"] <= 1
+    assert 0 <= metrics["quality"]["knn_purity"] <= 1
+    printed = capsys.readouterr().out
+    assert "crysmm train --init_from" in printed
+    assert "symmetry" in printed
+
+
+def test_targets_are_not_needed(make_pretraining, crystals):
+    records = [
+        {"jid": name, "lattice_mat": crystal.lattice, "frac_coords": crystal.frac_coords, "elements": crystal.elements}
+        for name, crystal in crystals.items()
+    ]
+    result = pretrain(make_pretraining(root_dir=None, limit=None, n_val=3), records)
+    assert result.metrics["n_crystals"] == len(crystals)
+
+
+def test_the_loss_falls(make_pretraining):
+    pretrain(make_pretraining(epochs=6, method={"name": "crysae", "mask_ratio": 0.15, "distance_noise": 0.1}))
+    table = np.genfromtxt(make_pretraining().output_dir / "history.csv", delimiter=",", names=True)
+    assert table["val_loss"][-1] < 0.9 * table["val_loss"][0]
+    parts = sum(table[f"val_{term}"] for term in ("features", "connectivity", "bond_lengths", "distances"))
+    np.testing.assert_allclose(table["val_loss"], parts, rtol=1e-6)  # the weights are 1
+
+
+class StoppedError(Exception):
+    """What stands for a crash."""
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_resumed_equals_uninterrupted(make_pretraining, tmp_path, monkeypatch, workers):
+    config = make_pretraining(epochs=4, method={"name": "crysgnn", "mask_ratio": 0.2, "distance_noise": 0.1})
+    whole = pretrain(config)
+    broken = config.model_copy(update={"output_dir": tmp_path / "broken"})
+    start = Freezer.on_train_epoch_start
+
+    def crash_in_epoch_3(self, trainer, module):
+        if trainer.current_epoch == 2:
+            raise StoppedError
+        start(self, trainer, module)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Freezer, "on_train_epoch_start", crash_in_epoch_3)
+        with pytest.raises(StoppedError):
+            pretrain(broken)
+    assert not (broken.output_dir / "model.json").exists()
+    pretrain(broken.model_copy(update={"resume": True, "num_workers": workers}))
+    assert (broken.output_dir / WEIGHTS_FILE).read_bytes() == (whole.folder / WEIGHTS_FILE).read_bytes()
+
+
+@pytest.fixture
+def encoder(make_pretraining):
+    """The folder of a pre-trained encoder."""
+    return pretrain(make_pretraining()).folder
+
+
+def test_encoder_gives_the_embeddings_it_was_saved_with(encoder, crystals):
+    loaded = load_encoder(encoder)
+    description = read_description(encoder)
+    reference = description.references[-1]
+    batch = collate_crystals([crystals["Cu"], reference.crystal], loaded.settings)
+    with torch.no_grad():
+        embedding = loaded.backbone(batch).graph[1]
+    np.testing.assert_allclose(embedding, reference.prediction, rtol=1e-4, atol=1e-5)
+    assert not any(parameter.requires_grad for parameter in loaded.backbone.parameters())
+    assert not loaded.backbone.training
+
+
+def test_encoder_of_a_property_model(make_config, encoder):
+    folder = train(make_config()).folder
+    loaded, model = load_encoder(folder), load_model(folder)
+    for name, weight in model.network.backbone.state_dict().items():
+        torch.testing.assert_close(loaded.backbone.state_dict()[name], weight, rtol=0, atol=0)
+    assert loaded.weights_sha256 != load_encoder(encoder).weights_sha256
+
+
+def test_encoder_whose_numbers_have_changed_is_refused(encoder):
+    path = encoder / "model.json"
+    content = json.loads(path.read_text())
+    content["references"][0]["prediction"][0] += 0.1
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelFolderError, match="are now predicted differently"):
+        load_encoder(encoder)
+
+
+def test_an_encoder_predicts_nothing_and_says_what_to_do(encoder, capsys, tmp_path):
+    output = tmp_path / "predictions.csv"
+    assert main(["predict", "--model", str(encoder), "--root_dir", "nowhere", "--output", str(output)]) == 2
+    assert "pre-trained encoder, which predicts no property: fine-tune it first" in capsys.readouterr().err
+
+
+def test_fine_tuning_takes_the_backbone_and_leaves_the_decoders(make_config, encoder, capsys):
+    train(make_config(init_from=encoder))
+    printed = capsys.readouterr().out
+    n_loaded = len(load_encoder(encoder).backbone.state_dict())
+    assert f"weights from {encoder}: {n_loaded} of" in printed
+    assert "left out decoders.connectivity" in printed
+    assert "head.output.weight (only in the new network)" in printed
+
+
+@pytest.mark.parametrize(("frozen", "stays"), [(1, False), (3, True)])
+def test_frozen_weights_stay_for_so_many_epochs(make_config, encoder, frozen, stays):
+    start = load_encoder(encoder).backbone.state_dict()
+    folder = train(make_config(init_from=encoder, freeze_epochs=frozen, epochs=3)).folder
+    history = np.genfromtxt(folder / "history.csv", delimiter=",", names=True)
+    assert len(set(history["train_loss"])) == 3  # the head has learned all the time
+    if not stays and history["val_mae"].argmin() == 0:
+        pytest.fail("the best epoch is the frozen one, so that nothing is seen of the others; take another seed")
+    weights = read_weights(folder, read_description(folder))
+    assert all(torch.equal(weights[f"backbone.{name}"], tensor) for name, tensor in start.items()) == stays
+
+
+def test_freezing_needs_weights(make_config):
+    with pytest.raises(ValueError, match="has no meaning without --init_from"):
+        make_config(freeze_epochs=2)
+
+
+def test_a_network_of_another_width_takes_nothing(make_config, encoder):
+    from crysmm.models.heads import build_network
+
+    config = make_config(model={"name": "cgcnn", "node_features": 5})
+    with pytest.raises(InputError, match="no weight of"):
+        copy_weights(build_network(config, 1), encoder)
