@@ -13,7 +13,13 @@ SHOWN = 10  # a table of at most so many rows is printed too
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the structures, the table, and what computes it."""
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="Folder of the trained model.")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="Folder of the trained model, or the name of a shipped one (crysmm zoo).",
+    )
     inputs = parser.add_mutually_exclusive_group(required=True)
     inputs.add_argument(
         "--root_dir",

@@ -86,7 +86,9 @@ class RunConfig(BaseModel):
 
     # Model
     model: ModelConfig = Field(CGCNNConfig(), description="The backbone, chosen by model.name, and its settings.")
-    init_from: Path | None = Field(None, description="Model folder to start the weights from (fine-tuning).")
+    init_from: Path | None = Field(
+        None, description="Model folder, or the name of a shipped model, to start the weights from (fine-tuning)."
+    )
 
     # Graph
     neighbor_strategy: NeighborStrategy = Field(default_factory=_default_strategy)

@@ -1,0 +1,56 @@
+"""``crysmm zoo``: the models that are installed with the package, and their cards."""
+
+import argparse
+
+from crysmm.errors import InputError
+
+USE = (
+    "A name stands wherever a model folder is asked for: crysmm predict --model NAME, crysmm train --init_from NAME,\n"
+    "crysmm train --head distilled --head.teacher NAME. crysmm zoo NAME prints the card of a model."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model whose card is wanted."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="Print the card of this model; by default list them.")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the list, or one card.
+
+    Raises:
+        InputError: No model of that name is shipped.
+        ModelFolderError: A shipped model is incomplete.
+    """
+    from crysmm import zoo
+    from crysmm.zoo.card import CARD_FILE
+
+    names = zoo.shipped_names()
+    if arguments.name is None:
+        print("\n\n".join([*(_entry(name) for name in names), USE]) if names else "This package ships no models.")
+        return 0
+    if arguments.name not in names:
+        raise InputError(f"{arguments.name}: no such model is shipped; there are {', '.join(names) or 'none'}")
+    print((zoo.ZOO / arguments.name / CARD_FILE).read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def _entry(name: str) -> str:
+    """What a model is, how large and how good, in a few lines."""
+    from crysmm import zoo
+    from crysmm.training.model_folder import WEIGHTS_FILE, EncoderDescription, ModelDescription, read_description
+    from crysmm.zoo.card import read_card
+
+    folder = zoo.ZOO / name
+    description, card = read_description(folder), read_card(folder)
+    model = description.config.model.name
+    if isinstance(description, ModelDescription):
+        unit = f" in {description.unit}" if description.unit else ""
+        what = f"{model} that predicts {', '.join(description.target_names)}{unit}"
+    else:
+        assert isinstance(description, EncoderDescription)
+        what = f"encoder {model}, pre-trained by {description.config.method.name}"
+    size = (folder / WEIGHTS_FILE).stat().st_size / 1e6
+    return "\n  ".join(
+        [name, card.summary, f"{what}; {len(description.elements)} elements, {size:.2f} MB", f"held out: {card.figure}"]
+    )

@@ -1,0 +1,69 @@
+"""Every model that is shipped."""
+
+import configparser
+import json
+from pathlib import Path
+
+import pytest
+
+import crysmm
+from crysmm.cli.main import main
+from crysmm.training.encoder import load_encoder
+from crysmm.training.model_folder import ModelDescription, read_description
+from crysmm.zoo import ZOO, shipped_names
+from crysmm.zoo.card import read_card
+
+CHECKOUT = Path(__file__).parents[2]
+SALT = "rock salt\n5.64\n0 .5 .5\n.5 0 .5\n.5 .5 0\nNa Cl\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"
+
+
+@pytest.fixture(params=shipped_names())
+def name(request):
+    return request.param
+
+
+def test_loads_and_gives_what_it_gave_when_it_was_saved(name):
+    if isinstance(read_description(ZOO / name), ModelDescription):
+        crysmm.load(name)
+    assert load_encoder(name).weights_sha256 == json.loads((ZOO / name / "model.json").read_text())["weights_sha256"]
+
+
+def test_is_small_and_has_a_unit(name):
+    assert (ZOO / name / "model.safetensors").stat().st_size < 1_000_000
+    description = read_description(ZOO / name)
+    assert not isinstance(description, ModelDescription) or description.unit
+
+
+def test_card(name):
+    card = read_card(ZOO / name)
+    assert card.name == name
+    assert "CC BY" in card.sections["Licence and citation"]
+    assert "Jain" in card.sections["Licence and citation"]
+    assert "crysmm train" in card.sections["Command"] or "crysmm pretrain" in card.sections["Command"]
+    assert any(character.isdigit() for character in card.figure)
+
+
+def test_says_nothing_of_the_machine_it_was_made_on(name):
+    for file in ("model.json", "README.md"):
+        assert "/work/" not in (ZOO / name / file).read_text()
+        assert "/home/" not in (ZOO / name / file).read_text()
+
+
+def test_predicts_offline(name, tmp_path, monkeypatch):
+    if not isinstance(read_description(ZOO / name), ModelDescription):
+        pytest.skip("an encoder")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("connects to the network"))
+    Path("POSCAR").write_text(SALT)
+    assert main(["predict", "--model", name, "--files", "POSCAR"]) == 0
+    assert -4 < crysmm.load(name).predict("POSCAR")[0] < -1  # NaCl forms with -2.0 eV/atom, measured; PBE: -1.8
+
+
+def test_every_file_of_the_zoo_is_installed():
+    settings = configparser.ConfigParser()
+    settings.read(CHECKOUT / "setup.cfg")
+    patterns = settings["options.package_data"]["crysmm"].split()
+    package = CHECKOUT / "crysmm"
+    installed = {path for pattern in patterns for path in package.glob(pattern)}
+    assert installed > {path for path in (package / "zoo").glob("*/*") if path.parent.name != "__pycache__"}
+    assert {pattern.rpartition("/")[2] for pattern in patterns} > {"model.json", "model.safetensors", "README.md"}
