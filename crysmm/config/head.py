@@ -19,9 +19,9 @@ def _as_tuple(value: Any) -> Any:
 def _different(deltas: tuple[float, ...]) -> tuple[float, ...]:
     if not deltas:
         raise PydanticCustomError("contradiction", "is empty; give a number from 0 to 1, or several")
-    if len(set(deltas)) < len(deltas):
-        text = "holds a number twice: {deltas}"
-        raise PydanticCustomError("contradiction", text, {"deltas": ",".join(f"{delta:g}" for delta in deltas)})
+    named = [f"{delta:g}" for delta in deltas]  # in the folders of their runs
+    if len(set(named)) < len(named):
+        raise PydanticCustomError("contradiction", "holds a number twice: {deltas}", {"deltas": ",".join(named)})
     return deltas
 
 

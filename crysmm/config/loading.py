@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from crysmm.config.head import DistilledConfig, VanillaConfig
 from crysmm.config.methods import CrysAEConfig, CrysGNNConfig
-from crysmm.config.models import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig
+from crysmm.config.models import BACKBONES
 from crysmm.config.peers import SYNONYMS, translate, translate_model
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
@@ -19,12 +19,6 @@ from crysmm.errors import InputError
 
 AnyConfig = TypeVar("AnyConfig", bound=RunConfig)
 
-BACKBONES: dict[str, type[BaseModel]] = {
-    "cgcnn": CGCNNConfig,
-    "crysxpp": CrysXPPConfig,
-    "gatgnn": GATGNNConfig,
-    "alignn": ALIGNNConfig,
-}
 HEADS: dict[str, type[BaseModel]] = {"vanilla": VanillaConfig, "distilled": DistilledConfig}
 METHODS: dict[str, type[BaseModel]] = {"crysae": CrysAEConfig, "crysgnn": CrysGNNConfig}
 SECTIONS = {"model": BACKBONES, "head": HEADS, "method": METHODS}

@@ -88,3 +88,10 @@ class ALIGNNConfig(BackboneConfig):
 
 
 ModelConfig = Annotated[CGCNNConfig | CrysXPPConfig | GATGNNConfig | ALIGNNConfig, Field(discriminator="name")]
+
+BACKBONES: dict[str, type[BaseModel]] = {
+    "cgcnn": CGCNNConfig,
+    "crysxpp": CrysXPPConfig,
+    "gatgnn": GATGNNConfig,
+    "alignn": ALIGNNConfig,
+}

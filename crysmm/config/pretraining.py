@@ -6,9 +6,11 @@ from typing import Any
 from pydantic import Field
 
 from crysmm.config.methods import CrysGNNConfig, MethodConfig
-from crysmm.config.run import Ratio, RunConfig
+from crysmm.config.models import BACKBONES
+from crysmm.config.run import DEFAULT_CHOICES, Ratio, RunConfig
 
 DEFAULT_HELD_OUT = 0.05
+DEFAULT_DEPTH = {"crysgnn": 5}  # convolution layers, as published, where they are other than the backbone's own
 
 
 def _default_val_ratio(settings: dict[str, Any]) -> float | None:
@@ -32,6 +34,16 @@ class PretrainingConfig(RunConfig):
     test_ratio: Ratio | None = Field(
         default_factory=_default_test_ratio, description="Share of the crystals that are left out (0)."
     )
+
+    @classmethod
+    def _default_sizes(cls, given: dict[str, Any]) -> dict[str, Any]:
+        method = given.get("method", {"name": DEFAULT_CHOICES["method"]})
+        model = given.get("model", {"name": DEFAULT_CHOICES["model"]})
+        depth = DEFAULT_DEPTH.get(method["name"]) if isinstance(method, dict) else None
+        backbone = BACKBONES.get(model["name"]) if isinstance(model, dict) else None
+        if depth is None or backbone is None or "conv_layers" not in backbone.model_fields:
+            return given
+        return {**given, "model": {"conv_layers": depth, **model}}
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         yield from super()._problems()

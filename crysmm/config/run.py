@@ -177,6 +177,11 @@ class RunConfig(BaseModel):
                 given[section] = {"name": given[section]}
             if isinstance(given.get(section), dict):
                 given[section] = {"name": default, **given[section]}
+        return cls._default_sizes(given)
+
+    @classmethod
+    def _default_sizes(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """The settings given, with those of the backbone that depend on what is learned."""
         return given
 
     @model_validator(mode="after")

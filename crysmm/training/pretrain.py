@@ -46,7 +46,13 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
 
     def new_objective(self, data: RunData) -> Objective:
         """See :class:`Run`."""
-        return build_pretraining(self.config)
+        objective = build_pretraining(self.config)
+        if n_sampled := objective.n_sampled(data.store.n_atoms):
+            self.report.say(
+                f"{n_sampled:,} crystals have more than {self.config.method.max_pairs:,} pairs of atoms: of theirs, "
+                "that many are drawn anew in every step"
+            )
+        return objective
 
     def baseline(self, data: RunData) -> None:
         """There is none: a loss without labels says little by itself."""

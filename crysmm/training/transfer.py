@@ -69,7 +69,7 @@ def copy_weights(network: nn.Module, folder: Path | str) -> CopyReport:
         elif found[name].shape != expected[name].shape:
             left_out[name] = f"{shape_of(found[name])} there, {shape_of(expected[name])} here"
     loaded = [name for name in expected if name not in left_out]
-    if not loaded:
+    if not any(name in loaded for name, _ in network.named_parameters()):  # counters of batches fit every network
         raise InputError(
             f"no weight of {folder} fits the network: it is a {description.config.model.name} of another size or kind; "
             "give the same model settings, or leave out init_from"

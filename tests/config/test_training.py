@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from crysmm.config import GraphSettings, TrainingConfig
+from crysmm.config import GraphSettings, PretrainingConfig, TrainingConfig
 
 
 @pytest.mark.parametrize(
@@ -116,3 +116,26 @@ def test_every_setting_has_a_sentence() -> None:
     for name, field in TrainingConfig.model_fields.items():
         assert field.description, name
         assert field.description.endswith((".", ")")), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "layers"),
+    [
+        ({}, 5),
+        ({"method": "crysgnn", "model": "gatgnn"}, 5),
+        ({"method": "crysgnn", "model": {"conv_layers": 2}}, 2),
+        ({"method": {"name": "crysae"}}, 3),
+    ],
+)
+def test_pretraining_has_its_method_s_depth(settings: dict, layers: int) -> None:
+    assert PretrainingConfig(**settings).model.conv_layers == layers
+
+
+def test_pretraining_of_alignn_has_no_such_depth() -> None:
+    assert PretrainingConfig(method="crysgnn", model="alignn").model.alignn_layers == 4
+
+
+@pytest.mark.parametrize("model", [{"link": "log"}, {"classification": True}])
+def test_pretraining_has_no_target(model: dict) -> None:
+    with pytest.raises(ValidationError, match="has no meaning without a target"):
+        PretrainingConfig(model=model)
