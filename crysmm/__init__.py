@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crysmm.config import GraphSettings, TrainingConfig
+    from crysmm.config import GraphSettings, PretrainingConfig, TrainingConfig
     from crysmm.crystal import Crystal, as_crystal
     from crysmm.errors import CrysmmError
     from crysmm.graphs.dgl import crystal_graph, line_graph
     from crysmm.models.backbones import build_backbone
     from crysmm.predictor import Predictor, load
+    from crysmm.training.pretrain import pretrain
     from crysmm.training.train import train
 
 __version__ = "0.1.0"
@@ -24,12 +25,14 @@ _HOMES = {
     "CrysmmError": "crysmm.errors",
     "GraphSettings": "crysmm.config",
     "Predictor": "crysmm.predictor",
+    "PretrainingConfig": "crysmm.config",
     "TrainingConfig": "crysmm.config",
     "as_crystal": "crysmm.crystal",
     "build_backbone": "crysmm.models.backbones",
     "crystal_graph": "crysmm.graphs.dgl",
     "line_graph": "crysmm.graphs.dgl",
     "load": "crysmm.predictor",
+    "pretrain": "crysmm.training.pretrain",
     "train": "crysmm.training.train",
 }
 
@@ -38,12 +41,14 @@ __all__ = [
     "Crystal",
     "GraphSettings",
     "Predictor",
+    "PretrainingConfig",
     "TrainingConfig",
     "as_crystal",
     "build_backbone",
     "crystal_graph",
     "line_graph",
     "load",
+    "pretrain",
     "train",
 ]
 
