@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
+from crysmm.data.embeddings import AtomEmbeddings
 from crysmm.data.estimate import memory_limit, oversized_rows
 from crysmm.data.loader import BatchSampler, make_loader
 from crysmm.data.records import open_input
@@ -38,11 +39,13 @@ class RunData:
         store: every crystal that could be read.
         skipped: the rows that are not used, with the reasons.
         split: rows of the store.
+        embeddings: a teacher's, of the atoms of the training and validation splits.
     """
 
     store: Store
     skipped: list[SkippedRow]
     split: Split
+    embeddings: AtomEmbeddings | None = field(default=None, kw_only=True)
 
     def rows(self, split: str) -> list[int]:
         """Rows of the store in ``train``, ``val`` or ``test``."""
@@ -59,12 +62,14 @@ class RunData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells whether a run that is resumed still learns from the same rows in the same splits."""
+        """Tells whether a run that is resumed still learns from the same rows, splits and teacher."""
         digest = hashlib.sha256()
         for split in SPLITS:
             rows = self.rows(split)
             digest.update("\n".join([split, *self.ids(split), ""]).encode())
             digest.update(self.store.targets[rows].tobytes() + self.store.n_edges[rows].tobytes())
+        if self.embeddings is not None:
+            digest.update(self.embeddings.folder.name.encode())
         return digest.hexdigest()
 
 
@@ -156,7 +161,19 @@ def sampler_for(
     )
 
 
-def loader_for(data: RunData, sampler: BatchSampler, config: RunConfig, trainer: pl.Trainer) -> DataLoader[Any]:
-    """The batches a sampler chooses."""
+def loader_for(
+    data: RunData,
+    sampler: BatchSampler,
+    config: RunConfig,
+    trainer: pl.Trainer,
+    embeddings: AtomEmbeddings | None = None,
+) -> DataLoader[Any]:
+    """The batches a sampler chooses, with a teacher's embeddings in them where they are given."""
     on_gpu = trainer.strategy.root_device.type == "cuda"
-    return make_loader(data.store, sampler, num_workers=config.num_workers, pin_memory=config.pin_memory and on_gpu)
+    return make_loader(
+        data.store,
+        sampler,
+        embeddings=embeddings,
+        num_workers=config.num_workers,
+        pin_memory=config.pin_memory and on_gpu,
+    )

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from crysmm.config.graph import GraphSettings
+from crysmm.config.models import ModelConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
@@ -37,12 +38,14 @@ class LoadedEncoder:
     Args:
         folder: it was read from.
         backbone: with its weights.
+        model: its settings.
         settings: the graphs it needs.
         weights_sha256: names the weights.
     """
 
     folder: Path
     backbone: Backbone
+    model: ModelConfig
     settings: GraphSettings
     weights_sha256: str
 
@@ -96,7 +99,7 @@ def load_encoder(folder: Path | str) -> LoadedEncoder:
         model.check_references()
         backbone = model.network.backbone
     backbone.requires_grad_(False)
-    return LoadedEncoder(folder, backbone, description.graph, description.weights_sha256)
+    return LoadedEncoder(folder, backbone, description.config.model, description.graph, description.weights_sha256)
 
 
 def _read_backbone(folder: Path, description: EncoderDescription) -> Backbone:

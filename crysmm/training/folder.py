@@ -13,6 +13,7 @@ from crysmm.errors import InputError
 ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS = "all epochs", "early stopping", "max_hours"
 """Ways for training to end; after the first two there is nothing to resume."""
 
+PART = "delta_"  # how the folders of the runs in a run begin
 FILES_NAMED = 3  # of a run that is in the way
 
 FREE_SETTINGS = frozenset({
@@ -60,6 +61,16 @@ class RunFolder:
         return any(file.exists() for file in self.files())
 
     @property
+    def parts(self) -> list[RunFolder]:
+        """The runs of which the best has become this one: one a delta."""
+        return [RunFolder(path) for path in sorted(self.path.glob(f"{PART}*")) if path.is_dir()]
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to go on from."""
+        return self.checkpoint.exists() or any(part.checkpoint.exists() for part in self.parts)
+
+    @property
     def is_finished(self) -> bool:
         """Whether its run has come to its end, not to a time limit."""
         return self.metrics.exists() and self.read_metrics()["stopped_by"] != MAX_HOURS
@@ -101,6 +112,10 @@ class RunFolder:
         for file in self.files():
             file.unlink(missing_ok=True)
         self.discard_checkpoint()
+        for part in self.parts:
+            part.clear()
+            if not any(part.path.iterdir()):
+                part.path.rmdir()
 
     def discard_checkpoint(self) -> None:
         """Remove what resuming needs, and what a killed process has left of it."""
@@ -110,6 +125,8 @@ class RunFolder:
         self.checkpoint.unlink(missing_ok=True)
         if checkpoints.is_dir() and not any(checkpoints.iterdir()):
             checkpoints.rmdir()
+        for part in self.parts:
+            part.discard_checkpoint()
 
 
 def _check_same(stored: dict[str, Any], config: RunConfig) -> None:

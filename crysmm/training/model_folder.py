@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from crysmm import __version__
 from crysmm.atomic_files import replacing, write_json_atomic
 from crysmm.config.graph import GraphSettings
+from crysmm.config.head import TaughtConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
@@ -139,7 +140,7 @@ def write_folder(
         "atom_input_features": collate_crystals(references[:1], settings).atom_features.shape[1],
         "elements": list(elements),
         "graph": settings.model_dump(mode="json"),
-        "config": config.model_dump(mode="json", exclude=OF_THE_RUN),
+        "config": _without_paths(config),
         "references": [
             {
                 "lattice_mat": crystal.lattice.tolist(),
@@ -155,6 +156,14 @@ def write_folder(
     with replacing(folder / WEIGHTS_FILE) as temporary:
         temporary.write_bytes(weights)
     write_json_atomic(folder / DESCRIPTION_FILE, description)
+
+
+def _without_paths(config: RunConfig) -> dict[str, Any]:
+    """The settings but for where things lay; of a teacher the folder's name is left."""
+    settings = config.model_dump(mode="json", exclude=OF_THE_RUN)
+    if isinstance(config, TrainingConfig) and isinstance(config.head, TaughtConfig):
+        settings["head"]["teacher"] = Path(config.head.teacher).resolve().name
+    return settings
 
 
 def read_description(folder: Path) -> Description:

@@ -122,22 +122,27 @@ class Run(ABC, Generic[Config, Data]):
             return RunResult(self.folder.path, self.folder.read_metrics())
         data = self.prepare(records)
         self._tell(describe_data(data, self.folder))
+        module = self.fit(data)
+        return self._finish(data, module)
+
+    def fit(self, data: Data) -> TrainingModule:
+        """Train all epochs that are left; the checkpoint then holds the weights of the best."""
         objective = self._initialise(data)
         sampler = sampler_for(data, "train", self.config, self.trainer, shuffled=True)
         steps = [sampler.n_steps(epoch) for epoch in range(self.config.epochs)]
         module = TrainingModule(objective, self.config, steps, self.baseline(data), data.fingerprint)
         self._tell(self.describe_task(data, module.baseline))
         checkpoint = on_main(self.trainer, lambda: self._checkpoint_of(module))
-        on_main(self.trainer, lambda: self._open_folder(data, is_new=checkpoint is None))
+        on_main(self.trainer, lambda: self.open_folder(data, is_new=checkpoint is None))
         if not self._resume(checkpoint, sampler):
-            self._fit(module, data, sampler)
-        return self._finish(data, module)
+            self._train(module, data, sampler)
+        return module
 
     def tell_stop(self, stop: StopRequested) -> None:
         """Say what is kept, and end the processes this one has started."""
         kept = "give the same command and --resume to go on after the last whole epoch"
         nothing = "no epoch was complete, so nothing is kept"
-        self.report.say(f"stopped by {stop.name}: {kept if self.folder.checkpoint.exists() else nothing}")
+        self.report.say(f"stopped by {stop.name}: {kept if self.folder.has_checkpoint else nothing}")
         disconnect(self.trainer)
 
     def close(self) -> None:
@@ -177,12 +182,13 @@ class Run(ABC, Generic[Config, Data]):
         checkpoint = read_checkpoint(self.folder.checkpoint)
         if checkpoint["data"] != module.data:
             raise InputError(
-                f"the run in {self.folder.path} cannot be resumed: the structures, their properties or their split "
-                "have changed since it was begun; begin another run, or replace this one with --overwrite"
+                f"the run in {self.folder.path} cannot be resumed: the structures, their properties, their split or "
+                "the teacher have changed since it was begun; begin another run, or replace this one with --overwrite"
             )
         return checkpoint
 
-    def _open_folder(self, data: Data, is_new: bool) -> None:
+    def open_folder(self, data: Data, is_new: bool) -> None:
+        """Make the folder and write what is known before training; a new run replaces what is there."""
         if is_new:
             self.folder.clear()
         self.folder.path.mkdir(parents=True, exist_ok=True)
@@ -205,13 +211,13 @@ class Run(ABC, Generic[Config, Data]):
         self.report.say(f"resuming after epoch {n_done} of {self.config.epochs}")
         return n_done == self.config.epochs or self.recorder.lost_patience
 
-    def _fit(self, module: TrainingModule, data: Data, sampler: BatchSampler) -> None:
+    def _train(self, module: TrainingModule, data: Data, sampler: BatchSampler) -> None:
         validation = sampler_for(data, "val", self.config, self.trainer)
         try:
             self.trainer.fit(
                 module,
-                loader_for(data, sampler, self.config, self.trainer),
-                loader_for(data, validation, self.config, self.trainer),
+                loader_for(data, sampler, self.config, self.trainer, data.embeddings),
+                loader_for(data, validation, self.config, self.trainer, data.embeddings),
                 ckpt_path=self.folder.checkpoint if self.recorder.history else None,
                 weights_only=True,
             )
@@ -251,7 +257,7 @@ class Run(ABC, Generic[Config, Data]):
             "baseline": module.baseline,
             "best_epoch": self.recorder.best_epoch,
             "epochs": len(history),
-            "stopped_by": self._stopped_by(),
+            "stopped_by": self.stopped_by(),
             "seconds": time.monotonic() - self.started,
             "seconds_per_epoch": fmean(row["seconds"] for row in history),
             "peak_memory_gib": self.machine.peak_memory(),
@@ -267,7 +273,8 @@ class Run(ABC, Generic[Config, Data]):
             self.folder.discard_checkpoint()
         return metrics
 
-    def _stopped_by(self) -> str:
+    def stopped_by(self) -> str:
+        """How training has ended."""
         if len(self.recorder.history) == self.config.epochs:
             return ALL_EPOCHS
         return EARLY_STOPPING if self.recorder.lost_patience else MAX_HOURS

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import shutil
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from crysmm.atomic_files import replacing
+from crysmm.config.head import TaughtConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.models.heads import PropertyNetwork, build_network
 from crysmm.objectives.base import Objective
+from crysmm.objectives.distillation import DistillationObjective, make_projection
 from crysmm.objectives.property import PropertyObjective, baseline
 from crysmm.training.data import TrainingData, prepare_training
-from crysmm.training.distributed import on_main
+from crysmm.training.distributed import connect, on_main
 from crysmm.training.evaluate import predict_splits, write_results
+from crysmm.training.folder import MAX_HOURS, PART
+from crysmm.training.machine import Machine
+from crysmm.training.module import TrainingModule
 from crysmm.training.run import Run, RunResult, carry_out
 from crysmm.training.summary import describe_result, describe_task
+from crysmm.training.teacher import embed_by_teacher
 
 
 def train(config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None = None) -> RunResult:
@@ -28,7 +39,8 @@ def train(config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None = 
         InputError: the settings, the input or the output folder cannot be used; nothing has been written then.
         KeyboardInterrupt: Ctrl-C; what resuming needs is in the folder. SIGTERM raises ``SystemExit`` likewise.
     """
-    return carry_out(TrainingRun, config, records)
+    several = isinstance(config.head, TaughtConfig) and len(config.head.delta) > 1
+    return carry_out(DeltasRun if several else TrainingRun, config, records)
 
 
 class TrainingRun(Run[TrainingConfig, TrainingData]):
@@ -41,12 +53,17 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
 
     def prepare(self, records: Sequence[Mapping[str, Any]] | None) -> TrainingData:
         """See :class:`Run`."""
-        return prepare_training(self.config, records, self.trainer)
+        data = prepare_training(self.config, records, self.trainer)
+        return replace(data, embeddings=embed_by_teacher(self.config, records, data, self.trainer))
 
     def new_objective(self, data: TrainingData) -> Objective:
         """See :class:`Run`."""
         network = build_network(self.config, data.scaler.n_outputs)
-        return PropertyObjective(network, data.scaler, self.config.criterion)
+        head, criterion = self.config.head, self.config.criterion
+        if data.embeddings is None or not isinstance(head, TaughtConfig):
+            return PropertyObjective(network, data.scaler, criterion)
+        projection = make_projection(head.projection, network.backbone.node_features, data.embeddings.width)
+        return DistillationObjective(network, data.scaler, criterion, head.delta[0], projection)
 
     def baseline(self, data: TrainingData) -> float:
         """See :func:`crysmm.objectives.property.baseline`."""
@@ -67,3 +84,83 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
     def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
         """See :class:`Run`."""
         return describe_result(metrics, self.folder)
+
+
+class DeltasRun(TrainingRun):
+    """A run for each delta of the head, in a folder of its own, of which the best on validation becomes this run."""
+
+    def __init__(self, config: TrainingConfig, machine: Machine):
+        super().__init__(config, machine)
+        assert isinstance(config.head, TaughtConfig)
+        self.head = config.head
+        self.parts: dict[float, TrainingRun] = {}
+
+    @property
+    def best(self) -> float:
+        """The delta whose best epoch is the best of all."""
+        return min(self.parts, key=lambda delta: self.parts[delta].recorder.best_value)
+
+    def fit(self, data: TrainingData) -> TrainingModule:
+        """Train with every delta; the checkpoint then is that of the best."""
+        on_main(self.trainer, lambda: self.open_folder(data, is_new=not self.config.resume))
+        kept: TrainingModule | None = None
+        for number, delta in enumerate(self.head.delta, start=1):
+            self.report.say(f"delta {delta:g}, {number} of {len(self.head.delta)}")
+            module = self._fit_part(delta, data)
+            if kept is None or self.best == delta:
+                kept = module
+        assert kept is not None
+        self.recorder.load_state_dict(self.parts[self.best].recorder.state_dict())
+        on_main(self.trainer, self._take_checkpoint)
+        return kept
+
+    def stopped_by(self) -> str:
+        """As all have ended if they have ended alike, else as one has that can go on."""
+        ends = {part.stopped_by() for part in self.parts.values()}
+        return MAX_HOURS if MAX_HOURS in ends else self.parts[self.best].stopped_by()
+
+    def write_best(self, objective: Objective, data: TrainingData) -> dict[str, Any]:
+        """See :class:`Run`; ``delta`` is the best, ``deltas`` what each has come to on validation."""
+        recorders = {delta: part.recorder for delta, part in self.parts.items()}
+        deltas = {
+            f"{delta:g}": {
+                f"val_{objective.monitor}": recorder.best_value if math.isfinite(recorder.best_value) else None,
+                "best_epoch": recorder.best_epoch,
+            }
+            for delta, recorder in recorders.items()
+        }
+        return {**super().write_best(objective, data), "delta": self.best, "deltas": deltas}
+
+    def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
+        """See :class:`Run`."""
+        scores = [f"{delta:g}: {part.recorder.best_value:.4g}" for delta, part in self.parts.items()]
+        chosen = f"delta {self.best:g} is the best by {metrics['monitored']} ({', '.join(scores)})"
+        return [chosen, *super().describe_result(metrics)]
+
+    def _fit_part(self, delta: float, data: TrainingData) -> TrainingModule:
+        part = TrainingRun(self._settings_of(delta), self.machine)
+        try:
+            connect(part.trainer)
+            module = part.fit(data)
+        finally:
+            part.close()
+        self.parts[delta] = part
+        return module
+
+    def _settings_of(self, delta: float) -> TrainingConfig:
+        """Those of one run; the time left is shared out among the runs left."""
+        hours = self.config.max_hours
+        if hours is not None:
+            spent = (time.monotonic() - self.started) / 3600
+            hours = max(0.0, hours - spent) / (len(self.head.delta) - len(self.parts))
+        return self.config.model_copy(
+            update={
+                "head": self.head.model_copy(update={"delta": (delta,)}),
+                "output_dir": self.folder.path / f"{PART}{delta:g}",
+                "max_hours": hours,
+            }
+        )
+
+    def _take_checkpoint(self) -> None:
+        with replacing(self.folder.checkpoint) as temporary:
+            shutil.copyfile(self.parts[self.best].folder.checkpoint, temporary)

@@ -1,0 +1,265 @@
+"""Whole runs with a teacher: what delta decides, what is kept, and what is left of the teacher in the end."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import crysmm
+from crysmm.errors import CrysmmError, InputError
+from crysmm.training import train as training
+from crysmm.training.encoder import load_encoder
+from crysmm.training.progress import Progress
+from crysmm.training.train import train
+
+CGCNN_OF_6 = {"name": "cgcnn", "conv_layers": 2, "node_features": 6, "fc_features": 8}
+RESULTS = ["model.safetensors", *(f"prediction_results_{split}_set.csv" for split in ("train", "val", "test"))]
+
+
+@pytest.fixture
+def teacher(make_config, tmp_path):
+    """The folder of a trained CGCNN narrower than the student; its graphs are the student's."""
+    return train(make_config(output_dir=tmp_path / "teacher", model=CGCNN_OF_6, epochs=1)).folder
+
+
+@pytest.fixture
+def alignn_teacher(make_config, tiny_alignn, tmp_path):
+    """The folder of a trained ALIGNN as wide as the student; its graphs are others."""
+    return train(make_config(output_dir=tmp_path / "alignn", model=tiny_alignn, epochs=1, random_seed=7)).folder
+
+
+def taught_by(teacher, delta=0.5, **settings):
+    return {"name": "distilled", "teacher": str(teacher), "delta": delta, **settings}
+
+
+def files_of(folder):
+    return {name: (folder / name).read_bytes() for name in RESULTS}
+
+
+def history_of(folder):
+    with (folder / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name != "seconds"}
+
+
+@pytest.mark.parametrize("projection", ["auto", "linear"])
+@pytest.mark.parametrize("kind", ["teacher", "alignn_teacher"])
+def test_with_delta_1_nothing_changes(make_config, tmp_path, request, kind, projection):
+    """The same weights and predictions, bit for bit, whatever the teacher."""
+    head = taught_by(request.getfixturevalue(kind), 1, projection=projection)
+    vanilla = train(make_config(output_dir=tmp_path / "vanilla"))
+    distilled = train(make_config(head=head))
+    assert files_of(distilled.folder) == files_of(vanilla.folder)
+    found, expected = history_of(distilled.folder), history_of(vanilla.folder)
+    assert found.keys() - expected.keys() == {"val_distillation"}
+    assert all(np.array_equal(found[name], values) for name, values in expected.items())
+
+
+@pytest.mark.parametrize("kind", ["teacher", "alignn_teacher"])
+@pytest.mark.parametrize("student", ["cgcnn", "alignn"])
+def test_the_teacher_is_learned(make_config, tiny_alignn, tmp_path, request, kind, student):
+    """By either student, on its own graphs, from a teacher on others."""
+    models = {"cgcnn": make_config().model.model_dump(), "alignn": tiny_alignn}
+    settings = {"model": models[student], "epochs": 6, "learning_rate": 0.01, "scheduler": "none"}
+    result = train(make_config(head=taught_by(request.getfixturevalue(kind), 0.0), **settings))
+    losses = history_of(result.folder)["val_distillation"]
+    assert losses[-1] < 0.7 * losses[0]
+    vanilla = train(make_config(output_dir=tmp_path / "vanilla", **settings))
+    assert files_of(result.folder) != files_of(vanilla.folder)
+
+
+def test_the_folder_needs_no_teacher(make_config, teacher, crystals):
+    """It predicts without one, and does not say where it lay."""
+    config = make_config(head=taught_by(teacher, 0.3))
+    folder = train(config).folder
+    shutil.rmtree(teacher)
+    predictions = crysmm.load(folder, device="cpu").predict(list(crystals.values()))
+    assert predictions.shape == (12, 1)
+    assert np.isfinite(predictions).all()
+    description = json.loads((folder / "model.json").read_text())
+    assert description["config"]["head"] == {
+        "name": "distilled",
+        "teacher": "teacher",
+        "delta": [0.3],
+        "projection": "auto",
+    }
+    assert str(teacher.parent) not in (folder / "model.json").read_text()
+    assert crysmm.TrainingConfig(**json.loads((folder / "config.json").read_text())) == config
+    assert load_encoder(folder).backbone.node_features == 8
+
+
+def test_what_is_said(make_config, teacher, capsys):
+    train(make_config(head=taught_by(teacher, 0.3)))
+    assert f"teacher {teacher}: 6 features an atom, delta 0.3" in capsys.readouterr().out
+
+
+def test_worker_processes_read_the_embeddings(make_config, teacher, tmp_path):
+    one = train(make_config(output_dir=tmp_path / "one", head=taught_by(teacher)))
+    other = train(make_config(output_dir=tmp_path / "other", head=taught_by(teacher), num_workers=1))
+    assert files_of(one.folder) == files_of(other.folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"teacher": "nowhere"}, "nowhere is not a folder; expected model.json and model.safetensors in it"),
+        ({"projection": "none"}, "atom embeddings have 8 and 6 features; give --head.projection auto"),
+    ],
+)
+def test_a_teacher_that_cannot_be_used(make_config, teacher, changes, message):
+    config = make_config(head=taught_by(teacher) | changes)
+    with pytest.raises(CrysmmError, match=message):
+        train(config)
+    assert not config.output_dir.exists()
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """A function that begins a run and stops it in its third epoch, at the first step with a delta."""
+
+    def begin(config, delta):
+        def press(self, trainer, module, outputs, batch, batch_idx):
+            if trainer.current_epoch == 2 and module.config.head.delta == (delta,):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Progress, "on_train_batch_end", press)
+            with pytest.raises(KeyboardInterrupt):
+                train(config)
+
+    return begin
+
+
+def test_resumed_equals_uninterrupted(make_config, teacher, tmp_path, interrupt):
+    """The projection, too, is what it was."""
+    config = make_config(epochs=5, head=taught_by(teacher, 0.2))
+    broken = config.model_copy(update={"output_dir": tmp_path / "broken"})
+    interrupt(broken, 0.2)
+    assert len(history_of(broken.output_dir)["epoch"]) == 2
+    train(config)
+    train(broken.model_copy(update={"resume": True}))
+    assert files_of(broken.output_dir) == files_of(config.output_dir)
+    assert not (broken.output_dir / "checkpoints").exists()
+
+
+@pytest.fixture
+def stopped(make_config, teacher, interrupt):
+    """The settings of a run stopped in its third epoch."""
+    config = make_config(epochs=4, head=taught_by(teacher))
+    interrupt(config, 0.5)
+    return config
+
+
+def test_another_teacher_cannot_go_on(make_config, stopped, teacher):
+    train(make_config(output_dir=teacher, model=CGCNN_OF_6, epochs=2, overwrite=True))
+    with pytest.raises(InputError, match=r"cannot be resumed: .* or the teacher have changed since it was begun"):
+        train(stopped.model_copy(update={"resume": True}))
+
+
+DELTAS = (0.0, 0.5, 1.0)
+
+
+@pytest.fixture
+def several(make_config, teacher):
+    return make_config(epochs=4, head=taught_by(teacher, DELTAS))
+
+
+def test_the_best_of_several_deltas_is_kept(make_config, several, tmp_path, teacher, monkeypatch, capsys):
+    predicted = []
+    original = training.predict_splits
+    monkeypatch.setattr(training, "predict_splits", lambda *a: predicted.append(1) or original(*a))
+    result = train(several)
+    assert predicted == [1]
+    scores = {}
+    for delta in DELTAS:
+        folder = result.folder / f"delta_{delta:g}"
+        assert {path.name for path in folder.iterdir()} == {
+            "config.json", "history.csv", "ids_train_val_test.json", "skipped.csv", "train.log"
+        }  # fmt: skip
+        assert json.loads((folder / "config.json").read_text())["head"]["delta"] == [delta]
+        scores[delta] = history_of(folder)["val_mae"].min()
+        assert result.metrics["deltas"][f"{delta:g}"]["val_mae"] == scores[delta]
+    best = min(scores, key=scores.get)
+    assert result.metrics["delta"] == best
+    assert history_of(result.folder)["val_mae"].min() == scores[best]
+    assert len(set(scores.values())) == len(DELTAS)
+    alone = train(make_config(epochs=4, head=taught_by(teacher, best), output_dir=tmp_path / "alone"))
+    assert files_of(result.folder) == files_of(alone.folder)
+    names = {path.name for path in result.folder.iterdir()} - {f"delta_{delta:g}" for delta in DELTAS}
+    assert names == {path.name for path in alone.folder.iterdir()}
+    assert f"delta {best:g} is the best by val_mae (0: " in capsys.readouterr().out
+    log = (result.folder / "train.log").read_text()
+    assert all(f"delta {delta:g}, {number} of 3" in log for number, delta in enumerate(DELTAS, start=1))
+
+
+def test_several_deltas_go_on_where_they_were(several, tmp_path, monkeypatch, interrupt, capsys):
+    broken = several.model_copy(update={"output_dir": tmp_path / "broken"})
+    interrupt(broken, 0.5)
+    assert "stopped by Ctrl-C: give the same command and --resume" in capsys.readouterr().out
+    assert not (broken.output_dir / "metrics.json").exists()
+    with pytest.raises(InputError, match="holds a run"):
+        train(broken)
+    epochs = []
+    monkeypatch.setattr(Progress, "on_train_epoch_start", lambda self, t, m: epochs.append(m.config.head.delta[0]))
+    train(broken.model_copy(update={"resume": True}))
+    assert epochs == [0.5] * 2 + [1.0] * 4
+    monkeypatch.undo()
+    train(several)
+    assert files_of(broken.output_dir) == files_of(several.output_dir)
+    assert not list(broken.output_dir.rglob("*.ckpt"))
+
+
+def test_overwrite_replaces_every_delta(make_config, several, teacher):
+    folder = train(several).folder
+    (folder / "delta_1" / "notes.txt").write_text("mine")
+    train(make_config(epochs=1, head=taught_by(teacher, (0.0, 0.7)), overwrite=True))
+    assert {path.name for path in folder.glob("delta_*")} == {"delta_0", "delta_0.7", "delta_1"}
+    assert [path.name for path in (folder / "delta_1").iterdir()] == ["notes.txt"]
+    assert len(history_of(folder / "delta_0")["epoch"]) == 1
+
+
+def test_several_deltas_share_the_time(several, monkeypatch):
+    """What a time limit has cut short can go on."""
+    slow = 0.4
+    monkeypatch.setattr(Progress, "on_train_epoch_start", lambda self, t, m: time.sleep(slow))
+    limited = several.model_copy(update={"max_hours": 3 * 2.5 * slow / 3600, "epochs": 20})
+    result = train(limited)
+    assert result.metrics["stopped_by"] == "max_hours"
+    done = [len(history_of(folder)["epoch"]) for folder in result.folder.glob("delta_*")]
+    assert all(1 <= epochs < 6 for epochs in done)
+    monkeypatch.undo()
+    resumed = train(limited.model_copy(update={"max_hours": None, "resume": True}))
+    assert resumed.metrics["stopped_by"] == "all epochs"
+    assert all(len(history_of(folder)["epoch"]) == 20 for folder in result.folder.glob("delta_*"))
+
+
+TRAIN = """
+import sys
+from crysmm.config import TrainingConfig
+from crysmm.training.train import train
+
+train(TrainingConfig.model_validate_json(sys.argv[1]))
+"""
+
+
+def test_two_processes_equal_one(several, tiny_alignn, tmp_path):
+    several = several.model_copy(update={"model": crysmm.TrainingConfig(model=tiny_alignn).model, "max_triplets": None})
+    two = several.model_copy(update={"output_dir": tmp_path / "two", "devices": 2, "cache_dir": tmp_path / "cache"})
+    script = tmp_path / "train.py"
+    script.write_text(TRAIN)
+    finished = subprocess.run([sys.executable, script, two.model_dump_json()], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("is the best by val_mae") == 1
+    result = train(several)
+    metrics = json.loads((two.output_dir / "metrics.json").read_text())
+    assert metrics["n_processes"] == 2
+    for delta, expected in result.metrics["deltas"].items():
+        assert metrics["deltas"][delta]["val_mae"] == pytest.approx(expected["val_mae"], rel=1e-4)
+    assert len(list((tmp_path / "cache" / "embeddings").iterdir())) == 1
