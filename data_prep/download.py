@@ -46,7 +46,7 @@ def download(url: str, path: Path, *, attempts: int = 5, wait_seconds: float = 2
 def _by_hand(url: str, path: Path, reason: Exception) -> InputError:
     return InputError(
         f"{url} could not be downloaded: {reason}. Where there is a network, download it (a browser will do) "
-        f"and give the file with --archive, or put it at {path}"
+        f"and name the file on the command line (see --help), or put it at {path}"
     )
 
 

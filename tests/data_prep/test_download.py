@@ -82,7 +82,7 @@ def test_broken_connections_are_taken_up_where_they_broke(server, tmp_path):
 
 def test_later_call_continues_what_an_earlier_one_left(server, tmp_path):
     server.behaviours = ["break off"]
-    with pytest.raises(InputError, match=r"could not be downloaded.*--archive"):
+    with pytest.raises(InputError, match=r"could not be downloaded.*--help"):
         download(server.url, tmp_path / "file.zip", attempts=1)
     assert not (tmp_path / "file.zip").exists()
     server.behaviours = ["whole"]
@@ -113,12 +113,12 @@ def test_busy_server_is_asked_again(server, tmp_path):
 @pytest.mark.parametrize("code", [404, 403, 202])
 def test_other_answers_end_it_at_once_and_say_what_to_do(server, tmp_path, code):
     server.behaviours = [code]
-    with pytest.raises(InputError, match=rf"{server.url} could not be downloaded.* {code} .*--archive"):
+    with pytest.raises(InputError, match=rf"{server.url} could not be downloaded.* {code} .*--help"):
         download(server.url, tmp_path / "file.zip", wait_seconds=0)
     assert len(server.ranges) == 1
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_network_says_what_to_do(tmp_path):
-    with pytest.raises(InputError, match=r"http://127\.0\.0\.1:1/file could not be downloaded.*--archive"):
+    with pytest.raises(InputError, match=r"http://127\.0\.0\.1:1/file could not be downloaded.*--help"):
         download("http://127.0.0.1:1/file", tmp_path / "file.zip", attempts=2, wait_seconds=0)

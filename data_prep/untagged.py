@@ -1,0 +1,140 @@
+r"""Structures without properties to pre-train on: those of the Materials Project and OQMD that JARVIS distributes.
+
+    python -m data_prep.untagged --output untagged.jsonl.gz
+    python -m data_prep.untagged --mp all_mp.json.zip --oqmd all_oqmd.json.zip --output untagged.jsonl.gz \
+        --leave_out mp.jsonl.gz run/ids_train_val_test.json --leave_out jarvis_test_folder
+
+About 127,000 structures of ``mp_3d_2020``, then 810,000 of ``oqmd_3d_no_cfid``, each structure once: see
+data_prep/structure_index.py for what counts as the same. ``--leave_out`` names test sets whose structures must not be
+among them: any input of crysmm, whole, or, where an ids_train_val_test.json follows, the ids under id_test. A row has
+``id``, ``source``, ``space_group`` (0: not found) and the structure. Killed, it goes on where it was when it is run
+again with the same arguments; until then its parts lie in a folder beside the output.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from tqdm import tqdm
+
+from crysmm.data.records import Record, open_source
+from crysmm.data.split import read_ids
+from crysmm.data.symmetry import describe_symmetry
+from crysmm.errors import InputError, StructureError
+from crysmm.terminal import disables_bar
+from data_prep.convert import readable_records
+from data_prep.deduplicate import deduplicate
+from data_prep.files import run_command
+from data_prep.jarvis_figshare import fetch
+from data_prep.structure_index import StructureIndex, structure_key
+
+LARGEST_SYMPREC = 0.5  # Angstrom; beyond, moyo takes minutes a crystal
+MP, OQMD = "mp_3d_2020", "oqmd_3d_no_cfid"
+CITATIONS = "Jain et al., APL Mater. 1, 011002 (2013); Kirklin et al., npj Comput. Mater. 1, 15010 (2015)"
+
+
+def read_test_set(data: Path, ids_file: Path | None) -> Iterator[Record]:
+    """The structures of a test set.
+
+    Args:
+        data: any input of crysmm.
+        ids_file: its ``id_test`` are the test set; by default everything is.
+
+    Raises:
+        InputError: one of the ids is not in the data, or is that of a row that cannot be read.
+    """
+    missing = None if ids_file is None else set(read_ids(ids_file)["id_test"])
+    source = open_source(data, needs_targets=False)
+    hidden = disables_bar(True)
+    for record in tqdm(readable_records(source), f"reading {data}", source.n_rows, unit=" rows", disable=hidden):
+        if missing is None:
+            yield record
+        elif record.id in missing:
+            missing.remove(record.id)
+            yield record
+    if missing:
+        raise InputError(f"{len(missing)} ids of id_test in {ids_file} are no readable rows of {data}: {min(missing)}")
+
+
+def index_test_sets(named: Sequence[tuple[Path, Path | None]]) -> StructureIndex:
+    """The structures of all test sets; one whose atoms overlap is in no result either."""
+    index = StructureIndex()
+    for record in chain.from_iterable(read_test_set(data, ids_file) for data, ids_file in named):
+        try:
+            index.add(structure_key(record.crystal))
+        except StructureError as error:
+            print(f"cannot be compared: {record.id} ({record.file}): {error}", file=sys.stderr)
+    return index
+
+
+def sha256(path: Path) -> str:
+    """Of the content of a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def describe_test_sets(named: Sequence[tuple[Path, Path | None]]) -> list[list[str]]:
+    """What decides which structures are left out."""
+    return [
+        [open_source(data, needs_targets=False).fingerprint(), "" if ids_file is None else sha256(ids_file)]
+        for data, ids_file in named
+    ]
+
+
+def read_arguments() -> argparse.Namespace:
+    """The arguments of the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mp", type=Path, help=f"the .json.zip of {MP}, downloaded already")
+    parser.add_argument("--oqmd", type=Path, help=f"the .json.zip of {OQMD}, downloaded already")
+    parser.add_argument(
+        "--leave_out", action="append", nargs="+", type=Path, default=[], metavar="PATH",
+        help="a test set, and perhaps the ids_train_val_test.json that says which of it; may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--symprec", type=float, default=0.01, help="tolerance of the space groups, Angstrom (0.01)")
+    parser.add_argument("--jobs", type=int, help="processes, by default one a core")
+    parser.add_argument("--output", required=True, type=Path, help="NAME.jsonl.gz")
+    arguments = parser.parse_args()
+    if any(len(paths) > 2 for paths in arguments.leave_out):
+        parser.error("--leave_out takes one test set and at most one file of ids; repeat it for another test set")
+    if not 0 < arguments.symprec <= LARGEST_SYMPREC:
+        parser.error(
+            f"--symprec is {arguments.symprec}; expected a length above 0 and up to {LARGEST_SYMPREC} Angstrom"
+        )
+    return arguments
+
+
+def main() -> None:
+    """The command."""
+    arguments = read_arguments()
+    folder = arguments.output.parent
+    archives = {MP: arguments.mp or fetch(MP, folder), OQMD: arguments.oqmd or fetch(OQMD, folder)}
+    named = [(paths[0], paths[1] if len(paths) == 2 else None) for paths in arguments.leave_out]
+    report = deduplicate(
+        archives,
+        arguments.output,
+        left_out=index_test_sets(named),
+        settings={
+            "archives": {name: sha256(path) for name, path in archives.items()},
+            "leave_out": describe_test_sets(named),
+        },
+        symprec=arguments.symprec,
+        jobs=arguments.jobs,
+    )
+    print(report)
+    if len(report.space_groups):
+        print(describe_symmetry(report.space_groups))
+    print(f"{len(report.space_groups)} structures in {arguments.output}; cite {CITATIONS}")
+
+
+if __name__ == "__main__":
+    run_command(main)
