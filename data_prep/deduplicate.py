@@ -28,7 +28,7 @@ from crysmm.data.tables import crystal_of_row, parse_row
 from crysmm.errors import InputError, StructureError
 from crysmm.terminal import disables_bar
 from data_prep.files import crystal_row, write_jsonl
-from data_prep.structure_index import TOLERANCE, StructureIndex, StructureKey, pack_keys, structure_key, unpack_keys
+from data_prep.structure_index import StructureIndex, StructureKey, pack_keys, structure_key, unpack_keys
 
 ROWS_A_PART = 10_000  # a minute or two of work
 OUTCOMES = ("kept", "duplicate", "left out", "not readable")
@@ -130,7 +130,7 @@ def deduplicate(
         raise InputError(f"{output}: expected a name ending in .jsonl.gz")
     if output.exists():
         raise InputError(f"{output} exists already: delete it or give another name")
-    settings = {**settings, "symprec": symprec, "tolerance": TOLERANCE, "rows_a_part": rows_a_part}
+    settings = {**settings, "symprec": symprec, "rows_a_part": rows_a_part}
     folder = output.with_name(f".{output.name}.parts")
     n_rows = _begin(folder, settings, archives)
     parts = _Parts(folder, len(archives))

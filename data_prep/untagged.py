@@ -29,7 +29,7 @@ from data_prep.convert import readable_records
 from data_prep.deduplicate import deduplicate
 from data_prep.files import run_command
 from data_prep.jarvis_figshare import fetch
-from data_prep.structure_index import StructureIndex, structure_key
+from data_prep.structure_index import NEARLY_SAME, SAME, StructureIndex, structure_key
 
 LARGEST_SYMPREC = 0.5  # Angstrom; beyond, moyo takes minutes a crystal
 MP, OQMD = "mp_3d_2020", "oqmd_3d_no_cfid"
@@ -61,7 +61,7 @@ def read_test_set(data: Path, ids_file: Path | None) -> Iterator[Record]:
 
 def index_test_sets(named: Sequence[tuple[Path, Path | None]]) -> StructureIndex:
     """The structures of all test sets; one whose atoms overlap is in no result either."""
-    index = StructureIndex()
+    index = StructureIndex(NEARLY_SAME)
     for record in chain.from_iterable(read_test_set(data, ids_file) for data, ids_file in named):
         try:
             index.add(structure_key(record.crystal))
@@ -126,6 +126,7 @@ def main() -> None:
         settings={
             "archives": {name: sha256(path) for name, path in archives.items()},
             "leave_out": describe_test_sets(named),
+            "tolerances": [SAME, NEARLY_SAME],
         },
         symprec=arguments.symprec,
         jobs=arguments.jobs,

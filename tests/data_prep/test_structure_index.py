@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crysmm.crystal import Crystal
-from data_prep.structure_index import StructureIndex, pack_keys, structure_key, unpack_keys
+from data_prep.structure_index import NEARLY_SAME, SAME, StructureIndex, pack_keys, structure_key, unpack_keys
 
 SHEAR = np.array([[1, 1, 0], [0, 1, 2], [0, 0, 1]])
 
@@ -64,6 +64,16 @@ def is_same(first, second):
 def test_copies_are_found(crystal, change):
     assert is_same(crystal, change(crystal))
     assert is_same(change(crystal), crystal)
+
+
+def test_the_index_of_test_sets_takes_more_for_the_same(crystal):
+    """Half a percent: what two relaxations of one material differ by."""
+    found = {}
+    for tolerance in (SAME, NEARLY_SAME):
+        index = StructureIndex(tolerance)
+        index.add(structure_key(crystal))
+        found[tolerance] = structure_key(scaled(crystal, 1.005)) in index
+    assert found == {SAME: False, NEARLY_SAME: True}
 
 
 def test_changes_together_are_found(crystal):
