@@ -14,6 +14,7 @@ COMMANDS = {
     "pretrain": "Pre-train an encoder on structures without labels.",
     "predict": "Predict with a trained model.",
     "zoo": "List the models that come with the package, or print the card of one.",
+    "explain": "Say what a model's predictions rest on: features, atoms, elements.",
     "check": "Read a folder of structures and report what is wrong with it.",
     "doctor": "Report what is installed and what would be used, and how to mend what is wrong.",
 }

@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("predictions.csv"), metavar="FILE", help="Table to write (predictions.csv)."
     )
-    parser.add_argument("--batch_size", type=_count, default=64, metavar="N", help="Structures computed together (64).")
+    parser.add_argument(
+        "--batch_size", type=positive, default=64, metavar="N", help="Structures computed together (64)."
+    )
     parser.add_argument(
         "--precision",
         choices=("32", "bf16"),
@@ -46,11 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", metavar="TEXT", help="auto (default), cpu, cuda or cuda:N.")
     parser.add_argument(
-        "--jobs", type=_count, metavar="N", help="Processes that read structures; by default all cores."
+        "--jobs", type=positive, metavar="N", help="Processes that read structures; by default all cores."
     )
 
 
-def _count(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of an option, 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number, 1 or more, got {text!r}")
     return int(text)

@@ -36,7 +36,7 @@ def plot_parity(path: Path, results: SplitResults, scaler: TargetScaler, names: 
     panels = 1 if scaler.classes is not None else len(names)
     columns = min(panels, 3)
     rows = -(-panels // columns)
-    figure = _figure(5.2 * columns, 5.0 * rows)
+    figure = new_figure(5.2 * columns, 5.0 * rows)
     for column, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, column + 1)
         if scaler.classes is not None:
@@ -46,7 +46,7 @@ def plot_parity(path: Path, results: SplitResults, scaler: TargetScaler, names: 
         else:
             values = {split: (true[:, column], predicted[:, column]) for split, (true, predicted) in results.items()}
             _draw_parity(axes, values, name, logarithmic=scaler.transform == "log10")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_parity(axes: Axes, values: SplitResults, name: str, logarithmic: bool) -> None:
@@ -77,7 +77,7 @@ def _draw_parity(axes: Axes, values: SplitResults, name: str, logarithmic: bool)
     prefix = "" if name == "target" else f"{name}, "
     axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"{prefix}target", ylabel=f"{prefix}prediction")
     axes.legend(loc="upper left", frameon=False, handletextpad=0.2, borderaxespad=0.2)
-    _clean(axes)
+    clean(axes)
 
 
 def _draw_confusions(axes: Axes, scaler: TargetScaler, target: np.ndarray, predicted: np.ndarray) -> None:
@@ -108,7 +108,7 @@ def plot_history(path: Path, history: Sequence[Mapping[str, float]], measure: st
         measure: the monitored measure: ``mae`` or ``loss``.
         baseline: its value for the mean (or the class frequencies) of the training split; None if there is none.
     """
-    figure = _figure(9.6, 3.8)
+    figure = new_figure(9.6, 3.8)
     epochs = [row["epoch"] for row in history]
     marker = "o" if len(epochs) == 1 else None
     losses, monitored = figure.subplots(1, 2)
@@ -140,8 +140,8 @@ def plot_history(path: Path, history: Sequence[Mapping[str, float]], measure: st
         axes.set_ylim(0, 1.05 * min(highest, 3 * limit) or 1)  # one wild epoch must not hide the others
         axes.set_xlim(0, epochs[-1] + 1)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _clean(axes)
-    _save(figure, path)
+        clean(axes)
+    save_figure(figure, path)
 
 
 def _draw_terms(axes: Axes, history: Sequence[Mapping[str, float]], marker: str | None) -> float:
@@ -154,19 +154,22 @@ def _draw_terms(axes: Axes, history: Sequence[Mapping[str, float]], marker: str 
     return 1.0
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, inches wide and high."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _clean(axes: Axes) -> None:
+def clean(axes: Axes) -> None:
+    """Leave out what does not carry numbers."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.2, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG file, whole or not at all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with replacing(path) as temporary:

@@ -24,13 +24,13 @@ def drawn(path: Path) -> np.ndarray:
 def figures(monkeypatch: pytest.MonkeyPatch) -> list:
     """The figures drawn, to look into."""
     kept: list = []
-    save = plots._save
+    save = plots.save_figure
 
     def keep(figure: Any, path: Path) -> None:
         kept.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(plots, "_save", keep)
+    monkeypatch.setattr(plots, "save_figure", keep)
     return kept
 
 

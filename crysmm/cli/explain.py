@@ -1,0 +1,132 @@
+"""``crysmm explain``: a model folder and structures in; what the predictions rest on, out."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from crysmm.cli.predict import positive
+from crysmm.data.source import FileFormat
+from crysmm.errors import InputError
+
+if TYPE_CHECKING:
+    from crysmm.data.store import Store
+    from crysmm.explain.run import Explanation
+    from crysmm.training.checkpoint import LoadedModel
+
+SHOWN = 10  # features on the screen
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, the structures, the folder, and what is explained."""
+    parser.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="Folder of the trained model, or the name of a shipped one (crysmm zoo).",
+    )
+    inputs = parser.add_mutually_exclusive_group(required=True)
+    inputs.add_argument(
+        "--root_dir",
+        type=Path,
+        metavar="PATH",
+        help="Folder with structures, or one .json, .json.zip, .jsonl or .jsonl.gz file; targets are read where there "
+        "are any, to check the explanation by errors.",
+    )
+    inputs.add_argument("--files", type=Path, nargs="+", metavar="FILE", help="Structure files.")
+    parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="Folder to write to.")
+    parser.add_argument(
+        "--explained",
+        metavar="TEXT",
+        help="The target to explain, or the class whose probability is; by default the first target, the last class.",
+    )
+    parser.add_argument(
+        "--target_key", metavar="TEXT", help="Property to measure errors by; by default the one the model learned."
+    )
+    parser.add_argument(
+        "--file_format", choices=get_args(FileFormat), help="Format of the structure files; by default told from each."
+    )
+    parser.add_argument("--id_key", metavar="TEXT", help="Key of the ids in a JSON file; by default jid, else id.")
+    parser.add_argument("--limit", type=positive, metavar="N", help="Read only the first so many rows.")
+    parser.add_argument(
+        "--batch_size", type=positive, default=64, metavar="N", help="Structures computed together (64)."
+    )
+    parser.add_argument(
+        "--jobs", type=positive, metavar="N", help="Processes that read structures; by default all cores."
+    )
+    parser.add_argument(
+        "--cache_dir", type=Path, metavar="DIR", help="Folder for stored graphs; by default crysmm in the user's cache."
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Explain; 0.
+
+    Raises:
+        CrysmmError: The model folder, the input as a whole or the output cannot be used.
+    """
+    from crysmm.atomic_files import why_not_writable
+    from crysmm.explain.run import explain
+    from crysmm.training.checkpoint import load_model
+
+    why = why_not_writable(arguments.output_dir)
+    if why:
+        raise InputError(f"--output_dir: {arguments.output_dir} cannot be written: {why}")
+    model = load_model(arguments.model)
+    model.check_references()
+    store = _store(arguments, model)
+    explanation = explain(
+        model, store, arguments.output_dir, explained=arguments.explained, batch_size=arguments.batch_size
+    )
+    _report(explanation)
+    return 0
+
+
+def _store(arguments: argparse.Namespace, model: "LoadedModel") -> "Store":
+    """The structures, with targets where they can be read."""
+    from crysmm.data.records import open_source, source_from_files
+    from crysmm.data.store import build_store
+
+    kept = {"cache_dir": arguments.cache_dir, "jobs": arguments.jobs}
+    if arguments.files is not None:
+        source = source_from_files(arguments.files, file_format=arguments.file_format)
+        return build_store(source, model.settings, **kept)
+    options = {key: getattr(arguments, key) for key in ("id_key", "file_format", "limit")}
+    try:
+        source = open_source(
+            arguments.root_dir,
+            target_key=arguments.target_key or model.config.target_key,
+            target_transform=model.config.target_transform,
+            target_multiplication_factor=model.config.target_multiplication_factor,
+            **options,
+        )
+        return build_store(source, model.settings, **kept)
+    except InputError as error:
+        source = open_source(arguments.root_dir, needs_targets=False, **options)
+        store = build_store(source, model.settings, **kept)
+        _warn(f"no targets are read ({str(error).splitlines()[0]}); changes of predictions are measured instead")
+        return store
+
+
+def _report(explanation: "Explanation") -> None:
+    totals = explanation.totals
+    print(
+        f"{totals.n_crystals} crystals, {totals.n_atoms} atoms: the contributions to {explanation.quantity} add up to "
+        f"within {totals.largest_residual:.2g} (largest change from the baseline {totals.largest_change:.3g})"
+    )
+    weighted = explanation.features[0].weight is not None
+    print(f"features by {'weight' if weighted else 'mean absolute contribution'}:")
+    for row in explanation.features[:SHOWN]:
+        value = row.mean_size if row.weight is None else row.weight
+        print(f"  {value:10.4g}  {row.feature.name}")
+    for check in explanation.checks:
+        print(check.verdict())
+    if explanation.skipped:
+        count, first = len(explanation.skipped), explanation.skipped[0]
+        _warn(f"{count} rows left out, see skipped.csv; the first: {first.file or first.id}: {first.reason}")
+    print(f"written to {explanation.folder}")
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

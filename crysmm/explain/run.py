@@ -1,0 +1,194 @@
+"""Explaining a model on some crystals: from a model folder and an input to a folder of tables and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from crysmm.atomic_files import write_csv_atomic, write_json_atomic
+from crysmm.data.batch import CrystalBatch
+from crysmm.data.estimate import BATCH_MEMORY, activations, memory_limit, oversized_rows
+from crysmm.data.loader import batch_ends
+from crysmm.data.scaler import TargetScaler, class_label
+from crysmm.data.source import SkippedRow
+from crysmm.data.store import Store
+from crysmm.elements import ATOMIC_NUMBERS
+from crysmm.errors import InputError
+from crysmm.explain.atoms import Explainer
+from crysmm.explain.check import Check, ErrorMeasure, check_rankings
+from crysmm.explain.features import feature_names
+from crysmm.explain.plots import plot_elements, plot_features
+from crysmm.explain.report import CrystalTables, FeatureRow, element_rows, feature_rows, write_rows
+from crysmm.explain.totals import BatchTables, Totals
+from crysmm.graphs.features import feature_table
+from crysmm.models.crysxpp import CrysXPP
+from crysmm.terminal import disables_bar
+from crysmm.training.checkpoint import LoadedModel
+
+BY_WEIGHT, BY_CONTRIBUTION = "feature weight", "mean absolute contribution"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What was found, besides the tables.
+
+    Args:
+        folder: where everything was written.
+        quantity: what was explained.
+        totals: sums over the crystals.
+        features: every feature, the most important first.
+        checks: of each ranking of the features.
+        skipped: rows that could not be used.
+    """
+
+    folder: Path
+    quantity: str
+    totals: Totals
+    features: list[FeatureRow]
+    checks: list[Check]
+    skipped: list[SkippedRow]
+
+
+def explain(
+    model: LoadedModel,
+    store: Store,
+    folder: Path,
+    *,
+    explained: str | None = None,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> Explanation:
+    """Explain the predictions for all crystals of a store, and check the ranking of the features on them.
+
+    Args:
+        model: from its folder.
+        store: made with the model's graph settings; its targets, where there are as many as the model has, measure
+            errors.
+        folder: files are written there; it is made if need be.
+        explained: the name of a target, or the value of a class; by default the first target, or the last class.
+        batch_size: crystals computed together; fewer where they are large.
+        progress: show bars.
+
+    Raises:
+        InputError: the model has no such target or class, or no crystal fits in memory.
+        MissingDependencyError: captum is not installed.
+    """
+    column, quantity = _explained(model, explained)
+    explainer = Explainer(model.network, model.scaler, column)
+    batches = _Batches(model, store, batch_size, progress)
+    features = feature_names(model.settings.atom_features)
+    totals = Totals(len(features))
+    with CrystalTables(folder, features) as tables:
+        for batch in batches("explaining"):
+            contributions = explainer.contributions(batch)
+            by_crystal = BatchTables.of(batch, contributions)
+            totals.add(contributions, by_crystal)
+            tables.write(batch, contributions, by_crystal)
+    rows = feature_rows(features, totals, _weights(model), _in_training(model))
+    with_targets = len(store.target_names) == model.scaler.n_targets
+    measure = ErrorMeasure(model.scaler, column, with_targets, quantity)
+    candidates = np.flatnonzero(totals.feature_atoms)
+    checks = check_rankings(explainer, lambda: batches("checking"), _rankings(rows), candidates, measure)
+    explanation = Explanation(folder, quantity, totals, rows, checks, batches.skipped)
+    _write(explanation, model)
+    return explanation
+
+
+def _explained(model: LoadedModel, explained: str | None) -> tuple[int, str]:
+    """The column of the prediction to explain, and what it is called."""
+    scaler: TargetScaler = model.scaler
+    if scaler.classes is None:
+        names = list(model.description.target_names)
+        column = _choose(names, explained, default=0, kind="target")
+        return column, names[column]
+    labels = [class_label(value) for value in scaler.classes]
+    column = _choose(labels, explained, default=len(labels) - 1, kind="class")
+    return column, f"probability of class {labels[column]}"
+
+
+def _choose(names: list[str], chosen: str | None, default: int, kind: str) -> int:
+    if chosen is None:
+        return default
+    if chosen not in names:
+        raise InputError(f"--explained: the model has no {kind} {chosen!r}; it has {', '.join(names)}")
+    return names.index(chosen)
+
+
+class _Batches:
+    """All crystals of a store that fit in memory, batch by batch, as often as asked for, under a bar."""
+
+    def __init__(self, model: LoadedModel, store: Store, batch_size: int, progress: bool):
+        too_large = oversized_rows(store, model.config.model, memory_limit(torch.device("cpu")))
+        self.skipped = [
+            *store.skipped,
+            *(SkippedRow(store.ids[row], store.files[row], why) for row, why in too_large.items()),
+        ]
+        rows = np.array([row for row in range(len(store)) if row not in too_large])
+        if not len(rows):
+            raise InputError(f"no crystal fits in memory: {self.skipped[0].file}: {self.skipped[0].reason}")
+        in_64_bits = 2 * activations(model.config.model, store.n_edges[rows], store.n_triplets[rows])
+        self._parts = np.split(rows, batch_ends(in_64_bits, batch_size, BATCH_MEMORY)[:-1])
+        self._n_rows, self._store, self._progress = len(rows), store, progress
+
+    def __call__(self, doing: str) -> Iterator[CrystalBatch]:
+        hidden = disables_bar(self._progress)
+        with tqdm(total=self._n_rows, desc=doing, unit=" crystals", disable=hidden, leave=False) as bar:
+            for rows in self._parts:
+                yield self._store.batch(rows.tolist())
+                bar.update(len(rows))
+
+
+def _weights(model: LoadedModel) -> np.ndarray | None:
+    """CrysXPP's feature weights."""
+    backbone = model.network.backbone
+    return backbone.selector.weight.detach().double().numpy() if isinstance(backbone, CrysXPP) else None
+
+
+def _in_training(model: LoadedModel) -> np.ndarray:
+    """Which features an element of the training crystals has."""
+    numbers = [ATOMIC_NUMBERS[symbol] for symbol in model.description.elements]
+    return (feature_table(model.settings.atom_features)[numbers] != 0).max(axis=0)
+
+
+def _rankings(rows: list[FeatureRow]) -> dict[str, np.ndarray]:
+    """Columns of the features, the most important first, by each thing they can be ranked by."""
+    by_contribution = sorted(rows, key=lambda row: -row.mean_size)
+    rankings = {BY_CONTRIBUTION: np.array([row.index for row in by_contribution])}
+    if rows[0].weight is not None:
+        rankings = {BY_WEIGHT: np.array([row.index for row in rows]), **rankings}
+    return rankings
+
+
+def _write(explanation: Explanation, model: LoadedModel) -> None:
+    folder, totals = explanation.folder, explanation.totals
+    features, elements = [row.to_dict() for row in explanation.features], element_rows(totals)
+    write_rows(folder / "features.csv", features)
+    write_rows(folder / "elements_of_all.csv", elements)
+    write_csv_atomic(
+        folder / "skipped.csv",
+        ["id", "file", "reason"],
+        ((row.id, row.file, row.reason) for row in explanation.skipped),
+    )
+    plot_features(folder / "features.png", explanation.features, explanation.quantity)
+    plot_elements(folder / "elements.png", elements, explanation.quantity)
+    content: dict[str, Any] = {
+        "model": str(model.folder),
+        "backbone": model.config.model.name,
+        "explained": explanation.quantity,
+        "method": "integrated gradients by atom features, baseline without features",
+        "n_crystals": totals.n_crystals,
+        "n_atoms": totals.n_atoms,
+        "n_skipped": len(explanation.skipped),
+        "largest_residual": totals.largest_residual,
+        "largest_change_from_baseline": totals.largest_change,
+        "checks": [check.to_dict() for check in explanation.checks],
+        "features": features,
+        "elements": elements,
+    }
+    write_json_atomic(folder / "explanation.json", content)
