@@ -41,7 +41,7 @@ def test_commands_are_understood(backbone):
     for arguments in commands(backbone):
         parser = CommandParser("crysmm train")
         add_config_options(parser)
-        config, notes = config_from(parser.parse_args(arguments))
+        config, notes = config_from(TrainingConfig, parser.parse_args(arguments))
         assert notes == []
         assert config.model.name == backbone
         assert str(config.output_dir).endswith(f"_{backbone}")
@@ -62,8 +62,9 @@ def test_networks_have_the_published_number_of_parameters(backbone, parameters):
 
 
 def test_every_config_is_in_the_readme():
-    assert {path.stem for path in REPRODUCE.glob("*.json")} == set(BACKBONES)
-    assert all(f"`{backbone}.json`" in (REPRODUCE / "README.md").read_text() for backbone in BACKBONES)
+    names = {path.name for path in REPRODUCE.glob("*.json")}
+    assert names >= {f"{backbone}.json" for backbone in BACKBONES}
+    assert [name for name in names if f"`{name}`" not in (REPRODUCE / "README.md").read_text()] == []
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -1,0 +1,222 @@
+"""The tables of CrysXPP and CrysGNN: the figures are the papers', the settings too, and each runs, small."""
+
+import importlib.util
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from crysmm.data.records import open_source
+from crysmm.objectives.pretraining import build_pretraining
+from data_prep.files import crystal_row, write_jsonl
+
+CHECKOUT = Path(__file__).parents[2]
+REPRODUCE = CHECKOUT / "examples" / "reproduce"
+PUBLISHED = json.loads((REPRODUCE / "published.json").read_text())
+RUNS = {"crysxpp": 14, "table2-mp": 16, "table2-jarvis": 72, "table4": 96, "figure3": 48}
+STUDENTS = ("cgcnn", "crysxpp", "gatgnn", "alignn")
+
+
+@pytest.fixture
+def script(monkeypatch, cache):
+    """``run.py`` as a module, whose graphs do not go to the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    spec = importlib.util.spec_from_file_location("reproduce_run", REPRODUCE / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "reproduce_run", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(script, monkeypatch):
+    """Runs the script with a command line; gives its exit code."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments)])
+        return script.guarded(script.main)
+
+    return run
+
+
+@pytest.fixture
+def configs(script, monkeypatch):
+    """Puts runs in place that only keep their settings: by output folder."""
+    kept = {}
+
+    def record(config):
+        kept[config.output_dir] = config
+        scores = {"mae": 1.0, "log10": {"mae": 0.5}}
+        return SimpleNamespace(folder=config.output_dir, metrics={"test": scores})
+
+    monkeypatch.setattr(script, "train", record)
+    monkeypatch.setattr(script, "pretrain", record)
+    return kept
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working directory with empty files of the names that commands have."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jsonl", "b.jsonl", *(f"{name}.jsonl.gz" for name in ("mp_properties", "mp", "jarvis", "untagged"))):
+        (tmp_path / name).touch()
+
+
+@pytest.fixture
+def make_data(tmp_path):
+    """Writes a JSONL file of sample crystals with their bulk moduli under another name."""
+
+    def make(key):
+        sample = CHECKOUT / "examples" / "sample_data"
+        path = tmp_path / f"{key}.jsonl"
+        records = (row.read() for row in open_source(sample, limit=24).rows())
+        write_jsonl((crystal_row(record.id, {key: record.targets[0]}, record.crystal) for record in records), path)
+        return path
+
+    return make
+
+
+def gain(figures):
+    return 100 * (1 - figures["distilled"] / figures["vanilla"])
+
+
+@pytest.mark.parametrize(("student", "stated"), zip(STUDENTS, (16.20, 12.21, 8.02, 4.19), strict=True))
+def test_mean_gains_are_those_the_paper_states(student, stated):
+    gains = [
+        gain(splits)
+        for table in ("table2-mp", "table2-jarvis")
+        for about in PUBLISHED[table]["properties"].values()
+        for splits in about["figures"][student].values()
+    ]
+    assert len(gains) == 11
+    assert sum(gains) / 11 == pytest.approx(stated, abs=0.011)
+
+
+@pytest.mark.parametrize(
+    ("name", "student", "split", "stated"),
+    [
+        ("mbj_gap", "cgcnn", "20-10-70", 23.04),
+        ("slme", "crysxpp", "40-10-50", 15.67),
+        ("shear_modulus", "alignn", "60-10-30", 1.95),
+    ],
+)
+def test_gains_with_few_labels(name, student, split, stated):
+    assert gain(PUBLISHED["table4"]["properties"][name]["figures"][student][split]) == pytest.approx(stated, abs=0.1)
+
+
+@pytest.mark.parametrize("table", RUNS)
+def test_every_cell_has_settings(table, run, configs, capsys, here):
+    assert run(table, "--data", "a.jsonl", "--pretraining_data", "b.jsonl", "--output_dir", "runs") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(": test MAE " in line for line in lines) == RUNS[table]
+    cells = {folder: config for folder, config in configs.items() if folder.parent.name == table}
+    encoders = {folder: config for folder, config in configs.items() if folder.parent.name == "encoders"}
+    assert len(cells) == RUNS[table]
+    assert len(cells) + len(encoders) == len(configs)
+    for folder, config in cells.items():
+        name, arm = folder.name, folder.name.rpartition("-")[2].partition("_")[2]
+        assert config.model.name in name
+        assert config.target_transform == ("log10" if table == "crysxpp" and "modulus" in name else "none")
+        assert (config.criterion, config.standardize_target, config.resume) == ("mse", True, True)
+        assert config.precision == "32"
+        assert (config.head.name == "distilled") == (arm not in ("vanilla", "pretrained"))
+        assert (config.init_from is not None) == (arm == "pretrained")
+        if "60000" in name:
+            assert (config.n_train, config.n_val, config.n_test) == (60000, 5000, 4239)
+        elif "20-10-70" in name:
+            assert (config.train_ratio, config.val_ratio, config.test_ratio) == (None, 0.1, 0.7)
+        if config.head.name == "distilled":
+            assert config.head.delta == (0.5,)
+            assert Path(config.head.teacher) in encoders
+    sources = {str(config.root_dir) for config in encoders.values()}
+    assert sources == ({"a.jsonl"} if table == "crysxpp" else {"b.jsonl"})
+
+
+def test_encoders_are_the_papers(run, configs, here):
+    output = ["--data", "a.jsonl", "--output_dir", "runs"]
+    assert run("crysxpp", *output, "--property", "gap") == 0
+    assert run("figure3", *output, "--property", "mbj_gap", "--pretraining_data", "b.jsonl") == 0
+    encoders = {folder.name: config for folder, config in configs.items() if folder.parent.name == "encoders"}
+    terms = {name: set(build_pretraining(config).network.terms()) for name, config in encoders.items()}
+    node = {"features", "connectivity"}
+    assert terms == {
+        "crysae": node | {"bond_lengths"},
+        "crysgnn": node | {"space_group", "crystal_system"},
+        "crysgnn_node": node,
+        "crysgnn_graph": {"space_group", "crystal_system"},
+        "crysgnn_node+space_group": node | {"space_group"},
+        "crysgnn_node+contrast": node | {"crystal_system"},
+    }
+    protocol = {name: (c.learning_rate, c.batch_size, c.epochs, c.weight_decay) for name, c in encoders.items()}
+    assert protocol.pop("crysae") == (0.003, 512, 200, 0)
+    assert set(protocol.values()) == {(0.03, 128, 20, 0)}
+
+
+def test_commands_of_the_readme(run, configs, here):
+    text = (REPRODUCE / "README.md").read_text()
+    lines = re.findall(r"^python examples/reproduce/run.py (.*)$", text, flags=re.MULTILINE)
+    assert {shlex.split(line)[0] for line in lines} == set(RUNS)
+    assert [run(*shlex.split(line)) for line in lines] == [0] * len(RUNS)
+    assert len(configs) == sum(RUNS.values()) + 6
+
+
+SMALL = {
+    "crysxpp": ("bulk_modulus", "K_VRH", None),
+    "table2-mp": ("gap", "gap pbe", "gatgnn"),
+    "table2-jarvis": ("bulk_modulus", "bulk_modulus_kv", "alignn"),
+    "table4": ("slme", "slme", "crysxpp"),
+    "figure3": ("bulk_modulus", "bulk_modulus_kv", "cgcnn"),
+}
+
+
+@pytest.mark.parametrize("table", SMALL)
+def test_each_table_runs_small(table, run, make_data, tmp_path, capsys):
+    name, key, student = SMALL[table]
+    data = make_data(key)
+    arguments = [table, "--data", data, "--output_dir", tmp_path / "runs", "--property", name]
+    arguments += ["--limit", 24, "--epochs", 1, "--device", "cpu"]
+    arguments += [] if student is None else ["--student", student]
+    arguments += [] if table == "crysxpp" else ["--pretraining_data", data]
+    assert run(*arguments) == 0
+    runs = {path.parent: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/metrics.json")}
+    assert {folder.parent.name for folder in runs} == {table, "encoders"}
+    first = capsys.readouterr().out
+    assert run(*arguments) == 0
+    assert {path.parent: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/metrics.json")} == runs
+    second = capsys.readouterr().out
+    assert "epoch 1/1" not in second
+    summary = first[first.index("\nproperty ") :]
+    assert second.endswith(summary)
+    cells = summary.split("\n\n")[0].splitlines()[2:]
+    assert len(cells) == len([folder for folder in runs if folder.parent.name == table])
+    for line in cells:
+        words = [word for word in re.split(r"  +", line) if word]
+        split, arm, error, published = words[3:7]
+        student = words[2]
+        metrics = json.loads(
+            (tmp_path / "runs" / table / f"{name}_{student}_{split}_{arm}" / "metrics.json").read_text()
+        )
+        test = metrics["test"]["log10"] if table == "crysxpp" else metrics["test"]
+        assert float(error) == pytest.approx(test["mae"], rel=1e-3)
+        assert float(published) == PUBLISHED[table]["properties"][name]["figures"][student][split][arm]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table4", "--property", "gap"], "--property: table4 has mbj_gap, bulk_modulus, shear_modulus, slme, got gap"),
+        (["figure3", "--student", "gatgnn"], "--student: figure3 has alignn, cgcnn, got gatgnn"),
+        (["figure3", "--target_key", "Eg"], "--target_key: names one property in the data"),
+        (["figure3", "--property", "mbj_gap"], "--pretraining_data: missing"),
+        (["figure3", "--pretraining_data", "c.jsonl"], "--pretraining_data: c.jsonl does not exist"),
+        (["crysxpp", "--data", "c.jsonl"], "--data: c.jsonl does not exist"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(arguments, message, run, configs, here, capsys):
+    assert run(*arguments, "--output_dir", "runs", *([] if "--data" in arguments else ["--data", "a.jsonl"])) == 2
+    assert message in capsys.readouterr().err
+    assert configs == {}
