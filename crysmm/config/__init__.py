@@ -3,7 +3,7 @@
 from crysmm.config.graph import GraphSettings
 from crysmm.config.head import DistilledConfig, HeadConfig, VanillaConfig
 from crysmm.config.loading import load_config
-from crysmm.config.methods import CrysAEConfig, CrysGNNConfig, MethodConfig
+from crysmm.config.methods import CrysAEConfig, CrysGNNConfig, DecoysConfig, MethodConfig
 from crysmm.config.models import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, ModelConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
@@ -15,6 +15,7 @@ __all__ = [
     "CrysAEConfig",
     "CrysGNNConfig",
     "CrysXPPConfig",
+    "DecoysConfig",
     "DistilledConfig",
     "GATGNNConfig",
     "GraphSettings",

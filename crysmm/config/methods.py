@@ -65,4 +65,20 @@ class CrysGNNConfig(MethodBase):
         yield self.distance_weight if self.distance_noise else 0.0
 
 
-MethodConfig = Annotated[CrysAEConfig | CrysGNNConfig, Field(discriminator="name")]
+class DecoysConfig(MethodBase):
+    """Telling crystals from decoys with wrong elements, the method of this package."""
+
+    name: Literal["decoys"] = Field("decoys", description="Which method.")
+    replaced_ratio: float = Field(
+        0.15, gt=0, lt=1, description="Share of the atoms that get another element in decoys where single atoms do."
+    )
+    replaced_weight: Weight = Field(1.0, description="Weight of the loss of which atoms have been replaced.")
+    decoy_weight: Weight = Field(1.0, description="Weight of the loss of which crystals are decoys.")
+
+    def _weights(self) -> Iterator[float]:
+        yield from (self.replaced_weight, self.decoy_weight)
+
+
+MethodConfig = Annotated[CrysAEConfig | CrysGNNConfig | DecoysConfig, Field(discriminator="name")]
+
+METHODS: dict[str, type[BaseModel]] = {"crysae": CrysAEConfig, "crysgnn": CrysGNNConfig, "decoys": DecoysConfig}

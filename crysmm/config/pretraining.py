@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from crysmm.config.methods import CrysGNNConfig, MethodConfig
+from crysmm.config.methods import DecoysConfig, MethodConfig
 from crysmm.config.models import BACKBONES
 from crysmm.config.run import DEFAULT_CHOICES, Ratio, RunConfig
 
@@ -24,7 +24,7 @@ def _default_test_ratio(settings: dict[str, Any]) -> float | None:
 class PretrainingConfig(RunConfig):
     """The settings of `crysmm pretrain`; what its split calls test is left out of everything."""
 
-    method: MethodConfig = Field(CrysGNNConfig(), description="What is learned without labels, and its settings.")
+    method: MethodConfig = Field(DecoysConfig(), description="What is learned without labels, and its settings.")
     symprec: float = Field(
         0.01, gt=0, le=0.5, description="Tolerance of the space groups that are learned and judged by, Angstrom."
     )

@@ -30,7 +30,7 @@ DEFAULT_STRATEGY: dict[str, NeighborStrategy] = {
     "alignn": "k-nearest",
 }
 DEFAULT_LEARNING_RATE = {"cgcnn": 4e-3, "crysxpp": 4e-3, "gatgnn": 1e-3, "alignn": 1e-3}
-DEFAULT_CHOICES = {"model": "cgcnn", "head": "vanilla", "method": "crysgnn"}
+DEFAULT_CHOICES = {"model": "cgcnn", "head": "vanilla", "method": "decoys"}
 """Sections that are a choice by name with settings of its own, and the choice where none is given."""
 DEFAULT_RATIO = 0.1
 DEVICES = r"^(auto|cpu|cuda(:\d+)?)$"

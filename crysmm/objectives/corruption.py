@@ -9,6 +9,7 @@ from torch import Tensor
 
 from crysmm.data.batch import CrystalBatch
 from crysmm.graphs.neighbors import MINIMUM_DISTANCE
+from crysmm.objectives.substitution import substitute
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,32 +27,44 @@ class Example:
     hidden: Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corruption:
-    """Hides the features of some atoms and changes the lengths of bonds.
+    """Gives some atoms other elements, hides the features of some, and changes the lengths of bonds.
 
-    Hidden features are zeros, which no element has. Atomic numbers stay: they reach pooled embeddings of GATGNN
-    alone, which no objective reads. Random numbers are drawn on the CPU, so that they are the same on every device.
+    Hidden features are zeros, which no element has. Atomic numbers of hidden atoms stay: they reach pooled embeddings
+    of GATGNN alone, which no objective reads. Random numbers are drawn on the CPU, so that they are the same on every
+    device.
 
     Args:
         mask_ratio: share of the batch's atoms that are hidden, drawn without regard to their crystal; 0 for none,
             otherwise at least one atom of a batch is.
         distance_noise: deviation of the Gaussian noise on the length of each bond, Angstrom. Every edge has its own,
             a bond's two directions too, and keeps its direction; none gets shorter than two atoms can be apart.
+        replaced_ratio: see :func:`~crysmm.objectives.substitution.substitute`; 0 makes no decoys.
+        features: ``[104, F]``, features of the elements by atomic number; needed for decoys.
     """
 
     mask_ratio: float
     distance_noise: float
+    replaced_ratio: float = 0.0
+    features: Tensor | None = None
 
     def apply(self, batch: CrystalBatch, generator: torch.Generator | None = None) -> Example:
         """The batch as it is to be seen; draws from torch's global random state without a generator."""
         seen, hidden = batch, None
+        if self.replaced_ratio:
+            seen = self._replace(seen, generator)
         if self.mask_ratio:
             hidden = self._choose(len(batch.atom_features), generator).to(batch.atom_features.device)
-            seen = replace(seen, atom_features=batch.atom_features.masked_fill(hidden[:, None], 0))
+            seen = replace(seen, atom_features=seen.atom_features.masked_fill(hidden[:, None], 0))
         if self.distance_noise:
             seen = replace(seen, bond_vectors=self._stretch(batch.bond_vectors, generator))
         return Example(batch, seen, hidden)
+
+    def _replace(self, batch: CrystalBatch, generator: torch.Generator | None) -> CrystalBatch:
+        numbers = substitute(batch, self.replaced_ratio, generator)
+        assert self.features is not None
+        return replace(batch, atomic_numbers=numbers, atom_features=self.features.to(batch.atom_features)[numbers])
 
     def _choose(self, n_atoms: int, generator: torch.Generator | None) -> Tensor:
         n_hidden = max(1, round(self.mask_ratio * n_atoms))

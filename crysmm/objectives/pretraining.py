@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crysmm.config.methods import CrysAEConfig, CrysGNNConfig
+from crysmm.config.methods import CrysAEConfig, CrysGNNConfig, DecoysConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.data.batch import CrystalBatch
 from crysmm.errors import InputError
@@ -23,6 +23,7 @@ from crysmm.objectives.connectivity import ConnectivityTerm
 from crysmm.objectives.corruption import Corruption, Example
 from crysmm.objectives.crysae import crysae_terms
 from crysmm.objectives.crysgnn import crysgnn_terms
+from crysmm.objectives.decoys import decoy_terms
 from crysmm.objectives.features import AtomFeatureTerm
 from crysmm.objectives.terms import Term
 
@@ -115,9 +116,13 @@ def build_pretraining(config: PretrainingConfig) -> PretrainingObjective:
             network = PretrainingNetwork(backbone, crysae_terms(method, *sizes), normalize=False)
         case CrysGNNConfig():
             network = PretrainingNetwork(backbone, crysgnn_terms(method, *sizes), normalize=True)
+        case DecoysConfig():
+            network = PretrainingNetwork(backbone, decoy_terms(method, backbone.node_features), normalize=False)
     if any(isinstance(term, AtomFeatureTerm) for term in network.terms().values()) and not np.isin(table, (0, 1)).all():
         raise InputError(
             f"atom features are given back as bits, and those of --atom_features {graph.atom_features} are not: use "
             "--atom_features cgcnn, or --method.feature_weight 0"
         )
-    return PretrainingObjective(network, Corruption(method.mask_ratio, method.distance_noise))
+    replaced_ratio = method.replaced_ratio if isinstance(method, DecoysConfig) else 0.0
+    features = torch.from_numpy(table.copy())
+    return PretrainingObjective(network, Corruption(method.mask_ratio, method.distance_noise, replaced_ratio, features))

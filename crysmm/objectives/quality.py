@@ -13,6 +13,7 @@ from crysmm.models.layers import crystal_mean, precise
 from crysmm.objectives.bonds import LENGTH_CLASSES, BondLengthTerm, DistanceTerm, length_classes
 from crysmm.objectives.connectivity import CLASSES, NO_PAIR, ConnectivityTerm
 from crysmm.objectives.corruption import Example, bond_lengths
+from crysmm.objectives.decoys import DecoyTerm, ReplacedAtomTerm, decoys, replaced_atoms
 from crysmm.objectives.features import AtomFeatureTerm
 from crysmm.objectives.pretraining import PretrainingObjective
 from crysmm.objectives.symmetry import SPACE_GROUPS, SpaceGroupTerm
@@ -24,7 +25,8 @@ class EncoderQuality:
     """Adds up batches of crystals held out; memory grows by one pooled embedding a crystal.
 
     The encoder sees the crystals as they are, but for the scores that begin with ``hidden_`` (atoms whose features it
-    did not see) and ``distance_`` (bonds whose lengths were changed), with the corruption it was trained with.
+    did not see), ``distance_`` (bonds whose lengths were changed), ``replaced_`` and ``decoy_`` (atoms with another
+    element, and their crystals), with the corruption it was trained with.
 
     Args:
         objective: with the encoder and its decoders; only what they are asked about is judged.
@@ -35,7 +37,10 @@ class EncoderQuality:
         terms = objective.network.terms().values()
         self._features = _Bits() if any(isinstance(term, AtomFeatureTerm) for term in terms) else None
         self._hidden = _Bits() if self._features and objective.corruption.mask_ratio else None
-        sizes = {ConnectivityTerm: CLASSES, BondLengthTerm: LENGTH_CLASSES, SpaceGroupTerm: SPACE_GROUPS}
+        sizes = {
+            ConnectivityTerm: CLASSES, BondLengthTerm: LENGTH_CLASSES, SpaceGroupTerm: SPACE_GROUPS,
+            ReplacedAtomTerm: 2, DecoyTerm: 2,
+        }  # fmt: skip
         self._classes = {
             name: _Confusion(size)
             for name, term in objective.network.terms().items()
@@ -68,6 +73,11 @@ class EncoderQuality:
                 known = batch.space_groups > 0
                 predicted = term.scores(nodes, batch.n_atoms).argmax(1)
                 self._classes[name].add(batch.space_groups[known] - 1, predicted[known])
+            elif isinstance(term, ReplacedAtomTerm):
+                self._classes[name].add(replaced_atoms(example).long(), (term.scores(nodes_of_seen) > 0).long())
+            elif isinstance(term, DecoyTerm):
+                seems = term.scores(nodes_of_seen, batch.n_atoms) > 0
+                self._classes[name].add(decoys(example).long(), seems.long())
             elif isinstance(term, DistanceTerm):
                 self._add_distances(term, nodes_of_seen, example)
         self._add_pooled(crystal_mean(nodes, batch.n_atoms), batch)
@@ -96,10 +106,11 @@ class EncoderQuality:
         """The scores by name; each ``..._baseline`` is what the score before it would be without looking.
 
         ``feature_accuracy``: bits given back right; ``element_accuracy``: atoms whose likeliest element by these bits
-        has the right ones. ``connectivity_``, ``bond_lengths_`` and ``space_group_accuracy``, and their balanced
-        accuracies, means over the classes there are. ``distance_error``: Angstrom that the lengths given back are
-        off, beside those seen. ``knn_purity``: share of the 10 nearest crystals, by the cosine of the pooled
-        embeddings, that have the same crystal system. Where nothing was asked, scores are left out.
+        has the right ones. ``connectivity_``, ``bond_lengths_``, ``space_group_``, ``replaced_`` and
+        ``decoy_accuracy``, and their balanced accuracies, means over the classes there are. ``distance_error``:
+        Angstrom that the lengths given back are off, beside those seen. ``knn_purity``: share of the 10 nearest
+        crystals, by the cosine of the pooled embeddings, that have the same crystal system. Where nothing was asked,
+        scores are left out.
         """
         scores: dict[str, float] = {}
         for prefix, bits in (("", self._features), ("hidden_", self._hidden)):
