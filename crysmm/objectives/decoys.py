@@ -40,9 +40,9 @@ class ReplacedAtomTerm(Term):
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """See :class:`Term`."""
-        losses = functional.binary_cross_entropy_with_logits(
-            self.scores(nodes), replaced_atoms(example).to(torch.float32), reduction="none"
-        )
+        scores = self.scores(nodes)
+        replaced = replaced_atoms(example).to(scores.dtype)
+        losses = functional.binary_cross_entropy_with_logits(scores, replaced, reduction="none")
         asked = None if example.hidden is None else ~example.hidden
         return over_atoms(losses, asked, example.clean.n_atoms, pooled=True)
 
@@ -65,9 +65,8 @@ class DecoyTerm(Term):
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """See :class:`Term`."""
-        return functional.binary_cross_entropy_with_logits(
-            self.scores(nodes, example.clean.n_atoms), decoys(example).to(torch.float32), reduction="none"
-        )
+        scores = self.scores(nodes, example.clean.n_atoms)
+        return functional.binary_cross_entropy_with_logits(scores, decoys(example).to(scores.dtype), reduction="none")
 
     def scores(self, nodes: Tensor, n_atoms: Tensor) -> Tensor:
         """``[n_crystals]``, above 0 where a crystal seems to be a decoy."""

@@ -121,7 +121,8 @@ def test_every_setting_has_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("settings", "layers"),
     [
-        ({}, 5),
+        ({"method": "crysgnn"}, 5),
+        ({}, 3),
         ({"method": "crysgnn", "model": "gatgnn"}, 5),
         ({"method": "crysgnn", "model": {"conv_layers": 2}}, 2),
         ({"method": {"name": "crysae"}}, 3),
