@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from crysmm.cli.predict import positive
+from crysmm.cli.predict import positive, refuse_row_options
 from crysmm.data.source import FileFormat
 from crysmm.errors import InputError
 
@@ -69,10 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.atomic_files import why_not_writable
     from crysmm.explain.run import explain
     from crysmm.training.checkpoint import load_model
+    from crysmm.training.folder import RunFolder
 
+    refuse_row_options(arguments, "target_key", "id_key", "limit")
     why = why_not_writable(arguments.output_dir)
     if why:
         raise InputError(f"--output_dir: {arguments.output_dir} cannot be written: {why}")
+    if RunFolder(arguments.output_dir).config.exists():
+        raise InputError(f"--output_dir: {arguments.output_dir} holds a run, whose files it is not to touch")
     model = load_model(arguments.model)
     model.check_references()
     store = _store(arguments, model)
@@ -80,19 +84,23 @@ def run(arguments: argparse.Namespace) -> int:
         model, store, arguments.output_dir, explained=arguments.explained, batch_size=arguments.batch_size
     )
     _report(explanation)
+    unseen = [symbol for symbol in explanation.totals.symbols if symbol not in model.description.elements]
+    if unseen:
+        _warn(f"elements that no training structure held: {', '.join(unseen)}; what is said of them means little")
     return 0
 
 
 def _store(arguments: argparse.Namespace, model: "LoadedModel") -> "Store":
-    """The structures, with targets where they can be read."""
+    """The structures, with targets where they can be read; those of ``--target_key`` must be."""
     from crysmm.data.records import open_source, source_from_files
     from crysmm.data.store import build_store
+    from crysmm.explain.run import why_not_measured
 
     kept = {"cache_dir": arguments.cache_dir, "jobs": arguments.jobs}
     if arguments.files is not None:
         source = source_from_files(arguments.files, file_format=arguments.file_format)
         return build_store(source, model.settings, **kept)
-    options = {key: getattr(arguments, key) for key in ("id_key", "file_format", "limit")}
+    options = {key: vars(arguments)[key] for key in ("id_key", "file_format", "limit")}
     try:
         source = open_source(
             arguments.root_dir,
@@ -101,11 +109,21 @@ def _store(arguments: argparse.Namespace, model: "LoadedModel") -> "Store":
             target_multiplication_factor=model.config.target_multiplication_factor,
             **options,
         )
-        return build_store(source, model.settings, **kept)
+        store = build_store(source, model.settings, **kept)
+        why = why_not_measured(model, store)
+        if why:
+            raise InputError(f"{why}; --target_key names another property")
+        learned, read = (", ".join(names) for names in (model.description.target_names, store.target_names))
+        if learned != read:
+            _warn(f"errors of {learned} are measured by {read} of the data")
+        return store
     except InputError as error:
+        if arguments.target_key is not None:
+            raise
         source = open_source(arguments.root_dir, needs_targets=False, **options)
         store = build_store(source, model.settings, **kept)
-        _warn(f"no targets are read ({str(error).splitlines()[0]}); changes of predictions are measured instead")
+        reason = " ".join(str(error).split())
+        _warn(f"no targets are read ({reason}); changes of predictions are measured instead")
         return store
 
 
@@ -117,7 +135,7 @@ def _report(explanation: "Explanation") -> None:
     )
     weighted = explanation.features[0].weight is not None
     print(f"features by {'weight' if weighted else 'mean absolute contribution'}:")
-    for row in explanation.features[:SHOWN]:
+    for row in [row for row in explanation.features if row.matters][:SHOWN]:
         value = row.mean_size if row.weight is None else row.weight
         print(f"  {value:10.4g}  {row.feature.name}")
     for check in explanation.checks:

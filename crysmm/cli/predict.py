@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from crysmm.data.source import FileFormat, Source
-from crysmm.errors import CrysmmError
+from crysmm.errors import CrysmmError, InputError
 
 SHOWN = 10  # a table of at most so many rows is printed too
 
@@ -59,6 +59,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def refuse_row_options(arguments: argparse.Namespace, *names: str) -> None:
+    """Some options say how the rows of ``--root_dir`` are read; beside ``--files`` they would do nothing.
+
+    Raises:
+        InputError: One of these is given with ``--files``.
+    """
+    for name in names:
+        if arguments.files is not None and vars(arguments)[name] is not None:
+            raise InputError(f"--{name}: is for the rows of --root_dir; --files have none, leave it out")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Predict; 0 if there is a prediction, 2 if no structure could be predicted.
 
@@ -67,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from crysmm.predictor import load
 
+    refuse_row_options(arguments, "id_key")
     predictor = load(arguments.model, arguments.device, arguments.precision)
     summary = predictor.predict_source(
         _source(arguments), arguments.output, batch_size=arguments.batch_size, jobs=arguments.jobs

@@ -36,9 +36,9 @@ def plot_features(path: Path, rows: Sequence[FeatureRow], quantity: str) -> None
         rows: the most important first.
         quantity: what is explained.
     """
-    rows = [row for row in rows if row.in_training][:SHOWN]
     weighted = rows[0].weight is not None
-    values = [abs(row.weight) if row.weight is not None else row.mean_size for row in rows]
+    rows = [row for row in rows if row.matters][:SHOWN]
+    values = [row.importance for row in rows]
     colors = [COLORS.get(row.feature.property, OTHER) for row in rows]
     figure, axes = _bars([row.feature.name for row in rows], values, colors)
     label = "size of the feature weight" if weighted else f"mean absolute contribution to {quantity}"

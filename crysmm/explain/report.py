@@ -49,6 +49,21 @@ class FeatureRow:
     mean_contribution: float
     mean_size: float
 
+    @property
+    def importance(self) -> float:
+        """What it is ranked by: the size of its weight, or for a backbone without weights of its contribution.
+
+        A weight that no training crystal has moved says nothing.
+        """
+        if self.weight is None:
+            return self.mean_size
+        return abs(self.weight) if self.in_training else 0.0
+
+    @property
+    def matters(self) -> bool:
+        """Whether there is anything to show of it."""
+        return self.importance > 0
+
     def to_dict(self) -> dict[str, Any]:
         """For the tables."""
         return {
@@ -69,11 +84,7 @@ class FeatureRow:
 def feature_rows(
     features: Sequence[Feature], totals: Totals, weights: np.ndarray | None, in_training: np.ndarray
 ) -> list[FeatureRow]:
-    """Every feature, the most important first.
-
-    Sorted by the size of CrysXPP's weight, where there is one, and else by the mean size of the contribution; features
-    that training never saw, whose weights mean nothing, come last.
-    """
+    """Every feature, the most important first."""
     rows = [
         FeatureRow(
             index,
@@ -86,9 +97,7 @@ def feature_rows(
         )
         for index, feature in enumerate(features)
     ]
-    return sorted(
-        rows, key=lambda row: (not row.in_training, -(row.mean_size if row.weight is None else abs(row.weight)))
-    )
+    return sorted(rows, key=lambda row: -row.importance)
 
 
 def element_rows(totals: Totals) -> list[dict[str, Any]]:

@@ -68,8 +68,8 @@ def explain(
 
     Args:
         model: from its folder.
-        store: made with the model's graph settings; its targets, where there are as many as the model has, measure
-            errors.
+        store: made with the model's graph settings; its targets measure errors, unless something speaks against it
+            (:func:`why_not_measured`).
         folder: files are written there; it is made if need be.
         explained: the name of a target, or the value of a class; by default the first target, or the last class.
         batch_size: crystals computed together; fewer where they are large.
@@ -91,13 +91,25 @@ def explain(
             totals.add(contributions, by_crystal)
             tables.write(batch, contributions, by_crystal)
     rows = feature_rows(features, totals, _weights(model), _in_training(model))
-    with_targets = len(store.target_names) == model.scaler.n_targets
-    measure = ErrorMeasure(model.scaler, column, with_targets, quantity)
+    measure = ErrorMeasure(model.scaler, column, why_not_measured(model, store) is None, quantity)
     candidates = np.flatnonzero(totals.feature_atoms)
     checks = check_rankings(explainer, lambda: batches("checking"), _rankings(rows), candidates, measure)
     explanation = Explanation(folder, quantity, totals, rows, checks, batches.skipped)
     _write(explanation, model)
     return explanation
+
+
+def why_not_measured(model: LoadedModel, store: Store) -> str | None:
+    """What keeps the targets of a store from measuring the model's errors; None where nothing does."""
+    names, scaler = store.target_names, model.scaler
+    if len(names) != scaler.n_targets:
+        learned = ", ".join(model.description.target_names)
+        return f"the model predicts {learned}, the data have {', '.join(names) or 'no targets'}"
+    if scaler.classes is None or scaler.threshold is not None:
+        return None
+    strange = sorted(set(store.targets[:, 0].tolist()).difference(scaler.classes))
+    classes = ", ".join(map(class_label, scaler.classes))
+    return f"{names[0]} has {class_label(strange[0])}, the model's classes are {classes}" if strange else None
 
 
 def _explained(model: LoadedModel, explained: str | None) -> tuple[int, str]:

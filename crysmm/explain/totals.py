@@ -90,3 +90,8 @@ class Totals:
     def elements(self) -> list[int]:
         """Atomic numbers seen, ascending."""
         return np.flatnonzero(self.element_atoms).tolist()
+
+    @property
+    def symbols(self) -> list[str]:
+        """Of the elements seen."""
+        return [SYMBOLS[number] for number in self.elements]

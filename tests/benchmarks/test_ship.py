@@ -61,7 +61,7 @@ def test_model_and_encoder(ship, capsys):
     assert main(["zoo"]) == 0
     listed = capsys.readouterr().out
     assert "cgcnn that predicts K_VRH in GPa" in listed
-    assert "encoder cgcnn, pre-trained by crysgnn" in listed
+    assert "encoder cgcnn, pre-trained by decoys" in listed
 
 
 def test_refuses_what_it_cannot_ship(ship, save_small_model, capsys):

@@ -2,11 +2,15 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from crysmm.cli.main import main
 from crysmm.crystal import Crystal
+from crysmm.data.scaler import TargetScaler
+from crysmm.explain.run import why_not_measured
 from crysmm.models.heads import PropertyNetwork
 
 POSCAR = "rock salt\n5.64\n0 .5 .5\n.5 0 .5\n.5 .5 0\nNa Cl\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"
@@ -72,6 +76,7 @@ def test_tables_agree(folder: Path, crystals: dict[str, Crystal], capsys: pytest
     assert [row["id"] for row in table("skipped.csv")] == ["Si"]
     captured = capsys.readouterr()
     assert "1 rows left out" in captured.err
+    assert "errors of K_VRH are measured by K of the data" in captured.err
     assert "The ranking by feature weight" in captured.out
     assert "mean absolute error of K_VRH" in captured.out
 
@@ -120,8 +125,49 @@ def test_without_targets(folder: Path, save_small_model: Save, capsys: pytest.Ca
     assert 0 < probability < 1
 
 
+def test_only_features_that_matter_are_shown_and_strange_elements_named(
+    folder: Path, save_small_model: Save, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Plutonium was not in training; what it has that no training crystal had contributes all the same."""
+    save_small_model(folder / "model", "gatgnn")
+    Path("odd.vasp").write_text(POSCAR.replace("Na Cl", "Pu Cl"))
+    assert explain("--files", "odd.vasp") == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    listed = lines[lines.index("features by mean absolute contribution:") + 1 : -2]
+    present = {row["name"]: abs(float(row["contribution"])) for row in table("features_by_crystal.csv")}
+    assert [line.split(maxsplit=1)[1] for line in listed] == sorted(present, key=lambda name: -present[name])[:10]
+    assert "no training structure held: Pu;" in captured.err
+    rows = {row["name"]: row for row in table("features.csv")}
+    assert [row["name"] for row in rows.values()][: len(present)] == sorted(present, key=lambda name: -present[name])
+    assert rows["f block"]["in_training"] == "False"
+
+
+@pytest.mark.parametrize(
+    ("scaler", "names", "targets", "reason"),
+    [
+        (TargetScaler(n_targets=1), ("K",), [2.5], None),
+        (TargetScaler(n_targets=1), (), [], "the model predicts K_VRH, the data have no targets"),
+        (TargetScaler(n_targets=1), ("K", "G"), [[1, 2]], "the model predicts K_VRH, the data have K, G"),
+        (TargetScaler(n_targets=1, classes=(0.0, 1.0)), ("K",), [1, 0, 0], None),
+        (TargetScaler(n_targets=1, classes=(0.0, 1.0)), ("K",), [0, 2, 7], "K has 2, the model's classes are 0, 1"),
+        (TargetScaler(n_targets=1, classes=(0.0, 1.0), threshold=5.0), ("K",), [0, 2, 7], None),
+    ],
+)
+def test_targets_that_are_not_the_models_measure_no_errors(
+    scaler: TargetScaler, names: tuple[str, ...], targets: list[object], reason: str | None
+) -> None:
+    model = SimpleNamespace(scaler=scaler, description=SimpleNamespace(target_names=["K_VRH"]))
+    store = SimpleNamespace(target_names=names, targets=np.array(targets, dtype=float).reshape(-1, max(1, len(names))))
+    assert why_not_measured(model, store) == reason  # type: ignore[arg-type]
+
+
 def test_a_table_without_the_target(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert explain("--root_dir", "data.jsonl", "--target_key", "G", "--limit", "2") == 0
+    assert explain("--root_dir", "data.jsonl", "--target_key", "G", "--limit", "2") == 2
+    assert "data.jsonl" in capsys.readouterr().err
+    rows = [json.loads(line) for line in Path("data.jsonl").read_text().splitlines()]
+    Path("data.jsonl").write_text("".join(json.dumps(row | {"K": "unknown"}) + "\n" for row in rows))
+    assert explain("--root_dir", "data.jsonl", "--limit", "2") == 0
     captured = capsys.readouterr()
     assert "no targets are read" in captured.err
     assert "mean change of K_VRH" in captured.out
@@ -135,11 +181,15 @@ def test_a_table_without_the_target(folder: Path, capsys: pytest.CaptureFixture[
         (["--files", "salt.vasp", "--explained", "G"], "--explained: the model has no target 'G'; it has K_VRH"),
         (["--files", "salt.vasp", "--output_dir", "salt.vasp"], "--output_dir: salt.vasp cannot be written"),
         (["--files", "salt.vasp", "--model", "out"], "out is not a folder"),
+        (["--files", "salt.vasp", "--limit", "3"], "--limit: is for the rows of --root_dir"),
+        (["--files", "salt.vasp", "--output_dir", "run"], "--output_dir: run holds a run"),
     ],
 )
 def test_bad_input_is_a_line_and_exit_code_2(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
+    Path("run").mkdir()
+    Path("run/config.json").touch()
     assert explain(*arguments) == 2
     error = capsys.readouterr().err
     assert message in error
