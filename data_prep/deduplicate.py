@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from crysmm.atomic_files import replacing, write_json_atomic
+from crysmm.atomic_files import replacing, why_not_writable, write_json_atomic
 from crysmm.crystal import Crystal
 from crysmm.data.building import map_in_order
 from crysmm.data.json_text import json_list_items
@@ -123,13 +123,10 @@ def deduplicate(
         rows_a_part: how many rows are lost at most when a run is killed.
 
     Raises:
-        InputError: the output exists or has another ending, an archive is broken, or what another run left beside
-            the output comes from other settings.
+        InputError: the output cannot be written, an archive is broken, or what another run left beside the output
+            comes from other settings.
     """
-    if not output.name.endswith(".jsonl.gz"):
-        raise InputError(f"{output}: expected a name ending in .jsonl.gz")
-    if output.exists():
-        raise InputError(f"{output} exists already: delete it or give another name")
+    check_output(output)
     settings = {**settings, "symprec": symprec, "rows_a_part": rows_a_part}
     folder = output.with_name(f".{output.name}.parts")
     n_rows = _begin(folder, settings, archives)
@@ -146,6 +143,21 @@ def deduplicate(
         parts.write(some, list(archives), left_out)
     parts.join(output)
     return Report(list(archives), parts.counts, np.concatenate(parts.space_groups))
+
+
+def check_output(output: Path) -> None:
+    """Refuse a name that cannot be written to.
+
+    Raises:
+        InputError: the output exists, has another ending, or lies where nothing can be written.
+    """
+    if not output.name.endswith(".jsonl.gz"):
+        raise InputError(f"{output}: expected a name ending in .jsonl.gz")
+    if output.exists():
+        raise InputError(f"{output} exists already: delete it or give another name")
+    why = why_not_writable(output.parent)
+    if why:
+        raise InputError(f"{output} cannot be written: {why}")
 
 
 def _begin(folder: Path, settings: Mapping[str, Any], archives: Mapping[str, Path]) -> int:

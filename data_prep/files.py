@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from crysmm.cli.main import guarded
 from crysmm.crystal import Crystal
-from crysmm.errors import CrysmmError, InputError
+from crysmm.errors import InputError
 from data_prep.poscar import format_poscar
 
 SAFE_ID = re.compile(r"[A-Za-z0-9_+=@(-][A-Za-z0-9_+=@().,-]{0,199}")
@@ -116,9 +117,10 @@ def _write_poscar(folder: Path, identifier: str, crystal: Crystal) -> None:
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command; an error that is the input's ends it with one line and exit code 2."""
-    try:
+    """Run a command; bad input, Ctrl-C and what the system refuses end it with one line and an exit code."""
+
+    def run() -> int:
         main()
-    except CrysmmError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 0
+
+    sys.exit(guarded(run))

@@ -20,13 +20,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from crysmm.cli.predict import positive
 from crysmm.data.records import Record, open_source
 from crysmm.data.split import read_ids
 from crysmm.data.symmetry import describe_symmetry
 from crysmm.errors import InputError, StructureError
 from crysmm.terminal import disables_bar
 from data_prep.convert import readable_records
-from data_prep.deduplicate import deduplicate
+from data_prep.deduplicate import check_output, deduplicate
 from data_prep.files import run_command
 from data_prep.jarvis_figshare import fetch
 from data_prep.structure_index import NEARLY_SAME, SAME, StructureIndex, structure_key
@@ -101,7 +102,7 @@ def read_arguments() -> argparse.Namespace:
         help="a test set, and perhaps the ids_train_val_test.json that says which of it; may be given several times",
     )  # fmt: skip
     parser.add_argument("--symprec", type=float, default=0.01, help="tolerance of the space groups, Angstrom (0.01)")
-    parser.add_argument("--jobs", type=int, help="processes, by default one a core")
+    parser.add_argument("--jobs", type=positive, help="processes, by default one a core")
     parser.add_argument("--output", required=True, type=Path, help="NAME.jsonl.gz")
     arguments = parser.parse_args()
     if any(len(paths) > 2 for paths in arguments.leave_out):
@@ -116,6 +117,7 @@ def read_arguments() -> argparse.Namespace:
 def main() -> None:
     """The command."""
     arguments = read_arguments()
+    check_output(arguments.output)  # before gigabytes are downloaded
     folder = arguments.output.parent
     archives = {MP: arguments.mp or fetch(MP, folder), OQMD: arguments.oqmd or fetch(OQMD, folder)}
     named = [(paths[0], paths[1] if len(paths) == 2 else None) for paths in arguments.leave_out]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from crysmm.errors import InputError
-from data_prep.files import crystal_row, write_folder, write_jsonl
+from data_prep.files import crystal_row, run_command, write_folder, write_jsonl
 
 
 def test_jsonl_holds_every_digit(tmp_path, crystals):
@@ -89,3 +89,21 @@ def test_two_ids_with_one_file_are_refused(tmp_path, crystals, second):
     with pytest.raises(InputError, match=r"two ids have the file a\.vasp"):
         write_folder(entries, ["value"], tmp_path / "folder")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("no rows"), 2, "crysmm: error: no rows\n"),
+        (OSError(28, "No space left on device"), 2, "crysmm: error: No space left on device\n"),
+        (KeyboardInterrupt(), 130, "crysmm: stopped by Ctrl-C\n"),
+    ],
+)
+def test_what_ends_a_command_is_said_in_a_line(capsys, error, code, line):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        run_command(main)
+    assert left.value.code == code
+    assert capsys.readouterr().err == line

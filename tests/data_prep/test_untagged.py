@@ -237,7 +237,9 @@ def test_a_broken_archive_is_found_before_the_work(run_module, archives, tmp_pat
     ("arguments", "words"),
     [
         (["--output", "rows.json"], "ending in .jsonl.gz"),
+        (["--output", "archives/all_mp.json.zip/a.jsonl.gz"], "all_mp.json.zip is a file"),
         (["--output", "a.jsonl.gz", "--symprec", "3"], "--symprec is 3.0"),
+        (["--output", "a.jsonl.gz", "--jobs", "0"], "expected a whole number, 1 or more, got '0'"),
         (["--output", "a.jsonl.gz", "--leave_out", "a", "b", "c"], "at most one file of ids"),
         (["--output", "a.jsonl.gz", "--leave_out", "missing"], "missing does not exist"),
         (["--output", "a.jsonl.gz", "--mp", "missing.json.zip"], "missing.json.zip cannot be read"),
@@ -250,6 +252,13 @@ def test_bad_arguments_are_one_line(run_module, archives, tmp_path, arguments, w
     assert words in result.stderr
     assert "Traceback" not in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["archives"]
+
+
+def test_the_output_is_looked_at_before_anything_is_downloaded(run_module, tmp_path):
+    result = run_module("untagged", "--output", tmp_path / "rows.json")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "ending in .jsonl.gz" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_memory_does_not_grow_with_the_archives(tmp_path, crystals):
