@@ -15,13 +15,16 @@ class MethodBase(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     mask_ratio: float = Field(
-        0.0, ge=0, lt=1, description="Share of the atoms whose features are hidden; only they are asked for back."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the atoms whose features are hidden; crysae and crysgnn then ask for these alone.",
     )
     distance_noise: float = Field(
-        0.0, ge=0, le=1, description="Deviation of the noise on each bond's length, Angstrom; it is asked for back."
-    )
-    max_pairs: int = Field(
-        4096, ge=1, description="Pairs of atoms of a crystal that connectivity is asked for; of more, some are drawn."
+        0.0,
+        ge=0,
+        le=1,
+        description="Deviation of the noise on each bond's length, Angstrom; crysae and crysgnn ask for the clean one.",
     )
 
     @model_validator(mode="after")
@@ -35,7 +38,15 @@ class MethodBase(BaseModel):
         raise NotImplementedError
 
 
-class CrysAEConfig(MethodBase):
+class ReconstructionConfig(MethodBase):
+    """What the methods have in common that ask an encoder to give back what it was shown."""
+
+    max_pairs: int = Field(
+        4096, ge=1, description="Pairs of atoms of a crystal that connectivity is asked for; of more, some are drawn."
+    )
+
+
+class CrysAEConfig(ReconstructionConfig):
     """CrysAE, the auto-encoder of CrysXPP (Das et al. 2022)."""
 
     name: Literal["crysae"] = Field("crysae", description="Which method.")
@@ -49,7 +60,7 @@ class CrysAEConfig(MethodBase):
         yield self.distance_weight if self.distance_noise else 0.0
 
 
-class CrysGNNConfig(MethodBase):
+class CrysGNNConfig(ReconstructionConfig):
     """CrysGNN (Das et al. 2023)."""
 
     name: Literal["crysgnn"] = Field("crysgnn", description="Which method.")

@@ -7,6 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from crysmm.config.methods import ReconstructionConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.data.loader import BatchSampler
 from crysmm.data.symmetry import describe_symmetry
@@ -47,10 +48,11 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
     def new_objective(self, data: RunData) -> Objective:
         """See :class:`Run`."""
         objective = build_pretraining(self.config)
-        if n_sampled := objective.n_sampled(data.store.n_atoms):
+        method, n_sampled = self.config.method, objective.n_sampled(data.store.n_atoms)
+        if isinstance(method, ReconstructionConfig) and n_sampled:
             self.report.say(
-                f"{n_sampled:,} crystals have more than {self.config.method.max_pairs:,} pairs of atoms: of theirs, "
-                "that many are drawn anew in every step"
+                f"{n_sampled:,} crystals have more than {method.max_pairs:,} pairs of atoms: of theirs, that many are "
+                "drawn anew in every step"
             )
         return objective
 

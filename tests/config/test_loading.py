@@ -1,11 +1,12 @@
 """Files and command lines as settings, and the line a user reads where something is wrong."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from crysmm.config import TrainingConfig, load_config
+from crysmm.config import PretrainingConfig, TrainingConfig, load_config
 from crysmm.errors import InputError
 
 
@@ -141,3 +142,19 @@ def test_a_setting_without_effect_is_noted(tmp_path: Path) -> None:
     _, notes = load_config(TrainingConfig, written(tmp_path, {"use_canonize": False}), {})
     assert len(notes) == 1
     assert "as_jarvis" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"method": {"name": ["crysgnn"]}}, "--method.name: expected 'crysae', 'crysgnn', 'decoys', got ['crysgnn']"),
+        ({"method": "crysgnn", "model": {"name": {}}}, "--model.name: expected 'cgcnn', "),
+        (
+            {"method": {"max_pairs": 100}},
+            "--method.max_pairs: a setting of crysae and crysgnn; --method.name is decoys",
+        ),
+    ],
+)
+def test_what_is_said_of_a_setting_of_pretraining(tmp_path: Path, settings: dict, line: str) -> None:
+    with pytest.raises(InputError, match=re.escape(line)):
+        load_config(PretrainingConfig, written(tmp_path, settings), {})
