@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from crysmm.config.methods import DecoysConfig, MethodConfig
 from crysmm.config.models import BACKBONES
@@ -19,6 +19,12 @@ def _default_val_ratio(settings: dict[str, Any]) -> float | None:
 
 def _default_test_ratio(settings: dict[str, Any]) -> float | None:
     return 0.0 if settings["n_test"] is None and settings["ids_file"] is None else None
+
+
+def _name_of(choice: Any) -> str:
+    """What a section chooses, before it is validated: settings as a file or as Python has them; else empty."""
+    name = dict(choice).get("name") if isinstance(choice, dict | BaseModel) else None
+    return name if isinstance(name, str) else ""
 
 
 class PretrainingConfig(RunConfig):
@@ -37,13 +43,11 @@ class PretrainingConfig(RunConfig):
 
     @classmethod
     def _default_sizes(cls, given: dict[str, Any]) -> dict[str, Any]:
-        method = given.get("method", {"name": DEFAULT_CHOICES["method"]})
-        model = given.get("model", {"name": DEFAULT_CHOICES["model"]})
-        depth = DEFAULT_DEPTH.get(method["name"]) if isinstance(method, dict) else None
-        backbone = BACKBONES.get(model["name"]) if isinstance(model, dict) else None
-        if depth is None or backbone is None or "conv_layers" not in backbone.model_fields:
+        method, model = (given.get(section, {"name": DEFAULT_CHOICES[section]}) for section in ("method", "model"))
+        depth, backbone = DEFAULT_DEPTH.get(_name_of(method)), BACKBONES.get(_name_of(model))
+        if depth is None or backbone is None or not isinstance(model, dict):
             return given
-        return {**given, "model": {"conv_layers": depth, **model}}
+        return {**given, "model": {"conv_layers": depth, **model}} if "conv_layers" in backbone.model_fields else given
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         yield from super()._problems()

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from crysmm.config import GraphSettings, PretrainingConfig, TrainingConfig
+from crysmm.config import CGCNNConfig, CrysGNNConfig, GraphSettings, PretrainingConfig, TrainingConfig
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,8 @@ def test_every_setting_has_a_sentence() -> None:
         ({"method": "crysgnn", "model": "gatgnn"}, 5),
         ({"method": "crysgnn", "model": {"conv_layers": 2}}, 2),
         ({"method": {"name": "crysae"}}, 3),
+        ({"method": CrysGNNConfig()}, 5),
+        ({"method": CrysGNNConfig(), "model": CGCNNConfig()}, 3),
     ],
 )
 def test_pretraining_has_its_method_s_depth(settings: dict, layers: int) -> None:
