@@ -21,6 +21,7 @@ from crysmm.training.model_folder import (
     load_weights,
     read_description,
     read_weights,
+    reference_predictions,
     refuse_drift,
     write_folder,
 )
@@ -56,10 +57,10 @@ class LoadedModel:
         Raises:
             ModelFolderError: they come out otherwise than when the model was saved.
         """
-        references = self.description.references
-        expected = np.array([reference.prediction for reference in references])
-        crystals = [reference.crystal for reference in references]
-        drift = self.scaler.drift(_predict(self.network, self.scaler, self.settings, crystals), expected)
+        crystals = [reference.crystal for reference in self.description.references]
+        found = _predict(self.network, self.scaler, self.settings, crystals)
+        expected = reference_predictions(self.folder, self.description, found.shape[1])
+        drift = self.scaler.drift(found, expected)
         refuse_drift(self.folder, self.description, drift, "the spread of the target")
 
 

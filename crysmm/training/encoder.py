@@ -24,6 +24,7 @@ from crysmm.training.model_folder import (
     load_weights,
     read_description,
     read_weights,
+    reference_predictions,
     refuse_drift,
     write_folder,
 )
@@ -108,8 +109,8 @@ def _read_backbone(folder: Path, description: EncoderDescription) -> Backbone:
     weights = read_weights(folder, description)
     own = {name.removeprefix(BACKBONE): tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
     load_weights(backbone, own, folder)
-    expected = np.array([reference.prediction for reference in description.references])
     found = _embed(backbone, settings, [reference.crystal for reference in description.references])
+    expected = reference_predictions(folder, description, found.shape[1])
     drift = float(np.abs(found - expected).max() / np.abs(expected).max())
     refuse_drift(folder, description, drift, "the largest entry of their embeddings")
     return backbone

@@ -13,11 +13,11 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from crysmm import __version__
@@ -53,6 +53,11 @@ class Reference(BaseModel):
     elements: list[str]
     prediction: list[float]
 
+    @model_validator(mode="after")
+    def _is_a_crystal(self) -> Self:
+        _ = self.crystal  # its errors are ValueErrors
+        return self
+
     @property
     def crystal(self) -> Crystal:
         """The structure."""
@@ -69,9 +74,15 @@ class Description(BaseModel):
     elements: list[str]
     graph: GraphSettings
     config: RunConfig
-    references: list[Reference]
+    references: list[Reference] = Field(min_length=1)
     versions: dict[str, str]
     weights_sha256: str
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.graph != self.config.graph_settings():
+            raise ValueError("graph is not what config asks for")
+        return self
 
 
 class ModelDescription(Description):
@@ -189,7 +200,8 @@ def read_description(folder: Path) -> Description:
 
 
 def _parse_description(content: Any, path: Path) -> Description:
-    if not isinstance(content, dict) or content.get("format") not in DESCRIPTIONS:
+    kind = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(kind, str) or kind not in DESCRIPTIONS:
         raise ModelFolderError(
             f"{path} was not written by crysmm; expected the folder of a run of crysmm train or crysmm pretrain"
         )
@@ -199,12 +211,12 @@ def _parse_description(content: Any, path: Path) -> Description:
             f"{FORMAT_VERSION}: install the crysmm that wrote it"
         )
     try:
-        return DESCRIPTIONS[content["format"]].model_validate(content)
+        return DESCRIPTIONS[kind].model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        problem = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
         raise ModelFolderError(
-            f"{path} is damaged or of another version of crysmm than {__version__}: {place}: {first['msg']}"
+            f"{path} is damaged or of another version of crysmm than {__version__}: {problem}"
         ) from error
 
 
@@ -241,6 +253,22 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], folder: Path) -
         raise ModelFolderError(f"{folder / WEIGHTS_FILE} does not fit {DESCRIPTION_FILE}: {problem}")
     network.load_state_dict(weights)
     network.eval()
+
+
+def reference_predictions(folder: Path, description: Description, width: int) -> np.ndarray:
+    """``[n_references, width]``: what the model has made of its reference structures when it was saved.
+
+    Raises:
+        ModelFolderError: they have not so many numbers each.
+    """
+    widths = {len(reference.prediction) for reference in description.references}
+    if widths != {width}:
+        found = " and ".join(map(str, sorted(widths)))
+        raise ModelFolderError(
+            f"{folder / DESCRIPTION_FILE} is damaged: the predictions of its reference structures have {found} "
+            f"numbers, expected {width}; copy the model folder again"
+        )
+    return np.array([reference.prediction for reference in description.references])
 
 
 def refuse_drift(folder: Path, description: Description, drift: float, of_what: str) -> None:

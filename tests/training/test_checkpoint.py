@@ -99,6 +99,19 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "description cut off": (lambda folder: (folder / "model.json").write_text('{"format": '), "model.json is damaged"),
     "another program's JSON": (lambda folder: (folder / "model.json").write_text("{}"), "not written by crysmm"),
     "a future format": (lambda folder: change_description(folder, lambda c: c.update(format_version=2)), "version 2"),
+    "a format that is none": (
+        lambda folder: change_description(folder, lambda c: c.update(format=["x"])),
+        "not written",
+    ),
+    "no references": (lambda folder: change_description(folder, lambda c: c.update(references=[])), "references: List"),
+    "a reference that is no crystal": (
+        lambda folder: change_description(folder, lambda c: c["references"][0].update(elements=["Xx"])),
+        "model.json is damaged .* unknown element",
+    ),
+    "another graph": (
+        lambda folder: change_description(folder, lambda c: c["graph"].update(atom_features="basic")),
+        "graph is not what config asks for",
+    ),
     "a part left out": (lambda folder: change_description(folder, lambda c: c.pop("scaler")), "scaler: Field required"),
 }
 
@@ -132,6 +145,13 @@ def test_drift_of_the_references_is_refused(tmp_path: Path, save_small_model: Sa
     load_model(tmp_path).check_references()
     change_description(tmp_path, lambda content: shift_prediction(content, 1e-3 * SPREAD))
     with pytest.raises(ModelFolderError, match=r"by 0\.001 of the spread"):
+        load_model(tmp_path).check_references()
+
+
+def test_predictions_of_another_width_are_refused(tmp_path: Path, save_small_model: Save) -> None:
+    save_small_model(tmp_path)
+    change_description(tmp_path, lambda content: content["references"][0]["prediction"].append(1.0))
+    with pytest.raises(ModelFolderError, match=r"model.json is damaged: .* numbers, expected 1; copy"):
         load_model(tmp_path).check_references()
 
 

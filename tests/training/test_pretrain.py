@@ -128,6 +128,15 @@ def test_encoder_whose_numbers_have_changed_is_refused(encoder):
         load_encoder(encoder)
 
 
+def test_an_encoder_with_embeddings_of_another_width_is_refused(encoder):
+    path = encoder / "model.json"
+    content = json.loads(path.read_text())
+    content["references"][0]["prediction"].pop()
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelFolderError, match="have 7 and 8 numbers, expected 8"):
+        load_encoder(encoder)
+
+
 def test_an_encoder_predicts_nothing_and_says_what_to_do(encoder, capsys, tmp_path):
     output = tmp_path / "predictions.csv"
     assert main(["predict", "--model", str(encoder), "--root_dir", "nowhere", "--output", str(output)]) == 2
@@ -139,7 +148,7 @@ def test_fine_tuning_takes_the_backbone_and_leaves_the_decoders(make_config, enc
     printed = capsys.readouterr().out
     n_loaded = len(load_encoder(encoder).backbone.state_dict())
     assert f"weights from {encoder}: {n_loaded} of" in printed
-    assert "left out decoders.connectivity" in printed
+    assert "left out decoders." in printed
     assert "head.output.weight (only in the new network)" in printed
 
 
