@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -95,5 +96,5 @@ def _cgcnn() -> list[Feature]:
 def _bins(quantity: str, edges: np.ndarray, unit: str, digits: int) -> list[Feature]:
     return [
         Feature(quantity, f"{quantity} {low:.{digits}f} to {high:.{digits}f} {unit}".rstrip(), low, high, unit)
-        for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+        for low, high in pairwise(edges.round(4).tolist())
     ]

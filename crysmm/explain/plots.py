@@ -41,8 +41,8 @@ def plot_features(path: Path, rows: Sequence[FeatureRow], quantity: str) -> None
     values = [row.importance for row in rows]
     colors = [COLORS.get(row.feature.property, OTHER) for row in rows]
     figure, axes = _bars([row.feature.name for row in rows], values, colors)
-    label = "size of the feature weight" if weighted else f"mean absolute contribution to {quantity}"
-    axes.set(title=f"features selected for {quantity}" if weighted else "features by contribution", xlabel=label)
+    label = f"size of the weight for {quantity}" if weighted else f"mean absolute contribution to {quantity}"
+    axes.set(title=f"features by {'weight' if weighted else 'contribution'}", xlabel=label)
     save_figure(figure, path)
 
 
