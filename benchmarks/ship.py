@@ -11,6 +11,7 @@ import json
 import shlex
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,15 @@ def main() -> int:
     settings = config.model_validate_json(RunFolder(arguments.run).config.read_text(encoding="utf-8"))
     card = make_card(arguments, description, settings)
 
-    folder.mkdir(parents=True)
-    shutil.copyfile(arguments.run / WEIGHTS_FILE, folder / WEIGHTS_FILE)
-    write_json_atomic(folder / DESCRIPTION_FILE, published(arguments.run, arguments.unit))
-    write_text_atomic(folder / CARD_FILE, card.text())
-    load_encoder(folder)
+    arguments.zoo.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=arguments.zoo) as temporary:
+        made = Path(temporary) / arguments.name
+        made.mkdir()
+        shutil.copyfile(arguments.run / WEIGHTS_FILE, made / WEIGHTS_FILE)
+        write_json_atomic(made / DESCRIPTION_FILE, published(arguments.run, arguments.unit))
+        write_text_atomic(made / CARD_FILE, card.text())
+        load_encoder(made)
+        made.rename(folder)
     print(card.text())
     return 0
 

@@ -73,3 +73,13 @@ def test_refuses_what_it_cannot_ship(ship, save_small_model, capsys):
     assert ship("run", "large") == 2
     assert "has 1,000,000 bytes" in capsys.readouterr().err
     assert not Path("zoo/large").exists()
+
+
+def test_nothing_is_left_of_what_does_not_load(ship, capsys):
+    assert main(["pretrain", *SMALL, "--n_val", "5", "--output_dir", "run"]) == 0
+    weights = bytearray(Path("run/model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    Path("run/model.safetensors").write_bytes(weights)
+    assert ship("run", "broken") == 2
+    assert "model.safetensors" in capsys.readouterr().err
+    assert list(Path("zoo").iterdir()) == []
