@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,7 +137,7 @@ def plot_history(path: Path, history: Sequence[Mapping[str, float]], measure: st
     )
     for axes, limit in ((losses, history[0]["train_loss"]), (monitored, usual)):
         axes.legend(frameon=False)
-        highest = np.nanmax([np.max(line.get_ydata(orig=False)) for line in axes.lines])
+        highest = np.nanmax([np.nanmax(line.get_ydata(orig=False)) for line in axes.lines])
         axes.set_ylim(0, 1.05 * min(highest, 3 * limit) or 1)  # one wild epoch must not hide the others
         axes.set_xlim(0, epochs[-1] + 1)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -145,10 +146,13 @@ def plot_history(path: Path, history: Sequence[Mapping[str, float]], measure: st
 
 
 def _draw_terms(axes: Axes, history: Sequence[Mapping[str, float]], marker: str | None) -> float:
-    """The terms of the validation loss as shares of their first values; the largest usual value is returned."""
-    terms = [name for name in history[0] if name.startswith("val_") and name != "val_loss" and history[0][name] > 0]
-    for name in terms:
-        shares = [row[name] / history[0][name] for row in history]
+    """The terms of the validation loss as shares of their first values; the largest usual value is returned.
+
+    A term that is 0 at first, as the contrast of a single crystal is, stands there as it is.
+    """
+    for name in (name for name in history[0] if name.startswith("val_") and name != "val_loss"):
+        first = history[0][name]
+        shares = [row[name] / (first if 0 < first < math.inf else 1.0) for row in history]
         axes.plot([row["epoch"] for row in history], shares, label=name.removeprefix("val_"), marker=marker)
     axes.set(title="terms of the validation loss, of the first epoch's", xlabel="epoch")
     return 1.0

@@ -106,3 +106,18 @@ def test_one_wild_epoch_hides_neither_the_others_nor_the_best(tmp_path: Path, fi
     ]
     plot_history(tmp_path / "history.png", rows, "mae", 2.0)
     assert 9.0 < figures[0].axes[1].get_ylim()[1] < 100
+
+
+def test_without_a_baseline_the_terms_stand_as_shares_of_their_first_values(tmp_path: Path, figures: list) -> None:
+    terms = {"features": [4.0, 2.0, 1.0], "contrast": [0.0, 0.5, 0.0], "lengths": [np.nan, 0.7, 0.6]}
+    rows = [
+        {"epoch": epoch + 1.0, "train_loss": 3.0 - epoch, "val_loss": 4.0 - epoch}
+        | {f"val_{name}": values[epoch] for name, values in terms.items()}
+        for epoch in range(3)
+    ]
+    plot_history(tmp_path / "history.png", rows, "loss", None)
+    lines = {line.get_label(): line.get_ydata() for line in figures[0].axes[1].lines}
+    expected = {"features": [1, 0.5, 0.25], "contrast": [0, 0.5, 0], "lengths": [np.nan, 0.7, 0.6]}
+    assert lines.keys() == expected.keys()
+    assert all(lines[name] == pytest.approx(values, nan_ok=True) for name, values in expected.items())
+    assert drawn(tmp_path / "history.png").any()
