@@ -137,7 +137,7 @@ def check_inputs(cells: list[Cell], arguments: argparse.Namespace) -> None:
         InputError: there are teachers, and nothing they could learn from, or a file is not there.
     """
     if arguments.pretraining_data is None and any(cell.arm in TEACHERS for cell in cells):
-        raise InputError("--pretraining_data: missing; teachers learn from it (data_prep.untagged makes one like the paper's)")
+        raise InputError("--pretraining_data: missing; teachers learn from it (see data_prep.untagged)")
     for name in ("data", "pretraining_data"):
         path = vars(arguments)[name]
         if path is not None and not path.exists():
