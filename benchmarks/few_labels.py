@@ -1,7 +1,7 @@
 r"""What pre-training and distillation are worth with few labels: many runs of one recipe, a table and a plot.
 
     python -m benchmarks.few_labels run --data mp_formation_energy_30000.jsonl.gz --work DIR \
-        --arms cgcnn,distilled --labelled 1500,6000 --seeds 1,2,3
+        --arms cgcnn "cgcnn from decoys" --labelled 1500,6000 --seeds 1,2,3
     python -m benchmarks.few_labels report --work DIR
 
 The rows of the file must be in random order. The first ones are labelled, rows 24,001 to 27,000 choose the epoch,
@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from crysmm.atomic_files import write_json_atomic
+
 END_OF_TRAINING, END_OF_VALIDATION = 24_000, 27_000
 RECIPE = ["--epochs", "60", "--batch_size", "64", "--learning_rate", "0.004", "--precision", "bf16"]
 SEEN = ["--limit", str(END_OF_VALIDATION)]
@@ -42,9 +44,12 @@ class Arm:
     encoder: str | None = None
 
 
+PRETRAINING = ["--epochs", "20", "--precision", "bf16"]
 ENCODERS: dict[str, list[str]] = {
-    "crysae": ["--method", "crysae", "--epochs", "20", *SEEN],
-    "crysgnn": ["--method", "crysgnn", "--model.conv_layers", "5", "--epochs", "20", *SEEN],
+    "decoys": ["--method", "decoys", *SEEN],
+    "decoys, test structures seen": ["--method", "decoys"],
+    "crysae": ["--method", "crysae", *SEEN],
+    "crysgnn": ["--method", "crysgnn", *SEEN],
 }
 ARMS: dict[str, Arm] = {
     "cgcnn": Arm(()),
@@ -52,6 +57,10 @@ ARMS: dict[str, Arm] = {
     "crysxpp from crysae": Arm(("--model", "crysxpp", "--init_from"), "crysae"),
     "crysgnn fine-tuned": Arm(("--model.conv_layers", "5", "--init_from"), "crysgnn"),
     "cgcnn distilled from crysgnn": Arm(("--head", "distilled", "--head.teacher"), "crysgnn"),
+    "cgcnn from decoys": Arm(("--init_from",), "decoys"),
+    "crysxpp from decoys": Arm(("--model", "crysxpp", "--init_from"), "decoys"),
+    "cgcnn distilled from decoys": Arm(("--head", "distilled", "--head.teacher"), "decoys"),
+    "cgcnn from decoys that saw the test structures": Arm(("--init_from",), "decoys, test structures seen"),
 }
 
 
@@ -62,7 +71,7 @@ def main() -> None:
     run = commands.add_parser("run", help="do what is not done yet")
     run.add_argument("--data", type=Path, required=True, help="JSONL file of structures with their labels")
     run.add_argument("--target", default="formation_energy_per_atom")
-    run.add_argument("--arms", default=",".join(ARMS), help="comma-separated (all)")
+    run.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM", help=", ".join(ARMS))
     run.add_argument("--labelled", default="1500,6000", help="numbers of labelled crystals, comma-separated")
     run.add_argument("--seeds", default="1,2,3")
     run.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (1)")
@@ -94,17 +103,27 @@ def run_all(
 
 def pretrain(data: Path, work: Path, name: str, jobs: int) -> None:
     """One encoder."""
-    call(["pretrain", "--root_dir", str(data), *ENCODERS[name]], work / "encoders" / name, jobs)
+    call(["pretrain", "--root_dir", str(data), *PRETRAINING, *ENCODERS[name]], encoder_folder(work, name), jobs)
 
 
 def train(data: Path, target: str, work: Path, arm: str, ids: Path, seed: int, jobs: int) -> None:
     """One run: an arm on so many labels from one seed."""
     options = [*ARMS[arm].options]
     if (encoder := ARMS[arm].encoder) is not None:
-        options.append(str(work / "encoders" / encoder))
+        options.append(str(encoder_folder(work, encoder)))
     command = ["train", "--root_dir", str(data), "--target_key", target, "--ids_file", str(ids)]
     command += ["--random_seed", str(seed), *RECIPE, *options]
-    call(command, work / "runs" / arm.replace(" ", "_") / ids.stem.removeprefix("ids_") / f"seed_{seed}", jobs)
+    call(command, work / "runs" / folder_name(arm) / ids.stem.removeprefix("ids_") / f"seed_{seed}", jobs)
+
+
+def encoder_folder(work: Path, name: str) -> Path:
+    """Where an encoder's run is."""
+    return work / "encoders" / folder_name(name)
+
+
+def folder_name(name: str) -> str:
+    """A name of an arm or an encoder as that of a folder."""
+    return name.replace(",", "").replace(" ", "_")
 
 
 def call(command: Sequence[str], output: Path, jobs: int) -> None:
@@ -141,7 +160,7 @@ def ids_file(data: Path, work: Path, labelled: int) -> Path:
             "id_test": ids[END_OF_VALIDATION:],
         }
         work.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(split))
+        write_json_atomic(path, split)
     return path
 
 
@@ -151,11 +170,12 @@ Results = dict[str, dict[int, dict[int, float]]]
 def read_results(work: Path) -> Results:
     """Test MAE by arm, number of labelled crystals and seed."""
     results: Results = defaultdict(lambda: defaultdict(dict))
-    folders = {arm.replace(" ", "_"): arm for arm in ARMS}
+    folders = {folder_name(arm): arm for arm in ARMS}
     for path in work.glob("runs/*/*/seed_*/metrics.json"):
         seed, labelled, folder = path.parent.name, path.parent.parent.name, path.parent.parent.parent.name
         mae = json.loads(path.read_text())["test"]["mae"]
-        results[folders[folder]][int(labelled)][int(seed.removeprefix("seed_"))] = mae
+        if folder in folders:  # else of an arm that is no more
+            results[folders[folder]][int(labelled)][int(seed.removeprefix("seed_"))] = mae
     return {arm: dict(results[arm]) for arm in ARMS if arm in results}
 
 

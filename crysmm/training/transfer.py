@@ -39,11 +39,17 @@ class CopyReport:
         """One paragraph for the screen."""
         total = len(self.loaded) + len(self.left_out)
         graph = f"{self.graph.neighbor_strategy}, cutoff {self.graph.cutoff:g}, {self.graph.max_neighbors} neighbours"
-        left_out = "".join(f"; left out {name} ({why})" for name, why in self.left_out.items())
+        parts = dict.fromkeys((_part_of(name, why), why) for name, why in self.left_out.items())
+        left_out = "".join(f"; left out {part} ({why})" for part, why in parts)
         return (
             f"weights from {self.folder}: {len(self.loaded)} of {total} loaded{left_out}. "
             f"They were trained on graphs of {graph}."
         )
+
+
+def _part_of(name: str, why: str) -> str:
+    """The part of a network that is on one side only, such as one decoder; a weight of another shape by its name."""
+    return name if "there" in why else ".".join(name.split(".")[:2])
 
 
 def copy_weights(network: nn.Module, folder: Path | str) -> CopyReport:
