@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -123,6 +124,8 @@ def build_pretraining(config: PretrainingConfig) -> PretrainingObjective:
             f"atom features are given back as bits, and those of --atom_features {graph.atom_features} are not: use "
             "--atom_features cgcnn, or --method.feature_weight 0"
         )
-    replaced_ratio = method.replaced_ratio if isinstance(method, DecoysConfig) else 0.0
-    features = torch.from_numpy(table.copy())
-    return PretrainingObjective(network, Corruption(method.mask_ratio, method.distance_noise, replaced_ratio, features))
+    corruption = Corruption(method.mask_ratio, method.distance_noise)
+    if isinstance(method, DecoysConfig):
+        features = torch.from_numpy(table.copy())
+        corruption = replace(corruption, replaced_ratio=method.replaced_ratio, strain=method.strain, features=features)
+    return PretrainingObjective(network, corruption)

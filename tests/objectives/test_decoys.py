@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from ase.data import covalent_radii
+from pymatgen.core import Element
 from torch.nn import functional
 
 from crysmm.config import PretrainingConfig
 from crysmm.graphs.features import feature_table
+from crysmm.objectives.bonding import BondingTerm, _tables, bonding
 from crysmm.objectives.corruption import Corruption, Example
-from crysmm.objectives.decoys import DecoyTerm, ReplacedAtomTerm, decoys, replaced_atoms
+from crysmm.objectives.decoys import DecoyTerm, ReplacedAtomTerm, StrainTerm, decoys, replaced_atoms
 from crysmm.objectives.pretraining import build_pretraining
 from crysmm.objectives.substitution import substitute
 
@@ -110,7 +114,7 @@ def test_share_of_decoys(make_case):
 def example(case):
     """A corrupted batch with features in float64."""
     features = torch.from_numpy(feature_table("cgcnn").copy())
-    return Corruption(0.2, 0.0, 0.3, features).apply(case.batch, torch.Generator().manual_seed(3))
+    return Corruption(0.2, 0.0, 0.3, features=features).apply(case.batch, torch.Generator().manual_seed(3))
 
 
 def test_features_follow_the_elements_but_where_hidden(example):
@@ -151,4 +155,92 @@ def test_the_objective_works_with_every_backbone(backbone, make_case):
     assert trained
     assert all(torch.isfinite(p.grad).all() for p in trained)
     measures = objective.measures(case.batch)
-    torch.testing.assert_close(measures["loss"], measures["replaced"] + measures["decoy"])
+    expected = measures["replaced"] + measures["decoy"] + measures["bonding"] + 0.5 * measures["strain"]
+    torch.testing.assert_close(measures["loss"], expected)
+
+
+def test_strain_scales_whole_crystals(case):
+    example = Corruption(0.0, 0.0, strain=0.05).apply(case.batch, torch.Generator().manual_seed(0))
+    factors = example.strain.exp()
+    assert 0.02 < example.strain.std() < 0.1
+    torch.testing.assert_close(example.seen.lattice, factors[:, None, None] * case.batch.lattice)
+    crystal_of_atom = torch.repeat_interleave(case.batch.n_atoms)
+    expected = factors[crystal_of_atom[case.batch.connectivity.source], None] * case.batch.bond_vectors
+    torch.testing.assert_close(example.seen.bond_vectors, expected)
+
+
+def test_strain_loss_by_hand(case):
+    torch.manual_seed(0)
+    term = StrainTerm(1.0, 5, 0.05).double()
+    example = Corruption(0.0, 0.0, strain=0.05).apply(case.batch, torch.Generator().manual_seed(0))
+    parts = case.nodes.split(case.batch.n_atoms.tolist())
+    expected = [
+        (term.decoder(part.mean(0))[0] - strain / 0.05) ** 2 for part, strain in zip(parts, example.strain, strict=True)
+    ]
+    torch.testing.assert_close(term(case.nodes, example), torch.stack(expected), rtol=1e-6, atol=1e-8)
+
+
+def electronegativity(number):
+    return Element.from_Z(number).X
+
+
+def test_bonding_equals_loops_over_bonds(case):
+    """Pauling's electronegativities by pymatgen, Cordero's radii by ase; sums bond by bond."""
+    found = bonding(case.batch).split(case.batch.n_atoms.tolist())
+    for crystal, edges, quantities in zip(case.crystals, case.edges, found, strict=True):
+        numbers = [int(number) for number in crystal.atomic_numbers]
+        lengths = np.linalg.norm(edges.vectors(crystal), axis=1)
+        bonds = [[] for _ in numbers]
+        for source, destination, length in zip(edges.source, edges.destination, lengths, strict=True):
+            radii = covalent_radii[numbers[source]] + covalent_radii[numbers[destination]]
+            bonds[destination].append((source, length, np.exp(-(length / radii - 1) / 0.2)))
+        charges = [
+            sum(w * (electronegativity(numbers[j]) - electronegativity(number)) for j, _, w in bonds[i])
+            / sum(w for _, _, w in bonds[i])
+            for i, number in enumerate(numbers)
+        ]
+        for i, number in enumerate(numbers):
+            orders = sum(w for _, _, w in bonds[i])
+            polarity = sum(w * (electronegativity(numbers[j]) - electronegativity(number)) ** 2 for j, _, w in bonds[i])
+            potential = sum(w * charges[j] for j, _, w in bonds[i])
+            mean_length = sum(w * length for _, length, w in bonds[i]) / orders
+            expected = [charges[i], orders, mean_length, polarity, polarity / orders, potential, charges[i] * potential]
+            np.testing.assert_allclose(quantities[i].numpy(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_every_element_has_what_bonding_needs():
+    electronegativities, radii = _tables()
+    assert len(electronegativities) == len(radii) == 104
+    assert (electronegativities[1:] > 0.5).all()
+    assert (radii[1:] > 0.25).all()
+
+
+def test_bonding_of_salts_and_metals(make_case):
+    """Sodium gives its electrons to chlorine; copper keeps them."""
+    salt, copper = make_case("NaCl"), make_case("Cu")
+    charge = bonding(salt.batch)[:, 0]
+    assert (charge[salt.batch.atomic_numbers == 11] > 1).all()
+    assert (charge[salt.batch.atomic_numbers == 17] < -1).all()
+    torch.testing.assert_close(bonding(copper.batch)[:, [0, 3, 5, 6]], torch.zeros(1, 4, dtype=torch.float64))
+
+
+def test_atoms_without_bonds_have_zeros(make_case):
+    assert not bonding(make_case("Cu", "NaCl", strategy="radius", cutoff=1.0).batch).any()
+
+
+def test_bonding_loss_is_of_the_true_structure(case):
+    torch.manual_seed(0)
+    term = BondingTerm(1.0, 5).double()
+    features = torch.from_numpy(feature_table("cgcnn").copy())
+    example = Corruption(0.2, 0.1, 0.3, 0.05, features).apply(case.batch, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(term(case.nodes, example), term(case.nodes, Example(case.batch, case.batch)))
+
+    quantities = bonding(case.batch)
+    atoms = ((quantities - quantities.mean(0)) / quantities.std(0, correction=0)).clamp(-6, 6)
+    means = torch.stack([part.mean(0) for part in quantities.split(case.batch.n_atoms.tolist())])
+    crystals = ((means - means.mean(0)) / means.std(0, correction=0)).clamp(-6, 6)
+    pooled = torch.stack([part.mean(0) for part in case.nodes.split(case.batch.n_atoms.tolist())])
+    expected = (term.atom_decoder(case.nodes) - atoms).abs().mean() + (
+        term.crystal_decoder(pooled) - crystals
+    ).abs().mean(1)
+    torch.testing.assert_close(term(case.nodes, example), expected, rtol=1e-3, atol=1e-4)
