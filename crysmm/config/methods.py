@@ -86,14 +86,9 @@ class DecoysConfig(MethodBase):
     replaced_weight: Weight = Field(1.0, description="Weight of the loss of which atoms have been replaced.")
     decoy_weight: Weight = Field(1.0, description="Weight of the loss of which crystals are decoys.")
     bonding_weight: Weight = Field(1.0, description="Weight of the loss of charges and bond sums by simple rules.")
-    strain: float = Field(
-        0.03, ge=0, le=0.2, description="Deviation of the logarithm of the factor that scales each crystal shown."
-    )
-    strain_weight: Weight = Field(0.5, description="Weight of the loss of that logarithm, with strain.")
 
     def _weights(self) -> Iterator[float]:
         yield from (self.replaced_weight, self.decoy_weight, self.bonding_weight)
-        yield self.strain_weight if self.strain else 0.0
 
 
 MethodConfig = Annotated[CrysAEConfig | CrysGNNConfig | DecoysConfig, Field(discriminator="name")]

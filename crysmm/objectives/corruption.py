@@ -20,18 +20,16 @@ class Example:
         clean: the batch.
         seen: the batch after corruption.
         hidden: ``[n_atoms_in_all]`` bool, the atoms whose features are hidden; ``None`` where no atom's are.
-        strain: ``[n_crystals]``, logarithm of the factor of all lengths of a crystal; ``None`` where none is strained.
     """
 
     clean: CrystalBatch
     seen: CrystalBatch
     hidden: Tensor | None = None
-    strain: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Corruption:
-    """Gives some atoms other elements, hides the features of some, strains crystals and changes the lengths of bonds.
+    """Gives some atoms other elements, hides the features of some, and changes the lengths of bonds.
 
     Hidden features are zeros, which no element has. Atomic numbers of hidden atoms stay: they reach pooled embeddings
     of GATGNN alone, which no objective reads. Random numbers are drawn on the CPU, so that they are the same on every
@@ -43,30 +41,25 @@ class Corruption:
         distance_noise: deviation of the Gaussian noise on the length of each bond, Angstrom. Every edge has its own,
             a bond's two directions too, and keeps its direction; none gets shorter than two atoms can be apart.
         replaced_ratio: see :func:`~crysmm.objectives.substitution.substitute`; 0 makes no decoys.
-        strain: deviation of the logarithm of the factor by which each crystal is scaled, Gaussian.
         features: ``[104, F]``, features of the elements by atomic number; needed for decoys.
     """
 
     mask_ratio: float
     distance_noise: float
     replaced_ratio: float = 0.0
-    strain: float = 0.0
     features: Tensor | None = None
 
     def apply(self, batch: CrystalBatch, generator: torch.Generator | None = None) -> Example:
         """The batch as it is to be seen; draws from torch's global random state without a generator."""
-        seen, hidden, strain = batch, None, None
+        seen, hidden = batch, None
         if self.replaced_ratio:
             seen = self._replace(seen, generator)
         if self.mask_ratio:
             hidden = self._choose(len(batch.atom_features), generator).to(batch.atom_features.device)
             seen = replace(seen, atom_features=seen.atom_features.masked_fill(hidden[:, None], 0))
-        if self.strain:
-            strain = (self.strain * torch.randn(len(batch), generator=generator)).to(batch.lattice)
-            seen = _scaled(seen, strain.exp())
         if self.distance_noise:
             seen = replace(seen, bond_vectors=self._stretch(seen.bond_vectors, generator))
-        return Example(batch, seen, hidden, strain)
+        return Example(batch, seen, hidden)
 
     def _replace(self, batch: CrystalBatch, generator: torch.Generator | None) -> CrystalBatch:
         numbers = substitute(batch, self.replaced_ratio, generator)
@@ -83,14 +76,6 @@ class Corruption:
         noise = torch.randn(len(vectors), generator=generator).to(vectors)
         lengths = bond_lengths(vectors)
         return vectors * ((lengths + self.distance_noise * noise).clamp_min(MINIMUM_DISTANCE) / lengths)[:, None]
-
-
-def _scaled(batch: CrystalBatch, factors: Tensor) -> CrystalBatch:
-    """Each crystal made larger by its factor."""
-    of_atoms = factors.repeat_interleave(batch.n_atoms)
-    of_bonds = of_atoms[batch.connectivity.destination, None]
-    lattice = factors[:, None, None] * batch.lattice
-    return replace(batch, lattice=lattice, bond_vectors=of_bonds * batch.bond_vectors)
 
 
 def bond_lengths(vectors: Tensor) -> Tensor:

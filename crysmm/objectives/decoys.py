@@ -8,8 +8,8 @@ energies: a classifier of data against noise learns the ratio of their densities
 contrastive estimation, AISTATS 2010). Asking of every atom rather than of hidden ones alone is that of ELECTRA
 (Clark et al., ICLR 2020).
 
-Besides, every crystal is shown larger or smaller than it is, and the encoder is asked by how much; and it is asked
-for charges and bond sums that simple rules give for the true structure (:mod:`crysmm.objectives.bonding`).
+Besides, the encoder is asked for charges and bond sums that simple rules give for the true structure
+(:mod:`crysmm.objectives.bonding`).
 
 The methods of CrysAE and CrysGNN ask an encoder to give back what it was shown, which it can do by copying. What each
 is worth with few labels stands in ``docs/results.md``.
@@ -77,30 +77,6 @@ class DecoyTerm(Term):
         return precise(self.decoder(crystal_mean(nodes, n_atoms))).flatten()
 
 
-class StrainTerm(Term):
-    """The strain of a crystal from the mean of its atoms' embeddings: a hidden layer, mean squared error.
-
-    What is asked for is the logarithm of the factor its lengths were scaled by, over the deviation of those.
-
-    Args:
-        weight: see :class:`Term`.
-        node_features: width of the embeddings.
-        strain: see :class:`~crysmm.objectives.corruption.Corruption`.
-    """
-
-    def __init__(self, weight: float, node_features: int, strain: float):
-        super().__init__(weight)
-        self.deviation = strain
-        self.decoder = _decoder(node_features)
-
-    def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
-        """See :class:`Term`."""
-        if example.strain is None:
-            raise ValueError("crystals that are not strained have no loss of strain")
-        scores = precise(self.decoder(crystal_mean(nodes, example.clean.n_atoms))).flatten()
-        return (scores - example.strain.to(scores.dtype) / self.deviation).square()
-
-
 def replaced_atoms(example: Example) -> Tensor:
     """``[n_atoms_in_all]`` bool."""
     return example.seen.atomic_numbers != example.clean.atomic_numbers
@@ -126,8 +102,6 @@ def decoy_terms(method: DecoysConfig, node_features: int) -> dict[str, Term]:
         terms["decoy"] = DecoyTerm(method.decoy_weight, node_features)
     if method.bonding_weight:
         terms["bonding"] = BondingTerm(method.bonding_weight, node_features)
-    if method.strain and method.strain_weight:
-        terms["strain"] = StrainTerm(method.strain_weight, node_features, method.strain)
     return terms
 
 

@@ -127,5 +127,5 @@ def build_pretraining(config: PretrainingConfig) -> PretrainingObjective:
     corruption = Corruption(method.mask_ratio, method.distance_noise)
     if isinstance(method, DecoysConfig):
         features = torch.from_numpy(table.copy())
-        corruption = replace(corruption, replaced_ratio=method.replaced_ratio, strain=method.strain, features=features)
+        corruption = replace(corruption, replaced_ratio=method.replaced_ratio, features=features)
     return PretrainingObjective(network, corruption)

@@ -48,6 +48,7 @@ def substitute(batch: CrystalBatch, ratio: float, generator: torch.Generator | N
     drawn_for_crystal = elements[torch.randint(len(elements), n_atoms.shape, generator=generator)][crystals]
 
     pairs = torch.minimum(size[one], size[other])
+    pairs = pairs - ((n_species == 2) & (size[one] == size[other])).long()  # all would be the same crystal in NaCl
     some = (ratio * n_atoms / 2).round().long().clamp_min(1).minimum(pairs)
     exchanged = rank < torch.where(torch.rand(n_atoms.shape, generator=generator) < 0.5, some, pairs)[crystals]
     chosen = torch.rand(numbers.shape, generator=generator) < ratio
