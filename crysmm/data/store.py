@@ -129,6 +129,15 @@ class Store:
         chunks = self._column("atomic_numbers").chunks
         return sorted({int(number) for chunk in chunks for number in np.unique(_values(chunk))})
 
+    @cached_property
+    def structures_sha256(self) -> str:
+        """Names the structures: a checksum of every lattice, position and element."""
+        digest = hashlib.sha256()
+        for name in ("lattice", "frac_coords", "atomic_numbers"):
+            for chunk in self._column(name).chunks:
+                digest.update(np.ascontiguousarray(_values(chunk)).data)
+        return digest.hexdigest()
+
     def crystal(self, index: int) -> Crystal:
         """One structure."""
         arrays = _arrays(self._table[[index]])

@@ -16,10 +16,11 @@ def substitute(batch: CrystalBatch, ratio: float, generator: torch.Generator | N
     """Atomic numbers ``[n_atoms_in_all]`` of a batch in which three crystals of four have become decoys.
 
     With equal chances a crystal stays as it is; gets another element at single atoms, each with a chance of
-    ``ratio``; has two of its elements exchanged, half the time at all atoms that can be paired and else at so many
-    pairs that ``ratio`` of the atoms change; or has one of its elements replaced by another at all its atoms. New
-    elements are those of the batch, each counted once for every crystal that has it. By chance, or where a crystal
-    has one element alone, nothing may change: what differs afterwards tells.
+    ``ratio``; has two of its elements exchanged, half the time at all atoms that can be paired (but one pair in a
+    crystal AB, which could be the same again) and else at so many pairs that ``ratio`` of the atoms change; or has
+    one of its elements replaced by another at all its atoms. New elements are those of the batch, each counted once
+    for every crystal that has it. By chance, or where a crystal has one element alone, nothing may change: what
+    differs afterwards tells.
 
     There is no loop over crystals. Numbers are drawn on the CPU, so that they are the same on every device.
 

@@ -62,8 +62,8 @@ class RunData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells whether a run that is resumed still learns from the same rows, splits and teacher."""
-        digest = hashlib.sha256()
+        """Tells whether a run that is resumed still learns from the same structures, splits and teacher."""
+        digest = hashlib.sha256(self.store.structures_sha256.encode())
         for split in SPLITS:
             rows = self.rows(split)
             digest.update("\n".join([split, *self.ids(split), ""]).encode())

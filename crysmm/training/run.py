@@ -31,6 +31,7 @@ from crysmm.training.data import RunData, loader_for, sampler_for
 from crysmm.training.distributed import connect, disconnect, lightning_silenced, make_trainer, on_main
 from crysmm.training.folder import ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS, RunFolder
 from crysmm.training.machine import Machine, reproducible
+from crysmm.training.model_folder import read_description
 from crysmm.training.module import TrainingModule, seed_everything
 from crysmm.training.plots import plot_history
 from crysmm.training.progress import Progress
@@ -38,6 +39,7 @@ from crysmm.training.report import Report
 from crysmm.training.signals import StopRequested, listening
 from crysmm.training.summary import describe_data, describe_machine
 from crysmm.training.transfer import Freezer, copy_weights
+from crysmm.zoo import resolve
 
 Config = TypeVar("Config", bound=RunConfig)
 Data = TypeVar("Data", bound=RunData)
@@ -156,7 +158,15 @@ class Run(ABC, Generic[Config, Data]):
 
     def _is_finished(self) -> bool:
         self.folder.check(self.config)
-        return self.config.resume and self.folder.is_finished
+        if self.config.resume and self.folder.is_finished:
+            return True
+        for model in self.models_needed():
+            read_description(resolve(model))  # a wrong name is to be told before the structures are read
+        return False
+
+    def models_needed(self) -> list[str | Path]:
+        """Folders or shipped names of the models this run starts from or learns from."""
+        return [] if self.config.init_from is None else [self.config.init_from]
 
     @property
     def freeze_epochs(self) -> int:

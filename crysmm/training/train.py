@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from crysmm.atomic_files import replacing
@@ -50,6 +51,11 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
     def freeze_epochs(self) -> int:
         """See :class:`Run`."""
         return self.config.freeze_epochs
+
+    def models_needed(self) -> list[str | Path]:
+        """See :class:`Run`; a teacher is one."""
+        head = self.config.head
+        return [*super().models_needed(), *([head.teacher] if isinstance(head, TaughtConfig) else [])]
 
     def prepare(self, records: Sequence[Mapping[str, Any]] | None) -> TrainingData:
         """See :class:`Run`."""

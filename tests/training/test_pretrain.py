@@ -11,7 +11,10 @@ from crysmm.config import PretrainingConfig
 from crysmm.data.batch import collate_crystals
 from crysmm.errors import InputError, ModelFolderError
 from crysmm.training.checkpoint import load_model
+from crysmm.training.data import prepare_data
+from crysmm.training.distributed import make_trainer
 from crysmm.training.encoder import load_encoder
+from crysmm.training.machine import Machine
 from crysmm.training.model_folder import WEIGHTS_FILE, read_description, read_weights
 from crysmm.training.pretrain import pretrain
 from crysmm.training.train import train
@@ -175,3 +178,29 @@ def test_a_network_of_another_width_takes_nothing(make_config, encoder):
     config = make_config(model={"name": "cgcnn", "node_features": 5})
     with pytest.raises(InputError, match="no weight of"):
         copy_weights(build_network(config, 1), encoder)
+
+
+@pytest.mark.parametrize("settings", [{"init_from": "nowhere"}, {"head": {"name": "distilled", "teacher": "nowhere"}}])
+def test_a_model_that_is_not_there_is_told_before_anything_is_read(make_config, tmp_path, settings):
+    with pytest.raises(ModelFolderError, match="nowhere is not a folder"):
+        train(make_config(root_dir=tmp_path / "no_structures_either", **settings))
+
+
+def test_moved_atoms_are_other_data(make_pretraining, crystals):
+    def records(shift):
+        return [
+            {
+                "jid": f"{name}-{copy}",
+                "lattice_mat": crystal.lattice,
+                "frac_coords": crystal.frac_coords + shift * (np.arange(len(crystal))[:, None] == 0),
+                "elements": crystal.elements,
+            }
+            for name, crystal in crystals.items()
+            for copy in range(2)
+        ]
+
+    config = make_pretraining(root_dir=None, limit=None, n_val=3)
+    trainer = make_trainer(config, Machine.of(config), [])
+    still, moved = (prepare_data(config, records(shift), trainer).fingerprint for shift in (0.0, 0.01))
+    assert still == prepare_data(config, records(0.0), trainer).fingerprint
+    assert still != moved
