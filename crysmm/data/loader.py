@@ -1,7 +1,8 @@
 """From a store to batches: which crystals make a step, and which of them this process computes.
 
 A step's crystals (the global batch) depend on the seed and the epoch alone. Processes that train together share
-each global batch out among them, so that their number changes neither the steps nor, but for rounding, the result.
+each global batch out among them, so that their number changes neither the steps nor, but for rounding, the result of
+learning a property. In pre-training each process draws its own corruption, and losses over a batch are over its share.
 """
 
 from __future__ import annotations
