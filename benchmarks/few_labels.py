@@ -84,9 +84,7 @@ def main() -> None:
         plot(read_results(arguments.work), arguments.work / "learning_curves.png")
         return
     labelled, seeds = (list(map(int, text.split(","))) for text in (arguments.labelled, arguments.seeds))
-    run_all(
-        arguments.data, arguments.target, arguments.work, arguments.arms.split(","), labelled, seeds, arguments.jobs
-    )
+    run_all(arguments.data, arguments.target, arguments.work, arguments.arms, labelled, seeds, arguments.jobs)
 
 
 def run_all(

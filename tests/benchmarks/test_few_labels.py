@@ -54,7 +54,7 @@ def study(tmp_path, monkeypatch):
 
     monkeypatch.setitem(functions, "call", call)
     module.calls = calls
-    module.run_all = functions["run_all"]
+    module.run_all, module.main = functions["run_all"], functions["main"]
     return module
 
 
@@ -102,6 +102,13 @@ def test_unknown_arms_are_refused(study, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         study.main()
     assert "invalid choice: 'cgcn'" in capsys.readouterr().err
+
+
+def test_the_command_line_reaches_the_runs(study, data, tmp_path, monkeypatch):
+    line = ["run", "--data", str(data), "--target", "K", "--work", str(tmp_path), "--labelled", "10", "--seeds", "3"]
+    monkeypatch.setattr(sys, "argv", ["few_labels.py", *line, "--arms", "cgcnn"])
+    study.main()
+    assert study.calls == ["runs/cgcnn/10/seed_3"]
 
 
 def test_the_recipe_is_one_crysmm_takes(study):
