@@ -1,8 +1,8 @@
 """A teacher's embeddings of every atom of a store: computed once, kept on disk, memory-mapped.
 
-They lie in the cache, under a name that follows from the teacher's weights and the store (whose own name follows
-from the structures and the graphs), so that embeddings of something else cannot be taken for them. Crystals stand
-in parts, one file each; what a stopped computation has written of them is not computed again.
+They lie in the cache, under a name that follows from the teacher's weights, the structures and the settings of the
+graphs, so that embeddings of something else cannot be taken for them, and every property of one file finds the same.
+Crystals stand in parts, one file each; what a stopped computation has written of them is not computed again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from crysmm.data.estimate import (
     memory_limit,
 )
 from crysmm.data.loader import batch_ends
+from crysmm.data.store import FORMAT_VERSION as STORE_VERSION
 from crysmm.data.store import Store, cache_folder
 from crysmm.errors import InputError
 from crysmm.models.layers import precise
@@ -133,7 +134,8 @@ def build_embeddings(
     Raises:
         InputError: a crystal is too large for the device's memory.
     """
-    key = f"{FORMAT_VERSION} {CRYSTALS_A_PART} {weights_sha256} {model.model_dump_json()} {store.path.name}"
+    graphs = f"{STORE_VERSION} {store.settings.model_dump_json()} {store.structures_sha256}"
+    key = f"{FORMAT_VERSION} {CRYSTALS_A_PART} {weights_sha256} {model.model_dump_json()} {graphs}"
     folder = cache_folder(cache_dir) / "embeddings" / hashlib.sha256(key.encode()).hexdigest()[:32]
     width, n_atoms = backbone.node_features, store.n_atoms
     parts = np.split(np.arange(len(store)), range(CRYSTALS_A_PART, len(store), CRYSTALS_A_PART))

@@ -26,18 +26,21 @@ TEACHERS = {
 SHA = "0" * 64
 
 
-def source_of(crystals, names):
+def source_of(crystals, names, shift=0.0, **options):
     return source_from_records(
         [
             {
                 "id": name,
+                "volume": crystals[name].volume,
                 "lattice_mat": crystals[name].lattice.tolist(),
-                "frac_coords": crystals[name].frac_coords.tolist(),
+                "frac_coords": (
+                    crystals[name].frac_coords + shift * (np.arange(len(crystals[name])) == 0)[:, None]
+                ).tolist(),
                 "elements": crystals[name].elements,
             }
             for name in names
         ],
-        needs_targets=False,
+        **({"needs_targets": False} | options),
     )
 
 
@@ -172,6 +175,17 @@ def test_other_weights_settings_or_crystals_have_other_embeddings(
     other_model = config.model.model_copy(update={"link": "log"})
     others = [embed(sha="1" * 64), embed(store=other_store), embed(model=other_model)]
     assert len({folder, *(other.folder for other in others)}) == 4
+
+
+def test_every_property_of_the_same_structures_finds_the_same(embed, crystals, config, tmp_path):
+    def folder(**changes):
+        source = source_of(crystals, crystals, **changes)
+        return embed(
+            store=build_store(source, config.graph_settings(), cache_dir=tmp_path, jobs=1, progress=False)
+        ).folder
+
+    assert folder(needs_targets=True, target_key="volume") == embed().folder
+    assert folder(shift=0.001) != embed().folder
 
 
 def test_another_process_reads_them(embed):
