@@ -44,10 +44,10 @@ class Arm:
     encoder: str | None = None
 
 
-PRETRAINING = ["--epochs", "20", "--precision", "bf16"]
+PRETRAINING = ["--epochs", "20", "--precision", "bf16"]  # an encoder's own options come after
 ENCODERS: dict[str, list[str]] = {
-    "decoys": ["--method", "decoys", *SEEN],
-    "decoys, test structures seen": ["--method", "decoys"],
+    "decoys": ["--method", "decoys", "--epochs", "30", *SEEN],
+    "decoys, test structures seen": ["--method", "decoys", "--epochs", "30"],
     "crysae": ["--method", "crysae", *SEEN],
     "crysgnn": ["--method", "crysgnn", *SEEN],
 }
