@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from crysmm.cli.predict import positive
+from crysmm.cli.inputs import positive
 from crysmm.data.records import Record, open_source
 from crysmm.data.split import read_ids
 from crysmm.data.symmetry import describe_symmetry

@@ -1,11 +1,10 @@
 """``crysmm explain``: a model folder and structures in; what the predictions rest on, out."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from crysmm.cli.predict import positive, refuse_row_options
+from crysmm.cli.inputs import add_model_and_structures, positive, refuse_row_options, warn
 from crysmm.data.source import FileFormat
 from crysmm.errors import InputError
 
@@ -19,22 +18,11 @@ SHOWN = 10  # features on the screen
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the structures, the folder, and what is explained."""
-    parser.add_argument(
-        "--model",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="Folder of the trained model, or the name of a shipped one (crysmm zoo).",
-    )
-    inputs = parser.add_mutually_exclusive_group(required=True)
-    inputs.add_argument(
-        "--root_dir",
-        type=Path,
-        metavar="PATH",
-        help="Folder with structures, or one .json, .json.zip, .jsonl or .jsonl.gz file; targets are read where there "
+    add_model_and_structures(
+        parser,
+        "Folder with structures, or one .json, .json.zip, .jsonl or .jsonl.gz file; targets are read where there "
         "are any, to check the explanation by errors.",
     )
-    inputs.add_argument("--files", type=Path, nargs="+", metavar="FILE", help="Structure files.")
     parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="Folder to write to.")
     parser.add_argument(
         "--explained",
@@ -86,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     _report(explanation)
     unseen = [symbol for symbol in explanation.totals.symbols if symbol not in model.description.elements]
     if unseen:
-        _warn(f"elements that no training structure held: {', '.join(unseen)}; what is said of them means little")
+        warn(f"elements that no training structure held: {', '.join(unseen)}; what is said of them means little")
     return 0
 
 
@@ -115,7 +103,7 @@ def _store(arguments: argparse.Namespace, model: "LoadedModel") -> "Store":
             raise InputError(f"{why}; --target_key names another property")
         learned, read = (", ".join(names) for names in (model.description.target_names, store.target_names))
         if learned != read:
-            _warn(f"errors of {learned} are measured by {read} of the data")
+            warn(f"errors of {learned} are measured by {read} of the data")
         return store
     except InputError as error:
         if arguments.target_key is not None:
@@ -123,7 +111,7 @@ def _store(arguments: argparse.Namespace, model: "LoadedModel") -> "Store":
         source = open_source(arguments.root_dir, needs_targets=False, **options)
         store = build_store(source, model.settings, **kept)
         reason = " ".join(str(error).split())
-        _warn(f"no targets are read ({reason}); changes of predictions are measured instead")
+        warn(f"no targets are read ({reason}); changes of predictions are measured instead")
         return store
 
 
@@ -142,9 +130,5 @@ def _report(explanation: "Explanation") -> None:
         print(check.verdict())
     if explanation.skipped:
         count, first = len(explanation.skipped), explanation.skipped[0]
-        _warn(f"{count} rows left out, see skipped.csv; the first: {first.file or first.id}: {first.reason}")
+        warn(f"{count} rows left out, see skipped.csv; the first: {first.file or first.id}: {first.reason}")
     print(f"written to {explanation.folder}")
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)

@@ -1,34 +1,23 @@
 """``crysmm predict``: a model folder and structures in, a table of predictions out."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import get_args
 
+from crysmm.cli.inputs import add_model_and_structures, positive, refuse_row_options, warn
 from crysmm.data.source import FileFormat, Source
-from crysmm.errors import CrysmmError, InputError
+from crysmm.errors import CrysmmError
 
 SHOWN = 10  # a table of at most so many rows is printed too
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the structures, the table, and what computes it."""
-    parser.add_argument(
-        "--model",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="Folder of the trained model, or the name of a shipped one (crysmm zoo).",
-    )
-    inputs = parser.add_mutually_exclusive_group(required=True)
-    inputs.add_argument(
-        "--root_dir",
-        type=Path,
-        metavar="PATH",
-        help="Folder with structures, with id_prop or without, or one .json, .json.zip, .jsonl or .jsonl.gz file; "
+    add_model_and_structures(
+        parser,
+        "Folder with structures, with id_prop or without, or one .json, .json.zip, .jsonl or .jsonl.gz file; "
         "targets are not read.",
     )
-    inputs.add_argument("--files", type=Path, nargs="+", metavar="FILE", help="Structure files.")
     parser.add_argument(
         "--file_format", choices=get_args(FileFormat), help="Format of the structure files; by default told from each."
     )
@@ -52,24 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def positive(text: str) -> int:
-    """A whole number of an option, 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number, 1 or more, got {text!r}")
-    return int(text)
-
-
-def refuse_row_options(arguments: argparse.Namespace, *names: str) -> None:
-    """Some options say how the rows of ``--root_dir`` are read; beside ``--files`` they would do nothing.
-
-    Raises:
-        InputError: One of these is given with ``--files``.
-    """
-    for name in names:
-        if arguments.files is not None and vars(arguments)[name] is not None:
-            raise InputError(f"--{name}: is for the rows of --root_dir; --files have none, leave it out")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Predict; 0 if there is a prediction, 2 if no structure could be predicted.
 
@@ -89,12 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{summary.n_predicted} of {total} structures predicted: {summary.output}")
     if summary.unseen:
         counts = ", ".join(f"{symbol} ({count})" for symbol, count in summary.unseen.most_common())
-        _warn(f"elements that no training structure held, and in how many structures: {counts}")
+        warn(f"elements that no training structure held, and in how many structures: {counts}")
     if summary.n_failed:
         reasons = "".join(f"\n  {row.file or row.id}: {row.reason}" for row in summary.failures)
         others = summary.n_failed - len(summary.failures)
         more = f"\n  and {others} more, in the table" if others else ""
-        _warn(f"{summary.n_failed} not predicted, their reasons are in the table:{reasons}{more}")
+        warn(f"{summary.n_failed} not predicted, their reasons are in the table:{reasons}{more}")
     if not total:
         raise CrysmmError("the input has no structures")
     if not summary.n_predicted:
@@ -110,7 +81,3 @@ def _source(arguments: argparse.Namespace) -> Source:
     return open_source(
         arguments.root_dir, id_key=arguments.id_key, file_format=arguments.file_format, needs_targets=False
     )
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)
