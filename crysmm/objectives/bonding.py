@@ -16,7 +16,7 @@ from __future__ import annotations
 from functools import cache
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from crysmm.data.batch import CrystalBatch
@@ -24,7 +24,7 @@ from crysmm.elements import SYMBOLS
 from crysmm.engines.blocked import BlockedGraph
 from crysmm.models.layers import BatchNorm, crystal_mean, precise
 from crysmm.objectives.corruption import Example, bond_lengths
-from crysmm.objectives.terms import Term, over_atoms
+from crysmm.objectives.terms import Term, hidden_decoder, over_atoms
 
 QUANTITIES = 7
 SOFTNESS = 0.2
@@ -48,8 +48,8 @@ class BondingTerm(Term):
         super().__init__(weight)
         self.of_atoms = BatchNorm(QUANTITIES, affine=False)
         self.of_crystals = BatchNorm(QUANTITIES, affine=False)
-        self.atom_decoder = _decoder(node_features)
-        self.crystal_decoder = _decoder(node_features)
+        self.atom_decoder = hidden_decoder(node_features, QUANTITIES)
+        self.crystal_decoder = hidden_decoder(node_features, QUANTITIES)
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """See :class:`Term`."""
@@ -93,7 +93,3 @@ def _tables() -> tuple[Tensor, Tensor]:
 
     known = [ELECTRONEGATIVITIES.get(symbol) or chem_data[symbol]["X"] for symbol in SYMBOLS[1:]]
     return torch.tensor([0.0, *known]), torch.tensor(covalent_radii[: len(SYMBOLS)], dtype=torch.float32)
-
-
-def _decoder(node_features: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(node_features, node_features), nn.Softplus(), nn.Linear(node_features, QUANTITIES))

@@ -18,14 +18,14 @@ is worth with few labels stands in ``docs/results.md``.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from crysmm.config.methods import DecoysConfig
 from crysmm.models.layers import crystal_mean, precise
 from crysmm.objectives.bonding import BondingTerm
 from crysmm.objectives.corruption import Example
-from crysmm.objectives.terms import Term, over_atoms
+from crysmm.objectives.terms import Term, hidden_decoder, over_atoms
 
 
 class ReplacedAtomTerm(Term):
@@ -40,7 +40,7 @@ class ReplacedAtomTerm(Term):
 
     def __init__(self, weight: float, node_features: int):
         super().__init__(weight)
-        self.decoder = _decoder(node_features)
+        self.decoder = hidden_decoder(node_features, 1)
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """See :class:`Term`."""
@@ -65,7 +65,7 @@ class DecoyTerm(Term):
 
     def __init__(self, weight: float, node_features: int):
         super().__init__(weight)
-        self.decoder = _decoder(node_features)
+        self.decoder = hidden_decoder(node_features, 1)
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """See :class:`Term`."""
@@ -103,7 +103,3 @@ def decoy_terms(method: DecoysConfig, node_features: int) -> dict[str, Term]:
     if method.bonding_weight:
         terms["bonding"] = BondingTerm(method.bonding_weight, node_features)
     return terms
-
-
-def _decoder(node_features: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(node_features, node_features), nn.Softplus(), nn.Linear(node_features, 1))

@@ -86,3 +86,8 @@ def space_groups_of(batch: CrystalBatch) -> Tensor:
     if batch.space_groups is None:
         raise ValueError("a batch without space groups has no loss of symmetry; build its store with symprec")
     return batch.space_groups
+
+
+def hidden_decoder(node_features: int, outputs: int) -> nn.Sequential:
+    """A hidden layer as wide as the embeddings, softplus, and a linear layer."""
+    return nn.Sequential(nn.Linear(node_features, node_features), nn.Softplus(), nn.Linear(node_features, outputs))
