@@ -1,0 +1,225 @@
+"""Many runs of one recipe, each a call of ``crysmm``: what is finished is not done again, what was stopped goes on.
+
+A run has an arm (how the labels are learned), a task (which labels) and a seed. Its test error goes into one CSV file,
+which outlives the folder of the runs; from it come the tables.
+"""
+
+import csv
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from threading import Lock
+
+from crysmm.atomic_files import write_csv_atomic
+
+RECIPE = ["--epochs", "60", "--batch_size", "64", "--learning_rate", "0.004", "--precision", "bf16"]
+PRETRAINING = ["--epochs", "20", "--precision", "bf16"]  # an encoder's own options come after
+N_SEEN = 27_000  # structures of the pre-training file that encoders see
+SEEN = ["--limit", str(N_SEEN)]
+CRYSGNN = ["--method", "crysgnn", *SEEN]
+NO_SPACE_GROUP, NO_CONTRAST = (["--method.space_group_weight", "0"], ["--method.crystal_system_weight", "0"])
+NO_NODES = ["--method.feature_weight", "0", "--method.connectivity_weight", "0"]
+ENCODERS: dict[str, list[str]] = {
+    "decoys": ["--method", "decoys", "--epochs", "30", *SEEN],
+    "decoys, test structures seen": ["--method", "decoys", "--epochs", "30"],
+    "crysae": ["--method", "crysae", *SEEN],
+    "crysgnn": CRYSGNN,
+    "crysgnn, node losses": [*CRYSGNN, *NO_SPACE_GROUP, *NO_CONTRAST],
+    "crysgnn, graph losses": [*CRYSGNN, *NO_NODES],
+    "crysgnn, node losses and space group": [*CRYSGNN, *NO_CONTRAST],
+    "crysgnn, node losses and contrast": [*CRYSGNN, *NO_SPACE_GROUP],
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to learn the labels.
+
+    Args:
+        options: of ``crysmm train``, besides the recipe.
+        encoder: a key of ``ENCODERS``, given as the arm's last option.
+    """
+
+    options: tuple[str, ...] = ()
+    encoder: str | None = None
+
+
+def distilled(encoder: str, *options: str) -> Arm:
+    """An arm that learns from an encoder as its teacher."""
+    return Arm((*options, "--head", "distilled", "--head.teacher"), encoder)
+
+
+DELTAS = ("--head.delta", "0.02,0.1,0.5")
+GATGNN = ("--model", "gatgnn")
+ARMS: dict[str, Arm] = {
+    "cgcnn": Arm(),
+    "crysxpp": Arm(("--model", "crysxpp")),
+    "crysxpp from crysae": Arm(("--model", "crysxpp", "--init_from"), "crysae"),
+    "crysgnn fine-tuned": Arm(("--model.conv_layers", "5", "--init_from"), "crysgnn"),
+    "cgcnn distilled from crysgnn": distilled("crysgnn"),
+    "cgcnn distilled from crysgnn, delta chosen": distilled("crysgnn", *DELTAS),
+    "cgcnn from decoys": Arm(("--init_from",), "decoys"),
+    "crysxpp from decoys": Arm(("--model", "crysxpp", "--init_from"), "decoys"),
+    "cgcnn distilled from decoys": distilled("decoys"),
+    "cgcnn distilled from decoys, delta chosen": distilled("decoys", *DELTAS),
+    "cgcnn from decoys that saw the test structures": Arm(("--init_from",), "decoys, test structures seen"),
+    "cgcnn distilled from crysgnn's node losses": distilled("crysgnn, node losses"),
+    "cgcnn distilled from crysgnn's graph losses": distilled("crysgnn, graph losses"),
+    "cgcnn distilled from crysgnn's node losses and space group": distilled("crysgnn, node losses and space group"),
+    "cgcnn distilled from crysgnn's node losses and contrast": distilled("crysgnn, node losses and contrast"),
+    "gatgnn": Arm(GATGNN),
+    "gatgnn distilled from crysgnn": distilled("crysgnn", *GATGNN),
+    "gatgnn distilled from decoys": distilled("decoys", *GATGNN),
+    "alignn": Arm(("--model", "alignn")),
+    "alignn distilled from crysgnn": distilled("crysgnn", "--model", "alignn"),
+}
+
+Results = dict[str, dict[str, dict[int, float]]]
+
+
+@dataclass
+class Study:
+    """The runs of one folder.
+
+    Args:
+        work: folder of encoders and runs.
+        results: CSV file with a row a run.
+        pretraining_data: structures encoders are made from.
+        tasks: options of ``crysmm train`` by the task's name: the data, the target, the split.
+        jobs: runs at a time, which share the cores.
+    """
+
+    work: Path
+    results: Path
+    pretraining_data: Path
+    tasks: dict[str, list[str]]
+    jobs: int = 1
+    _lock: Lock = field(default_factory=Lock)
+
+    def run(self, arms: Sequence[str], seeds: Sequence[int]) -> None:
+        """Make every run that has no result, and the encoders they need."""
+        done = read_results(self.results)
+        missing = [
+            (seed, task, arm)
+            for seed, task, arm in product(seeds, self.tasks, arms)
+            if seed not in done.get(arm, {}).get(task, {})
+        ]
+        encoders = sorted({encoder for _, _, arm in missing if (encoder := ARMS[arm].encoder) is not None})
+        with ThreadPoolExecutor(self.jobs) as pool:
+            list(pool.map(self.pretrain, encoders))
+            list(pool.map(lambda run: self.train(*run), missing))
+
+    def pretrain(self, name: str) -> None:
+        """One encoder."""
+        command = ["pretrain", "--root_dir", str(self.pretraining_data), *PRETRAINING, *ENCODERS[name]]
+        call(command, self.encoder_folder(name), self.jobs)
+
+    def train(self, seed: int, task: str, arm: str) -> None:
+        """One run; its result is added to the file."""
+        options = [*ARMS[arm].options]
+        if (encoder := ARMS[arm].encoder) is not None:
+            options.append(str(self.encoder_folder(encoder)))
+        folder = self.work / "runs" / folder_name(arm) / folder_name(task) / f"seed_{seed}"
+        call(["train", *self.tasks[task], "--random_seed", str(seed), *RECIPE, *options], folder, self.jobs)
+        mae = error_of(folder)
+        with self._lock:
+            results = read_results(self.results)
+            results.setdefault(arm, {}).setdefault(task, {})[seed] = mae
+            write_results(results, self.results)
+
+    def encoder_folder(self, name: str) -> Path:
+        """Where an encoder's run is."""
+        return self.work / "encoders" / folder_name(name)
+
+
+def folder_name(name: str) -> str:
+    """A name of an arm, a task or an encoder as that of a folder."""
+    return name.replace(",", "").replace("'", "").replace(" ", "_")
+
+
+def call(command: Sequence[str], output: Path, jobs: int) -> None:
+    """``crysmm`` with these arguments, unless its result is there.
+
+    Raises:
+        SystemExit: the run has failed; its log says why.
+    """
+    if (output / "metrics.json").exists():
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    started = ["--resume"] if (output / "config.json").exists() else []
+    line = [sys.executable, "-m", "crysmm", *command, "--output_dir", str(output), "--progress", "false", *started]
+    print(shlex.join(line[2:]), flush=True)
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    with (output / "output.log").open("a") as log:
+        code = subprocess.run(
+            line, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": threads}
+        ).returncode
+    if code:
+        raise SystemExit(f"{shlex.join(line[2:])} ended with {code}; see {output / 'output.log'}")
+
+
+def error_of(run: Path) -> float:
+    """Of a finished run, in the units the target was learned in."""
+    scores = json.loads((run / "metrics.json").read_text())["test"]
+    mae: float = scores.get("log10", scores)["mae"]
+    return mae
+
+
+def read_results(path: Path) -> Results:
+    """Test MAE by arm, task and seed; arms in the order of ``ARMS``, and none where there is no file."""
+    results: Results = defaultdict(lambda: defaultdict(dict))
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                results[row["arm"]][row["task"]][int(row["seed"])] = float(row["test_mae"])
+    return {arm: dict(results[arm]) for arm in ARMS if arm in results}
+
+
+def write_results(results: Results, path: Path) -> None:
+    """One row a run: arm, task, seed, test MAE; arms in the order of ``ARMS``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [
+        (arm, task, seed, mae)
+        for arm in ARMS
+        for task, by_seed in results.get(arm, {}).items()
+        for seed, mae in sorted(by_seed.items())
+    ]
+    write_csv_atomic(path, ("arm", "task", "seed", "test_mae"), rows)
+
+
+def table(results: Results, references: Sequence[str] = ("cgcnn", "gatgnn", "alignn")) -> str:
+    """Markdown: mean and deviation over seeds, and the paired difference to the plain backbone."""
+    tasks = list(dict.fromkeys(task for by_task in results.values() for task in by_task))
+    lines = ["| | " + " | ".join(_heading(task) for task in tasks) + " |", "|-" * (len(tasks) + 1) + "|"]
+    for arm, by_task in results.items():
+        reference = next((name for name in references if arm.startswith(f"{name} ")), references[0])
+        of_reference = {} if arm in references else results.get(reference, {})
+        cells = [_cell(by_task.get(task, {}), of_reference.get(task, {})) for task in tasks]
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _heading(task: str) -> str:
+    return f"{int(task):,}" if task.isdigit() else task
+
+
+def _cell(maes: dict[int, float], reference: dict[int, float]) -> str:
+    if not maes:
+        return "not run"
+    text = _spread(list(maes.values()))
+    differences = [maes[seed] - reference[seed] for seed in maes if seed in reference]
+    return f"{text} ({_spread(differences, '+')})" if differences else text
+
+
+def _spread(values: Sequence[float], sign: str = "") -> str:
+    mean = f"{statistics.mean(values):{sign}.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else f"{mean} (one seed)"
