@@ -118,6 +118,10 @@ class BlockedGraph(Topology):
         edges = self.connectivity
         return gather(nodes, edges.destination, None, edges.incoming)
 
+    def add(self, source: Tensor, destination: Tensor, edges: Tensor) -> Tensor:
+        """See :class:`Topology`; one result and no temporaries."""
+        return _Add.apply(source, destination, edges, self.connectivity)
+
     def sum(self, edges: Tensor) -> Tensor:
         """See :class:`Topology`."""
         return self.connectivity.incoming.sum(edges)
@@ -203,6 +207,29 @@ class _Permute(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return gradients[0].index_select(0, ctx.inverse), None, None
+
+
+class _Add(torch.autograd.Function):
+    """``edges + source[edges' source] + destination[edges' destination]``, the last one a broadcast in every block."""
+
+    @staticmethod
+    def forward(ctx: Any, source: Tensor, destination: Tensor, edges: Tensor, connectivity: Connectivity) -> Tensor:
+        ctx.connectivity = connectivity
+        total = source.index_select(0, connectivity.source)
+        total += edges
+        incoming = connectivity.incoming
+        for part, nodes in zip(incoming.split(total), incoming.split(connectivity.destination), strict=True):
+            if part.numel():
+                part += destination.index_select(0, nodes[:, 0])[:, None]
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        (gradient,) = gradients
+        edges = ctx.connectivity
+        source = edges.outgoing.sum(gradient.index_select(0, edges.out_order))
+        return source, edges.incoming.sum(gradient), gradient, None
 
 
 class _PairAdd(torch.autograd.Function):

@@ -8,6 +8,8 @@ from torch.nn import functional
 
 from crysmm.config.models import Normalization
 
+SMALLEST_EXPONENT = -87.0  # of e in normal fp32 numbers; below, processors are several times slower
+
 
 class GaussianExpansion(nn.Module):
     """A scalar in a basis of Gaussians with evenly spaced centres: ``exp(-sharpness (x - centre)^2)``.
@@ -29,7 +31,8 @@ class GaussianExpansion(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """``[n]`` to ``[n, bins]``."""
-        return torch.exp(-self.sharpness * (values[:, None] - self.centers) ** 2)
+        exponents = (values[:, None] - self.centers).square_().mul_(-self.sharpness)
+        return exponents.clamp_(min=SMALLEST_EXPONENT).exp_()
 
 
 class BatchNorm(nn.BatchNorm1d):
