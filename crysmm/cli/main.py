@@ -15,6 +15,7 @@ COMMANDS = {
     "predict": "Predict with a trained model.",
     "zoo": "List the models that come with the package, or print the card of one.",
     "explain": "Say what a model's predictions rest on: features, atoms, elements.",
+    "describe": "Write a description of each structure, for models that read text.",
     "check": "Read a folder of structures and report what is wrong with it.",
     "doctor": "Report what is installed and what would be used, and how to mend what is wrong.",
 }
