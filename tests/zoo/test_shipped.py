@@ -18,6 +18,12 @@ CHECKOUT = Path(__file__).parents[2]
 SALT = "rock salt\n5.64\n0 .5 .5\n.5 0 .5\n.5 .5 0\nNa Cl\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"
 
 
+def test_what_is_shipped():
+    predictors = {name for name in shipped_names() if isinstance(read_description(ZOO / name), ModelDescription)}
+    assert predictors == {"cgcnn-formation-energy", "crysxpp-formation-energy"}
+    assert {*shipped_names()} - predictors == {"crysae-mp", "crysgnn-mp", "decoys-mp"}
+
+
 @pytest.fixture(params=shipped_names())
 def name(request):
     return request.param
