@@ -32,6 +32,8 @@ class CrystalBatch:
         targets: ``[n_crystals, n_targets]`` float64 in the units of the input, or ``None``.
         space_groups: ``[n_crystals]`` int64, 1 to 230 or 0 where unknown; ``None`` where not looked for.
         teacher_nodes: ``[n_atoms_in_all, width]`` float32, a teacher's embeddings of the atoms, or ``None``.
+        texts: ``[n_crystals, width]`` float32, embeddings of the crystals' descriptions, NaN where one has none; or
+            ``None``.
     """
 
     ids: list[str]
@@ -45,6 +47,7 @@ class CrystalBatch:
     targets: Tensor | None = None
     space_groups: Tensor | None = None
     teacher_nodes: Tensor | None = None
+    texts: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,6 +76,7 @@ class CrystalBatch:
             targets=None if self.targets is None else change(self.targets),
             space_groups=None if self.space_groups is None else change(self.space_groups),
             teacher_nodes=None if self.teacher_nodes is None else change(self.teacher_nodes),
+            texts=None if self.texts is None else change(self.texts),
         )
 
 

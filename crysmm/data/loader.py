@@ -148,17 +148,21 @@ class StoreDataset(Dataset[Share]):
     Args:
         store: where the crystals are.
         embeddings: a teacher's, put into every batch; by default none.
+        texts: ``[n_crystals, width]``, embeddings of descriptions, put into every batch; by default none.
     """
 
-    def __init__(self, store: Store, embeddings: AtomEmbeddings | None = None):
+    def __init__(self, store: Store, embeddings: AtomEmbeddings | None = None, texts: np.ndarray | None = None):
         self.store = store
         self.embeddings = embeddings
+        self.texts = texts
 
     def __getitem__(self, share: IndexShare) -> Share:
         """The crystals of a share as one batch."""
         batch = self.store.batch(share.rows.tolist())
         if self.embeddings is not None:
             batch = replace(batch, teacher_nodes=torch.from_numpy(self.embeddings.take(share.rows)))
+        if self.texts is not None:
+            batch = replace(batch, texts=torch.from_numpy(self.texts[share.rows]))
         return Share(batch, share.rows, share.n_crystals, share.weight)
 
 
@@ -167,6 +171,7 @@ def make_loader(
     sampler: BatchSampler,
     *,
     embeddings: AtomEmbeddings | None = None,
+    texts: np.ndarray | None = None,
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Any]:
@@ -176,11 +181,12 @@ def make_loader(
         store: where the crystals are.
         sampler: which of them make a batch.
         embeddings: a teacher's, to be put into the batches.
+        texts: embeddings of descriptions, to be put into the batches.
         num_workers: processes that make batches; they live as long as the loader.
         pin_memory: put batches in pinned memory, for copying to a GPU.
     """
     return DataLoader(
-        StoreDataset(store, embeddings),
+        StoreDataset(store, embeddings, texts),
         batch_size=None,
         sampler=sampler,
         num_workers=num_workers,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from crysmm.config import TrainingConfig
 
 
+PROJECTED = 64  # width of the projections of graph and text, by the authors' code
+
+
 def apply_link(outputs: Tensor, link: Link) -> Tensor:
     """The target from what the output layer predicts: itself, its logarithm or its logit."""
     if link == "log":
@@ -42,9 +45,63 @@ class VanillaHead(nn.Module):
         self.hidden, features = backbone.readout()
         self.output = nn.Linear(features, n_outputs)
 
-    def forward(self, embedding: Embedding) -> Tensor:
-        """``[n_crystals, n_outputs]``."""
+    def forward(self, embedding: Embedding, texts: Tensor | None) -> Tensor:
+        """``[n_crystals, n_outputs]``; texts are not read."""
         return apply_link(precise(self.output(self.hidden(embedding.graph))), self.link)
+
+
+class ProjectionHead(nn.Module):
+    """To width 64, with a residual branch: ``LayerNorm(p + Dropout(Linear(GELU(p))))``, ``p`` linear (CrysMMNet).
+
+    Args:
+        features: width of what is projected.
+    """
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.projection = nn.Linear(features, PROJECTED)
+        self.branch = nn.Sequential(nn.GELU(), nn.Linear(PROJECTED, PROJECTED), nn.Dropout(0.1))
+        self.norm = nn.LayerNorm(PROJECTED)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """``[n, features]`` to ``[n, 64]``."""
+        projected = self.projection(rows)
+        return self.norm(projected + self.branch(projected))
+
+
+class MultimodalHead(nn.Module):
+    """Graph and text projected to 64 each, side by side, and two layers on both (CrysMMNet: Das et al., UAI 2023).
+
+    A crystal without a description has a learned vector in place of its projected text.
+
+    Args:
+        graph_features: width of the backbone's embedding of a crystal.
+        text_features: width of a text's embedding.
+        n_outputs: columns of the prediction.
+        link: see :func:`apply_link`.
+    """
+
+    def __init__(self, graph_features: int, text_features: int, n_outputs: int, link: Link = "identity"):
+        super().__init__()
+        self.link: Link = link
+        self.graph = ProjectionHead(graph_features)
+        self.text = ProjectionHead(text_features)
+        self.no_text = nn.Parameter(torch.zeros(PROJECTED))
+        self.fusion = nn.Sequential(nn.Linear(2 * PROJECTED, PROJECTED), nn.ReLU())
+        self.output = nn.Linear(PROJECTED, n_outputs)
+
+    def forward(self, embedding: Embedding, texts: Tensor | None) -> Tensor:
+        """``[n_crystals, n_outputs]`` from the graphs and ``texts [n_crystals, text_features]``, NaN where none is.
+
+        Raises:
+            ValueError: there are no texts at all.
+        """
+        if texts is None:
+            raise ValueError("the batch has no embeddings of texts; give them to its loader")
+        is_missing = texts[:, :1].isnan()
+        text = torch.where(is_missing, self.no_text, precise(self.text(texts.nan_to_num())))
+        fused = self.fusion(torch.cat([precise(self.graph(embedding.graph)), text], dim=1))
+        return apply_link(precise(self.output(fused)), self.link)
 
 
 class PropertyNetwork(nn.Module):
@@ -62,7 +119,12 @@ class PropertyNetwork(nn.Module):
 
     def forward(self, batch: CrystalBatch) -> Tensor:
         """``[n_crystals, n_outputs]``: targets after the link, or logits of classes; never squeezed."""
-        return self.head(self.embed(batch))
+        return self.read(self.embed(batch), batch)
+
+    def read(self, embedding: Embedding, batch: CrystalBatch) -> Tensor:
+        """What the head makes of the embeddings of a batch."""
+        outputs: Tensor = self.head(embedding, batch.texts)
+        return outputs
 
     def embed(self, batch: CrystalBatch) -> Embedding:
         """The backbone's embeddings of atoms and crystals."""

@@ -55,14 +55,14 @@ class DistillationObjective(PropertyObjective):
     def training_loss(self, batch: CrystalBatch) -> Tensor:
         """Mean of both losses, weighted, and the backbone's penalty."""
         embedding = self.network.embed(batch)
-        labels = self.label_losses(self.network.head(embedding), batch).mean()
+        labels = self.label_losses(self.network.read(embedding, batch), batch).mean()
         distillation = self.distillation(embedding.nodes, batch).mean()
         return self.delta * labels + (1 - self.delta) * distillation + self.network.backbone.penalty()
 
     def measures(self, batch: CrystalBatch) -> dict[str, Tensor]:
         """``loss`` of the labels, ``mae`` or ``error``, and ``distillation``, of each crystal."""
         embedding = self.network.embed(batch)
-        labels = self.label_measures(self.network.head(embedding), batch)
+        labels = self.label_measures(self.network.read(embedding, batch), batch)
         return {**labels, "distillation": self.distillation(embedding.nodes, batch).double()}
 
     def distillation(self, nodes: Tensor, batch: CrystalBatch) -> Tensor:

@@ -273,7 +273,7 @@ def test_readouts_of_the_authors(name, activations):
     assert len(linear) == activations.count("after")
     for layer in linear:
         expected = functional.softplus(layer(expected))
-    found = network.head(Embedding(torch.zeros(9, network.backbone.node_features), pooled))
+    found = network.head(Embedding(torch.zeros(9, network.backbone.node_features), pooled), None)
     torch.testing.assert_close(found, network.head.output(expected))
 
 
