@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from crysmm.atomic_files import replacing
@@ -22,6 +24,7 @@ from crysmm.data.source import SkippedRow, Source
 from crysmm.errors import InputError, StructureError
 from crysmm.inference import Inference, InferencePrecision
 from crysmm.terminal import disables_bar
+from crysmm.text.reader import TextReader
 from crysmm.training.checkpoint import LoadedModel, load_model
 from crysmm.training.precision import resolve_device
 from crysmm.training.results import prediction_cells, prediction_columns
@@ -59,6 +62,7 @@ class PredictionSummary:
         n_failed: rows with a reason instead.
         failures: the first few of those.
         unseen: structures by element that no training structure held.
+        undescribed: why there was no text, by id, for a model that reads texts.
     """
 
     output: Path
@@ -66,6 +70,7 @@ class PredictionSummary:
     n_failed: int = 0
     failures: list[SkippedRow] = field(default_factory=list)
     unseen: Counter[str] = field(default_factory=Counter)
+    undescribed: dict[str, str] = field(default_factory=dict)
 
 
 class Predictor:
@@ -91,9 +96,11 @@ class Predictor:
         self.elements = tuple(model.description.elements)
         self._inference = Inference(model.network, model.scaler, resolve_device(device), precision)
         self._memory_limit = memory_limit(self._inference.device)
+        text = model.description.text
+        self._reader = None if text is None else TextReader(text, self._inference.device)
 
     def predict(self, structures: Any, batch_size: int = 64) -> np.ndarray:
-        """Predict structures held in memory.
+        """Predict structures held in memory; a model that reads text describes them on the way.
 
         Args:
             structures: a list (or tuple) of JARVIS ``Atoms``, pymatgen ``Structure``, ``ase.Atoms``, ``Crystal``,
@@ -108,7 +115,7 @@ class Predictor:
             StructureError: a structure cannot be used; the text says which, counted from 0, and why.
         """
         width = self.model.scaler.n_outputs
-        return self._compute(structures, batch_size, self._inference.predict, width)
+        return self._compute(structures, batch_size, self._predict, width)
 
     def embed(self, structures: Any, batch_size: int = 64) -> np.ndarray:
         """Embeddings of structures, taken as :meth:`predict` takes them.
@@ -120,7 +127,7 @@ class Predictor:
             StructureError: a structure cannot be used.
         """
         width = self.model.network.backbone.node_features
-        return self._compute(structures, batch_size, self._inference.embed, width)
+        return self._compute(structures, batch_size, lambda results: self._inference.embed(self._batch(results)), width)
 
     def _compute(self, structures: Any, batch_size: int, compute: Any, width: int) -> np.ndarray:
         if not isinstance(structures, list | tuple):
@@ -135,7 +142,7 @@ class Predictor:
                     named = isinstance(structures[int(result.id)], str | os.PathLike)
                     file = f", {result.file}" if named else ""
                     raise StructureError(f"structure {result.id} (counted from 0){file}: {result.reason}")
-            parts.append(compute(self._batch(results)))
+            parts.append(compute(results))
         return np.concatenate(parts)
 
     def predict_source(
@@ -174,14 +181,16 @@ class Predictor:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(["id", *columns, "reason"])
             for results in self._batches(in_parallel(source, self.model.settings, jobs), batch_size):
-                table.writerows(self._rows(results, len(columns), summary))
+                table.writerows(self._rows(results, len(columns), summary, jobs))
                 bar.update(len(results))
         return summary
 
-    def _rows(self, results: list[Result], n_columns: int, summary: PredictionSummary) -> Iterator[list[str]]:
+    def _rows(
+        self, results: list[Result], n_columns: int, summary: PredictionSummary, jobs: int | None
+    ) -> Iterator[list[str]]:
         """Cells of the rows of a batch, which the summary takes note of."""
         graphed = [result for result in results if isinstance(result, GraphedRecord)]
-        predictions = iter(self._inference.predict(self._batch(graphed)) if graphed else ())
+        predictions = iter(self._predict(graphed, jobs, summary.undescribed) if graphed else ())
         for result in results:
             if isinstance(result, GraphedRecord):
                 summary.n_predicted += 1
@@ -192,6 +201,23 @@ class Predictor:
                 if len(summary.failures) < MOST_FAILURES:
                     summary.failures.append(result)
                 yield [result.id or result.file, *[""] * n_columns, result.reason]
+
+    def _predict(
+        self, results: Sequence[Any], jobs: int | None = None, undescribed: dict[str, str] | None = None
+    ) -> np.ndarray:
+        """Predictions of graphed records; why a description is missing is added to ``undescribed``, or warned of."""
+        batch = self._batch(results)
+        if self._reader is None:
+            return self._inference.predict(batch)
+        texts, rows = self._reader.read([result.record.crystal for result in results], jobs)
+        missing = {
+            result.record.id: row.reason or "" for result, row in zip(results, rows, strict=True) if row.text is None
+        }
+        if undescribed is not None:
+            undescribed.update(missing)
+        elif missing:
+            warnings.warn(f"predicted without a description: {missing}", stacklevel=4)
+        return self._inference.predict(replace(batch, texts=torch.from_numpy(texts)))
 
     def _batches(self, results: Iterable[Result], batch_size: int) -> Iterator[list[Result]]:
         """Results in their order, together while their number and their memory allow it."""

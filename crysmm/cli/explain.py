@@ -66,6 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
     if RunFolder(arguments.output_dir).config.exists():
         raise InputError(f"--output_dir: {arguments.output_dir} holds a run, whose files it is not to touch")
     model = load_model(arguments.model)
+    if model.description.text is not None:
+        raise InputError(
+            f"--model: {arguments.model} reads descriptions beside the graphs, whose share of a prediction cannot be "
+            "explained yet; explain a model of the same backbone with another head"
+        )
     model.check_references()
     store = _store(arguments, model)
     explanation = explain(

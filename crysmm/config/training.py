@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field
 
-from crysmm.config.head import HeadConfig, VanillaConfig
+from crysmm.config.head import HeadConfig, TaughtConfig, VanillaConfig
 from crysmm.config.run import RunConfig
 
 
@@ -45,6 +45,11 @@ class TrainingConfig(RunConfig):
     def is_classification(self) -> bool:
         """Whether classes are learned: asked for by ``model.classification`` or by a threshold."""
         return self.model.classification or self.classification_threshold is not None
+
+    @property
+    def taught(self) -> TaughtConfig | None:
+        """The head's settings where it has a teacher."""
+        return self.head if isinstance(self.head, TaughtConfig) and self.head.teacher is not None else None
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         yield from super()._problems()

@@ -131,17 +131,18 @@ class PropertyNetwork(nn.Module):
         return self.backbone(batch)
 
 
-HEADS = {"vanilla": VanillaHead, "distilled": VanillaHead}  # a teacher changes what is learned, not what predicts
-
-
-def build_network(config: TrainingConfig, n_outputs: int) -> PropertyNetwork:
+def build_network(config: TrainingConfig, n_outputs: int, text_features: int | None = None) -> PropertyNetwork:
     """The network a training config asks for, with fresh weights from torch's global random state.
 
     Args:
         config: names the backbone, its sizes, the head and the graph.
         n_outputs: number of targets, or of classes.
+        text_features: width of a text's embedding, for a head that reads texts.
     """
     graph = config.graph_settings()
     atom_input_features = feature_table(graph.atom_features).shape[1]
     backbone = build_backbone(config.model, atom_input_features, graph.cutoff, config.engine)
-    return PropertyNetwork(backbone, HEADS[config.head.name](backbone, n_outputs, config.model.link))
+    link = config.model.link
+    if text_features is None:  # a teacher changes what is learned, not what predicts
+        return PropertyNetwork(backbone, VanillaHead(backbone, n_outputs, link))
+    return PropertyNetwork(backbone, MultimodalHead(backbone.node_features, text_features, n_outputs, link))

@@ -24,11 +24,12 @@ from crysmm.text.descriptions import (
     structure_checksum,
     write_descriptions,
 )
-from crysmm.text.process import DescriberName, describer_version, process_of_this_thread
+from crysmm.text.process import DescriberName, borrowed, describer_version, end_processes
 
 Backend = Literal["local", "dask"]
 NOT_READ = ""  # in place of the checksum of a structure that could not be read
 SECONDS_TO_CONNECT = 30
+TIMEOUT = 120  # seconds a crystal may take
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Summary:
 def describe_crystal(identifier: str, crystal: Crystal, describer: DescriberName, timeout: float) -> Description:
     """One row; called where the work is done, which may be another machine."""
     structure = structure_checksum(crystal)
-    answer = process_of_this_thread(describer).describe(crystal, timeout)
+    with borrowed(describer) as process:
+        answer = process.describe(crystal, timeout)
     row = Description(
         identifier, answer.text, describer, describer_version(describer), answer.seconds, structure, answer.reason
     )
@@ -72,7 +74,7 @@ def describe(
     describer: DescriberName = "robocrys",
     *,
     jobs: int | None = None,
-    timeout: float = 120,
+    timeout: float = TIMEOUT,
     backend: Backend = "local",
     scheduler: str | None = None,
     progress: bool = True,
@@ -160,9 +162,12 @@ def _in_parallel(
 
 @contextmanager
 def _workers(backend: Backend, scheduler: str | None) -> Iterator[None]:
-    """The cluster to work on; on this machine the describing processes end with their threads' input."""
+    """The cluster to work on, or the processes of this machine, which are ended with the work."""
     if backend == "local":
-        yield
+        try:
+            yield
+        finally:
+            end_processes()
         return
     try:
         from distributed import Client

@@ -14,9 +14,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from threading import local
+from threading import Lock
 from typing import Any, Literal
 
 from crysmm.crystal import Crystal
@@ -112,15 +115,29 @@ class DescribingProcess:
         return self._process.stdout.readline()
 
 
-_processes = local()
+_idle: dict[DescriberName, list[DescribingProcess]] = defaultdict(list)
+_lock = Lock()
 
 
-def process_of_this_thread(name: DescriberName) -> DescribingProcess:
-    """One a thread, for as long as the thread lives."""
-    processes: dict[str, DescribingProcess] = _processes.__dict__
-    if name not in processes:
-        processes[name] = DescribingProcess(name)
-    return processes[name]
+@contextmanager
+def borrowed(name: DescriberName) -> Iterator[DescribingProcess]:
+    """A process nobody else uses meanwhile; it is kept for who comes next, as starting one takes seconds."""
+    with _lock:
+        process = _idle[name].pop() if _idle[name] else DescribingProcess(name)
+    try:
+        yield process
+    finally:
+        with _lock:
+            _idle[name].append(process)
+
+
+def end_processes() -> None:
+    """End those that are kept; without this they end with this process."""
+    with _lock:
+        processes = [process for kept in _idle.values() for process in kept]
+        _idle.clear()
+    for process in processes:
+        process.close()
 
 
 def serve(name: DescriberName) -> None:

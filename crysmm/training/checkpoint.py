@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from crysmm.config.graph import GraphSettings
 from crysmm.config.training import TrainingConfig
@@ -16,6 +17,7 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.errors import ModelFolderError
 from crysmm.inference import Inference
 from crysmm.models.heads import PropertyNetwork, build_network
+from crysmm.text.crystals import Texts
 from crysmm.training.model_folder import (
     ModelDescription,
     load_weights,
@@ -57,8 +59,13 @@ class LoadedModel:
         Raises:
             ModelFolderError: they come out otherwise than when the model was saved.
         """
-        crystals = [reference.crystal for reference in self.description.references]
-        found = _predict(self.network, self.scaler, self.settings, crystals)
+        references, text = self.description.references, self.description.text
+        texts = None
+        if text is not None:
+            missing = [np.nan] * text.width
+            texts = np.array([reference.text or missing for reference in references], dtype=np.float32)
+        crystals = [reference.crystal for reference in references]
+        found = _predict(self.network, self.scaler, self.settings, crystals, texts)
         expected = reference_predictions(self.folder, self.description, found.shape[1])
         drift = self.scaler.drift(found, expected)
         refuse_drift(self.folder, self.description, drift, "the spread of the target")
@@ -73,6 +80,8 @@ def save_model(
     target_names: Sequence[str],
     elements: Sequence[str],
     references: Sequence[Crystal],
+    texts: Texts | None = None,
+    reference_rows: Sequence[int] = (),
 ) -> None:
     """Write the folder of a model; see :func:`crysmm.training.model_folder.write_folder`.
 
@@ -84,7 +93,10 @@ def save_model(
         target_names: one a target.
         elements: symbols that occur in the training split.
         references: a few crystals to keep with their predictions.
+        texts: what the network reads beside the structures.
+        reference_rows: the rows of the references there.
     """
+    kept = None if texts is None else texts.values[list(reference_rows)]
     write_folder(
         folder,
         network,
@@ -92,15 +104,28 @@ def save_model(
         kind="crysmm-model",
         elements=elements,
         references=references,
-        predictions=_predict(network, scaler, config.graph_settings(), references),
-        others={"target_names": list(target_names), "unit": None, "scaler": scaler.to_dict()},
+        predictions=_predict(network, scaler, config.graph_settings(), references, kept),
+        texts=kept,
+        others={
+            "target_names": list(target_names),
+            "unit": None,
+            "scaler": scaler.to_dict(),
+            **({} if texts is None else {"text": texts.settings.model_dump()}),
+        },
     )
 
 
 def _predict(
-    network: PropertyNetwork, scaler: TargetScaler, settings: GraphSettings, crystals: Sequence[Crystal]
+    network: PropertyNetwork,
+    scaler: TargetScaler,
+    settings: GraphSettings,
+    crystals: Sequence[Crystal],
+    texts: np.ndarray | None,
 ) -> np.ndarray:
-    return Inference(network, scaler).predict(collate_crystals(crystals, settings))
+    batch = collate_crystals(crystals, settings)
+    if texts is not None:
+        batch = replace(batch, texts=torch.from_numpy(texts))
+    return Inference(network, scaler).predict(batch)
 
 
 def load_model(folder: Path | str) -> LoadedModel:
@@ -120,6 +145,7 @@ def load_model(folder: Path | str) -> LoadedModel:
             f"--init_from {folder}"
         )
     config = description.config.model_copy(update={"engine": "blocked"})  # it needs no dgl; the numbers are the same
-    network = build_network(config, description.scaler.n_outputs)
+    text_features = None if description.text is None else description.text.width
+    network = build_network(config, description.scaler.n_outputs, text_features)
     load_weights(network, read_weights(folder, description), folder)
     return LoadedModel(folder, network, description)

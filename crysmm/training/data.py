@@ -22,6 +22,7 @@ from crysmm.data.split import Split, make_split
 from crysmm.data.store import Store, build_store
 from crysmm.elements import elements_in
 from crysmm.errors import InputError
+from crysmm.text.crystals import Texts
 from crysmm.training.distributed import main_first, on_main
 
 if TYPE_CHECKING:
@@ -40,12 +41,14 @@ class RunData:
         skipped: the rows that are not used, with the reasons.
         split: rows of the store.
         embeddings: a teacher's, of the atoms of the training and validation splits.
+        texts: embeddings of the crystals' descriptions.
     """
 
     store: Store
     skipped: list[SkippedRow]
     split: Split
     embeddings: AtomEmbeddings | None = field(default=None, kw_only=True)
+    texts: Texts | None = field(default=None, kw_only=True)
 
     def rows(self, split: str) -> list[int]:
         """Rows of the store in ``train``, ``val`` or ``test``."""
@@ -62,7 +65,7 @@ class RunData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells whether a run that is resumed still learns from the same structures, splits and teacher."""
+        """Tells whether a run that is resumed still learns from the same structures, splits, teacher and texts."""
         digest = hashlib.sha256(self.store.structures_sha256.encode())
         for split in SPLITS:
             rows = self.rows(split)
@@ -70,6 +73,8 @@ class RunData:
             digest.update(self.store.targets[rows].tobytes() + self.store.n_edges[rows].tobytes())
         if self.embeddings is not None:
             digest.update(self.embeddings.folder.name.encode())
+        if self.texts is not None:
+            digest.update(self.texts.values.tobytes())
         return digest.hexdigest()
 
 
@@ -168,12 +173,13 @@ def loader_for(
     trainer: pl.Trainer,
     embeddings: AtomEmbeddings | None = None,
 ) -> DataLoader[Any]:
-    """The batches a sampler chooses, with a teacher's embeddings in them where they are given."""
+    """The batches a sampler chooses, with the texts, and with a teacher's embeddings where they are given."""
     on_gpu = trainer.strategy.root_device.type == "cuda"
     return make_loader(
         data.store,
         sampler,
         embeddings=embeddings,
+        texts=None if data.texts is None else data.texts.values,
         num_workers=config.num_workers,
         pin_memory=config.pin_memory and on_gpu,
     )

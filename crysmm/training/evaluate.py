@@ -73,7 +73,8 @@ def write_results(
     Returns:
         The metrics of each split.
     """
-    names, train_rows = data.store.target_names, data.rows("train")
+    names = data.store.target_names
+    references = reference_rows(data.rows("train"), data.store.n_atoms)
     save_model(
         folder.path,
         network,
@@ -81,7 +82,9 @@ def write_results(
         data.scaler,
         target_names=names,
         elements=data.elements,
-        references=[data.store.crystal(row) for row in reference_rows(train_rows, data.store.n_atoms)],
+        references=[data.store.crystal(row) for row in references],
+        texts=data.texts,
+        reference_rows=references,
     )
     metrics = {}
     for split, predicted in predictions.items():

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from crysmm import __version__
 from crysmm.atomic_files import replacing, write_json_atomic
 from crysmm.config.graph import GraphSettings
-from crysmm.config.head import TaughtConfig
+from crysmm.config.head import MultimodalConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
@@ -31,6 +31,7 @@ from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import ModelFolderError
+from crysmm.text.crystals import TextSettings
 from crysmm.zoo import shipped_names
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
@@ -44,7 +45,10 @@ OF_THE_RUN = {
 
 
 class Reference(BaseModel):
-    """A structure and what the model predicts for it: values in original units, or probabilities."""
+    """A structure and what the model predicts for it: values in original units, or probabilities.
+
+    ``text`` is the embedding of its description where the model reads one and there is one.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,6 +56,7 @@ class Reference(BaseModel):
     frac_coords: list[list[float]]
     elements: list[str]
     prediction: list[float]
+    text: list[float] | None = None
 
     @model_validator(mode="after")
     def _is_a_crystal(self) -> Self:
@@ -92,7 +97,17 @@ class ModelDescription(Description):
     target_names: list[str]
     unit: str | None = None
     scaler: TargetScaler
+    text: TextSettings | None = None
     config: TrainingConfig
+
+    @model_validator(mode="after")
+    def _reads_text(self) -> Self:
+        if (self.text is not None) != isinstance(self.config.head, MultimodalConfig):
+            raise ValueError("text is there for a multimodal head, and for no other")
+        widths = {len(reference.text) for reference in self.references if reference.text is not None}
+        if not widths <= {self.text.width if self.text else 0}:
+            raise ValueError("the text of a reference structure has not the width that text says")
+        return self
 
 
 class EncoderDescription(Description):
@@ -125,6 +140,7 @@ def write_folder(
     elements: Sequence[str],
     references: Sequence[Crystal],
     predictions: np.ndarray,
+    texts: np.ndarray | None = None,
     others: Mapping[str, Any],
 ) -> None:
     """Write a model folder; the description comes last, so that a folder with one is complete.
@@ -137,6 +153,7 @@ def write_folder(
         elements: symbols that occur in the training split.
         references: a few crystals (see :func:`reference_rows`) to keep.
         predictions: a row for each of them.
+        texts: a row for each of them, for models that read text; NaN where there is none.
         others: what this kind of description has besides.
     """
     from safetensors.torch import save
@@ -157,9 +174,10 @@ def write_folder(
                 "lattice_mat": crystal.lattice.tolist(),
                 "frac_coords": crystal.frac_coords.tolist(),
                 "elements": crystal.elements,
-                "prediction": prediction.tolist(),
+                "prediction": predictions[row].tolist(),
+                **({} if texts is None or np.isnan(texts[row, 0]) else {"text": texts[row].tolist()}),
             }
-            for crystal, prediction in zip(references, predictions, strict=True)
+            for row, crystal in enumerate(references)
         ],
         "versions": {"crysmm": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
@@ -172,8 +190,14 @@ def write_folder(
 def _without_paths(config: RunConfig) -> dict[str, Any]:
     """The settings but for where things lay; of a teacher the folder's name is left."""
     settings = config.model_dump(mode="json", exclude=OF_THE_RUN)
-    if isinstance(config, TrainingConfig) and isinstance(config.head, TaughtConfig):
-        settings["head"]["teacher"] = Path(config.head.teacher).resolve().name
+    if isinstance(config, TrainingConfig):
+        head = settings["head"]
+        if head.get("teacher") is not None:
+            head["teacher"] = Path(head["teacher"]).resolve().name
+        if config.head.name == "multimodal":
+            head["descriptions"] = None
+            if Path(head["encoder"]).is_dir():
+                head["encoder"] = Path(head["encoder"]).resolve().name
     return settings
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crysmm.config.head import TaughtConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.training.data import SPLITS, RunData, TrainingData
@@ -45,9 +44,10 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
     else:
         score = f"predicting the mean of the training split has a validation MAE of {baseline:.4g}"
     lines = [f"split: {sizes} ({how})", f"target {target}: {score}"]
-    if data.embeddings is not None and isinstance(config.head, TaughtConfig):
-        deltas = ", ".join(f"{delta:g}" for delta in config.head.delta)
-        lines.append(f"teacher {config.head.teacher}: {data.embeddings.width} features an atom, delta {deltas}")
+    lines += [] if data.texts is None else data.texts.lines
+    if data.embeddings is not None and config.taught is not None:
+        deltas = ", ".join(f"{delta:g}" for delta in config.taught.delta)
+        lines.append(f"teacher {config.taught.teacher}: {data.embeddings.width} features an atom, delta {deltas}")
     if config.model.link != "identity" and config.standardize_target and classes is None:
         lines.append(f"model.link {config.model.link}: the target is not standardised")
     return lines

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from crysmm.config.head import TaughtConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.embeddings import AtomEmbeddings, build_embeddings
 from crysmm.data.records import open_input
@@ -35,12 +34,13 @@ def embed_by_teacher(
         ModelFolderError: the teacher cannot be read.
         InputError: it lacks a crystal.
     """
-    head = config.head
-    if not isinstance(head, TaughtConfig):
+    head = config.taught
+    if head is None or head.teacher is None:
         return None
+    name = head.teacher
 
     def build() -> AtomEmbeddings:
-        teacher = load_encoder(head.teacher)
+        teacher = load_encoder(name)
         store = build_store(
             open_input(config, records),
             teacher.settings,

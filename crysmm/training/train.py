@@ -26,6 +26,7 @@ from crysmm.training.module import TrainingModule
 from crysmm.training.run import Run, RunResult, carry_out
 from crysmm.training.summary import describe_result, describe_task
 from crysmm.training.teacher import embed_by_teacher
+from crysmm.training.texts import read_texts
 
 
 def train(config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None = None) -> RunResult:
@@ -40,7 +41,7 @@ def train(config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None = 
         InputError: the settings, the input or the output folder cannot be used; nothing has been written then.
         KeyboardInterrupt: Ctrl-C; what resuming needs is in the folder. SIGTERM raises ``SystemExit`` likewise.
     """
-    several = isinstance(config.head, TaughtConfig) and len(config.head.delta) > 1
+    several = config.taught is not None and len(config.taught.delta) > 1
     return carry_out(DeltasRun if several else TrainingRun, config, records)
 
 
@@ -54,19 +55,21 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
 
     def models_needed(self) -> list[str | Path]:
         """See :class:`Run`; a teacher is one."""
-        head = self.config.head
-        return [*super().models_needed(), *([head.teacher] if isinstance(head, TaughtConfig) else [])]
+        taught = self.config.taught
+        return [*super().models_needed(), *([taught.teacher] if taught is not None and taught.teacher else [])]
 
     def prepare(self, records: Sequence[Mapping[str, Any]] | None) -> TrainingData:
         """See :class:`Run`."""
         data = prepare_training(self.config, records, self.trainer)
-        return replace(data, embeddings=embed_by_teacher(self.config, records, data, self.trainer))
+        texts = read_texts(self.config, records, data, self.trainer)
+        return replace(data, embeddings=embed_by_teacher(self.config, records, data, self.trainer), texts=texts)
 
     def new_objective(self, data: TrainingData) -> Objective:
         """See :class:`Run`."""
-        network = build_network(self.config, data.scaler.n_outputs)
-        head, criterion = self.config.head, self.config.criterion
-        if data.embeddings is None or not isinstance(head, TaughtConfig):
+        text_features = None if data.texts is None else data.texts.settings.width
+        network = build_network(self.config, data.scaler.n_outputs, text_features)
+        head, criterion = self.config.taught, self.config.criterion
+        if data.embeddings is None or head is None:
             return PropertyObjective(network, data.scaler, criterion)
         projection = make_projection(head.projection, network.backbone.node_features, data.embeddings.width)
         return DistillationObjective(network, data.scaler, criterion, head.delta[0], projection)

@@ -50,8 +50,8 @@ def test_delta_of_a_file(trained: list[TrainingConfig], tmp_path: Path, delta: o
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["--head.teacher", "a"], "--head.teacher: a setting of distilled; --head.name is vanilla"),
-        (["--head.delta", "0.5"], "--head.delta: a setting of distilled; --head.name is vanilla"),
+        (["--head.teacher", "a"], "--head.teacher: a setting of distilled and multimodal; --head.name is vanilla"),
+        (["--head.delta", "0.5"], "--head.delta: a setting of distilled and multimodal; --head.name is vanilla"),
         (["--head", "distilled"], "--head.teacher: missing; distilled needs it (Model whose atom embeddings"),
         (["--head", "distilled", "--head.teacher", ""], "--head.teacher: expected text, got ''"),
         ([*TAUGHT, "--head.delta", "1.2"], "--head.delta: expected at most 1.0, got '1.2'"),
@@ -76,6 +76,6 @@ def test_help_says_which_head_has_a_setting(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "or the name of a shipped one. (distilled)" in shown
-    assert "is kept. (distilled: 0.5)" in shown
+    assert "or the name of a shipped one. (distilled, multimodal)" in shown
+    assert "is kept. (distilled: 0.5, multimodal: 0.5)" in shown
     assert "Which head. (vanilla)" in shown

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from crysmm.data.records import open_source
+from crysmm.text.process import end_processes
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
 
@@ -36,5 +37,7 @@ def foreign(tmp_path, monkeypatch):
         with (folder / "sitecustomize.py").open("a") as file:
             file.write(textwrap.dedent(code))
         monkeypatch.setenv("PYTHONPATH", str(folder))
+        end_processes()
 
-    return replace
+    yield replace
+    end_processes()

@@ -1,0 +1,62 @@
+"""Descriptions people have: a file of ``crysmm describe``, a table with a column of them, or a column of the input."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+from crysmm.data.source import SkippedRow, Source
+from crysmm.data.tables import TableRow, parse_row
+from crysmm.errors import InputError, StructureError
+from crysmm.text.descriptions import Description, read_descriptions
+
+COLUMN = "description"
+AUTHORS_COLUMNS = ["id", "composition", "target", COLUMN]  # of CrysMMNet's files, which have no header
+
+
+def descriptions_from_file(path: Path) -> dict[str, Description]:
+    """Descriptions by id from a JSONL file of ``crysmm describe`` or a CSV file.
+
+    A CSV file has the columns ``id`` and ``description`` by its header, or the four of CrysMMNet's authors without one.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; crysmm describe --root_dir DIR --output {path} makes it")
+    if path.suffix != ".csv":
+        return read_descriptions(path)
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        rows = [row for row in csv.reader(file) if row]
+    names = AUTHORS_COLUMNS
+    if rows and COLUMN in rows[0]:
+        names, rows = rows[0], rows[1:]
+    if "id" not in names or any(len(row) != len(names) for row in rows):
+        raise InputError(
+            f"{path} has no columns id and {COLUMN}; expected a header with both, or four columns without a header: "
+            f"{', '.join(AUTHORS_COLUMNS)}"
+        )
+    at, identifier = names.index(COLUMN), names.index("id")
+    return {row[identifier]: _unsigned(row[identifier], row[at]) for row in rows}
+
+
+def descriptions_of_input(source: Source) -> dict[str, Description]:
+    """Descriptions by id from the field ``description`` of the rows of a table; empty where rows have no such field."""
+    return {row.id: _unsigned(row.id, text) for row, text in _fields(source.rows()) if text is not None}
+
+
+def _fields(rows: Iterable[object]) -> Iterable[tuple[TableRow, str | None]]:
+    for row in rows:
+        if isinstance(row, SkippedRow) or not isinstance(row, TableRow):
+            continue
+        try:
+            text = parse_row(row.data).get(COLUMN)
+        except StructureError:
+            continue
+        yield row, text if isinstance(text, str) else None
+
+
+def _unsigned(identifier: str, text: str) -> Description:
+    """A text whose describer is not known; an empty one is none."""
+    return Description(identifier, text.strip() or None, "", "", 0.0, "")

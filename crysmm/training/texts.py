@@ -1,0 +1,107 @@
+"""The descriptions a run learns from: found, checked against the structures, embedded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from crysmm.config.head import MultimodalConfig
+from crysmm.config.training import TrainingConfig
+from crysmm.data.records import open_input
+from crysmm.data.store import Store
+from crysmm.errors import InputError
+from crysmm.text.crystals import Texts, TextSettings
+from crysmm.text.descriptions import Description, structure_checksum
+from crysmm.text.embeddings import embed_texts
+from crysmm.text.encoder import TextEncoder
+from crysmm.text.reading import COLUMN, descriptions_from_file, descriptions_of_input
+from crysmm.training.data import TrainingData
+from crysmm.training.distributed import main_first
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+
+def read_texts(
+    config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, data: TrainingData, trainer: pl.Trainer
+) -> Texts | None:
+    """The embedded descriptions of a run's crystals, where its head reads them.
+
+    Args:
+        config: the settings.
+        records: in place of ``config.root_dir``.
+        data: the crystals.
+        trainer: knows the processes and their device.
+
+    Raises:
+        InputError: there are no descriptions, or they are of other structures, or the encoder cannot be had.
+    """
+    head = config.head
+    if not isinstance(head, MultimodalConfig):
+        return None
+
+    def build() -> Texts:
+        rows = _descriptions(head, config, records, data.store)
+        encoder = TextEncoder(head.encoder, head.pooling, trainer.strategy.root_device)
+        texts = [row.text for row in rows if row is not None and row.text is not None]
+        embedded = embed_texts(texts, encoder, cache_dir=config.cache_dir, progress=config.progress)
+        values = np.full((len(rows), encoder.width), np.nan, dtype=np.float32)
+        values[[row is not None and row.text is not None for row in rows]] = embedded.values
+        settings = TextSettings(
+            describer=_describer(rows),
+            encoder=head.encoder,
+            revision=encoder.revision,
+            pooling=head.pooling,
+            width=encoder.width,
+        )
+        return Texts(values, settings, _lines(rows, encoder, embedded.n_truncated))
+
+    return main_first(trainer, build)
+
+
+def _descriptions(
+    head: MultimodalConfig, config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, store: Store
+) -> list[Description | None]:
+    """One a crystal of the store."""
+    if head.descriptions is None:
+        by_id, where = descriptions_of_input(open_input(config, records)), f"the column {COLUMN} of the input"
+    else:
+        by_id, where = descriptions_from_file(head.descriptions), str(head.descriptions)
+    rows = [by_id.get(identifier) for identifier in store.ids]
+    if not any(row is not None and row.text is not None for row in rows):
+        raise InputError(
+            f"no crystal has a description in {where}; crysmm describe --root_dir DIR --output FILE makes some, and "
+            "--head.descriptions FILE names them"
+        )
+    others = [
+        row.id
+        for number, row in enumerate(rows)
+        if row is not None and row.structure and row.structure != structure_checksum(store.crystal(number))
+    ]
+    if others:
+        raise InputError(
+            f"{where} describes other structures under the ids of {len(others)} crystals ({others[0]} for one): run "
+            "crysmm describe again, on the structures that are to be learned from"
+        )
+    return rows
+
+
+def _describer(rows: Sequence[Description | None]) -> Literal["robocrys", "jarvis"]:
+    """Who has written most of the texts; the paper's describer where the file does not say."""
+    counts = Counter(row.describer for row in rows if row is not None and row.text is not None)
+    return "jarvis" if counts["jarvis"] > counts["robocrys"] + counts[""] else "robocrys"
+
+
+def _lines(rows: Sequence[Description | None], encoder: TextEncoder, n_truncated: int) -> list[str]:
+    texts = [row for row in rows if row is not None and row.text is not None]
+    by = Counter(f"{row.describer} {row.version}" for row in texts if row.describer)
+    sources = "".join(f", {count} by {name}" for name, count in by.most_common())
+    missing = len(rows) - len(texts)
+    lines = [f"descriptions: {len(texts)} of {len(rows)} crystals have one{sources}"]
+    if missing:
+        lines.append(f"  {missing} without a text have a learned vector in its place")
+    truncated = f"{n_truncated} texts ({100 * n_truncated / len(texts):.1f}%) are cut after {encoder.max_tokens} tokens"
+    return [*lines, f"text encoder {encoder.name}, {encoder.pooling}, {encoder.width} features: {truncated}"]
