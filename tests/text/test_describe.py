@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -131,7 +132,10 @@ def test_texts_of_two_describers_are_not_mixed(run, records):
 def test_a_cluster_gives_the_same_rows(run):
     distributed = pytest.importorskip("distributed")
     _, expected = run()
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with (
+        patch.dict(os.environ),  # the cluster leaves numbers of threads in it
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+    ):
         _, rows = run(output="cluster.jsonl", backend="dask", scheduler=cluster.scheduler_address, jobs=None)
     assert rows == expected
 
