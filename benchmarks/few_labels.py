@@ -8,13 +8,12 @@ The rows of the file must be in random order. The first ones are labelled, rows 
 the last 3,000 are predicted once by every run. Encoders see the structures of rows 1 to 27,000, without labels.
 """
 
-import argparse
 import gzip
 import json
 import statistics
 from pathlib import Path
 
-from benchmarks.study import ARMS, N_SEEN, Results, Study, read_results, table
+from benchmarks.study import N_SEEN, Results, Study, command_line, read_results, table
 from crysmm.atomic_files import write_json_atomic
 
 END_OF_TRAINING, END_OF_VALIDATION = 24_000, N_SEEN
@@ -22,19 +21,10 @@ END_OF_TRAINING, END_OF_VALIDATION = 24_000, N_SEEN
 
 def main() -> None:
     """Read the command line; run or report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="do what is not done yet")
+    parser, run = command_line(__doc__, "results.csv")
     run.add_argument("--data", type=Path, required=True, help="JSONL file of structures with their labels")
     run.add_argument("--target", default="formation_energy_per_atom")
-    run.add_argument("--arms", nargs="+", required=True, choices=list(ARMS), metavar="ARM", help=", ".join(ARMS))
     run.add_argument("--labelled", default="1500,6000", help="numbers of labelled crystals, comma-separated")
-    run.add_argument("--seeds", default="1,2,3")
-    run.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (1)")
-    report = commands.add_parser("report", help="print the table, draw the plot")
-    for command in (run, report):
-        command.add_argument("--work", type=Path, required=True, help="folder of all runs")
-        command.add_argument("--results", type=Path, help="CSV file of their errors (results.csv in that folder)")
     arguments = parser.parse_args()
     results = arguments.results or arguments.work / "results.csv"
     if arguments.command == "report":
@@ -46,7 +36,7 @@ def main() -> None:
         for labelled in arguments.labelled.split(",")
     }
     study = Study(arguments.work, results, arguments.data, tasks, arguments.jobs)
-    study.run(arguments.arms, list(map(int, arguments.seeds.split(","))))
+    study.run(arguments.arms, arguments.seeds)
 
 
 def few_labels(data: Path, target: str, work: Path, labelled: int) -> list[str]:

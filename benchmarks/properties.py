@@ -8,10 +8,9 @@ The tables are those of ``python -m data_prep.matminer_tables``. Each seed has a
 the same for all arms. Encoders are those of ``benchmarks.few_labels``; with its --work they are made once.
 """
 
-import argparse
 from pathlib import Path
 
-from benchmarks.study import ARMS, Study, read_results, table
+from benchmarks.study import Study, command_line, read_results, table
 
 PROPERTIES = {
     "log10 K": ("matminer_elastic_1181.jsonl.gz", ["--target_key", "K_VRH", "--target_transform", "log10"]),
@@ -22,19 +21,10 @@ PROPERTIES = {
 
 def main() -> None:
     """Read the command line; run or report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="do what is not done yet")
+    parser, run = command_line(__doc__, "properties.csv")
     run.add_argument("--tables", type=Path, required=True, help="folder of the tables")
     run.add_argument("--pretraining_data", type=Path, required=True, help="JSONL file encoders are made from")
-    run.add_argument("--arms", nargs="+", required=True, choices=list(ARMS), metavar="ARM", help=", ".join(ARMS))
     run.add_argument("--properties", nargs="+", default=list(PROPERTIES), choices=list(PROPERTIES), metavar="PROPERTY")
-    run.add_argument("--seeds", default="1,2,3")
-    run.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (1)")
-    report = commands.add_parser("report", help="print the table")
-    for command in (run, report):
-        command.add_argument("--work", type=Path, required=True, help="folder of all runs")
-        command.add_argument("--results", type=Path, help="CSV file of their errors (properties.csv in that folder)")
     arguments = parser.parse_args()
     results = arguments.results or arguments.work / "properties.csv"
     if arguments.command == "report":
@@ -45,7 +35,7 @@ def main() -> None:
         for name in arguments.properties
     }
     study = Study(arguments.work, results, arguments.pretraining_data, tasks, arguments.jobs)
-    study.run(arguments.arms, list(map(int, arguments.seeds.split(","))))
+    study.run(arguments.arms, arguments.seeds)
 
 
 if __name__ == "__main__":

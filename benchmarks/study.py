@@ -4,6 +4,7 @@ A run has an arm (how the labels are learned), a task (which labels) and a seed.
 which outlives the folder of the runs; from it come the tables.
 """
 
+import argparse
 import csv
 import json
 import os
@@ -165,6 +166,29 @@ def call(command: Sequence[str], output: Path, jobs: int) -> None:
         ).returncode
     if code:
         raise SystemExit(f"{shlex.join(line[2:])} ended with {code}; see {output / 'output.log'}")
+
+
+def command_line(description: str | None, results: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """What the command lines of all studies have: the parser, and that of its command ``run`` to add to.
+
+    Args:
+        description: of the study.
+        results: name of the file of results, where none is given, in the folder of all runs.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="do what is not done yet")
+    run.add_argument("--arms", nargs="+", required=True, choices=list(ARMS), metavar="ARM", help=", ".join(ARMS))
+    run.add_argument("--seeds", default="1,2,3", type=_numbers, help="comma-separated (1,2,3)")
+    run.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (1)")
+    for command in (run, commands.add_parser("report", help="print what has come out")):
+        command.add_argument("--work", type=Path, required=True, help="folder of all runs")
+        command.add_argument("--results", type=Path, help=f"CSV file of their errors ({results} in that folder)")
+    return parser, run
+
+
+def _numbers(text: str) -> list[int]:
+    return list(map(int, text.split(",")))
 
 
 def error_of(run: Path) -> float:

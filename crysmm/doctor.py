@@ -31,6 +31,7 @@ REQUIRED = {  # what is installed: what is imported
     "torchmetrics": "torchmetrics",
     "matplotlib": "matplotlib",
     "moyopy": "moyopy",
+    "spglib": "spglib",
     "pytorch-metric-learning": "pytorch_metric_learning",
     "tqdm": "tqdm",
 }

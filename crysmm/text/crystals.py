@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -38,3 +39,7 @@ class Texts:
     values: np.ndarray
     settings: TextSettings
     lines: list[str]
+
+    def take(self, rows: Sequence[int]) -> Texts:
+        """Those of some crystals."""
+        return replace(self, values=self.values[list(rows)])

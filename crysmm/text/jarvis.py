@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from crysmm.crystal import Crystal
 
-PACKAGE = "jarvis-tools"
-
 
 class Jarvis:
     """Describes by the ``desc_2`` of JARVIS, with the Wyckoff letters in alphabetical order.

@@ -19,7 +19,6 @@ from robocrys.condense.molecule import MoleculeNamer
 
 from crysmm.crystal import Crystal
 
-PACKAGE = "robocrys"
 NUMPY_NUMBER = re.compile(r"np\.\w+\(([^()]*)\)")
 
 

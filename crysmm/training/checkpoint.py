@@ -81,7 +81,6 @@ def save_model(
     elements: Sequence[str],
     references: Sequence[Crystal],
     texts: Texts | None = None,
-    reference_rows: Sequence[int] = (),
 ) -> None:
     """Write the folder of a model; see :func:`crysmm.training.model_folder.write_folder`.
 
@@ -93,10 +92,9 @@ def save_model(
         target_names: one a target.
         elements: symbols that occur in the training split.
         references: a few crystals to keep with their predictions.
-        texts: what the network reads beside the structures.
-        reference_rows: the rows of the references there.
+        texts: those of the references, for a network that reads texts.
     """
-    kept = None if texts is None else texts.values[list(reference_rows)]
+    values = None if texts is None else texts.values
     write_folder(
         folder,
         network,
@@ -104,8 +102,8 @@ def save_model(
         kind="crysmm-model",
         elements=elements,
         references=references,
-        predictions=_predict(network, scaler, config.graph_settings(), references, kept),
-        texts=kept,
+        predictions=_predict(network, scaler, config.graph_settings(), references, values),
+        texts=values,
         others={
             "target_names": list(target_names),
             "unit": None,

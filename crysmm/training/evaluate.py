@@ -83,8 +83,7 @@ def write_results(
         target_names=names,
         elements=data.elements,
         references=[data.store.crystal(row) for row in references],
-        texts=data.texts,
-        reference_rows=references,
+        texts=None if data.texts is None else data.texts.take(references),
     )
     metrics = {}
     for split, predicted in predictions.items():
