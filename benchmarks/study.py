@@ -29,11 +29,9 @@ SEEN = ["--limit", str(N_SEEN)]
 CRYSGNN = ["--method", "crysgnn", *SEEN]
 NO_SPACE_GROUP, NO_CONTRAST = (["--method.space_group_weight", "0"], ["--method.crystal_system_weight", "0"])
 NO_NODES = ["--method.feature_weight", "0", "--method.connectivity_weight", "0"]
+SHIPPED = {"decoys": "decoys-mp", "crysae": "crysae-mp", "crysgnn": "crysgnn-mp"}  # with the commands on their cards
 ENCODERS: dict[str, list[str]] = {
-    "decoys": ["--method", "decoys", "--epochs", "30", *SEEN],
     "decoys, test structures seen": ["--method", "decoys", "--epochs", "30"],
-    "crysae": ["--method", "crysae", *SEEN],
-    "crysgnn": CRYSGNN,
     "crysgnn, node losses": [*CRYSGNN, *NO_SPACE_GROUP, *NO_CONTRAST],
     "crysgnn, graph losses": [*CRYSGNN, *NO_NODES],
     "crysgnn, node losses and space group": [*CRYSGNN, *NO_CONTRAST],
@@ -47,7 +45,7 @@ class Arm:
 
     Args:
         options: of ``crysmm train``, besides the recipe.
-        encoder: a key of ``ENCODERS``, given as the arm's last option.
+        encoder: a key of ``SHIPPED`` or of ``ENCODERS``, given as the arm's last option.
     """
 
     options: tuple[str, ...] = ()
@@ -114,7 +112,7 @@ class Study:
             for seed, task, arm in product(seeds, self.tasks, arms)
             if seed not in done.get(arm, {}).get(task, {})
         ]
-        encoders = sorted({encoder for _, _, arm in missing if (encoder := ARMS[arm].encoder) is not None})
+        encoders = sorted({encoder for _, _, arm in missing if (encoder := ARMS[arm].encoder) in ENCODERS})
         with ThreadPoolExecutor(self.jobs) as pool:
             list(pool.map(self.pretrain, encoders))
             list(pool.map(lambda run: self.train(*run), missing))
@@ -128,7 +126,7 @@ class Study:
         """One run; its result is added to the file."""
         options = [*ARMS[arm].options]
         if (encoder := ARMS[arm].encoder) is not None:
-            options.append(str(self.encoder_folder(encoder)))
+            options.append(SHIPPED.get(encoder) or str(self.encoder_folder(encoder)))
         folder = self.work / "runs" / folder_name(arm) / folder_name(task) / f"seed_{seed}"
         call(["train", *self.tasks[task], "--random_seed", str(seed), *RECIPE, *options], folder, self.jobs)
         mae = error_of(folder)
@@ -138,7 +136,7 @@ class Study:
             write_results(results, self.results)
 
     def encoder_folder(self, name: str) -> Path:
-        """Where an encoder's run is."""
+        """Where the run of an encoder that is not shipped is."""
         return self.work / "encoders" / folder_name(name)
 
 

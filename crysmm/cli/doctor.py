@@ -15,7 +15,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what is found; 0 if all is well, else 1."""
     remedies = []
     for finding in examine(arguments.cache_dir):
-        print(f"{'!' if finding.remedy else ' '} {finding.name:18}{finding.state}", flush=True)
+        print(f"{'!' if finding.remedy else ' '} {finding.name:26}{finding.state}", flush=True)
         remedies += [finding.remedy] if finding.remedy else []
     if not remedies:
         print("All is well.")

@@ -13,6 +13,7 @@ from benchmarks import few_labels, properties, study
 from crysmm.cli.main import main
 from crysmm.config import TrainingConfig
 from crysmm.data.records import open_source
+from crysmm.zoo import shipped_names
 
 CHECKOUT = Path(__file__).parents[2]
 SAMPLE_DATA = CHECKOUT / "examples" / "sample_data"
@@ -42,6 +43,7 @@ def calls(tmp_path, monkeypatch):
     monkeypatch.setattr(few_labels, "END_OF_VALIDATION", 30)
     monkeypatch.setattr(study, "RECIPE", SMALL)
     monkeypatch.setattr(study, "PRETRAINING", SMALL)
+    monkeypatch.setattr(study, "SHIPPED", {})
     monkeypatch.setattr(study, "ENCODERS", {"decoys": ["--method", "decoys", "--limit", "30"]})
     calls = []
 
@@ -128,7 +130,8 @@ def test_an_arm_is_compared_with_its_own_backbone():
 
 
 def test_every_arm_has_an_encoder_there_is():
-    assert {arm.encoder for arm in study.ARMS.values()} == {*study.ENCODERS, None}
+    assert {arm.encoder for arm in study.ARMS.values()} == {*study.SHIPPED, *study.ENCODERS, None}
+    assert set(study.SHIPPED.values()) <= set(shipped_names())
 
 
 def test_unknown_arms_are_refused(run, data, capsys):
