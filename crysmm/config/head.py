@@ -1,13 +1,38 @@
 """The settings of the objective's head: what is trained on top of a backbone, chosen by ``head.name``."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic_core import PydanticCustomError, PydanticKnownError
 from pydantic_settings import NoDecode
 
 Projection = Literal["auto", "linear", "none"]
+Rising = Literal["rising"]
+RISING: Rising = "rising"
+
+
+def _weight(value: Any) -> float | Rising:
+    """A number from 0 to 1, or ``rising``."""
+    if value == RISING:
+        return RISING
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise PydanticCustomError("weight", "Input should be a number from 0 to 1, or rising") from None
+    if not math.isfinite(number):
+        raise PydanticKnownError("finite_number")
+    if number < 0:
+        raise PydanticKnownError("greater_than_equal", {"ge": 0.0})
+    if number > 1:
+        raise PydanticKnownError("less_than_equal", {"le": 1.0})
+    return number
+
+
+def weight_name(delta: float | Rising) -> str:
+    """As it is written: in messages, and in the name of a folder."""
+    return delta if delta == RISING else f"{delta:g}"
 
 
 def _as_tuple(value: Any) -> Any:
@@ -17,17 +42,17 @@ def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, int | float) else value
 
 
-def _different(deltas: tuple[float, ...]) -> tuple[float, ...]:
+def _different(deltas: tuple[float | Rising, ...]) -> tuple[float | Rising, ...]:
     if not deltas:
-        raise PydanticCustomError("contradiction", "is empty; give a number from 0 to 1, or several")
-    named = [f"{delta:g}" for delta in deltas]  # in the folders of their runs
+        raise PydanticCustomError("contradiction", "is empty; give a number from 0 to 1 or rising, or several")
+    named = [weight_name(delta) for delta in deltas]  # in the folders of their runs
     if len(set(named)) < len(named):
-        raise PydanticCustomError("contradiction", "holds a number twice: {deltas}", {"deltas": ",".join(named)})
+        raise PydanticCustomError("contradiction", "holds a value twice: {deltas}", {"deltas": ",".join(named)})
     return deltas
 
 
 Deltas = Annotated[
-    tuple[Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)], ...],
+    tuple[Annotated[float | Rising, PlainValidator(_weight)], ...],
     NoDecode,  # the command line's text is not JSON: ".5" is a number
     BeforeValidator(_as_tuple),
     AfterValidator(_different),
@@ -56,8 +81,8 @@ class TaughtConfig(BaseModel):
     teacher: str | None = Field(None, min_length=1, description=f"{TEACHER} Without one the labels alone are learned.")
     delta: Deltas = Field(
         (0.5,),
-        description="Weight of the labels' loss, from 0 to 1; the teacher's has the rest. Of several, "
-        "comma-separated, the one best on the validation split is kept.",
+        description="Weight of the labels' loss, from 0 to 1, or rising with the steps; the teacher's has the rest. Of "
+        "several, comma-separated, the one best on the validation split is kept.",
     )
     projection: Projection = Field(
         "auto",

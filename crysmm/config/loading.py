@@ -33,6 +33,7 @@ EXPECTED = {
     "int_from_float": "a whole number",
     "float_parsing": "a number",
     "float_type": "a number",
+    "weight": "a number from 0 to 1, or rising",
     "finite_number": "a finite number",
     "bool_parsing": "true or false",
     "bool_type": "true or false",

@@ -18,7 +18,12 @@ class Objective(nn.Module, ABC):
     Args:
         network: what is trained, and all that is kept of the objective when a run is over.
         monitor: the measure of :meth:`measures` whose mean over the validation split is smallest in the best epoch.
+
+    Attributes:
+        progress: share of the steps of training that are done, from 0 to 1; the loop sets it before each step.
     """
+
+    progress: float = 0.0
 
     def __init__(self, network: nn.Module, monitor: str):
         super().__init__()

@@ -12,6 +12,10 @@ Where this differs from the authors' code, which trains a CGCNN of the teacher's
 - Their teacher was never put into evaluation mode, so that its batch norms used the statistics of the student's
   batches. Here its embeddings are computed in evaluation mode, on its own graphs, before training begins.
 - Their loss of the labels is the mean squared error; here it is ``criterion``, whose ``mse`` is theirs.
+- ``delta`` may be ``rising``, which is not of the paper: it is the share of the steps that are done, so that the
+  student first learns to embed as its teacher does and, more and more, the property; and the distillation loss is then
+  the squared distance of the unit vectors itself, as the paper writes it, instead of a mean over the features, beside
+  which the labels soon are everything. What either is worth stands in ``docs/results.md``.
 - What is done where student and teacher have different widths is not published. Here a linear layer, trained along
   and left out of the model folder, takes the student's embeddings to the teacher's width before they are divided by
   their lengths.
@@ -23,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crysmm.config.head import Projection
+from crysmm.config.head import RISING, Projection, Rising
 from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError
@@ -41,12 +45,17 @@ class DistillationObjective(PropertyObjective):
         network: the student; with ``delta`` 1 it learns exactly what it would learn without a teacher.
         scaler: between the file's units and the network's.
         criterion: loss of the labels.
-        delta: its weight, from 0 to 1.
+        delta: its weight, from 0 to 1, or ``rising``.
         projection: see :func:`make_projection`.
     """
 
     def __init__(
-        self, network: PropertyNetwork, scaler: TargetScaler, criterion: Criterion, delta: float, projection: nn.Module
+        self,
+        network: PropertyNetwork,
+        scaler: TargetScaler,
+        criterion: Criterion,
+        delta: float | Rising,
+        projection: nn.Module,
     ):
         super().__init__(network, scaler, criterion)
         self.delta = delta
@@ -57,7 +66,11 @@ class DistillationObjective(PropertyObjective):
         embedding = self.network.embed(batch)
         labels = self.label_losses(self.network.read(embedding, batch), batch).mean()
         distillation = self.distillation(embedding.nodes, batch).mean()
-        return self.delta * labels + (1 - self.delta) * distillation + self.network.backbone.penalty()
+        delta = self.delta
+        if delta == RISING:  # with the squared distance of the unit vectors, a sum over the features
+            assert batch.teacher_nodes is not None
+            delta, distillation = self.progress, distillation * batch.teacher_nodes.shape[1]
+        return delta * labels + (1 - delta) * distillation + self.network.backbone.penalty()
 
     def measures(self, batch: CrystalBatch) -> dict[str, Tensor]:
         """``loss`` of the labels, ``mae`` or ``error``, and ``distillation``, of each crystal."""
@@ -79,13 +92,14 @@ class DistillationObjective(PropertyObjective):
         return crystal_mean(differences, batch.n_atoms).squeeze(1)
 
 
-def make_projection(kind: Projection, student: int, teacher: int) -> nn.Module:
-    """What takes a student's embeddings to the teacher's width; torch's random state is left as it is.
+def make_projection(kind: Projection, student: int, teacher: int, seed: int) -> nn.Module:
+    """What takes a student's embeddings to the teacher's width; torch's random states are left as they are.
 
     Args:
         kind: a linear layer where the widths differ (``auto``), always (``linear``) or never (``none``).
         student: width of its embeddings.
         teacher: width of its.
+        seed: of the layer's weights, which are drawn as torch draws those of any linear layer.
 
     Raises:
         InputError: the widths differ and ``kind`` is ``none``.
@@ -97,6 +111,8 @@ def make_projection(kind: Projection, student: int, teacher: int) -> nn.Module:
         )
     if kind == "none" or (kind == "auto" and student == teacher):
         return nn.Identity()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return nn.Linear(student, teacher)
+    layer = nn.utils.skip_init(nn.Linear, student, teacher)
+    generator = torch.Generator().manual_seed(seed)
+    for weights in (layer.weight, layer.bias):
+        nn.init.uniform_(weights, -(student**-0.5), student**-0.5, generator=generator)
+    return layer

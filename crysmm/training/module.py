@@ -91,6 +91,7 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, share: Share, index: int) -> Tensor:
         """Loss of this process' share of a step, weighted so that the mean over the processes is exact."""
+        self.objective.progress = self.global_step / sum(self.steps)
         loss = self.objective.training_loss(share.batch)
         self._training.add("loss", loss.detach(), share.n_crystals)
         return loss * share.weight

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crysmm.config.head import weight_name
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.training.data import SPLITS, RunData, TrainingData
@@ -46,7 +47,7 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
     lines = [f"split: {sizes} ({how})", f"target {target}: {score}"]
     lines += [] if data.texts is None else data.texts.lines
     if data.embeddings is not None and config.taught is not None:
-        deltas = ", ".join(f"{delta:g}" for delta in config.taught.delta)
+        deltas = ", ".join(map(weight_name, config.taught.delta))
         lines.append(f"teacher {config.taught.teacher}: {data.embeddings.width} features an atom, delta {deltas}")
     if config.model.link != "identity" and config.standardize_target and classes is None:
         lines.append(f"model.link {config.model.link}: the target is not standardised")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from crysmm.atomic_files import replacing
-from crysmm.config.head import TaughtConfig
+from crysmm.config.head import Rising, TaughtConfig, weight_name
 from crysmm.config.training import TrainingConfig
 from crysmm.models.heads import PropertyNetwork, build_network
 from crysmm.objectives.base import Objective
@@ -71,7 +71,8 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         head, criterion = self.config.taught, self.config.criterion
         if data.embeddings is None or head is None:
             return PropertyObjective(network, data.scaler, criterion)
-        projection = make_projection(head.projection, network.backbone.node_features, data.embeddings.width)
+        widths = (network.backbone.node_features, data.embeddings.width)
+        projection = make_projection(head.projection, *widths, seed=self.config.random_seed)
         return DistillationObjective(network, data.scaler, criterion, head.delta[0], projection)
 
     def baseline(self, data: TrainingData) -> float:
@@ -102,10 +103,10 @@ class DeltasRun(TrainingRun):
         super().__init__(config, machine)
         assert isinstance(config.head, TaughtConfig)
         self.head = config.head
-        self.parts: dict[float, TrainingRun] = {}
+        self.parts: dict[float | Rising, TrainingRun] = {}
 
     @property
-    def best(self) -> float:
+    def best(self) -> float | Rising:
         """The delta whose best epoch is the best of all."""
         return min(self.parts, key=lambda delta: self.parts[delta].recorder.best_value)
 
@@ -114,7 +115,7 @@ class DeltasRun(TrainingRun):
         on_main(self.trainer, lambda: self.open_folder(data, is_new=not self.config.resume))
         kept: TrainingModule | None = None
         for number, delta in enumerate(self.head.delta, start=1):
-            self.report.say(f"delta {delta:g}, {number} of {len(self.head.delta)}")
+            self.report.say(f"delta {weight_name(delta)}, {number} of {len(self.head.delta)}")
             module = self._fit_part(delta, data)
             if kept is None or self.best == delta:
                 kept = module
@@ -132,7 +133,7 @@ class DeltasRun(TrainingRun):
         """See :class:`Run`; ``delta`` is the best, ``deltas`` what each has come to on validation."""
         recorders = {delta: part.recorder for delta, part in self.parts.items()}
         deltas = {
-            f"{delta:g}": {
+            weight_name(delta): {
                 f"val_{objective.monitor}": recorder.best_value if math.isfinite(recorder.best_value) else None,
                 "best_epoch": recorder.best_epoch,
             }
@@ -142,11 +143,11 @@ class DeltasRun(TrainingRun):
 
     def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
         """See :class:`Run`."""
-        scores = [f"{delta:g}: {part.recorder.best_value:.4g}" for delta, part in self.parts.items()]
-        chosen = f"delta {self.best:g} is the best by {metrics['monitored']} ({', '.join(scores)})"
+        scores = [f"{weight_name(delta)}: {part.recorder.best_value:.4g}" for delta, part in self.parts.items()]
+        chosen = f"delta {weight_name(self.best)} is the best by {metrics['monitored']} ({', '.join(scores)})"
         return [chosen, *super().describe_result(metrics)]
 
-    def _fit_part(self, delta: float, data: TrainingData) -> TrainingModule:
+    def _fit_part(self, delta: float | Rising, data: TrainingData) -> TrainingModule:
         part = TrainingRun(self._settings_of(delta), self.machine)
         try:
             connect(part.trainer)
@@ -156,7 +157,7 @@ class DeltasRun(TrainingRun):
         self.parts[delta] = part
         return module
 
-    def _settings_of(self, delta: float) -> TrainingConfig:
+    def _settings_of(self, delta: float | Rising) -> TrainingConfig:
         """Those of one run; the time left is shared out among the runs left."""
         hours = self.config.max_hours
         if hours is not None:
@@ -165,7 +166,7 @@ class DeltasRun(TrainingRun):
         return self.config.model_copy(
             update={
                 "head": self.head.model_copy(update={"delta": (delta,)}),
-                "output_dir": self.folder.path / f"{PART}{delta:g}",
+                "output_dir": self.folder.path / f"{PART}{weight_name(delta)}",
                 "max_hours": hours,
             }
         )

@@ -32,9 +32,17 @@ def test_head_alone_is_its_name(trained: list[TrainingConfig]) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "deltas"),
-    [("0.2", (0.2,)), (".2", (0.2,)), ("1", (1.0,)), ("0.2,0.5,.8", (0.2, 0.5, 0.8)), ("0", (0.0,))],
+    [
+        ("0.2", (0.2,)),
+        (".2", (0.2,)),
+        ("1", (1.0,)),
+        ("0.2,0.5,.8", (0.2, 0.5, 0.8)),
+        ("0", (0.0,)),
+        ("rising", ("rising",)),
+        ("0.2,rising", (0.2, "rising")),
+    ],
 )
-def test_one_delta_or_several(trained: list[TrainingConfig], typed: str, deltas: tuple[float, ...]) -> None:
+def test_one_delta_or_several(trained: list[TrainingConfig], typed: str, deltas: tuple[object, ...]) -> None:
     assert head(trained, *TAUGHT, "--head.delta", typed).delta == deltas
 
 
@@ -56,9 +64,10 @@ def test_delta_of_a_file(trained: list[TrainingConfig], tmp_path: Path, delta: o
         (["--head", "distilled", "--head.teacher", ""], "--head.teacher: expected text, got ''"),
         ([*TAUGHT, "--head.delta", "1.2"], "--head.delta: expected at most 1.0, got '1.2'"),
         ([*TAUGHT, "--head.delta", "0.5,-1"], "--head.delta: expected at least 0.0, got '-1'"),
-        ([*TAUGHT, "--head.delta", "0.5,half"], "--head.delta: expected a number, got 'half'"),
+        ([*TAUGHT, "--head.delta", "0.5,half"], "--head.delta: expected a number from 0 to 1, or rising, got 'half'"),
         ([*TAUGHT, "--head.delta", "nan"], "--head.delta: expected a finite number, got 'nan'"),
-        ([*TAUGHT, "--head.delta", "0.5,.5"], "--head.delta: holds a number twice: 0.5,0.5"),
+        ([*TAUGHT, "--head.delta", "rising,.5,rising"], "--head.delta: holds a value twice: rising,0.5,rising"),
+        ([*TAUGHT, "--head.delta", "0.5,.5"], "--head.delta: holds a value twice: 0.5,0.5"),
     ],
 )
 def test_a_setting_that_cannot_be_used(capsys: pytest.CaptureFixture[str], argv: list[str], line: str) -> None:

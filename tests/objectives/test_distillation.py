@@ -40,7 +40,7 @@ def make_objective(config):
         scaler = TargetScaler.fit(TARGETS, range(3), config)
         torch.manual_seed(0)
         network = build_network(config, scaler.n_outputs)
-        projection = make_projection(kind, 8, TEACHER_WIDTH)
+        projection = make_projection(kind, 8, TEACHER_WIDTH, seed=0)
         return DistillationObjective(network, scaler, "l1", delta, projection)
 
     return make
@@ -91,6 +91,17 @@ def test_delta_weighs_the_two_losses(make_objective, batch, delta):
     assert objective.monitor == "mae"
 
 
+@pytest.mark.parametrize("progress", [0.0, 0.25, 1.0])
+def test_a_rising_delta_is_the_share_of_the_steps_done(make_objective, batch, progress):
+    """The distillation loss is then the squared distance of the unit vectors, a sum over their features."""
+    objective = make_objective("rising").eval()
+    objective.progress = progress
+    labels = objective.measures(batch)["loss"].mean().item()
+    distance = TEACHER_WIDTH * np.mean(by_loops(objective, batch))
+    expected = progress * labels + (1 - progress) * distance
+    assert objective.training_loss(batch).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_measures_of_the_labels_are_those_without_a_teacher(make_objective, batch):
     objective = make_objective(0.3).eval()
     vanilla = PropertyObjective(objective.network, objective.scaler, "l1").measures(batch)
@@ -134,7 +145,8 @@ def test_classes_are_learned_from_a_teacher_too(batch, crystals):
     config = TrainingConfig(classification_threshold=100.0)
     scaler = TargetScaler.fit(TARGETS, range(3), config)
     network = build_network(config, scaler.n_outputs)
-    objective = DistillationObjective(network, scaler, "l1", 0.5, make_projection("auto", 64, TEACHER_WIDTH)).eval()
+    projection = make_projection("auto", 64, TEACHER_WIDTH, seed=0)
+    objective = DistillationObjective(network, scaler, "l1", 0.5, projection).eval()
     measures = objective.measures(batch)
     assert set(measures) == {"loss", "error", "distillation"}
     expected = (measures["loss"].mean() + measures["distillation"].mean()) / 2
@@ -152,20 +164,30 @@ def test_a_batch_without_embeddings_is_refused(make_objective, batch):
 )
 def test_projection(kind, student, projected):
     rows = torch.ones(3, student)
-    layer = make_projection(kind, student, 5)
+    layer = make_projection(kind, student, 5, seed=0)
     assert layer(rows).shape == (3, 5)
     assert (layer(rows) is not rows) == projected == bool(list(layer.parameters()))
 
 
 def test_widths_that_differ_need_a_projection():
     with pytest.raises(InputError, match=r"atom embeddings have 8 and 5 features; give --head.projection auto"):
-        make_projection("none", 8, 5)
+        make_projection("none", 8, 5, seed=0)
 
 
-def test_making_a_projection_draws_no_random_number():
-    torch.manual_seed(3)
+def test_making_a_projection_leaves_random_states_alone(monkeypatch):
+    """Those of GPUs too, which seeding torch changes whatever is forked."""
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("GPUs were seeded"))
+    torch.random.default_generator.manual_seed(3)
     expected = torch.rand(4)
-    torch.manual_seed(3)
-    first, again = make_projection("linear", 8, 5), make_projection("linear", 8, 5)
+    torch.random.default_generator.manual_seed(3)
+    first, again, other = (make_projection("linear", 8, 5, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(torch.rand(4), expected)
     assert torch.equal(first.weight, again.weight)
+    assert not torch.equal(first.weight, other.weight)
+
+
+def test_a_projection_begins_as_any_linear_layer():
+    layer, usual = make_projection("linear", 400, 300, seed=0), torch.nn.Linear(400, 300)
+    assert layer.weight.abs().max().item() == pytest.approx(400**-0.5, rel=1e-3)
+    assert layer.weight.std().item() == pytest.approx(usual.weight.std().item(), rel=0.02)
+    assert 0 < layer.bias.abs().max().item() <= 400**-0.5

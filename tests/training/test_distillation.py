@@ -14,6 +14,7 @@ import pytest
 
 import crysmm
 from crysmm.errors import CrysmmError, InputError
+from crysmm.objectives.distillation import DistillationObjective
 from crysmm.training import train as training
 from crysmm.training.encoder import load_encoder
 from crysmm.training.progress import Progress
@@ -60,6 +61,16 @@ def test_with_delta_1_nothing_changes(make_config, tmp_path, request, kind, proj
     found, expected = history_of(distilled.folder), history_of(vanilla.folder)
     assert found.keys() - expected.keys() == {"val_distillation"}
     assert all(np.array_equal(found[name], values) for name, values in expected.items())
+
+
+def test_a_rising_delta_rises_with_every_step(make_config, teacher, monkeypatch):
+    shares = []
+    loss = DistillationObjective.training_loss
+    monkeypatch.setattr(
+        DistillationObjective, "training_loss", lambda self, batch: shares.append(self.progress) or loss(self, batch)
+    )
+    train(make_config(epochs=4, head=taught_by(teacher, "rising")))
+    assert shares == [step / 12 for step in range(12)]  # three steps an epoch
 
 
 @pytest.mark.parametrize("kind", ["teacher", "alignn_teacher"])
@@ -137,11 +148,12 @@ def interrupt(monkeypatch):
     return begin
 
 
-def test_resumed_equals_uninterrupted(make_config, teacher, tmp_path, interrupt):
+@pytest.mark.parametrize("delta", [0.2, "rising"])
+def test_resumed_equals_uninterrupted(make_config, teacher, tmp_path, interrupt, delta):
     """The projection, too, is what it was."""
-    config = make_config(epochs=5, head=taught_by(teacher, 0.2))
+    config = make_config(epochs=5, head=taught_by(teacher, delta))
     broken = config.model_copy(update={"output_dir": tmp_path / "broken"})
-    interrupt(broken, 0.2)
+    interrupt(broken, delta)
     assert len(history_of(broken.output_dir)["epoch"]) == 2
     train(config)
     train(broken.model_copy(update={"resume": True}))
