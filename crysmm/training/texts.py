@@ -10,6 +10,7 @@ import numpy as np
 
 from crysmm.config.head import MultimodalConfig
 from crysmm.config.training import TrainingConfig
+from crysmm.data.folder import DESCRIPTION
 from crysmm.data.records import open_input
 from crysmm.data.store import Store
 from crysmm.errors import InputError
@@ -17,7 +18,7 @@ from crysmm.text.crystals import Texts, TextSettings, with_gaps
 from crysmm.text.descriptions import Description, structure_checksum
 from crysmm.text.embeddings import embed_texts
 from crysmm.text.encoder import TextEncoder, pad
-from crysmm.text.reading import COLUMN, descriptions_from_file, descriptions_of_input
+from crysmm.text.reading import descriptions_from_file, descriptions_of_input
 from crysmm.training.data import TrainingData
 from crysmm.training.distributed import main_first
 
@@ -78,7 +79,7 @@ def _descriptions(
 ) -> list[Description | None]:
     """One a crystal of the store."""
     if head.descriptions is None:
-        by_id, where = descriptions_of_input(open_input(config, records)), f"the column {COLUMN} of the input"
+        by_id, where = descriptions_of_input(open_input(config, records)), f"the column {DESCRIPTION} of the input"
     else:
         by_id, where = descriptions_from_file(head.descriptions), str(head.descriptions)
     rows = [by_id.get(identifier) for identifier in store.ids]

@@ -85,6 +85,11 @@ def test_the_folder_predicts_from_structures_alone(make_config, records, describ
     found = predictor.predict(chosen)[:, 0]
     spread = np.std([record["K"] for record in records])
     np.testing.assert_allclose(found, [expected[record["id"]] for record in chosen], atol=1e-2 * spread)
+    name, table = chosen[0]["id"], result.folder.parent / "new.csv"
+    line = ["predict", "--model", str(result.folder), "--files", str(SAMPLE_DATA / f"{name}.vasp")]
+    assert main([*line, "--output", str(table)]) == 0
+    with table.open(newline="") as file:
+        assert float(next(csv.DictReader(file))["prediction"]) == pytest.approx(found[0], rel=1e-6)
     alone = np.array([predictor.predict(record)[0] for record in chosen])
     np.testing.assert_allclose(found, alone, rtol=1e-6)
     description = json.loads((result.folder / "model.json").read_text())
@@ -106,11 +111,12 @@ def test_texts_change_what_is_learned_and_shuffled_ones_do_otherwise(make_config
 def test_crystals_without_a_text_are_counted_and_learned_from(make_config, described, records, tmp_path, capsys):
     rows = list(read_descriptions(described).values())
     few = tmp_path / "few.jsonl"
-    write_descriptions(few, rows[:5])
+    write_descriptions(few, [replace(rows[0], text=50 * f"{rows[0].text} "), *rows[1:5]])
     result = train(make_config(head=reading(few)))
     said = capsys.readouterr().out
     assert f"descriptions: 5 of {len(records)} crystals have one" in said
     assert f"{len(records) - 5} without a text have a learned vector in its place" in said
+    assert "1 texts (20.0%) are cut after 512 tokens" in said
     assert all(np.isfinite(list(predictions(result.folder).values())))
     crysmm.load(result.folder)
 
@@ -132,7 +138,17 @@ def test_a_column_a_table_and_the_authors_layout_are_read_alike(make_config, des
     config = make_config(head=reading(None), output_dir=tmp_path / "column")
     config = config.model_copy(update={"root_dir": None})
     weights.append((train(config, with_column).folder / "model.safetensors").read_bytes())
-    assert weights[1:] == weights[:1] * 3
+    for header in ([], [["name", "description", "K"]]):
+        folder = tmp_path / f"folder_{len(header)}"
+        folder.mkdir()
+        for record in records:
+            shutil.copy(SAMPLE_DATA / f"{record['id']}.vasp", folder)
+        with (folder / "id_prop.csv").open("w", newline="") as file:
+            for name, text, value in [*header, *((r["id"], texts[r["id"]], r["K"]) for r in records)]:
+                csv.writer(file).writerow([name, text, value] if header else [name, "X", value, text])
+        config = make_config(head=reading(None), root_dir=folder, output_dir=tmp_path / f"run_{len(header)}")
+        weights.append((train(config).folder / "model.safetensors").read_bytes())
+    assert weights[1:] == weights[:1] * 5
 
 
 def test_with_a_teacher_and_delta_1_nothing_changes(make_config, described, tmp_path):
