@@ -15,12 +15,13 @@ from typing import Any
 
 from crysmm.crystal import Crystal
 from crysmm.data.records import open_source
+from crysmm.data.source import SkippedRow
 
 
 def read_crystals(path: Path, limit: int) -> dict[str, Crystal]:
     """Crystals by id, spread evenly over the file."""
-    rows = list(open_source(path, needs_targets=False).rows())
-    return {row.id: row.read().crystal for row in rows[:: max(1, len(rows) // limit)][:limit]}  # type: ignore[union-attr]
+    rows = [row for row in open_source(path, needs_targets=False).rows() if not isinstance(row, SkippedRow)]
+    return {row.id: row.read().crystal for row in rows[:: max(1, len(rows) // limit)][:limit]}
 
 
 def stock_describer() -> Callable[[Crystal], str]:
