@@ -13,7 +13,7 @@ import json
 import statistics
 from pathlib import Path
 
-from benchmarks.study import N_SEEN, Results, Study, command_line, read_results, table
+from benchmarks.study import N_SEEN, WITHOUT_TEXT, Results, Study, command_line, read_results, table
 from crysmm.atomic_files import write_json_atomic
 
 END_OF_TRAINING, END_OF_VALIDATION = 24_000, N_SEEN
@@ -21,7 +21,7 @@ END_OF_TRAINING, END_OF_VALIDATION = 24_000, N_SEEN
 
 def main() -> None:
     """Read the command line; run or report."""
-    parser, run = command_line(__doc__, "results.csv")
+    parser, run = command_line(__doc__, "results.csv", WITHOUT_TEXT)
     run.add_argument("--data", type=Path, required=True, help="JSONL file of structures with their labels")
     run.add_argument("--target", default="formation_energy_per_atom")
     run.add_argument("--labelled", default="1500,6000", help="numbers of labelled crystals, comma-separated")

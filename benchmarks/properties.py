@@ -10,7 +10,7 @@ the same for all arms. Encoders are those of ``benchmarks.few_labels``; with its
 
 from pathlib import Path
 
-from benchmarks.study import Study, command_line, read_results, table
+from benchmarks.study import WITHOUT_TEXT, Study, command_line, read_results, table
 
 PROPERTIES = {
     "log10 K": ("matminer_elastic_1181.jsonl.gz", ["--target_key", "K_VRH", "--target_transform", "log10"]),
@@ -21,7 +21,7 @@ PROPERTIES = {
 
 def main() -> None:
     """Read the command line; run or report."""
-    parser, run = command_line(__doc__, "properties.csv")
+    parser, run = command_line(__doc__, "properties.csv", WITHOUT_TEXT)
     run.add_argument("--tables", type=Path, required=True, help="folder of the tables")
     run.add_argument("--pretraining_data", type=Path, required=True, help="JSONL file encoders are made from")
     run.add_argument("--properties", nargs="+", default=list(PROPERTIES), choices=list(PROPERTIES), metavar="PROPERTY")

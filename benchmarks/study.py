@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
@@ -46,10 +46,12 @@ class Arm:
     Args:
         options: of ``crysmm train``, besides the recipe.
         encoder: a key of ``SHIPPED`` or of ``ENCODERS``, given as the arm's last option.
+        text: which texts it reads, a key of those :func:`benchmarks.texts.make_texts` makes.
     """
 
     options: tuple[str, ...] = ()
     encoder: str | None = None
+    text: str | None = None
 
 
 def distilled(encoder: str, *options: str) -> Arm:
@@ -59,6 +61,9 @@ def distilled(encoder: str, *options: str) -> Arm:
 
 DELTAS = ("--head.delta", "0.02,0.1,0.5")
 GATGNN = ("--model", "gatgnn")
+ALIGNN = ("--model", "alignn")
+TEXT_ALONE = "text alone"
+BACKBONES = ("cgcnn", "gatgnn", "alignn")  # the arms that others are compared with
 ARMS: dict[str, Arm] = {
     "cgcnn": Arm(),
     "crysxpp": Arm(("--model", "crysxpp")),
@@ -78,9 +83,22 @@ ARMS: dict[str, Arm] = {
     "gatgnn": Arm(GATGNN),
     "gatgnn distilled from crysgnn": distilled("crysgnn", *GATGNN),
     "gatgnn distilled from decoys": distilled("decoys", *GATGNN),
-    "alignn": Arm(("--model", "alignn")),
-    "alignn distilled from crysgnn": distilled("crysgnn", "--model", "alignn"),
+    "alignn": Arm(ALIGNN),
+    "alignn distilled from crysgnn": distilled("crysgnn", *ALIGNN),
+    TEXT_ALONE: Arm(text="own"),
+    "cgcnn with the space group": Arm(text="space group"),
+    "cgcnn with text": Arm(text="own"),
+    "cgcnn with shuffled text": Arm(text="shuffled"),
+    "cgcnn with text, distilled from crysgnn": Arm(("--head.teacher",), "crysgnn", text="own"),
+    "cgcnn with text, distilled from decoys": Arm(("--head.teacher",), "decoys", text="own"),
+    "gatgnn with the space group": Arm(GATGNN, text="space group"),
+    "gatgnn with text": Arm(GATGNN, text="own"),
+    "gatgnn with shuffled text": Arm(GATGNN, text="shuffled"),
+    "alignn with the space group": Arm(ALIGNN, text="space group"),
+    "alignn with text": Arm(ALIGNN, text="own"),
+    "alignn with shuffled text": Arm(ALIGNN, text="shuffled"),
 }
+WITHOUT_TEXT = [name for name, arm in ARMS.items() if arm.text is None]
 
 Results = dict[str, dict[str, dict[int, float]]]
 
@@ -124,16 +142,24 @@ class Study:
 
     def train(self, seed: int, task: str, arm: str) -> None:
         """One run; its result is added to the file."""
-        options = [*ARMS[arm].options]
-        if (encoder := ARMS[arm].encoder) is not None:
-            options.append(SHIPPED.get(encoder) or str(self.encoder_folder(encoder)))
-        folder = self.work / "runs" / folder_name(arm) / folder_name(task) / f"seed_{seed}"
-        call(["train", *self.tasks[task], "--random_seed", str(seed), *RECIPE, *options], folder, self.jobs)
-        mae = error_of(folder)
+        mae = self.test_error(seed, task, arm)
         with self._lock:
             results = read_results(self.results)
             results.setdefault(arm, {}).setdefault(task, {})[seed] = mae
             write_results(results, self.results)
+
+    def test_error(self, seed: int, task: str, arm: str) -> float:
+        """Of one run."""
+        options = ["--random_seed", str(seed), *RECIPE, *self.options(task, arm)]
+        folder = self.work / "runs" / folder_name(arm) / folder_name(task) / f"seed_{seed}"
+        call(["train", *self.tasks[task], *options], folder, self.jobs)
+        return error_of(folder)
+
+    def options(self, task: str, arm: str) -> list[str]:
+        """Of ``crysmm train``, what the arm adds to the recipe."""
+        encoder = ARMS[arm].encoder
+        folder = [] if encoder is None else [SHIPPED.get(encoder) or str(self.encoder_folder(encoder))]
+        return [*ARMS[arm].options, *folder]
 
     def encoder_folder(self, name: str) -> Path:
         """Where the run of an encoder that is not shipped is."""
@@ -166,17 +192,20 @@ def call(command: Sequence[str], output: Path, jobs: int) -> None:
         raise SystemExit(f"{shlex.join(line[2:])} ended with {code}; see {output / 'output.log'}")
 
 
-def command_line(description: str | None, results: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+def command_line(
+    description: str | None, results: str, arms: Sequence[str]
+) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     """What the command lines of all studies have: the parser, and that of its command ``run`` to add to.
 
     Args:
         description: of the study.
         results: name of the file of results, where none is given, in the folder of all runs.
+        arms: those there are to choose from.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="do what is not done yet")
-    run.add_argument("--arms", nargs="+", required=True, choices=list(ARMS), metavar="ARM", help=", ".join(ARMS))
+    run.add_argument("--arms", nargs="+", required=True, choices=arms, metavar="ARM", help=", ".join(arms))
     run.add_argument("--seeds", default="1,2,3", type=_numbers, help="comma-separated (1,2,3)")
     run.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (1)")
     for command in (run, commands.add_parser("report", help="print what has come out")):
@@ -218,13 +247,22 @@ def write_results(results: Results, path: Path) -> None:
     write_csv_atomic(path, ("arm", "task", "seed", "test_mae"), rows)
 
 
-def table(results: Results, references: Sequence[str] = ("cgcnn", "gatgnn", "alignn")) -> str:
-    """Markdown: mean and deviation over seeds, and the paired difference to the plain backbone."""
+def plain_backbone(arm: str) -> str | None:
+    """The arm that another is compared with."""
+    return None if arm in BACKBONES else next((name for name in BACKBONES if arm.startswith(f"{name} ")), BACKBONES[0])
+
+
+def table(results: Results, reference_of: Callable[[str], str | None] = plain_backbone) -> str:
+    """Markdown: mean and deviation over seeds, and the paired difference to another arm.
+
+    Args:
+        results: of the arms to show.
+        reference_of: names that arm, where there is one.
+    """
     tasks = list(dict.fromkeys(task for by_task in results.values() for task in by_task))
     lines = ["| | " + " | ".join(_heading(task) for task in tasks) + " |", "|-" * (len(tasks) + 1) + "|"]
     for arm, by_task in results.items():
-        reference = next((name for name in references if arm.startswith(f"{name} ")), references[0])
-        of_reference = {} if arm in references else results.get(reference, {})
+        of_reference = results.get(reference_of(arm) or "", {})
         cells = [_cell(by_task.get(task, {}), of_reference.get(task, {})) for task in tasks]
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -25,6 +25,11 @@ README = """# Sample data: bulk moduli of 200 crystals
 average, GPa, DFT-PBE). {smallest} to {largest} atoms a cell, {n_elements} elements, {lowest:.1f} to {highest:.1f} GPa.
 Labels are of 2015: those of today's Materials Project differ.
 
+`descriptions.jsonl` describes each in words, by Robocrystallographer (Ganose and Jain, MRS Communications 9, 874
+(2019)), from the structure alone:
+
+    crysmm describe --root_dir examples/sample_data --output examples/sample_data/descriptions.jsonl
+
 **Source.** The Materials Project, as the elastic table of matminer 0.4.2 holds it. Ids are Materials Project ids.
 The {n_crystals} were chosen and written, the numbers unchanged, by
 

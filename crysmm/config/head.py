@@ -117,6 +117,19 @@ class MultimodalConfig(TaughtConfig):
         "cls", description="Embedding of a text: that of its first token, [CLS], or the mean over its tokens."
     )
 
+    tuned_layers: int = Field(
+        0, ge=0, description="Last layers of the language model that are trained too; 0 reads each text once."
+    )
+    encoder_learning_rate: float = Field(
+        2e-5, gt=0, allow_inf_nan=False, description="Largest step size of these layers."
+    )
+
+    @model_validator(mode="after")
+    def _learning_rate_if_tuned(self) -> Self:
+        if not self.tuned_layers and self.encoder_learning_rate != 2e-5:
+            raise PydanticCustomError("contradiction", "encoder_learning_rate has no meaning without tuned_layers")
+        return self
+
     @model_validator(mode="after")
     def _teacher_if_delta(self) -> Self:
         if self.teacher is None and (self.delta, self.projection) != ((0.5,), "auto"):

@@ -32,8 +32,8 @@ class CrystalBatch:
         targets: ``[n_crystals, n_targets]`` float64 in the units of the input, or ``None``.
         space_groups: ``[n_crystals]`` int64, 1 to 230 or 0 where unknown; ``None`` where not looked for.
         teacher_nodes: ``[n_atoms_in_all, width]`` float32, a teacher's embeddings of the atoms, or ``None``.
-        texts: ``[n_crystals, width]`` float32, embeddings of the crystals' descriptions, NaN where one has none; or
-            ``None``.
+        texts: of the crystals' descriptions ``[n_crystals, width]`` float32 embeddings, NaN where one has none, or
+            ``[n_crystals, longest]`` int32 tokens; or ``None``.
     """
 
     ids: list[str]

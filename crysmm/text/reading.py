@@ -6,13 +6,11 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
+from crysmm.data.folder import CRYSMMNET_COLUMNS, DESCRIPTION, FolderTable
 from crysmm.data.source import SkippedRow, Source
 from crysmm.data.tables import TableRow, parse_row
 from crysmm.errors import InputError, StructureError
 from crysmm.text.descriptions import Description, read_descriptions
-
-COLUMN = "description"
-AUTHORS_COLUMNS = ["id", "composition", "target", COLUMN]  # of CrysMMNet's files, which have no header
 
 
 def descriptions_from_file(path: Path) -> dict[str, Description]:
@@ -29,20 +27,22 @@ def descriptions_from_file(path: Path) -> dict[str, Description]:
         return read_descriptions(path)
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         rows = [row for row in csv.reader(file) if row]
-    names = AUTHORS_COLUMNS
-    if rows and COLUMN in rows[0]:
+    names = CRYSMMNET_COLUMNS
+    if rows and DESCRIPTION in rows[0]:
         names, rows = rows[0], rows[1:]
     if "id" not in names or any(len(row) != len(names) for row in rows):
         raise InputError(
-            f"{path} has no columns id and {COLUMN}; expected a header with both, or four columns without a header: "
-            f"{', '.join(AUTHORS_COLUMNS)}"
+            f"{path} has no columns id and {DESCRIPTION}; expected a header with both, or four columns without a "
+            f"header: {', '.join(CRYSMMNET_COLUMNS)}"
         )
-    at, identifier = names.index(COLUMN), names.index("id")
+    at, identifier = names.index(DESCRIPTION), names.index("id")
     return {row[identifier]: _unsigned(row[identifier], row[at]) for row in rows}
 
 
 def descriptions_of_input(source: Source) -> dict[str, Description]:
     """Descriptions by id from the field ``description`` of the rows of a table; empty where rows have no such field."""
+    if isinstance(source, FolderTable):
+        return {identifier: _unsigned(identifier, text) for identifier, text in source.descriptions().items()}
     return {row.id: _unsigned(row.id, text) for row, text in _fields(source.rows()) if text is not None}
 
 
@@ -51,7 +51,7 @@ def _fields(rows: Iterable[object]) -> Iterable[tuple[TableRow, str | None]]:
         if isinstance(row, SkippedRow) or not isinstance(row, TableRow):
             continue
         try:
-            text = parse_row(row.data).get(COLUMN)
+            text = parse_row(row.data).get(DESCRIPTION)
         except StructureError:
             continue
         yield row, text if isinstance(text, str) else None

@@ -17,7 +17,7 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.errors import ModelFolderError
 from crysmm.inference import Inference
 from crysmm.models.heads import PropertyNetwork, build_network
-from crysmm.text.crystals import Texts
+from crysmm.text.crystals import Texts, from_lists
 from crysmm.training.model_folder import (
     ModelDescription,
     load_weights,
@@ -60,10 +60,7 @@ class LoadedModel:
             ModelFolderError: they come out otherwise than when the model was saved.
         """
         references, text = self.description.references, self.description.text
-        texts = None
-        if text is not None:
-            missing = [np.nan] * text.width
-            texts = np.array([reference.text or missing for reference in references], dtype=np.float32)
+        texts = None if text is None else from_lists([reference.text for reference in references], text)
         crystals = [reference.crystal for reference in references]
         found = _predict(self.network, self.scaler, self.settings, crystals, texts)
         expected = reference_predictions(self.folder, self.description, found.shape[1])
@@ -134,6 +131,7 @@ def load_model(folder: Path | str) -> LoadedModel:
 
     Raises:
         ModelFolderError: it is not one, incomplete or damaged; the text names the file.
+        InputError: a text encoder of which it has tuned the last layers cannot be had.
     """
     folder = resolve(folder)
     description = read_description(folder)
@@ -143,7 +141,6 @@ def load_model(folder: Path | str) -> LoadedModel:
             f"--init_from {folder}"
         )
     config = description.config.model_copy(update={"engine": "blocked"})  # it needs no dgl; the numbers are the same
-    text_features = None if description.text is None else description.text.width
-    network = build_network(config, description.scaler.n_outputs, text_features)
+    network = build_network(config, description.scaler.n_outputs, description.text)
     load_weights(network, read_weights(folder, description), folder)
     return LoadedModel(folder, network, description)

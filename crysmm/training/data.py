@@ -41,7 +41,7 @@ class RunData:
         skipped: the rows that are not used, with the reasons.
         split: rows of the store.
         embeddings: a teacher's, of the atoms of the training and validation splits.
-        texts: embeddings of the crystals' descriptions.
+        texts: the crystals' descriptions as the network reads them.
     """
 
     store: Store
@@ -74,7 +74,7 @@ class RunData:
         if self.embeddings is not None:
             digest.update(self.embeddings.folder.name.encode())
         if self.texts is not None:
-            digest.update(self.texts.values.tobytes())
+            digest.update(self.texts.settings.model_dump_json().encode() + self.texts.values.tobytes())
         return digest.hexdigest()
 
 

@@ -31,7 +31,7 @@ from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import ModelFolderError
-from crysmm.text.crystals import TextSettings
+from crysmm.text.crystals import TextSettings, to_lists
 from crysmm.zoo import shipped_names
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
@@ -47,7 +47,7 @@ OF_THE_RUN = {
 class Reference(BaseModel):
     """A structure and what the model predicts for it: values in original units, or probabilities.
 
-    ``text`` is the embedding of its description where the model reads one and there is one.
+    ``text`` is the embedding of its description, or its tokens, where the model reads one and there is one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -105,7 +105,8 @@ class ModelDescription(Description):
         if (self.text is not None) != isinstance(self.config.head, MultimodalConfig):
             raise ValueError("text is there for a multimodal head, and for no other")
         widths = {len(reference.text) for reference in self.references if reference.text is not None}
-        if not widths <= {self.text.width if self.text else 0}:
+        has_tokens = self.text is not None and self.text.tuned_layers
+        if not has_tokens and not widths <= {self.text.width if self.text else 0}:
             raise ValueError("the text of a reference structure has not the width that text says")
         return self
 
@@ -153,12 +154,13 @@ def write_folder(
         elements: symbols that occur in the training split.
         references: a few crystals (see :func:`reference_rows`) to keep.
         predictions: a row for each of them.
-        texts: a row for each of them, for models that read text; NaN where there is none.
+        texts: what the model reads of each of them, for models that read text.
         others: what this kind of description has besides.
     """
     from safetensors.torch import save
 
     settings = config.graph_settings()
+    read = [None] * len(references) if texts is None else to_lists(texts)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights = save(tensors, metadata={"format": "pt"})
     description = {
@@ -175,7 +177,7 @@ def write_folder(
                 "frac_coords": crystal.frac_coords.tolist(),
                 "elements": crystal.elements,
                 "prediction": predictions[row].tolist(),
-                **({} if texts is None or np.isnan(texts[row, 0]) else {"text": texts[row].tolist()}),
+                **({} if read[row] is None else {"text": read[row]}),
             }
             for row, crystal in enumerate(references)
         ],

@@ -66,7 +66,7 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and its schedule advanced by the step."""
-        optimizer = make_optimizer(self.config, self.objective.parameters())
+        optimizer = make_optimizer(self.config, self.objective)
         scheduler = make_scheduler(self.config, optimizer, self.steps)
         if scheduler is None:
             return optimizer

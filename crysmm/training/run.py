@@ -192,8 +192,9 @@ class Run(ABC, Generic[Config, Data]):
         checkpoint = read_checkpoint(self.folder.checkpoint)
         if checkpoint["data"] != module.data:
             raise InputError(
-                f"the run in {self.folder.path} cannot be resumed: the structures, their properties, their split or "
-                "the teacher have changed since it was begun; begin another run, or replace this one with --overwrite"
+                f"the run in {self.folder.path} cannot be resumed: the structures, their properties, their split, "
+                "the teacher or the texts have changed since it was begun; begin another run, or replace this one with "
+                "--overwrite"
             )
         return checkpoint
 

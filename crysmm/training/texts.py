@@ -1,4 +1,4 @@
-"""The descriptions a run learns from: found, checked against the structures, embedded."""
+"""The descriptions a run learns from: found, checked against the structures, embedded or cut into tokens."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 
 from crysmm.config.head import MultimodalConfig
 from crysmm.config.training import TrainingConfig
+from crysmm.data.folder import DESCRIPTION
 from crysmm.data.records import open_input
 from crysmm.data.store import Store
 from crysmm.errors import InputError
-from crysmm.text.crystals import Texts, TextSettings
+from crysmm.text.crystals import Texts, TextSettings, with_gaps
 from crysmm.text.descriptions import Description, structure_checksum
 from crysmm.text.embeddings import embed_texts
-from crysmm.text.encoder import TextEncoder
-from crysmm.text.reading import COLUMN, descriptions_from_file, descriptions_of_input
+from crysmm.text.encoder import TextEncoder, pad
+from crysmm.text.reading import descriptions_from_file, descriptions_of_input
 from crysmm.training.data import TrainingData
 from crysmm.training.distributed import main_first
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def read_texts(
     config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, data: TrainingData, trainer: pl.Trainer
 ) -> Texts | None:
-    """The embedded descriptions of a run's crystals, where its head reads them.
+    """The descriptions of a run's crystals as its head reads them, where it does.
 
     Args:
         config: the settings.
@@ -47,19 +48,30 @@ def read_texts(
         rows = _descriptions(head, config, records, data.store)
         encoder = TextEncoder(head.encoder, head.pooling, trainer.strategy.root_device)
         texts = [row.text for row in rows if row is not None and row.text is not None]
-        embedded = embed_texts(texts, encoder, cache_dir=config.cache_dir, progress=config.progress)
-        values = np.full((len(rows), encoder.width), np.nan, dtype=np.float32)
-        values[[row is not None and row.text is not None for row in rows]] = embedded.values
+        values, n_truncated = _read(texts, encoder, head, config)
         settings = TextSettings(
             describer=_describer(rows),
             encoder=head.encoder,
             revision=encoder.revision,
             pooling=head.pooling,
             width=encoder.width,
+            tuned_layers=head.tuned_layers,
         )
-        return Texts(values, settings, _lines(rows, encoder, embedded.n_truncated))
+        has_text = [row is not None and row.text is not None for row in rows]
+        return Texts(with_gaps(values, has_text), settings, _lines(rows, encoder, head, n_truncated))
 
     return main_first(trainer, build)
+
+
+def _read(
+    texts: Sequence[str], encoder: TextEncoder, head: MultimodalConfig, config: TrainingConfig
+) -> tuple[np.ndarray, int]:
+    """Embeddings of texts, or their tokens where the encoder is tuned; and how many were too long."""
+    if head.tuned_layers:
+        tokens, too_long = encoder.tokenize(texts)
+        return pad(tokens), sum(too_long)
+    embedded = embed_texts(texts, encoder, cache_dir=config.cache_dir, progress=config.progress)
+    return embedded.values, embedded.n_truncated
 
 
 def _descriptions(
@@ -67,7 +79,7 @@ def _descriptions(
 ) -> list[Description | None]:
     """One a crystal of the store."""
     if head.descriptions is None:
-        by_id, where = descriptions_of_input(open_input(config, records)), f"the column {COLUMN} of the input"
+        by_id, where = descriptions_of_input(open_input(config, records)), f"the column {DESCRIPTION} of the input"
     else:
         by_id, where = descriptions_from_file(head.descriptions), str(head.descriptions)
     rows = [by_id.get(identifier) for identifier in store.ids]
@@ -95,7 +107,9 @@ def _describer(rows: Sequence[Description | None]) -> Literal["robocrys", "jarvi
     return "jarvis" if counts["jarvis"] > counts["robocrys"] + counts[""] else "robocrys"
 
 
-def _lines(rows: Sequence[Description | None], encoder: TextEncoder, n_truncated: int) -> list[str]:
+def _lines(
+    rows: Sequence[Description | None], encoder: TextEncoder, head: MultimodalConfig, n_truncated: int
+) -> list[str]:
     texts = [row for row in rows if row is not None and row.text is not None]
     by = Counter(f"{row.describer} {row.version}" for row in texts if row.describer)
     sources = "".join(f", {count} by {name}" for name, count in by.most_common())
@@ -104,4 +118,5 @@ def _lines(rows: Sequence[Description | None], encoder: TextEncoder, n_truncated
     if missing:
         lines.append(f"  {missing} without a text have a learned vector in its place")
     truncated = f"{n_truncated} texts ({100 * n_truncated / len(texts):.1f}%) are cut after {encoder.max_tokens} tokens"
-    return [*lines, f"text encoder {encoder.name}, {encoder.pooling}, {encoder.width} features: {truncated}"]
+    tuned = f", its last {head.tuned_layers} layers tuned" if head.tuned_layers else ""
+    return [*lines, f"text encoder {encoder.name}, {encoder.pooling}, {encoder.width} features{tuned}: {truncated}"]

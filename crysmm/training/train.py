@@ -66,8 +66,8 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
 
     def new_objective(self, data: TrainingData) -> Objective:
         """See :class:`Run`."""
-        text_features = None if data.texts is None else data.texts.settings.width
-        network = build_network(self.config, data.scaler.n_outputs, text_features)
+        text = None if data.texts is None else data.texts.settings
+        network = build_network(self.config, data.scaler.n_outputs, text)
         head, criterion = self.config.taught, self.config.criterion
         if data.embeddings is None or head is None:
             return PropertyObjective(network, data.scaler, criterion)

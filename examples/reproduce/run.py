@@ -1,11 +1,14 @@
-r"""A table of CrysXPP or CrysGNN: pre-train, train, and print each error beside the paper's.
+r"""A table of CrysXPP, CrysGNN or CrysMMNet: pre-train, train, and print each error beside the paper's.
 
     python examples/reproduce/run.py crysxpp --data mp.jsonl.gz --output_dir runs/crysxpp --property formation_energy
     python examples/reproduce/run.py table2-jarvis --data jarvis.jsonl.gz --pretraining_data untagged.jsonl.gz \
         --output_dir runs/crysgnn --property formation_energy --student cgcnn
+    python examples/reproduce/run.py crysmmnet-jarvis --data jarvis.jsonl.gz --descriptions jarvis_texts.jsonl \
+        --output_dir runs/crysmmnet --property formation_energy --student alignn
 
 Tables: crysxpp (20% labelled, seven properties of MP), table2-mp, table2-jarvis (students vanilla and distilled),
-table4 (20, 40 and 60% labelled), figure3 (which losses a teacher is trained with). The same command again goes on
+table4 (20, 40 and 60% labelled), figure3 (which losses a teacher is trained with), crysmmnet-jarvis (six properties,
+without text and with it), crysmmnet-mp (four properties with text). The same command again goes on
 where it was stopped, and only prints what is finished. Encoders are shared by the tables of one output folder.
 """
 
@@ -26,6 +29,7 @@ from crysmm.training.train import train
 HERE = Path(__file__).parent
 PUBLISHED: dict[str, Any] = json.loads((HERE / "published.json").read_text(encoding="utf-8"))
 RECIPES = {"cgcnn": "student.json", "crysxpp": "student.json", "gatgnn": "gatgnn.json", "alignn": "alignn.json"}
+CRYSMMNET = "crysmmnet.json"
 CRYSXPP_RECIPES = {"cgcnn": "cgcnn.json", "crysxpp": "crysxpp.json"}
 DELTA = 0.5
 TEACHERS = {  # by the arm they teach: the losses of CrysGNN they learn from
@@ -48,8 +52,8 @@ class Cell:
         unit: of the figures.
         student: the backbone.
         split: shares of training, validation and test in percent, or counts.
-        arm: ``vanilla``, ``pretrained`` (CrysXPP from CrysAE), or a key of ``TEACHERS``.
-        published: the paper's test MAE.
+        arm: ``vanilla``, ``pretrained`` (CrysXPP from CrysAE), ``text``, or a key of ``TEACHERS``.
+        published: the paper's test MAE, where it is known.
         published_vanilla: that of the same student without pre-training, where there is one.
     """
 
@@ -60,13 +64,18 @@ class Cell:
     student: str
     split: str
     arm: str
-    published: float
+    published: float | None
     published_vanilla: float | None
 
     @property
     def name(self) -> str:
         """Of the run folder."""
         return f"{self.target}_{self.student}_{self.split}_{self.arm}"
+
+    @property
+    def is_crysmmnet(self) -> bool:
+        """Whether the table is one of CrysMMNet's, with or without text."""
+        return self.table.startswith("crysmmnet")
 
     @property
     def learns_log10(self) -> bool:
@@ -87,6 +96,8 @@ def main() -> int:
     parser.add_argument("table", choices=PUBLISHED)
     parser.add_argument("--data", type=Path, required=True, help="structures with the properties: a .jsonl[.gz], ...")
     parser.add_argument("--pretraining_data", type=Path, help="structures the teachers learn from (CrysGNN's tables)")
+    parser.add_argument("--descriptions", type=Path, help="of the structures: by crysmm describe, or the authors' CSV")
+    parser.add_argument("--encoder", help="in place of MatSciBERT: a folder, or minilm, to try things out")
     parser.add_argument("--output_dir", type=Path, required=True, help="gets a folder for each run")
     parser.add_argument("--property", help="this one alone")
     parser.add_argument("--student", choices=RECIPES, help="this one alone")
@@ -100,7 +111,7 @@ def main() -> int:
     errors: dict[Cell, float] = {}
     for cell in cells:
         errors[cell] = test_error(cell, arguments)
-        print(f"\n{cell.name}: test MAE {errors[cell]:.4g} {cell.unit}, published {cell.published:g}\n", flush=True)
+        print(f"\n{cell.name}: test MAE {errors[cell]:.4g} {cell.unit}, published {figure(cell)}\n", flush=True)
     print_table(errors)
     return 0
 
@@ -134,11 +145,14 @@ def check_inputs(cells: list[Cell], arguments: argparse.Namespace) -> None:
     """Say what is missing before the first run, not after it.
 
     Raises:
-        InputError: there are teachers, and nothing they could learn from, or a file is not there.
+        InputError: there are teachers, and nothing they could learn from; or texts are to be read, and there are none;
+            or a file is not there.
     """
     if arguments.pretraining_data is None and any(cell.arm in TEACHERS for cell in cells):
         raise InputError("--pretraining_data: missing; teachers learn from it (see data_prep.untagged)")
-    for name in ("data", "pretraining_data"):
+    if arguments.descriptions is None and any(cell.arm == "text" for cell in cells):
+        raise InputError("--descriptions: missing; crysmm describe makes them of the structures in --data")
+    for name in ("data", "pretraining_data", "descriptions"):
         path = vars(arguments)[name]
         if path is not None and not path.exists():
             raise InputError(f"--{name}: {path} does not exist")
@@ -150,23 +164,42 @@ def test_error(cell: Cell, arguments: argparse.Namespace) -> float:
     Raises:
         InputError: the data cannot be used.
     """
-    recipes = CRYSXPP_RECIPES if cell.table == "crysxpp" else RECIPES
     settings = {
         **common_settings(arguments, arguments.data, arguments.output_dir / cell.table / cell.name),
         **cell.split_settings(arguments.limit),
         "model": {"name": cell.student},
         "target_key": cell.target_key,
         "target_transform": "log10" if cell.learns_log10 else "none",
-        "criterion": "mse",
-        "standardize_target": True,
+        "head": head(cell, arguments),
+        **(crysmmnet_settings(cell) if cell.is_crysmmnet else {"criterion": "mse", "standardize_target": True}),
     }
     if cell.arm == "pretrained":
         settings["init_from"] = autoencoder(arguments)
-    elif cell.arm != "vanilla":
-        settings["head"] = {"name": "distilled", "teacher": str(teacher(cell.arm, arguments)), "delta": DELTA}
-    config, _ = load_config(TrainingConfig, HERE / recipes[cell.student], settings)
+    config, _ = load_config(TrainingConfig, HERE / recipe(cell), settings)
     test = train(config).metrics["test"]
     return float(test["log10"]["mae"] if cell.learns_log10 else test["mae"])
+
+
+def recipe(cell: Cell) -> str:
+    """The file of the settings."""
+    if cell.is_crysmmnet:
+        return CRYSMMNET
+    return (CRYSXPP_RECIPES if cell.table == "crysxpp" else RECIPES)[cell.student]
+
+
+def crysmmnet_settings(cell: Cell) -> dict[str, Any]:
+    """The graphs of a backbone that is not ALIGNN, whose graphs the recipe has."""
+    return {} if cell.student == "alignn" else {"neighbor_strategy": "cgcnn", "as_jarvis": False}
+
+
+def head(cell: Cell, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What is trained on top of the backbone."""
+    if cell.arm in TEACHERS:
+        return {"name": "distilled", "teacher": str(teacher(cell.arm, arguments)), "delta": DELTA}
+    if cell.arm == "text":
+        encoder = {} if arguments.encoder is None else {"encoder": arguments.encoder}
+        return {"name": "multimodal", "descriptions": arguments.descriptions, **encoder}
+    return {"name": "vanilla"}
 
 
 def autoencoder(arguments: argparse.Namespace) -> Path:
@@ -205,7 +238,7 @@ def print_table(errors: dict[Cell, float]) -> None:
         baseline = vanilla.get((cell.target, cell.student, cell.split))
         gains = ["", ""] if is_vanilla(cell) else [gain(error, baseline), gain(cell.published, cell.published_vanilla)]
         unit = cell.unit or "-"
-        figures = [f"{error:.4g}", f"{cell.published:g}"]
+        figures = [f"{error:.4g}", figure(cell)]
         rows.append([cell.target, unit, cell.student, cell.split, cell.arm, *figures, *gains])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -219,9 +252,14 @@ def is_vanilla(cell: Cell) -> bool:
     return cell.arm == "vanilla"
 
 
-def gain(error: float, vanilla: float | None) -> str:
+def figure(cell: Cell) -> str:
+    """The paper's, as text."""
+    return "-" if cell.published is None else f"{cell.published:g}"
+
+
+def gain(error: float | None, vanilla: float | None) -> str:
     """How much lower an error is than the vanilla one, in percent."""
-    return "" if vanilla is None else f"{100 * (1 - error / vanilla):.1f}%"
+    return "" if error is None or vanilla is None else f"{100 * (1 - error / vanilla):.1f}%"
 
 
 if __name__ == "__main__":

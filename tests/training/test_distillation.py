@@ -171,7 +171,7 @@ def stopped(make_config, teacher, interrupt):
 
 def test_another_teacher_cannot_go_on(make_config, stopped, teacher):
     train(make_config(output_dir=teacher, model=CGCNN_OF_6, epochs=2, overwrite=True))
-    with pytest.raises(InputError, match=r"cannot be resumed: .* or the teacher have changed since it was begun"):
+    with pytest.raises(InputError, match=r"cannot be resumed: .* the teacher or the texts have changed since"):
         train(stopped.model_copy(update={"resume": True}))
 
 

@@ -2,12 +2,16 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import crysmm
 from crysmm.cli.main import main
@@ -20,7 +24,9 @@ from crysmm.errors import InputError, ModelFolderError
 from crysmm.text.crystals import Texts, TextSettings
 from crysmm.text.describe import describe
 from crysmm.text.descriptions import read_descriptions, write_descriptions
+from crysmm.text.encoder import TextEncoder
 from crysmm.training.data import RunData
+from crysmm.training.progress import Progress
 from crysmm.training.train import train
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
@@ -79,6 +85,11 @@ def test_the_folder_predicts_from_structures_alone(make_config, records, describ
     found = predictor.predict(chosen)[:, 0]
     spread = np.std([record["K"] for record in records])
     np.testing.assert_allclose(found, [expected[record["id"]] for record in chosen], atol=1e-2 * spread)
+    name, table = chosen[0]["id"], result.folder.parent / "new.csv"
+    line = ["predict", "--model", str(result.folder), "--files", str(SAMPLE_DATA / f"{name}.vasp")]
+    assert main([*line, "--output", str(table)]) == 0
+    with table.open(newline="") as file:
+        assert float(next(csv.DictReader(file))["prediction"]) == pytest.approx(found[0], rel=1e-6)
     alone = np.array([predictor.predict(record)[0] for record in chosen])
     np.testing.assert_allclose(found, alone, rtol=1e-6)
     description = json.loads((result.folder / "model.json").read_text())
@@ -100,11 +111,12 @@ def test_texts_change_what_is_learned_and_shuffled_ones_do_otherwise(make_config
 def test_crystals_without_a_text_are_counted_and_learned_from(make_config, described, records, tmp_path, capsys):
     rows = list(read_descriptions(described).values())
     few = tmp_path / "few.jsonl"
-    write_descriptions(few, rows[:5])
+    write_descriptions(few, [replace(rows[0], text=50 * f"{rows[0].text} "), *rows[1:5]])
     result = train(make_config(head=reading(few)))
     said = capsys.readouterr().out
     assert f"descriptions: 5 of {len(records)} crystals have one" in said
     assert f"{len(records) - 5} without a text have a learned vector in its place" in said
+    assert "1 texts (20.0%) are cut after 512 tokens" in said
     assert all(np.isfinite(list(predictions(result.folder).values())))
     crysmm.load(result.folder)
 
@@ -126,7 +138,17 @@ def test_a_column_a_table_and_the_authors_layout_are_read_alike(make_config, des
     config = make_config(head=reading(None), output_dir=tmp_path / "column")
     config = config.model_copy(update={"root_dir": None})
     weights.append((train(config, with_column).folder / "model.safetensors").read_bytes())
-    assert weights[1:] == weights[:1] * 3
+    for header in ([], [["name", "description", "K"]]):
+        folder = tmp_path / f"folder_{len(header)}"
+        folder.mkdir()
+        for record in records:
+            shutil.copy(SAMPLE_DATA / f"{record['id']}.vasp", folder)
+        with (folder / "id_prop.csv").open("w", newline="") as file:
+            for name, text, value in [*header, *((r["id"], texts[r["id"]], r["K"]) for r in records)]:
+                csv.writer(file).writerow([name, text, value] if header else [name, "X", value, text])
+        config = make_config(head=reading(None), root_dir=folder, output_dir=tmp_path / f"run_{len(header)}")
+        weights.append((train(config).folder / "model.safetensors").read_bytes())
+    assert weights[1:] == weights[:1] * 5
 
 
 def test_with_a_teacher_and_delta_1_nothing_changes(make_config, described, tmp_path):
@@ -160,6 +182,69 @@ def test_descriptions_of_other_structures_are_refused(make_config, described):
     write_descriptions(described, [replace(rows[0], structure=rows[1].structure), *rows[1:]])
     with pytest.raises(InputError, match=f"describes other structures under the ids of 1 crystals \\({rows[0].id} for"):
         train(make_config(head=reading(described)))
+
+
+TUNED = {"tuned_layers": 2, "encoder_learning_rate": 1e-4}
+FEW = {"limit": 10, "n_val": 2, "n_test": 3, "batch_size": 3}
+
+
+@pytest.fixture
+def brief(described):
+    """The first words of the descriptions alone; some crystals have none."""
+    rows = list(read_descriptions(described).values())[:8]
+    write_descriptions(described, [replace(row, text=" ".join(row.text.split()[:9])) for row in rows])
+    return described
+
+
+def test_a_tuned_encoder_is_kept_and_predicts_from_structures_alone(make_config, records, described, capsys):
+    result = train(make_config(head=reading(described, **TUNED), epochs=1, **FEW))
+    assert "its last 2 layers tuned" in capsys.readouterr().out
+    weights = load_file(result.folder / "model.safetensors")
+    own = {name.removeprefix("head.encoder."): value for name, value in weights.items() if "head.encoder." in name}
+    stock = dict(TextEncoder("minilm").model.encoder.layer[-2:].state_dict())
+    assert own.keys() == {f"layers.{name}" for name in stock}
+    moved = [name for name, value in stock.items() if not torch.equal(value, own[f"layers.{name}"])]
+    assert any(name.startswith("0.") for name in moved)
+    assert any(name.startswith("1.") for name in moved)
+    expected = predictions(result.folder)
+    predictor = crysmm.load(result.folder)
+    chosen = [record for record in records if record["id"] in expected]
+    spread = np.std([record["K"] for record in records])
+    together = predictor.predict(chosen)[:, 0]
+    np.testing.assert_allclose(together, [expected[record["id"]] for record in chosen], atol=1e-6 * spread)
+    assert predictor.predict(chosen[0])[0] == pytest.approx(together[0], rel=1e-9)
+
+
+def test_a_tuned_encoder_learns_as_fast_as_it_is_told(make_config, brief):
+    head = reading(brief, tuned_layers=1, encoder_learning_rate=1e-12)
+    own = load_file(train(make_config(head=head, epochs=1, **FEW)).folder / "model.safetensors")
+    stock = TextEncoder("minilm").model.encoder.layer[-1:].state_dict()
+    for name, value in stock.items():
+        torch.testing.assert_close(own[f"head.encoder.layers.{name}"], value, rtol=0, atol=1e-9)
+
+
+def test_a_tuned_run_that_is_resumed_is_the_run_that_was_not(make_config, brief, tmp_path, monkeypatch):
+    settings = {"head": reading(brief, **TUNED), "epochs": 2, **FEW}
+    straight = train(make_config(**settings, output_dir=tmp_path / "straight"))
+
+    def press(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_train_batch_end", press)
+        with pytest.raises(KeyboardInterrupt):
+            train(make_config(**settings, output_dir=tmp_path / "resumed"))
+    resumed = train(make_config(**settings, output_dir=tmp_path / "resumed", resume=True))
+    assert resumed.metrics["test"] == straight.metrics["test"]
+    one, other = (load_file(run.folder / "model.safetensors") for run in (straight, resumed))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_more_layers_than_there_are(make_config, brief):
+    with pytest.raises(InputError, match=r"--head\.tuned_layers 9: minilm has 6 layers"):
+        train(make_config(head=reading(brief, tuned_layers=9)))
 
 
 @pytest.mark.parametrize(
@@ -218,6 +303,8 @@ def test_explain_says_that_it_cannot(make_config, described, tmp_path, capsys):
 def test_settings():
     with pytest.raises(InputError, match="delta and projection have no meaning without a teacher"):
         load_config(TrainingConfig, None, {"head": {"name": "multimodal", "delta": "0.1"}})
+    with pytest.raises(InputError, match="encoder_learning_rate has no meaning without tuned_layers"):
+        load_config(TrainingConfig, None, {"head": {"name": "multimodal", "encoder_learning_rate": "1e-3"}})
     config, _ = load_config(TrainingConfig, None, {"head": {"name": "multimodal"}})
     assert config.head.encoder == "m3rg-iitd/matscibert"
     assert config.taught is None

@@ -20,7 +20,7 @@ def test_decay_pulls_at_matrices_only(make_config, optimizer):
         parameter.grad = torch.zeros_like(parameter)
     before = {name: parameter.clone() for name, parameter in network.named_parameters()}
     config = make_config(optimizer=optimizer, weight_decay=0.5, learning_rate=0.1)
-    make_optimizer(config, network.parameters()).step()
+    make_optimizer(config, network).step()
     for name, parameter in network.named_parameters():
         factor = 1 - 0.5 * 0.1 if name in ("0.weight", "3.weight") else 1
         torch.testing.assert_close(parameter, factor * before[name])
@@ -29,14 +29,14 @@ def test_decay_pulls_at_matrices_only(make_config, optimizer):
 def test_frozen_parameters_are_left_out(make_config):
     network = parameters()
     network[0].requires_grad_(False)
-    optimizer = make_optimizer(make_config(), network.parameters())
+    optimizer = make_optimizer(make_config(), network)
     held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     assert sorted(held) == sorted(id(p) for name, p in network.named_parameters() if not name.startswith("0."))
 
 
 def learning_rates(config, steps):
     """The rate each step is made with."""
-    optimizer = make_optimizer(config, parameters().parameters())
+    optimizer = make_optimizer(config, parameters())
     scheduler = make_scheduler(config, optimizer, steps)
     rates = []
     for _ in range(sum(steps)):
@@ -67,6 +67,6 @@ def test_without_schedule_the_rate_stays(make_config):
 @pytest.mark.parametrize("scheduler", ["onecycle", "none"])
 def test_sgd_keeps_the_momentum_it_was_given(make_config, scheduler):
     config = make_config(optimizer="sgd", momentum=0.4, scheduler=scheduler)
-    optimizer = make_optimizer(config, parameters().parameters())
+    optimizer = make_optimizer(config, parameters())
     make_scheduler(config, optimizer, [5])
     assert [group["momentum"] for group in optimizer.param_groups] == [0.4, 0.4]

@@ -121,7 +121,7 @@ def test_resume_refuses_other_data(make_config, tmp_path):
     settings = {"root_dir": None, "n_val": 2, "n_test": 2, "limit": None, "target_key": "y"}
     interrupt(make_config(**settings), rows)
     rows[3]["y"] = -5.0
-    with pytest.raises(InputError, match="the structures, their properties, their split or the teacher have changed"):
+    with pytest.raises(InputError, match="the structures, their properties, their split, the teacher or the texts"):
         train(make_config(**settings, resume=True), rows)
 
 

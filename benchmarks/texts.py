@@ -1,0 +1,199 @@
+r"""What descriptions are worth: backbones without text, with it, and with the controls that tell why.
+
+    python -m benchmarks.texts run --tables DIR --descriptions DIR --work DIR \
+        --arms cgcnn "cgcnn with text" "cgcnn with shuffled text" "cgcnn with the space group" --seeds 1,2,3
+    python -m benchmarks.texts report --work DIR
+
+The tables are those of ``python -m data_prep.matminer_tables``; the folder of descriptions has what ``crysmm describe``
+wrote of each, under the table's name (``matminer_elastic_1181.jsonl``). Each seed has a random split of its own,
+80/10/10, the same for all arms. The controls are files of descriptions, read as the texts are: one with the texts
+dealt out to other crystals, and one in which of each text the words on the crystal system and the space group alone
+are left. "text alone" sees no graph: a ridge regression on the embeddings of the texts. For another text encoder
+(``--encoder FOLDER``) give another --work.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.properties import PROPERTIES
+from benchmarks.study import ARMS, ENCODERS, TEXT_ALONE, Results, Study, command_line, read_results, table
+from crysmm.cli.options import add_config_options, config_from
+from crysmm.cli.parser import CommandParser
+from crysmm.config import TrainingConfig
+from crysmm.data.records import open_input
+from crysmm.data.source import Record, SkippedRow
+from crysmm.data.split import make_split
+from crysmm.text.descriptions import Description, read_descriptions, write_descriptions
+from crysmm.text.embeddings import embed_texts
+from crysmm.text.encoder import TextEncoder
+
+TASKS = {
+    **PROPERTIES,
+    "formation energy": ("matminer_formation_3938.jsonl.gz", ["--target_key", "formation_energy_per_atom"]),
+}
+SEED_OF_SHUFFLING = 1
+SPACE_GROUP = re.compile(r"crystallizes in the (\w+ \S+) space ?group")  # as either describer writes it
+PENALTIES = np.logspace(-1, 5, 13)
+
+
+@dataclass
+class TextStudy(Study):
+    """A study whose arms may read texts.
+
+    Args:
+        texts: by task and by the texts' key of an arm, the file of descriptions.
+        encoder: reads them.
+    """
+
+    texts: dict[str, dict[str, Path]] = field(default_factory=dict)
+    encoder: str = "minilm"
+
+    def test_error(self, seed: int, task: str, arm: str) -> float:
+        """Of one run; text alone needs no network, and has no folder."""
+        if arm != TEXT_ALONE:
+            return super().test_error(seed, task, arm)
+        config = settings([*self.tasks[task], "--random_seed", str(seed)])
+        return text_alone(config, self.texts[task]["own"], self.encoder)
+
+    def options(self, task: str, arm: str) -> list[str]:
+        """With the head that reads the arm's texts."""
+        text = ARMS[arm].text
+        if text is None:
+            return super().options(task, arm)
+        head = ["--head", "multimodal", "--head.encoder", self.encoder]
+        return [*head, "--head.descriptions", str(self.texts[task][text]), *super().options(task, arm)]
+
+
+def main() -> None:
+    """Read the command line; run or report."""
+    arms = [name for name, arm in ARMS.items() if arm.encoder not in ENCODERS]
+    parser, run = command_line(__doc__, "texts.csv", arms)
+    run.add_argument("--tables", type=Path, required=True, help="folder of the tables")
+    run.add_argument("--descriptions", type=Path, required=True, help="folder of their descriptions")
+    run.add_argument("--encoder", default="minilm", help="text encoder: minilm, a folder or a hub name (minilm)")
+    run.add_argument("--properties", nargs="+", default=list(TASKS), choices=list(TASKS), metavar="PROPERTY")
+    arguments = parser.parse_args()
+    results = arguments.results or arguments.work / "texts.csv"
+    if arguments.command == "report":
+        print(table(read_results(results)))
+        print(f"\nThe whole text against its space group alone:\n\n{table(*with_texts(read_results(results)))}")
+        return
+    tables = {name: arguments.tables / TASKS[name][0] for name in arguments.properties}
+    study = TextStudy(
+        arguments.work,
+        results,
+        arguments.tables,  # not read: no arm's encoder is to be made
+        {name: ["--root_dir", str(path), *TASKS[name][1]] for name, path in tables.items()},
+        arguments.jobs,
+        texts={
+            name: make_texts(arguments.descriptions / f"{table_name(path)}.jsonl", arguments.work / "descriptions")
+            for name, path in tables.items()
+        },
+        encoder=arguments.encoder,
+    )
+    study.run(arguments.arms, arguments.seeds)
+
+
+def table_name(path: Path) -> str:
+    """``matminer_elastic_1181`` of ``matminer_elastic_1181.jsonl.gz``."""
+    return path.name.split(".")[0]
+
+
+def with_texts(results: Results) -> tuple[Results, Callable[[str], str | None]]:
+    """The arms with the text or its space group, and what names the second for the first; for :func:`table`."""
+    chosen = {arm: maes for arm, maes in results.items() if arm.endswith((" with text", " with the space group"))}
+    whole, part = " with text", " with the space group"
+    return chosen, lambda arm: arm.removesuffix(whole) + part if arm.endswith(whole) else None
+
+
+def make_texts(own: Path, folder: Path) -> dict[str, Path]:
+    """The texts and the controls, by what an arm calls them.
+
+    Args:
+        own: file of descriptions.
+        folder: gets the files of the controls.
+
+    Raises:
+        SystemExit: a text names no space group.
+    """
+    rows = list(read_descriptions(own).values())
+    files = {"own": own}
+    for name, control in (("shuffled", shuffled(rows)), ("space group", space_groups(rows))):
+        files[name] = folder / f"{own.stem}_{name.replace(' ', '_')}.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_descriptions(files[name], control)
+    return files
+
+
+def shuffled(rows: Sequence[Description]) -> list[Description]:
+    """The texts dealt out to the crystals that have one, by a fixed seed."""
+    described = [row for row in rows if row.text is not None]
+    order = np.random.default_rng(SEED_OF_SHUFFLING).permutation(len(described))
+    return [
+        replace(row, text=described[other].text, reason=f"the text of {described[other].id}")
+        for row, other in zip(described, order, strict=True)
+    ]
+
+
+def space_groups(rows: Sequence[Description]) -> list[Description]:
+    """Of each text the crystal system and the space group: "cubic Fm-3m space group"."""
+    cut = []
+    for row in rows:
+        if row.text is not None:
+            found = SPACE_GROUP.search(row.text)
+            if found is None:
+                raise SystemExit(f"the text of {row.id} names no space group: {row.text[:100]}")
+            cut.append(replace(row, text=f"{found[1]} space group", reason="the space group of the text alone"))
+    return cut
+
+
+def settings(options: Sequence[str]) -> TrainingConfig:
+    """As ``crysmm train`` understands its command line."""
+    parser = CommandParser("crysmm train")
+    add_config_options(parser)
+    config, _ = config_from(TrainingConfig, parser.parse_args(list(options)))
+    return config
+
+
+def text_alone(config: TrainingConfig, descriptions: Path, encoder: str) -> float:
+    """Test MAE, in the units learned in, of a ridge regression whose penalty is chosen on the validation split.
+
+    Args:
+        config: the data, the target and the split.
+        descriptions: the texts; a crystal without one has the mean of the others.
+        encoder: reads them.
+    """
+    from sklearn.linear_model import Ridge
+    from sklearn.preprocessing import StandardScaler
+
+    records = read_records(config)
+    targets = np.array([record.targets[0] for record in records])
+    if config.target_transform == "log10":
+        targets = np.log10(targets)
+    split = make_split(config, [record.id for record in records], [record.crystal.formula for record in records])
+    texts = {name: row.text for name, row in read_descriptions(descriptions).items() if row.text is not None}
+    ours = [record.id for record in records if record.id in texts]
+    reader = TextEncoder(encoder)
+    by_id = dict(zip(ours, embed_texts([texts[name] for name in ours], reader, progress=False).values, strict=True))
+    missing = np.full(reader.width, np.nan)
+    features = np.stack([by_id.get(record.id, missing) for record in records])
+    features = np.nan_to_num(StandardScaler().fit(features[split.train]).transform(features))
+    errors = {}
+    for penalty in PENALTIES:
+        predictor = Ridge(alpha=penalty).fit(features[split.train], targets[split.train])
+        distances = np.abs(predictor.predict(features) - targets)
+        errors[distances[split.val].mean()] = distances[split.test].mean()
+    return float(errors[min(errors)])
+
+
+def read_records(config: TrainingConfig) -> list[Record]:
+    """The rows that ``crysmm train`` uses, in its order."""
+    return [row.read() for row in open_input(config, None).rows() if not isinstance(row, SkippedRow)]
+
+
+if __name__ == "__main__":
+    main()
