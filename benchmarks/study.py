@@ -60,6 +60,7 @@ def distilled(encoder: str, *options: str) -> Arm:
 
 
 DELTAS = ("--head.delta", "0.02,0.1,0.5")
+RISING = ("--head.delta", "rising")
 GATGNN = ("--model", "gatgnn")
 ALIGNN = ("--model", "alignn")
 TEXT_ALONE = "text alone"
@@ -75,6 +76,8 @@ ARMS: dict[str, Arm] = {
     "crysxpp from decoys": Arm(("--model", "crysxpp", "--init_from"), "decoys"),
     "cgcnn distilled from decoys": distilled("decoys"),
     "cgcnn distilled from decoys, delta chosen": distilled("decoys", *DELTAS),
+    "cgcnn distilled from decoys, delta rising": distilled("decoys", *RISING),
+    "cgcnn distilled from crysgnn, delta rising": distilled("crysgnn", *RISING),
     "cgcnn from decoys that saw the test structures": Arm(("--init_from",), "decoys, test structures seen"),
     "cgcnn distilled from crysgnn's node losses": distilled("crysgnn, node losses"),
     "cgcnn distilled from crysgnn's graph losses": distilled("crysgnn, graph losses"),
@@ -82,15 +85,16 @@ ARMS: dict[str, Arm] = {
     "cgcnn distilled from crysgnn's node losses and contrast": distilled("crysgnn, node losses and contrast"),
     "gatgnn": Arm(GATGNN),
     "gatgnn distilled from crysgnn": distilled("crysgnn", *GATGNN),
-    "gatgnn distilled from decoys": distilled("decoys", *GATGNN),
+    "gatgnn distilled from decoys, delta rising": distilled("decoys", *GATGNN, *RISING),
     "alignn": Arm(ALIGNN),
     "alignn distilled from crysgnn": distilled("crysgnn", *ALIGNN),
+    "alignn distilled from decoys, delta rising": distilled("decoys", *ALIGNN, *RISING),
     TEXT_ALONE: Arm(text="own"),
     "cgcnn with the space group": Arm(text="space group"),
     "cgcnn with text": Arm(text="own"),
     "cgcnn with shuffled text": Arm(text="shuffled"),
     "cgcnn with text, distilled from crysgnn": Arm(("--head.teacher",), "crysgnn", text="own"),
-    "cgcnn with text, distilled from decoys": Arm(("--head.teacher",), "decoys", text="own"),
+    "cgcnn with text, distilled from decoys, delta rising": Arm((*RISING, "--head.teacher"), "decoys", text="own"),
     "gatgnn with the space group": Arm(GATGNN, text="space group"),
     "gatgnn with text": Arm(GATGNN, text="own"),
     "gatgnn with shuffled text": Arm(GATGNN, text="shuffled"),
