@@ -16,12 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from crysmm.atomic_files import write_json_atomic, write_text_atomic
 from crysmm.cli.main import guarded
 from crysmm.config import PretrainingConfig, TrainingConfig
-from crysmm.config.run import DEFAULT_CHOICES, RunConfig
+from crysmm.config.options import options
+from crysmm.config.run import RunConfig
 from crysmm.elements import SYMBOLS
 from crysmm.errors import InputError
 from crysmm.training.encoder import load_encoder
@@ -108,7 +107,7 @@ def make_card(arguments: argparse.Namespace, description: Description, config: R
         figures = [*encoder_figures(metrics["quality"], sizes["val"])]
         data = "Learned from structures alone; of no property was a value seen."
     command = "crysmm train" if isinstance(description, ModelDescription) else "crysmm pretrain"
-    words = shlex.join([*command.split(), *options(config), "--output_dir", f"runs/{arguments.name}"])
+    words = shlex.join([*command.split(), *given(config), "--output_dir", f"runs/{arguments.name}"])
     sections = {
         "Data": f"Crystals of the Materials Project, as distributed with CGCNN: {counts}. {data}",
         "Licence and citation": LICENCE,
@@ -142,31 +141,14 @@ def encoder_figures(quality: dict[str, float], n_crystals: int) -> Iterator[str]
             )
 
 
-def options(config: RunConfig) -> Iterator[str]:
-    """Those of the command line that made the run, without what says where it is computed."""
-    default = type(config)(model=config.model)
-    for name, value in dict(config).items():
-        if value is None or (name in FREE_SETTINGS and name not in PATHS):
-            continue
-        if isinstance(value, BaseModel):
-            yield from _choice(name, value)
-        elif value != dict(default)[name]:
-            yield from (f"--{name}", Path(value).name if name in PATHS else _word(value))
-
-
-def _choice(section: str, settings: BaseModel) -> Iterator[str]:
-    values = dict(settings)
-    if values.pop("name") != DEFAULT_CHOICES[section]:
-        yield from (f"--{section}", dict(settings)["name"])
-    for name, value in values.items():
-        if value != type(settings).model_fields[name].default:
-            yield from (f"--{section}.{name}", Path(value).name if name == "teacher" else _word(value))
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def given(config: RunConfig) -> Iterator[str]:
+    """The options that made the run, paths without their folders, without what says where it is computed."""
+    names = [name for name in type(config).model_fields if name not in FREE_SETTINGS or name in PATHS]
+    files = {name: Path(path.name) for name in PATHS if (path := getattr(config, name)) is not None}
+    head = getattr(config, "head", None)
+    if getattr(head, "teacher", None) is not None:
+        files["head"] = head.model_copy(update={"teacher": Path(head.teacher).name})
+    return options(config.model_copy(update=files), names)
 
 
 def versions(description: Description) -> str:

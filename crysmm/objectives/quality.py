@@ -109,8 +109,8 @@ class EncoderQuality:
         has the right ones. ``connectivity_``, ``bond_lengths_``, ``space_group_``, ``replaced_`` and
         ``decoy_accuracy``, and their balanced accuracies, means over the classes there are. ``distance_error``:
         Angstrom that the lengths given back are off, beside those seen. ``knn_purity``: share of the 10 nearest
-        crystals, by the cosine of the pooled embeddings, that have the same crystal system. Where nothing was asked,
-        scores are left out.
+        crystals, or of the nearest quarter of fewer than 40, by the cosine of the pooled embeddings, that have the same
+        crystal system. Where nothing was asked, scores are left out.
         """
         scores: dict[str, float] = {}
         for prefix, bits in (("", self._features), ("hidden_", self._hidden)):
@@ -126,12 +126,13 @@ class EncoderQuality:
 
     def _purity(self) -> dict[str, float]:
         pooled = np.concatenate(self._pooled) if self._pooled else np.empty((0, 1))
-        if len(pooled) < 2:
+        n_neighbors = min(NEIGHBORS, (len(pooled) - 1) // 4)  # all others would be as pure whatever the encoder
+        if n_neighbors < 1:
             return {}
         from sklearn.neighbors import NearestNeighbors
 
         systems = np.concatenate(self._systems)
-        neighbors = NearestNeighbors(n_neighbors=min(NEIGHBORS, len(pooled) - 1), metric="cosine").fit(pooled)
+        neighbors = NearestNeighbors(n_neighbors=n_neighbors, metric="cosine").fit(pooled)
         nearest = neighbors.kneighbors(return_distance=False)
         counts = np.bincount(systems, minlength=len(CRYSTAL_SYSTEMS)).astype(float)
         chance = (counts * (counts - 1)).sum() / (len(systems) * (len(systems) - 1))

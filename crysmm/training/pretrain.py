@@ -99,4 +99,4 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
 
     def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
         """See :class:`Run`."""
-        return describe_encoder(metrics, self.folder)
+        return describe_encoder(metrics, self.config, self.folder)

@@ -178,7 +178,7 @@ class Run(ABC, Generic[Config, Data]):
         seed_everything(self.config.random_seed)
         objective = self.new_objective(data)
         if self.config.init_from is not None:
-            report = copy_weights(objective.network, self.config.init_from)
+            report = copy_weights(objective.network, self.config.model.name, self.config.init_from)
             self.report.say(report.text())
             self.freezer.freeze(objective.network, report.loaded, self.freeze_epochs)
         n_processes = self.trainer.world_size

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crysmm.config.graph import GraphSettings
 from crysmm.config.head import weight_name
+from crysmm.config.options import options
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.training.data import SPLITS, RunData, TrainingData
@@ -16,6 +18,7 @@ from crysmm.training.machine import Machine
 
 REASONS_SHOWN = 3
 TARGETS_SHOWN = 4
+SHAPE = ("model", *GraphSettings.model_fields)  # settings by which a network and its graphs are those of another
 STOPPED_EARLY = "max_hours stopped training early: give the same command and --resume to go on"
 
 
@@ -79,7 +82,7 @@ def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
     ]
 
 
-def describe_encoder(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
+def describe_encoder(metrics: Mapping[str, Any], config: RunConfig, folder: RunFolder) -> list[str]:
     """What a pre-trained encoder knows of crystals held out, and where to go from here."""
     model = shlex.quote(str(folder.path))
     lines = [f"best epoch {metrics['best_epoch']} of {metrics['epochs']}; on the crystals held out:"]
@@ -89,7 +92,8 @@ def describe_encoder(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]
     return [
         *lines,
         f"written to {folder.path}: model.safetensors, {_names(folder)}",
-        f"fine-tune with: crysmm train --init_from {model}; distil with: --head distilled --head.teacher {model}",
+        f"fine-tune with: crysmm train {shlex.join([*options(config, SHAPE), '--init_from'])} {model}",
+        f"distil with: crysmm train --head distilled --head.teacher {model}",
     ]
 
 

@@ -17,6 +17,7 @@ from crysmm.training.model_folder import read_description, read_weights, shape_o
 from crysmm.zoo import resolve
 
 BACKBONE = "backbone."  # how the weights of a backbone are called in every network
+SAME_LAYERS = {"crysxpp": "cgcnn"}  # backbones that have the layers of another
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,26 @@ def _part_of(name: str, why: str) -> str:
     return name if "there" in why else ".".join(name.split(".")[:2])
 
 
-def copy_weights(network: nn.Module, folder: Path | str) -> CopyReport:
+def copy_weights(network: nn.Module, backbone: str, folder: Path | str) -> CopyReport:
     """Start a network from another model: every weight whose name and shape agree is taken over.
 
     Args:
         network: is changed.
+        backbone: the name of its backbone.
         folder: of the other model; its head may differ.
 
     Raises:
         ModelFolderError: the folder cannot be read.
-        InputError: no weight fits.
+        InputError: the other model has another backbone, or no weight fits.
     """
     folder = resolve(folder)
     description = read_description(folder)
+    other = description.config.model.name
+    if SAME_LAYERS.get(other, other) != SAME_LAYERS.get(backbone, backbone):
+        raise InputError(
+            f"the weights of {folder} are those of {other}, and the backbone is {backbone}; give --model {other}, or "
+            "leave out init_from; a teacher (--head.teacher) may have another backbone than its student"
+        )
     found, expected = read_weights(folder, description), network.state_dict()
     left_out = {}
     for name in sorted(found.keys() | expected.keys()):
@@ -77,8 +85,8 @@ def copy_weights(network: nn.Module, folder: Path | str) -> CopyReport:
     loaded = [name for name in expected if name not in left_out]
     if not any(name in loaded for name, _ in network.named_parameters()):  # counters of batches fit every network
         raise InputError(
-            f"no weight of {folder} fits the network: it is a {description.config.model.name} of another size or kind; "
-            "give the same model settings, or leave out init_from"
+            f"no weight of {folder} fits the network, which has another size; give the same model settings, or leave "
+            "out init_from"
         )
     network.load_state_dict({name: found[name] for name in loaded}, strict=False)
     return CopyReport(folder, loaded, left_out, description.graph)

@@ -94,7 +94,7 @@ def test_takes_over_the_weights_of_a_cgcnn(save_small_model, tmp_path):
     """All but the selector: an encoder pre-trained as CGCNN has no feature weights."""
     source = save_small_model(tmp_path, "cgcnn")
     network = network_of({"name": "crysxpp", "node_features": 8, "fc_features": 8, "conv_layers": 1}, seed=1).float()
-    report = copy_weights(network, tmp_path)
+    report = copy_weights(network, "crysxpp", tmp_path)
     assert report.left_out == {"backbone.selector.weight": "only in the new network"}
     taken = network.state_dict()
     assert all(torch.equal(taken[name], weight) for name, weight in source.state_dict().items())

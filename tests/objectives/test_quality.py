@@ -131,19 +131,34 @@ def test_purity_of_the_nearest(make_case):
         make_case("Cu", "Fe", "Si", "CdTe", "CsCl", "Mg").batch,
         make_case(*"NaCl SrTiO3 TiO2 SiO2 ZrO2 CuO".split()).batch,
     ]
+    embed = objective.network.backbone.forward
+
+    def stretched(seen):
+        """Cubic crystals far from the others, but in the same directions."""
+        nodes, graph = embed(seen)
+        cubic = (seen.space_groups >= 195).repeat_interleave(seen.n_atoms)[:, None]
+        return torch.where(cubic, 30 * nodes, nodes), graph
+
+    objective.network.backbone.forward = stretched
     pooled = []
     for batch in batches:
-        parts = clean_nodes(objective, batch).split(batch.n_atoms.tolist())
-        pooled += [nodes.mean(0).numpy() / np.linalg.norm(nodes.mean(0)) for nodes in parts]
-    same, pairs = [], []
-    for i in range(12):
-        others = [j for j in range(12) if j != i]
-        nearest = sorted(others, key=lambda j: -pooled[i] @ pooled[j])[:10]
-        same += [SYSTEMS[j] == SYSTEMS[i] for j in nearest]
-        pairs += [SYSTEMS[j] == SYSTEMS[i] for j in others]
+        pooled += [nodes.mean(0).numpy() for nodes in clean_nodes(objective, batch).split(batch.n_atoms.tolist())]
+
+    def share_of_the_same_system(distance, n_nearest):
+        same = []
+        for i in range(12):
+            others = sorted((j for j in range(12) if j != i), key=lambda j: distance(pooled[i], pooled[j]))
+            same += [SYSTEMS[j] == SYSTEMS[i] for j in others[:n_nearest]]
+        return np.mean(same)
+
+    def cosine(a, b):
+        return -a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+    purity = share_of_the_same_system(cosine, 2)  # a quarter of the others
+    assert purity != share_of_the_same_system(lambda a, b: np.linalg.norm(a - b), 2)
     scores = judge(objective, *batches)
-    assert scores["knn_purity"] == pytest.approx(np.mean(same))
-    assert scores["knn_purity_baseline"] == pytest.approx(np.mean(pairs))
+    assert scores["knn_purity"] == pytest.approx(purity)
+    assert scores["knn_purity_baseline"] == pytest.approx(share_of_the_same_system(cosine, 11))
 
 
 def test_only_what_was_asked_is_judged(make_case):

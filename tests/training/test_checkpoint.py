@@ -189,7 +189,7 @@ def test_copy_into_another_head(tmp_path: Path, save_small_model: Save) -> None:
     torch.manual_seed(5)
     network = build_network(config, 3)
     head = network.head.output.weight.clone()
-    report = copy_weights(network, tmp_path)
+    report = copy_weights(network, "cgcnn", tmp_path)
     for name, tensor in source.backbone.state_dict().items():
         assert torch.equal(network.backbone.state_dict()[name], tensor)
     assert torch.equal(network.head.output.weight, head)
@@ -203,8 +203,17 @@ def test_copy_into_another_head(tmp_path: Path, save_small_model: Save) -> None:
 
 def test_copy_into_another_backbone_is_refused(tmp_path: Path, save_small_model: Save) -> None:
     save_small_model(tmp_path, "alignn")
-    with pytest.raises(InputError, match="it is a alignn"):
-        copy_weights(build_network(TrainingConfig(model=CGCNN), 2), tmp_path)
+    with pytest.raises(InputError, match="are those of alignn, and the backbone is cgcnn; give --model alignn"):
+        copy_weights(build_network(TrainingConfig(model=CGCNN), 2), "cgcnn", tmp_path)
+
+
+def test_a_few_weights_that_happen_to_fit_are_not_taken_over(tmp_path: Path, save_small_model: Save) -> None:
+    """GATGNN's first layer has the name and the shape of CGCNN's."""
+    source = save_small_model(tmp_path, "cgcnn")
+    network = build_network(TrainingConfig(model={"name": "gatgnn", "node_features": 8}), 1)
+    assert network.backbone.embedding.weight.shape == source.backbone.embedding.weight.shape
+    with pytest.raises(InputError, match="are those of cgcnn, and the backbone is gatgnn"):
+        copy_weights(network, "gatgnn", tmp_path)
 
 
 def test_reference_rows_are_small_and_differ_in_size() -> None:

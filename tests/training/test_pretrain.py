@@ -1,6 +1,7 @@
 """Pre-training runs on the sample data, and what becomes of their encoders."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import torch
 from crysmm.cli.main import main
 from crysmm.config import PretrainingConfig
 from crysmm.data.batch import collate_crystals
+from crysmm.data.records import open_source
 from crysmm.errors import InputError, ModelFolderError
+from crysmm.objectives.quality import EncoderQuality
 from crysmm.training.checkpoint import load_model
 from crysmm.training.data import prepare_data
 from crysmm.training.distributed import make_trainer
@@ -49,9 +52,44 @@ def test_run_folder_holds_an_encoder_and_what_it_knows(make_pretraining, method,
     assert metrics["monitored"] == "val_loss"
     assert 0 <= metrics["quality"]["connectivity_accuracy"] <= 1
     assert 0 <= metrics["quality"]["knn_purity"] <= 1
-    printed = capsys.readouterr().out
-    assert "crysmm train --init_from" in printed
-    assert "symmetry" in printed
+    assert "symmetry" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "crysgnn"},
+        {"method": "crysae", "model": {"name": "gatgnn", "node_features": 8}, "neighbor_strategy": "k-nearest"},
+    ],
+)
+def test_the_command_that_is_said_takes_over_the_whole_encoder(make_config, make_pretraining, settings, capsys):
+    """Its backbone, sizes and graphs."""
+    encoder = pretrain(make_pretraining(**{"model": {"name": "cgcnn", "node_features": 8}, "cutoff": 6.0} | settings))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fine-tune with: crysmm ")]
+    common = make_config().model_dump(include=PRETRAINING - {"model"}, mode="json", exclude_none=True)
+    others = [word for name, value in common.items() for word in (f"--{name}", str(value).lower())]
+    assert main([*shlex.split(line)[3:], *others]) == 0
+    description = read_description(encoder.folder)
+    n_weights = sum(name.startswith("backbone.") for name in read_weights(encoder.folder, description))
+    assert f": {n_weights} of " in capsys.readouterr().out
+    assert read_description(make_config().output_dir).graph == description.graph
+
+
+def test_it_is_said_how_many_cells_are_asked_by_sample(make_pretraining, capsys):
+    config = make_pretraining(method={"name": "crysae", "max_pairs": 50})
+    pretrain(config)
+    sizes = [len(row.read().crystal) for row in open_source(config.root_dir, limit=config.limit).rows()]
+    n_large = sum(size**2 > 50 for size in sizes)
+    assert 0 < n_large < len(sizes)
+    assert f"{n_large} crystals have more than 50 pairs of atoms" in capsys.readouterr().out
+
+
+def test_encoders_are_judged_by_the_crystals_held_out(make_pretraining, monkeypatch):
+    judged = []
+    add = EncoderQuality.add
+    monkeypatch.setattr(EncoderQuality, "add", lambda self, batch: judged.extend(batch.ids) or add(self, batch))
+    folder = pretrain(make_pretraining()).folder
+    assert judged == json.loads((folder / "ids_train_val_test.json").read_text())["id_val"]
 
 
 def test_targets_are_not_needed(make_pretraining, crystals):
@@ -177,7 +215,7 @@ def test_a_network_of_another_width_takes_nothing(make_config, encoder):
 
     config = make_config(model={"name": "cgcnn", "node_features": 5})
     with pytest.raises(InputError, match="no weight of"):
-        copy_weights(build_network(config, 1), encoder)
+        copy_weights(build_network(config, 1), "cgcnn", encoder)
 
 
 @pytest.mark.parametrize("settings", [{"init_from": "nowhere"}, {"head": {"name": "distilled", "teacher": "nowhere"}}])
