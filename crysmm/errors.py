@@ -9,6 +9,14 @@ class InputError(CrysmmError, ValueError):
     """A setting, a file or a folder as a whole cannot be used."""
 
 
+class NoResultError(InputError):
+    """Training has ended without an epoch to keep."""
+
+
+class DivergedError(NoResultError):
+    """Training has led to a loss that is no number."""
+
+
 class StructureError(CrysmmError, ValueError):
     """One structure (or its row) cannot be used; the text is the reason written to ``skipped.csv``."""
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1  # part of every folder's name: raise it when what is written changes
 CRYSTALS_A_PART = 8192
 BATCH_SIZE = 256
+LENGTH_TOLERANCE = 1e-3  # of the squared length of an embedding
 
 
 class AtomEmbeddings:
@@ -188,7 +189,12 @@ def _part_path(folder: Path, number: int) -> Path:
 
 
 def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
+    """Whether a file holds so many rows of length 1, or 0; bytes that a disk has damaged make others."""
     try:
-        return path.exists() and np.load(path, mmap_mode="r").shape == shape
+        rows = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return False
+    if rows.shape != shape:
+        return False
+    squares = np.einsum("ij,ij->i", rows, rows)
+    return bool((np.minimum(squares, np.abs(squares - 1)) < LENGTH_TOLERANCE).all())

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from crysmm.atomic_files import write_csv_atomic
-from crysmm.errors import InputError
+from crysmm.errors import DivergedError, InputError
 from crysmm.training.folder import RunFolder
 from crysmm.training.module import TrainingModule
 from crysmm.training.progress import Progress
@@ -90,7 +90,7 @@ class Recorder(Checkpoint):
         """Add the epoch's row, keep its weights if it is the best, and write the checkpoint.
 
         Raises:
-            InputError: the loss is no longer a number.
+            DivergedError: the loss is no longer a number.
         """
         assert isinstance(module, TrainingModule)
         row: dict[str, float] = {
@@ -100,7 +100,7 @@ class Recorder(Checkpoint):
             "seconds": time.monotonic() - self._started,
         }
         if not math.isfinite(row["train_loss"]):
-            raise InputError(
+            raise DivergedError(
                 f"training has diverged: the loss of epoch {row['epoch']} is {row['train_loss']}; begin again with a "
                 f"learning_rate lower than {module.config.learning_rate:g}{_or_more_digits(trainer)}"
             )

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from crysmm.atomic_files import write_csv_atomic, write_json_atomic
 from crysmm.config.run import RunConfig
 from crysmm.data.loader import BatchSampler
-from crysmm.errors import InputError
+from crysmm.errors import DivergedError, InputError, NoResultError
 from crysmm.objectives.base import Objective
 from crysmm.training.callbacks import (
     OutOfTimeError,
@@ -234,7 +234,7 @@ class Run(ABC, Generic[Config, Data]):
             )
         except OutOfTimeError:
             if not self.recorder.history:
-                raise InputError(
+                raise NoResultError(
                     f"max_hours {self.config.max_hours:g} ended before the first epoch did, so there is no result; "
                     "give more time"
                 ) from None
@@ -244,10 +244,10 @@ class Run(ABC, Generic[Config, Data]):
         """Take the best epoch's weights from the disk, judge them and write everything.
 
         Raises:
-            InputError: no epoch had a validation score that is a number.
+            DivergedError: no epoch had a validation score that is a number.
         """
         if math.isinf(self.recorder.best_value):
-            raise InputError(
+            raise DivergedError(
                 "training has diverged: no epoch has a validation score that is a number; begin again with a "
                 f"learning_rate lower than {self.config.learning_rate:g}"
             )

@@ -13,6 +13,7 @@ from typing import Any
 from crysmm.atomic_files import replacing
 from crysmm.config.head import Rising, TaughtConfig, weight_name
 from crysmm.config.training import TrainingConfig
+from crysmm.errors import DivergedError, NoResultError
 from crysmm.models.heads import PropertyNetwork, build_network
 from crysmm.objectives.base import Objective
 from crysmm.objectives.distillation import DistillationObjective, make_projection
@@ -104,6 +105,7 @@ class DeltasRun(TrainingRun):
         assert isinstance(config.head, TaughtConfig)
         self.head = config.head
         self.parts: dict[float | Rising, TrainingRun] = {}
+        self.failures: dict[float | Rising, NoResultError] = {}
 
     @property
     def best(self) -> float | Rising:
@@ -111,22 +113,28 @@ class DeltasRun(TrainingRun):
         return min(self.parts, key=lambda delta: self.parts[delta].recorder.best_value)
 
     def fit(self, data: TrainingData) -> TrainingModule:
-        """Train with every delta; the checkpoint then is that of the best."""
+        """Train with every delta; the checkpoint then is that of the best.
+
+        Raises:
+            NoResultError: with none of them an epoch could be kept.
+        """
         on_main(self.trainer, lambda: self.open_folder(data, is_new=not self.config.resume))
         kept: TrainingModule | None = None
         for number, delta in enumerate(self.head.delta, start=1):
             self.report.say(f"delta {weight_name(delta)}, {number} of {len(self.head.delta)}")
             module = self._fit_part(delta, data)
-            if kept is None or self.best == delta:
+            if module is not None and (kept is None or self.best == delta):
                 kept = module
-        assert kept is not None
+        if kept is None:
+            raise list(self.failures.values())[-1]
         self.recorder.load_state_dict(self.parts[self.best].recorder.state_dict())
         on_main(self.trainer, self._take_checkpoint)
         return kept
 
     def stopped_by(self) -> str:
         """As all have ended if they have ended alike, else as one has that can go on."""
-        ends = {part.stopped_by() for part in self.parts.values()}
+        diverged = {delta for delta, failure in self.failures.items() if isinstance(failure, DivergedError)}
+        ends = {part.stopped_by() for delta, part in self.parts.items() if delta not in diverged}
         return MAX_HOURS if MAX_HOURS in ends else self.parts[self.best].stopped_by()
 
     def write_best(self, objective: Objective, data: TrainingData) -> dict[str, Any]:
@@ -147,15 +155,20 @@ class DeltasRun(TrainingRun):
         chosen = f"delta {weight_name(self.best)} is the best by {metrics['monitored']} ({', '.join(scores)})"
         return [chosen, *super().describe_result(metrics)]
 
-    def _fit_part(self, delta: float | Rising, data: TrainingData) -> TrainingModule:
+    def _fit_part(self, delta: float | Rising, data: TrainingData) -> TrainingModule | None:
+        """What has been trained, or ``None`` where there is nothing to keep: the other deltas go on."""
         part = TrainingRun(self._settings_of(delta), self.machine)
+        self.parts[delta] = part
         try:
             connect(part.trainer)
-            module = part.fit(data)
+            return part.fit(data)
+        except NoResultError as failure:
+            self.failures[delta] = failure
+            part.recorder.best_value = math.inf
+            self.report.say(f"delta {weight_name(delta)} has no result: {failure}")
+            return None
         finally:
             part.close()
-        self.parts[delta] = part
-        return module
 
     def _settings_of(self, delta: float | Rising) -> TrainingConfig:
         """Those of one run; the time left is shared out among the runs left."""

@@ -161,7 +161,9 @@ def test_a_stopped_computation_goes_on(embed, store, teacher, config, crystals, 
 def test_a_damaged_part_is_made_again(embed):
     embeddings = embed()
     expected = embeddings.take([4])
-    for damaged in (b"", embeddings.folder.joinpath("part-00000.npy").read_bytes()[:-1000]):
+    written = embeddings.folder.joinpath("part-00000.npy").read_bytes()
+    garbled = written[:200] + b"\xff" * 100 + written[300:]
+    for damaged in (b"", written[:-1000], garbled):
         embeddings.folder.joinpath("part-00000.npy").write_bytes(damaged)
         assert np.array_equal(embed().take([4]), expected)
 

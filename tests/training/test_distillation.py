@@ -16,6 +16,7 @@ import crysmm
 from crysmm.errors import CrysmmError, InputError
 from crysmm.objectives.distillation import DistillationObjective
 from crysmm.training import train as training
+from crysmm.training.callbacks import OutOfTimeError
 from crysmm.training.encoder import load_encoder
 from crysmm.training.progress import Progress
 from crysmm.training.train import train
@@ -226,6 +227,55 @@ def test_several_deltas_go_on_where_they_were(several, tmp_path, monkeypatch, in
     train(several)
     assert files_of(broken.output_dir) == files_of(several.output_dir)
     assert not list(broken.output_dir.rglob("*.ckpt"))
+
+
+@pytest.fixture
+def diverge(monkeypatch):
+    """A function that makes the loss no number, from the third epoch on, with these deltas."""
+    loss = DistillationObjective.training_loss
+
+    def begin(*deltas):
+        monkeypatch.setattr(
+            DistillationObjective,
+            "training_loss",
+            lambda self, batch: loss(self, batch) * (np.nan if self.delta in deltas and self.progress >= 0.5 else 1),
+        )
+
+    return begin
+
+
+def test_a_delta_that_diverges_leaves_the_others(make_config, several, tmp_path, teacher, diverge, capsys):
+    diverge(0.5)
+    result = train(several)
+    assert "delta 0.5 has no result: training has diverged: the loss of epoch 3 is nan" in capsys.readouterr().out
+    assert result.metrics["deltas"]["0.5"]["val_mae"] is None
+    assert result.metrics["stopped_by"] == "all epochs"
+    assert result.metrics["delta"] in (0.0, 1.0)
+    others = train(make_config(epochs=4, head=taught_by(teacher, (0.0, 1.0)), output_dir=tmp_path / "others"))
+    assert files_of(result.folder) == files_of(others.folder)
+
+
+def test_where_all_deltas_diverge_that_is_the_error(several, diverge):
+    diverge(*DELTAS)
+    with pytest.raises(InputError, match="training has diverged: the loss of epoch 3 is nan"):
+        train(several)
+    assert not (several.output_dir / "metrics.json").exists()
+
+
+def test_time_that_ends_before_the_last_delta_begins_is_told_and_can_go_on(several, monkeypatch):
+    def end_in_the_last(self, trainer, module):
+        if module.config.head.delta == (1.0,):
+            raise OutOfTimeError
+
+    monkeypatch.setattr(Progress, "on_train_epoch_start", end_in_the_last)
+    limited = several.model_copy(update={"max_hours": 1.0})
+    result = train(limited)
+    assert result.metrics["stopped_by"] == "max_hours"
+    assert result.metrics["deltas"]["1"]["val_mae"] is None
+    monkeypatch.undo()
+    resumed = train(limited.model_copy(update={"max_hours": None, "resume": True}))
+    assert resumed.metrics["stopped_by"] == "all epochs"
+    assert resumed.metrics["deltas"]["1"]["val_mae"] is not None
 
 
 def test_overwrite_replaces_every_delta(make_config, several, teacher):
