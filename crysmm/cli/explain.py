@@ -126,14 +126,27 @@ def _report(explanation: "Explanation") -> None:
         f"{totals.n_crystals} crystals, {totals.n_atoms} atoms: the contributions to {explanation.quantity} add up to "
         f"within {totals.largest_residual:.2g} (largest change from the baseline {totals.largest_change:.3g})"
     )
-    weighted = explanation.features[0].weight is not None
-    print(f"features by {'weight' if weighted else 'mean absolute contribution'}:")
-    for row in [row for row in explanation.features if row.matters][:SHOWN]:
-        value = row.mean_size if row.weight is None else row.weight
-        print(f"  {value:10.4g}  {row.feature.name}")
+    _report_features(explanation)
     for check in explanation.checks:
         print(check.verdict())
     if explanation.skipped:
         count, first = len(explanation.skipped), explanation.skipped[0]
         warn(f"{count} rows left out, see skipped.csv; the first: {first.file or first.id}: {first.reason}")
     print(f"written to {explanation.folder}")
+
+
+def _report_features(explanation: "Explanation") -> None:
+    """Those of the crystal where it is the only one, else those of all crystals."""
+    crystal = explanation.crystal
+    if crystal is not None:
+        print(f"{crystal.id}: {explanation.quantity} {crystal.prediction:.4g}, without features {crystal.baseline:.4g}")
+        heading = "contributions of its features"
+        shown = [(row["contribution"], row["name"]) for row in crystal.features]
+    else:
+        matter = [row for row in explanation.features if row.matters]
+        weighted = explanation.features[0].weight is not None
+        heading = f"features by {'weight' if weighted else 'mean absolute contribution'}"
+        shown = [(row.mean_size if row.weight is None else row.weight, row.feature.name) for row in matter]
+    print(f"{heading}:")
+    for value, name in shown[:SHOWN]:
+        print(f"  {value:10.4g}  {name}")

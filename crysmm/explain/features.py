@@ -45,17 +45,17 @@ class Feature:
     """What one column of the atom features stands for.
 
     Args:
-        property: what it says something of.
+        group: the quantity that it says something of, as ``covalent radius``.
         name: as people read it, with the bin's range and unit.
-        low: where the bin begins, in ``unit``; None where the column is no bin.
-        high: where it ends.
-        unit: of the range; empty for a number without one.
+        lower: where the bin begins, in ``unit``; None where the column is no bin.
+        upper: where it ends.
+        unit: of the range; empty for a number without one, as Pauling's electronegativity.
     """
 
-    property: str
+    group: str
     name: str
-    low: float | None = None
-    high: float | None = None
+    lower: float | None = None
+    upper: float | None = None
     unit: str = ""
 
 
@@ -95,6 +95,6 @@ def _cgcnn() -> list[Feature]:
 
 def _bins(quantity: str, edges: np.ndarray, unit: str, digits: int) -> list[Feature]:
     return [
-        Feature(quantity, f"{quantity} {low:.{digits}f} to {high:.{digits}f} {unit}".rstrip(), low, high, unit)
-        for low, high in pairwise(edges.round(4).tolist())
+        Feature(quantity, f"{quantity} {lower:.{digits}f} to {upper:.{digits}f} {unit}".rstrip(), lower, upper, unit)
+        for lower, upper in pairwise(edges.round(4).tolist())
     ]

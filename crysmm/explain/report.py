@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,8 +24,12 @@ HEADERS = {
     "crystals.csv": ("id", "prediction", "baseline", "contributions", "residual"),
     "atoms.csv": ("id", "atom", "element", "contribution"),
     "elements.csv": ("id", "element", "n_atoms", "contribution"),
-    "features_by_crystal.csv": ("id", "feature", "name", "n_atoms", "contribution"),
-}
+    "features_by_crystal.csv": (
+        "id", "feature", "name", "feature_group", "lower", "upper", "unit", "n_atoms", "contribution",
+    ),
+}  # fmt: skip
+
+Rows = dict[str, list[tuple[Any, ...]]]  # of each of these tables
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,9 @@ class FeatureRow:
         return {
             "feature": self.index,
             "name": self.feature.name,
-            "property": self.feature.property,
-            "low": self.feature.low,
-            "high": self.feature.high,
+            "feature_group": self.feature.group,
+            "lower": self.feature.lower,
+            "upper": self.feature.upper,
             "unit": self.feature.unit,
             **({} if self.weight is None else {"weight": self.weight}),
             "in_training": self.in_training,
@@ -119,17 +124,99 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     write_csv_atomic(path, list(rows[0]), (list(row.values()) for row in rows))
 
 
+def crystal_rows(
+    batch: CrystalBatch, contributions: Contributions, tables: BatchTables, features: Sequence[Feature]
+) -> Rows:
+    """What a batch adds to each of the tables with rows for single crystals."""
+    ids, sums, n_atoms = np.array(batch.ids, dtype=object), tables.features.sum(1), batch.n_atoms.numpy()
+    atom = np.concatenate([np.arange(count) for count in n_atoms])
+    symbols = np.array(SYMBOLS, dtype=object)
+    crystal, feature = _sorted_features(tables)
+    described = np.array([(one.name, one.group, one.lower, one.upper, one.unit) for one in features], dtype=object)
+    columns = {
+        "crystals.csv": (ids, contributions.predictions, contributions.baselines, sums, contributions.residuals),
+        "atoms.csv": (
+            np.repeat(ids, n_atoms),
+            atom,
+            symbols[batch.atomic_numbers.numpy()],
+            contributions.features.sum(1),
+        ),
+        "elements.csv": (
+            ids[tables.element_crystals],
+            symbols[tables.element_numbers],
+            tables.element_atoms,
+            tables.element_contributions,
+        ),
+        "features_by_crystal.csv": (
+            ids[crystal],
+            feature,
+            *described[feature].T,
+            tables.present[crystal, feature],
+            tables.features[crystal, feature],
+        ),
+    }
+    return {name: list(zip(*(column.tolist() for column in table), strict=True)) for name, table in columns.items()}
+
+
+def _sorted_features(tables: BatchTables) -> tuple[np.ndarray, np.ndarray]:
+    """Crystal and column of every feature that is present, crystal by crystal, the largest contribution first."""
+    crystal, feature = np.nonzero(tables.present)
+    order = np.lexsort((-np.abs(tables.features[crystal, feature]), crystal))
+    return crystal[order], feature[order]
+
+
+@dataclass(frozen=True)
+class CrystalExplanation:
+    """The rows of one crystal, for ``explanation.json`` and the pictures.
+
+    Args:
+        id: of the crystal.
+        prediction: for it.
+        baseline: the prediction for its bonds between atoms without features.
+        contributions: their sum.
+        residual: what prediction minus baseline has more than that.
+        atoms: rows of ``atoms.csv``, without the id.
+        elements: rows of ``elements.csv``.
+        features: rows of ``features_by_crystal.csv``.
+    """
+
+    id: str
+    prediction: float
+    baseline: float
+    contributions: float
+    residual: float
+    atoms: list[dict[str, Any]]
+    elements: list[dict[str, Any]]
+    features: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, rows: Rows) -> CrystalExplanation:
+        """From the rows of a batch of one crystal."""
+        named = {name: [dict(zip(HEADERS[name], row, strict=True)) for row in table] for name, table in rows.items()}
+        (numbers,) = named.pop("crystals.csv")
+        for row in chain.from_iterable(named.values()):
+            del row["id"]
+        return cls(
+            **numbers,
+            atoms=named["atoms.csv"],
+            elements=named["elements.csv"],
+            features=named["features_by_crystal.csv"],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``explanation.json``."""
+        return asdict(self)
+
+
 class CrystalTables:
     """The tables with rows for each crystal, written as crystals come; they appear when all are whole.
 
     Args:
         folder: where they are written.
-        features: names of the columns of the atom features.
     """
 
-    def __init__(self, folder: Path, features: Sequence[Feature]):
+    def __init__(self, folder: Path):
         self._folder = folder
-        self._names = [feature.name for feature in features]
         self._open = ExitStack()
         self._writers: dict[str, Any] = {}
 
@@ -143,41 +230,10 @@ class CrystalTables:
     ) -> None:
         self._open.__exit__(kind, error, trace)
 
-    def write(self, batch: CrystalBatch, contributions: Contributions, tables: BatchTables) -> None:
+    def write(self, rows: Rows) -> None:
         """The rows of a batch."""
-        ids, sums = np.array(batch.ids, dtype=object), tables.features.sum(1)
-        numbers = (contributions.predictions, contributions.baselines, sums, contributions.residuals)
-        self._write("crystals.csv", ids, *numbers)
-        n_atoms = batch.n_atoms.numpy()
-        atom = np.concatenate([np.arange(count) for count in n_atoms])
-        symbols = np.array(SYMBOLS, dtype=object)
-        elements = symbols[batch.atomic_numbers.numpy()]
-        self._write("atoms.csv", np.repeat(ids, n_atoms), atom, elements, contributions.features.sum(1))
-        self._write(
-            "elements.csv",
-            ids[tables.element_crystals],
-            symbols[tables.element_numbers],
-            tables.element_atoms,
-            tables.element_contributions,
-        )
-        crystal, feature = self._sorted_features(tables)
-        self._write(
-            "features_by_crystal.csv",
-            ids[crystal],
-            feature,
-            np.array(self._names, dtype=object)[feature],
-            tables.present[crystal, feature],
-            tables.features[crystal, feature],
-        )
-
-    def _sorted_features(self, tables: BatchTables) -> tuple[np.ndarray, np.ndarray]:
-        """Crystal and column of every feature that is present, crystal by crystal, the largest contribution first."""
-        crystal, feature = np.nonzero(tables.present)
-        order = np.lexsort((-np.abs(tables.features[crystal, feature]), crystal))
-        return crystal[order], feature[order]
-
-    def _write(self, name: str, *columns: np.ndarray) -> None:
-        self._writers[name].writerows(zip(*(column.tolist() for column in columns), strict=True))
+        for name, writer in self._writers.items():
+            writer.writerows(rows[name])
 
 
 @contextmanager

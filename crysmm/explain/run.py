@@ -23,8 +23,16 @@ from crysmm.errors import InputError
 from crysmm.explain.atoms import Explainer
 from crysmm.explain.check import Check, ErrorMeasure, check_rankings
 from crysmm.explain.features import feature_names
-from crysmm.explain.plots import plot_elements, plot_features
-from crysmm.explain.report import CrystalTables, FeatureRow, element_rows, feature_rows, write_rows
+from crysmm.explain.plots import plot_atoms, plot_elements, plot_features, plot_features_of_crystal
+from crysmm.explain.report import (
+    CrystalExplanation,
+    CrystalTables,
+    FeatureRow,
+    crystal_rows,
+    element_rows,
+    feature_rows,
+    write_rows,
+)
 from crysmm.explain.totals import BatchTables, Totals
 from crysmm.graphs.features import feature_table
 from crysmm.models.crysxpp import CrysXPP
@@ -45,6 +53,7 @@ class Explanation:
         features: every feature, the most important first.
         checks: of each ranking of the features.
         skipped: rows that could not be used.
+        crystal: all about the crystal, where it is the only one; else None.
     """
 
     folder: Path
@@ -53,6 +62,7 @@ class Explanation:
     features: list[FeatureRow]
     checks: list[Check]
     skipped: list[SkippedRow]
+    crystal: CrystalExplanation | None
 
 
 def explain(
@@ -84,17 +94,19 @@ def explain(
     batches = _Batches(model, store, batch_size, progress)
     features = feature_names(model.settings.atom_features)
     totals = Totals(len(features))
-    with CrystalTables(folder, features) as tables:
+    with CrystalTables(folder) as tables:
         for batch in batches("explaining"):
             contributions = explainer.contributions(batch)
             by_crystal = BatchTables.of(batch, contributions)
             totals.add(contributions, by_crystal)
-            tables.write(batch, contributions, by_crystal)
+            of_batch = crystal_rows(batch, contributions, by_crystal, features)
+            tables.write(of_batch)
+    crystal = CrystalExplanation.of(of_batch) if totals.n_crystals == 1 else None
     rows = feature_rows(features, totals, _weights(model), _in_training(model))
     measure = ErrorMeasure(model.scaler, column, why_not_measured(model, store) is None, quantity)
     candidates = np.flatnonzero(totals.feature_atoms)
     checks = check_rankings(explainer, lambda: batches("checking"), _rankings(rows), candidates, measure)
-    explanation = Explanation(folder, quantity, totals, rows, checks, batches.skipped)
+    explanation = Explanation(folder, quantity, totals, rows, checks, batches.skipped, crystal)
     _write(explanation, model)
     return explanation
 
@@ -189,6 +201,7 @@ def _write(explanation: Explanation, model: LoadedModel) -> None:
     )
     plot_features(folder / "features.png", explanation.features, explanation.quantity)
     plot_elements(folder / "elements.png", elements, explanation.quantity)
+    _plot_crystal(explanation)
     content: dict[str, Any] = {
         "model": str(model.folder),
         "backbone": model.config.model.name,
@@ -202,5 +215,16 @@ def _write(explanation: Explanation, model: LoadedModel) -> None:
         "checks": [check.to_dict() for check in explanation.checks],
         "features": features,
         "elements": elements,
+        "crystal": None if explanation.crystal is None else explanation.crystal.to_dict(),
     }
     write_json_atomic(folder / "explanation.json", content)
+
+
+def _plot_crystal(explanation: Explanation) -> None:
+    """The pictures of a crystal that is the only one; those that an earlier explanation left would be of another."""
+    plots = {"atoms.png": plot_atoms, "features_by_crystal.png": plot_features_of_crystal}
+    for name, plot in plots.items():
+        if explanation.crystal is None:
+            (explanation.folder / name).unlink(missing_ok=True)
+        else:
+            plot(explanation.folder / name, explanation.crystal, explanation.quantity)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pymatgen.core import Element
 
 from crysmm.cli.main import main
 from crysmm.crystal import Crystal
@@ -18,6 +19,8 @@ FILES = {
     "atoms.csv", "crystals.csv", "elements.csv", "elements.png", "elements_of_all.csv", "explanation.json",
     "features.csv", "features.png", "features_by_crystal.csv", "skipped.csv",
 }  # fmt: skip
+OF_ONE_CRYSTAL = {"atoms.png", "features_by_crystal.png"}
+SINGLE_BONDS = {"Fe": 116, "O": 63}  # covalent radii in pm: Pyykko and Atsumi, Chem. Eur. J. 15, 186 (2009), table 2
 Save = Callable[..., PropertyNetwork]
 
 
@@ -101,13 +104,89 @@ def test_features_are_sorted_by_weight_and_named(folder: Path) -> None:
     sizes = [abs(float(row["weight"])) for row in seen]
     assert sizes == sorted(sizes, reverse=True)
     of_oxygen = next(row for row in rows if row["name"] == "electronegativity 3.30 to 3.65")
-    assert float(of_oxygen["low"]) == pytest.approx(3.3)
+    assert of_oxygen["feature_group"] == "electronegativity"
+    assert (float(of_oxygen["lower"]), float(of_oxygen["upper"])) == pytest.approx((3.3, 3.65))
     content = json.loads(Path("out/explanation.json").read_text())
     assert content["backbone"] == "crysxpp"
     assert [row["name"] for row in content["features"]] == [row["name"] for row in rows]
     assert [check["ranking"] for check in content["checks"]] == ["feature weight", "mean absolute contribution"]
     assert content["n_crystals"] == 11
     assert content["n_skipped"] == 1
+
+
+def test_one_crystal_in_tables_json_and_pictures(folder: Path) -> None:
+    """The JSON file has every number of the tables, and they add up to what predict says."""
+    assert explain("--files", "salt.vasp") == 0
+    assert {path.name for path in (folder / "out").iterdir()} == FILES | OF_ONE_CRYSTAL
+    crystal = json.loads(Path("out/explanation.json").read_text())["crystal"]
+    (numbers,) = table("crystals.csv")
+    for key in ("prediction", "baseline", "contributions", "residual"):
+        assert crystal[key] == float(numbers[key])
+    tables = {"atoms": "atoms.csv", "elements": "elements.csv", "features": "features_by_crystal.csv"}
+    for key, name in tables.items():
+        in_table = [{column: text for column, text in row.items() if column != "id"} for row in table(name)]
+        in_json = [
+            {column: str("" if value is None else value) for column, value in row.items()} for row in crystal[key]
+        ]
+        assert in_json == in_table
+    assert [(row["atom"], row["element"]) for row in crystal["atoms"]] == [(0, "Na"), (1, "Cl")]
+    assert crystal["id"] == numbers["id"] == "salt.vasp"
+    assert main(["predict", "--model", "model", "--device", "cpu", "--files", "salt.vasp"]) == 0
+    with Path("predictions.csv").open(newline="") as file:
+        (predicted,) = csv.DictReader(file)
+    change = float(predicted["prediction"]) - crystal["baseline"]
+    assert abs(change) > 1e-3
+    for key in tables:
+        assert sum(row["contribution"] for row in crystal[key]) == pytest.approx(change, rel=1e-3)
+
+
+def test_features_of_one_crystal_have_their_bins_in_physical_units(folder: Path) -> None:
+    """The bins hold the values of iron and oxygen that pymatgen and Pyykko tabulate, and no others are there."""
+    Path("salt.vasp").write_text(POSCAR.replace("Na Cl", "Fe O"))
+    assert explain("--files", "salt.vasp") == 0
+    rows = table("features_by_crystal.csv")
+    iron, oxygen = Element("Fe"), Element("O")
+    values = {
+        "electronegativity": ("", iron.X, oxygen.X),
+        "covalent radius": ("pm", SINGLE_BONDS["Fe"], SINGLE_BONDS["O"]),
+        "first ionisation energy": ("eV", iron.ionization_energy, oxygen.ionization_energy),
+        "electron affinity": ("eV", iron.electron_affinity, oxygen.electron_affinity),
+        "atomic volume": ("cm3/mol", iron.molar_volume, oxygen.molar_volume),
+    }
+    for group, (unit, *expected) in values.items():
+        bins = [row for row in rows if row["feature_group"] == group]
+        assert {row["unit"] for row in bins} == {unit}
+        ranges = sorted((float(row["lower"]), float(row["upper"])) for row in bins)
+        assert sum(int(row["n_atoms"]) for row in bins) == 2
+        for value in expected:
+            assert any(lower <= value <= upper for lower, upper in ranges)
+        assert all(any(lower <= value <= upper for value in expected) for lower, upper in ranges)
+    without = [row for row in rows if row["feature_group"] not in values]
+    assert {row["name"] for row in without} >= {"group 8", "group 16", "period 4", "d block", "valence electrons 6"}
+    assert all(row["lower"] == row["upper"] == row["unit"] == "" for row in without)
+
+
+def test_one_crystals_own_features_are_shown_instead_of_the_weights(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert explain("--files", "salt.vasp") == 0
+    out = capsys.readouterr().out
+    assert "features by weight" not in out
+    assert "salt.vasp: K_VRH" in out
+    strongest, *_ = table("features_by_crystal.csv")
+    first = out.split("contributions of its features:\n")[1].splitlines()[0]
+    assert first.split(maxsplit=1)[1] == strongest["name"]
+    assert float(first.split()[0]) == pytest.approx(float(strongest["contribution"]), rel=1e-3)
+
+
+def test_pictures_of_a_crystal_do_not_outlive_its_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain("--files", "salt.vasp") == 0
+    Path("other.vasp").write_text(POSCAR.replace("Na Cl", "Mg O"))
+    capsys.readouterr()
+    assert explain("--files", "salt.vasp", "other.vasp") == 0
+    assert "features by weight:" in capsys.readouterr().out
+    assert {path.name for path in (folder / "out").iterdir()} == FILES
+    assert json.loads(Path("out/explanation.json").read_text())["crystal"] is None
 
 
 def test_without_targets(folder: Path, save_small_model: Save, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +213,7 @@ def test_only_features_that_matter_are_shown_and_strange_elements_named(
     assert explain("--files", "odd.vasp") == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
-    listed = lines[lines.index("features by mean absolute contribution:") + 1 : -2]
+    listed = lines[lines.index("contributions of its features:") + 1 : -2]
     present = {row["name"]: abs(float(row["contribution"])) for row in table("features_by_crystal.csv")}
     assert [line.split(maxsplit=1)[1] for line in listed] == sorted(present, key=lambda name: -present[name])[:10]
     assert "no training structure held: Pu;" in captured.err

@@ -1,13 +1,16 @@
 """Contributions of atoms and features: what they add up to, and what they are where that is known."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import spglib
 import torch
 
 from crysmm.config import GraphSettings
 from crysmm.data.batch import collate_crystals
+from crysmm.data.files import read_structure
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import MissingDependencyError
 from crysmm.explain import atoms
@@ -17,6 +20,7 @@ from crysmm.inference import Inference
 from crysmm.models.layers import crystal_mean
 from crysmm.training.checkpoint import load_model
 
+SILICON = Path(__file__).parents[2] / "examples" / "sample_data" / "mp-149.vasp"
 FORMULAS = ["SiO2", "Cu", "NaCl", "TiO2"]
 
 
@@ -83,6 +87,20 @@ def test_equal_atoms_contribute_equally_and_the_batch_does_not_matter(save_small
     assert abs(silicon.mean() - oxygen.mean()) > 1e-3 * np.abs(silicon).max()
     alone = explainer.contributions(collate_crystals([crystals["SiO2"]], GraphSettings()))
     np.testing.assert_allclose(alone.features.sum(1), together[:9], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("strategy", "equal"), [("k-nearest", True), ("cgcnn", False)])
+def test_equal_atoms_contribute_equally_where_no_shell_is_cut(strategy, equal, save_small_model, tmp_path):
+    """All atoms of silicon are one orbit; of its second shell, twelve at 3.87 Angstrom, ``cgcnn`` takes eight."""
+    silicon = read_structure(SILICON)
+    symmetry = spglib.get_symmetry_dataset((silicon.lattice, silicon.frac_coords, silicon.atomic_numbers))
+    assert symmetry.equivalent_atoms.tolist() == [0] * 8
+    save_small_model(tmp_path, neighbor_strategy=strategy)
+    model = load_model(tmp_path)
+    batch = collate_crystals([silicon], model.settings)
+    of_atoms = Explainer(model.network, model.scaler, 0).contributions(batch).features.sum(1)
+    spread = np.ptp(of_atoms) / np.abs(of_atoms).max()
+    assert spread < 1e-6 if equal else spread > 0.1
 
 
 def test_removing_features_is_zeroing_them(save_small_model, tmp_path, batch):

@@ -33,7 +33,7 @@ OTHERWISE = {
 
 def of_property(name):
     """Index and feature of each of a property's columns."""
-    return [(index, feature) for index, feature in enumerate(feature_names("cgcnn")) if feature.property == name]
+    return [(index, feature) for index, feature in enumerate(feature_names("cgcnn")) if feature.group == name]
 
 
 def feature_of(symbol, name):
@@ -61,7 +61,7 @@ def test_92_features_in_the_order_of_the_table():
     features = feature_names("cgcnn")
     assert len(features) == feature_table("cgcnn").shape[1]
     assert len({feature.name for feature in features}) == 92
-    assert len({feature.property for feature in features}) == 9
+    assert len({feature.group for feature in features}) == 9
 
 
 @pytest.mark.parametrize("name", ["group", "period", "covalent radius", "first ionisation energy", "block"])
@@ -95,7 +95,7 @@ def test_valence_electrons(symbol):
 )
 def test_bins_hold_the_values_of_the_elements(name):
     bins = [feature for _, feature in of_property(name)]
-    slack = 0.02 * (bins[0].high - bins[0].low)
+    slack = 0.02 * (bins[0].upper - bins[0].lower)
     outside = set()
     known = 0
     for symbol in ELEMENTS:
@@ -103,7 +103,7 @@ def test_bins_hold_the_values_of_the_elements(name):
         if feature is None or value is None or np.isnan(value):
             continue
         known += 1
-        if not feature.low - slack <= value <= feature.high + slack:
+        if not feature.lower - slack <= value <= feature.upper + slack:
             outside.add(symbol)
     assert known >= 70
     assert outside == OTHERWISE[name]
@@ -112,7 +112,7 @@ def test_bins_hold_the_values_of_the_elements(name):
 def test_bins_follow_each_other():
     for name in ("electronegativity", "covalent radius", "first ionisation energy", "electron affinity"):
         bins = [feature for _, feature in of_property(name)]
-        assert [feature.high for feature in bins[:-1]] == [feature.low for feature in bins[1:]]
+        assert [feature.upper for feature in bins[:-1]] == [feature.lower for feature in bins[1:]]
 
 
 def test_bits_that_no_element_has():
