@@ -22,6 +22,7 @@ from typing import Any
 
 from crysmm.cli.main import guarded
 from crysmm.config import PretrainingConfig, TrainingConfig, load_config
+from crysmm.data.records import open_source
 from crysmm.errors import InputError
 from crysmm.training.pretrain import pretrain
 from crysmm.training.train import train
@@ -108,6 +109,7 @@ def main() -> int:
     arguments = parser.parse_args()
     cells = list(chosen_cells(arguments))
     check_inputs(cells, arguments)
+    cells = those_in_data(cells, arguments)
     errors: dict[Cell, float] = {}
     for cell in cells:
         errors[cell] = test_error(cell, arguments)
@@ -142,7 +144,7 @@ def chosen_cells(arguments: argparse.Namespace) -> Iterator[Cell]:
 
 
 def check_inputs(cells: list[Cell], arguments: argparse.Namespace) -> None:
-    """Say what is missing before the first run, not after it.
+    """Say which files are missing before the first run, not after it.
 
     Raises:
         InputError: there are teachers, and nothing they could learn from; or texts are to be read, and there are none;
@@ -156,6 +158,25 @@ def check_inputs(cells: list[Cell], arguments: argparse.Namespace) -> None:
         path = vars(arguments)[name]
         if path is not None and not path.exists():
             raise InputError(f"--{name}: {path} does not exist")
+
+
+def those_in_data(cells: list[Cell], arguments: argparse.Namespace) -> list[Cell]:
+    """The cells whose property the data have; the others are named.
+
+    Raises:
+        InputError: there are none.
+    """
+    missing = {}
+    for key in dict.fromkeys(cell.target_key for cell in cells):
+        try:
+            open_source(arguments.data, target_key=key, limit=arguments.limit)
+        except InputError as error:
+            missing[key] = error
+            print(f"left out: {error}", flush=True)
+    found = [cell for cell in cells if cell.target_key not in missing]
+    if not found:
+        raise list(missing.values())[-1]
+    return found
 
 
 def test_error(cell: Cell, arguments: argparse.Namespace) -> float:

@@ -95,3 +95,11 @@ def test_a_programming_error_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         guarded(run)
+
+
+def test_a_setting_of_another_command_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["pretrain", "--root_dir", "a", "--output_dir", "b", "--target_key", "gap"])
+    assert left.value.code == 2
+    expected = "crysmm pretrain: error: --target_key is a setting of crysmm train, which this command does not have"
+    assert expected in capsys.readouterr().err

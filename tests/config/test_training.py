@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from crysmm.config import CGCNNConfig, CrysGNNConfig, GraphSettings, PretrainingConfig, TrainingConfig
+from crysmm.config import CGCNNConfig, CrysAEConfig, CrysGNNConfig, GraphSettings, PretrainingConfig, TrainingConfig
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,15 @@ def test_every_setting_has_a_sentence() -> None:
 )
 def test_pretraining_has_its_method_s_depth(settings: dict, layers: int) -> None:
     assert PretrainingConfig(**settings).model.conv_layers == layers
+
+
+def test_defaults_of_the_methods_are_the_published_ones() -> None:
+    method = CrysGNNConfig()
+    assert method.temperature == 0.07
+    assert method.feature_weight == method.connectivity_weight == 0.25
+    assert method.space_group_weight == method.crystal_system_weight == 0.25
+    for kind in (method, CrysAEConfig()):
+        assert kind.mask_ratio == kind.distance_noise == 0
 
 
 def test_pretraining_of_alignn_has_no_such_depth() -> None:

@@ -58,6 +58,7 @@ def configs(script, monkeypatch):
         scores = {"mae": 1.0, "log10": {"mae": 0.5}}
         return SimpleNamespace(folder=config.output_dir, metrics={"test": scores})
 
+    monkeypatch.setattr(script, "open_source", lambda *_, **options: None)
     monkeypatch.setattr(script, "train", record)
     monkeypatch.setattr(script, "pretrain", record)
     return kept
@@ -246,6 +247,18 @@ def test_each_table_runs_small(table, run, make_data, tmp_path, capsys):
         assert float(error) == pytest.approx(test["mae"], rel=1e-3)
         figure = PUBLISHED[table]["properties"][name]["figures"][student][split][arm]
         assert published == ("-" if figure is None else f"{figure:g}")
+
+
+def test_properties_that_the_data_lack_are_left_out_by_name(run, make_data, tmp_path, capsys):
+    options = ["crysxpp", "--data", make_data("K_VRH"), "--output_dir", tmp_path / "runs", "--student", "cgcnn"]
+    assert run(*options, "--limit", 24, "--epochs", 1, "--device", "cpu") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("left out: no row of") == 6
+    assert "has a number for band_gap (target_key); there are" in printed
+    (made,) = (tmp_path / "runs" / "crysxpp").iterdir()
+    assert made.name.startswith("bulk_modulus_cgcnn_")
+    assert run("crysxpp", "--data", make_data("other"), "--output_dir", tmp_path / "none", "--limit", 24) == 2
+    assert "has a number for poisson_ratio" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
