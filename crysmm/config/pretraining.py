@@ -30,7 +30,10 @@ def _name_of(choice: Any) -> str:
 class PretrainingConfig(RunConfig):
     """The settings of `crysmm pretrain`; what its split calls test is left out of everything."""
 
-    method: MethodConfig = Field(DecoysConfig(), description="What is learned without labels, and its settings.")
+    method: MethodConfig = Field(
+        DecoysConfig(),
+        description="What is learned without labels, and its settings; crysgnn gives the backbone 5 layers by default.",
+    )
     symprec: float = Field(
         0.01, gt=0, le=0.5, description="Tolerance of the space groups that are learned and judged by, Angstrom."
     )
