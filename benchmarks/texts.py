@@ -130,12 +130,14 @@ def make_texts(own: Path, folder: Path) -> dict[str, Path]:
 
 
 def shuffled(rows: Sequence[Description]) -> list[Description]:
-    """The texts dealt out to the crystals that have one, by a fixed seed."""
+    """The texts dealt out to the crystals that have one, by a fixed seed; none keeps its own."""
     described = [row for row in rows if row.text is not None]
     order = np.random.default_rng(SEED_OF_SHUFFLING).permutation(len(described))
+    other = np.empty_like(order)
+    other[order] = np.roll(order, 1)  # around a circle
     return [
-        replace(row, text=described[other].text, reason=f"the text of {described[other].id}")
-        for row, other in zip(described, order, strict=True)
+        replace(row, text=described[place].text, reason=f"the text of {described[place].id}")
+        for row, place in zip(described, other, strict=True)
     ]
 
 

@@ -193,14 +193,14 @@ class FolderTable(_FileRows):
         self._folder = folder
         self._listing = FolderListing(folder)
         table = folder / "id_prop.csv"
-        lines = _read_csv(table)
+        lines = read_csv(table)
         if not lines:
             raise InputError(f"{table} is empty; expected lines of id,target")
         first = lines[0][1]
         if self._is_header(first):
             self._columns = _Columns.from_header(first, options, table)
             lines = lines[1:]
-        elif _is_crysmmnet(first):
+        elif is_crysmmnet(first):
             chosen = replace(options, target_key=options.target_key or "target")
             self._columns = _Columns.from_header(CRYSMMNET_COLUMNS, chosen, table)
         else:
@@ -304,7 +304,7 @@ class _Columns:
         return read_targets([cells[column] for column in self.targets], self.target_names, options)
 
 
-def _is_crysmmnet(cells: list[str]) -> bool:
+def is_crysmmnet(cells: list[str]) -> bool:
     """Whether a line has CrysMMNet's columns, of which the third alone is a number."""
     return len(cells) == len(CRYSMMNET_COLUMNS) and [_is_value(cell) for cell in cells[1:]] == [False, True, False]
 
@@ -318,7 +318,7 @@ def _is_value(cell: str) -> bool:
     return True
 
 
-def _read_csv(table: Path) -> list[tuple[int, list[str]]]:
+def read_csv(table: Path) -> list[tuple[int, list[str]]]:
     """``(line, cells)`` of the lines that are not blank."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:

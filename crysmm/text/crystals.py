@@ -56,11 +56,13 @@ class Texts:
             tuned encoder ``[n_crystals, longest]`` int32 tokens, ``NO_TOKEN`` behind the end of each.
         settings: how they were made.
         lines: what is to be said of them.
+        checksum: of the texts; embeddings of one text differ in their last digits from machine to machine.
     """
 
     values: np.ndarray
     settings: TextSettings
     lines: list[str]
+    checksum: str
 
     def take(self, rows: Sequence[int]) -> Texts:
         """Those of some crystals."""

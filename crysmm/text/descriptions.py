@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
+
+from pydantic import TypeAdapter
+from pydantic_core import from_json
 
 from crysmm.atomic_files import replacing
 from crysmm.crystal import Crystal
@@ -43,7 +46,10 @@ class Description:
         return json.dumps({key: value for key, value in asdict(self).items() if value is not None}, ensure_ascii=False)
 
 
-REQUIRED = {field.name for field in fields(Description)} - {"text", "reason"}
+FIELDS = {field.name for field in fields(Description)}
+REQUIRED = FIELDS - {"text", "reason"}
+BEGINNING = b'{"id": '  # of every line
+_ROW = TypeAdapter(Description)
 
 
 def structure_checksum(crystal: Crystal) -> str:
@@ -61,11 +67,13 @@ def read_descriptions(path: Path) -> dict[str, Description]:
         InputError: a line is not such a row.
     """
     rows = {}
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):
+    *lines, last = path.read_bytes().split(b"\n")
+    if last and not _is_unfinished(last):
+        lines.append(last)
+    for number, line in enumerate(lines, start=1):
         try:
-            row = _parse(json.loads(line))
-        except (ValueError, TypeError):
+            row = _parse(line)
+        except ValueError:
             raise InputError(
                 f"{path}: line {number} is not a description; expected a JSON object with "
                 f"{', '.join(sorted(REQUIRED))}, and text or reason, as crysmm describe writes it"
@@ -74,10 +82,23 @@ def read_descriptions(path: Path) -> dict[str, Description]:
     return rows
 
 
-def _parse(values: Any) -> Description:
-    if not isinstance(values, Mapping) or not values.keys() >= REQUIRED or not values.keys() & {"text", "reason"}:
+def _parse(line: bytes) -> Description:
+    values = from_json(line)
+    if not isinstance(values, dict) or not REQUIRED <= values.keys() <= FIELDS or values.keys() == REQUIRED:
         raise ValueError
-    return Description(**{"text": None, **values})
+    row = _ROW.validate_python({"text": None, **values})
+    return replace(row, text=row.text or None)
+
+
+def _is_unfinished(line: bytes) -> bool:
+    """Whether a line without an end is the beginning of a row, and not a whole one or something else."""
+    if not line.startswith(BEGINNING) and not BEGINNING.startswith(line):
+        return False
+    try:
+        _parse(line)
+    except ValueError:
+        return True
+    return False
 
 
 def write_descriptions(path: Path, rows: Iterable[Description]) -> None:
@@ -90,14 +111,17 @@ class Appender:
     """Adds rows to the end of a file; each is on its way to the disk when :meth:`add` returns.
 
     Args:
-        path: of a file that is there or not; a last line that was not finished is cut off.
+        path: of a file that is there, which :func:`read_descriptions` can read, or not; a last line that was not
+            finished is cut off.
     """
 
     def __init__(self, path: Path):
         self._file = path.open("ab")
-        with path.open("rb") as file:
-            content = file.read()
-        os.ftruncate(self._file.fileno(), content.rfind(b"\n") + 1)
+        last = path.read_bytes().rpartition(b"\n")[2]
+        if _is_unfinished(last):
+            os.ftruncate(self._file.fileno(), self._file.tell() - len(last))
+        elif last:
+            self._file.write(b"\n")
 
     def __enter__(self) -> Self:
         return self

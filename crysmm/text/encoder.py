@@ -1,8 +1,9 @@
 """A language model as a reader of descriptions: by default MatSciBERT, as in CrysMMNet.
 
 Texts are normalised as MatSciBERT's were (Gupta et al., npj Computational Materials 8, 102 (2022)): accents stripped,
-control characters dropped, case kept. The embedding of a text is that of its first token, [CLS], or the mean over
-its tokens, after the last layer.
+control characters dropped, case kept. The table by which its authors then map rare characters to common ones is left
+out: of what describers write it changes no more than dashes and the like in names. The embedding of a text is that of
+its first token, [CLS], or the mean over its tokens, after the last layer.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from crysmm.errors import InputError, MissingDependencyError
@@ -33,6 +35,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 MAX_TOKENS = 512
 TOKENS_A_BATCH = 8192
 NO_TOKEN = -1  # behind the end of a text
+_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError)  # what damaged files give
 
 
 @dataclass(frozen=True)
@@ -176,20 +179,36 @@ def _load(files: EncoderFiles) -> tuple[Any, Any]:
     with _silenced():
         try:
             return _from_pretrained(files.place, local_files_only=True)
-        except (OSError, ValueError) as error:
+        except _UNREADABLE as error:
             if files.is_local:
                 raise InputError(_why_not(files, error)) from error
         try:
             return _from_pretrained(files.place, local_files_only=False)
-        except (OSError, ValueError) as error:
+        except _UNREADABLE as error:
             raise InputError(_why_not(files, error)) from error
 
 
 def _from_pretrained(place: str, local_files_only: bool) -> tuple[Any, Any]:
+    """Tokenizer and model, checked to be whole: transformers makes up what is not there.
+
+    Raises:
+        ValueError: weights or words are missing, or it is no model that embeds texts.
+    """
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=local_files_only)
-    model = AutoModel.from_pretrained(place, local_files_only=local_files_only, dtype=torch.float32)
+    common = {"local_files_only": local_files_only, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(place, **common)
+    model, found = AutoModel.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **common)
+    config = model.config
+    if config.is_encoder_decoder or not isinstance(getattr(config, "hidden_size", None), int):
+        raise ValueError(f"a model of the type {config.model_type} does not embed texts as BERT does")
+    wanting = [*found["missing_keys"], *map(str, found["mismatched_keys"])]
+    wanting = sorted(name for name in wanting if not name.startswith("pooler."))  # which nothing here reads
+    if wanting:
+        raise ValueError(f"{len(wanting)} weights are missing or of another shape, {wanting[0]} for one")
+    if len(tokenizer) < config.vocab_size / 2:
+        words = f"its tokenizer knows {len(tokenizer)} words, its model {config.vocab_size}"
+        raise ValueError(f"{words}; is tokenizer.json or vocab.txt missing?")
     return tokenizer, model
 
 

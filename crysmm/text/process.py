@@ -159,7 +159,8 @@ def _answer(describer: Any, request: dict[str, Any]) -> dict[str, Any]:
     signal.alarm(math.ceil(timeout))
     text, reason = None, None
     try:
-        text = " ".join(describer.describe(crystal).split())
+        text = " ".join(describer.describe(crystal).split()) or None
+        reason = "the description is empty" if text is None else None
     except Exception as error:  # noqa: BLE001 - the door of foreign code: whatever it raises is the reason
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
     signal.alarm(0)

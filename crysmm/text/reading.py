@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from crysmm.data.folder import CRYSMMNET_COLUMNS, DESCRIPTION, FolderTable
-from crysmm.data.source import SkippedRow, Source
+from crysmm.data.folder import CRYSMMNET_COLUMNS, DESCRIPTION, FolderTable, is_crysmmnet, read_csv
+from crysmm.data.source import SkippedRow, Source, encodable
 from crysmm.data.tables import TableRow, parse_row
 from crysmm.errors import InputError, StructureError
 from crysmm.text.descriptions import Description, read_descriptions
@@ -16,7 +15,8 @@ from crysmm.text.descriptions import Description, read_descriptions
 def descriptions_from_file(path: Path) -> dict[str, Description]:
     """Descriptions by id from a JSONL file of ``crysmm describe`` or a CSV file.
 
-    A CSV file has the columns ``id`` and ``description`` by its header, or the four of CrysMMNet's authors without one.
+    A CSV file has the columns ``id`` and ``description`` by its header, or the four of CrysMMNet's authors without one;
+    of several rows of one id the first counts.
 
     Raises:
         InputError: it is neither.
@@ -25,18 +25,19 @@ def descriptions_from_file(path: Path) -> dict[str, Description]:
         raise InputError(f"{path} does not exist; crysmm describe --root_dir DIR --output {path} makes it")
     if path.suffix != ".csv":
         return read_descriptions(path)
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        rows = [row for row in csv.reader(file) if row]
+    rows = [cells for _, cells in read_csv(path)]
     names = CRYSMMNET_COLUMNS
-    if rows and DESCRIPTION in rows[0]:
+    has_header = bool(rows) and DESCRIPTION in rows[0]
+    if has_header:
         names, rows = rows[0], rows[1:]
-    if "id" not in names or any(len(row) != len(names) for row in rows):
+    is_known = "id" in names if has_header else bool(rows) and is_crysmmnet(rows[0])
+    if not is_known or any(len(row) != len(names) for row in rows):
         raise InputError(
             f"{path} has no columns id and {DESCRIPTION}; expected a header with both, or four columns without a "
             f"header: {', '.join(CRYSMMNET_COLUMNS)}"
         )
     at, identifier = names.index(DESCRIPTION), names.index("id")
-    return {row[identifier]: _unsigned(row[identifier], row[at]) for row in rows}
+    return {row[identifier]: _unsigned(row[identifier], row[at]) for row in reversed(rows)}
 
 
 def descriptions_of_input(source: Source) -> dict[str, Description]:
@@ -59,4 +60,4 @@ def _fields(rows: Iterable[object]) -> Iterable[tuple[TableRow, str | None]]:
 
 def _unsigned(identifier: str, text: str) -> Description:
     """A text whose describer is not known; an empty one is none."""
-    return Description(identifier, text.strip() or None, "", "", 0.0, "")
+    return Description(identifier, encodable(text.strip()) or None, "", "", 0.0, "")

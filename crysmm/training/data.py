@@ -74,7 +74,7 @@ class RunData:
         if self.embeddings is not None:
             digest.update(self.embeddings.folder.name.encode())
         if self.texts is not None:
-            digest.update(self.texts.settings.model_dump_json().encode() + self.texts.values.tobytes())
+            digest.update(f"{self.texts.settings.model_dump_json()} {self.texts.checksum}".encode())
         return digest.hexdigest()
 
 

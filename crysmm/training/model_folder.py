@@ -32,8 +32,10 @@ from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import ModelFolderError
 from crysmm.text.crystals import TextSettings, to_lists
+from crysmm.text.encoder import MAX_TOKENS
 from crysmm.zoo import shipped_names
 
+MOST_WORDS = 2**31  # of a language model
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 FORMAT_VERSION = 1
 N_REFERENCES = 3
@@ -57,6 +59,12 @@ class Reference(BaseModel):
     elements: list[str]
     prediction: list[float]
     text: list[float] | None = None
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether ``text`` is a list of tokens, or there is none."""
+        whole = self.text is None or all(0 <= number < MOST_WORDS and number.is_integer() for number in self.text)
+        return whole and (self.text is None or 1 <= len(self.text) <= MAX_TOKENS)
 
     @model_validator(mode="after")
     def _is_a_crystal(self) -> Self:
@@ -108,6 +116,8 @@ class ModelDescription(Description):
         has_tokens = self.text is not None and self.text.tuned_layers
         if not has_tokens and not widths <= {self.text.width if self.text else 0}:
             raise ValueError("the text of a reference structure has not the width that text says")
+        if has_tokens and not all(reference.has_tokens for reference in self.references):
+            raise ValueError(f"the text of a reference structure is no list of 1 to {MAX_TOKENS} tokens")
         return self
 
 

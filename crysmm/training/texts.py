@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -58,7 +59,8 @@ def read_texts(
             tuned_layers=head.tuned_layers,
         )
         has_text = [row is not None and row.text is not None for row in rows]
-        return Texts(with_gaps(values, has_text), settings, _lines(rows, encoder, head, n_truncated))
+        lines = _lines(rows, encoder, head, n_truncated)
+        return Texts(with_gaps(values, has_text), settings, lines, _checksum(rows))
 
     return main_first(trainer, build)
 
@@ -99,6 +101,11 @@ def _descriptions(
             "crysmm describe again, on the structures that are to be learned from"
         )
     return rows
+
+
+def _checksum(rows: Sequence[Description | None]) -> str:
+    texts = "\0".join((row.text if row is not None else None) or "" for row in rows)
+    return hashlib.sha256(texts.encode()).hexdigest()
 
 
 def _describer(rows: Sequence[Description | None]) -> Literal["robocrys", "jarvis"]:

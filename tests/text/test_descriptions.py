@@ -1,9 +1,12 @@
 """The file of descriptions is whole at every moment."""
 
+from dataclasses import replace
+
 import pytest
 
 from crysmm.errors import InputError
 from crysmm.text.descriptions import Appender, Description, read_descriptions, write_descriptions
+from crysmm.text.reading import descriptions_from_file
 
 FIRST = Description("a", "NaCl is Halite structured.", "robocrys", "0.2.13", 0.8, "0123")
 SECOND = Description("b", None, "jarvis", "2026.6", 0.1, "4567", reason="ValueError: no")
@@ -36,10 +39,77 @@ def test_the_last_row_of_an_id_counts(tmp_path):
     assert read_descriptions(path)["b"].text == "Si"
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"id": "a"}', '{"id": "a", "text": "b"}'])
+LINES = ["{", "[]", '{"id": "a"}', '{"id": "a", "text": "b"}', "[" * 200_000]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *LINES,
+        FIRST.line().replace('"id": "a"', '"id": []'),
+        FIRST.line().replace('"seconds"', '"text": 5, "seconds"'),
+        FIRST.line().replace('"id": "a"', '"id": "\\ud800"'),
+    ],
+)
 def test_another_file_is_refused_and_left_as_it_is(tmp_path, line):
     path = tmp_path / "descriptions.jsonl"
     path.write_text(FIRST.line() + "\n" + line + "\n")
     with pytest.raises(InputError, match="line 2 is not a description; expected"):
         read_descriptions(path)
     assert path.read_text().endswith(line + "\n")
+
+
+@pytest.mark.parametrize("content", ['{"precious": [1, 2, 3]}', "one\ntwo", "[1, 2]", FIRST.line() + '\n{"other": 1}'])
+def test_a_file_without_a_last_newline_that_is_no_file_of_descriptions_is_left_as_it_is(tmp_path, content):
+    path = tmp_path / "mine.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match="is not a description"):
+        read_descriptions(path)
+    assert path.read_text() == content
+
+
+def test_a_last_row_without_a_newline_is_kept(tmp_path):
+    path = tmp_path / "descriptions.jsonl"
+    path.write_text(FIRST.line())
+    assert read_descriptions(path) == {"a": FIRST}
+    with Appender(path) as file:
+        file.add(SECOND)
+    assert path.read_text() == f"{FIRST.line()}\n{SECOND.line()}\n"
+
+
+def test_wherever_a_row_is_broken_off_it_is_written_again(tmp_path):
+    path = tmp_path / "descriptions.jsonl"
+    for length in range(len(FIRST.line())):
+        path.write_text(SECOND.line() + "\n" + FIRST.line()[:length])
+        assert read_descriptions(path) == {"b": SECOND}
+        with Appender(path) as file:
+            file.add(FIRST)
+        assert path.read_text() == f"{SECOND.line()}\n{FIRST.line()}\n"
+
+
+def test_an_empty_text_is_none(tmp_path):
+    path = tmp_path / "descriptions.jsonl"
+    write_descriptions(path, [replace(FIRST, text="")])
+    assert read_descriptions(path)["a"].text is None
+
+
+@pytest.mark.parametrize("content", ["id,formula,text,K_VRH\na,Si,diamond,98.7\n", "a,Si,one,two\n", ""])
+def test_a_table_without_descriptions_is_refused(tmp_path, content):
+    """Four columns are those of CrysMMNet's authors only where the third alone is a number."""
+    path = tmp_path / "table.csv"
+    path.write_text(content)
+    with pytest.raises(InputError, match="has no columns id and description"):
+        descriptions_from_file(path)
+
+
+def test_a_table_that_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"id,description\na,5 \xc5\n")
+    with pytest.raises(InputError, match="expected comma-separated text in UTF-8"):
+        descriptions_from_file(path)
+
+
+def test_the_first_of_a_table_counts_as_everywhere(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("a,Si,1.5,first\na,Si,1.5,second\n b ,Si,1.5,third\n")
+    assert {key: row.text for key, row in descriptions_from_file(path).items()} == {"a": "first", "b": "third"}

@@ -1,5 +1,6 @@
 """The frozen language model, against transformers' own forward pass on one text at a time."""
 
+import re
 import sys
 
 import numpy as np
@@ -112,11 +113,41 @@ def test_a_folder_is_an_encoder(minilm, tmp_path):
     tokens, _ = copy.tokenize(TEXTS[:2])
     torch.testing.assert_close(copy.embed(tokens), minilm.embed(tokens))
     assert copy.revision != minilm.revision  # other files
-    (folder / "config.json").write_text("{")
-    with pytest.raises(InputError, match=f"the text encoder in {folder} cannot be read"):
-        TextEncoder(str(folder))
     (folder / "config.json").unlink()
     with pytest.raises(InputError, match=r"has no config\.json"):
+        TextEncoder(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("config is cut", ""),
+        ("config is a list", ""),
+        ("weights are cut", ""),
+        ("a layer more", "weights are missing or of another shape, encoder.layer.6"),
+        ("no vocabulary", "is tokenizer.json or vocab.txt missing?"),
+    ],
+)
+def test_a_damaged_folder_is_refused(minilm, tmp_path, damage, reason):
+    """Transformers draws weights and makes up words that are not there."""
+    folder = tmp_path / "bert"
+    minilm.model.save_pretrained(folder)
+    minilm.tokenizer.save_pretrained(folder)
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    match damage:
+        case "config is cut":
+            config.write_text("{")
+        case "config is a list":
+            config.write_text("[]")
+        case "weights are cut":
+            weights.write_bytes(weights.read_bytes()[:1000])
+        case "a layer more":
+            config.write_text(config.read_text().replace('"num_hidden_layers": 6', '"num_hidden_layers": 7'))
+        case "no vocabulary":
+            for path in folder.iterdir():
+                if path not in (config, weights):
+                    path.unlink()
+    with pytest.raises(InputError, match=f"the text encoder in {folder} cannot be read: .*{re.escape(reason)}"):
         TextEncoder(str(folder))
 
 

@@ -171,7 +171,8 @@ def test_a_run_goes_on_with_the_same_texts_only(records, tmp_path):
     settings = TextSettings(describer="jarvis", encoder="minilm", revision="r", pooling="cls", width=2)
     values = np.zeros((len(store), 2), dtype=np.float32)
     one, same, other = (
-        replace(data, texts=Texts(values + shift, settings, [])).fingerprint for shift in (0.0, 0.0, 1.0)
+        replace(data, texts=Texts(values + rounding, settings, [], checksum)).fingerprint
+        for rounding, checksum in ((0.0, "a"), (1e-3, "a"), (0.0, "b"))
     )
     assert one == same
     assert len({data.fingerprint, one, other}) == 3
