@@ -18,7 +18,7 @@ def test_folder_to_jsonl_and_back_is_the_same_folder(run_module, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     names = {path.name for path in (tmp_path / "sample").iterdir()}
-    assert names == {path.name for path in SAMPLE.iterdir()} - {"README.md"}
+    assert names == {path.name for path in SAMPLE.iterdir()} - {"README.md", "descriptions.jsonl"}
     for name in names:
         assert (tmp_path / "sample" / name).read_text() == (SAMPLE / name).read_text()
 
