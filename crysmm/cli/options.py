@@ -14,6 +14,7 @@ from pydantic_settings import CliSettingsSource, SettingsError
 
 from crysmm.config import TrainingConfig, load_config
 from crysmm.config.loading import SECTIONS, AnyConfig
+from crysmm.config.options import written
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
 from crysmm.errors import InputError
 
@@ -119,6 +120,4 @@ def _help_of_choice(choices: Mapping[str, type[BaseModel]], default: str, name: 
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return "" if value in (None, PydanticUndefined) else str(value).lower() if isinstance(value, bool) else str(value)
+    return "" if value in (None, PydanticUndefined) else written(value)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from crysmm.config.loading import COMMANDS, nearest
+from crysmm.config.loading import commands_with, nearest
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -21,7 +21,7 @@ class CommandParser(argparse.ArgumentParser):
         """Leave with 2 if there are arguments that no option took."""
         if unknown:
             option = unknown[0].split("=")[0]
-            others = [command for kind, command in COMMANDS.items() if option.removeprefix("--") in kind.model_fields]
+            others = commands_with(option.removeprefix("--"))
             if others and self.prog not in others:
                 self.error(f"{option} is a setting of {' and '.join(others)}, which this command does not have")
             self.error(f"unknown argument {option}{nearest(option, list(self._option_string_actions))}")

@@ -135,6 +135,11 @@ def nearest(name: str, known: list[str]) -> str:
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
+def commands_with(name: str) -> list[str]:
+    """The commands that have a setting of this name."""
+    return [command for kind, command in COMMANDS.items() if name in kind.model_fields]
+
+
 def _problem(kind: type[RunConfig], detail: Any) -> str:
     location = [part for part in detail["loc"] if isinstance(part, str)]
     tagged = len(location) > 1 and location[1] in SECTIONS.get(location[0], ())
@@ -155,9 +160,9 @@ def _problem(kind: type[RunConfig], detail: Any) -> str:
 
 
 def _unknown(kind: type[RunConfig], key: str) -> str:
-    elsewhere = [other for other in (TrainingConfig, PretrainingConfig) if key.split(".")[0] in other.model_fields]
-    if elsewhere and kind not in elsewhere:
-        return f"--{key}: a setting of {COMMANDS[elsewhere[0]]}, which this command does not have"
+    elsewhere = commands_with(key.split(".")[0])
+    if elsewhere and COMMANDS[kind] not in elsewhere:
+        return f"--{key}: a setting of {elsewhere[0]}, which this command does not have"
     return f"{key}: unknown setting{nearest(key, [*kind.model_fields, *SYNONYMS])}"
 
 

@@ -21,7 +21,7 @@ def options(config: RunConfig, names: Iterable[str]) -> Iterator[str]:
         if isinstance(value, BaseModel):
             yield from _choice(name, value)
         elif value is not None and value != getattr(default, name):
-            yield from (f"--{name}", _word(value))
+            yield from (f"--{name}", written(value))
 
 
 def _choice(section: str, settings: BaseModel) -> Iterator[str]:
@@ -30,10 +30,11 @@ def _choice(section: str, settings: BaseModel) -> Iterator[str]:
         yield from (f"--{section}", name)
     for key, value in values.items():
         if value != type(settings).model_fields[key].default:
-            yield from (f"--{section}.{key}", _word(value))
+            yield from (f"--{section}.{key}", written(value))
 
 
-def _word(value: Any) -> str:
+def written(value: Any) -> str:
+    """A value as a command line takes it."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
