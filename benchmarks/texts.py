@@ -105,8 +105,8 @@ def table_name(path: Path) -> str:
 
 def with_texts(results: Results) -> tuple[Results, Callable[[str], str | None]]:
     """The arms with the text or its space group, and what names the second for the first; for :func:`table`."""
-    chosen = {arm: maes for arm, maes in results.items() if arm.endswith((" with text", " with the space group"))}
     whole, part = " with text", " with the space group"
+    chosen = {arm: maes for arm, maes in results.items() if arm.endswith((whole, part))}
     return chosen, lambda arm: arm.removesuffix(whole) + part if arm.endswith(whole) else None
 
 

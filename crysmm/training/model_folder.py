@@ -63,8 +63,10 @@ class Reference(BaseModel):
     @property
     def has_tokens(self) -> bool:
         """Whether ``text`` is a list of tokens, or there is none."""
-        whole = self.text is None or all(0 <= number < MOST_WORDS and number.is_integer() for number in self.text)
-        return whole and (self.text is None or 1 <= len(self.text) <= MAX_TOKENS)
+        if self.text is None:
+            return True
+        whole = all(0 <= number < MOST_WORDS and number.is_integer() for number in self.text)
+        return whole and 1 <= len(self.text) <= MAX_TOKENS
 
     @model_validator(mode="after")
     def _is_a_crystal(self) -> Self:

@@ -59,6 +59,7 @@ class TrainingModule(pl.LightningModule):
         self.objective = objective
         self.config = config
         self.steps = steps
+        self.n_steps = sum(steps)
         self.baseline = baseline
         self.data = data
         self._training = Means()
@@ -91,7 +92,7 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, share: Share, index: int) -> Tensor:
         """Loss of this process' share of a step, weighted so that the mean over the processes is exact."""
-        self.objective.progress = self.global_step / sum(self.steps)
+        self.objective.progress = self.global_step / self.n_steps
         loss = self.objective.training_loss(share.batch)
         self._training.add("loss", loss.detach(), share.n_crystals)
         return loss * share.weight
