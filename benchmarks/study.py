@@ -26,12 +26,13 @@ RECIPE = ["--epochs", "60", "--batch_size", "64", "--learning_rate", "0.004", "-
 PRETRAINING = ["--epochs", "20", "--precision", "bf16"]  # an encoder's own options come after
 N_SEEN = 27_000  # structures of the pre-training file that encoders see
 SEEN = ["--limit", str(N_SEEN)]
-CRYSGNN = ["--method", "crysgnn", *SEEN]
+CRYSGNN = ["--method", "crysgnn", "--epochs", "5", *SEEN]  # five of each, where the shipped one has twenty
 NO_SPACE_GROUP, NO_CONTRAST = (["--method.space_group_weight", "0"], ["--method.crystal_system_weight", "0"])
 NO_NODES = ["--method.feature_weight", "0", "--method.connectivity_weight", "0"]
 SHIPPED = {"decoys": "decoys-mp", "crysae": "crysae-mp", "crysgnn": "crysgnn-mp"}  # with the commands on their cards
 ENCODERS: dict[str, list[str]] = {
     "decoys, test structures seen": ["--method", "decoys", "--epochs", "30"],
+    "crysgnn, four losses": CRYSGNN,
     "crysgnn, node losses": [*CRYSGNN, *NO_SPACE_GROUP, *NO_CONTRAST],
     "crysgnn, graph losses": [*CRYSGNN, *NO_NODES],
     "crysgnn, node losses and space group": [*CRYSGNN, *NO_CONTRAST],
@@ -79,10 +80,12 @@ ARMS: dict[str, Arm] = {
     "cgcnn distilled from decoys, delta rising": distilled("decoys", *RISING),
     "cgcnn distilled from crysgnn, delta rising": distilled("crysgnn", *RISING),
     "cgcnn from decoys that saw the test structures": Arm(("--init_from",), "decoys, test structures seen"),
-    "cgcnn distilled from crysgnn's node losses": distilled("crysgnn, node losses"),
-    "cgcnn distilled from crysgnn's graph losses": distilled("crysgnn, graph losses"),
-    "cgcnn distilled from crysgnn's node losses and space group": distilled("crysgnn, node losses and space group"),
-    "cgcnn distilled from crysgnn's node losses and contrast": distilled("crysgnn, node losses and contrast"),
+    **{
+        f"cgcnn distilled from crysgnn's {encoder.removeprefix('crysgnn, ')}{delta}": distilled(encoder, *options)
+        for encoder in ENCODERS
+        if encoder.startswith("crysgnn, ")
+        for delta, options in (("", ()), (", delta rising", RISING))
+    },
     "gatgnn": Arm(GATGNN),
     "gatgnn distilled from crysgnn": distilled("crysgnn", *GATGNN),
     "gatgnn distilled from decoys, delta rising": distilled("decoys", *GATGNN, *RISING),

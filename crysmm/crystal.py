@@ -190,6 +190,4 @@ def _from_ase(atoms: Any) -> Crystal:
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise StructureError(NOT_PERIODIC)
     lattice = atoms.cell.array
-    return Crystal.from_arrays(
-        lattice, to_fractional(lattice, atoms.get_positions()), atoms.get_chemical_symbols()
-    )
+    return Crystal.from_arrays(lattice, to_fractional(lattice, atoms.get_positions()), atoms.get_chemical_symbols())

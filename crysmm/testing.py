@@ -42,9 +42,7 @@ def supercell(crystal: Crystal, repeats: tuple[int, int, int]) -> Crystal:
     """The same crystal in a cell ``repeats`` times as large; the copies of an atom stand together."""
     cells = np.stack(np.meshgrid(*(np.arange(n) for n in repeats), indexing="ij"), axis=-1).reshape(-1, 3)
     coords = (crystal.frac_coords[:, None] + cells).reshape(-1, 3) / np.array(repeats)
-    return Crystal(
-        crystal.lattice * np.array(repeats)[:, None], coords, np.repeat(crystal.atomic_numbers, len(cells))
-    )
+    return Crystal(crystal.lattice * np.array(repeats)[:, None], coords, np.repeat(crystal.atomic_numbers, len(cells)))
 
 
 def check_backbone(backbone: Backbone, settings: GraphSettings | None = None) -> None:

@@ -113,10 +113,12 @@ class CrystalArrays:
             np.concatenate([crystal.atomic_numbers for crystal in crystals]),
             np.concatenate([crystal.frac_coords for crystal in crystals]),
             np.stack([crystal.lattice for crystal in crystals]),
-            np.concatenate([
-                np.bincount(edge_list.destination, minlength=len(crystal))
-                for crystal, edge_list in zip(crystals, edges, strict=True)
-            ]),
+            np.concatenate(
+                [
+                    np.bincount(edge_list.destination, minlength=len(crystal))
+                    for crystal, edge_list in zip(crystals, edges, strict=True)
+                ]
+            ),
             np.concatenate([edge_list.source for edge_list in edges]),
             np.concatenate([edge_list.image for edge_list in edges]),
         )

@@ -130,6 +130,12 @@ class BlockedGraph(Topology):
         """See :class:`Topology`."""
         return self.connectivity.incoming.softmax(scores)
 
+    def weighted_sum(self, weights: Tensor, values: Tensor) -> Tensor:
+        """See :class:`Topology`; a product of a row with a matrix for each node."""
+        edges = self.connectivity.incoming
+        blocks = zip(edges.split(weights), edges.split(values), strict=True)
+        return edges.join([(part.flatten(1)[:, None] @ rows.flatten(1, 2)).squeeze(1) for part, rows in blocks])
+
 
 def _views(rows: Tensor, shapes: list[tuple[int, ...]]) -> list[Tensor]:
     """Successive rows seen as blocks of these shapes: ``[*shape, d]`` each."""

@@ -43,8 +43,7 @@ class Segments:
         """Views ``[n_runs, length, ...]`` of ``[n_rows, ...]``, one a block."""
         parts = rows.split([count * length for count, length in self.blocks])
         return [
-            part.view(count, length, *rows.shape[1:])
-            for part, (count, length) in zip(parts, self.blocks, strict=True)
+            part.view(count, length, *rows.shape[1:]) for part, (count, length) in zip(parts, self.blocks, strict=True)
         ]
 
     def join(self, parts: list[Tensor]) -> Tensor:

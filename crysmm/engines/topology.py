@@ -47,6 +47,15 @@ class Topology(ABC):
         weights = torch.sigmoid(gates)
         return self.sum(weights * self.at_source(values)), self.sum(weights)
 
+    def weighted_sum(self, weights: Tensor, values: Tensor) -> Tensor:
+        """``[n_nodes, d]``: the sum over the edges into each node, and over heads, of ``weights * values``.
+
+        Args:
+            weights: ``[n_edges, heads]``.
+            values: ``[n_edges, heads, d]``.
+        """
+        return self.sum((weights[:, :, None] * values).sum(1))
+
 
 class GatherTopology(Topology):
     """Plain gathers and scattered sums over listed edges: for line graphs with pairs left out."""

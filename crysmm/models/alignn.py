@@ -32,9 +32,7 @@ class MLPLayer(nn.Module):
 
     def __init__(self, features_in: int, features_out: int, norm: Normalization):
         super().__init__()
-        self.layer = nn.Sequential(
-            nn.Linear(features_in, features_out), normalization(norm, features_out), nn.SiLU()
-        )
+        self.layer = nn.Sequential(nn.Linear(features_in, features_out), normalization(norm, features_out), nn.SiLU())
 
     def forward(self, rows: Tensor) -> Tensor:
         """``[n, features_in]`` to ``[n, features_out]``."""

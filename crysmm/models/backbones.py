@@ -12,9 +12,7 @@ from crysmm.models.gatgnn import GATGNN
 from crysmm.models.inputs import Engine
 
 
-def build_backbone(
-    model: ModelConfig, atom_input_features: int, cutoff: float, engine: Engine = "blocked"
-) -> Backbone:
+def build_backbone(model: ModelConfig, atom_input_features: int, cutoff: float, engine: Engine = "blocked") -> Backbone:
     """A backbone with fresh weights.
 
     Args:

@@ -114,11 +114,22 @@ def test_gated_sum(topology):
     agree(torch.cat(graph.gated_sum(gates, values), dim=1), expected, [gates, values])
 
 
+def test_weighted_sum(topology):
+    graph, _, destination = topology
+    weights, values = random_rows(graph.n_edges, 6), random_rows(graph.n_edges * WIDTH, 7)
+    values_by_head = values.view(graph.n_edges, WIDTH, WIDTH)
+    by_hand = torch.zeros(graph.n_nodes, WIDTH, dtype=torch.float64)
+    for head in range(WIDTH):
+        by_hand = by_hand + sum_by_hand(weights[:, head, None] * values_by_head[:, head], destination, graph.n_nodes)
+    agree(graph.weighted_sum(weights, values_by_head), by_hand, [weights, values])
+
+
 def test_nodes_without_edges_sum_to_zero():
     empty = np.zeros(0, dtype=np.int64)
     connectivity, _ = Connectivity.sort(empty, empty, 3)
     graph = BlockedGraph(connectivity, 3)
     assert torch.equal(graph.sum(torch.zeros(0, WIDTH)), torch.zeros(3, WIDTH))
     assert graph.softmax(torch.zeros(0, WIDTH)).shape == (0, WIDTH)
+    assert torch.equal(graph.weighted_sum(torch.zeros(0, 2), torch.zeros(0, 2, WIDTH)), torch.zeros(3, WIDTH))
     line_graph = BlockedLineGraph(connectivity)
     assert line_graph.gated_sum(torch.zeros(0, WIDTH), torch.zeros(0, WIDTH))[0].shape == (0, WIDTH)
