@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from crysmm.engines.blocked import BlockedGraph, BlockedLineGraph, Connectivity, incomplete_line_graph
+from crysmm.engines.blocked import BlockedGraph, BlockedLineGraph, Connectivity, incomplete_line_graph, stable_order
 from crysmm.engines.dgl import DGLTopology
 from crysmm.engines.topology import GatherTopology
 
@@ -74,6 +74,13 @@ def test_triplets_are_all_pairs_at_an_atom(connectivity):
     }
     assert set(zip(first, second, strict=True)) == expected
     assert len(first) == len(expected) == connectivity.n_triplets
+
+
+@pytest.mark.parametrize("end", [9, 1 << 16, (1 << 16) + 1])
+def test_order_is_that_of_a_sort_that_keeps_equal_keys_in_place(end):
+    keys = np.random.default_rng(3).integers(0, end, 500)
+    keys[::7] = end - 1
+    assert stable_order(keys, end).tolist() == sorted(range(500), key=keys.tolist().__getitem__)
 
 
 def test_ends(topology):
