@@ -7,7 +7,6 @@ dense ``[n, p, d]`` view, and the pairs (edge in, edge out) of the line graph at
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from crysmm.engines.segments import Segments, gather
-from crysmm.engines.topology import GatherTopology, Topology
+from crysmm.engines.topology import Topology
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,84 +144,6 @@ class BlockedGraph(Topology):
         return edges.join([(part.flatten(1)[:, None] @ rows.flatten(1, 2)).squeeze(1) for part, rows in blocks])
 
 
-def _views(rows: Tensor, shapes: list[tuple[int, ...]]) -> list[Tensor]:
-    """Successive rows seen as blocks of these shapes: ``[*shape, d]`` each."""
-    parts = rows.split([math.prod(shape) for shape in shapes])
-    return [part.view(*shape, *rows.shape[1:]) for part, shape in zip(parts, shapes, strict=True)]
-
-
-class BlockedLineGraph(Topology):
-    """A complete line graph: nodes are the edges of the crystal graph, edges all pairs (edge in, edge out).
-
-    The pair (e, e) of a bond to the atom's own image is one of them: only so do a cell and its supercell agree.
-    """
-
-    def __init__(self, connectivity: Connectivity):
-        """Args: the sorted edges of the crystal graph."""
-        self.connectivity = connectivity
-        self.n_nodes = len(connectivity.source)
-        self.n_edges = connectivity.n_triplets
-
-    def entering(self, nodes: Tensor) -> list[Tensor]:
-        """``[n, p, d]`` views of ``[n_nodes, d]``, as edges into the atoms of each block."""
-        return _views(nodes, [(n, p) for n, p, _ in self.connectivity.blocks])
-
-    def leaving(self, sorted_nodes: Tensor) -> list[Tensor]:
-        """``[n, q, d]`` views of ``[n_nodes, d]`` in ``out_order``, as edges out of the atoms of each block."""
-        return _views(sorted_nodes, [(n, q) for n, _, q in self.connectivity.blocks])
-
-    def pairs(self, edges: Tensor) -> list[Tensor]:
-        """``[n, p, q, d]`` views of ``[n_edges, d]``."""
-        return _views(edges, list(self.connectivity.blocks))
-
-    def at_source(self, nodes: Tensor) -> Tensor:
-        """See :class:`Topology`."""
-        blocks = zip(self.entering(nodes), self.connectivity.blocks, strict=True)
-        return torch.cat([part[:, :, None].expand(-1, -1, q, -1).flatten(0, 2) for part, (_, _, q) in blocks])
-
-    def at_destination(self, nodes: Tensor) -> Tensor:
-        """See :class:`Topology`."""
-        blocks = zip(self.leaving(self._sort(nodes)), self.connectivity.blocks, strict=True)
-        return torch.cat([part[:, None].expand(-1, p, -1, -1).flatten(0, 2) for part, (_, p, _) in blocks])
-
-    def sum(self, edges: Tensor) -> Tensor:
-        """See :class:`Topology`."""
-        return self._restore(torch.cat([part.sum(1).flatten(0, 1) for part in self.pairs(edges)]))
-
-    def softmax(self, scores: Tensor) -> Tensor:
-        """See :class:`Topology`."""
-        return torch.cat([part.softmax(1).flatten(0, 2) for part in self.pairs(scores)])
-
-    def add(self, source: Tensor, destination: Tensor, edges: Tensor) -> Tensor:
-        """See :class:`Topology`; one pass, no temporaries."""
-        return _PairAdd.apply(source, self._sort(destination), edges, self)
-
-    def gated_sum(self, gates: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`Topology`; the gates are computed again in the backward pass instead of kept."""
-        weighted, weights = _PairGatedSum.apply(gates, values, self)
-        return self._restore(weighted), self._restore(weights)
-
-    def _sort(self, nodes: Tensor) -> Tensor:
-        return _Permute.apply(nodes, self.connectivity.out_order, self.connectivity.in_place)
-
-    def _restore(self, sorted_nodes: Tensor) -> Tensor:
-        return _Permute.apply(sorted_nodes, self.connectivity.in_place, self.connectivity.out_order)
-
-
-class _Permute(torch.autograd.Function):
-    """Rows in another order; the gradient goes back by the inverse order instead of a scattered sum."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-        ctx.inverse = inverse
-        return rows.index_select(0, order)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return gradients[0].index_select(0, ctx.inverse), None, None
-
-
 class _Add(torch.autograd.Function):
     """``edges + source[edges' source] + destination[edges' destination]``, the last one a broadcast in every block."""
 
@@ -244,73 +165,3 @@ class _Add(torch.autograd.Function):
         edges = ctx.connectivity
         source = edges.outgoing.sum(gradient.index_select(0, edges.out_order))
         return source, edges.incoming.sum(gradient), gradient, None
-
-
-class _PairAdd(torch.autograd.Function):
-    """``edges + entering[:, :, None] + leaving[:, None]`` in every block."""
-
-    @staticmethod
-    def forward(ctx: Any, entering: Tensor, leaving: Tensor, edges: Tensor, graph: BlockedLineGraph) -> Tensor:
-        ctx.graph = graph
-        total = torch.empty_like(edges)
-        blocks = zip(
-            graph.pairs(total), graph.pairs(edges), graph.entering(entering), graph.leaving(leaving), strict=True
-        )
-        for out, pair, first, second in blocks:
-            torch.add(pair, first[:, :, None], out=out)
-            out += second[:, None]
-        return total
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        (gradient,) = gradients
-        parts = ctx.graph.pairs(gradient.contiguous())
-        entering = torch.cat([part.sum(2).flatten(0, 1) for part in parts])
-        leaving = torch.cat([part.sum(1).flatten(0, 1) for part in parts])
-        return entering, leaving, gradient, None
-
-
-class _PairGatedSum(torch.autograd.Function):
-    """Sums over the entering edges of ``s * values`` and of ``s = sigmoid(gates)``, in ``out_order``."""
-
-    @staticmethod
-    def forward(ctx: Any, gates: Tensor, values: Tensor, graph: BlockedLineGraph) -> tuple[Tensor, Tensor]:
-        ctx.graph = graph
-        ctx.save_for_backward(gates, values)
-        weighted, weights = [], []
-        for gate, value in zip(graph.pairs(gates), graph.entering(values), strict=True):
-            weight = torch.sigmoid(gate)
-            weights.append(weight.sum(1).flatten(0, 1))
-            weighted.append(weight.mul_(value[:, :, None]).sum(1).flatten(0, 1))
-        return torch.cat(weighted), torch.cat(weights)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        gates, values = ctx.saved_tensors
-        graph: BlockedLineGraph = ctx.graph
-        gate_gradient, value_gradients = torch.empty_like(gates), []
-        blocks = zip(
-            graph.pairs(gate_gradient),
-            graph.pairs(gates),
-            graph.entering(values),
-            graph.leaving(gradients[0].contiguous()),
-            graph.leaving(gradients[1].contiguous()),
-            strict=True,
-        )
-        for out, gate, value, weighted, weights in blocks:
-            weight = torch.sigmoid(gate)
-            value_gradients.append((weight * weighted[:, None]).sum(2).flatten(0, 1))
-            torch.mul(value[:, :, None], weighted[:, None], out=out)
-            out += weights[:, None]
-            out *= weight
-            out *= weight.neg_().add_(1)
-        return gate_gradient, torch.cat(value_gradients), None
-
-
-def incomplete_line_graph(connectivity: Connectivity) -> GatherTopology:
-    """The line graph DGL makes: the pairs (e, e) of bonds to an atom's own image left out."""
-    first, second = connectivity.triplets()
-    kept = first != second
-    return GatherTopology(first[kept], second[kept], len(connectivity.source))

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 class Topology(ABC):
@@ -46,6 +47,24 @@ class Topology(ABC):
         """
         weights = torch.sigmoid(gates)
         return self.sum(weights * self.at_source(values)), self.sum(weights)
+
+    def gate(
+        self, source: Tensor, destination: Tensor, edges: Tensor, weight: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A gate for each edge, and what it lets through.
+
+        Args:
+            source: ``[n_nodes, d]``, of each edge's source.
+            destination: ``[n_nodes, d]``, of its destination.
+            edges: ``[n_edges, c]``.
+            weight: ``[d, c]``, of the edges.
+            values: ``[n_nodes, d]``.
+
+        Returns:
+            ``[n_edges, d]`` gates: source + destination + weight times edge, and their :meth:`gated_sum`.
+        """
+        gates = self.add(source, destination, functional.linear(edges, weight))
+        return gates, *self.gated_sum(gates, values)
 
     def weighted_sum(self, weights: Tensor, values: Tensor) -> Tensor:
         """``[n_nodes, d]``: the sum over the edges into each node, and over heads, of ``weights * values``.

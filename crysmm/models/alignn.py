@@ -22,7 +22,8 @@ from crysmm.config.models import ALIGNNConfig, Normalization
 from crysmm.engines.topology import Topology
 from crysmm.models.base import Backbone
 from crysmm.models.inputs import Engine, GraphInput
-from crysmm.models.layers import GaussianExpansion, crystal_mean, normalization
+from crysmm.models.layers import GaussianExpansion, crystal_mean
+from crysmm.models.normalization import normalization, normalized_silu
 
 LARGEST_BOND = 8.0  # Angstrom; the last Gaussian, whatever the cutoff
 
@@ -36,7 +37,8 @@ class MLPLayer(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """``[n, features_in]`` to ``[n, features_out]``."""
-        return self.layer(rows)
+        linear, norm, _ = self.layer
+        return normalized_silu(norm, linear(rows))
 
 
 class EdgeGatedGraphConvolution(nn.Module):
@@ -63,12 +65,15 @@ class EdgeGatedGraphConvolution(nn.Module):
 
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
         """Nodes ``[n_nodes, features]`` and edges ``[n_edges, features]``, each updated."""
-        gates = graph.add(self.src_gate(nodes), self.dst_gate(nodes), self.edge_gate(edges))
-        weighted, weights = graph.gated_sum(gates, self.dst_update(nodes))
+        # the bias of the edges is added to the nodes, of which there are fewer
+        destination = functional.linear(nodes, self.dst_gate.weight, self.dst_gate.bias + self.edge_gate.bias)
+        gates, weighted, weights = graph.gate(
+            self.src_gate(nodes), destination, edges, self.edge_gate.weight, self.dst_update(nodes)
+        )
         update = self.src_update(nodes) + weighted / (weights + 1e-6)
-        nodes = nodes + functional.silu(self.bn_nodes(update))
+        nodes = normalized_silu(self.bn_nodes, update, nodes)
         if self.updates_edges:
-            edges = edges + functional.silu(self.bn_edges(gates))
+            edges = normalized_silu(self.bn_edges, gates, edges)
         return nodes, edges
 
 

@@ -21,7 +21,8 @@ from crysmm.engines.topology import Topology
 from crysmm.errors import InputError
 from crysmm.models.base import Backbone, hidden_layers
 from crysmm.models.inputs import Engine, GraphInput
-from crysmm.models.layers import BatchNorm, GaussianExpansion, crystal_mean, crystal_softmax, crystal_sum, spread
+from crysmm.models.layers import GaussianExpansion, crystal_mean, crystal_softmax, crystal_sum, spread
+from crysmm.models.normalization import BatchNorm
 
 N_ELEMENTS = 103
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from crysmm.data.batch import CrystalBatch
-from crysmm.engines.blocked import BlockedGraph, BlockedLineGraph, Connectivity, incomplete_line_graph
+from crysmm.engines.blocked import BlockedGraph, Connectivity
+from crysmm.engines.line_graph import BlockedLineGraph, incomplete_line_graph
 from crysmm.engines.topology import GatherTopology, Topology
 
 if TYPE_CHECKING:

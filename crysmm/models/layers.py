@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-
-from crysmm.config.models import Normalization
 
 SMALLEST_EXPONENT = -87.0  # of e in normal fp32 numbers; below, processors are several times slower
 
@@ -33,23 +30,6 @@ class GaussianExpansion(nn.Module):
         """``[n]`` to ``[n, bins]``."""
         exponents = (values[:, None] - self.centers).square_().mul_(-self.sharpness)
         return exponents.clamp_(min=SMALLEST_EXPONENT).exp_()
-
-
-class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that takes a batch of one row, or of none, by its running statistics."""
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """``[n, d]`` to ``[n, d]``."""
-        if len(rows) > 1:
-            return super().forward(rows)
-        return functional.batch_norm(
-            rows, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
-        )
-
-
-def normalization(kind: Normalization, features: int) -> nn.Module:
-    """Batch or layer normalisation of ``features`` columns."""
-    return BatchNorm(features) if kind == "batch" else nn.LayerNorm(features)
 
 
 def precise(rows: Tensor) -> Tensor:

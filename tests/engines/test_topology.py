@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from crysmm.engines.blocked import BlockedGraph, BlockedLineGraph, Connectivity, incomplete_line_graph, stable_order
+from crysmm.engines import line_graph
+from crysmm.engines.blocked import BlockedGraph, Connectivity, stable_order
 from crysmm.engines.dgl import DGLTopology
+from crysmm.engines.line_graph import BlockedLineGraph, incomplete_line_graph
 from crysmm.engines.topology import GatherTopology
 
 WIDTH = 3
@@ -131,6 +133,26 @@ def test_weighted_sum(topology):
     agree(graph.weighted_sum(weights, values_by_head), by_hand, [weights, values])
 
 
+@pytest.mark.parametrize("rows", [2048, 20, 1])
+def test_gate(topology, monkeypatch, rows):
+    monkeypatch.setattr(line_graph, "ROWS_IN_CACHE", rows)
+    graph, source, destination = topology
+    first, second, edges, values = (
+        random_rows(count, seed)
+        for seed, count in enumerate((graph.n_nodes, graph.n_nodes, graph.n_edges, graph.n_nodes))
+    )
+    weight = random_rows(WIDTH, 9)
+    inputs = [first, second, edges, weight, values]
+
+    def by_hand():
+        gates = first[source] + second[destination] + edges @ weight.T
+        opened = 1 / (1 + (-gates).exp())
+        return gates, *(sum_by_hand(rows, destination, graph.n_nodes) for rows in (opened * values[source], opened))
+
+    for used in (slice(None), slice(1, None)):  # nothing reads the gates of a last layer
+        agree(torch.cat(graph.gate(*inputs)[used]), torch.cat(by_hand()[used]), inputs)
+
+
 def test_nodes_without_edges_sum_to_zero():
     empty = np.zeros(0, dtype=np.int64)
     connectivity, _ = Connectivity.sort(empty, empty, 3)
@@ -138,5 +160,6 @@ def test_nodes_without_edges_sum_to_zero():
     assert torch.equal(graph.sum(torch.zeros(0, WIDTH)), torch.zeros(3, WIDTH))
     assert graph.softmax(torch.zeros(0, WIDTH)).shape == (0, WIDTH)
     assert torch.equal(graph.weighted_sum(torch.zeros(0, 2), torch.zeros(0, 2, WIDTH)), torch.zeros(3, WIDTH))
-    line_graph = BlockedLineGraph(connectivity)
-    assert line_graph.gated_sum(torch.zeros(0, WIDTH), torch.zeros(0, WIDTH))[0].shape == (0, WIDTH)
+    graph = BlockedLineGraph(connectivity)
+    none = torch.zeros(0, WIDTH)
+    assert [rows.shape for rows in graph.gate(none, none, none, torch.ones(WIDTH, WIDTH), none)] == [(0, WIDTH)] * 3
