@@ -23,6 +23,7 @@ from crysmm.data.records import source_from_structures
 from crysmm.data.source import SkippedRow, Source
 from crysmm.errors import InputError, StructureError
 from crysmm.inference import Inference, InferencePrecision
+from crysmm.memory import freed_memory_kept
 from crysmm.terminal import disables_bar
 from crysmm.text.reader import TextReader
 from crysmm.training.checkpoint import LoadedModel, load_model
@@ -174,6 +175,7 @@ class Predictor:
         columns = prediction_columns(self.model.scaler, self.target_names)
         hidden = disables_bar(progress)
         with (
+            freed_memory_kept(self._inference.device),
             replacing(summary.output) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as file,
             tqdm(total=source.n_rows, desc="predicting", unit=" structures", disable=hidden) as bar,

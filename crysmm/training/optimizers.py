@@ -27,7 +27,7 @@ def make_optimizer(config: RunConfig, network: nn.Module) -> Optimizer:
         groups += _groups(encoder.parameters(), encoder.learning_rate, config.weight_decay)
     if config.optimizer == "sgd":
         return SGD(groups, momentum=config.momentum)
-    return AdamW(groups)
+    return AdamW(groups, fused=True)
 
 
 def _groups(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from crysmm.atomic_files import write_csv_atomic, write_json_atomic
 from crysmm.config.run import RunConfig
 from crysmm.data.loader import BatchSampler
 from crysmm.errors import DivergedError, InputError, NoResultError
+from crysmm.memory import freed_memory_kept
 from crysmm.objectives.base import Objective
 from crysmm.training.callbacks import (
     OutOfTimeError,
@@ -299,7 +300,7 @@ def carry_out(kind: type[Run[Config, Data]], config: Config, records: Sequence[M
         KeyboardInterrupt: Ctrl-C; what resuming needs is in the folder. SIGTERM raises ``SystemExit`` likewise.
     """
     machine = Machine.of(config)
-    with isolate_rng(), lightning_silenced(), reproducible(machine.device):
+    with isolate_rng(), lightning_silenced(), reproducible(machine.device), freed_memory_kept(machine.device):
         run = kind(config, machine)
         try:
             with listening():

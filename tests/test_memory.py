@@ -1,0 +1,37 @@
+"""What the process does with freed memory."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource, sys
+import torch
+from crysmm.memory import freed_memory_kept
+
+def faults(count):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(count):
+        torch.ones(64 << 20, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def resident():
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
+
+pages = (64 << 20) // resource.getpagesize()
+before = resident()
+with freed_memory_kept(torch.device("cpu")):
+    faults(10)
+    assert faults(10) < pages, "pages are faulted in anew"
+    assert resident() > before + (60 << 10)
+assert resident() < before + (10 << 10), "memory is not given back"
+with freed_memory_kept(torch.device("cuda")):
+    assert faults(2) >= 2 * pages, "a GPU's process is changed too"
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux'")
+def test_is_kept_within_and_given_back_after():
+    subprocess.run([sys.executable, "-c", PROGRAM], check=True)
