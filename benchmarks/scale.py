@@ -1,0 +1,188 @@
+r"""Time and memory of building a store, training and predicting, against the number of crystals.
+
+    python -m benchmarks.scale --counts 1000,10000,100000 --work DIR
+
+The crystals are made from the sample data by strain and substitution. For each count the store is built by one
+process a core, then CGCNN is trained for an epoch, the loader is read alone, and all crystals are predicted. Memory
+is anonymous memory (RssAnon) of the main process, and of its workers in all, as Linux tells it five times a second;
+what is mapped from files is not counted. What is there is not made again, so that a stopped run goes on.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+from crysmm.atomic_files import write_json_atomic
+from crysmm.config import TrainingConfig
+from crysmm.data.loader import BatchSampler, make_loader
+from crysmm.data.records import open_input
+from crysmm.data.store import Store, build_store
+from data_prep.synthetic import PROPERTY
+
+CHECKOUT = Path(__file__).parents[1]
+SAMPLE_DATA = CHECKOUT / "examples" / "sample_data"
+SECONDS_BETWEEN_LOOKS = 0.2
+BATCHES_READ = 200
+HEADING = (
+    "| crystals | store: s | crystals/s | GiB | workers, GiB | epoch: s | crystals/s | GiB | loader: crystals/s "
+    "| prediction: s | GiB | workers, GiB |"
+)
+
+
+@dataclass
+class Memory:
+    """The most anonymous memory seen, GiB."""
+
+    own: float = 0.0
+    workers: float = 0.0
+
+    def look(self, process: int) -> None:
+        """Once, at a process and all it has started."""
+        self.own = max(self.own, anonymous(process))
+        self.workers = max(self.workers, sum(map(anonymous, descendants(process))))
+
+
+def anonymous(process: int) -> float:
+    """RssAnon in GiB; 0 of a process that is gone."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return next((int(line.split()[1]) / 2**20 for line in lines if line.startswith("RssAnon")), 0.0)
+
+
+def descendants(process: int) -> list[int]:
+    """Processes that one has started, and those that they have."""
+    try:
+        text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    children = list(map(int, text.split()))
+    return children + [other for child in children for other in descendants(child)]
+
+
+def watched(command: list[str]) -> tuple[float, Memory]:
+    """Seconds and memory of a command.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    memory, done = Memory(), Event()
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+
+        def watch() -> None:
+            while not done.wait(SECONDS_BETWEEN_LOOKS):
+                memory.look(process.pid)
+
+        thread = Thread(target=watch)
+        thread.start()
+        errors = process.communicate()[1]
+        done.set()
+        thread.join()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{errors[-2000:]}")
+    return time.perf_counter() - start, memory
+
+
+def settings(work: Path, count: int) -> dict[str, str]:
+    """Of ``crysmm train`` for so many crystals."""
+    return {"root_dir": str(work / f"{count}.jsonl"), "target_key": PROPERTY, "cache_dir": str(work / "cache")}
+
+
+def measure(work: Path, count: int) -> dict[str, float]:
+    """Make the crystals, build, train, load, predict; figures by name."""
+    chosen = settings(work, count)
+    if not Path(chosen["root_dir"]).exists():
+        make = ["--input", str(SAMPLE_DATA), "--count", str(count), "--output", chosen["root_dir"]]
+        subprocess.run([sys.executable, "-m", "data_prep.synthetic", *make], cwd=CHECKOUT, check=True)
+    own = [sys.executable, "-m", "benchmarks.scale", "--work", str(work), "--counts", str(count)]
+    crysmm = [sys.executable, "-m", "crysmm"]
+    options = [part for name, value in chosen.items() for part in (f"--{name}", value)]
+    run = work / f"run_{count}"
+    store, in_store = watched([*own, "--only", "store"])
+    _, in_training = watched([*crysmm, "train", *options, "--output_dir", str(run), "--epochs", "1", "--overwrite"])
+    metrics = json.loads((run / "metrics.json").read_text())
+    loader = subprocess.run([*own, "--only", "loader"], cwd=CHECKOUT, check=True, capture_output=True, text=True)
+    files = ["--root_dir", chosen["root_dir"], "--output", str(work / f"predictions_{count}.csv")]
+    prediction, in_prediction = watched([*crysmm, "predict", "--model", str(run), *files])
+    return {
+        "store": store,
+        "store_own": in_store.own,
+        "store_workers": in_store.workers,
+        "epoch": metrics["seconds_per_epoch"],
+        "epoch_own": in_training.own,
+        "loader": float(loader.stdout),
+        "prediction": prediction,
+        "prediction_own": in_prediction.own,
+        "prediction_workers": in_prediction.workers,
+    }
+
+
+def build(work: Path, count: int) -> Store:
+    """The store of so many crystals, from the cache where it is there."""
+    config = TrainingConfig.model_validate(settings(work, count))
+    return build_store(open_input(config, None), config.graph_settings(), cache_dir=config.cache_dir)
+
+
+def loading_rate(store: Store) -> float:
+    """Crystals a second that the loader makes batches of, in random order, in one process."""
+    sampler = BatchSampler(range(len(store)), store.n_triplets, 64, seed=1)
+    start, crystals = time.perf_counter(), 0
+    for step, share in enumerate(make_loader(store, sampler)):
+        crystals += share.n_crystals
+        if step == BATCHES_READ:
+            break
+    return crystals / (time.perf_counter() - start)
+
+
+def line(count: int, figures: dict[str, float]) -> str:
+    """Of the table."""
+    cells = [
+        f"{count:,}",
+        f"{figures['store']:.0f}",
+        f"{count / figures['store']:,.0f}",
+        f"{figures['store_own']:.2f}",
+        f"{figures['store_workers']:.2f}",
+        f"{figures['epoch']:.1f}",
+        f"{count / figures['epoch']:,.0f}",
+        f"{figures['epoch_own']:.2f}",
+        f"{figures['loader']:,.0f}",
+        f"{figures['prediction']:.0f}",
+        f"{figures['prediction_own']:.2f}",
+        f"{figures['prediction_workers']:.2f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Read the command line, measure, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--counts", default="1000,10000", help="numbers of crystals, comma-separated (1000,10000)")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the crystals, stores and runs")
+    parser.add_argument("--only", choices=("store", "loader"), help=argparse.SUPPRESS)  # what a watched process does
+    arguments = parser.parse_args()
+    counts = list(map(int, arguments.counts.split(",")))
+    if arguments.only:
+        store = build(arguments.work, counts[0])
+        if arguments.only == "loader":
+            print(loading_rate(store))
+        return
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    print(HEADING + "\n" + "|-" * HEADING.count(" |") + "|")
+    for count in counts:
+        path = arguments.work / f"figures_{count}.json"
+        if not path.exists():
+            write_json_atomic(path, measure(arguments.work, count))
+        print(line(count, json.loads(path.read_text())), flush=True)
+
+
+if __name__ == "__main__":
+    main()
