@@ -6,29 +6,33 @@ import sys
 import pytest
 
 PROGRAM = """
-import resource, sys
+import resource
 import torch
 from crysmm.memory import freed_memory_kept
 
-def faults(count):
+def faults(count, size):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(count):
-        torch.ones(64 << 20, dtype=torch.uint8)
+        torch.ones(size, dtype=torch.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 def resident():
     lines = open("/proc/self/status").read().splitlines()
     return int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
 
-pages = (64 << 20) // resource.getpagesize()
+SMALL, LARGE = 1 << 20, 64 << 20
+freely = faults(10, LARGE)
 before = resident()
 with freed_memory_kept(torch.device("cpu")):
-    faults(10)
-    assert faults(10) < pages, "pages are faulted in anew"
+    faults(10, LARGE)
+    assert faults(10, LARGE) < freely / 10, "pages are faulted in anew"
     assert resident() > before + (60 << 10)
 assert resident() < before + (10 << 10), "memory is not given back"
+faults(10, SMALL)
+assert faults(50, SMALL) < 500, "small blocks are now given back each time"
+assert faults(10, LARGE) > freely / 2, "large blocks are still kept"
 with freed_memory_kept(torch.device("cuda")):
-    assert faults(2) >= 2 * pages, "a GPU's process is changed too"
+    assert faults(10, LARGE) > freely / 2, "a GPU's process is changed too"
 """
 
 

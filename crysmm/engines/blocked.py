@@ -141,7 +141,9 @@ class BlockedGraph(Topology):
         """See :class:`Topology`; a product of a row with a matrix for each node."""
         edges = self.connectivity.incoming
         blocks = zip(edges.split(weights), edges.split(values), strict=True)
-        return edges.join([(part.flatten(1)[:, None] @ rows.flatten(1, 2)).squeeze(1) for part, rows in blocks])
+        with torch.autocast(weights.device.type, enabled=False):
+            sums = [(part.flatten(1)[:, None] @ rows.flatten(1, 2).to(part.dtype)).squeeze(1) for part, rows in blocks]
+        return edges.join(sums)
 
 
 class _Add(torch.autograd.Function):

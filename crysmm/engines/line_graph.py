@@ -151,7 +151,8 @@ class _Gate(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.pieces = pieces
         matrix = weight.to(edges.dtype).t()
-        gates, weighted, weights = torch.empty_like(edges), torch.empty_like(values), torch.empty_like(values)
+        gates = values.new_empty(len(edges), values.shape[1])
+        weighted, weights = torch.empty_like(values), torch.empty_like(values)
         for piece in pieces:
             torch.mm(edges[piece.pairs], matrix, out=gates[piece.pairs])
             gate = piece.of_pairs(gates)
@@ -169,9 +170,8 @@ class _Gate(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         edges, gates, weight, values = ctx.saved_tensors
-        of_gates, of_weighted, of_weights = gradients
-        if of_weighted is None or of_weights is None:
-            raise ValueError("both sums of a gate must be used")
+        of_gates, *of_sums = gradients
+        of_weighted, of_weights = (torch.zeros_like(values) if sums is None else sums for sums in of_sums)
         matrix = weight.to(edges.dtype)
         to_source, to_destination, to_values = (torch.empty_like(values) for _ in range(3))
         to_edges, to_weight = torch.empty_like(edges), torch.zeros_like(weight)

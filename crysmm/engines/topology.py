@@ -1,4 +1,4 @@
-"""What a layer needs to know of a graph: five operations between its nodes and its edges."""
+"""What a layer needs to know of a graph: the operations between its nodes and its edges."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from crysmm.engines.topology import Topology
 from crysmm.errors import InputError
 from crysmm.models.base import Backbone, hidden_layers
 from crysmm.models.inputs import Engine, GraphInput
-from crysmm.models.layers import GaussianExpansion, crystal_mean, crystal_softmax, crystal_sum, spread
+from crysmm.models.layers import GaussianExpansion, crystal_mean, crystal_softmax, crystal_sum, precise, spread
 from crysmm.models.normalization import BatchNorm
 
 N_ELEMENTS = 103
@@ -55,11 +55,16 @@ class AugmentedGraphAttention(nn.Module):
 
 
 def by_head(rows: Tensor, vectors: Tensor) -> Tensor:
-    """``[n, heads]`` products of each head's part of ``[n, heads * features]`` with its row of ``[heads, features]``.
+    """``[n, heads]`` products, in fp32 or better, of each head's part of ``[n, heads * features]`` with its own vector.
 
-    As one matrix product, most of whose factors are 0: faster than products that would be kept to be summed.
+    As one matrix product, most of whose factors are 0: faster than products that are kept to be summed.
+
+    Args:
+        rows: ``[n, heads * features]``.
+        vectors: ``[heads, features]``.
     """
-    return functional.linear(rows, torch.block_diag(*vectors))
+    with torch.autocast(rows.device.type, enabled=False):
+        return functional.linear(precise(rows), torch.block_diag(*vectors))
 
 
 class CompositionAttention(nn.Module):

@@ -37,6 +37,7 @@ def test_given_crystals_are_used_as_they_are(tmp_path):
     given = [row.read() for row in open_source(run.SAMPLE_DATA, limit=66).rows()]
     used = [row.read() for row in open_source(made.folder / "all.jsonl").rows()]
     assert [row.targets for row in used] == [row.targets for row in given]
+    assert [row.crystal.lattice.tolist() for row in used] == [row.crystal.lattice.tolist() for row in given]
 
 
 def test_ratios_are_of_one_turn():

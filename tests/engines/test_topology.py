@@ -44,9 +44,9 @@ def topology(request, connectivity):
             return DGLTopology.from_edges(*pairs, n_edges), *pairs
 
 
-def random_rows(count, seed):
+def random_rows(count, seed, width=WIDTH):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, WIDTH, dtype=torch.float64, generator=generator).requires_grad_()
+    return torch.randn(count, width, dtype=torch.float64, generator=generator).requires_grad_()
 
 
 def sum_by_hand(edges, destination, n_nodes):
@@ -137,20 +137,19 @@ def test_weighted_sum(topology):
 def test_gate(topology, monkeypatch, rows):
     monkeypatch.setattr(line_graph, "ROWS_IN_CACHE", rows)
     graph, source, destination = topology
-    first, second, edges, values = (
-        random_rows(count, seed)
-        for seed, count in enumerate((graph.n_nodes, graph.n_nodes, graph.n_edges, graph.n_nodes))
-    )
-    weight = random_rows(WIDTH, 9)
+    first, second, values = (random_rows(graph.n_nodes, seed) for seed in (1, 2, 3))
+    edges, weight = random_rows(graph.n_edges, 4, width=WIDTH + 2), random_rows(WIDTH, 5, width=WIDTH + 2)
     inputs = [first, second, edges, weight, values]
+    nothing_from_values = slice(2, 3)
 
     def by_hand():
         gates = first[source] + second[destination] + edges @ weight.T
         opened = 1 / (1 + (-gates).exp())
         return gates, *(sum_by_hand(rows, destination, graph.n_nodes) for rows in (opened * values[source], opened))
 
-    for used in (slice(None), slice(1, None)):  # nothing reads the gates of a last layer
-        agree(torch.cat(graph.gate(*inputs)[used]), torch.cat(by_hand()[used]), inputs)
+    for used in (slice(None), slice(1, None), slice(1, 2), nothing_from_values):  # a last layer's gates are not read
+        reached = inputs[:4] if used == nothing_from_values else inputs
+        agree(torch.cat(graph.gate(*inputs)[used]), torch.cat(by_hand()[used]), reached)
 
 
 def test_nodes_without_edges_sum_to_zero():

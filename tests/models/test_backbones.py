@@ -1,11 +1,14 @@
 """The backbones against their papers' formulas, written out with loops."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional
 
 from crysmm.config import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, GraphSettings, TrainingConfig
 from crysmm.data.batch import collate_crystals
+from crysmm.data.records import open_source
 from crysmm.errors import InputError
 from crysmm.models.backbones import build_backbone
 from crysmm.models.base import Embedding
@@ -15,6 +18,7 @@ from crysmm.models.inputs import from_batch
 from crysmm.models.layers import crystal_sum
 from crysmm.testing import check_backbone
 
+SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
 CONFIGS = [
     CGCNNConfig(),
     CrysXPPConfig(),
@@ -293,3 +297,18 @@ def test_bond_cosines_are_angles(crystals):
     cosines = from_batch(batch, "blocked", True).bond_cosines()
     found = {round(float(value), 4) for value in cosines}
     assert found == {-0.3333, 1.0}
+
+
+@pytest.mark.parametrize(("config", "bound"), [(CGCNNConfig(), 0.05), (GATGNNConfig(), 0.05), (ALIGNNConfig(), 0.03)])
+def test_bf16_is_near_32_bits(config, bound):
+    """Embeddings of sample crystals by weights as they are drawn, against the spread over the crystals."""
+    crystals = [row.read().crystal for row in open_source(SAMPLE_DATA, limit=16).rows()]
+    batch = collate_crystals(crystals, GraphSettings())
+    torch.manual_seed(2)
+    backbone = build_backbone(config, 92, 8.0)
+    with torch.no_grad():
+        exact = backbone(batch).graph
+        with torch.autocast("cpu", torch.bfloat16):
+            near = backbone(batch).graph.float()
+    error = (near - exact).square().mean().sqrt() / (exact - exact.mean(0)).square().mean().sqrt()
+    assert error < bound
