@@ -180,7 +180,7 @@ def commands(inputs: Inputs, python: Mapping[str, Path], *, quick: bool) -> dict
         [*own, "train", *model, "--root_dir", str(folder / "all.jsonl"), "--output_dir", str(folder / "model"), *quiet]
     )
     predict = [*own, "predict", "--model", str(folder / "model"), "--root_dir", str(folder / "poscar")]
-    predict += ["--output", str(folder / "predictions.csv"), "--precision", "bf16", *quiet]
+    predict += ["--output", str(folder / "predictions.csv"), "--precision", "bf16"]
     script = [str(python["alignn"]), str(PEERS / "alignn_predict.py"), "--folder", str(folder / "poscar")]
     script += ["--output", str(folder / "of_peer.csv")]
     return {
