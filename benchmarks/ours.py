@@ -7,42 +7,31 @@ import argparse
 import csv
 import json
 import resource
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.texts import read_records
+from benchmarks.peers.timing import median_seconds
 from crysmm.config import TrainingConfig
 from crysmm.data.batch import collate_crystals
+from crysmm.data.records import open_input
 from crysmm.data.scaler import TargetScaler
 from crysmm.memory import freed_memory_kept
 from crysmm.models.heads import build_network
 from crysmm.objectives.property import PropertyObjective
 from crysmm.training.optimizers import make_optimizer
 from crysmm.training.train import train
+from data_prep.convert import readable_records
 
 CPU = torch.device("cpu")
 
 
-def median_seconds(call: Callable[[], object], count: int) -> float:
-    """Of some calls, after one that is not counted."""
-    call()
-    seconds = []
-    for _ in range(count):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
 def alignn_step(config: TrainingConfig, steps: int) -> dict[str, float]:
     """Graphs, training steps and inference of one batch that holds all crystals of the input."""
-    records = read_records(config)
+    records = list(readable_records(open_input(config, None)))
     crystals = [record.crystal for record in records]
     targets = np.array([record.targets for record in records])
     settings = config.graph_settings()

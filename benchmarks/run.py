@@ -103,6 +103,7 @@ def main() -> None:
             flush=True,
         )
         figures: dict[str, list[Figures]] = defaultdict(list)
+        prepare(inputs, python)
         processes = commands(inputs, python, quick=arguments.quick)
         for turn in range(turns):
             for name, command in processes.items():
@@ -163,6 +164,20 @@ def environment(name: str) -> Path:
     return python
 
 
+def prepare(inputs: Inputs, python: Mapping[str, Path]) -> None:
+    """Make what the processes need besides: CIF files for both CGCNNs, and a model of ours that predicts."""
+    everything = str(inputs.folder / "all.jsonl")
+    call([*cgcnn2_command(inputs, python), "--data", everything])
+    model = ["--model", "alignn", "--epochs", "1", "--limit", "20", "--progress", "false"]
+    folders = ["--output_dir", str(inputs.folder / "model"), "--cache_dir", str(inputs.folder / "cache")]
+    call([sys.executable, "-m", "crysmm", "train", "--root_dir", everything, *model, *folders])
+
+
+def cgcnn2_command(inputs: Inputs, python: Mapping[str, Path]) -> list[str]:
+    """The script that makes cgcnn2's folder, or times its epochs on it."""
+    return [str(python["cgcnn2"]), str(PEERS / "cgcnn2_epochs.py"), "--folder", str(inputs.folder / "cif")]
+
+
 def commands(inputs: Inputs, python: Mapping[str, Path], *, quick: bool) -> dict[str, Callable[[], Figures]]:
     """What there is to time, by name: each starts a process and returns its figures."""
     folder = inputs.folder
@@ -170,16 +185,18 @@ def commands(inputs: Inputs, python: Mapping[str, Path], *, quick: bool) -> dict
     batch = ["--data", str(folder / "batch.jsonl"), *steps]
     peer = [str(python["alignn"]), str(PEERS / "alignn_step.py"), *batch]
     ours = [sys.executable, "-m", "benchmarks.ours"]
-    cgcnn2 = [str(python["cgcnn2"]), str(PEERS / "cgcnn2_epochs.py"), "--folder", str(folder / "cif")]
+    cgcnn2 = cgcnn2_command(inputs, python)
     epochs = [*ours, "epochs", "--data", str(folder / "cif"), "--count", str(inputs.n_crystals)]
-    call([*cgcnn2, "--data", str(folder / "all.jsonl")])
-    model = ["--model", "alignn", "--epochs", "1", "--limit", "20", "--cache_dir", str(folder / "cache")]
-    own = [sys.executable, "-m", "crysmm"]
-    quiet = ["--progress", "false"]
-    call(
-        [*own, "train", *model, "--root_dir", str(folder / "all.jsonl"), "--output_dir", str(folder / "model"), *quiet]
-    )
-    predict = [*own, "predict", "--model", str(folder / "model"), "--root_dir", str(folder / "poscar")]
+    predict = [
+        sys.executable,
+        "-m",
+        "crysmm",
+        "predict",
+        "--model",
+        str(folder / "model"),
+        "--root_dir",
+        str(folder / "poscar"),
+    ]
     predict += ["--output", str(folder / "predictions.csv"), "--precision", "bf16"]
     script = [str(python["alignn"]), str(PEERS / "alignn_predict.py"), "--folder", str(folder / "poscar")]
     script += ["--output", str(folder / "of_peer.csv")]

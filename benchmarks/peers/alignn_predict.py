@@ -3,16 +3,10 @@
 import argparse
 import csv
 import os
-import warnings
 from pathlib import Path
 
-os.environ.setdefault("DGLBACKEND", "pytorch")
-warnings.filterwarnings("ignore")
-
-import dgl
 import torch
-from alignn.graphs import Graph
-from alignn.models.alignn import ALIGNN, ALIGNNConfig
+from alignn_step import dgl_graphs, lattices, make_model
 from jarvis.core.atoms import Atoms
 
 BATCH_SIZE = 64
@@ -25,22 +19,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="CSV file")
     arguments = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
-    model = ALIGNN(ALIGNNConfig(name="alignn", output_features=1)).eval()
+    model = make_model("dgl").eval()
     files = sorted(arguments.folder.glob("*.vasp"))
     with arguments.output.open("w", newline="") as output, torch.no_grad():
         writer = csv.writer(output)
         for start in range(0, len(files), BATCH_SIZE):
             batch = files[start : start + BATCH_SIZE]
             crystals = [Atoms.from_poscar(str(path)) for path in batch]
-            pairs = [
-                Graph.atom_dgl_multigraph(
-                    crystal, cutoff=8.0, max_neighbors=12, atom_features="cgcnn", use_canonize=True
-                )
-                for crystal in crystals
-            ]
-            graph, line_graph = (dgl.batch(list(side)) for side in zip(*pairs, strict=True))
-            lattice = torch.stack([torch.tensor(crystal.lattice_mat).float() for crystal in crystals])
-            predictions = model((graph, line_graph, lattice)).flatten().tolist()
+            graph, line_graph, _ = dgl_graphs(crystals)
+            predictions = model((graph, line_graph, lattices(crystals))).flatten().tolist()
             writer.writerows(zip([path.name for path in batch], predictions, strict=True))
 
 

@@ -7,10 +7,7 @@ import argparse
 import json
 import os
 import resource
-import statistics
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("DGLBACKEND", "pytorch")
@@ -18,6 +15,7 @@ warnings.filterwarnings("ignore")
 
 import torch
 from jarvis.core.atoms import Atoms
+from timing import median_seconds
 
 CUTOFF, NEIGHBORS = 8.0, 12
 
@@ -57,6 +55,11 @@ def pure_graphs(crystals: list[Atoms]) -> tuple:
     return graph, line_graph, len(line_graph.src)
 
 
+def lattices(crystals: list[Atoms]) -> torch.Tensor:
+    """``[n_crystals, 3, 3]``, which the models take besides the graphs."""
+    return torch.stack([torch.tensor(crystal.lattice_mat).float() for crystal in crystals])
+
+
 def make_model(engine: str) -> torch.nn.Module:
     """The network in its default sizes, with one output."""
     if engine == "dgl":
@@ -74,17 +77,6 @@ def make_model(engine: str) -> torch.nn.Module:
     )  # fmt: skip
 
 
-def median_seconds(call: Callable[[], object], count: int) -> float:
-    """Of some calls, after one that is not counted."""
-    call()
-    seconds = []
-    for _ in range(count):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
 def main() -> None:
     """Read the command line, time, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -99,7 +91,7 @@ def main() -> None:
     crystals = read(arguments.data)
     build = dgl_graphs if arguments.engine == "dgl" else pure_graphs
     graph, line_graph, n_triplets = build(crystals)
-    lattice = torch.stack([torch.tensor(crystal.lattice_mat).float() for crystal in crystals])
+    lattice = lattices(crystals)
     model = make_model(arguments.engine)
     optimizer = torch.optim.AdamW(model.parameters())
     target = torch.zeros(len(crystals))

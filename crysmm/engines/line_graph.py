@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from crysmm.engines.blocked import Connectivity
-from crysmm.engines.cache import ROWS_IN_CACHE
+from crysmm.engines.cache import rows_at_a_time
 from crysmm.engines.topology import GatherTopology, Topology
 
 
@@ -85,8 +85,8 @@ class BlockedLineGraph(Topology):
 
     @cached_property
     def pieces(self) -> list[Piece]:
-        """What is computed at a time: on a CPU what its cache holds, else whole blocks."""
-        return cut(self.connectivity.blocks, ROWS_IN_CACHE) if self.connectivity.source.is_cpu else self.blocks
+        """What is computed at a time."""
+        return cut(self.connectivity.blocks, rows_at_a_time(self.connectivity.source))
 
     def at_source(self, nodes: Tensor) -> Tensor:
         """See :class:`Topology`."""

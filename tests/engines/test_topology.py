@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from crysmm.engines import line_graph
+from crysmm.engines import cache
 from crysmm.engines.blocked import BlockedGraph, Connectivity, stable_order
 from crysmm.engines.dgl import DGLTopology
 from crysmm.engines.line_graph import BlockedLineGraph, incomplete_line_graph
@@ -135,7 +135,7 @@ def test_weighted_sum(topology):
 
 @pytest.mark.parametrize("rows", [2048, 20, 1])
 def test_gate(topology, monkeypatch, rows):
-    monkeypatch.setattr(line_graph, "ROWS_IN_CACHE", rows)
+    monkeypatch.setattr(cache, "ROWS_IN_CACHE", rows)
     graph, source, destination = topology
     first, second, values = (random_rows(graph.n_nodes, seed) for seed in (1, 2, 3))
     edges, weight = random_rows(graph.n_edges, 4, width=WIDTH + 2), random_rows(WIDTH, 5, width=WIDTH + 2)
