@@ -20,6 +20,7 @@ REQUIRED = {  # what is installed: what is imported
     "datasets": "datasets",
     "vesin": "vesin",
     "ase": "ase",
+    "gemmi": "gemmi",
     "pydantic": "pydantic",
     "pydantic-settings": "pydantic_settings",
     "joblib": "joblib",

@@ -1,15 +1,14 @@
 """Crystallographic information files: the full cell, by the symmetry operations as they are written.
 
-ASE reads the text. The operations are applied here: ASE's own builder replaces them by its table's for some
-settings, and its duplicates are judged in fractions of a cell.
+gemmi reads the text, the operations and the names of space groups. The operations are applied here: libraries judge by
+fractions of a cell whether two images are one atom, or replace what is written by their table's.
 """
 
 from __future__ import annotations
 
-import io
 import re
-import warnings
 from collections.abc import Iterable
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,13 +18,21 @@ from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.errors import StructureError
 
 if TYPE_CHECKING:
-    from ase.io.cif import CIFBlock
-    from ase.spacegroup import Spacegroup
+    from gemmi import Op, SpaceGroup
+    from gemmi.cif import Block
 
 SAME_SITE = 0.05  # Angstrom; images of one site nearer than this are one atom on a special position
 FULL_OCCUPANCY = 1e-3  # how far from 1 an occupancy may be rounded
-RHOMBOHEDRAL = frozenset((146, 148, 155, 160, 161, 166, 167))  # space groups with two kinds of axes
 UNKNOWN = ("?", ".")
+CELL = [f"_cell_length_{axis}" for axis in "abc"] + [f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")]
+OPERATIONS = (
+    "_space_group_symop_operation_xyz",
+    "_space_group_symop.operation_xyz",
+    "_symmetry_equiv_pos_as_xyz",
+)
+GROUP_NAMES = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_space_group_name_H-M")
+GROUP_NUMBERS = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
+WHERE = re.compile(r"string:(?P<line>\d+)[^ ]*(?: in \S+)?: (?P<what>.*)", re.DOTALL)  # how gemmi words an error
 
 
 def parse_cif(text: str) -> Crystal:
@@ -34,51 +41,61 @@ def parse_cif(text: str) -> Crystal:
     Raises:
         StructureError: there is none, or it is disordered, or its symmetry is not given in a usable way.
     """
-    from ase.io.cif import parse_cif as ase_blocks
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        block = next((block for block in ase_blocks(io.StringIO(text)) if _has_sites(block)), None)
-    for warning in caught:  # ASE leaves such a row out and goes on
-        if "Wrong number" in str(warning.message):
-            raise StructureError(f"a row of a CIF loop is incomplete: {warning.message}")
+    block = next((block for block in _blocks(text) if _has_sites(block)), None)
     if block is None:
         raise StructureError("the CIF has no atom sites with fractional coordinates (_atom_site_fract_x, _y, _z)")
     _check_occupancy(block)
     symbols = _symbols(block)
-    if not all(isinstance(value, int | float) for value in block.get_cellpar() or [None]):
-        raise StructureError("the CIF has no cell lengths and angles")
-    lattice = block.get_cell().array
-    sites = _fractional_sites(block)
-    rotations, translations = _operations(block)
-    coords = [_images(site, rotations, translations, lattice) for site in sites]
-    elements = [symbol for symbol, images in zip(symbols, coords, strict=True) for _ in images]
+    cell = _cell(block)
+    lattice = _lattice(cell)
+    operations = _operations(block, cell)
+    rotations = np.array([operation.rot for operation in operations]) / operations[0].DEN
+    translations = np.array([operation.tran for operation in operations]) / operations[0].DEN
+    coords = [_images(rotations @ site + translations, lattice) for site in _fractional_sites(block)]
+    elements = chain.from_iterable(map(repeat, symbols, map(len, coords)))
     return Crystal.from_arrays(lattice, np.concatenate(coords), elements)
 
 
-def _has_sites(block: CIFBlock) -> bool:
+def _blocks(text: str) -> Iterable[Block]:
+    from gemmi import cif
+
+    try:
+        return cif.read_string(text)
+    except (ValueError, RuntimeError) as error:
+        found = WHERE.match(str(error))
+        where, what = (f"line {found['line']} of the CIF", found["what"]) if found else ("the CIF", error)
+        raise StructureError(f"{where} cannot be read: {what}") from error
+
+
+def _has_sites(block: Block) -> bool:
     return any(value not in UNKNOWN for value in _column(block, "_atom_site_fract_x"))
 
 
-def _check_occupancy(block: CIFBlock) -> None:
-    for label, value in zip(_labels(block), _column(block, "_atom_site_occupancy"), strict=False):
-        if value not in UNKNOWN and abs(float(value) - 1) > FULL_OCCUPANCY:
-            raise StructureError(f"partial occupancy: site {label} is occupied to {value}; give an ordered structure")
+def _check_occupancy(block: Block) -> None:
+    labels = _column(block, "_atom_site_label") or _column(block, "_atom_site_type_symbol")
+    occupancies = _column(block, "_atom_site_occupancy")
+    for label, word, value in zip(labels, occupancies, _numbers(occupancies), strict=False):
+        if word not in UNKNOWN and not abs(value - 1) <= FULL_OCCUPANCY:
+            raise StructureError(f"partial occupancy: site {label} is occupied to {word}; give an ordered structure")
 
 
-def _column(block: CIFBlock, tag: str) -> list:
-    values = block.get(tag, [])
-    return values if isinstance(values, list) else [values]
+def _column(block: Block, tag: str) -> list[str]:
+    """The values of a tag without their quotes; none where it is missing."""
+    from gemmi import cif
+
+    return [cif.as_string(value) or value for value in block.find_values(tag)]
 
 
-def _labels(block: CIFBlock) -> list[str]:
-    return [str(value) for value in _column(block, "_atom_site_label") or _column(block, "_atom_site_type_symbol")]
+def _numbers(words: Iterable[str]) -> list[float]:
+    """Numbers without their uncertainties; NaN of what is none."""
+    from gemmi import cif
+
+    return [cif.as_number(word) for word in words]
 
 
-def _symbols(block: CIFBlock) -> list[str]:
+def _symbols(block: Block) -> list[str]:
     types = _column(block, "_atom_site_type_symbol")
-    words = types or _column(block, "_atom_site_label")
-    return [_element(str(word), is_type=bool(types)) for word in words]
+    return [_element(word, is_type=bool(types)) for word in types or _column(block, "_atom_site_label")]
 
 
 def _element(word: str, is_type: bool) -> str:
@@ -95,84 +112,88 @@ def _element(word: str, is_type: bool) -> str:
     return symbol
 
 
-def _fractional_sites(block: CIFBlock) -> np.ndarray:
+def _cell(block: Block) -> list[float]:
+    """Three lengths in Angstrom and three angles in degrees."""
+    values = _numbers(block.find_value(tag) or "?" for tag in CELL)
+    if not np.isfinite(values).all():
+        raise StructureError("the CIF has no cell lengths and angles")
+    return values
+
+
+def _lattice(cell: list[float]) -> np.ndarray:
+    """``[3, 3]``, a row a lattice vector."""
+    from gemmi import UnitCell
+
+    return np.array(UnitCell(*cell).orth.mat.tolist()).T
+
+
+def _fractional_sites(block: Block) -> np.ndarray:
     """``[n_sites, 3]`` as written."""
     columns = [_column(block, f"_atom_site_fract_{axis}") for axis in "xyz"]
+    sites = np.array(list(map(_numbers, columns))).T
+    for words, site in zip(zip(*columns, strict=True), sites, strict=True):
+        if not np.isfinite(site).all():
+            raise StructureError(f"a coordinate in the CIF is not a number: {' '.join(words)}")
+    return sites
+
+
+def _operations(block: Block, cell: list[float]) -> list[Op]:
+    """The symmetry operations that are written, else the space group's."""
+    from gemmi import Op
+
+    for tag in OPERATIONS:
+        if written := _column(block, tag):
+            return [_operation(text) for text in written]
+    group = _space_group(block, cell)
+    return [Op("x,y,z")] if group is None else list(group.operations())
+
+
+def _operation(text: str) -> Op:
+    from gemmi import Op
+
     try:
-        return np.array(columns, dtype=np.float64).T
-    except ValueError as error:
-        raise StructureError(f"a coordinate in the CIF is not a number: {error}") from error
+        operation = Op(text.strip("'\""))
+    except RuntimeError as error:
+        raise StructureError(f"the symmetry operation {text!r} in the CIF cannot be read: {error}") from error
+    if abs(operation.det_rot()) != operation.DEN**3:
+        raise StructureError(f"{text!r} in the CIF is not a symmetry operation")
+    return operation
 
 
-def _operations(block: CIFBlock) -> tuple[np.ndarray, np.ndarray]:
-    """``[n, 3, 3]`` rotations and ``[n, 3]`` translations: those written, else the space group's."""
-    from ase.spacegroup.spacegroup import parse_sitesym
+def _space_group(block: Block, cell: list[float]) -> SpaceGroup | None:
+    """The space group by its symbol, which tells the setting, else by its number; the first setting if none does."""
+    from gemmi import find_spacegroup_by_name, find_spacegroup_by_number
 
-    for tag in (
-        "_space_group_symop_operation_xyz",
-        "_space_group_symop.operation_xyz",
-        "_symmetry_equiv_pos_as_xyz",
-    ):
-        written = [str(operation).strip("'\"") for operation in _column(block, tag)]
-        if written:
-            rotations, translations = parse_sitesym(written)
-            if not np.isclose(np.abs(np.linalg.det(rotations)), 1).all():
-                raise StructureError(f"a symmetry operation in the CIF is not one: {', '.join(written[:3])} ...")
-            return rotations, translations
-    group = _space_group(block)
-    if group is None:
-        return np.eye(3, dtype=int)[None], np.zeros((1, 3))
-    rotations, translations = zip(*group.get_symop(), strict=True)
-    return np.array(rotations), np.array(translations)
-
-
-def _space_group(block: CIFBlock) -> Spacegroup | None:
-    """The space group by its symbol, which tells the setting, else by its number."""
-    from ase.spacegroup import Spacegroup
-    from ase.spacegroup.spacegroup import SpacegroupError
-
-    tags = ("_space_group_name_h-m_alt", "_symmetry_space_group_name_h-m", "_space_group_name_h-m")
-    number_tags = ("_space_group_it_number", "_symmetry_int_tables_number")
-    name = _first_known(block, tags)
-    number = _first_known(block, number_tags)
-    if name is None and number is None:
+    known = _first_known(block, GROUP_NAMES) or _first_known(block, GROUP_NUMBERS)
+    if known is None:
         return None
-    symbol, _, suffix = (name or "").partition(":")
-    key = symbol.strip() if name is not None else int(str(number))
-    try:
-        group = Spacegroup(key)
-        setting = 2 if suffix.strip().upper() in ("2", "R") or (not suffix and _is_rhombohedral(block, group)) else 1
-        return Spacegroup(key, setting)
-    except SpacegroupError as error:
+    numbered = find_spacegroup_by_number(int(known)) if known.isdecimal() else None
+    *_, alpha, _, gamma = cell  # they tell rhombohedral axes from hexagonal ones
+    group = find_spacegroup_by_name(numbered.hm if numbered else known, alpha, gamma)
+    if group is None or (known.isdecimal() and numbered is None):
         raise StructureError(
-            f"the CIF has no symmetry operations, and the space group {name or number!r} is not known; "
+            f"the CIF has no symmetry operations, and the space group {known!r} is not known; "
             "write the operations (_space_group_symop_operation_xyz)"
-        ) from error
+        )
+    return group
 
 
-def _first_known(block: CIFBlock, tags: Iterable[str]) -> str | None:
-    values = (str(block.get(tag, "?")) for tag in tags)
+def _first_known(block: Block, tags: Iterable[str]) -> str | None:
+    values = chain.from_iterable(_column(block, tag) for tag in tags)
     return next((value for value in values if value not in UNKNOWN), None)
 
 
-def _is_rhombohedral(block: CIFBlock, group: Spacegroup) -> bool:
-    """A rhombohedral group on its own axes, not on hexagonal ones."""
-    cell = block.get_cellpar()
-    return group.no in RHOMBOHEDRAL and cell is not None and abs(float(cell[5]) - 120) > 1
-
-
-def _images(site: np.ndarray, rotations: np.ndarray, translations: np.ndarray, lattice: np.ndarray) -> list[np.ndarray]:
-    """Every atom that the operations make of one site.
+def _images(images: np.ndarray, lattice: np.ndarray) -> np.ndarray:
+    """``[n_atoms, 3]`` in the cell: every atom of the images ``[n_operations, 3]`` of one site.
 
     Images that fall together are one atom on a special position, written with few digits; their mean lies on it.
     """
-    images = rotations @ site + translations
-    atoms: list[np.ndarray] = []
-    left = np.ones(len(images), dtype=bool)
-    while left.any():
-        steps = images - images[left.argmax()]
-        steps -= np.round(steps)
-        together = left & (np.linalg.norm(steps @ lattice, axis=1) < SAME_SITE)
-        atoms.append((images[left.argmax()] + steps[together].mean(axis=0)) % 1.0)
-        left &= ~together
-    return atoms
+    if len(images) == 1:  # no symmetry: the most frequent case
+        return images % 1.0
+    steps = images - images[:, None]  # from each of the first axis to each of the second
+    steps -= np.round(steps)
+    vectors = steps @ lattice
+    together = np.einsum("ijk,ijk->ij", vectors, vectors) < SAME_SITE**2
+    first = together.argmax(axis=1) == np.arange(len(images))
+    means = np.einsum("ijk,ij->ik", steps[first], together[first]) / together[first].sum(axis=1)[:, None]
+    return (images[first] + means) % 1.0

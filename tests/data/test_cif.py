@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.io import read as ase_read
+from ase.spacegroup import Spacegroup
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifParser, CifWriter
 
@@ -135,6 +136,7 @@ def test_special_position_written_with_few_digits_is_one_atom() -> None:
         ({"a": 4.7602, "c": 12.9933, "angle": 90, "gamma": 120, "symbol": "R -3 c :H"}, 30),
         ({"a": 5.129, "c": 5.129, "angle": 55.28, "gamma": 55.28, "symbol": "R -3 c"}, 10),
         ({"a": 5.129, "c": 5.129, "angle": 55.28, "gamma": 55.28, "symbol": "R -3 c :R"}, 10),
+        ({"a": 5.129, "c": 5.129, "angle": 55.28, "gamma": 55.28, "symbol": "?"}, 10),
     ],
 )
 def test_space_group_without_operations(cell: dict, n_atoms: int) -> None:
@@ -147,6 +149,21 @@ def test_space_group_without_operations(cell: dict, n_atoms: int) -> None:
     assert crystal.volume / n_atoms == pytest.approx(8.5, abs=0.02)
     steps = crystal.frac_coords[crystal.atomic_numbers == 13][:1] - crystal.frac_coords[crystal.atomic_numbers == 8]
     assert np.linalg.norm((steps - np.round(steps)) @ crystal.lattice, axis=1).min() == pytest.approx(1.855, abs=5e-3)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_every_space_group_has_the_operations_of_ases_table(named: bool) -> None:
+    """An atom at a general position has as many images, and those, as ASE's table has operations."""
+    site = np.array([0.13, 0.41, 0.29])
+    for group in map(Spacegroup, range(1, 231)):
+        symbol = group.symbol if named else "?"
+        text = CORUNDUM.format(a=9, c=9, angle=90, gamma=120, symbol=symbol, sites="Al1 .13 .41 .29")
+        crystal = parse_cif(text.replace("IT_number 167", f"IT_number {group.no}"))
+        rotations, translations = zip(*group.get_symop(), strict=True)
+        steps = crystal.frac_coords[:, None] - (np.array(rotations) @ site + translations)
+        found = np.abs(steps - np.round(steps)).max(axis=2) < 1e-9
+        assert (found.sum(axis=0) == 1).all()
+        assert (found.sum(axis=1) == 1).all()
 
 
 def test_no_symmetry_at_all_is_p1() -> None:
@@ -167,13 +184,15 @@ def test_type_symbols(word: str, symbol: str) -> None:
         ("Si4+", "Qq", "unknown element 'Qq'"),
         ("Si4+", "?", "unknown element"),
         ("0.4135(3)", "x", "a coordinate in the CIF is not a number"),
-        ("0.2669(2) 0.1191(2) 1.0", "0.2669(2)", "incomplete"),
+        ("0.2669(2) 0.1191(2) 1.0", "0.2669(2)", "line 27 .* Wrong number of values in loop _atom_site"),
         ("_cell_length_c 5.4054(4)\n", "", "no cell lengths"),
         ("_cell_length_c 5.4054(4)\n", "_cell_length_c ?\n", "no cell lengths"),
         ("'y,x,2/3-z'", "'y,y,2/3-z'", "symmetry operation"),
         ("_atom_site_fract_", "_atom_site_other_", "no atom sites"),
         (QUARTZ, "data_empty\n", "no atom sites"),
-        (QUARTZ, QUARTZ[:400], "no atom sites"),
+        (QUARTZ, QUARTZ[:400], "line 20 of the CIF cannot be read"),
+        ("'y,x,2/3-z'", "'y,x'", "symmetry operation 'y,x' in the CIF cannot be read"),
+        ("_cell_angle_beta 90", "_cell_length_a 5", "duplicate tag"),
     ],
 )
 def test_bad_cif_has_a_reason(old: str, new: str, reason: str, tmp_path) -> None:
