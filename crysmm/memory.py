@@ -3,19 +3,64 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import mmap
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from torch import Tensor
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # M_... of malloc.h
 AFTERWARDS = {TRIM_THRESHOLD: 64 << 20, MMAP_THRESHOLD: 32 << 20, MMAP_MAX: 65536}  # what large blocks lead glibc to
+LARGE = 4 << 20  # bytes
+SPARE = 8  # a region has an eighth more than is asked for, for the next batch
+
+
+class Workspace:
+    """Memory for large tensors, used again when the tensor in it is gone.
+
+    In the heap, smaller blocks would settle in the gaps that large ones leave, and the next large ones need new memory.
+    """
+
+    def __init__(self) -> None:
+        self.free: list[mmap.mmap] = []
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A tensor on the CPU with any numbers in it."""
+        size = math.prod(shape) * dtype.itemsize
+        region = self._take(size)
+        held = np.frombuffer(region, np.uint8, size)  # lives as long as the tensor
+        weakref.finalize(held, self.free.append, region).atexit = False
+        return torch.from_numpy(held).view(dtype).view(*shape)
+
+    def _take(self, size: int) -> mmap.mmap:
+        fitting = [region for region in self.free if size <= len(region) <= 2 * size]
+        if not fitting:  # those that have become too small for their kind are let go
+            self.free[:] = [region for region in self.free if not size <= 2 * len(region) < 2 * size]
+            return mmap.mmap(-1, size + size // SPARE)
+        region = min(fitting, key=len)
+        self.free.remove(region)
+        return region
+
+
+_workspaces: list[Workspace] = []  # the one in use, or none
+
+
+def empty_rows(shape: Sequence[int], like: Tensor) -> Tensor:
+    """A tensor of that shape, with the type and the device of another, and any numbers in it."""
+    size = math.prod(shape) * like.dtype.itemsize
+    if size < LARGE or not like.is_cpu or not _workspaces:
+        return like.new_empty(shape)
+    return _workspaces[0].empty(shape, like.dtype)
 
 
 @contextmanager
 def freed_memory_kept(device: torch.device) -> Iterator[None]:
-    """Let glibc keep what is freed while a CPU computes, and give it back afterwards.
+    """Keep what is freed while a CPU computes, and give it back afterwards.
 
     As it comes, glibc returns large tensors to the kernel, and the pages of the next ones, faulted in anew, cost as
     much as half of an ALIGNN step. Where there is no glibc nothing is done. Blocks must not be nested: with the inner
@@ -27,9 +72,11 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
         return
     library.mallopt(TRIM_THRESHOLD, -1)  # never
     library.mallopt(MMAP_MAX, 0)
+    _workspaces[:] = [Workspace()]
     try:
         yield
     finally:
+        _workspaces.clear()
         for option, value in AFTERWARDS.items():
             library.mallopt(option, value)
         library.malloc_trim(0)

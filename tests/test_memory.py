@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from crysmm.memory import LARGE, Workspace, empty_rows, freed_memory_kept
 
 PROGRAM = """
 import resource
@@ -39,3 +42,55 @@ with freed_memory_kept(torch.device("cuda")):
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux'")
 def test_is_kept_within_and_given_back_after():
     subprocess.run([sys.executable, "-c", PROGRAM], check=True)
+
+
+def test_memory_of_a_tensor_is_used_again_when_it_is_gone():
+    workspace = Workspace()
+    tensor = workspace.empty((1000, 8), torch.bfloat16)
+    assert tensor.shape == (1000, 8)
+    assert tensor.dtype == torch.bfloat16
+    place = tensor.data_ptr()
+    view = tensor[10:]
+    del tensor
+    assert workspace.empty((1000, 8), torch.bfloat16).data_ptr() != place  # a view needs it still
+    del view
+    again = [workspace.empty((1000, 8), torch.bfloat16) for _ in range(2)]
+    assert place in {tensor.data_ptr() for tensor in again}
+
+
+def test_what_the_backward_pass_needs_is_not_overwritten():
+    workspace, gradients = Workspace(), []
+    rows = workspace.empty((1000, 8), torch.float32).fill_(2).requires_grad_()
+    rows.register_hook(gradients.append)
+    squares = (rows**2).sum()
+    del rows
+    workspace.empty((1000, 8), torch.float32).zero_()
+    squares.backward()
+    assert torch.equal(gradients[0], torch.full((1000, 8), 4.0))
+
+
+def test_regions_that_became_too_small_are_let_go():
+    workspace = Workspace()
+    for count in (1000, 1100, 1500, 100):
+        workspace.empty((count, 8), torch.float32)
+    sizes = sorted(len(region) for region in workspace.free)
+    assert sizes == [100 * 32 * 9 // 8, 1500 * 32 * 9 // 8]
+
+
+def test_rows_are_ordinary_where_they_are_small_or_nothing_is_kept():
+    like = torch.zeros(1, dtype=torch.float64)
+    count = LARGE // 8
+    assert not _in_workspace(empty_rows((count,), like=like))
+    with freed_memory_kept(torch.device("cpu")):
+        assert not _in_workspace(empty_rows((count - 1,), like=like))
+        kept = empty_rows((count,), like=like)
+        assert kept.shape == (count,)
+        assert kept.dtype == torch.float64
+        assert _in_workspace(kept) == (sys.platform == "linux")
+    assert kept.fill_(1).sum() == count  # it outlives the block
+    assert not _in_workspace(empty_rows((count,), like=like))
+
+
+def _in_workspace(tensor):
+    """Storages made from other memory cannot be resized."""
+    return not tensor.untyped_storage().resizable()

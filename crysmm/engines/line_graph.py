@@ -18,6 +18,7 @@ from torch import Tensor
 from crysmm.engines.blocked import Connectivity
 from crysmm.engines.cache import rows_at_a_time
 from crysmm.engines.topology import GatherTopology, Topology
+from crysmm.memory import empty_rows
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,14 @@ class _Permute(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         ctx.inverse = inverse
-        return rows.index_select(0, order)
+        return torch.index_select(rows, 0, order, out=empty_rows(rows.shape, like=rows))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return gradients[0].index_select(0, ctx.inverse), None, None
+        (gradient,) = gradients
+        in_place = empty_rows(gradient.shape, like=gradient)
+        return torch.index_select(gradient, 0, ctx.inverse, out=in_place), None, None
 
 
 class _Gate(torch.autograd.Function):
@@ -151,8 +154,8 @@ class _Gate(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.pieces = pieces
         matrix = weight.to(edges.dtype).t()
-        gates = values.new_empty(len(edges), values.shape[1])
-        weighted, weights = torch.empty_like(values), torch.empty_like(values)
+        gates = empty_rows((len(edges), values.shape[1]), like=values)
+        weighted, weights = (empty_rows(values.shape, like=values) for _ in range(2))
         for piece in pieces:
             torch.mm(edges[piece.pairs], matrix, out=gates[piece.pairs])
             gate = piece.of_pairs(gates)
@@ -173,8 +176,8 @@ class _Gate(torch.autograd.Function):
         of_gates, *of_sums = gradients
         of_weighted, of_weights = (torch.zeros_like(values) if sums is None else sums for sums in of_sums)
         matrix = weight.to(edges.dtype)
-        to_source, to_destination, to_values = (torch.empty_like(values) for _ in range(3))
-        to_edges, to_weight = torch.empty_like(edges), torch.zeros_like(weight)
+        to_source, to_destination, to_values = (empty_rows(values.shape, like=values) for _ in range(3))
+        to_edges, to_weight = empty_rows(edges.shape, like=edges), torch.zeros_like(weight)
         for piece in ctx.pieces:
             opened = torch.sigmoid(piece.of_pairs(gates))
             weighted = piece.of_leaving(of_weighted)[:, None]

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 
 class Topology(ABC):
@@ -64,7 +65,9 @@ class Topology(ABC):
             ``[n_edges, d]`` gates: source + destination + weight times edge, and their :meth:`gated_sum`.
         """
         gates = self.add(source, destination, functional.linear(edges, weight))
-        return gates, *self.gated_sum(gates, values)
+        # of what lies between the gates and the sums nothing is kept
+        sums = checkpoint(self.gated_sum, gates, values, use_reentrant=False, preserve_rng_state=False)
+        return gates, *sums
 
     def weighted_sum(self, weights: Tensor, values: Tensor) -> Tensor:
         """``[n_nodes, d]``: the sum over the edges into each node, and over heads, of ``weights * values``.

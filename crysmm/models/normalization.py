@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from crysmm.config.models import Normalization
 from crysmm.engines.cache import pieces
+from crysmm.memory import empty_rows
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -73,7 +74,7 @@ class _BatchNormSiLU(torch.autograd.Function):
         eps: float,
         from_rows: bool,
     ) -> Tensor:
-        out = torch.empty_like(rows)
+        out = empty_rows(rows.shape, like=rows)
         for piece in pieces(rows):
             part = functional.batch_norm(rows[piece], mean, variance, weight, bias, eps=eps)
             functional.silu(part, inplace=True)
@@ -87,15 +88,24 @@ class _BatchNormSiLU(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         rows, weight, bias, mean, variance = ctx.saved_tensors
-        to_normalized = torch.empty_like(rows)
+        deviation = torch.rsqrt(variance + ctx.eps)
+        to_rows = empty_rows(rows.shape, like=rows)
+        to_weight, to_bias = torch.zeros_like(weight), torch.zeros_like(bias)
         for piece in pieces(rows):
             part = functional.batch_norm(rows[piece], mean, variance, weight, bias, eps=ctx.eps)
-            torch.ops.aten.silu_backward.grad_input(gradient[piece], part, grad_input=to_normalized[piece])
-        to_residual = gradient if ctx.has_residual else None
-        if not len(rows):  # torch divides by their number
-            return to_normalized, torch.zeros_like(weight), torch.zeros_like(bias), to_residual, None, None, None, None
-        deviation = torch.rsqrt(variance + ctx.eps)
-        to_rows, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
-            to_normalized, rows, weight, mean, variance, mean, deviation, ctx.from_rows, ctx.eps, [True, True, True]
-        )
-        return to_rows, to_weight, to_bias, to_residual, None, None, None, None
+            change = to_rows[piece]  # for the time being that of the normalised rows
+            torch.ops.aten.silu_backward.grad_input(gradient[piece], part, grad_input=change)
+            sums = torch.ops.aten.native_batch_norm_backward(
+                change, rows[piece], weight, mean, variance, mean, deviation, True, ctx.eps, [False, True, True]
+            )
+            to_weight += sums[1]
+            to_bias += sums[2]
+        scale = weight * deviation
+        # what the mean and the variance of the rows take of it
+        shift, along = (sums / len(rows) if ctx.from_rows else torch.zeros_like(sums) for sums in (to_bias, to_weight))
+        for piece in pieces(rows):
+            change = to_rows[piece]
+            taken = functional.batch_norm(rows[piece], mean, variance, scale * along, eps=ctx.eps)
+            scaled = functional.batch_norm(change, shift, torch.ones_like(scale), scale, eps=0)
+            torch.sub(scaled, taken, out=change)
+        return to_rows, to_weight, to_bias, gradient if ctx.has_residual else None, None, None, None, None
