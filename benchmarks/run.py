@@ -200,9 +200,9 @@ def commands(inputs: Inputs, python: Mapping[str, Path], *, quick: bool) -> dict
     script = [str(python["alignn"]), str(PEERS / "alignn_predict.py"), "--folder", str(folder / "poscar")]
     script += ["--output", str(folder / "of_peer.csv")]
     return {
-        "ours fp32": lambda: printed([*ours, "step", *batch, "--precision", "32"]),
+        "ours fp32": lambda: printed([*ours, "steps", *batch, "--precision", "32"]),
         "dgl": lambda: printed(peer),
-        "ours bf16": lambda: printed([*ours, "step", *batch]),
+        "ours bf16": lambda: printed([*ours, "steps", *batch]),
         "pure retained": lambda: printed([*peer, "--engine", "pure", "--bf16"], keeping=True),
         "dgl retained": lambda: printed(peer, keeping=True),
         "ours epochs": lambda: printed(epochs),

@@ -69,13 +69,17 @@ def test_our_step_and_epochs(inputs):
         "root_dir": inputs.folder / "batch.jsonl", "device": "cpu", "precision": "32", "jobs": 1,
         "model": {"name": "alignn", "alignn_layers": 1, "gcn_layers": 1, "hidden_features": 8, "embedding_features": 8},
     })  # fmt: skip
-    figures = ours.alignn_step(config, 1)
+    figures = ours.training_steps(config, 1)
     assert figures["triplets"] == sum(
         n * p * q for n, p, q in ours.collate_crystals(
             [row.read().crystal for row in open_source(inputs.folder / "batch.jsonl").rows()], config.graph_settings()
         ).connectivity.blocks
     )  # fmt: skip
     assert all(figures[name] > 0 for name in ("build", "step", "peak", "inference"))
+    assert figures["batches"] == 1
+    in_parts = ours.training_steps(config.model_copy(update={"max_triplets": figures["triplets"] // 5}), 1)
+    assert in_parts["triplets"] == figures["triplets"]
+    assert in_parts["batches"] >= 5
     small = config.model_copy(
         update={"model": TrainingConfig.model_validate({"root_dir": "x", "model": "cgcnn"}).model}
     )

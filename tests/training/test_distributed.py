@@ -60,10 +60,10 @@ def test_torchrun_equals_one_process(two_and_one, tmp_path, cache_dir):
         (ids, values), (expected_ids, expected) = predictions(two.output_dir, split), predictions(result.folder, split)
         assert ids == expected_ids
         assert len(set(ids)) == n_crystals
-        np.testing.assert_allclose(values, expected, rtol=1e-4)
+        np.testing.assert_allclose(values, expected, rtol=1e-5)
     by_two, by_one = history(two.output_dir), history(one.output_dir)
     for name in ("train_loss", "val_loss", "val_mae"):
-        np.testing.assert_allclose(by_two[name], by_one[name], rtol=1e-4)
+        np.testing.assert_allclose(by_two[name], by_one[name], rtol=1e-5)
 
 
 def test_devices_starts_processes_and_tells_an_error_once(make_config, tmp_path):

@@ -1,0 +1,86 @@
+"""Time and memory of graphs and training steps against the size of the cell, from 1 atom to 1,000.
+
+    python -m benchmarks.cells
+
+The crystals are supercells of copper, whose atoms have 12 neighbours each. Of every size one crystal is a batch, for
+CGCNN and for ALIGNN; then 64 crystals are learned from by ALIGNN in batches with at most so many triplets. Each figure
+is that of a process of its own, in bf16.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.processes import output_of
+from crysmm.crystal import Crystal
+from data_prep.files import crystal_row, write_jsonl
+
+HALF_CUBE = 1.8075  # Angstrom; half of the edge of the cubic cell
+MANY = 64
+HEADING = (
+    "| atoms | triplets | graph, ms | CGCNN step, ms | GiB | ALIGNN step, s | GiB "
+    "| 64 crystals: batches | s a crystal | GiB |"
+)
+
+
+def supercell(repeats: int) -> Crystal:
+    """Copper, its primitive cell repeated along each of its vectors."""
+    lattice = HALF_CUBE * (1 - np.eye(3))
+    steps = np.stack(np.meshgrid(*[np.arange(repeats)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    return Crystal.from_arrays(repeats * lattice, steps / repeats, ["Cu"] * len(steps))
+
+
+def measure(work: Path, repeats: int, max_triplets: int, many: int) -> dict[str, dict[str, float]]:
+    """Figures of ``benchmarks.ours`` for one crystal and each backbone, and for many by the budget."""
+    crystal = supercell(repeats)
+    rows = [crystal_row(f"cell-{number}", {"target": float(number)}, crystal) for number in range(many)]
+    one, all_of_them = work / "one.jsonl", work / "many.jsonl"
+    write_jsonl(rows[:1], one)
+    write_jsonl(rows, all_of_them)
+    steps = [sys.executable, "-m", "benchmarks.ours", "steps", "--data"]
+    commands = {
+        "cgcnn": [*steps, str(one), "--model", "cgcnn"],
+        "alignn": [*steps, str(one)],
+        "many": [*steps, str(all_of_them), "--max_triplets", str(max_triplets), "--steps", "1"],
+    }
+    return {name: json.loads(output_of(command).splitlines()[-1]) for name, command in commands.items()}
+
+
+def line(figures: dict[str, dict[str, float]], many: int) -> str:
+    """Of the table."""
+    cgcnn, alignn, budget = figures["cgcnn"], figures["alignn"], figures["many"]
+    cells = [
+        f"{alignn['atoms']:,}",
+        f"{alignn['triplets']:,}",
+        f"{1000 * alignn['build']:.2f}",
+        f"{1000 * cgcnn['step']:.0f}",
+        f"{cgcnn['peak']:.2f}",
+        f"{alignn['step']:.2f}",
+        f"{alignn['peak']:.2f}",
+        f"{budget['batches']}",
+        f"{budget['step'] / many:.3f}",
+        f"{budget['peak']:.2f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Read the command line, measure, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", default="1,2,3,4,5,6,8,10", help="cells along each vector (1,2,3,4,5,6,8,10)")
+    parser.add_argument("--max_triplets", type=int, default=150_000, help="in a batch (150,000)")
+    parser.add_argument("--crystals", type=int, default=MANY, help="of each size, learned from by the budget (64)")
+    arguments = parser.parse_args()
+    print(HEADING + "\n" + "|-" * (HEADING.count("|") - 1) + "|")
+    for repeats in map(int, arguments.repeats.split(",")):
+        with tempfile.TemporaryDirectory() as folder:
+            figures = measure(Path(folder), repeats, arguments.max_triplets, arguments.crystals)
+        print(line(figures, arguments.crystals), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+r"""Two processes of one thread against one process of two threads, with the same global batches.
+
+    python -m benchmarks.two_processes --data mp_formation_energy_30000.jsonl.gz \
+        --target_key formation_energy_per_atom --limit 2000
+
+CGCNN, whose batch normalisation takes the statistics of each process' share, and a small ALIGNN with layer
+normalisation, where both must agree but for rounding. By turns over the seeds; seconds are the median over all epochs
+but the first of each run.
+"""
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from benchmarks.processes import output_of
+
+SMALL_ALIGNN = {"alignn_layers": 1, "gcn_layers": 1, "hidden_features": 64, "norm": "layer"}
+BACKBONES = {
+    "CGCNN, batch norm": ["--model", "cgcnn"],
+    "ALIGNN 1+1 of width 64, layer norm": [
+        "--model", "alignn", *(part for name, value in SMALL_ALIGNN.items() for part in (f"--model.{name}", str(value)))
+    ],
+}  # fmt: skip
+
+
+def measure(options: list[str], processes: int, cores: int) -> tuple[float, list[float]]:
+    """The test MAE of a run whose processes share the cores, and the seconds of all epochs but the first."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        command = [sys.executable, "-m", "crysmm", "train", *options, "--output_dir", str(run), "--progress", "false"]
+        command += ["--device", "cpu", "--devices", str(processes)]
+        output_of(command, os.environ | {"OMP_NUM_THREADS": str(cores // processes)})
+        with (run / "history.csv").open(newline="") as file:
+            seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
+        return json.loads((run / "metrics.json").read_text())["test"]["mae"], seconds[1:]
+
+
+def main() -> None:
+    """Read the command line, train by turns, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="what crysmm train reads")
+    parser.add_argument("--target_key", help="of the data, where it has several properties")
+    parser.add_argument("--limit", type=int, help="read only the first so many rows")
+    parser.add_argument("--epochs", type=int, default=10, help="of each run (10)")
+    parser.add_argument("--seeds", default="1,2,3", help="comma-separated (1,2,3)")
+    arguments = parser.parse_args()
+    cores = os.cpu_count() or 2
+    common = ["--root_dir", str(arguments.data), "--epochs", str(arguments.epochs), "--precision", "32"]
+    for name in ("target_key", "limit"):
+        if (value := getattr(arguments, name)) is not None:
+            common += [f"--{name}", str(value)]
+    print("| backbone | processes | s an epoch | test MAE of each seed |\n|-|-|-|-|", flush=True)
+    for backbone, options in BACKBONES.items():
+        maes, seconds = defaultdict(list), defaultdict(list)
+        for seed in arguments.seeds.split(","):
+            for processes in (1, 2):
+                mae, epochs = measure([*common, *options, "--random_seed", seed], processes, cores)
+                maes[processes].append(mae)
+                seconds[processes] += epochs
+        for processes, values in maes.items():
+            cells = f"{statistics.median(seconds[processes]):.2f} | {', '.join(f'{mae:.6f}' for mae in values)}"
+            print(f"| {backbone} | {processes} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
