@@ -65,7 +65,9 @@ RISING = ("--head.delta", "rising")
 GATGNN = ("--model", "gatgnn")
 ALIGNN = ("--model", "alignn")
 TEXT_ALONE = "text alone"
-BACKBONES = ("cgcnn", "gatgnn", "alignn")  # the arms that others are compared with
+SMALL_ALIGNN = (*ALIGNN, "--model.alignn_layers", "2", "--model.gcn_layers", "2", "--model.hidden_features", "64")
+FP32 = ("--precision", "32")
+BACKBONES = ("cgcnn", "gatgnn", "alignn", "small alignn")  # the arms that others are compared with
 ARMS: dict[str, Arm] = {
     "cgcnn": Arm(),
     "crysxpp": Arm(("--model", "crysxpp")),
@@ -92,6 +94,10 @@ ARMS: dict[str, Arm] = {
     "alignn": Arm(ALIGNN),
     "alignn distilled from crysgnn": distilled("crysgnn", *ALIGNN),
     "alignn distilled from decoys, delta rising": distilled("decoys", *ALIGNN, *RISING),
+    "cgcnn in fp32": Arm(FP32),
+    "gatgnn in fp32": Arm((*GATGNN, *FP32)),
+    "small alignn": Arm(SMALL_ALIGNN),
+    "small alignn in fp32": Arm((*SMALL_ALIGNN, *FP32)),
     TEXT_ALONE: Arm(text="own"),
     "cgcnn with the space group": Arm(text="space group"),
     "cgcnn with text": Arm(text="own"),
@@ -267,6 +273,7 @@ def table(results: Results, reference_of: Callable[[str], str | None] = plain_ba
         reference_of: names that arm, where there is one.
     """
     tasks = list(dict.fromkeys(task for by_task in results.values() for task in by_task))
+    tasks.sort(key=lambda task: int(task) if task.isdigit() else 0)  # names stay in their order
     lines = ["| | " + " | ".join(_heading(task) for task in tasks) + " |", "|-" * (len(tasks) + 1) + "|"]
     for arm, by_task in results.items():
         of_reference = results.get(reference_of(arm) or "", {})
