@@ -2,7 +2,7 @@
 
 Nearly all memory of a training step is activations kept for the gradient: so many arrays, each one layer wide, for
 a bond or a triplet. The numbers of arrays are measured (forward and backward in fp32, 2 cores, Materials Project
-crystals: 12.4 kB a bond for CGCNN, 30 kB for GATGNN, 24 kB a triplet for ALIGNN, bonds included).
+crystals: 12.4 kB a bond for CGCNN, 30 kB for GATGNN, 21 kB a triplet for ALIGNN, bonds included).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def activations(model: ModelConfig, n_edges: Amount, n_triplets: Amount) -> Amou
     """Bytes of what one training step in fp32 keeps for the gradient: in proportion to bonds and triplets."""
     if isinstance(model, ALIGNNConfig):
         bond_layers = 2 * model.alignn_layers + model.gcn_layers
-        numbers = model.hidden_features * (8 * bond_layers * n_edges + 4 * model.alignn_layers * n_triplets)
+        numbers = model.hidden_features * (6 * bond_layers * n_edges + 4 * model.alignn_layers * n_triplets)
     elif isinstance(model, GATGNNConfig):
         numbers = 10 * model.conv_layers * model.heads * model.node_features * n_edges
     else:
