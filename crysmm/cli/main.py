@@ -9,6 +9,7 @@ from importlib import import_module
 from crysmm import __version__
 from crysmm.errors import CrysmmError
 
+SPINS = 1000
 COMMANDS = {
     "train": "Train a model on a folder of structures.",
     "pretrain": "Pre-train an encoder on structures without labels.",
@@ -48,6 +49,9 @@ def run_command(module_name: str, prog: str, description: str, argv: Sequence[st
     """
     from crysmm.cli.parser import CommandParser
 
+    # Threads of a step wait for each other; spinning as long as GNU OpenMP does unasked, they take the core from the
+    # one they wait for where another program runs too, and a step takes ten times as long. Read when torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
     command = import_module(module_name)
     parser = CommandParser(prog=prog, description=description, usage=f"{prog} [options]")
     command.add_arguments(parser)

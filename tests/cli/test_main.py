@@ -1,5 +1,6 @@
 """The command itself: help without waiting, errors without tracebacks."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import crysmm
-from crysmm.cli.main import guarded, main
+from crysmm.cli.main import SPINS, guarded, main
 from crysmm.errors import InputError
 
 
@@ -103,3 +104,26 @@ def test_a_setting_of_another_command_is_told_so(capsys: pytest.CaptureFixture[s
     assert left.value.code == 2
     expected = "crysmm pretrain: error: --target_key is a setting of crysmm train, which this command does not have"
     assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("own", [None, "7"])
+def test_threads_spin_shortly_unless_the_user_says_how_long(own: str | None) -> None:
+    """The number is in the environment before torch, and with it GNU OpenMP, is loaded."""
+    code = (
+        "import os, sys\n"
+        "from crysmm.cli import main\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch':\n"
+        "            print('spins', os.environ.get('GOMP_SPINCOUNT'))\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "main.main(['predict', '--model', 'nowhere', '--files', 'none'])\n"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environ | ({"GOMP_SPINCOUNT": own} if own else {}),
+    )
+    assert f"spins {own or SPINS}" in ran.stdout, ran.stderr
