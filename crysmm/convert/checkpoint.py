@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class _Unread:
 
 
 # The arguments of a training and NumPy's numbers: a checkpoint may name these, and gets something inert.
-INERT = [
+INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (_Unread, name)
     for name in (
         "argparse.Namespace",
