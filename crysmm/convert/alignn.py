@@ -27,7 +27,8 @@ from crysmm.models.heads import build_network
 
 NORMALIZATION = {"alignn": "batch", "alignn_atomwise": "layer", "alignn_atomwise_pure": "layer"}
 CENTERS = {"edge_embedding.0.centers": (0.0, LARGEST_BOND), "angle_embedding.0.centers": (-1.0, 1.0)}
-UNREAD = ("fc_atomwise.", "fc_additional_output.", "_species_table")  # by a prediction of the crystal
+OTHER_OUTPUTS = ("fc_atomwise.", "fc_additional_output.")
+UNREAD = (*OTHER_OUTPUTS, "_species_table")  # by a prediction of the crystal
 PURE_TORCH_KEYS = ("cutoff", "max_neighbors", "three_body_cutoff")
 
 
@@ -76,7 +77,7 @@ def convert_alignn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Conve
     names = [target or "target"]
     if scaler.n_targets > 1:
         names = [f"{names[0]}_{column}" for column in range(scaler.n_targets)]
-    return Conversion(config, network, _notes(model, config), scaler, tuple(names))
+    return Conversion(config, network, _notes(checkpoint, model, config), scaler, tuple(names))
 
 
 def _refuse(settings: Mapping[str, Any], model: Mapping[str, Any]) -> None:
@@ -192,8 +193,11 @@ def _scaler(config: TrainingConfig, n_outputs: int) -> TargetScaler:
     return TargetScaler(n_targets=n_outputs, standardize=False, mean=(0.0,) * n_outputs, std=(1.0,) * n_outputs)
 
 
-def _notes(model: Mapping[str, Any], config: TrainingConfig) -> list[str]:
+def _notes(checkpoint: Checkpoint, model: Mapping[str, Any], config: TrainingConfig) -> list[str]:
     notes = []
+    others = [name.removesuffix(".") for name in OTHER_OUTPUTS if f"{name}weight" in checkpoint.weights]
+    if others:
+        notes.append(f"outputs left aside, which were not trained: {', '.join(others)}")
     if config.neighbor_strategy == "alignn-torch":
         notes.append(
             "of several neighbours at one distance the original takes the first ones by rounding, so that crystals "

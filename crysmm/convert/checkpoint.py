@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from torch import Tensor
 from crysmm.errors import InputError
 
 WEIGHTS_KEYS = ("state_dict", "model")  # under which a checkpoint keeps its weights: CGCNN and its kin, ALIGNN
+DAMAGE = (  # what torch.load raises on files cut off or with bits changed
+    RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError, AssertionError, struct.error,
+)  # fmt: skip
 OF_PARALLEL = "module."  # before every name, where the model was trained on several devices
 REMEDY = (
     "save the weights alone where its code is installed, with torch.save(model.state_dict(), FILE), and for cgcnn and "
@@ -72,7 +76,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         InputError: there is no such file, it is no checkpoint, holds whole objects, or no weights by name.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     try:
@@ -80,11 +85,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(_why_refused(path, str(error))) from None
-    except (RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError) as error:
+    except DAMAGE as error:
         first = str(error).partition("\n")[0]
         raise InputError(f"{path} is damaged or no checkpoint of PyTorch: {first}") from None
     weights, others = _weights_of(found, path)
-    return Checkpoint(path, hashlib.sha256(content).hexdigest(), weights, others)
+    return Checkpoint(path, checksum, weights, others)
 
 
 def _why_refused(path: Path, message: str) -> str:

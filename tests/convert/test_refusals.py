@@ -50,8 +50,9 @@ class Marker:
         return Path.touch, (self.path,)
 
 
-def test_whole_objects_are_not_unpickled(tmp_path: Path) -> None:
-    torch.save(nn.Linear(2, 2), tmp_path / "module.pth")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_whole_objects_are_not_unpickled(tmp_path: Path, zipped: bool) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(
         InputError, match=r"module.pth holds objects of the class torch.nn.modules.linear.Linear, .*state_dict"
     ):
@@ -85,6 +86,25 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, content: bytes, message: 
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_checkpoint(tmp_path / "file")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_cut_off_or_changed_is_read_or_refused(tmp_path: Path, zipped: bool) -> None:
+    content = {"state_dict": {"a": torch.ones(3, 4), "b": torch.ones(2)}, "args": argparse.Namespace(n_h=1)}
+    torch.save(content, tmp_path / "whole", _use_new_zipfile_serialization=zipped)
+    whole = (tmp_path / "whole").read_bytes()
+    random = np.random.default_rng(0)
+    n_refused = 0
+    for length in random.integers(len(whole), size=50):
+        changed = bytearray(whole)
+        changed[length] ^= 1 << random.integers(8)
+        for damaged in (whole[:length], bytes(changed)):
+            (tmp_path / "file").write_bytes(damaged)
+            try:
+                read_checkpoint(tmp_path / "file")
+            except InputError:
+                n_refused += 1
+    assert n_refused >= 50
 
 
 @pytest.mark.parametrize(
@@ -124,6 +144,10 @@ OF_CGCNN: dict[str, tuple[Change, str]] = {
         r"embedding\.weight is 6 x 91 in the checkpoint, expected 6 x 92",
     ),
     "the first layer missing": (lambda c: c["state_dict"].pop("embedding.weight"), r"embedding\.weight is missing"),
+    "a weight that is no number": (
+        lambda c: c["state_dict"]["fc_out.weight"].fill_(float("nan")),
+        r"not finite in fc_out\.weight",
+    ),
     "no normaliser": (lambda c: c.pop("normalizer"), "no normalizer with mean"),
     "a normaliser that is none": (
         lambda c: c["normalizer"].update(std=torch.tensor(float("nan"))),
