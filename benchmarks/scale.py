@@ -3,7 +3,8 @@ r"""Time and memory of building a store, training and predicting, against the nu
     python -m benchmarks.scale --counts 1000,10000,100000 --work DIR
 
 The crystals are made from the sample data by strain and substitution. For each count the store is built by one
-process a core, then CGCNN is trained for an epoch, the loader is read alone, and all crystals are predicted. Memory
+process a core, then CGCNN is trained for an epoch, the loader is read alone, all crystals are predicted, and an encoder
+learns an epoch of CrysGNN. Memory
 is anonymous memory (RssAnon) of the main process, and of its workers in all, as Linux tells it five times a second;
 what is mapped from files is not counted. What is there is not made again, so that a stopped run goes on.
 """
@@ -29,7 +30,7 @@ SECONDS_BETWEEN_LOOKS = 0.2
 BATCHES_READ = 200
 HEADING = (
     "| crystals | store: s | crystals/s | GiB | workers, GiB | epoch: s | crystals/s | GiB | loader: crystals/s "
-    "| prediction: s | GiB | workers, GiB |"
+    "| prediction: s | GiB | workers, GiB | CrysGNN: crystals/s | GiB |"
 )
 
 
@@ -106,12 +107,18 @@ def measure(work: Path, count: int) -> dict[str, float]:
     crysmm = [sys.executable, "-m", "crysmm"]
     options = [part for name, value in chosen.items() for part in (f"--{name}", value)]
     run = work / f"run_{count}"
+    once = ["--epochs", "1", "--overwrite"]
     store, in_store = watched([*own, "--only", "store"])
-    _, in_training = watched([*crysmm, "train", *options, "--output_dir", str(run), "--epochs", "1", "--overwrite"])
+    _, in_training = watched([*crysmm, "train", *options, "--output_dir", str(run), *once])
     metrics = json.loads((run / "metrics.json").read_text())
     loader = output_of([*own, "--only", "loader"])
     files = ["--root_dir", chosen["root_dir"], "--output", str(work / f"predictions_{count}.csv")]
     prediction, in_prediction = watched([*crysmm, "predict", "--model", str(run), *files])
+    pretraining = work / f"encoder_{count}"
+    untagged = [part for name in ("root_dir", "cache_dir") for part in (f"--{name}", chosen[name])]
+    learn = [*crysmm, "pretrain", *untagged, "--method", "crysgnn", "--output_dir", str(pretraining), *once]
+    _, in_pretraining = watched(learn)
+    encoder = json.loads((pretraining / "metrics.json").read_text())
     return {
         "store": store,
         "store_own": in_store.own,
@@ -122,6 +129,8 @@ def measure(work: Path, count: int) -> dict[str, float]:
         "prediction": prediction,
         "prediction_own": in_prediction.own,
         "prediction_workers": in_prediction.workers,
+        "crysgnn": encoder["seconds_per_epoch"],
+        "crysgnn_own": in_pretraining.own,
     }
 
 
@@ -157,6 +166,8 @@ def line(count: int, figures: dict[str, float]) -> str:
         f"{figures['prediction']:.0f}",
         f"{figures['prediction_own']:.2f}",
         f"{figures['prediction_workers']:.2f}",
+        f"{count / figures['crysgnn']:,.0f}",
+        f"{figures['crysgnn_own']:.2f}",
     ]
     return "| " + " | ".join(cells) + " |"
 

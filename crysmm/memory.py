@@ -9,6 +9,7 @@ import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self.free: list[mmap.mmap] = []
+        self._lock = Lock()
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """A tensor on the CPU with any numbers in it."""
@@ -38,24 +40,26 @@ class Workspace:
         return torch.from_numpy(held).view(dtype).view(*shape)
 
     def _take(self, size: int) -> mmap.mmap:
-        fitting = [region for region in self.free if size <= len(region) <= 2 * size]
-        if not fitting:  # those that have become too small for their kind are let go
+        with self._lock:
+            fitting = [region for region in self.free if size <= len(region) <= 2 * size]
+            if fitting:
+                region = min(fitting, key=len)
+                self.free.remove(region)
+                return region
+            # those that have become too small for their kind are let go
             self.free[:] = [region for region in self.free if not size <= 2 * len(region) < 2 * size]
-            return mmap.mmap(-1, size + size // SPARE)
-        region = min(fitting, key=len)
-        self.free.remove(region)
-        return region
+        return mmap.mmap(-1, size + size // SPARE)
 
 
-_workspaces: list[Workspace] = []  # the one in use, or none
+_workspace: Workspace | None = None  # in use
 
 
 def empty_rows(shape: Sequence[int], like: Tensor) -> Tensor:
     """A tensor of that shape, with the type and the device of another, and any numbers in it."""
-    size = math.prod(shape) * like.dtype.itemsize
-    if size < LARGE or not like.is_cpu or not _workspaces:
+    workspace = _workspace  # another thread may end it
+    if workspace is None or not like.is_cpu or math.prod(shape) * like.dtype.itemsize < LARGE:
         return like.new_empty(shape)
-    return _workspaces[0].empty(shape, like.dtype)
+    return workspace.empty(shape, like.dtype)
 
 
 @contextmanager
@@ -66,17 +70,18 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
     much as half of an ALIGNN step. Where there is no glibc nothing is done. Blocks must not be nested: with the inner
     one the outer one ends.
     """
+    global _workspace  # as what mallopt sets, it is the whole process'
     library = ctypes.CDLL(None) if sys.platform == "linux" and device.type == "cpu" else None
     if library is None or not hasattr(library, "mallopt"):
         yield
         return
     library.mallopt(TRIM_THRESHOLD, -1)  # never
     library.mallopt(MMAP_MAX, 0)
-    _workspaces[:] = [Workspace()]
+    _workspace = Workspace()
     try:
         yield
     finally:
-        _workspaces.clear()
+        _workspace = None
         for option, value in AFTERWARDS.items():
             library.mallopt(option, value)
         library.malloc_trim(0)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ROWS_A_TASK = 64  # enough to hide what it costs to reach a worker, few enough to stop quickly
 TASKS_AHEAD = 3
+ROWS_WITHOUT_WORKERS = 2000  # read in the time in which worker processes start
 SPACE_GROUP = "space_group"  # a column of stores that were asked for it
 
 Given = TypeVar("Given")
@@ -71,10 +72,10 @@ def in_parallel(
     Args:
         source: the rows.
         settings: how a crystal becomes a graph.
-        jobs: number of processes; by default one a core, or none at all for a source of one task.
+        jobs: number of processes; by default one a core, or this one alone where the rows are few.
         symprec: tolerance of the space groups to find, Angstrom; without one they are not looked for.
     """
-    if source.n_rows is not None and source.n_rows <= ROWS_A_TASK:
+    if source.n_rows is not None and source.n_rows <= (ROWS_A_TASK if jobs else ROWS_WITHOUT_WORKERS):
         jobs = 1
     return map_in_order(partial(graph_rows, settings=settings, symprec=symprec), source.rows(), jobs)
 
@@ -90,15 +91,14 @@ def map_in_order(work: Callable[[list[Given]], list[Made]], items: Iterable[Give
         items: any number.
         jobs: number of processes, by default one a core; one is this process itself.
     """
-    from joblib import cpu_count
-    from joblib.externals.loky import Future, get_reusable_executor
-
-    jobs = cpu_count() if jobs is None else jobs
     tasks = _tasks(items)
+    jobs = _cores() if jobs is None else jobs
     if jobs == 1:
         for task in tasks:
             yield from work(task)
         return
+    from joblib.externals.loky import Future, get_reusable_executor
+
     executor = get_reusable_executor(max_workers=jobs)
     waiting: deque[Future] = deque()
     try:
@@ -111,6 +111,12 @@ def map_in_order(work: Callable[[list[Given]], list[Made]], items: Iterable[Give
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _cores() -> int:
+    from joblib import cpu_count
+
+    return int(cpu_count())
 
 
 def _tasks(items: Iterable[Given]) -> Iterator[list[Given]]:

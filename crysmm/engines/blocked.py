@@ -137,6 +137,10 @@ class BlockedGraph(Topology):
         """See :class:`Topology`."""
         return self.connectivity.incoming.softmax(scores)
 
+    def gated_sum(self, gates: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`Topology`; for the backward pass the gates and the values are kept."""
+        return _GatedSum.apply(gates, values, self.connectivity)
+
     def weighted_sum(self, weights: Tensor, values: Tensor) -> Tensor:
         """See :class:`Topology`; a product of a row with a matrix for each node."""
         edges = self.connectivity.incoming
@@ -167,3 +171,28 @@ class _Add(torch.autograd.Function):
         edges = ctx.connectivity
         source = edges.outgoing.sum(gradient.index_select(0, edges.out_order))
         return source, edges.incoming.sum(gradient), gradient, None
+
+
+class _GatedSum(torch.autograd.Function):
+    """:meth:`Topology.gated_sum`."""
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, values: Tensor, connectivity: Connectivity) -> tuple[Tensor, Tensor]:
+        ctx.connectivity = connectivity
+        ctx.save_for_backward(gates, values)
+        opened = torch.sigmoid(gates)
+        weights = connectivity.incoming.sum(opened)
+        opened *= values.index_select(0, connectivity.source)
+        return connectivity.incoming.sum(opened), weights
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, of_weighted: Tensor, of_weights: Tensor) -> tuple[Tensor, Tensor, None]:
+        gates, values = ctx.saved_tensors
+        edges = ctx.connectivity
+        opened = torch.sigmoid(gates)
+        change = of_weighted.index_select(0, edges.destination)
+        to_values = edges.outgoing.sum((opened * change).index_select(0, edges.out_order))
+        change *= values.index_select(0, edges.source)
+        change += of_weights.index_select(0, edges.destination)
+        return torch.ops.aten.sigmoid_backward(change, opened), to_values, None

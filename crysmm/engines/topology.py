@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 
 class Topology(ABC):
@@ -65,9 +64,7 @@ class Topology(ABC):
             ``[n_edges, d]`` gates: source + destination + weight times edge, and their :meth:`gated_sum`.
         """
         gates = self.add(source, destination, functional.linear(edges, weight))
-        # of what lies between the gates and the sums nothing is kept
-        sums = checkpoint(self.gated_sum, gates, values, use_reentrant=False, preserve_rng_state=False)
-        return gates, *sums
+        return gates, *self.gated_sum(gates, values)
 
     def weighted_sum(self, weights: Tensor, values: Tensor) -> Tensor:
         """``[n_nodes, d]``: the sum over the edges into each node, and over heads, of ``weights * values``.

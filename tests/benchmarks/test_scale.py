@@ -37,6 +37,7 @@ def test_loader_is_read_and_the_line_fits_the_heading(tmp_path):
     assert len(store) == 70
     assert scale.loading_rate(store) > 0
     names = ("store", "store_own", "store_workers", "epoch", "epoch_own", "loader")
-    figures = dict.fromkeys((*names, "prediction", "prediction_own", "prediction_workers"), 2.0)
+    names += ("prediction", "prediction_own", "prediction_workers", "crysgnn", "crysgnn_own")
+    figures = dict.fromkeys(names, 2.0)
     assert scale.line(70, figures).count("|") == scale.HEADING.count("|")
     assert scale.line(70, figures).startswith("| 70 | 2 | 35 | 2.00 | 2.00 | 2.0 | 35 |")

@@ -1,6 +1,8 @@
 import csv
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +45,19 @@ def test_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"salt.vasp,{rows['salt.vasp']['prediction']}," in captured.out
     assert "2 of 2 structures predicted: predictions.csv" in captured.out
     assert "warning" not in captured.err
+
+
+def test_starts_fast(folder: Path, save_small_model: Callable[..., PropertyNetwork]) -> None:
+    """What training needs takes seconds to import, and some of torch's own functions import it unasked."""
+    save_small_model(folder / "alignn", "alignn")
+    code = (
+        "import sys\n"
+        "from crysmm.cli.main import main\n"
+        "main(['predict', '--model', 'alignn', '--root_dir', 'new', '--device', 'cpu'])\n"
+        "print([name for name in ('lightning', 'torch._dynamo', 'torchmetrics', 'joblib') if name in sys.modules])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1] == "[]", ran.stderr
 
 
 def test_folder_without_targets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

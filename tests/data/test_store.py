@@ -117,6 +117,16 @@ def test_worker_processes_give_the_same_store(crystals, tmp_path):
     assert shared.batch([0]).targets is None
 
 
+def test_workers_start_where_there_are_many_rows_or_they_are_asked_for(crystals, monkeypatch):
+    monkeypatch.setattr(building, "ROWS_WITHOUT_WORKERS", 70)
+    monkeypatch.setattr(building, "map_in_order", lambda work, rows, jobs: jobs)
+
+    def jobs(count, asked):
+        return building.in_parallel(source_from_structures([crystals["Si"]] * count), SETTINGS, asked)
+
+    assert [jobs(70, None), jobs(71, None), jobs(65, 2), jobs(64, 2)] == [1, None, 2, 1]
+
+
 def test_bad_rows_are_kept_with_their_reasons(crystals, tmp_path):
     overlapping = Crystal(4 * np.eye(3), np.array([[0, 0, 0], [0, 0, 0.01]]), np.array([11, 17], dtype=np.uint8))
     source = source_from_structures([crystals["Si"], overlapping, crystals["Cu"]])
