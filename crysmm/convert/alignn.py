@@ -54,30 +54,37 @@ def convert_alignn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Conve
     sizes = _sizes(weights)
     n_outputs, _ = shape(weights, "fc.weight", 2)
     _check_sizes(model, sizes)
-    target = settings.get("target")
-    config = make_config(
+    config = _config(settings, model, sizes)
+    scaler = _scaler(config, n_outputs)
+    target = settings.get("target") or "target"
+    names = [target]
+    if scaler.n_targets == 1:
+        config = config.model_copy(update={"target_key": target})
+    else:
+        names = [f"{target}_{column}" for column in range(scaler.n_targets)]
+    network = build_network(config, n_outputs)
+    fill(network, _with_whole_bias(weights, n_outputs), _original_name)
+    return Conversion(config, network, _notes(checkpoint, model, config), scaler, tuple(names))
+
+
+def _config(settings: Mapping[str, Any], model: Mapping[str, Any], sizes: Mapping[str, int]) -> TrainingConfig:
+    """What the model is, and on which graphs."""
+    ours = {
+        **sizes,
+        "name": "alignn",
+        "norm": NORMALIZATION[model["name"]],
+        "link": model.get("link"),
+        "classification": model.get("classification"),
+    }
+    return make_config(
         TrainingConfig,
         {
             **_graph_settings(settings),
-            "model": {
-                **sizes,
-                "name": "alignn",
-                "norm": NORMALIZATION[model["name"]],
-                "link": model.get("link", "identity"),
-                "classification": model.get("classification", False),
-            },
-            "target_key": target if n_outputs == 1 or model.get("classification") else None,
+            "model": {key: value for key, value in ours.items() if value is not None},
             "target_multiplication_factor": settings.get("target_multiplication_factor"),
             "classification_threshold": settings.get("classification_threshold"),
         },
     )
-    network = build_network(config, n_outputs)
-    fill(network, _with_whole_bias(weights, n_outputs), _original_name)
-    scaler = _scaler(config, n_outputs)
-    names = [target or "target"]
-    if scaler.n_targets > 1:
-        names = [f"{names[0]}_{column}" for column in range(scaler.n_targets)]
-    return Conversion(config, network, _notes(checkpoint, model, config), scaler, tuple(names))
 
 
 def _refuse(settings: Mapping[str, Any], model: Mapping[str, Any]) -> None:
@@ -185,8 +192,14 @@ def _original_name(name: str) -> str:
 
 
 def _scaler(config: TrainingConfig, n_outputs: int) -> TargetScaler:
-    """Outputs are values of the target, or logits of classes 0, 1, ..."""
+    """Outputs are values of the target, or logits of classes 0, 1, ...
+
+    Raises:
+        InputError: one output stands for two classes.
+    """
     if config.is_classification:
+        if n_outputs == 1:
+            raise InputError("fc.weight has one output, and classes (model.classification) need one each")
         classes = tuple(float(index) for index in range(n_outputs))
         threshold = config.classification_threshold
         return TargetScaler(n_targets=1, standardize=False, threshold=threshold, classes=classes)
