@@ -56,12 +56,10 @@ def convert_alignn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Conve
     _check_sizes(model, sizes)
     config = _config(settings, model, sizes)
     scaler = _scaler(config, n_outputs)
-    target = settings.get("target") or "target"
-    names = [target]
-    if scaler.n_targets == 1:
-        config = config.model_copy(update={"target_key": target})
-    else:
-        names = [f"{target}_{column}" for column in range(scaler.n_targets)]
+    names = [config.target_key or "target"]
+    if scaler.n_targets > 1:  # the name is that of a list
+        names = [f"{names[0]}_{column}" for column in range(scaler.n_targets)]
+        config = config.model_copy(update={"target_key": None})
     network = build_network(config, n_outputs)
     fill(network, _with_whole_bias(weights, n_outputs), _original_name)
     return Conversion(config, network, _notes(checkpoint, model, config), scaler, tuple(names))
@@ -81,6 +79,7 @@ def _config(settings: Mapping[str, Any], model: Mapping[str, Any], sizes: Mappin
         {
             **_graph_settings(settings),
             "model": {key: value for key, value in ours.items() if value is not None},
+            "target_key": settings.get("target"),
             "target_multiplication_factor": settings.get("target_multiplication_factor"),
             "classification_threshold": settings.get("classification_threshold"),
         },

@@ -78,6 +78,13 @@ def test_the_folder_says_what_is_known(original: Original, tmp_path: Path) -> No
     assert (description.scaler.mean, description.scaler.std) == ((-1.5,), (4.0,))
 
 
+@pytest.mark.parametrize("original", ["tiny-alignn"], indirect=True)
+def test_several_outputs_have_a_name_each(original: Original, tmp_path: Path) -> None:
+    conversion = convert("alignn", original.checkpoint, original.config, tmp_path / "model")
+    assert load_model(tmp_path / "model").description.target_names == ["target_0", "target_1"]
+    assert conversion.notes == []
+
+
 @pytest.mark.parametrize("original", ["tiny-alignn-classes"], indirect=True)
 def test_classes_keep_their_threshold(original: Original, tmp_path: Path) -> None:
     convert("alignn", original.checkpoint, original.config, tmp_path / "model")

@@ -198,6 +198,7 @@ OF_ALIGNN: dict[str, tuple[Change, str]] = {
     "outputs scaled": (lambda c: c.update(standard_scalar_and_pca=True), "sc.pkl"),
     "forces": (lambda c: c["model"].update(calculate_gradient=True, gradwise_weight=1), "forces"),
     "more inputs": (lambda c: c["model"].update(extra_features=2), "model.extra_features is 2"),
+    "a target that is no name": (lambda c: c.update(target=[1]), "--target_key: expected text"),
     "one output for classes": (lambda c: c["model"].update(classification=True), "one output, and classes"),
     "a threshold alone": (lambda c: c.update(classification_threshold=1), "expected both or neither"),
     "other atom features": (lambda c: c.update(atom_features="basic"), "atom_input_features is 92"),
