@@ -87,14 +87,15 @@ class Predictor:
     Attributes:
         target_names: one a target.
         classes: the target value of each class, or None where values are predicted.
-        elements: symbols of the elements of the training structures.
+        elements: symbols of the elements of the training structures, or None where these are not known.
     """
 
     def __init__(self, model: LoadedModel, device: str = "auto", precision: InferencePrecision = "32"):
         self.model = model
         self.target_names = tuple(model.description.target_names)
         self.classes = model.scaler.classes
-        self.elements = tuple(model.description.elements)
+        elements = model.description.elements
+        self.elements = None if elements is None else tuple(elements)
         self._inference = Inference(model.network, model.scaler, resolve_device(device), precision)
         self._memory_limit = memory_limit(self._inference.device)
         text = model.description.text
@@ -196,7 +197,8 @@ class Predictor:
         for result in results:
             if isinstance(result, GraphedRecord):
                 summary.n_predicted += 1
-                summary.unseen.update(set(result.record.crystal.elements).difference(self.elements))
+                if self.elements is not None:
+                    summary.unseen.update(set(result.record.crystal.elements).difference(self.elements))
                 yield [result.record.id, *prediction_cells(self.model.scaler, next(predictions)), ""]
             else:
                 summary.n_failed += 1

@@ -96,7 +96,7 @@ def _check_batches(backbone: Backbone, crystals: list[Crystal], settings: GraphS
 
 
 def _check_symmetries(backbone: Backbone, crystals: list[Crystal], settings: GraphSettings) -> None:
-    if settings.neighbor_strategy == "cgcnn" or settings.as_jarvis:
+    if settings.neighbor_strategy in ("cgcnn", "alignn-torch") or settings.as_jarvis:
         return  # a tie cut at the k-th neighbour, or a shell without tolerance, depends on how a crystal is written
     expected = _embed(backbone, crystals, settings).graph
     for clause, change in _symmetries():

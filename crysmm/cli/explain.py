@@ -77,7 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
         model, store, arguments.output_dir, explained=arguments.explained, batch_size=arguments.batch_size
     )
     _report(explanation)
-    unseen = [symbol for symbol in explanation.totals.symbols if symbol not in model.description.elements]
+    elements = model.description.elements
+    unseen = [] if elements is None else [symbol for symbol in explanation.totals.symbols if symbol not in elements]
     if unseen:
         warn(f"elements that no training structure held: {', '.join(unseen)}; what is said of them means little")
     return 0

@@ -15,6 +15,7 @@ COMMANDS = {
     "pretrain": "Pre-train an encoder on structures without labels.",
     "predict": "Predict with a trained model.",
     "zoo": "List the models that come with the package, or print the card of one.",
+    "convert": "Make a model folder of a checkpoint of ALIGNN, CGCNN, CrysXPP or CrysGNN.",
     "explain": "Say what a model's predictions rest on: features, atoms, elements.",
     "describe": "Write a description of each structure, for models that read text.",
     "check": "Read a folder of structures and report what is wrong with it.",

@@ -50,6 +50,7 @@ def _entry(name: str) -> str:
     else:
         assert isinstance(description, EncoderDescription)
         what = f"encoder {model}, pre-trained by {description.config.method.name}"
+    assert description.elements is not None  # of a model trained here
     size = (folder / WEIGHTS_FILE).stat().st_size / 1e6
     return "\n  ".join(
         [name, card.summary, f"{what}; {len(description.elements)} elements, {size:.2f} MB", f"held out: {card.figure}"]

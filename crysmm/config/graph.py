@@ -16,14 +16,15 @@ def _with_k_nearest(as_jarvis: bool, info: ValidationInfo) -> bool:
 
 
 NeighborStrategy = Annotated[
-    Literal["k-nearest", "cgcnn", "radius"],
+    Literal["k-nearest", "cgcnn", "radius", "alignn-torch"],
     Field(
         description="Which neighbours become bonds: the whole shell of the k-th nearest in both directions "
-        "(k-nearest), exactly the k nearest, directed (cgcnn), or all within the cutoff (radius)."
+        "(k-nearest), exactly the k nearest, directed (cgcnn), or all within the cutoff (radius); alignn-torch, for "
+        "converted models, has cgcnn's bonds in the other direction."
     ),
 ]
 Cutoff = Annotated[float, Field(ge=0.5, le=50, description="Radius of the neighbour search, Angstrom.")]
-MaxNeighbors = Annotated[int, Field(ge=1, le=1000, description="k of k-nearest and of cgcnn.")]
+MaxNeighbors = Annotated[int, Field(ge=1, le=1000, description="k of k-nearest, cgcnn and alignn-torch.")]
 AtomFeatures = Annotated[
     Literal["cgcnn", "basic", "atomic_number", "cfid"],
     Field(description="Which element features the atoms carry."),
@@ -39,6 +40,10 @@ AsJarvis = Annotated[
 UseCanonize = Annotated[
     bool, Field(description="With as_jarvis only: false lists every mutual bond twice, as JARVIS does then.")
 ]
+TripletCutoff = Annotated[
+    float | None,
+    Field(gt=0, allow_inf_nan=False, description="Longest bond that has bond angles, Angstrom; by default all do."),
+]
 
 
 class GraphSettings(BaseModel):
@@ -52,3 +57,4 @@ class GraphSettings(BaseModel):
     atom_features: AtomFeatures = "cgcnn"
     as_jarvis: AsJarvis = False
     use_canonize: UseCanonize = True
+    triplet_cutoff: TripletCutoff = None

@@ -159,7 +159,8 @@ def _strategy(translated: dict[str, Any]) -> Iterator[str]:
         yield f"neighbor_strategy {theirs} is read as radius"
     elif theirs in CAPPED_NAMES:
         translated["neighbor_strategy"] = "k-nearest"
-        yield f"neighbor_strategy {theirs} is read as k-nearest: whole shells, both directions, every bond angle"
+        exact = "; alignn-torch with triplet_cutoff makes theirs exactly" if theirs == "pure_torch" else ""
+        yield f"neighbor_strategy {theirs} is read as k-nearest: whole shells, both directions, every bond angle{exact}"
 
 
 def _left_out(translated: dict[str, Any], model: dict[str, Any], given: Set[str]) -> list[str]:

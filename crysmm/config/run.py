@@ -14,6 +14,7 @@ from crysmm.config.graph import (
     GraphSettings,
     MaxNeighbors,
     NeighborStrategy,
+    TripletCutoff,
     UseCanonize,
 )
 from crysmm.config.models import CGCNNConfig, ModelConfig
@@ -97,6 +98,7 @@ class RunConfig(BaseModel):
     atom_features: AtomFeatures = "cgcnn"
     as_jarvis: AsJarvis = False
     use_canonize: UseCanonize = True
+    triplet_cutoff: TripletCutoff = None
 
     # Split
     random_seed: int = Field(123, ge=0, lt=2**32, description="Seed of the split, the weights and the order of rows.")
@@ -163,6 +165,7 @@ class RunConfig(BaseModel):
             atom_features=self.atom_features,
             as_jarvis=self.as_jarvis,
             use_canonize=self.use_canonize,
+            triplet_cutoff=self.triplet_cutoff,
         )
 
     @model_validator(mode="before")

@@ -29,6 +29,7 @@ class CrystalBatch:
         bond_vectors: ``[n_edges, 3]`` float32, Angstrom, in the order of ``connectivity``.
         connectivity: who is bonded to whom.
         as_jarvis: the line graph leaves out the pairs (e, e), as DGL's does.
+        triplet_cutoff: the line graph leaves out the pairs with a bond longer than this, Angstrom; ``None`` for none.
         targets: ``[n_crystals, n_targets]`` float64 in the units of the input, or ``None``.
         space_groups: ``[n_crystals]`` int64, 1 to 230 or 0 where unknown; ``None`` where not looked for.
         teacher_nodes: ``[n_atoms_in_all, width]`` float32, a teacher's embeddings of the atoms, or ``None``.
@@ -44,6 +45,7 @@ class CrystalBatch:
     bond_vectors: Tensor
     connectivity: Connectivity
     as_jarvis: bool
+    triplet_cutoff: float | None = None
     targets: Tensor | None = None
     space_groups: Tensor | None = None
     teacher_nodes: Tensor | None = None
@@ -152,6 +154,7 @@ def make_batch(
         bond_vectors=torch.from_numpy(vectors[order].astype(np.float32)),
         connectivity=connectivity,
         as_jarvis=settings.as_jarvis,
+        triplet_cutoff=settings.triplet_cutoff,
         targets=None if targets is None else torch.from_numpy(np.array(targets, dtype=np.float64)),
     )
 

@@ -220,7 +220,7 @@ def build_store(
         if not written:
             _refuse(skipped[:3], "nothing in the input can be used")
         facts = {
-            "settings": settings.model_dump(),
+            "settings": settings.model_dump(exclude_none=True),
             "target_names": source.target_names,
             "n_crystals": written,
             "skipped": [asdict(row) for row in skipped],
@@ -247,7 +247,7 @@ def _kept(path: Path) -> Store | None:
 
 
 def _key(source: Source, settings: GraphSettings, symprec: float | None) -> str:
-    text = f"{FORMAT_VERSION} {settings.model_dump_json()} {source.fingerprint()}"
+    text = f"{FORMAT_VERSION} {settings.model_dump_json(exclude_none=True)} {source.fingerprint()}"
     if symprec is not None:
         text += f" {symprec!r}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]

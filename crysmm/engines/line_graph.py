@@ -196,8 +196,18 @@ class _Gate(torch.autograd.Function):
         return to_source, to_destination, to_edges, to_weight, to_values, None
 
 
-def incomplete_line_graph(connectivity: Connectivity) -> GatherTopology:
-    """The line graph DGL makes: the pairs (e, e) of bonds to an atom's own image left out."""
+def incomplete_line_graph(
+    connectivity: Connectivity, *, as_jarvis: bool, short: Tensor | None = None
+) -> GatherTopology:
+    """A line graph with pairs left out.
+
+    Args:
+        connectivity: the sorted edges of the crystal graph.
+        as_jarvis: leave out the pairs (e, e) of bonds to an atom's own image, as DGL does.
+        short: ``[n_edges]`` bool, the bonds that may be in a pair; ``None`` for all.
+    """
     first, second = connectivity.triplets()
-    kept = first != second
+    kept = first != second if as_jarvis else torch.ones_like(first, dtype=torch.bool)
+    if short is not None:
+        kept = kept & short[first] & short[second]
     return GatherTopology(first[kept], second[kept], len(connectivity.source))

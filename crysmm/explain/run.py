@@ -175,8 +175,9 @@ def _weights(model: LoadedModel) -> np.ndarray | None:
 
 
 def _in_training(model: LoadedModel) -> np.ndarray:
-    """Which features an element of the training crystals has."""
-    numbers = [ATOMIC_NUMBERS[symbol] for symbol in model.description.elements]
+    """Which features an element of the training crystals has; where these are not known, any element."""
+    elements = model.description.elements
+    numbers = [ATOMIC_NUMBERS[symbol] for symbol in (ATOMIC_NUMBERS if elements is None else elements)]
     return (feature_table(model.settings.atom_features)[numbers] != 0).max(axis=0)
 
 

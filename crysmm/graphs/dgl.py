@@ -52,11 +52,13 @@ def crystal_graph(
 ) -> dgl.DGLGraph:
     """The graph of a crystal; the keywords are those of :class:`~crysmm.config.graph.GraphSettings`.
 
+    All but ``triplet_cutoff``, which is the line graph's.
+
     Args:
         atoms: JARVIS ``Atoms``, a pymatgen ``Structure``, ``ase.Atoms``, a ``Crystal`` or a dict of one.
         neighbor_strategy: which neighbours become bonds (:func:`~crysmm.graphs.neighbors.find_edges`).
         cutoff: radius of the search, Angstrom.
-        max_neighbors: k of ``k-nearest`` and ``cgcnn``.
+        max_neighbors: k of ``k-nearest``, ``cgcnn`` and ``alignn-torch``.
         atom_features: the element features (:func:`~crysmm.graphs.features.feature_table`).
         as_jarvis: the edges JARVIS lists, some of them twice.
         use_canonize: with ``as_jarvis``, JARVIS' option of that name.
@@ -98,7 +100,7 @@ def crystal_graph(
     return graph
 
 
-def line_graph(graph: dgl.DGLGraph, *, as_jarvis: bool = False) -> dgl.DGLGraph:
+def line_graph(graph: dgl.DGLGraph, *, as_jarvis: bool = False, triplet_cutoff: float | None = None) -> dgl.DGLGraph:
     """The line graph: its nodes are the bonds, its edges the angles between a bond and the next.
 
     Bonds e1 = u->v and e2 = v->w are joined for every e1 into and e2 out of an atom v. That includes (e, e) where
@@ -108,6 +110,7 @@ def line_graph(graph: dgl.DGLGraph, *, as_jarvis: bool = False) -> dgl.DGLGraph:
     Args:
         graph: a graph with ``edata["r"]`` (a batch of them as well).
         as_jarvis: leave (e, e) out, to have what ``graph.line_graph(shared=True)`` gives, edge for edge.
+        triplet_cutoff: leave out pairs with a bond longer than this, Angstrom.
 
     Returns:
         A graph of ``graph.num_edges()`` nodes with ``ndata["r"]``, the bond vectors, and ``edata["h"]``, the cosine
@@ -116,12 +119,14 @@ def line_graph(graph: dgl.DGLGraph, *, as_jarvis: bool = False) -> dgl.DGLGraph:
     dgl = import_dgl()
     source, destination = graph.edges()
     first, second = _consecutive_bonds(source, destination, graph.num_nodes())
-    if as_jarvis:
-        distinct = first != second
-        first, second = first[distinct], second[distinct]
-    angles = dgl.graph((first, second), num_nodes=graph.num_edges(), idtype=graph.idtype, device=graph.device)
     vectors = graph.edata["r"]
     lengths = torch.linalg.vector_norm(vectors, dim=1)
+    kept = first != second if as_jarvis else torch.ones_like(first, dtype=torch.bool)
+    if triplet_cutoff is not None:
+        short = lengths <= triplet_cutoff
+        kept = kept & short[first] & short[second]
+    first, second = first[kept], second[kept]
+    angles = dgl.graph((first, second), num_nodes=graph.num_edges(), idtype=graph.idtype, device=graph.device)
     angles.ndata["r"] = vectors
     products = (-vectors[first] * vectors[second]).sum(dim=1)
     angles.edata["h"] = (products / (lengths[first] * lengths[second])).clamp(-1, 1)

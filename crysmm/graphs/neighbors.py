@@ -71,6 +71,7 @@ def find_edges(crystal: Crystal, settings: GraphSettings) -> EdgeList:
     - ``cgcnn``: from each of the k nearest neighbours to the atom (Xie and Grossman 2018), fewer where the
       cutoff holds fewer; see :func:`_cut_to_nearest` for ties.
     - ``radius``: from every neighbour within the cutoff.
+    - ``alignn-torch``: the bonds of ``cgcnn``, from the atom to its k nearest instead (ALIGNN's builder without DGL).
 
     Args:
         crystal: the structure.
@@ -86,9 +87,10 @@ def find_edges(crystal: Crystal, settings: GraphSettings) -> EdgeList:
     if settings.neighbor_strategy == "radius":
         return _edges_into_centers(_search(crystal, cutoff), crystal)
     first_guess = min(_radius_of_nearest(crystal, k), cutoff)
-    if settings.neighbor_strategy == "cgcnn":
-        pairs = _search_until(k, (first_guess, cutoff), crystal)
-        return _edges_into_centers(_cut_to_nearest(pairs, crystal, k), crystal)
+    if settings.neighbor_strategy in ("cgcnn", "alignn-torch"):
+        pairs = _cut_to_nearest(_search_until(k, (first_guess, cutoff), crystal), crystal, k)
+        directed = _edges_into_centers if settings.neighbor_strategy == "cgcnn" else _edges_out_of_centers
+        return directed(pairs, crystal)
     if settings.as_jarvis:
         return _edges_as_jarvis(crystal, settings)
     pairs = _search_until(k, chain((first_guess,), _widening(crystal, cutoff)), crystal)
@@ -191,6 +193,11 @@ def _edges_of_keys(keys: np.ndarray, crystal: Crystal) -> EdgeList:
 def _edges_into_centers(pairs: _Pairs, crystal: Crystal) -> EdgeList:
     """Directed edges from the neighbours to the atoms whose neighbours they are."""
     return _edges_of_keys(np.sort(_keys(pairs.center, pairs.neighbor, -pairs.image, crystal)), crystal)
+
+
+def _edges_out_of_centers(pairs: _Pairs, crystal: Crystal) -> EdgeList:
+    """Directed edges from the atoms to those that are their neighbours."""
+    return _edges_of_keys(np.sort(_keys(pairs.neighbor, pairs.center, pairs.image, crystal)), crystal)
 
 
 def _keys_both_ways(pairs: _Pairs, crystal: Crystal) -> np.ndarray:

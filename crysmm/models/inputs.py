@@ -68,7 +68,7 @@ def from_batch(batch: CrystalBatch, engine: Engine, with_line_graph: bool) -> Gr
     graph: Topology = BlockedGraph(edges, n_atoms)
     line_graph: Topology | None = None
     if with_line_graph:
-        line_graph = incomplete_line_graph(edges) if batch.as_jarvis else BlockedLineGraph(edges)
+        line_graph = _line_graph(batch)
     if engine == "dgl":
         from crysmm.engines.dgl import DGLTopology
 
@@ -78,6 +78,16 @@ def from_batch(batch: CrystalBatch, engine: Engine, with_line_graph: bool) -> Gr
         elif line_graph is not None:
             line_graph = DGLTopology.from_edges(*edges.triplets(), graph.n_edges)
     return GraphInput(batch.n_atoms, batch.atom_features, batch.atomic_numbers, batch.bond_vectors, graph, line_graph)
+
+
+def _line_graph(batch: CrystalBatch) -> Topology:
+    """With all pairs of bonds but those that the graph settings leave out."""
+    short = None
+    if batch.triplet_cutoff is not None:
+        short = torch.linalg.vector_norm(batch.bond_vectors, dim=1) <= batch.triplet_cutoff
+    elif not batch.as_jarvis:
+        return BlockedLineGraph(batch.connectivity)
+    return incomplete_line_graph(batch.connectivity, as_jarvis=batch.as_jarvis, short=short)
 
 
 def from_dgl(graphs: dgl.DGLGraph | Sequence[dgl.DGLGraph], engine: Engine, with_line_graph: bool) -> GraphInput:

@@ -20,6 +20,7 @@ from crysmm.models.heads import PropertyNetwork, build_network
 from crysmm.text.crystals import Texts, from_lists
 from crysmm.training.model_folder import (
     ModelDescription,
+    Origin,
     load_weights,
     read_description,
     read_weights,
@@ -75,9 +76,10 @@ def save_model(
     scaler: TargetScaler,
     *,
     target_names: Sequence[str],
-    elements: Sequence[str],
+    elements: Sequence[str] | None,
     references: Sequence[Crystal],
     texts: Texts | None = None,
+    origin: Origin | None = None,
 ) -> None:
     """Write the folder of a model; see :func:`crysmm.training.model_folder.write_folder`.
 
@@ -87,9 +89,10 @@ def save_model(
         config: what it was trained with; paths of the run are left out.
         scaler: fitted on the training split.
         target_names: one a target.
-        elements: symbols that occur in the training split.
+        elements: symbols that occur in the training split; ``None`` where that is not known.
         references: a few crystals to keep with their predictions.
         texts: those of the references, for a network that reads texts.
+        origin: what it was converted from, if it was.
     """
     values = None if texts is None else texts.values
     write_folder(
@@ -101,6 +104,7 @@ def save_model(
         references=references,
         predictions=_predict(network, scaler, config.graph_settings(), references, values),
         texts=values,
+        origin=origin,
         others={
             "target_names": list(target_names),
             "unit": None,

@@ -21,6 +21,7 @@ from crysmm.models.base import Backbone
 from crysmm.training.checkpoint import load_model
 from crysmm.training.model_folder import (
     EncoderDescription,
+    Origin,
     load_weights,
     read_description,
     read_weights,
@@ -57,8 +58,9 @@ def save_encoder(
     backbone: Backbone,
     config: PretrainingConfig,
     *,
-    elements: Sequence[str],
+    elements: Sequence[str] | None,
     references: Sequence[Crystal],
+    origin: Origin | None = None,
 ) -> None:
     """Write the folder of a pre-training run; see :func:`crysmm.training.model_folder.write_folder`.
 
@@ -67,8 +69,9 @@ def save_encoder(
         network: the backbone with its decoders.
         backbone: part of it.
         config: what it was trained with.
-        elements: symbols that occur in the training split.
+        elements: symbols that occur in the training split; ``None`` where that is not known.
         references: a few crystals to keep with their pooled embeddings.
+        origin: what it was converted from, if it was.
     """
     write_folder(
         folder,
@@ -78,6 +81,7 @@ def save_encoder(
         elements=elements,
         references=references,
         predictions=_embed(backbone, config.graph_settings(), references),
+        origin=origin,
         others={},
     )
 

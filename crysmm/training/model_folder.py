@@ -79,14 +79,35 @@ class Reference(BaseModel):
         return Crystal.from_arrays(self.lattice_mat, self.frac_coords, self.elements)
 
 
+class Origin(BaseModel):
+    """The checkpoint of other code that a model was converted from.
+
+    Args:
+        code: whose it is: alignn, cgcnn, crysxpp or crysgnn.
+        file: its name.
+        sha256: its checksum.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    code: str
+    file: str
+    sha256: str
+
+
 class Description(BaseModel):
-    """What ``model.json`` of any model holds."""
+    """What ``model.json`` of any model holds.
+
+    Of a converted model ``elements`` is None, as its training structures are not known, and so are its settings of
+    training: ``config`` says what it is and on which graphs, and has the defaults otherwise.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format_version: int = FORMAT_VERSION
     atom_input_features: int
-    elements: list[str]
+    elements: list[str] | None
+    converted_from: Origin | None = None
     graph: GraphSettings
     config: RunConfig
     references: list[Reference] = Field(min_length=1)
@@ -150,10 +171,11 @@ def write_folder(
     config: RunConfig,
     *,
     kind: str,
-    elements: Sequence[str],
+    elements: Sequence[str] | None,
     references: Sequence[Crystal],
     predictions: np.ndarray,
     texts: np.ndarray | None = None,
+    origin: Origin | None = None,
     others: Mapping[str, Any],
 ) -> None:
     """Write a model folder; the description comes last, so that a folder with one is complete.
@@ -163,10 +185,11 @@ def write_folder(
         network: its weights are written, wherever they are.
         config: what it was trained with; paths of the run are left out.
         kind: a key of ``DESCRIPTIONS``.
-        elements: symbols that occur in the training split.
+        elements: symbols that occur in the training split; ``None`` where that is not known.
         references: a few crystals (see :func:`reference_rows`) to keep.
         predictions: a row for each of them.
         texts: what the model reads of each of them, for models that read text.
+        origin: what it was converted from, if it was.
         others: what this kind of description has besides.
     """
     from safetensors.torch import save
@@ -180,7 +203,8 @@ def write_folder(
         "format_version": FORMAT_VERSION,
         **others,
         "atom_input_features": collate_crystals(references[:1], settings).atom_features.shape[1],
-        "elements": list(elements),
+        "elements": None if elements is None else list(elements),
+        **({} if origin is None else {"converted_from": origin.model_dump()}),
         "graph": settings.model_dump(mode="json"),
         "config": _without_paths(config),
         "references": [

@@ -154,5 +154,5 @@ def test_cache_folder(monkeypatch, tmp_path):
 
 def test_facts_are_plain_data(store):
     facts = json.loads((store.path / "store.json").read_text())
-    assert facts["settings"] == SETTINGS.model_dump()
+    assert facts["settings"] == SETTINGS.model_dump(exclude_none=True)
     assert Store(store.path).settings == SETTINGS

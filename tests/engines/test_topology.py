@@ -35,7 +35,7 @@ def topology(request, connectivity):
             return BlockedLineGraph(connectivity), *pairs
         case "incomplete line graph":
             kept = pairs[0] != pairs[1]
-            return incomplete_line_graph(connectivity), pairs[0][kept], pairs[1][kept]
+            return incomplete_line_graph(connectivity, as_jarvis=True), pairs[0][kept], pairs[1][kept]
         case "gather":
             return GatherTopology(*ends, 9), *ends
         case "dgl":

@@ -116,6 +116,17 @@ def test_line_graph_joins_every_bond_with_all_that_follow(crystal, strategy):
     assert line_graph(graph, as_jarvis=True).num_edges() == angles.num_edges() - to_itself
 
 
+@pytest.mark.parametrize("as_jarvis", [False, True])
+def test_long_bonds_have_no_angles_with_a_triplet_cutoff(crystals, as_jarvis):
+    graph = crystal_graph(crystals["SiO2"], as_jarvis=as_jarvis)
+    first, second = line_graph(graph, as_jarvis=as_jarvis).edges()
+    lengths = torch.linalg.vector_norm(graph.edata["r"], dim=1)
+    kept = (lengths[first] <= 3) & (lengths[second] <= 3)
+    assert 0 < kept.sum() < len(kept)
+    found = torch.stack(line_graph(graph, as_jarvis=as_jarvis, triplet_cutoff=3.0).edges())
+    assert torch.equal(found, torch.stack((first[kept], second[kept])))
+
+
 def test_cosines_of_known_angles(crystals):
     def nearest_cosines(name, cutoff):
         return line_graph(crystal_graph(crystals[name], neighbor_strategy="radius", cutoff=cutoff)).edata["h"]

@@ -235,6 +235,23 @@ def test_cgcnn_has_fewer_edges_where_the_cutoff_holds_fewer(crystals):
     assert np.bincount(edges.destination).tolist() == [4, 4]
 
 
+def test_alignn_torch_has_an_edge_from_each_atom_to_its_nearest(crystals):
+    # of quartz' oxygens, the nearest six are not each other's
+    crystal, settings = (
+        displaced(crystals["SiO2"], 0.02),
+        GraphSettings(neighbor_strategy="alignn-torch", max_neighbors=6),
+    )
+    expected = {
+        (center, atom, *image)
+        for center, found in enumerate(neighbors_by_hand(crystal, 8.0, reach=3))
+        for _, _, atom, *image in found[:6]
+    }
+    edges = edge_tuples(find_edges(crystal, settings))
+    assert len(edges) == len(expected) == 6 * len(crystal)
+    assert set(edges) == expected
+    assert with_reverses(edges) != set(edges)
+
+
 def test_some_atoms_with_and_some_without_neighbors():
     # a nitrogen molecule and an argon atom far from it
     crystal = Crystal.from_arrays(20 * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5], [0.055, 0, 0]], ["N", "Ar", "N"])

