@@ -42,9 +42,9 @@ def training_steps(config: TrainingConfig, repeats: int) -> dict[str, float]:
     crystals = [record.crystal for record in records]
     targets = np.array([record.targets for record in records])
     settings = config.graph_settings()
-    whole = collate_crystals(crystals, settings)
+    sizes = [collate_crystals([crystal], settings) for crystal in crystals]
     build = median_seconds(lambda: collate_crystals(crystals, settings), repeats)
-    triplets = np.array([collate_crystals([crystal], settings).connectivity.n_triplets for crystal in crystals])
+    triplets = np.array([alone.connectivity.n_triplets for alone in sizes])
     ends = batch_ends(triplets, len(crystals), config.max_triplets)
     parts = [slice(start, end) for start, end in pairwise([0, *ends])]
     batches = [collate_crystals(crystals[part], settings, targets=targets[part]) for part in parts]
@@ -63,8 +63,8 @@ def training_steps(config: TrainingConfig, repeats: int) -> dict[str, float]:
             optimizer.step()
 
     result = {
-        "atoms": len(whole.atom_features),
-        "bonds": len(whole.bond_vectors),
+        "atoms": sum(len(alone.atom_features) for alone in sizes),
+        "bonds": sum(len(alone.bond_vectors) for alone in sizes),
         "triplets": int(triplets.sum()),
         "batches": len(batches),
         "build": build / len(records),

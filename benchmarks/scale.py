@@ -4,9 +4,9 @@ r"""Time and memory of building a store, training and predicting, against the nu
 
 The crystals are made from the sample data by strain and substitution. For each count the store is built by one
 process a core, then CGCNN is trained for an epoch, the loader is read alone, all crystals are predicted, and an encoder
-learns an epoch of CrysGNN. Memory
-is anonymous memory (RssAnon) of the main process, and of its workers in all, as Linux tells it five times a second;
-what is mapped from files is not counted. What is there is not made again, so that a stopped run goes on.
+learns an epoch of CrysGNN. Memory is anonymous memory (RssAnon) of the main process, and of its workers in all, as
+Linux tells it five times a second; what is mapped from files is not counted. What is there is not made again, so that
+a stopped run goes on.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-r"""Two processes of one thread against one process of two threads, with the same global batches.
+r"""Two processes against one, with the same global batches and all cores between them.
 
     python -m benchmarks.two_processes --data mp_formation_energy_30000.jsonl.gz \
         --target_key formation_energy_per_atom --limit 2000
@@ -35,7 +35,7 @@ def measure(options: list[str], processes: int, cores: int) -> tuple[float, list
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "crysmm", "train", *options, "--output_dir", str(run), "--progress", "false"]
         command += ["--device", "cpu", "--devices", str(processes)]
-        output_of(command, os.environ | {"OMP_NUM_THREADS": str(cores // processes)})
+        output_of(command, os.environ | {"OMP_NUM_THREADS": str(max(1, cores // processes))})
         with (run / "history.csv").open(newline="") as file:
             seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
         return json.loads((run / "metrics.json").read_text())["test"]["mae"], seconds[1:]

@@ -32,12 +32,13 @@ class Workspace:
         self._lock = Lock()
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """A tensor on the CPU with any numbers in it."""
+        """A tensor on the CPU with any numbers in it; the shape must not be empty."""
         size = math.prod(shape) * dtype.itemsize
         region = self._take(size)
         held = np.frombuffer(region, np.uint8, size)  # lives as long as the tensor
         weakref.finalize(held, self.free.append, region).atexit = False
-        return torch.from_numpy(held).view(dtype).view(*shape)
+        tensor = torch.from_numpy(held).view(dtype).view(*shape)
+        return tensor.detach()  # no view: autograd adds gradients to it in place
 
     def _take(self, size: int) -> mmap.mmap:
         with self._lock:
@@ -48,7 +49,7 @@ class Workspace:
                 return region
             # those that have become too small for their kind are let go
             self.free[:] = [region for region in self.free if not size <= 2 * len(region) < 2 * size]
-        return mmap.mmap(-1, size + size // SPARE)
+        return mmap.mmap(-1, size + size // SPARE, access=mmap.ACCESS_COPY)  # private: a forked child has its own
 
 
 _workspace: Workspace | None = None  # in use

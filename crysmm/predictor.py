@@ -165,7 +165,7 @@ class Predictor:
             source: needs no targets.
             output: the CSV file to write, or to replace.
             batch_size: structures computed together; fewer where they are large.
-            jobs: processes that read structures; by default one a core.
+            jobs: processes that read structures; by default one a core, for few rows this one alone.
             progress: show a bar.
 
         Raises:

@@ -9,6 +9,8 @@ from importlib import import_module
 from crysmm import __version__
 from crysmm.errors import CrysmmError
 
+# Threads of a step wait for each other. Spinning as long as GNU OpenMP does unasked, they take the core from the one
+# they wait for where another program runs too, and a step takes ten times as long.
 SPINS = 1000
 COMMANDS = {
     "train": "Train a model on a folder of structures.",
@@ -50,9 +52,8 @@ def run_command(module_name: str, prog: str, description: str, argv: Sequence[st
     """
     from crysmm.cli.parser import CommandParser
 
-    # Threads of a step wait for each other; spinning as long as GNU OpenMP does unasked, they take the core from the
-    # one they wait for where another program runs too, and a step takes ten times as long. Read when torch is loaded.
-    os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # read when torch is loaded
     command = import_module(module_name)
     parser = CommandParser(prog=prog, description=description, usage=f"{prog} [options]")
     command.add_arguments(parser)

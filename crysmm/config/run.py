@@ -83,7 +83,9 @@ class RunConfig(BaseModel):
     cache_dir: Path | None = Field(
         None, description="Folder for stored graphs; by default crysmm in the user's cache folder."
     )
-    jobs: int | None = Field(None, ge=1, description="Processes that read structures; by default one a core.")
+    jobs: int | None = Field(
+        None, ge=1, description="Processes that read structures; by default one a core, for up to 500 rows one."
+    )
 
     # Model
     model: ModelConfig = Field(CGCNNConfig(), description="The backbone, chosen by model.name, and its settings.")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROWS_A_TASK = 64  # enough to hide what it costs to reach a worker, few enough to stop quickly
 TASKS_AHEAD = 3
-ROWS_WITHOUT_WORKERS = 2000  # read in the time in which worker processes start
+ROWS_WITHOUT_WORKERS = 500  # most are read in the time in which worker processes start
 SPACE_GROUP = "space_group"  # a column of stores that were asked for it
 
 Given = TypeVar("Given")

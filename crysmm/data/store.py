@@ -197,7 +197,7 @@ def build_store(
         settings: how a crystal becomes a graph.
         symprec: tolerance of the space groups to find, Angstrom; without one they are not looked for.
         cache_dir: see :func:`cache_folder`.
-        jobs: worker processes, by default one a core.
+        jobs: worker processes, by default one a core, for few rows none.
         strict: stop at the first row that cannot be used.
         progress: show a bar.
 

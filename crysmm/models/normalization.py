@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -100,12 +101,15 @@ class _BatchNormSiLU(torch.autograd.Function):
             )
             to_weight += sums[1]
             to_bias += sums[2]
+            del part, sums  # of all rows, where there is one piece
         scale = weight * deviation
         # what the mean and the variance of the rows take of it
-        shift, along = (sums / len(rows) if ctx.from_rows else torch.zeros_like(sums) for sums in (to_bias, to_weight))
+        count = len(rows) if ctx.from_rows else math.inf
+        shift, along = to_bias / count, scale * to_weight / count
         for piece in pieces(rows):
             change = to_rows[piece]
-            taken = functional.batch_norm(rows[piece], mean, variance, scale * along, eps=ctx.eps)
+            taken = functional.batch_norm(rows[piece], mean, variance, along, eps=ctx.eps)
+            # (change - shift) * scale in fp32, as batch_norm computes
             scaled = functional.batch_norm(change, shift, torch.ones_like(scale), scale, eps=0)
             torch.sub(scaled, taken, out=change)
         return to_rows, to_weight, to_bias, gradient if ctx.has_residual else None, None, None, None, None

@@ -2,6 +2,7 @@ import io
 import warnings
 from pathlib import Path
 
+import gemmi
 import numpy as np
 import pytest
 from ase.io import read as ase_read
@@ -172,6 +173,41 @@ def test_no_symmetry_at_all_is_p1() -> None:
     assert len(parse_cif(text.replace("loop_\nloop_", "loop_"))) == 2
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("_journal_year 1980", "_journal_year 1980\n_journal_year 1981\n_journal_doi"),
+        ("data_quartz", "data_global"),
+        ("data_quartz", "data_SiO2 of M\u00fcller"),
+        ("Quartz'", "Qu\u00e4rz'"),
+        ("4.916(1)\n_cell_length_c", "'4.916(1)'\n_cell_length_c"),
+        ("'y,x,2/3-z'", "' Y , X , 2 / 3 - Z ;'"),
+        ("data_quartz", "data_quartz # alpha"),
+    ],
+)
+def test_habits_that_do_no_harm(old: str, new: str) -> None:
+    assert QUARTZ.count(old) == 1
+    assert_same_cell(parse_cif(QUARTZ.replace(old, new)), parse_cif(QUARTZ))
+
+
+@pytest.mark.parametrize(
+    ("lines", "number"),
+    [
+        ("_space_group_name_H-M_alt 'F d -3 m Z'", "F d -3 m:2"),
+        ("_space_group_name_H-M_alt 'F d -3 m S'", "F d -3 m:1"),
+        ("_space_group_name_H-M_alt 'P2_1/c'", "P 1 21/c 1"),
+        ("_space_group_name_H-M_alt 'P 2(1)/c'", "P 1 21/c 1"),
+        ("_space_group_name_H-M_alt 'of no table'\n_space_group_IT_number 225", "F m -3 m"),
+        ("_symmetry_space_group_name_Hall '-F 4 2 3'", "F m -3 m"),
+    ],
+)
+def test_names_of_space_groups(lines: str, number: str) -> None:
+    text = CORUNDUM.format(a=9, c=9, angle=90, gamma=90, symbol="?", sites="Al1 .13 .41 .29")
+    kept = [line for line in text.splitlines() if not line.startswith("_space_group")]
+    crystal = parse_cif("\n".join([kept[0], lines, *kept[1:]]))
+    assert len(crystal) == len(list(gemmi.find_spacegroup_by_name(number).operations()))
+
+
 @pytest.mark.parametrize(("word", "symbol"), [("FE", "Fe"), ("Fe3+", "Fe"), ("D", "H"), ("O2-", "O"), ("h", "H")])
 def test_type_symbols(word: str, symbol: str) -> None:
     assert symbol in parse_cif(QUARTZ.replace("Si4+", word)).elements
@@ -192,7 +228,19 @@ def test_type_symbols(word: str, symbol: str) -> None:
         (QUARTZ, "data_empty\n", "no atom sites"),
         (QUARTZ, QUARTZ[:400], "line 20 of the CIF cannot be read"),
         ("'y,x,2/3-z'", "'y,x'", "symmetry operation 'y,x' in the CIF cannot be read"),
-        ("_cell_angle_beta 90", "_cell_length_a 5", "duplicate tag"),
+        (
+            "_cell_angle_beta 90",
+            "_cell_length_a 5\n_cell_angle_beta 90",
+            "_cell_length_a stands in the CIF more than once",
+        ),
+        ("_cell_angle_beta 90", "_cell_angle_beta 0", "_cell_angle_beta is 0"),
+        ("_atom_site_fract_y", "_atom_site_other_y", "2 of _atom_site_fract_x, 0 of _atom_site_fract_y"),
+        (
+            "_symmetry_space_group_name_H-M 'P 32 2 1'\nloop_\n_space_group_symop_operation_xyz",
+            "loop_\n_space_group_symop_magn_operation.xyz",
+            "symop_magn_operation.xyz, which",
+        ),
+        ("'y,x,2/3-z'", "'y+1/5,x,2/3-z'", "multiples of 1/24"),
     ],
 )
 def test_bad_cif_has_a_reason(old: str, new: str, reason: str, tmp_path) -> None:
