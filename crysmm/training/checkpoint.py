@@ -78,7 +78,7 @@ def save_model(
     elements: Sequence[str],
     references: Sequence[Crystal],
     texts: Texts | None = None,
-) -> None:
+) -> str:
     """Write the folder of a model; see :func:`crysmm.training.model_folder.write_folder`.
 
     Args:
@@ -90,9 +90,12 @@ def save_model(
         elements: symbols that occur in the training split.
         references: a few crystals to keep with their predictions.
         texts: those of the references, for a network that reads texts.
+
+    Returns:
+        The checksum of the weights.
     """
     values = None if texts is None else texts.values
-    write_folder(
+    return write_folder(
         folder,
         network,
         config,

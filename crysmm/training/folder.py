@@ -9,6 +9,7 @@ from typing import Any
 from crysmm.atomic_files import why_not_writable
 from crysmm.config.run import RunConfig
 from crysmm.errors import InputError
+from crysmm.trust.calibration import CALIBRATION_FILE
 
 ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS = "all epochs", "early stopping", "max_hours"
 """Ways for training to end; after the first two there is nothing to resume."""
@@ -51,7 +52,7 @@ class RunFolder:
         return [
             self.config, self.log, self.ids, self.skipped, self.history, self.history_plot, self.parity_plot,
             self.metrics, self.checkpoint,
-            self.path / "model.safetensors", self.path / "model.json",
+            self.path / "model.safetensors", self.path / "model.json", self.path / CALIBRATION_FILE,
             *(self.predictions(split) for split in ("train", "val", "test")),
         ]  # fmt: skip
 

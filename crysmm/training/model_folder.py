@@ -155,7 +155,7 @@ def write_folder(
     predictions: np.ndarray,
     texts: np.ndarray | None = None,
     others: Mapping[str, Any],
-) -> None:
+) -> str:
     """Write a model folder; the description comes last, so that a folder with one is complete.
 
     Args:
@@ -168,6 +168,9 @@ def write_folder(
         predictions: a row for each of them.
         texts: what the model reads of each of them, for models that read text.
         others: what this kind of description has besides.
+
+    Returns:
+        The checksum of the weights.
     """
     from safetensors.torch import save
 
@@ -175,6 +178,7 @@ def write_folder(
     read = [None] * len(references) if texts is None else to_lists(texts)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights = save(tensors, metadata={"format": "pt"})
+    checksum = hashlib.sha256(weights).hexdigest()
     description = {
         "format": kind,
         "format_version": FORMAT_VERSION,
@@ -194,11 +198,12 @@ def write_folder(
             for row, crystal in enumerate(references)
         ],
         "versions": {"crysmm": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "weights_sha256": checksum,
     }
     with replacing(folder / WEIGHTS_FILE) as temporary:
         temporary.write_bytes(weights)
     write_json_atomic(folder / DESCRIPTION_FILE, description)
+    return checksum
 
 
 def _without_paths(config: RunConfig) -> dict[str, Any]:

@@ -89,8 +89,8 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         """See :class:`Run`."""
         network = objective.network
         assert isinstance(network, PropertyNetwork)
-        predictions = predict_splits(network, data, self.config, self.trainer)
-        return on_main(self.trainer, lambda: write_results(self.folder, network, data, self.config, predictions))
+        outputs = predict_splits(network, data, self.config, self.trainer)
+        return on_main(self.trainer, lambda: write_results(self.folder, network, data, self.config, outputs))
 
     def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
         """See :class:`Run`."""
