@@ -14,6 +14,7 @@ from crysmm.trust.calibration import CALIBRATION_FILE
 ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS = "all epochs", "early stopping", "max_hours"
 """Ways for training to end; after the first two there is nothing to resume."""
 
+AUDIT_REPORT, AUDIT_TABLE = "audit.json", "audit.csv"  # what crysmm audit writes
 PART = "delta_"  # how the folders of the runs in a run begin
 FILES_NAMED = 3  # of a run that is in the way
 
@@ -54,6 +55,7 @@ class RunFolder:
             self.metrics, self.checkpoint,
             self.path / "model.safetensors", self.path / "model.json", self.path / CALIBRATION_FILE,
             *(self.predictions(split) for split in ("train", "val", "test")),
+            self.path / AUDIT_REPORT, self.path / AUDIT_TABLE,
         ]  # fmt: skip
 
     @property

@@ -42,7 +42,7 @@ def make_settings(cache_dir):
 @pytest.fixture
 def make_config(tmp_path, make_settings):
     """As ``make_settings``, into a folder of the test's own."""
-    return lambda **changes: make_settings(tmp_path / "run", **changes)
+    return lambda **changes: make_settings(**({"output_dir": tmp_path / "run"} | changes))
 
 
 @pytest.fixture
