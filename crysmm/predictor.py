@@ -26,12 +26,14 @@ from crysmm.inference import Inference, InferencePrecision, Outputs
 from crysmm.memory import freed_memory_kept
 from crysmm.terminal import disables_bar
 from crysmm.text.reader import TextReader
-from crysmm.training.checkpoint import LoadedModel, load_model
+from crysmm.training.checkpoint import LoadedModel
+from crysmm.training.ensemble_folder import load_members
 from crysmm.training.precision import resolve_device
 from crysmm.training.results import prediction_cells, prediction_columns
 from crysmm.trust import COVERAGE
 from crysmm.trust.assessment import Assessment, Assessor
-from crysmm.trust.calibration import read_calibration
+from crysmm.trust.calibration import Calibration, read_calibration
+from crysmm.zoo import resolve
 
 MOST_FAILURES = 3  # kept in the summary
 
@@ -39,10 +41,10 @@ Result = GraphedRecord | SkippedRow
 
 
 def load(folder: Path | str, device: str = "auto", precision: InferencePrecision = "32") -> Predictor:
-    """A model ready to predict, from the folder of its run.
+    """A model, or an ensemble, ready to predict, from the folder of its run.
 
     Args:
-        folder: holds ``model.json`` and ``model.safetensors``.
+        folder: holds ``model.json`` and ``model.safetensors``, or ``ensemble.json``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``32``, or ``bf16`` for speed where numbers may differ in the third digit.
 
@@ -51,9 +53,12 @@ def load(folder: Path | str, device: str = "auto", precision: InferencePrecision
             than when it was written.
         InputError: the device is not there.
     """
-    model = load_model(folder)
-    model.check_references()
-    return Predictor(model, device, precision)
+    members, checksum = load_members(folder)
+    for member in members:
+        member.check_references()
+    width = sum(member.network.backbone.node_features for member in members)
+    calibration = read_calibration(resolve(folder), checksum, members[0].scaler, width)
+    return Predictor(members, calibration, device, precision)
 
 
 @dataclass
@@ -87,28 +92,35 @@ class Predictor:
     A prediction depends on its structure alone: neither on the others of its batch nor on their order.
 
     Args:
-        model: from its folder.
+        members: the model, or those of an ensemble, from their folders.
+        calibration: of them together, if there is one.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``32`` or ``bf16``.
 
     Attributes:
+        model: the first of the members; all have its settings.
         target_names: one a target.
         classes: the target value of each class, or None where values are predicted.
         elements: symbols of the elements of the training structures.
     """
 
-    def __init__(self, model: LoadedModel, device: str = "auto", precision: InferencePrecision = "32"):
-        self.model = model
+    def __init__(
+        self,
+        members: Sequence[LoadedModel],
+        calibration: Calibration | None = None,
+        device: str = "auto",
+        precision: InferencePrecision = "32",
+    ):
+        self.model = model = members[0]
         self.target_names = tuple(model.description.target_names)
         self.classes = model.scaler.classes
         self.elements = tuple(model.description.elements)
-        self._inference = Inference(model.network, model.scaler, resolve_device(device), precision)
-        self._calibration = read_calibration(
-            model.folder, model.description.weights_sha256, model.scaler, model.network.backbone.node_features
-        )
-        self._memory_limit = memory_limit(self._inference.device)
+        self._device = resolve_device(device)
+        self._inferences = [Inference(member.network, model.scaler, self._device, precision) for member in members]
+        self._calibration = calibration
+        self._memory_limit = memory_limit(self._device)
         text = model.description.text
-        self._reader = None if text is None else TextReader(text, self._inference.device)
+        self._reader = None if text is None else TextReader(text, self._device)
 
     def predict(self, structures: Any, batch_size: int = 64) -> np.ndarray:
         """Predict structures held in memory; a model that reads text describes them on the way.
@@ -152,15 +164,16 @@ class Predictor:
         """Embeddings of structures, taken as :meth:`predict` takes them.
 
         Returns:
-            float64 ``[n, d]``, the backbone's pooled embedding of each; for a single structure ``[d]``.
+            float64 ``[n, d]``, the backbone's pooled embedding of each, those of an ensemble's members side by side;
+            for a single structure ``[d]``.
 
         Raises:
             StructureError: a structure cannot be used.
         """
-        parts = [np.empty((0, self.model.network.backbone.node_features))]
-        parts += [
-            self._inference.embed(self._batch(results)) for results in self._read(_as_list(structures), batch_size)
-        ]
+        parts = [self._no_outputs().embeddings]
+        for results in self._read(_as_list(structures), batch_size):
+            batch = self._batch(results)
+            parts.append(np.concatenate([inference.embed(batch) for inference in self._inferences], axis=1))
         embeddings = np.concatenate(parts)
         return embeddings if isinstance(structures, list | tuple) else embeddings[0]
 
@@ -193,8 +206,9 @@ class Predictor:
             yield graphed
 
     def _no_outputs(self) -> Outputs:
-        widths = self.model.scaler.n_outputs, self.model.network.backbone.node_features
-        return Outputs(*(np.empty((0, width)) for width in widths))
+        predictions = np.empty((0, self.model.scaler.n_outputs))
+        embeddings = np.empty((0, self.model.network.backbone.node_features))
+        return Outputs.together([Outputs(predictions, embeddings)] * len(self._inferences))
 
     def _assessor(self, coverage: float) -> Assessor:
         if not 0 < coverage < 1:
@@ -236,7 +250,7 @@ class Predictor:
         columns = prediction_columns(self.model.scaler, self.target_names, assessor.assess(self._no_outputs(), []))
         hidden = disables_bar(progress)
         with (
-            freed_memory_kept(self._inference.device),
+            freed_memory_kept(self._device),
             replacing(summary.output) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as file,
             tqdm(total=source.n_rows, desc="predicting", unit=" structures", disable=hidden) as bar,
@@ -275,7 +289,7 @@ class Predictor:
         """Those of graphed records; why a description is missing is added to ``undescribed``, or warned of."""
         batch = self._batch(results)
         if self._reader is None:
-            return self._inference.outputs(batch)
+            return self._infer(batch)
         texts, rows = self._reader.read([result.record.crystal for result in results], jobs)
         missing = {
             result.record.id: row.reason or "" for result, row in zip(results, rows, strict=True) if row.text is None
@@ -284,7 +298,10 @@ class Predictor:
             undescribed.update(missing)
         elif missing:
             warnings.warn(f"predicted without a description: {missing}", stacklevel=4)
-        return self._inference.outputs(replace(batch, texts=torch.from_numpy(texts)))
+        return self._infer(replace(batch, texts=torch.from_numpy(texts)))
+
+    def _infer(self, batch: CrystalBatch) -> Outputs:
+        return Outputs.together([inference.outputs(batch) for inference in self._inferences])
 
     def _batches(self, results: Iterable[Result], batch_size: int) -> Iterator[list[Result]]:
         """Results in their order, together while their number and their memory allow it."""

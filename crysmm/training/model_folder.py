@@ -37,6 +37,7 @@ from crysmm.zoo import shipped_names
 
 MOST_WORDS = 2**31  # of a language model
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
+ENSEMBLE_FILE = "ensemble.json"  # in place of the two, where models in the folder predict together
 FORMAT_VERSION = 1
 N_REFERENCES = 3
 REFERENCE_ATOMS = 12  # reference structures have at most so many atoms where the data have such
@@ -228,6 +229,11 @@ def read_description(folder: Path) -> Description:
     """
     path = folder / DESCRIPTION_FILE
     present = [name for name in (WEIGHTS_FILE, DESCRIPTION_FILE) if (folder / name).is_file()]
+    if not present and (folder / ENSEMBLE_FILE).is_file():
+        raise ModelFolderError(
+            f"{folder} holds an ensemble, and one model is needed; name one of its members, {folder / 'member_1'} or "
+            "another"
+        )
     if not present:
         what = "is not a crysmm model folder" if folder.is_dir() else "is not a folder"
         shipped = f", or the name of a shipped model ({names})" if (names := ", ".join(shipped_names())) else ""

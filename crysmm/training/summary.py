@@ -71,7 +71,8 @@ def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
         for split in ("val", "test")
         if split in metrics
     ]
-    lines[0] += f", best epoch {metrics['best_epoch']} of {metrics['epochs']}"
+    if "best_epoch" in metrics:
+        lines[0] += f", best epoch {metrics['best_epoch']} of {metrics['epochs']}"
     lines += _trust(metrics.get("test", {}))
     if metrics["stopped_by"] == MAX_HOURS:
         lines.append(STOPPED_EARLY)
@@ -81,6 +82,13 @@ def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
         f"written to {folder.path}: {_names(folder)}",
         f"predict with: crysmm predict --model {model} --root_dir FOLDER --output predictions.csv",
     ]
+
+
+def describe_members(metrics: Mapping[str, Any]) -> list[str]:
+    """How good the members of an ensemble are, to be read before the ensemble itself."""
+    members = metrics["members"]
+    split = "test" if "test" in metrics else "val"
+    return [f"{name}, {split}: {_scores(member[split])}" for name, member in members.items()] + ["ensemble:"]
 
 
 def _trust(test: Mapping[str, Any]) -> list[str]:
