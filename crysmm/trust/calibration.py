@@ -15,7 +15,7 @@ from crysmm.atomic_files import replacing
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import ModelFolderError
 from crysmm.trust.domain import Domain
-from crysmm.trust.intervals import conformal_quantile, intervals_about, sorted_errors
+from crysmm.trust.intervals import absolute_errors, conformal_quantile, intervals_about
 
 CALIBRATION_FILE = "calibration.safetensors"
 WEIGHTS = "weights_sha256"
@@ -28,8 +28,8 @@ class Calibration:
 
     Args:
         domain: where its training crystals lie.
-        errors: ``[n_val, n_targets]`` as :func:`sorted_errors` gives them; None for classes, whose probabilities
-            say how sure they are.
+        errors: ``[n_val, n_targets]`` absolute errors over the widths of their crystals, in the units learned in,
+            ascending for each target; None for classes, whose probabilities say how sure they are.
     """
 
     domain: Domain
@@ -57,7 +57,7 @@ class Calibration:
         if scaler.classes is not None:
             return cls(domain, None)
         widths = domain.widths(domain.distances(embeddings))
-        return cls(domain, sorted_errors(scaler, targets, predictions, widths))
+        return cls(domain, np.sort(absolute_errors(scaler, targets, predictions) / widths[:, None], axis=0))
 
     def intervals(
         self, scaler: TargetScaler, predictions: np.ndarray, distances: np.ndarray, coverage: float

@@ -20,24 +20,16 @@ from crysmm.data.scaler import TargetScaler
 FINEST = 10**6  # coverages are read as fractions with at most this denominator, so that 0.7 of 10 is 7
 
 
-def sorted_errors(scaler: TargetScaler, targets: np.ndarray, predictions: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """``[n, n_targets]`` absolute errors over the widths, in the units learned in, ascending for each target.
-
-    Args:
-        scaler: says whether log10 was learned.
-        targets: ``[n, n_targets]`` original units.
-        predictions: ``[n, n_targets]`` original units, of crystals that were not learned from.
-        widths: ``[n]``, positive.
-    """
-    errors = np.abs(_learned(scaler, targets) - _learned(scaler, predictions))
-    return np.sort(errors / widths[:, None], axis=0)
+def absolute_errors(scaler: TargetScaler, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """``[n, n_targets]`` in the units learned in, of targets and predictions ``[n, n_targets]`` in original units."""
+    return np.abs(_learned(scaler, targets) - _learned(scaler, predictions))
 
 
 def conformal_quantile(errors: np.ndarray, coverage: float) -> np.ndarray:
     """What the error of a new crystal stays below, in the share of cases asked for.
 
     Args:
-        errors: ``[n, n_targets]``, ascending for each target.
+        errors: ``[n, n_targets]`` of other crystals, ascending for each target.
         coverage: share of the targets that the intervals are to hold, between 0 and 1.
 
     Returns:

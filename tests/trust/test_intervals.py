@@ -8,7 +8,7 @@ import pytest
 
 from crysmm.config import TrainingConfig
 from crysmm.data.scaler import TargetScaler
-from crysmm.trust.intervals import conformal_quantile, fewest_errors, intervals_about, sorted_errors
+from crysmm.trust.intervals import absolute_errors, conformal_quantile, fewest_errors, intervals_about
 
 
 def scaler_of(targets: np.ndarray, **settings: str) -> TargetScaler:
@@ -43,13 +43,12 @@ def test_coverage_of_exchangeable_errors_is_the_theorems(n: int) -> None:
 
 
 def test_errors_are_those_of_logarithms_where_these_are_learned() -> None:
-    """A factor of 10 and a factor of 100, of which the second crystal's width is two."""
+    """A factor of 10 and a factor of 100."""
     targets = np.array([[10.0], [1.0]])
     predictions = np.array([[1.0], [100.0]])
-    widths = np.array([1.0, 2.0])
     logarithmic = scaler_of(targets, target_transform="log10")
-    np.testing.assert_allclose(sorted_errors(logarithmic, targets, predictions, widths), [[1.0], [1.0]])
-    np.testing.assert_allclose(sorted_errors(scaler_of(targets), targets, predictions, widths), [[9.0], [49.5]])
+    np.testing.assert_allclose(absolute_errors(logarithmic, targets, predictions), [[1.0], [2.0]])
+    np.testing.assert_allclose(absolute_errors(scaler_of(targets), targets, predictions), [[9.0], [99.0]])
 
 
 def test_intervals_of_logarithms_are_asymmetric_and_positive() -> None:
