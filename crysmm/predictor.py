@@ -137,7 +137,7 @@ class Predictor:
         Raises:
             StructureError: a structure cannot be used; the text says which, counted from 0, and why.
         """
-        predictions = self._outputs_of(_as_list(structures), batch_size).predictions
+        predictions = self._outputs_and_elements(_as_list(structures), batch_size)[0].predictions
         return predictions if isinstance(structures, list | tuple) else predictions[0]
 
     def assess(self, structures: Any, batch_size: int = 64, coverage: float = COVERAGE) -> Assessment:
@@ -156,9 +156,8 @@ class Predictor:
             InputError: the coverage is not between 0 and 1.
             StructureError: a structure cannot be used; the text says which, counted from 0, and why.
         """
-        elements: list[list[str]] = []
         assessor = self._assessor(coverage)
-        return assessor.assess(self._outputs_of(_as_list(structures), batch_size, elements), elements)
+        return assessor.assess(*self._outputs_and_elements(_as_list(structures), batch_size))
 
     def embed(self, structures: Any, batch_size: int = 64) -> np.ndarray:
         """Embeddings of structures, taken as :meth:`predict` takes them.
@@ -177,16 +176,21 @@ class Predictor:
         embeddings = np.concatenate(parts)
         return embeddings if isinstance(structures, list | tuple) else embeddings[0]
 
-    def _outputs_of(
-        self, structures: Sequence[Any], batch_size: int, elements: list[list[str]] | None = None
-    ) -> Outputs:
-        """What the model gives out for structures; the symbols of each one's elements are added to ``elements``."""
-        parts = [self._no_outputs()]
+    def outputs(self, structures: Sequence[Any], batch_size: int = 64) -> Outputs:
+        """Predictions, embeddings and spread of a list of structures, taken as :meth:`predict` takes them.
+
+        Raises:
+            StructureError: a structure cannot be used.
+        """
+        return self._outputs_and_elements(structures, batch_size)[0]
+
+    def _outputs_and_elements(self, structures: Sequence[Any], batch_size: int) -> tuple[Outputs, list[list[str]]]:
+        """What the model gives out for structures, and the symbols of the atoms of each."""
+        parts, elements = [self._no_outputs()], []
         for results in self._read(structures, batch_size):
             parts.append(self._outputs(results))
-            if elements is not None:
-                elements += [result.record.crystal.elements for result in results]
-        return Outputs.joined(parts)
+            elements += [result.record.crystal.elements for result in results]
+        return Outputs.joined(parts), elements
 
     def _read(self, structures: Sequence[Any], batch_size: int) -> Iterator[list[GraphedRecord]]:
         """Batches of structures held in memory.

@@ -73,7 +73,7 @@ def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
     ]
     if "best_epoch" in metrics:
         lines[0] += f", best epoch {metrics['best_epoch']} of {metrics['epochs']}"
-    lines += _trust(metrics.get("test", {}))
+    lines += describe_trust(metrics.get("test", {}))
     if metrics["stopped_by"] == MAX_HOURS:
         lines.append(STOPPED_EARLY)
     model = shlex.quote(str(folder.path))
@@ -91,7 +91,7 @@ def describe_members(metrics: Mapping[str, Any]) -> list[str]:
     return [f"{name}, {split}: {_scores(member[split])}" for name, member in members.items()] + ["ensemble:"]
 
 
-def _trust(test: Mapping[str, Any]) -> list[str]:
+def describe_trust(test: Mapping[str, Any]) -> list[str]:
     """Whether the intervals hold on the test split what they promise."""
     if "intervals" not in test:
         return []

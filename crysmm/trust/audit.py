@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from crysmm.atomic_files import write_csv_atomic, write_json_atomic
 from crysmm.config.graph import GraphSettings
-from crysmm.config.training import TrainingConfig
 from crysmm.data.duplicates import TOLERANCE
-from crysmm.data.records import open_input
 from crysmm.data.source import Source
 from crysmm.data.split import Split, split_by_file
 from crysmm.data.store import Store, build_store
 from crysmm.errors import InputError
 from crysmm.training.folder import AUDIT_REPORT, AUDIT_TABLE, RunFolder
+from crysmm.trust.finished_run import read_run
 from crysmm.trust.leakage import NEAR, Counterpart, find_counterparts
 
 TITLES = {"val": "validation", "test": "test"}
@@ -125,17 +123,9 @@ def audit_run(folder: Path, root_dir: Path | None = None, *, progress: bool = Tr
         InputError: the folder is not one of a run, or the structures are not those it has learned from.
     """
     run = RunFolder(folder)
-    config = _config_of(run)
-    if root_dir is not None:
-        config = config.model_copy(update={"root_dir": root_dir})
-    if config.root_dir is None:
-        raise InputError(f"{folder} has learned from records in memory; name a file or folder of them with --root_dir")
-    source = open_input(config, None)
-    store = build_store(
-        source, config.graph_settings(), cache_dir=config.cache_dir, jobs=config.jobs, progress=progress
-    )
-    errors = {split: _read_errors(path) for split in TITLES if (path := run.predictions(split)).is_file()}
-    return audit(store, split_by_file(run.ids, store.ids), errors, progress=progress)
+    _, store, split = read_run(run, root_dir, progress=progress)
+    errors = {name: _read_errors(path) for name in TITLES if (path := run.predictions(name)).is_file()}
+    return audit(store, split, errors, progress=progress)
 
 
 def audit_ids(source: Source, ids_file: Path, *, progress: bool = True) -> Audit:
@@ -176,17 +166,6 @@ def _subsets(store: Store, counterparts: list[Counterpart], errors: Errors | Non
         ids = [store.ids[found.row] for found in counterparts if found.kind not in left_out]
         subsets[name] = {"n": len(ids), **({} if errors is None else errors.means(ids))}
     return subsets
-
-
-def _config_of(run: RunFolder) -> TrainingConfig:
-    for file in (run.config, run.ids):
-        if not file.is_file():
-            raise InputError(f"{run.path} is not the folder of a run of crysmm train: {file.name} is missing")
-    try:
-        return TrainingConfig.model_validate_json(run.config.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        problem = error.errors()[0]["msg"]
-        raise InputError(f"{run.config} does not hold the settings of crysmm train: {problem}") from error
 
 
 def _read_errors(path: Path) -> Errors:

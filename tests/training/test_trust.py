@@ -174,3 +174,23 @@ def test_a_calibration_of_another_model_or_a_damaged_one_is_refused(run, make_co
     (folder / "calibration.safetensors").write_bytes(content[:-9])
     with pytest.raises(ModelFolderError, match=r"calibration.safetensors is damaged"):
         crysmm.load(folder)
+
+
+def test_an_old_run_is_calibrated_without_training(run, tmp_path, capsys):
+    """To the calibration that training itself would have written, but for rounding."""
+    from crysmm.cli.main import main
+
+    old = tmp_path / "old"
+    shutil.copytree(run.folder, old)
+    (old / "calibration.safetensors").unlink()
+    others = {path: path.read_bytes() for path in old.iterdir()}
+    assert main(["calibrate", "--model", str(old), "--device", "cpu"]) == 0
+    assert "90% intervals: hold" in capsys.readouterr().out
+    files = structures(table(run.folder / "prediction_results_test_set.csv"))
+    expected, found = (crysmm.load(folder, device="cpu").assess(files) for folder in (run.folder, old))
+    np.testing.assert_allclose(found.lower, expected.lower, rtol=1e-4)
+    np.testing.assert_allclose(found.distance_percentile, expected.distance_percentile)
+    assert {path: path.read_bytes() for path in others} == others
+    (old / "config.json").unlink()
+    assert main(["calibrate", "--model", str(old)]) == 2
+    assert "is not the folder of a run of crysmm train: config.json is missing" in capsys.readouterr().err
