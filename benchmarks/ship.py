@@ -32,6 +32,7 @@ from crysmm.training.model_folder import (
     ModelDescription,
     read_description,
 )
+from crysmm.trust.calibration import CALIBRATION_FILE
 from crysmm.zoo import ZOO
 from crysmm.zoo.card import CARD_FILE, Card
 
@@ -73,7 +74,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix=".", dir=arguments.zoo) as temporary:
         made = Path(temporary) / arguments.name
         made.mkdir()
-        shutil.copyfile(arguments.run / WEIGHTS_FILE, made / WEIGHTS_FILE)
+        for name in (WEIGHTS_FILE, CALIBRATION_FILE):
+            if (arguments.run / name).is_file():
+                shutil.copyfile(arguments.run / name, made / name)
         write_json_atomic(made / DESCRIPTION_FILE, published(arguments.run, arguments.unit))
         write_text_atomic(made / CARD_FILE, card.text())
         load_encoder(made)

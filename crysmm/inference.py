@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,6 +16,40 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.models.heads import PropertyNetwork
 
 InferencePrecision = Literal["32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model gives out for some crystals, a row each.
+
+    Args:
+        predictions: float64 ``[n, n_targets]`` in original units, or ``[n, n_classes]`` probabilities.
+        embeddings: float64 ``[n, d]`` pooled embeddings.
+        spread: as ``predictions``: deviation of an ensemble's members (n - 1 in the denominator); None for one model.
+    """
+
+    predictions: np.ndarray
+    embeddings: np.ndarray
+    spread: np.ndarray | None = None
+
+    @classmethod
+    def together(cls, members: Sequence[Outputs]) -> Outputs:
+        """Those of an ensemble: the mean of the predictions, the embeddings side by side. One member is itself."""
+        if len(members) == 1:
+            return members[0]
+        predictions = np.stack([member.predictions for member in members])
+        embeddings = np.concatenate([member.embeddings for member in members], axis=1)
+        return cls(predictions.mean(axis=0), embeddings, predictions.std(axis=0, ddof=1))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Outputs]) -> Outputs:
+        """Those of some crystals after those of others."""
+        spreads = [part.spread for part in parts if part.spread is not None]
+        return cls(
+            np.concatenate([part.predictions for part in parts]),
+            np.concatenate([part.embeddings for part in parts]),
+            np.concatenate(spreads) if spreads else None,
+        )
 
 
 class Inference:
@@ -47,8 +83,15 @@ class Inference:
 
     def predict(self, batch: CrystalBatch) -> np.ndarray:
         """float64 ``[n_crystals, n_targets]`` in original units, or ``[n_crystals, n_classes]`` probabilities."""
+        return self.outputs(batch).predictions
+
+    def outputs(self, batch: CrystalBatch) -> Outputs:
+        """Predictions and embeddings at once."""
         with torch.inference_mode(), self._autocast():
-            return _to_numpy(self._scaler.decode(self._network(self._prepare(batch))))
+            batch = self._prepare(batch)
+            embedding = self._network.embed(batch)
+            predictions = self._scaler.decode(self._network.read(embedding, batch))
+            return Outputs(_to_numpy(predictions), _to_numpy(embedding.graph))
 
     def embed(self, batch: CrystalBatch) -> np.ndarray:
         """float64 ``[n_crystals, d]`` pooled embeddings."""

@@ -22,13 +22,18 @@ from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memor
 from crysmm.data.records import source_from_structures
 from crysmm.data.source import SkippedRow, Source
 from crysmm.errors import InputError, StructureError
-from crysmm.inference import Inference, InferencePrecision
+from crysmm.inference import Inference, InferencePrecision, Outputs
 from crysmm.memory import freed_memory_kept
 from crysmm.terminal import disables_bar
 from crysmm.text.reader import TextReader
-from crysmm.training.checkpoint import LoadedModel, load_model
+from crysmm.training.checkpoint import LoadedModel
+from crysmm.training.ensemble_folder import load_members
 from crysmm.training.precision import resolve_device
 from crysmm.training.results import prediction_cells, prediction_columns
+from crysmm.trust import COVERAGE
+from crysmm.trust.assessment import Assessment, Assessor
+from crysmm.trust.calibration import Calibration, read_calibration
+from crysmm.zoo import resolve
 
 MOST_FAILURES = 3  # kept in the summary
 
@@ -36,10 +41,10 @@ Result = GraphedRecord | SkippedRow
 
 
 def load(folder: Path | str, device: str = "auto", precision: InferencePrecision = "32") -> Predictor:
-    """A model ready to predict, from the folder of its run.
+    """A model, or an ensemble, ready to predict, from the folder of its run.
 
     Args:
-        folder: holds ``model.json`` and ``model.safetensors``.
+        folder: holds ``model.json`` and ``model.safetensors``, or ``ensemble.json``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``32``, or ``bf16`` for speed where numbers may differ in the third digit.
 
@@ -48,9 +53,12 @@ def load(folder: Path | str, device: str = "auto", precision: InferencePrecision
             than when it was written.
         InputError: the device is not there.
     """
-    model = load_model(folder)
-    model.check_references()
-    return Predictor(model, device, precision)
+    members, checksum = load_members(folder)
+    for member in members:
+        member.check_references()
+    width = sum(member.network.backbone.node_features for member in members)
+    calibration = read_calibration(resolve(folder), checksum, members[0].scaler, width)
+    return Predictor(members, calibration, device, precision)
 
 
 @dataclass
@@ -63,6 +71,8 @@ class PredictionSummary:
         n_failed: rows with a reason instead.
         failures: the first few of those.
         unseen: structures by element that no training structure held.
+        n_far: structures farther from the training structures than nearly all validation structures.
+        n_validation: structures the intervals are calibrated on; None where there are no intervals.
         undescribed: why there was no text, by id, for a model that reads texts.
     """
 
@@ -71,6 +81,8 @@ class PredictionSummary:
     n_failed: int = 0
     failures: list[SkippedRow] = field(default_factory=list)
     unseen: Counter[str] = field(default_factory=Counter)
+    n_far: int = 0
+    n_validation: int | None = None
     undescribed: dict[str, str] = field(default_factory=dict)
 
 
@@ -80,26 +92,36 @@ class Predictor:
     A prediction depends on its structure alone: neither on the others of its batch nor on their order.
 
     Args:
-        model: from its folder.
+        members: the model, or those of an ensemble, from their folders.
+        calibration: of them together, if there is one.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``32`` or ``bf16``.
 
     Attributes:
+        model: the first of the members; all have its settings.
         target_names: one a target.
         classes: the target value of each class, or None where values are predicted.
         elements: symbols of the elements of the training structures, or None where these are not known.
     """
 
-    def __init__(self, model: LoadedModel, device: str = "auto", precision: InferencePrecision = "32"):
-        self.model = model
+    def __init__(
+        self,
+        members: Sequence[LoadedModel],
+        calibration: Calibration | None = None,
+        device: str = "auto",
+        precision: InferencePrecision = "32",
+    ):
+        self.model = model = members[0]
         self.target_names = tuple(model.description.target_names)
         self.classes = model.scaler.classes
         elements = model.description.elements
         self.elements = None if elements is None else tuple(elements)
-        self._inference = Inference(model.network, model.scaler, resolve_device(device), precision)
-        self._memory_limit = memory_limit(self._inference.device)
+        self._device = resolve_device(device)
+        self._inferences = [Inference(member.network, model.scaler, self._device, precision) for member in members]
+        self._calibration = calibration
+        self._memory_limit = memory_limit(self._device)
         text = model.description.text
-        self._reader = None if text is None else TextReader(text, self._inference.device)
+        self._reader = None if text is None else TextReader(text, self._device)
 
     def predict(self, structures: Any, batch_size: int = 64) -> np.ndarray:
         """Predict structures held in memory; a model that reads text describes them on the way.
@@ -116,36 +138,87 @@ class Predictor:
         Raises:
             StructureError: a structure cannot be used; the text says which, counted from 0, and why.
         """
-        width = self.model.scaler.n_outputs
-        return self._compute(structures, batch_size, self._predict, width)
+        predictions = self._outputs_and_elements(_as_list(structures), batch_size)[0].predictions
+        return predictions if isinstance(structures, list | tuple) else predictions[0]
+
+    def assess(self, structures: Any, batch_size: int = 64, coverage: float = COVERAGE) -> Assessment:
+        """Predict structures, and say how far to trust each prediction.
+
+        Args:
+            structures: as :meth:`predict` takes them; a single one gives one row.
+            batch_size: structures computed together.
+            coverage: share of the targets that the intervals are to hold, between 0 and 1.
+
+        Returns:
+            The predictions of :meth:`predict`, with intervals, the distance from the training structures, and what
+            is strange about each.
+
+        Raises:
+            InputError: the coverage is not between 0 and 1.
+            StructureError: a structure cannot be used; the text says which, counted from 0, and why.
+        """
+        assessor = self._assessor(coverage)
+        return assessor.assess(*self._outputs_and_elements(_as_list(structures), batch_size))
 
     def embed(self, structures: Any, batch_size: int = 64) -> np.ndarray:
         """Embeddings of structures, taken as :meth:`predict` takes them.
 
         Returns:
-            float64 ``[n, d]``, the backbone's pooled embedding of each; for a single structure ``[d]``.
+            float64 ``[n, d]``, the backbone's pooled embedding of each, those of an ensemble's members side by side;
+            for a single structure ``[d]``.
 
         Raises:
             StructureError: a structure cannot be used.
         """
-        width = self.model.network.backbone.node_features
-        return self._compute(structures, batch_size, lambda results: self._inference.embed(self._batch(results)), width)
+        parts = [self._no_outputs().embeddings]
+        for results in self._read(_as_list(structures), batch_size):
+            batch = self._batch(results)
+            parts.append(np.concatenate([inference.embed(batch) for inference in self._inferences], axis=1))
+        embeddings = np.concatenate(parts)
+        return embeddings if isinstance(structures, list | tuple) else embeddings[0]
 
-    def _compute(self, structures: Any, batch_size: int, compute: Any, width: int) -> np.ndarray:
-        if not isinstance(structures, list | tuple):
-            row: np.ndarray = self._compute([structures], batch_size, compute, width)[0]
-            return row
+    def outputs(self, structures: Sequence[Any], batch_size: int = 64) -> Outputs:
+        """Predictions, embeddings and spread of a list of structures, taken as :meth:`predict` takes them.
+
+        Raises:
+            StructureError: a structure cannot be used.
+        """
+        return self._outputs_and_elements(structures, batch_size)[0]
+
+    def _outputs_and_elements(self, structures: Sequence[Any], batch_size: int) -> tuple[Outputs, list[list[str]]]:
+        """What the model gives out for structures, and the symbols of the atoms of each."""
+        parts, elements = [self._no_outputs()], []
+        for results in self._read(structures, batch_size):
+            parts.append(self._outputs(results))
+            elements += [result.record.crystal.elements for result in results]
+        return Outputs.joined(parts), elements
+
+    def _read(self, structures: Sequence[Any], batch_size: int) -> Iterator[list[GraphedRecord]]:
+        """Batches of structures held in memory.
+
+        Raises:
+            StructureError: one cannot be used.
+        """
         rows = source_from_structures(structures).rows()
-        graphed = (graph_row(row, self.model.settings) for row in rows)
-        parts = [np.empty((0, width))]
-        for results in self._batches(graphed, batch_size):
+        for results in self._batches((graph_row(row, self.model.settings) for row in rows), batch_size):
+            graphed = []
             for result in results:
                 if isinstance(result, SkippedRow):
                     named = isinstance(structures[int(result.id)], str | os.PathLike)
                     file = f", {result.file}" if named else ""
                     raise StructureError(f"structure {result.id} (counted from 0){file}: {result.reason}")
-            parts.append(compute(results))
-        return np.concatenate(parts)
+                graphed.append(result)
+            yield graphed
+
+    def _no_outputs(self) -> Outputs:
+        predictions = np.empty((0, self.model.scaler.n_outputs))
+        embeddings = np.empty((0, self.model.network.backbone.node_features))
+        return Outputs.together([Outputs(predictions, embeddings)] * len(self._inferences))
+
+    def _assessor(self, coverage: float) -> Assessor:
+        if not 0 < coverage < 1:
+            raise InputError(f"coverage is {coverage:g}; expected a number between 0 and 1")
+        return Assessor(self.model.scaler, self.elements, self._calibration, coverage)
 
     def predict_source(
         self,
@@ -153,30 +226,36 @@ class Predictor:
         output: Path | str,
         *,
         batch_size: int = 64,
+        coverage: float = COVERAGE,
         jobs: int | None = None,
         progress: bool = True,
     ) -> PredictionSummary:
         """Predict every row of a source into a table, in its order, with little memory for any number of rows.
 
-        The columns are ``id``, those of the predictions, and ``reason``, which is empty but for rows that cannot
-        be predicted. The file appears when it is complete.
+        The columns are ``id``, those of the predictions with their intervals and notes (see
+        :mod:`crysmm.training.results`), and ``reason``, which is empty but for rows that cannot be predicted. The file
+        appears when it is complete.
 
         Args:
             source: needs no targets.
             output: the CSV file to write, or to replace.
             batch_size: structures computed together; fewer where they are large.
+            coverage: share of the targets that the intervals are to hold, between 0 and 1.
             jobs: processes that read structures; by default one a core, for few rows this one alone.
             progress: show a bar.
 
         Raises:
-            InputError: the source as a whole is broken, or the file cannot be written.
+            InputError: the source as a whole is broken, the file cannot be written, or the coverage is not between 0
+                and 1.
         """
-        summary = PredictionSummary(Path(output))
+        assessor = self._assessor(coverage)
+        errors = None if self._calibration is None else self._calibration.errors
+        summary = PredictionSummary(Path(output), n_validation=None if errors is None else len(errors))
         _check_writable(summary.output)
-        columns = prediction_columns(self.model.scaler, self.target_names)
+        columns = prediction_columns(self.model.scaler, self.target_names, assessor.assess(self._no_outputs(), []))
         hidden = disables_bar(progress)
         with (
-            freed_memory_kept(self._inference.device),
+            freed_memory_kept(self._device),
             replacing(summary.output) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as file,
             tqdm(total=source.n_rows, desc="predicting", unit=" structures", disable=hidden) as bar,
@@ -184,35 +263,39 @@ class Predictor:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(["id", *columns, "reason"])
             for results in self._batches(in_parallel(source, self.model.settings, jobs), batch_size):
-                table.writerows(self._rows(results, len(columns), summary, jobs))
+                table.writerows(self._rows(results, len(columns), assessor, summary, jobs))
                 bar.update(len(results))
         return summary
 
     def _rows(
-        self, results: list[Result], n_columns: int, summary: PredictionSummary, jobs: int | None
+        self, results: list[Result], n_columns: int, assessor: Assessor, summary: PredictionSummary, jobs: int | None
     ) -> Iterator[list[str]]:
         """Cells of the rows of a batch, which the summary takes note of."""
         graphed = [result for result in results if isinstance(result, GraphedRecord)]
-        predictions = iter(self._predict(graphed, jobs, summary.undescribed) if graphed else ())
+        outputs = self._outputs(graphed, jobs, summary.undescribed) if graphed else self._no_outputs()
+        assessment = assessor.assess(outputs, [result.record.crystal.elements for result in graphed])
+        summary.n_far += int(assessment.is_far.sum())
+        places = iter(range(len(graphed)))
         for result in results:
             if isinstance(result, GraphedRecord):
                 summary.n_predicted += 1
                 if self.elements is not None:
                     summary.unseen.update(set(result.record.crystal.elements).difference(self.elements))
-                yield [result.record.id, *prediction_cells(self.model.scaler, next(predictions)), ""]
+                cells = prediction_cells(self.model.scaler, assessment, next(places))
+                yield [result.record.id, *cells, ""]
             else:
                 summary.n_failed += 1
                 if len(summary.failures) < MOST_FAILURES:
                     summary.failures.append(result)
                 yield [result.id or result.file, *[""] * n_columns, result.reason]
 
-    def _predict(
-        self, results: Sequence[Any], jobs: int | None = None, undescribed: dict[str, str] | None = None
-    ) -> np.ndarray:
-        """Predictions of graphed records; why a description is missing is added to ``undescribed``, or warned of."""
+    def _outputs(
+        self, results: Sequence[GraphedRecord], jobs: int | None = None, undescribed: dict[str, str] | None = None
+    ) -> Outputs:
+        """Those of graphed records; why a description is missing is added to ``undescribed``, or warned of."""
         batch = self._batch(results)
         if self._reader is None:
-            return self._inference.predict(batch)
+            return self._infer(batch)
         texts, rows = self._reader.read([result.record.crystal for result in results], jobs)
         missing = {
             result.record.id: row.reason or "" for result, row in zip(results, rows, strict=True) if row.text is None
@@ -221,7 +304,10 @@ class Predictor:
             undescribed.update(missing)
         elif missing:
             warnings.warn(f"predicted without a description: {missing}", stacklevel=4)
-        return self._inference.predict(replace(batch, texts=torch.from_numpy(texts)))
+        return self._infer(replace(batch, texts=torch.from_numpy(texts)))
+
+    def _infer(self, batch: CrystalBatch) -> Outputs:
+        return Outputs.together([inference.outputs(batch) for inference in self._inferences])
 
     def _batches(self, results: Iterable[Result], batch_size: int) -> Iterator[list[Result]]:
         """Results in their order, together while their number and their memory allow it."""
@@ -254,10 +340,15 @@ class Predictor:
         )
         return SkippedRow(record.id, record.file, reason)
 
-    def _batch(self, results: Sequence[Any]) -> CrystalBatch:
+    def _batch(self, results: Sequence[GraphedRecord]) -> CrystalBatch:
         crystals = [result.record.crystal for result in results]
         arrays = CrystalArrays.join(crystals, [result.edges for result in results])
         return make_batch(arrays, self.model.settings, [result.record.id for result in results])
+
+
+def _as_list(structures: Any) -> Sequence[Any]:
+    """Structures as a list, where a single one may be given."""
+    return structures if isinstance(structures, list | tuple) else [structures]
 
 
 def _check_writable(path: Path) -> None:

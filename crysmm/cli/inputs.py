@@ -28,6 +28,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """A number of an option, between 0 and 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
+    return number
+
+
 def refuse_row_options(arguments: argparse.Namespace, *names: str) -> None:
     """Some options say how the rows of ``--root_dir`` are read; beside ``--files`` they would do nothing.
 

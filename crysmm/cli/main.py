@@ -16,6 +16,8 @@ COMMANDS = {
     "train": "Train a model on a folder of structures.",
     "pretrain": "Pre-train an encoder on structures without labels.",
     "predict": "Predict with a trained model.",
+    "audit": "Find what the splits of a run share, and the test error without it.",
+    "calibrate": "Give a model that was trained before there were intervals its intervals.",
     "zoo": "List the models that come with the package, or print the card of one.",
     "convert": "Make a model folder of a checkpoint of ALIGNN, CGCNN, CrysXPP or CrysGNN.",
     "explain": "Say what a model's predictions rest on: features, atoms, elements.",

@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from crysmm.cli.inputs import add_model_and_structures, positive, refuse_row_options, warn
+from crysmm.cli.inputs import add_model_and_structures, positive, refuse_row_options, share, warn
 from crysmm.data.source import FileFormat, Source
 from crysmm.errors import CrysmmError
+from crysmm.trust import COVERAGE
 
 SHOWN = 10  # a table of at most so many rows is printed too
 
@@ -29,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch_size", type=positive, default=64, metavar="N", help="Structures computed together (64)."
     )
     parser.add_argument(
+        "--coverage",
+        type=share,
+        default=COVERAGE,
+        metavar="X",
+        help=f"Share of the targets that the intervals, columns lower and upper, are to hold ({COVERAGE}).",
+    )
+    parser.add_argument(
         "--precision",
         choices=("32", "bf16"),
         default="32",
@@ -48,11 +56,16 @@ def run(arguments: argparse.Namespace) -> int:
         CrysmmError: The model folder, the input as a whole or the output cannot be used.
     """
     from crysmm.predictor import load
+    from crysmm.trust.intervals import fewest_errors
 
     refuse_row_options(arguments, "id_key")
     predictor = load(arguments.model, arguments.device, arguments.precision)
     summary = predictor.predict_source(
-        _source(arguments), arguments.output, batch_size=arguments.batch_size, jobs=arguments.jobs
+        _source(arguments),
+        arguments.output,
+        batch_size=arguments.batch_size,
+        coverage=arguments.coverage,
+        jobs=arguments.jobs,
     )
     total = summary.n_predicted + summary.n_failed
     if total and total <= SHOWN:
@@ -61,6 +74,13 @@ def run(arguments: argparse.Namespace) -> int:
     if summary.unseen:
         counts = ", ".join(f"{symbol} ({count})" for symbol, count in summary.unseen.most_common())
         warn(f"elements that no training structure held, and in how many structures: {counts}")
+    if summary.n_far:
+        warn(f"{summary.n_far} far from the training structures, see the column domain: trust these less")
+    if summary.n_validation is not None and summary.n_validation < fewest_errors(arguments.coverage):
+        warn(
+            f"intervals of {arguments.coverage:.0%} are infinite: they need {fewest_errors(arguments.coverage)} "
+            f"validation structures, the model had {summary.n_validation}; lower --coverage"
+        )
     if summary.undescribed:
         name, reason = next(iter(summary.undescribed.items()))
         count = len(summary.undescribed)

@@ -35,6 +35,9 @@ class TrainingConfig(RunConfig):
     # Objective
     head: HeadConfig = Field(VanillaConfig(), description="What is trained on top of the backbone.")
     criterion: Literal["l1", "mse", "huber"] = Field("l1", description="Loss of regression.")
+    ensemble: int = Field(
+        1, ge=1, le=100, description="Networks trained on one split with successive seeds; their mean predicts."
+    )
     freeze_epochs: int = Field(
         0,
         ge=0,

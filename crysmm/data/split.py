@@ -44,7 +44,7 @@ def make_split(config: RunConfig, ids: Sequence[str], formulas: Sequence[str]) -
             the data.
     """
     if config.ids_file is not None:
-        return _split_by_file(config.ids_file, ids)
+        return split_by_file(config.ids_file, ids)
     counts = _counts(config, len(ids))
     if config.split_strategy == "composition":
         return _split_by_composition(counts, formulas, config.random_seed)
@@ -138,7 +138,16 @@ def _split_by_composition(counts: Counter[str], formulas: Sequence[str], seed: i
     return split
 
 
-def _split_by_file(path: Path, ids: Sequence[str]) -> Split:
+def split_by_file(path: Path, ids: Sequence[str]) -> Split:
+    """The split that an ``ids_train_val_test.json`` says.
+
+    Args:
+        path: of the file.
+        ids: one a row.
+
+    Raises:
+        InputError: it cannot be read, or does not fit the rows.
+    """
     wanted = read_ids(path)
     _refuse(path, "ids given more than once", _doubled(name for names in wanted.values() for name in names))
     asked = {name for names in wanted.values() for name in names}

@@ -80,7 +80,7 @@ def save_model(
     references: Sequence[Crystal],
     texts: Texts | None = None,
     origin: Origin | None = None,
-) -> None:
+) -> str:
     """Write the folder of a model; see :func:`crysmm.training.model_folder.write_folder`.
 
     Args:
@@ -93,9 +93,12 @@ def save_model(
         references: a few crystals to keep with their predictions.
         texts: those of the references, for a network that reads texts.
         origin: what it was converted from, if it was.
+
+    Returns:
+        The checksum of the weights.
     """
     values = None if texts is None else texts.values
-    write_folder(
+    return write_folder(
         folder,
         network,
         config,

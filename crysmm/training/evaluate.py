@@ -11,85 +11,131 @@ from tqdm import tqdm
 
 from crysmm.config.training import TrainingConfig
 from crysmm.data.loader import Share
-from crysmm.inference import Inference
+from crysmm.elements import elements_in
+from crysmm.inference import Inference, Outputs
 from crysmm.models.heads import PropertyNetwork
 from crysmm.terminal import disables_bar
 from crysmm.training.checkpoint import save_model
 from crysmm.training.data import SPLITS, TrainingData, loader_for, sampler_for
 from crysmm.training.distributed import gather
 from crysmm.training.folder import RunFolder
-from crysmm.training.metrics import Metrics, evaluate
+from crysmm.training.metrics import Metrics, evaluate, judge
 from crysmm.training.model_folder import reference_rows
 from crysmm.training.plots import plot_parity
 from crysmm.training.results import write_predictions
+from crysmm.trust import COVERAGE
+from crysmm.trust.assessment import Assessment, Assessor
+from crysmm.trust.calibration import Calibration
+from crysmm.trust.domain import rows_to_keep
 
-Predictions = dict[str, np.ndarray]
+SplitOutputs = dict[str, Outputs]
+"""By split; of the training split, embeddings are there of :func:`rows_to_keep` alone."""
 
 
 def predict_splits(
     network: PropertyNetwork, data: TrainingData, config: TrainingConfig, trainer: pl.Trainer
-) -> Predictions:
-    """Predictions of every split that is not empty, computed by all processes together.
+) -> SplitOutputs:
+    """Predictions and embeddings of every split that is not empty, computed by all processes together.
 
     Args:
         network: with the weights to use.
         data: the crystals.
-        config: batch sizes are read.
+        config: batch sizes and the seed are read.
         trainer: knows the processes and their devices.
 
     Returns:
-        By split what :class:`Inference` predicts, in the order of the split's rows; in every process.
+        By split what :class:`Inference` gives out, in the order of the split's rows; in every process.
     """
     inference = Inference(network, data.scaler, trainer.strategy.root_device)
     splits = [split for split in SPLITS if data.rows(split)]
     n_crystals = sum(len(data.rows(split)) for split in splits)
     hidden = disables_bar(config.progress and trainer.is_global_zero)
-    predictions = {}
+    outputs = {}
     with tqdm(total=n_crystals, desc="predicting", unit=" crystals", disable=hidden, leave=False) as bar:
         for split in splits:
+            rows = data.rows(split)
+            embedded = rows_to_keep(rows, config.random_seed) if split == "train" else rows
             sampler = sampler_for(data, split, config, trainer)
-            mine = _predict(inference, loader_for(data, sampler, config, trainer), bar)
+            mine = _predict(inference, loader_for(data, sampler, config, trainer), set(embedded), bar)
             by_row = {row: values for part in gather(trainer, mine) for row, values in part.items()}
-            predictions[split] = np.stack([by_row[row] for row in data.rows(split)])
-    return predictions
+            predictions, embeddings = ([by_row[row][place] for row in of] for place, of in enumerate((rows, embedded)))
+            outputs[split] = Outputs(np.stack(predictions), np.stack(embeddings))
+    return outputs
 
 
-def _predict(inference: Inference, loader: DataLoader[Any], bar: tqdm[Any]) -> dict[int, np.ndarray]:
-    """This process' predictions by row of the store."""
-    predictions: dict[int, np.ndarray] = {}
+def _predict(
+    inference: Inference, loader: DataLoader[Any], embedded: set[int], bar: tqdm[Any]
+) -> dict[int, tuple[np.ndarray, np.ndarray | None]]:
+    """This process' predictions, and embeddings where they are wanted, by row of the store."""
+    found: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
     share: Share
     for share in loader:
         if share.n_crystals:
-            predictions.update(zip(share.rows.tolist(), inference.predict(share.batch), strict=True))
+            outputs = inference.outputs(share.batch)
+            for row, prediction, embedding in zip(
+                share.rows.tolist(), outputs.predictions, outputs.embeddings, strict=True
+            ):
+                found[row] = prediction, embedding if row in embedded else None
         bar.update(share.n_crystals)
-    return predictions
+    return found
 
 
 def write_results(
-    folder: RunFolder, network: PropertyNetwork, data: TrainingData, config: TrainingConfig, predictions: Predictions
+    folder: RunFolder, network: PropertyNetwork, data: TrainingData, config: TrainingConfig, outputs: SplitOutputs
 ) -> dict[str, Metrics]:
-    """Write the model, the tables of predictions and the parity plot.
+    """Write the model with its calibration, the tables of predictions and the parity plot.
 
     Returns:
         The metrics of each split.
     """
-    names = data.store.target_names
     references = reference_rows(data.rows("train"), data.store.n_atoms)
-    save_model(
+    checksum = save_model(
         folder.path,
         network,
         config,
         data.scaler,
-        target_names=names,
+        target_names=data.store.target_names,
         elements=data.elements,
         references=[data.store.crystal(row) for row in references],
         texts=None if data.texts is None else data.texts.take(references),
     )
-    metrics = {}
-    for split, predicted in predictions.items():
+    return write_judged(folder, checksum, data, outputs)
+
+
+def write_judged(folder: RunFolder, checksum: str, data: TrainingData, outputs: SplitOutputs) -> dict[str, Metrics]:
+    """Calibrate on the validation split, and write what the model has come to on all of them.
+
+    Intervals and distances are written of the test split alone: the network has learned from the training crystals,
+    and the intervals are made to hold the validation crystals.
+
+    Args:
+        folder: of the run.
+        checksum: of the model's weights.
+        data: the crystals.
+        outputs: of the model.
+
+    Returns:
+        The metrics of each split.
+    """
+    scaler, names = data.scaler, data.store.target_names
+    metrics = {
+        split: evaluate(scaler, data.targets(split), of_split.predictions, data.targets("train"), names)
+        for split, of_split in outputs.items()
+    }
+    val = outputs["val"]
+    calibration = Calibration.of(
+        scaler, outputs["train"].embeddings, data.targets("val"), val.predictions, val.embeddings
+    )
+    calibration.write(folder.path, checksum)
+    assessor = Assessor(scaler, data.elements, calibration, COVERAGE)
+    for split, of_split in outputs.items():
         targets = data.targets(split)
-        write_predictions(folder.predictions(split), data.ids(split), targets, predicted, data.scaler, names)
-        metrics[split] = evaluate(data.scaler, targets, predicted, data.targets("train"), names)
-    shown = {split: (data.targets(split), predicted) for split, predicted in predictions.items() if split != "train"}
-    plot_parity(folder.parity_plot, shown, data.scaler, names)
+        assessment = Assessment(of_split.predictions, of_split.spread)
+        if split == "test":
+            formulas = [data.store.formulas[row] for row in data.rows(split)]
+            assessment = assessor.assess(of_split, [elements_in([formula]) for formula in formulas])
+            metrics[split] |= judge(assessment, targets, names, len(val.predictions))
+        write_predictions(folder.predictions(split), data.ids(split), targets, assessment, scaler, names)
+    shown = {split: (data.targets(split), outputs[split].predictions) for split in outputs if split != "train"}
+    plot_parity(folder.parity_plot, shown, scaler, names)
     return metrics

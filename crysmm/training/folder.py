@@ -9,11 +9,14 @@ from typing import Any
 from crysmm.atomic_files import why_not_writable
 from crysmm.config.run import RunConfig
 from crysmm.errors import InputError
+from crysmm.training.model_folder import ENSEMBLE_FILE
+from crysmm.trust.calibration import CALIBRATION_FILE
 
 ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS = "all epochs", "early stopping", "max_hours"
 """Ways for training to end; after the first two there is nothing to resume."""
 
-PART = "delta_"  # how the folders of the runs in a run begin
+AUDIT_REPORT, AUDIT_TABLE = "audit.json", "audit.csv"  # what crysmm audit writes
+PART, MEMBER = "delta_", "member_"  # how the folders of the runs in a run begin
 FILES_NAMED = 3  # of a run that is in the way
 
 FREE_SETTINGS = frozenset({
@@ -51,8 +54,10 @@ class RunFolder:
         return [
             self.config, self.log, self.ids, self.skipped, self.history, self.history_plot, self.parity_plot,
             self.metrics, self.checkpoint,
-            self.path / "model.safetensors", self.path / "model.json",
+            self.path / "model.safetensors", self.path / "model.json", self.path / CALIBRATION_FILE,
+            self.path / ENSEMBLE_FILE,
             *(self.predictions(split) for split in ("train", "val", "test")),
+            self.path / AUDIT_REPORT, self.path / AUDIT_TABLE,
         ]  # fmt: skip
 
     @property
@@ -62,13 +67,14 @@ class RunFolder:
 
     @property
     def parts(self) -> list[RunFolder]:
-        """The runs of which the best has become this one: one a delta."""
-        return [RunFolder(path) for path in sorted(self.path.glob(f"{PART}*")) if path.is_dir()]
+        """The runs in this one: of which the best has become it, one a delta, or which it is the mean of."""
+        paths = sorted([*self.path.glob(f"{PART}*"), *self.path.glob(f"{MEMBER}*")])
+        return [RunFolder(path) for path in paths if path.is_dir()]
 
     @property
     def has_checkpoint(self) -> bool:
         """Whether there is something to go on from."""
-        return self.checkpoint.exists() or any(part.checkpoint.exists() for part in self.parts)
+        return self.checkpoint.exists() or any(part.has_checkpoint or part.metrics.exists() for part in self.parts)
 
     @property
     def is_finished(self) -> bool:

@@ -14,6 +14,9 @@ import numpy as np
 
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError
+from crysmm.trust import COVERAGE
+from crysmm.trust.assessment import Assessment
+from crysmm.trust.intervals import fewest_errors
 
 Metrics = dict[str, Any]
 
@@ -132,3 +135,37 @@ def classification_metrics(target: np.ndarray, probabilities: np.ndarray) -> Met
     scores = probabilities[:, 1] if binary else probabilities
     metrics["roc_auc"] = float(roc_auc_score(target, scores, multi_class="ovr", average="macro"))
     return metrics
+
+
+def judge(assessment: Assessment, targets: np.ndarray, names: Sequence[str], n_validation: int) -> Metrics:
+    """How good what is said of predictions is.
+
+    Args:
+        assessment: of crystals that were neither learned from nor calibrated on.
+        targets: ``[n, n_targets]`` original units.
+        names: one a target.
+        n_validation: crystals the intervals were calibrated on.
+
+    Returns:
+        ``intervals`` (not of classes): the coverage ``asked`` for, the share of the targets ``covered`` and the
+        ``median_width`` in original units, by target where there are several; ``n_outside_domain``: crystals unlike
+        the training crystals.
+    """
+    metrics: Metrics = {"n_outside_domain": sum(map(bool, assessment.domain or ()))}
+    if assessment.lower is None or assessment.upper is None:
+        return metrics
+    held = (assessment.lower <= targets) & (targets <= assessment.upper)
+    widths = np.median(assessment.upper - assessment.lower, axis=0)
+    each = {
+        name: {"covered": float(held[:, column].mean()), "median_width": _finite(widths[column])}
+        for column, name in enumerate(names)
+    }
+    found = next(iter(each.values())) if len(each) == 1 else {"covered": float(held.mean()), "per_target": each}
+    fewest = fewest_errors(COVERAGE)
+    reason = f"finite intervals need {fewest} validation crystals" if n_validation < fewest else None
+    intervals = {"asked": COVERAGE, "n_validation": n_validation, **found, **({"reason": reason} if reason else {})}
+    return {"intervals": intervals, **metrics}
+
+
+def _finite(number: float) -> float | None:
+    return float(number) if np.isfinite(number) else None

@@ -37,6 +37,7 @@ from crysmm.zoo import shipped_names
 
 MOST_WORDS = 2**31  # of a language model
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
+ENSEMBLE_FILE = "ensemble.json"  # in place of the two, where models in the folder predict together
 FORMAT_VERSION = 1
 N_REFERENCES = 3
 REFERENCE_ATOMS = 12  # reference structures have at most so many atoms where the data have such
@@ -177,7 +178,7 @@ def write_folder(
     texts: np.ndarray | None = None,
     origin: Origin | None = None,
     others: Mapping[str, Any],
-) -> None:
+) -> str:
     """Write a model folder; the description comes last, so that a folder with one is complete.
 
     Args:
@@ -191,6 +192,9 @@ def write_folder(
         texts: what the model reads of each of them, for models that read text.
         origin: what it was converted from, if it was.
         others: what this kind of description has besides.
+
+    Returns:
+        The checksum of the weights.
     """
     from safetensors.torch import save
 
@@ -198,6 +202,7 @@ def write_folder(
     read = [None] * len(references) if texts is None else to_lists(texts)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights = save(tensors, metadata={"format": "pt"})
+    checksum = hashlib.sha256(weights).hexdigest()
     description = {
         "format": kind,
         "format_version": FORMAT_VERSION,
@@ -218,11 +223,12 @@ def write_folder(
             for row, crystal in enumerate(references)
         ],
         "versions": {"crysmm": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "weights_sha256": checksum,
     }
     with replacing(folder / WEIGHTS_FILE) as temporary:
         temporary.write_bytes(weights)
     write_json_atomic(folder / DESCRIPTION_FILE, description)
+    return checksum
 
 
 def _without_paths(config: RunConfig) -> dict[str, Any]:
@@ -247,6 +253,11 @@ def read_description(folder: Path) -> Description:
     """
     path = folder / DESCRIPTION_FILE
     present = [name for name in (WEIGHTS_FILE, DESCRIPTION_FILE) if (folder / name).is_file()]
+    if not present and (folder / ENSEMBLE_FILE).is_file():
+        raise ModelFolderError(
+            f"{folder} holds an ensemble, and one model is needed; name one of its members, {folder / 'member_1'} or "
+            "another"
+        )
     if not present:
         what = "is not a crysmm model folder" if folder.is_dir() else "is not a folder"
         shipped = f", or the name of a shipped model ({names})" if (names := ", ".join(shipped_names())) else ""

@@ -1,7 +1,8 @@
 """Predictions as tables: the columns of ``prediction_results_*_set.csv`` and of ``crysmm predict``.
 
 One target: ``prediction``. Several: ``prediction_<name>`` each. Classes: ``prediction``, the most probable class,
-and ``probability_<class>`` each. Numbers stand in original units with every digit.
+and ``probability_<class>`` each. Then, where they are known, ``spread``, ``lower`` and ``upper``, named likewise,
+``distance_percentile`` and ``domain`` (see :class:`Assessment`). Numbers stand in original units with every digit.
 """
 
 from __future__ import annotations
@@ -13,38 +14,51 @@ import numpy as np
 
 from crysmm.atomic_files import write_csv_atomic
 from crysmm.data.scaler import TargetScaler, class_label
+from crysmm.trust.assessment import Assessment
 
 
-def prediction_columns(scaler: TargetScaler, names: Sequence[str]) -> list[str]:
-    """Names of the columns that hold a prediction."""
-    if scaler.classes is not None:
-        return ["prediction", *(f"probability_{class_label(value)}" for value in scaler.classes)]
-    return _named("prediction", names)
+def prediction_columns(scaler: TargetScaler, names: Sequence[str], assessment: Assessment) -> list[str]:
+    """Names of the columns that hold a prediction and what is known of it; of the assessment no row is read."""
+    if scaler.classes is None:
+        parts, columns = list(names), _named("prediction", names)
+    else:
+        parts = [class_label(value) for value in scaler.classes]
+        columns = ["prediction", *(f"probability_{label}" for label in parts)]
+    numbers = {"spread": assessment.spread, "lower": assessment.lower, "upper": assessment.upper}
+    columns += [column for kind, values in numbers.items() if values is not None for column in _named(kind, parts)]
+    notes = {"distance_percentile": assessment.distance_percentile, "domain": assessment.domain}
+    return [*columns, *(kind for kind, values in notes.items() if values is not None)]
 
 
-def prediction_cells(scaler: TargetScaler, prediction: np.ndarray) -> list[str]:
-    """One crystal's cells under :func:`prediction_columns`, from ``[n_targets]`` values or ``[n_classes]``."""
-    numbers = [repr(float(number)) for number in prediction]
-    if scaler.classes is not None:
-        return [class_label(scaler.classes[int(np.argmax(prediction))]), *numbers]
-    return numbers
+def prediction_cells(scaler: TargetScaler, assessment: Assessment, row: int) -> list[str]:
+    """One crystal's cells under :func:`prediction_columns`."""
+    prediction = assessment.predictions[row]
+    cells = [] if scaler.classes is None else [class_label(scaler.classes[int(np.argmax(prediction))])]
+    for values in (assessment.predictions, assessment.spread, assessment.lower, assessment.upper):
+        if values is not None:
+            cells += [repr(float(number)) for number in values[row]]
+    if assessment.distance_percentile is not None:
+        cells.append(repr(float(assessment.distance_percentile[row])))
+    if assessment.domain is not None:
+        cells.append(assessment.domain[row])
+    return cells
 
 
 def write_predictions(
     path: Path,
     ids: Sequence[str],
     targets: np.ndarray,
-    predictions: np.ndarray,
+    assessment: Assessment,
     scaler: TargetScaler,
     names: Sequence[str],
 ) -> None:
-    """Write the predictions of one split: ``id,target,prediction``.
+    """Write the predictions of one split: ``id,target,prediction`` and what is known of them.
 
     Args:
         path: of the CSV file.
         ids: one a crystal.
         targets: ``[n, n_targets]`` original units; classes are written as their class.
-        predictions: as :meth:`TargetScaler.decode` gives them.
+        assessment: the predictions.
         scaler: says whether these are values or probabilities.
         names: one a target.
     """
@@ -52,8 +66,8 @@ def write_predictions(
         truth = [[class_label(scaler.classes[index])] for index in scaler.class_indices(targets)]
     else:
         truth = [[repr(float(number)) for number in row] for row in targets]
-    header = ["id", *_named("target", names), *prediction_columns(scaler, names)]
-    cells = (prediction_cells(scaler, row) for row in predictions)
+    header = ["id", *_named("target", names), *prediction_columns(scaler, names, assessment)]
+    cells = (prediction_cells(scaler, assessment, row) for row in range(len(ids)))
     rows = ([name, *true, *predicted] for name, true, predicted in zip(ids, truth, cells, strict=True))
     write_csv_atomic(path, header, rows)
 

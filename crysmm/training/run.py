@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -125,8 +125,23 @@ class Run(ABC, Generic[Config, Data]):
             return RunResult(self.folder.path, self.folder.read_metrics())
         data = self.prepare(records)
         self._tell(describe_data(data, self.folder))
-        module = self.fit(data)
-        return self._finish(data, module)
+        return self.learn(data)
+
+    def learn(self, data: Data) -> RunResult:
+        """Train, and keep what has come of it."""
+        return self._finish(data, self.fit(data))
+
+    def is_done(self, data: Data) -> bool:
+        """Whether the folder holds this run, finished.
+
+        Raises:
+            InputError: what it holds has learned from other data.
+        """
+        if not self.folder.is_finished:
+            return False
+        if self.folder.read_metrics().get("data_sha256") != data.fingerprint:
+            raise self._other_data()
+        return True
 
     def fit(self, data: Data) -> TrainingModule:
         """Train all epochs that are left; the checkpoint then holds the weights of the best."""
@@ -192,12 +207,15 @@ class Run(ABC, Generic[Config, Data]):
             return None
         checkpoint = read_checkpoint(self.folder.checkpoint)
         if checkpoint["data"] != module.data:
-            raise InputError(
-                f"the run in {self.folder.path} cannot be resumed: the structures, their properties, their split, "
-                "the teacher or the texts have changed since it was begun; begin another run, or replace this one with "
-                "--overwrite"
-            )
+            raise self._other_data()
         return checkpoint
+
+    def _other_data(self) -> InputError:
+        return InputError(
+            f"the run in {self.folder.path} cannot be resumed: the structures, their properties, their split, "
+            "the teacher or the texts have changed since it was begun; begin another run, or replace this one with "
+            "--overwrite"
+        )
 
     def open_folder(self, data: Data, is_new: bool) -> None:
         """Make the folder and write what is known before training; a new run replaces what is there."""
@@ -279,6 +297,7 @@ class Run(ABC, Generic[Config, Data]):
             "n_parameters": n_parameters(module.objective.network),
             "n_crystals": len(data.store),
             "n_skipped": len(data.skipped),
+            "data_sha256": data.fingerprint,
         }
         write_json_atomic(self.folder.metrics, metrics)  # the last file: with it the run is complete
         if metrics["stopped_by"] != MAX_HOURS:
@@ -292,8 +311,10 @@ class Run(ABC, Generic[Config, Data]):
         return EARLY_STOPPING if self.recorder.lost_patience else MAX_HOURS
 
 
-def carry_out(kind: type[Run[Config, Data]], config: Config, records: Sequence[Mapping[str, Any]] | None) -> RunResult:
-    """Make a run of a kind and go through it, its random numbers, signals and logs kept apart from the caller's.
+def carry_out(
+    kind: Callable[[Config, Machine], Run[Config, Data]], config: Config, records: Sequence[Mapping[str, Any]] | None
+) -> RunResult:
+    """Make a run and go through it, its random numbers, signals and logs kept apart from the caller's.
 
     Raises:
         InputError: the settings, the input or the output folder cannot be used; nothing has been written then.

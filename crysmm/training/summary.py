@@ -71,7 +71,9 @@ def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
         for split in ("val", "test")
         if split in metrics
     ]
-    lines[0] += f", best epoch {metrics['best_epoch']} of {metrics['epochs']}"
+    if "best_epoch" in metrics:
+        lines[0] += f", best epoch {metrics['best_epoch']} of {metrics['epochs']}"
+    lines += describe_trust(metrics.get("test", {}))
     if metrics["stopped_by"] == MAX_HOURS:
         lines.append(STOPPED_EARLY)
     model = shlex.quote(str(folder.path))
@@ -80,6 +82,25 @@ def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
         f"written to {folder.path}: {_names(folder)}",
         f"predict with: crysmm predict --model {model} --root_dir FOLDER --output predictions.csv",
     ]
+
+
+def describe_members(metrics: Mapping[str, Any]) -> list[str]:
+    """How good the members of an ensemble are, to be read before the ensemble itself."""
+    members = metrics["members"]
+    split = "test" if "test" in metrics else "val"
+    return [f"{name}, {split}: {_scores(member[split])}" for name, member in members.items()] + ["ensemble:"]
+
+
+def describe_trust(test: Mapping[str, Any]) -> list[str]:
+    """Whether the intervals hold on the test split what they promise."""
+    if "intervals" not in test:
+        return []
+    intervals = test["intervals"]
+    asked, n_validation = intervals["asked"], intervals["n_validation"]
+    if "reason" in intervals:
+        return [f"{asked:.0%} intervals: infinite; {intervals['reason']}, there are {n_validation}"]
+    width = f", median width {_number(intervals['median_width'])}" if "median_width" in intervals else ""
+    return [f"{asked:.0%} intervals: hold {intervals['covered']:.1%} of the test targets{width}"]
 
 
 def describe_encoder(metrics: Mapping[str, Any], config: RunConfig, folder: RunFolder) -> list[str]:

@@ -51,7 +51,10 @@ def test_model_and_encoder(ship, capsys):
     assert "--learning_rate 0.01 --head distilled --head.teacher encoder --output_dir runs/small" in command
     assert str(Path.cwd()) not in Path("zoo/small/model.json").read_text() + card.text()
     structure = SAMPLE_DATA / "mp-149.vasp"
-    assert np.array_equal(crysmm.load("small").predict(structure), crysmm.load("deep/run").predict(structure))
+    shipped, original = crysmm.load("small").assess(structure), crysmm.load("deep/run").assess(structure)
+    assert np.array_equal(shipped.predictions, original.predictions)
+    assert np.array_equal(shipped.distance_percentile, original.distance_percentile)
+    assert shipped.upper == np.inf  # three crystals validate
 
     card = read_card(Path("zoo/small-encoder"))
     assert card.figure == "a student gains 1 GPa"

@@ -14,14 +14,14 @@ def cache_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def make_config(tmp_path, cache_dir):
-    """A function that makes the settings of a run of seconds, changed by what it is given."""
+@pytest.fixture(scope="session")
+def make_settings(cache_dir):
+    """A function that makes the settings of a run of seconds into a folder, changed by what it is given."""
 
-    def make(**changes):
+    def make(output_dir, **changes):
         settings = {
             "root_dir": SAMPLE_DATA,
-            "output_dir": tmp_path / "run",
+            "output_dir": output_dir,
             "cache_dir": cache_dir,
             "limit": 30,
             "n_val": 6,
@@ -37,6 +37,12 @@ def make_config(tmp_path, cache_dir):
         return TrainingConfig(**(settings | changes))
 
     return make
+
+
+@pytest.fixture
+def make_config(tmp_path, make_settings):
+    """As ``make_settings``, into a folder of the test's own."""
+    return lambda **changes: make_settings(**({"output_dir": tmp_path / "run"} | changes))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 import crysmm
 from crysmm.errors import CrysmmError, InputError
 from crysmm.objectives.distillation import DistillationObjective
-from crysmm.training import train as training
+from crysmm.training import runs as training
 from crysmm.training.callbacks import OutOfTimeError
 from crysmm.training.encoder import load_encoder
 from crysmm.training.progress import Progress

@@ -21,9 +21,9 @@ from crysmm.training.progress import Progress
 from crysmm.training.train import train
 
 RUN_FILES = {
-    "config.json", "history.csv", "history.png", "ids_train_val_test.json", "metrics.json", "model.json",
-    "model.safetensors", "parity.png", "prediction_results_test_set.csv", "prediction_results_train_set.csv",
-    "prediction_results_val_set.csv", "skipped.csv", "train.log",
+    "calibration.safetensors", "config.json", "history.csv", "history.png", "ids_train_val_test.json", "metrics.json",
+    "model.json", "model.safetensors", "parity.png", "prediction_results_test_set.csv",
+    "prediction_results_train_set.csv", "prediction_results_val_set.csv", "skipped.csv", "train.log",
 }  # fmt: skip
 
 
@@ -270,7 +270,9 @@ def test_several_targets_from_records(make_config, crystals):
     result = train(config, records)
     rows = results(result.folder)
     names = ("volume", "atoms_in_cell")
-    assert list(rows[0]) == ["id", *(f"{kind}_{name}" for kind in ("target", "prediction") for name in names)]
+    numbers = [f"{kind}_{name}" for kind in ("target", "prediction", "lower", "upper") for name in names]
+    assert list(rows[0]) == ["id", *numbers, "distance_percentile", "domain"]
+    assert set(result.metrics["test"]["intervals"]["per_target"]) == set(names)
     assert set(result.metrics["test"]["per_target"]) == {"volume", "atoms_in_cell"}
 
 

@@ -1,0 +1,78 @@
+"""How far a crystal is from those a network has learned from, in the network's own eyes.
+
+The distance is that of the pooled embedding to its nearest training crystals (Janet et al., Chem. Sci. 10, 7913
+(2019)). What is far is told by the validation crystals, which come from where the training crystals come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from sklearn.neighbors import NearestNeighbors
+
+MOST_KEPT = 1000  # training crystals whose embeddings are kept in the model folder
+N_NEAREST = 5  # whose mean distance counts
+FAR = 99.0  # percentile of the distance from which a crystal is called far
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where training crystals lie, and how far from them validation crystals do.
+
+    Args:
+        embeddings: ``[n_kept, d]`` float32 pooled embeddings of training crystals.
+        validation_distances: ``[n_val]`` as :meth:`distances` gives them, ascending.
+    """
+
+    embeddings: np.ndarray
+    validation_distances: np.ndarray
+
+    @classmethod
+    def of(cls, training: np.ndarray, validation: np.ndarray) -> Domain:
+        """From the embeddings ``[n, d]`` of training crystals to keep, and of all validation crystals."""
+        kept = cls(training.astype(np.float32), np.empty(0))
+        return cls(kept.embeddings, np.sort(kept.distances(validation)))
+
+    def distances(self, embeddings: np.ndarray) -> np.ndarray:
+        """``[n]`` mean distances of embeddings ``[n, d]`` from the nearest training crystals; inf where not finite."""
+        distances = np.full(len(embeddings), np.inf)
+        finite = np.isfinite(embeddings).all(axis=1)
+        if finite.any():
+            distances[finite] = self._neighbors.kneighbors(embeddings[finite])[0].mean(axis=1)
+        return distances
+
+    def percentiles(self, distances: np.ndarray) -> np.ndarray:
+        """``[n]`` percentages of the validation crystals that are nearer than these distances."""
+        return 100 * np.searchsorted(self.validation_distances, distances) / len(self.validation_distances)
+
+    def widths(self, distances: np.ndarray) -> np.ndarray:
+        """``[n]``: how wide intervals are at these distances; 1 among the training crystals, 2 as far as is usual."""
+        return 1 + distances / self._usual if self._usual else np.ones(len(distances))
+
+    @cached_property
+    def _neighbors(self) -> NearestNeighbors:
+        from sklearn.neighbors import NearestNeighbors
+
+        return NearestNeighbors(n_neighbors=min(N_NEAREST, len(self.embeddings))).fit(self.embeddings)
+
+    @cached_property
+    def _usual(self) -> float:
+        """Median distance of a training crystal from its nearest others; 0 where there are none."""
+        n_others = min(N_NEAREST, len(self.embeddings) - 1)
+        if not n_others:
+            return 0.0
+        return float(np.median(self._neighbors.kneighbors(n_neighbors=n_others)[0].mean(axis=1)))
+
+
+def rows_to_keep(rows: Sequence[int], seed: int) -> list[int]:
+    """At most ``MOST_KEPT`` of the training rows, drawn by the seed, in their order."""
+    if len(rows) <= MOST_KEPT:
+        return list(rows)
+    chosen = np.random.default_rng(seed).choice(len(rows), MOST_KEPT, replace=False)
+    return [rows[place] for place in sorted(chosen)]

@@ -1,0 +1,196 @@
+"""What runs keep of their validation split, and what their models say with it."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import crysmm
+from crysmm.crystal import Crystal
+from crysmm.errors import InputError, ModelFolderError
+from crysmm.training.train import train
+
+SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, make_settings):
+    """A run with enough validation crystals for intervals of 90%."""
+    return train(make_settings(tmp_path_factory.mktemp("trust") / "run", limit=60, n_val=20, n_test=15, epochs=8))
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(rows, name):
+    return np.array([float(row[name]) for row in rows])
+
+
+def structures(rows):
+    return [SAMPLE_DATA / f"{row['id'].removesuffix('.vasp')}.vasp" for row in rows]
+
+
+def test_intervals_are_the_conformal_ones(run):
+    """Computed anew from the tables of predictions and the embeddings: the 19th of 20 weighted errors."""
+    predictor = crysmm.load(run.folder, device="cpu")
+    rows = {split: table(run.folder / f"prediction_results_{split}_set.csv") for split in ("train", "val", "test")}
+    embeddings = {split: predictor.embed(structures(rows[split])) for split in rows}
+
+    def distances(points, nearest):
+        apart = np.linalg.norm(points[:, None] - embeddings["train"][None], axis=2)
+        return np.sort(apart, axis=1)[:, nearest].mean(axis=1)
+
+    usual = np.median(distances(embeddings["train"], slice(1, 6)))
+    far = {split: distances(embeddings[split], slice(0, 5)) for split in ("val", "test")}
+    error = np.abs(column(rows["val"], "target") - column(rows["val"], "prediction"))
+    quantile = np.sort(error / (1 + far["val"] / usual))[18]
+    radius = quantile * (1 + far["test"] / usual)
+    prediction = column(rows["test"], "prediction")
+    np.testing.assert_allclose(column(rows["test"], "lower"), prediction - radius, rtol=1e-4)
+    np.testing.assert_allclose(column(rows["test"], "upper"), prediction + radius, rtol=1e-4)
+    nearer = 100 * (far["val"][None] < far["test"][:, None]).mean(axis=1)
+    np.testing.assert_allclose(column(rows["test"], "distance_percentile"), nearer)
+
+    inside = np.abs(column(rows["test"], "target") - prediction) <= radius
+    found = run.metrics["test"]["intervals"]
+    assert (found["asked"], found["n_validation"]) == (0.9, 20)
+    assert found["covered"] == pytest.approx(inside.mean())
+    assert found["median_width"] == pytest.approx(np.median(2 * radius), rel=1e-4)
+    assert f"90% intervals: hold {inside.mean():.1%} of the test targets" in (run.folder / "train.log").read_text()
+
+
+def test_only_the_test_split_has_intervals(run):
+    for split in ("train", "val"):
+        assert list(table(run.folder / f"prediction_results_{split}_set.csv")[0]) == ["id", "target", "prediction"]
+
+
+def test_predictor_says_what_the_run_said(run, tmp_path):
+    predictor = crysmm.load(run.folder, device="cpu")
+    rows = table(run.folder / "prediction_results_test_set.csv")
+    files = structures(rows)
+    assessment = predictor.assess(files)
+    np.testing.assert_array_equal(assessment.predictions, predictor.predict(files))
+    for name in ("lower", "upper"):
+        np.testing.assert_allclose(getattr(assessment, name)[:, 0], column(rows, name), rtol=1e-5)
+    np.testing.assert_allclose(assessment.distance_percentile, column(rows, "distance_percentile"))
+    assert assessment.domain == [row["domain"] for row in rows]
+    half = predictor.assess(files, coverage=0.5)
+    assert (half.upper - half.lower < assessment.upper - assessment.lower).all()
+    certain = predictor.assess(files[0], coverage=0.99)  # 20 crystals cannot say
+    assert (certain.lower, certain.upper) == (-np.inf, np.inf)
+    for coverage in (0, 1, 1.5):
+        with pytest.raises(InputError, match="expected a number between 0 and 1"):
+            predictor.assess(files, coverage=coverage)
+
+
+def test_a_crystal_unlike_all_others_is_flagged(run):
+    """Fluorine atoms seven Angstrom apart, one in the cell, beside the validation crystals, which are not flagged."""
+    predictor = crysmm.load(run.folder, device="cpu")
+    strange = Crystal.from_arrays(10 * np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]), [[0, 0, 0]], ["F"])
+    assessment = predictor.assess(strange)
+    assert assessment.distance_percentile == [100]
+    assert assessment.domain == [
+        "F in no training structure; farther from the training structures than all validation structures"
+    ]
+    usual = predictor.assess(structures(table(run.folder / "prediction_results_val_set.csv")))
+    assert (assessment.upper - assessment.lower > np.median(usual.upper - usual.lower)).all()
+    assert sum("farther" in note for note in usual.domain) <= 1
+
+
+def test_table_of_predict(run, tmp_path, capsys):
+    from crysmm.cli.main import main
+
+    files = structures(table(run.folder / "prediction_results_test_set.csv"))[:2]
+    arguments = ["predict", "--model", str(run.folder), "--device", "cpu", "--output", str(tmp_path / "out.csv")]
+    assert main([*arguments, "--files", *map(str, files), str(tmp_path / "missing.cif")]) == 0
+    rows = table(tmp_path / "out.csv")
+    assert list(rows[0]) == ["id", "prediction", "lower", "upper", "distance_percentile", "domain", "reason"]
+    assessment = crysmm.load(run.folder, device="cpu").assess(files)
+    np.testing.assert_allclose(column(rows[:2], "lower"), assessment.lower[:, 0], rtol=1e-9)
+    assert [rows[2][name] for name in ("prediction", "lower", "upper", "distance_percentile", "domain")] == [""] * 5
+    capsys.readouterr()
+    assert main([*arguments, "--files", str(files[0]), "--coverage", "0.99"]) == 0
+    assert "intervals of 99% are infinite: they need 99 validation structures, the model had 20" in (
+        capsys.readouterr().err
+    )
+    assert table(tmp_path / "out.csv")[0]["upper"] == "inf"
+
+
+def test_a_handful_of_validation_crystals_gives_infinite_intervals_and_says_so(make_config, capsys):
+    result = train(make_config(epochs=1))  # 6 validation crystals
+    assert result.metrics["test"]["intervals"] == {
+        "asked": 0.9, "n_validation": 6, "covered": 1.0, "median_width": None,
+        "reason": "finite intervals need 9 validation crystals",
+    }  # fmt: skip
+    assert {row["upper"] for row in table(result.folder / "prediction_results_test_set.csv")} == {"inf"}
+    assert "90% intervals: infinite; finite intervals need 9 validation crystals, there are 6" in (
+        capsys.readouterr().out
+    )
+
+
+def test_logarithms_have_positive_asymmetric_intervals(make_config):
+    result = train(make_config(target_transform="log10", n_val=10, epochs=1))
+    rows = table(result.folder / "prediction_results_test_set.csv")
+    lower, center, upper = (column(rows, name) for name in ("lower", "prediction", "upper"))
+    assert (lower > 0).all()
+    np.testing.assert_allclose(center / lower, upper / center)
+
+
+def test_classes_have_distances_and_no_intervals(make_config):
+    result = train(make_config(classification_threshold=60.0, epochs=1))
+    (row, *_) = table(result.folder / "prediction_results_test_set.csv")
+    names = ["id", "target", "prediction", "probability_0", "probability_1", "distance_percentile", "domain"]
+    assert list(row) == names
+    assert "intervals" not in result.metrics["test"]
+    assessment = crysmm.load(result.folder, device="cpu").assess(structures([row]))
+    assert assessment.lower is None
+    assert assessment.distance_percentile == [float(row["distance_percentile"])]
+
+
+def test_a_folder_from_before_intervals_predicts(run, tmp_path):
+    old = tmp_path / "old"
+    old.mkdir()
+    for name in ("model.json", "model.safetensors"):
+        shutil.copy(run.folder / name, old)
+    files = structures(table(run.folder / "prediction_results_test_set.csv"))
+    assessment = crysmm.load(old, device="cpu").assess(files)
+    np.testing.assert_array_equal(assessment.predictions, crysmm.load(run.folder, device="cpu").predict(files))
+    assert assessment.lower is None is assessment.distance_percentile
+    assert any("in no training structure" in note for note in assessment.domain)
+
+
+def test_a_calibration_of_another_model_or_a_damaged_one_is_refused(run, make_config, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(run.folder, folder)
+    other = train(make_config(epochs=1)).folder / "calibration.safetensors"
+    shutil.copy(other, folder)
+    with pytest.raises(ModelFolderError, match="is of another model than the weights beside it"):
+        crysmm.load(folder)
+    content = (run.folder / "calibration.safetensors").read_bytes()
+    (folder / "calibration.safetensors").write_bytes(content[:-9])
+    with pytest.raises(ModelFolderError, match=r"calibration.safetensors is damaged"):
+        crysmm.load(folder)
+
+
+def test_an_old_run_is_calibrated_without_training(run, tmp_path, capsys):
+    """To the calibration that training itself would have written, but for rounding."""
+    from crysmm.cli.main import main
+
+    old = tmp_path / "old"
+    shutil.copytree(run.folder, old)
+    (old / "calibration.safetensors").unlink()
+    others = {path: path.read_bytes() for path in old.iterdir()}
+    assert main(["calibrate", "--model", str(old), "--device", "cpu"]) == 0
+    assert "90% intervals: hold" in capsys.readouterr().out
+    files = structures(table(run.folder / "prediction_results_test_set.csv"))
+    expected, found = (crysmm.load(folder, device="cpu").assess(files) for folder in (run.folder, old))
+    np.testing.assert_allclose(found.lower, expected.lower, rtol=1e-4)
+    np.testing.assert_allclose(found.distance_percentile, expected.distance_percentile)
+    assert {path: path.read_bytes() for path in others} == others
+    (old / "config.json").unlink()
+    assert main(["calibrate", "--model", str(old)]) == 2
+    assert "is not the folder of a run of crysmm train: config.json is missing" in capsys.readouterr().err
