@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from crysmm.data.store import Store
 
 PROCESS_MEMORY = 400 << 20  # bytes of a process that has imported torch and read a batch
-PREDICTION_SHARE = 0.5  # of the memory of a training step: 0.44 to 0.53 measured for the three backbones
+PREDICTION_SHARE = 0.6  # of the memory of a training step: 0.44 to 0.63 measured for the three backbones
 BATCH_MEMORY = 2 << 30  # bytes; a batch to predict or to embed that would take more holds fewer crystals
 BYTES_A_SECOND = 1.5e9  # activations that two CPU cores get through; within a factor of two for every backbone
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
