@@ -87,7 +87,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise InputError(_why_refused(path, str(error))) from None
     except DAMAGE as error:
         first = str(error).partition("\n")[0]
-        raise InputError(f"{path} is damaged or no checkpoint of PyTorch: {first}") from None
+        why = f": {first}" if isinstance(error, RuntimeError) else ""  # others' texts say nothing to people
+        raise InputError(f"{path} is damaged or no checkpoint of PyTorch{why}") from None
     weights, others = _weights_of(found, path)
     return Checkpoint(path, checksum, weights, others)
 
