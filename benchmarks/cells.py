@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.processes import output_of
+from benchmarks.processes import heading, output_of, row
 from crysmm.crystal import Crystal
 from data_prep.files import crystal_row, write_jsonl
 
@@ -65,7 +65,7 @@ def line(figures: dict[str, dict[str, float]], many: int) -> str:
         f"{budget['step'] / many:.3f}",
         f"{budget['peak']:.2f}",
     ]
-    return "| " + " | ".join(cells) + " |"
+    return row(cells)
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--max_triplets", type=int, default=150_000, help="in a batch (150,000)")
     parser.add_argument("--crystals", type=int, default=MANY, help="of each size, learned from by the budget (64)")
     arguments = parser.parse_args()
-    print(HEADING + "\n" + "|-" * (HEADING.count("|") - 1) + "|")
+    print(heading(HEADING))
     for repeats in map(int, arguments.repeats.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             figures = measure(Path(folder), repeats, arguments.max_triplets, arguments.crystals)

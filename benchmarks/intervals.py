@@ -15,13 +15,11 @@ from pathlib import Path
 import numpy as np
 
 import crysmm
-from crysmm.config import TrainingConfig
-from crysmm.data.records import open_input
-from crysmm.data.split import split_by_file
-from crysmm.data.store import Store, build_store
+from crysmm.data.store import Store
 from crysmm.training.folder import RunFolder
 from crysmm.trust import COVERAGE
 from crysmm.trust.domain import Domain, rows_to_keep
+from crysmm.trust.finished_run import read_run
 from crysmm.trust.intervals import absolute_errors, conformal_quantile
 
 N_DIVISIONS = 200
@@ -42,9 +40,8 @@ def main() -> int:
 
 def held_out(run: RunFolder) -> tuple[np.ndarray, np.ndarray, Domain]:
     """Errors ``[n]`` and distances ``[n]`` of the validation and test crystals, and the model's domain."""
-    config = TrainingConfig.model_validate_json(run.config.read_text(encoding="utf-8"))
-    store = build_store(open_input(config, None), config.graph_settings(), cache_dir=config.cache_dir)
-    split, predictor = split_by_file(run.ids, store.ids), crysmm.load(run.path)
+    config, store, split = read_run(run, None)
+    predictor = crysmm.load(run.path)
 
     def embed(rows: list[int]) -> np.ndarray:
         return predictor.embed([store.crystal(row) for row in rows])

@@ -18,8 +18,7 @@ from pymatgen.core import Structure
 
 from crysmm.data.duplicates import distance_fingerprint
 from crysmm.data.records import Record, open_source
-from crysmm.data.source import SkippedRow
-from crysmm.errors import StructureError
+from data_prep.convert import readable_records
 
 LIMITS = (0.0, 0.01, 0.1, 0.2, 0.3, 0.5, 1.0, np.inf)  # Angstrom
 MOST_CRYSTALS, MOST_ATOMS = 8, 40
@@ -44,13 +43,7 @@ def main() -> int:
 def read(root_dir: Path, target_key: str | None) -> list[list[Record]]:
     """Crystals that share their formula with others, by formula."""
     by_formula = defaultdict(list)
-    for row in open_source(root_dir, target_key=target_key).rows():
-        if isinstance(row, SkippedRow):
-            continue
-        try:
-            record = row.read()
-        except StructureError:
-            continue
+    for record in readable_records(open_source(root_dir, target_key=target_key)):
         if len(record.crystal) <= MOST_ATOMS:
             by_formula[record.crystal.formula].append(record)
     return [records[:MOST_CRYSTALS] for records in by_formula.values() if len(records) > 1]

@@ -18,9 +18,11 @@ import torch
 from benchmarks.peers.timing import median_seconds
 from crysmm.config import TrainingConfig
 from crysmm.data.batch import CrystalBatch, collate_crystals
+from crysmm.data.building import count_triplets
 from crysmm.data.loader import batch_ends
 from crysmm.data.records import open_input
 from crysmm.data.scaler import TargetScaler
+from crysmm.graphs.neighbors import find_edges
 from crysmm.memory import freed_memory_kept
 from crysmm.models.heads import build_network
 from crysmm.objectives.property import PropertyObjective
@@ -42,9 +44,8 @@ def training_steps(config: TrainingConfig, repeats: int) -> dict[str, float]:
     crystals = [record.crystal for record in records]
     targets = np.array([record.targets for record in records])
     settings = config.graph_settings()
-    sizes = [collate_crystals([crystal], settings) for crystal in crystals]
     build = median_seconds(lambda: collate_crystals(crystals, settings), repeats)
-    triplets = np.array([alone.connectivity.n_triplets for alone in sizes])
+    triplets = np.array([count_triplets(len(crystal), find_edges(crystal, settings)) for crystal in crystals])
     ends = batch_ends(triplets, len(crystals), config.max_triplets)
     parts = [slice(start, end) for start, end in pairwise([0, *ends])]
     batches = [collate_crystals(crystals[part], settings, targets=targets[part]) for part in parts]
@@ -63,8 +64,8 @@ def training_steps(config: TrainingConfig, repeats: int) -> dict[str, float]:
             optimizer.step()
 
     result = {
-        "atoms": sum(len(alone.atom_features) for alone in sizes),
-        "bonds": sum(len(alone.bond_vectors) for alone in sizes),
+        "atoms": sum(len(batch.atom_features) for batch in batches),
+        "bonds": sum(len(batch.bond_vectors) for batch in batches),
         "triplets": int(triplets.sum()),
         "batches": len(batches),
         "build": build / len(records),

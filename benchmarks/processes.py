@@ -20,6 +20,16 @@ def output_of(command: Sequence[str], environ: Mapping[str, str] = os.environ) -
     return done.stdout
 
 
+def heading(titles: str) -> str:
+    """The first two lines of a table in Markdown, from its first, ``| one | two |``."""
+    return f"{titles}\n{'|-' * (titles.count('|') - 1)}|"
+
+
+def row(cells: Sequence[str]) -> str:
+    """A line of a table in Markdown."""
+    return f"| {' | '.join(cells)} |"
+
+
 def check(command: Sequence[str], code: int, errors: str) -> None:
     """End the program with a command's last words if it has failed.
 

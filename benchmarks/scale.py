@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
-from benchmarks.processes import CHECKOUT, SAMPLE_DATA, check, output_of
+from benchmarks.processes import CHECKOUT, SAMPLE_DATA, check, heading, output_of, row
 from crysmm.atomic_files import write_json_atomic
 from crysmm.config import TrainingConfig
 from crysmm.data.loader import BatchSampler, make_loader
@@ -169,7 +169,7 @@ def line(count: int, figures: dict[str, float]) -> str:
         f"{count / figures['crysgnn']:,.0f}",
         f"{figures['crysgnn_own']:.2f}",
     ]
-    return "| " + " | ".join(cells) + " |"
+    return row(cells)
 
 
 def main() -> None:
@@ -186,7 +186,7 @@ def main() -> None:
             print(loading_rate(store))
         return
     arguments.work.mkdir(parents=True, exist_ok=True)
-    print(HEADING + "\n" + "|-" * HEADING.count(" |") + "|")
+    print(heading(HEADING))
     for count in counts:
         path = arguments.work / f"figures_{count}.json"
         if not path.exists():

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from crysmm.errors import InputError
+
 
 def why_not_writable(folder: Path) -> str | None:
     """What keeps files from being written into a folder, which need not exist yet; None where nothing does."""
@@ -18,6 +20,17 @@ def why_not_writable(folder: Path) -> str | None:
     if not existing.is_dir():
         return f"{existing} is a file"
     return None if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write in {existing}"
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Refuse an ``--output_dir`` that files cannot be written into.
+
+    Raises:
+        InputError: with the reason.
+    """
+    why = why_not_writable(folder)
+    if why is not None:
+        raise InputError(f"--output_dir: {folder} cannot be written: {why}; name another folder")
 
 
 @contextmanager

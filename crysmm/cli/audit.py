@@ -42,12 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: No split is named, or it does not fit the structures.
     """
-    from crysmm.atomic_files import why_not_writable
+    from crysmm.atomic_files import refuse_unwritable
 
     folder = arguments.output_dir or arguments.model or Path()
-    why = why_not_writable(folder)
-    if why:
-        raise InputError(f"--output_dir: {folder} cannot be written: {why}; name another")
+    refuse_unwritable(folder)
     audit = _audit(arguments)
     audit.write(folder)
     print(*audit.lines(), sep="\n")

@@ -54,15 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrysmmError: The model folder, the input as a whole or the output cannot be used.
     """
-    from crysmm.atomic_files import why_not_writable
+    from crysmm.atomic_files import refuse_unwritable
     from crysmm.explain.run import explain
     from crysmm.training.checkpoint import load_model
     from crysmm.training.folder import RunFolder
 
     refuse_row_options(arguments, "target_key", "id_key", "limit")
-    why = why_not_writable(arguments.output_dir)
-    if why:
-        raise InputError(f"--output_dir: {arguments.output_dir} cannot be written: {why}")
+    refuse_unwritable(arguments.output_dir)
     if RunFolder(arguments.output_dir).config.exists():
         raise InputError(f"--output_dir: {arguments.output_dir} holds a run, whose files it is not to touch")
     model = load_model(arguments.model)

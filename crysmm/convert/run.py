@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from crysmm.atomic_files import why_not_writable
+from crysmm.atomic_files import refuse_unwritable
 from crysmm.config.loading import read_json
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.training import TrainingConfig
@@ -57,9 +57,7 @@ def convert(code: str, checkpoint: Path, config: Path | None, output_dir: Path) 
 
 
 def _refuse_folder(folder: Path) -> None:
-    why = why_not_writable(folder)
-    if why:
-        raise InputError(f"--output_dir: {folder} cannot be written: {why}")
+    refuse_unwritable(folder)
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"--output_dir: {folder} is not empty; name a new folder")
 

@@ -10,7 +10,7 @@ backbones see distances and angles of neighbours, and hardly tell them apart eit
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -39,10 +39,7 @@ def find_duplicates(
     """
     from sklearn.cluster import DBSCAN
 
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, formula in enumerate(formulas):
-        rows_of[formula].append(row)
-    candidates = [rows for rows in rows_of.values() if len(rows) > 1]
+    candidates = [rows for rows in rows_by_formula(formulas, range(len(formulas))).values() if len(rows) > 1]
     groups: list[list[int]] = []
     hidden = disables_bar(progress)
     with tqdm(total=sum(map(len, candidates)), desc="comparing structures", disable=hidden, delay=1) as bar:
@@ -52,6 +49,19 @@ def find_duplicates(
             groups += [[rows[place] for place in np.flatnonzero(labels == label)] for label in range(max(labels) + 1)]
             bar.update(len(rows))
     return sorted(groups)
+
+
+def rows_by_formula(formulas: Sequence[str], rows: Iterable[int]) -> dict[str, list[int]]:
+    """The rows of each formula, in their order.
+
+    Args:
+        formulas: of every row there is.
+        rows: those to group.
+    """
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        rows_of[formulas[row]].append(row)
+    return rows_of
 
 
 def distance_fingerprint(crystal: Crystal) -> np.ndarray:

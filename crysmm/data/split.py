@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crysmm.config.run import RunConfig
+from crysmm.data.duplicates import rows_by_formula
 from crysmm.errors import InputError
 
 SPLIT_KEYS = ("id_train", "id_val", "id_test")
@@ -109,9 +110,7 @@ def _split_by_composition(counts: Counter[str], formulas: Sequence[str], seed: i
     Were every formula there once, this would be a random split of exactly the counts asked for. A formula that
     fits nowhere goes where most room is left if that brings the count nearer, and else is not used.
     """
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, formula in enumerate(formulas):
-        rows_of[formula].append(row)
+    rows_of = rows_by_formula(formulas, range(len(formulas)))
     chance = random.Random(seed)
     groups = [rows_of[formula] for formula in sorted(rows_of)]
     chance.shuffle(groups)

@@ -7,7 +7,6 @@ volume, or slightly distorted, of which the training label tells nearly everythi
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +14,7 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from crysmm.data.duplicates import TOLERANCE, distance_fingerprint
+from crysmm.data.duplicates import TOLERANCE, distance_fingerprint, rows_by_formula
 from crysmm.data.store import Store
 from crysmm.terminal import disables_bar
 
@@ -61,11 +60,11 @@ def find_counterparts(
         held_out: rows to look up.
         progress: show a bar.
     """
-    training_rows = _by_formula(store, training)
+    training_rows = rows_by_formula(store.formulas, training)
     found = {row: Counterpart(row) for row in held_out}
     shared = [
         (rows, training_rows[formula])
-        for formula, rows in _by_formula(store, held_out).items()
+        for formula, rows in rows_by_formula(store.formulas, held_out).items()
         if formula in training_rows
     ]
     n_rows = sum(len(rows) + len(others) for rows, others in shared)
@@ -78,10 +77,3 @@ def find_counterparts(
                 found[row] = Counterpart(row, others[nearest], float(differences[nearest]), len(others))
             bar.update(len(rows) + len(others))
     return [found[row] for row in held_out]
-
-
-def _by_formula(store: Store, rows: Sequence[int]) -> dict[str, list[int]]:
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row in rows:
-        rows_of[store.formulas[row]].append(row)
-    return rows_of
