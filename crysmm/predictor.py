@@ -279,8 +279,7 @@ class Predictor:
         for result in results:
             if isinstance(result, GraphedRecord):
                 summary.n_predicted += 1
-                if self.elements is not None:
-                    summary.unseen.update(set(result.record.crystal.elements).difference(self.elements))
+                summary.unseen.update(assessor.unseen(result.record.crystal.elements))
                 cells = prediction_cells(self.model.scaler, assessment, next(places))
                 yield [result.record.id, *cells, ""]
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +57,10 @@ class Assessor:
     calibration: Calibration | None
     coverage: float
 
+    def unseen(self, symbols: Iterable[str]) -> list[str]:
+        """Those that no training structure held; none where these are not known."""
+        return [] if self.elements is None else sorted(set(symbols).difference(self.elements))
+
     def assess(self, outputs: Outputs, elements: Sequence[Sequence[str]]) -> Assessment:
         """Assess crystals.
 
@@ -64,9 +68,7 @@ class Assessor:
             outputs: the model's.
             elements: the symbols of each crystal's elements.
         """
-        unseen = [
-            [] if self.elements is None else sorted(set(symbols).difference(self.elements)) for symbols in elements
-        ]
+        unseen = map(self.unseen, elements)
         notes = [[f"{', '.join(symbols)} in no training structure"] if symbols else [] for symbols in unseen]
         lower = upper = percentiles = None
         if self.calibration is not None:
