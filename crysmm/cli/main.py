@@ -5,9 +5,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from crysmm import __version__
 from crysmm.errors import CrysmmError
+
+if TYPE_CHECKING:
+    from crysmm.cli.parser import CommandParser
 
 # Threads of a step wait for each other. Spinning as long as GNU OpenMP does unasked, they take the core from the one
 # they wait for where another program runs too, and a step takes ten times as long.
@@ -52,16 +57,22 @@ def run_command(module_name: str, prog: str, description: str, argv: Sequence[st
     Returns:
         The exit code: what ``run`` returns, 2 after bad input, 130 after Ctrl-C, 141 where nobody reads the output.
     """
-    from crysmm.cli.parser import CommandParser
-
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # read when torch is loaded
     command = import_module(module_name)
-    parser = CommandParser(prog=prog, description=description, usage=f"{prog} [options]")
-    command.add_arguments(parser)
+    parser = make_parser(command, prog, description)
     arguments, unknown = parser.parse_known_args(argv)
     parser.refuse_unknown(unknown)
     return guarded(lambda: command.run(arguments))
+
+
+def make_parser(command: ModuleType, prog: str, description: str) -> "CommandParser":
+    """The parser of a command, its module's ``add_arguments`` applied."""
+    from crysmm.cli.parser import CommandParser
+
+    parser = CommandParser(prog=prog, description=description, usage=f"{prog} [options]")
+    command.add_arguments(parser)
+    return parser
 
 
 def guarded(run: Callable[[], int]) -> int:

@@ -11,6 +11,11 @@ from crysmm.cli.train import train_with
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
 
+NAME = "train_folder.py"
+SUMMARY = (
+    "Train a model on a folder of structures, with the flags of ALIGNN's and CrysMMNet's train_folder.py. "
+    "Without --root_dir it reads the current folder, without --output_dir it writes to ./crysmm_run."
+)
 DEFAULT_ROOT = Path()
 DEFAULT_OUTPUT = Path("crysmm_run")
 WITHOUT_MEANING = ("force_key", "atomwise_key", "stresswise_key", "additional_output_key", "dataset")
@@ -18,13 +23,7 @@ WITHOUT_MEANING = ("force_key", "atomwise_key", "stresswise_key", "additional_ou
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script."""
-    return run_command(
-        __name__,
-        "train_folder.py",
-        "Train a model on a folder of structures, with the flags of ALIGNN's and CrysMMNet's train_folder.py. "
-        "Without --root_dir it reads the current folder, without --output_dir it writes to ./crysmm_run.",
-        sys.argv[1:] if argv is None else argv,
-    )
+    return run_command(__name__, NAME, SUMMARY, sys.argv[1:] if argv is None else argv)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
