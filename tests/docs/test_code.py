@@ -18,9 +18,9 @@ LANGUAGES = {"bash", "python", "json", "diff", "text"}
 RUN = {"start.md", "predicting.md", "pretraining.md", "explaining.md", "zoo.md", "crysxpp.md"}
 """Pages whose commands are run, on a few crystals and for one epoch; those of the others are parsed."""
 OF_OTHERS = {
-    "pip": "installs packages; .ci/run does what README and the pages say",
-    "python3": "makes an environment; .ci/run does that",
-    "source": "enters an environment; .ci/run does that",
+    "pip": "installs packages, which .ci/run does in fresh environments",
+    "python3": "makes an environment, as .ci/run does",
+    "source": "enters an environment, as .ci/run does",
     "pytest": "is what runs this",
     "torchrun": "starts processes; tests/training/test_distributed.py trains in several",
 }
