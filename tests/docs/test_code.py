@@ -15,7 +15,7 @@ from crysmm.cli.options import config_from
 from crysmm.config import PretrainingConfig, TrainingConfig
 
 LANGUAGES = {"bash", "python", "json", "diff", "text"}
-RUN = {"start.md", "predicting.md", "pretraining.md", "explaining.md", "zoo.md", "crysxpp.md"}
+RUN = {"start.md", "predicting.md", "pretraining.md", "explaining.md", "zoo.md"}
 """Pages whose commands are run, on a few crystals and for one epoch; those of the others are parsed."""
 OF_OTHERS = {
     "pip": "installs packages, which .ci/run does in fresh environments",
