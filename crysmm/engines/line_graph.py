@@ -1,8 +1,9 @@
 """The line graph of the blocked engine: at an atom with p bonds in and q out all p x q pairs, never listed.
 
 Triplets outnumber atoms two hundred to one. So a convolution computes them piece by piece, some atoms of one block at
-a time, whose rows stay in the processor's cache from the matrix product to the sums over neighbours; for the backward
-pass it keeps the rows before its gates and the gates, and computes what lies between again.
+a time, whose rows stay in the processor's cache from the matrix product to the sums over neighbours. For the backward
+pass it keeps the gates. The rows of the triplets, to which layer after layer adds, are kept once, after the last layer:
+the backward pass subtracts what each has added.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from crysmm.engines.blocked import Connectivity
-from crysmm.engines.cache import rows_at_a_time
+from crysmm.engines.cache import pieces, rows_at_a_time
+from crysmm.engines.normalization import BatchNorm, Normalizer, normalized_silu
 from crysmm.engines.topology import GatherTopology, Topology
 from crysmm.memory import empty_rows
 
@@ -49,6 +51,16 @@ class Piece:
         """``[n, q, d]`` view of ``[n_nodes, d]`` in ``out_order``."""
         return sorted_nodes[self.leaving].view(self.n, self.q, sorted_nodes.shape[1])
 
+    def gates(
+        self, source: Tensor, destination: Tensor, edges: Tensor, matrix: Tensor, out: Tensor | None = None
+    ) -> Tensor:
+        """``[n, p, q, d]``: source + destination + edges @ matrix; in the rows of ``out``, where there are some."""
+        rows = torch.mm(edges[self.pairs], matrix, out=None if out is None else out[self.pairs])
+        gates = rows.view(self.n, self.p, self.q, rows.shape[1])
+        gates += self.of_entering(source)[:, :, None]
+        gates += self.of_leaving(destination)[:, None]
+        return gates
+
     def of_pairs(self, edges: Tensor) -> Tensor:
         """``[n, p, q, d]`` view of ``[n_edges, d]``."""
         return edges[self.pairs].view(self.n, self.p, self.q, edges.shape[1])
@@ -78,6 +90,7 @@ class BlockedLineGraph(Topology):
         self.connectivity = connectivity
         self.n_nodes = len(connectivity.source)
         self.n_edges = connectivity.n_triplets
+        self._residuals: Residuals | None = None
 
     @cached_property
     def blocks(self) -> list[Piece]:
@@ -109,12 +122,37 @@ class BlockedLineGraph(Topology):
         return torch.cat([block.of_pairs(scores).softmax(1).flatten(0, 2) for block in self.blocks])
 
     def gate(
-        self, source: Tensor, destination: Tensor, edges: Tensor, weight: Tensor, values: Tensor
+        self,
+        source: Tensor,
+        destination: Tensor,
+        edges: Tensor,
+        weight: Tensor,
+        values: Tensor,
+        norm: nn.Module | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See :class:`Topology`; piece by piece."""
         edges = edges.to(source.dtype)
-        gates, weighted, weights = _Gate.apply(source, self._sort(destination), edges, weight, values, self.pieces)
-        return gates, self._restore(weighted), self._restore(weights)
+        residuals = self._residuals_of(edges)
+        inputs = source, self._sort(destination), edges, weight, values
+        if isinstance(norm, BatchNorm):
+            updated, weighted, weights = _Gate.apply(
+                *inputs, norm.weight, norm.bias, norm, True, residuals, self.pieces
+            )
+            if residuals is not None:
+                residuals.rows = updated.detach()
+        else:
+            wants_gates = norm is not None
+            gates, weighted, weights = _Gate.apply(*inputs, None, None, None, wants_gates, residuals, self.pieces)
+            updated = edges if norm is None else normalized_silu(norm, gates, edges)
+        return updated, self._restore(weighted), self._restore(weights)
+
+    def _residuals_of(self, edges: Tensor) -> Residuals | None:
+        """Those that end with these edges; none where nothing goes backward."""
+        if not torch.is_grad_enabled():
+            return None
+        if self._residuals is None or not self._residuals.end_with(edges):
+            self._residuals = Residuals(edges.detach())
+        return self._residuals
 
     def _sort(self, nodes: Tensor) -> Tensor:
         return _Permute.apply(nodes, self.connectivity.out_order, self.connectivity.in_place)
@@ -139,8 +177,35 @@ class _Permute(torch.autograd.Function):
         return torch.index_select(gradient, 0, ctx.inverse, out=in_place), None, None
 
 
+class Residuals:
+    """Rows to which layer after layer adds ``silu(norm(gates))``: the last are kept, and lead back to those before.
+
+    Args:
+        rows: ``[n, d]``, before any layer; each layer puts its own here, which its backward pass changes.
+    """
+
+    def __init__(self, rows: Tensor):
+        self.rows = rows
+        self.added: list[tuple[Tensor, Normalizer]] = []
+
+    def end_with(self, rows: Tensor) -> bool:
+        """Whether these are the last ones."""
+        return self.rows.data_ptr() == rows.data_ptr() and self.rows.shape == rows.shape
+
+    def after(self, count: int) -> Tensor:
+        """The rows after so many layers, in the place of the last ones."""
+        while len(self.added) > count:
+            gates, normalizer = self.added.pop()
+            for piece in pieces(gates):
+                self.rows[piece] -= normalizer.activated(gates[piece])
+        return self.rows
+
+
 class _Gate(torch.autograd.Function):
-    """:meth:`Topology.gate` with ``destination`` and the sums in ``out_order``."""
+    """:meth:`Topology.gate` with ``destination`` and the sums in ``out_order``.
+
+    Without a norm the first result are the gates, if wanted. If not, the backward pass computes them again.
+    """
 
     @staticmethod
     def forward(
@@ -150,36 +215,55 @@ class _Gate(torch.autograd.Function):
         edges: Tensor,
         weight: Tensor,
         values: Tensor,
+        norm_weight: Tensor | None,
+        norm_bias: Tensor | None,
+        norm: BatchNorm | None,
+        wants_gates: bool,
+        residuals: Residuals | None,
         pieces: list[Piece],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.pieces = pieces
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
         matrix = weight.to(edges.dtype).t()
-        gates = empty_rows((len(edges), values.shape[1]), like=values)
+        gates = empty_rows((len(edges), values.shape[1]), like=values) if wants_gates else None
         weighted, weights = (empty_rows(values.shape, like=values) for _ in range(2))
         for piece in pieces:
-            torch.mm(edges[piece.pairs], matrix, out=gates[piece.pairs])
-            gate = piece.of_pairs(gates)
-            gate += piece.of_entering(source)[:, :, None]
-            gate += piece.of_leaving(destination)[:, None]
-            opened = torch.sigmoid(gate)
+            opened = torch.sigmoid(piece.gates(source, destination, edges, matrix, out=gates))
             torch.sum(opened, 1, out=piece.of_leaving(weights))
             opened *= piece.of_entering(values)[:, :, None]
             torch.sum(opened, 1, out=piece.of_leaving(weighted))
-        ctx.save_for_backward(edges, gates, weight, values)
+        ctx.save_for_backward(weight, values, *((source, destination) if gates is None else (gates,)))
         ctx.set_materialize_grads(False)
-        return gates, weighted, weights
+        ctx.normalizer = None if norm is None or gates is None else Normalizer.of(norm, gates)
+        if residuals is not None:
+            ctx.pieces, ctx.residuals, ctx.layer = pieces, residuals, len(residuals.added)
+        if gates is None or ctx.normalizer is None:
+            return gates, weighted, weights
+        if residuals is not None:
+            residuals.added.append((gates, ctx.normalizer))
+        return ctx.normalizer.add_activated(gates, edges), weighted, weights
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        edges, gates, weight, values = ctx.saved_tensors
-        of_gates, *of_sums = gradients
+        weight, values, *inputs = ctx.saved_tensors
+        if ctx.residuals is None:
+            raise RuntimeError("a line graph goes backward once; for another backward pass call the network again")
+        edges = ctx.residuals.after(ctx.layer)
+        ctx.residuals = None
+        gates = inputs[0] if len(inputs) == 1 else None
+        of_rows, *of_sums = gradients  # of the updated edges, or of the gates
         of_weighted, of_weights = (torch.zeros_like(values) if sums is None else sums for sums in of_sums)
+        of_gates, of_residual, of_norm = of_rows, None, (None, None)
+        if of_rows is not None and ctx.normalizer is not None:
+            of_gates, *of_norm = ctx.normalizer.backward(gates, of_rows)
+            of_residual = of_rows
+        # a piece of them has been read when that of the edges is written
+        to_edges = empty_rows(edges.shape, like=edges) if of_gates is None or of_residual is None else of_gates
         matrix = weight.to(edges.dtype)
         to_source, to_destination, to_values = (empty_rows(values.shape, like=values) for _ in range(3))
-        to_edges, to_weight = empty_rows(edges.shape, like=edges), torch.zeros_like(weight)
+        to_weight = torch.zeros_like(weight)
         for piece in ctx.pieces:
-            opened = torch.sigmoid(piece.of_pairs(gates))
+            gate = piece.gates(*inputs, edges, matrix.t()) if gates is None else piece.of_pairs(gates)
+            opened = torch.sigmoid(gate)
             weighted = piece.of_leaving(of_weighted)[:, None]
             change = opened * weighted
             torch.sum(change, 2, out=piece.of_entering(to_values))
@@ -191,9 +275,12 @@ class _Gate(torch.autograd.Function):
             torch.sum(change, 2, out=piece.of_entering(to_source))
             torch.sum(change, 1, out=piece.of_leaving(to_destination))
             rows = change.flatten(0, 2)
-            torch.mm(rows, matrix, out=to_edges[piece.pairs])
             to_weight += torch.mm(rows.t(), edges[piece.pairs])
-        return to_source, to_destination, to_edges, to_weight, to_values, None
+            if of_residual is None:
+                torch.mm(rows, matrix, out=to_edges[piece.pairs])
+            else:
+                torch.addmm(of_residual[piece.pairs], rows, matrix, out=to_edges[piece.pairs])
+        return to_source, to_destination, to_edges, to_weight, to_values, *of_norm, None, None, None, None
 
 
 def incomplete_line_graph(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+from crysmm.engines.normalization import normalized_silu
 
 
 class Topology(ABC):
@@ -49,9 +51,15 @@ class Topology(ABC):
         return self.sum(weights * self.at_source(values)), self.sum(weights)
 
     def gate(
-        self, source: Tensor, destination: Tensor, edges: Tensor, weight: Tensor, values: Tensor
+        self,
+        source: Tensor,
+        destination: Tensor,
+        edges: Tensor,
+        weight: Tensor,
+        values: Tensor,
+        norm: nn.Module | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """A gate for each edge, and what it lets through.
+        """A gate for each edge, what it lets through, and the edges updated by it.
 
         Args:
             source: ``[n_nodes, d]``, of each edge's source.
@@ -59,12 +67,15 @@ class Topology(ABC):
             edges: ``[n_edges, c]``.
             weight: ``[d, c]``, of the edges.
             values: ``[n_nodes, d]``.
+            norm: of the gates; ``None`` where nothing reads the updated edges.
 
         Returns:
-            ``[n_edges, d]`` gates: source + destination + weight times edge, and their :meth:`gated_sum`.
+            ``[n_edges, d]`` edges + SiLU(norm(gates)), with gates = source + destination + weight times edge (the edges
+            as they are without a norm), and the :meth:`gated_sum` of the gates.
         """
         gates = self.add(source, destination, functional.linear(edges, weight))
-        return gates, *self.gated_sum(gates, values)
+        updated = edges if norm is None else normalized_silu(norm, gates, edges)
+        return updated, *self.gated_sum(gates, values)
 
     def weighted_sum(self, weights: Tensor, values: Tensor) -> Tensor:
         """``[n_nodes, d]``: the sum over the edges into each node, and over heads, of ``weights * values``.

@@ -15,15 +15,16 @@ authors' graph.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from crysmm.config.models import ALIGNNConfig, Normalization
+from crysmm.engines.linear import linear
+from crysmm.engines.normalization import linear_normalized_silu, normalization, normalized_silu
 from crysmm.engines.topology import Topology
 from crysmm.models.base import Backbone
 from crysmm.models.inputs import Engine, GraphInput
 from crysmm.models.layers import GaussianExpansion, crystal_mean
-from crysmm.models.normalization import normalization, normalized_silu
 
 LARGEST_BOND = 8.0  # Angstrom; the last Gaussian, whatever the cutoff
 
@@ -37,8 +38,9 @@ class MLPLayer(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """``[n, features_in]`` to ``[n, features_out]``."""
-        linear, norm, _ = self.layer
-        return normalized_silu(norm, linear(rows))
+        linear_layer, norm, _ = self.layer
+        assert isinstance(linear_layer, nn.Linear)
+        return linear_normalized_silu(linear_layer, norm, rows)
 
 
 class EdgeGatedGraphConvolution(nn.Module):
@@ -65,16 +67,16 @@ class EdgeGatedGraphConvolution(nn.Module):
 
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
         """Nodes ``[n_nodes, features]`` and edges ``[n_edges, features]``, each updated."""
-        # the bias of the edges is added to the nodes, of which there are fewer
-        destination = functional.linear(nodes, self.dst_gate.weight, self.dst_gate.bias + self.edge_gate.bias)
-        gates, weighted, weights = graph.gate(
-            self.src_gate(nodes), destination, edges, self.edge_gate.weight, self.dst_update(nodes)
+        updated, weighted, weights = graph.gate(
+            linear(self.src_gate, nodes),
+            linear(self.dst_gate, nodes, self.edge_gate.bias),  # added here, for there are fewer nodes than edges
+            edges,
+            self.edge_gate.weight,
+            linear(self.dst_update, nodes),
+            self.bn_edges if self.updates_edges else None,
         )
-        update = self.src_update(nodes) + weighted / (weights + 1e-6)
-        nodes = normalized_silu(self.bn_nodes, update, nodes)
-        if self.updates_edges:
-            edges = normalized_silu(self.bn_edges, gates, edges)
-        return nodes, edges
+        update = torch.addcdiv(linear(self.src_update, nodes), weighted, weights + 1e-6)
+        return normalized_silu(self.bn_nodes, update, nodes), updated
 
 
 class ALIGNNLayer(nn.Module):
