@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from crysmm.engines.blocked import Connectivity
 from crysmm.engines.cache import pieces, rows_at_a_time
 from crysmm.engines.normalization import BatchNorm, Normalizer, normalized_silu
-from crysmm.engines.topology import GatherTopology, Topology
+from crysmm.engines.segments import rows_at
+from crysmm.engines.topology import NO_GATE_OPEN, GatherTopology, Topology
 from crysmm.memory import empty_rows
 
 
@@ -129,22 +130,20 @@ class BlockedLineGraph(Topology):
         weight: Tensor,
         values: Tensor,
         norm: nn.Module | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         """See :class:`Topology`; piece by piece."""
         edges = edges.to(source.dtype)
         residuals = self._residuals_of(edges)
         inputs = source, self._sort(destination), edges, weight, values
         if isinstance(norm, BatchNorm):
-            updated, weighted, weights = _Gate.apply(
-                *inputs, norm.weight, norm.bias, norm, True, residuals, self.pieces
-            )
+            updated, means = _Gate.apply(*inputs, norm.weight, norm.bias, norm, True, residuals, self.pieces)
             if residuals is not None:
                 residuals.rows = updated.detach()
         else:
             wants_gates = norm is not None
-            gates, weighted, weights = _Gate.apply(*inputs, None, None, None, wants_gates, residuals, self.pieces)
+            gates, means = _Gate.apply(*inputs, None, None, None, wants_gates, residuals, self.pieces)
             updated = edges if norm is None else normalized_silu(norm, gates, edges)
-        return updated, self._restore(weighted), self._restore(weights)
+        return updated, self._restore(means)
 
     def _residuals_of(self, edges: Tensor) -> Residuals | None:
         """Those that end with these edges; none where nothing goes backward."""
@@ -167,14 +166,13 @@ class _Permute(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         ctx.inverse = inverse
-        return torch.index_select(rows, 0, order, out=empty_rows(rows.shape, like=rows))
+        return rows_at(rows, order)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = gradients
-        in_place = empty_rows(gradient.shape, like=gradient)
-        return torch.index_select(gradient, 0, ctx.inverse, out=in_place), None, None
+        return rows_at(gradient, ctx.inverse), None, None
 
 
 class Residuals:
@@ -202,7 +200,7 @@ class Residuals:
 
 
 class _Gate(torch.autograd.Function):
-    """:meth:`Topology.gate` with ``destination`` and the sums in ``out_order``.
+    """:meth:`Topology.gate` with ``destination`` and the means in ``out_order``.
 
     Without a norm the first result are the gates, if wanted. If not, the backward pass computes them again.
     """
@@ -221,37 +219,41 @@ class _Gate(torch.autograd.Function):
         wants_gates: bool,
         residuals: Residuals | None,
         pieces: list[Piece],
-    ) -> tuple[Tensor | None, Tensor, Tensor]:
+    ) -> tuple[Tensor | None, Tensor]:
         matrix = weight.to(edges.dtype).t()
         gates = empty_rows((len(edges), values.shape[1]), like=values) if wants_gates else None
-        weighted, weights = (empty_rows(values.shape, like=values) for _ in range(2))
+        means, weights = (empty_rows(values.shape, like=values) for _ in range(2))
         for piece in pieces:
             opened = torch.sigmoid(piece.gates(source, destination, edges, matrix, out=gates))
-            torch.sum(opened, 1, out=piece.of_leaving(weights))
+            mean, weight_sum = piece.of_leaving(means), piece.of_leaving(weights)
+            torch.sum(opened, 1, out=weight_sum)
+            weight_sum += NO_GATE_OPEN
             opened *= piece.of_entering(values)[:, :, None]
-            torch.sum(opened, 1, out=piece.of_leaving(weighted))
-        ctx.save_for_backward(weight, values, *((source, destination) if gates is None else (gates,)))
+            torch.sum(opened, 1, out=mean)
+            mean /= weight_sum
+        kept = (source, destination) if gates is None else (gates,)
+        ctx.save_for_backward(weight, values, means, weights, *kept)
         ctx.set_materialize_grads(False)
         ctx.normalizer = None if norm is None or gates is None else Normalizer.of(norm, gates)
         if residuals is not None:
             ctx.pieces, ctx.residuals, ctx.layer = pieces, residuals, len(residuals.added)
         if gates is None or ctx.normalizer is None:
-            return gates, weighted, weights
+            return gates, means
         if residuals is not None:
             residuals.added.append((gates, ctx.normalizer))
-        return ctx.normalizer.add_activated(gates, edges), weighted, weights
+        return ctx.normalizer.add_activated(gates, edges), means
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        weight, values, *inputs = ctx.saved_tensors
+        weight, values, means, weights, *inputs = ctx.saved_tensors
         if ctx.residuals is None:
             raise RuntimeError("a line graph goes backward once; for another backward pass call the network again")
         edges = ctx.residuals.after(ctx.layer)
         ctx.residuals = None
         gates = inputs[0] if len(inputs) == 1 else None
-        of_rows, *of_sums = gradients  # of the updated edges, or of the gates
-        of_weighted, of_weights = (torch.zeros_like(values) if sums is None else sums for sums in of_sums)
+        of_rows, of_means = gradients  # the first of the updated edges, or of the gates
+        of_means = torch.zeros_like(values) if of_means is None else of_means
         of_gates, of_residual, of_norm = of_rows, None, (None, None)
         if of_rows is not None and ctx.normalizer is not None:
             of_gates, *of_norm = ctx.normalizer.backward(gates, of_rows)
@@ -264,11 +266,12 @@ class _Gate(torch.autograd.Function):
         for piece in ctx.pieces:
             gate = piece.gates(*inputs, edges, matrix.t()) if gates is None else piece.of_pairs(gates)
             opened = torch.sigmoid(gate)
-            weighted = piece.of_leaving(of_weighted)[:, None]
-            change = opened * weighted
+            of_sum = piece.of_leaving(of_means) / piece.of_leaving(weights)
+            change = opened * of_sum[:, None]
             torch.sum(change, 2, out=piece.of_entering(to_values))
-            value = piece.of_entering(values)[:, :, None]
-            torch.addcmul(piece.of_leaving(of_weights)[:, None], value, weighted, out=change)
+            # the sigmoid's: its own value less the mean, times the gradient of the sum
+            torch.sub(piece.of_entering(values)[:, :, None], piece.of_leaving(means)[:, None], out=change)
+            change *= of_sum[:, None]
             torch.ops.aten.sigmoid_backward.grad_input(change, opened, grad_input=change)
             if of_gates is not None:
                 change += piece.of_pairs(of_gates)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from crysmm.memory import empty_rows
 
 
-def linear(layer: nn.Linear, rows: Tensor, bias: Tensor | float = 0.0) -> Tensor:
-    """``layer(rows) + bias``, ``[n, c]`` to ``[n, d]``; computed in autocast's type where that is on."""
-    return _Linear.apply(as_computed(rows), layer.weight, layer.bias + bias)
+def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``rows @ weight.T + bias``, ``[n, c]`` to ``[n, d]``; computed in autocast's type where that is on."""
+    return _Linear.apply(as_computed(rows), weight, bias)
 
 
 def as_computed(rows: Tensor) -> Tensor:
@@ -21,32 +22,41 @@ def as_computed(rows: Tensor) -> Tensor:
     return rows.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else rows
 
 
-def product(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """``rows @ weight.T + bias`` in the type of the rows, without gradients."""
-    out = empty_rows((len(rows), len(weight)), like=rows)
-    return torch.addmm(bias.to(rows.dtype), rows, weight.to(rows.dtype).t(), out=out)
+def product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The same in the type of the rows, without gradients."""
+    out, matrix = empty_rows((len(rows), len(weight)), like=rows), weight.to(rows.dtype).t()
+    return torch.mm(rows, matrix, out=out) if bias is None else torch.addmm(bias.to(rows.dtype), rows, matrix, out=out)
 
 
 def product_backward(
-    gradient: Tensor, rows: Tensor, weight: Tensor, needs_rows: bool
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    """The gradients of :func:`product`: of the rows, where they need one, of the weight, and of the bias."""
-    to_rows = None
-    if needs_rows:
+    gradient: Tensor, rows: Tensor, weight: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    """The gradients of :func:`product`: of the rows, the weight and the bias.
+
+    Args:
+        gradient: ``[n, d]``.
+        rows: ``[n, c]``.
+        weight: ``[d, c]``.
+        needed: which of the three; that of the weight is always given.
+    """
+    to_rows = to_bias = None
+    if needed[0]:
         to_rows = torch.mm(gradient, weight.to(gradient.dtype), out=empty_rows(rows.shape, like=rows))
-    return to_rows, (gradient.t() @ rows).to(weight.dtype), gradient.sum(0).to(weight.dtype)
+    if needed[2]:
+        to_bias = gradient.sum(0).to(weight.dtype)
+    return to_rows, (gradient.t() @ rows).to(weight.dtype), to_bias
 
 
 class _Linear(torch.autograd.Function):
     """:func:`product`."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(rows, weight)
         return product(rows, weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
         rows, weight = ctx.saved_tensors
-        return product_backward(gradients[0], rows, weight, ctx.needs_input_grad[0])
+        return product_backward(gradients[0], rows, weight, ctx.needs_input_grad)

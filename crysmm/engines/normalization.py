@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from crysmm.config.models import Normalization
 from crysmm.engines.cache import pieces
-from crysmm.engines.linear import as_computed, linear, product, product_backward
+from crysmm.engines.linear import as_computed, product, product_backward
 from crysmm.memory import empty_rows
 
 
@@ -145,7 +145,7 @@ def linear_normalized_silu(layer: nn.Linear, norm: nn.Module, rows: Tensor) -> T
     in an embedding.
     """
     if not isinstance(norm, BatchNorm):
-        return normalized_silu(norm, linear(layer, rows))
+        return normalized_silu(norm, layer(rows))
     return _LinearBatchNormSiLU.apply(as_computed(rows), layer.weight, layer.bias, norm.weight, norm.bias, norm)
 
 
@@ -186,4 +186,4 @@ class _LinearBatchNormSiLU(torch.autograd.Function):
         (gradient,) = gradients
         rows, weight, bias = ctx.saved_tensors
         change, *of_norm = ctx.normalizer.backward(product(rows, weight, bias), gradient)
-        return *product_backward(change, rows, weight, ctx.needs_input_grad[0]), *of_norm, None
+        return *product_backward(change, rows, weight, ctx.needs_input_grad), *of_norm, None

@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from crysmm.engines.linear import linear
 from crysmm.engines.normalization import normalized_silu
+
+NO_GATE_OPEN = 1e-6  # added to the sum of weights, which may be that of none
 
 
 class Topology(ABC):
@@ -58,8 +60,8 @@ class Topology(ABC):
         weight: Tensor,
         values: Tensor,
         norm: nn.Module | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """A gate for each edge, what it lets through, and the edges updated by it.
+    ) -> tuple[Tensor, Tensor]:
+        """A gate for each edge: the edges updated by it, and the mean of what the gates into a node let through.
 
         Args:
             source: ``[n_nodes, d]``, of each edge's source.
@@ -71,11 +73,12 @@ class Topology(ABC):
 
         Returns:
             ``[n_edges, d]`` edges + SiLU(norm(gates)), with gates = source + destination + weight times edge (the edges
-            as they are without a norm), and the :meth:`gated_sum` of the gates.
+            as they are without a norm), and ``[n_nodes, d]`` means of the sources' values, weighted by sigmoid(gates).
         """
-        gates = self.add(source, destination, functional.linear(edges, weight))
+        gates = self.add(source, destination, linear(edges, weight))
         updated = edges if norm is None else normalized_silu(norm, gates, edges)
-        return updated, *self.gated_sum(gates, values)
+        weighted, weights = self.gated_sum(gates, values)
+        return updated, weighted / (weights + NO_GATE_OPEN)
 
     def weighted_sum(self, weights: Tensor, values: Tensor) -> Tensor:
         """``[n_nodes, d]``: the sum over the edges into each node, and over heads, of ``weights * values``.

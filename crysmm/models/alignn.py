@@ -15,7 +15,6 @@ authors' graph.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from crysmm.config.models import ALIGNNConfig, Normalization
@@ -67,16 +66,19 @@ class EdgeGatedGraphConvolution(nn.Module):
 
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
         """Nodes ``[n_nodes, features]`` and edges ``[n_edges, features]``, each updated."""
-        updated, weighted, weights = graph.gate(
-            linear(self.src_gate, nodes),
-            linear(self.dst_gate, nodes, self.edge_gate.bias),  # added here, for there are fewer nodes than edges
-            edges,
-            self.edge_gate.weight,
-            linear(self.dst_update, nodes),
-            self.bn_edges if self.updates_edges else None,
+        # the bias of the edges is added to the nodes, of which there are fewer
+        source, destination, values, own = (
+            linear(nodes, layer.weight, bias)
+            for layer, bias in (
+                (self.src_gate, self.src_gate.bias),
+                (self.dst_gate, self.dst_gate.bias + self.edge_gate.bias),
+                (self.dst_update, self.dst_update.bias),
+                (self.src_update, self.src_update.bias),
+            )
         )
-        update = torch.addcdiv(linear(self.src_update, nodes), weighted, weights + 1e-6)
-        return normalized_silu(self.bn_nodes, update, nodes), updated
+        norm = self.bn_edges if self.updates_edges else None
+        updated, means = graph.gate(source, destination, edges, self.edge_gate.weight, values, norm)
+        return normalized_silu(self.bn_nodes, own + means, nodes), updated
 
 
 class ALIGNNLayer(nn.Module):
