@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from crysmm.config.models import Normalization
 from crysmm.engines.cache import pieces
-from crysmm.engines.linear import as_computed, product, product_backward
 from crysmm.memory import empty_rows
 
 
@@ -138,17 +137,6 @@ def normalized_silu(norm: nn.Module, rows: Tensor, residual: Tensor | None = Non
     return _BatchNormSiLU.apply(rows, norm.weight, norm.bias, residual, norm)
 
 
-def linear_normalized_silu(layer: nn.Linear, norm: nn.Module, rows: Tensor) -> Tensor:
-    """``silu(norm(layer(rows)))``, ``[n, c]`` to ``[n, d]``.
-
-    With batch normalisation the backward pass computes the product again: ``rows`` alone are kept, which are narrower
-    in an embedding.
-    """
-    if not isinstance(norm, BatchNorm):
-        return normalized_silu(norm, layer(rows))
-    return _LinearBatchNormSiLU.apply(as_computed(rows), layer.weight, layer.bias, norm.weight, norm.bias, norm)
-
-
 class _BatchNormSiLU(torch.autograd.Function):
     """``silu(norm(rows)) + residual``."""
 
@@ -166,24 +154,3 @@ class _BatchNormSiLU(torch.autograd.Function):
         (gradient,) = gradients
         (rows,) = ctx.saved_tensors
         return *ctx.normalizer.backward(rows, gradient), gradient if ctx.has_residual else None, None
-
-
-class _LinearBatchNormSiLU(torch.autograd.Function):
-    """``silu(norm(rows @ weight.T + bias))``."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, norm_weight: Tensor, norm_bias: Tensor, norm: BatchNorm
-    ) -> Tensor:
-        projected = product(rows, weight, bias)
-        ctx.save_for_backward(rows, weight, bias)
-        ctx.normalizer = Normalizer.of(norm, projected)
-        return ctx.normalizer.add_activated(projected, None)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
-        rows, weight, bias = ctx.saved_tensors
-        change, *of_norm = ctx.normalizer.backward(product(rows, weight, bias), gradient)
-        return *product_backward(change, rows, weight, ctx.needs_input_grad), *of_norm, None

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from crysmm.config.models import ALIGNNConfig, Normalization
 from crysmm.engines.linear import linear
-from crysmm.engines.normalization import linear_normalized_silu, normalization, normalized_silu
+from crysmm.engines.normalization import normalization, normalized_silu
+from crysmm.engines.perceptron import perceptron
 from crysmm.engines.topology import Topology
 from crysmm.models.base import Backbone
 from crysmm.models.inputs import Engine, GraphInput
@@ -37,9 +38,36 @@ class MLPLayer(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """``[n, features_in]`` to ``[n, features_out]``."""
+        return perceptron(rows, [self.parts()])
+
+    def parts(self) -> tuple[nn.Linear, nn.Module]:
+        """The linear layer and the normalisation."""
         linear_layer, norm, _ = self.layer
         assert isinstance(linear_layer, nn.Linear)
-        return linear_normalized_silu(linear_layer, norm, rows)
+        return linear_layer, norm
+
+
+class ScalarEmbedding(nn.Sequential):
+    """Lengths or cosines in Gaussians, then two MLP layers.
+
+    Args:
+        expansion: the Gaussians.
+        embedding_features: width of the first layer.
+        features: width of the second.
+        norm: normalisation of both.
+    """
+
+    def __init__(self, expansion: GaussianExpansion, embedding_features: int, features: int, norm: Normalization):
+        super().__init__(
+            expansion,
+            MLPLayer(len(expansion.centers), embedding_features, norm),
+            MLPLayer(embedding_features, features, norm),
+        )
+
+    def forward(self, values: Tensor) -> Tensor:
+        """``[n]`` to ``[n, features]``."""
+        expansion, *layers = self
+        return perceptron(values, [layer.parts() for layer in layers if isinstance(layer, MLPLayer)], expansion)
 
 
 class EdgeGatedGraphConvolution(nn.Module):
@@ -114,17 +142,12 @@ class ALIGNN(Backbone):
         self.node_features = features
         self.needs_line_graph = config.alignn_layers > 0
         self.atom_embedding = MLPLayer(atom_input_features, features, norm)
-        self.edge_embedding = nn.Sequential(
-            GaussianExpansion(0, LARGEST_BOND, config.edge_input_features, squared_spacing=False),
-            MLPLayer(config.edge_input_features, config.embedding_features, norm),
-            MLPLayer(config.embedding_features, features, norm),
-        )
+        width = config.embedding_features
+        lengths = GaussianExpansion(0, LARGEST_BOND, config.edge_input_features, squared_spacing=False)
+        self.edge_embedding = ScalarEmbedding(lengths, width, features, norm)
         if self.needs_line_graph:
-            self.angle_embedding = nn.Sequential(
-                GaussianExpansion(-1, 1, config.triplet_input_features, squared_spacing=False),
-                MLPLayer(config.triplet_input_features, config.embedding_features, norm),
-                MLPLayer(config.embedding_features, features, norm),
-            )
+            cosines = GaussianExpansion(-1, 1, config.triplet_input_features, squared_spacing=False)
+            self.angle_embedding = ScalarEmbedding(cosines, width, features, norm)
         self.alignn_layers = nn.ModuleList(
             ALIGNNLayer(features, norm, updates_angles=layer < config.alignn_layers - 1)
             for layer in range(config.alignn_layers)
