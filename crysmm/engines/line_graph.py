@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from crysmm.engines.blocked import Connectivity
-from crysmm.engines.cache import pieces, rows_at_a_time
+from crysmm.engines.cache import rows_at_a_time
 from crysmm.engines.normalization import BatchNorm, Normalizer, normalized_silu
 from crysmm.engines.segments import rows_at
 from crysmm.engines.topology import NO_GATE_OPEN, GatherTopology, Topology
@@ -51,16 +51,6 @@ class Piece:
     def of_leaving(self, sorted_nodes: Tensor) -> Tensor:
         """``[n, q, d]`` view of ``[n_nodes, d]`` in ``out_order``."""
         return sorted_nodes[self.leaving].view(self.n, self.q, sorted_nodes.shape[1])
-
-    def gates(
-        self, source: Tensor, destination: Tensor, edges: Tensor, matrix: Tensor, out: Tensor | None = None
-    ) -> Tensor:
-        """``[n, p, q, d]``: source + destination + edges @ matrix; in the rows of ``out``, where there are some."""
-        rows = torch.mm(edges[self.pairs], matrix, out=None if out is None else out[self.pairs])
-        gates = rows.view(self.n, self.p, self.q, rows.shape[1])
-        gates += self.of_entering(source)[:, :, None]
-        gates += self.of_leaving(destination)[:, None]
-        return gates
 
     def of_pairs(self, edges: Tensor) -> Tensor:
         """``[n, p, q, d]`` view of ``[n_edges, d]``."""
@@ -136,12 +126,11 @@ class BlockedLineGraph(Topology):
         residuals = self._residuals_of(edges)
         inputs = source, self._sort(destination), edges, weight, values
         if isinstance(norm, BatchNorm):
-            updated, means = _Gate.apply(*inputs, norm.weight, norm.bias, norm, True, residuals, self.pieces)
+            updated, means = _Gate.apply(*inputs, norm.weight, norm.bias, norm, residuals, self.pieces)
             if residuals is not None:
                 residuals.rows = updated.detach()
         else:
-            wants_gates = norm is not None
-            gates, means = _Gate.apply(*inputs, None, None, None, wants_gates, residuals, self.pieces)
+            gates, means = _Gate.apply(*inputs, None, None, None, residuals, self.pieces)
             updated = edges if norm is None else normalized_silu(norm, gates, edges)
         return updated, self._restore(means)
 
@@ -194,16 +183,12 @@ class Residuals:
         """The rows after so many layers, in the place of the last ones."""
         while len(self.added) > count:
             gates, normalizer = self.added.pop()
-            for piece in pieces(gates):
-                self.rows[piece] -= normalizer.activated(gates[piece])
+            normalizer.subtract_activated(gates, self.rows)
         return self.rows
 
 
 class _Gate(torch.autograd.Function):
-    """:meth:`Topology.gate` with ``destination`` and the means in ``out_order``.
-
-    Without a norm the first result are the gates, if wanted. If not, the backward pass computes them again.
-    """
+    """:meth:`Topology.gate` with ``destination`` and the means in ``out_order``; without a norm, the gates first."""
 
     @staticmethod
     def forward(
@@ -216,28 +201,30 @@ class _Gate(torch.autograd.Function):
         norm_weight: Tensor | None,
         norm_bias: Tensor | None,
         norm: BatchNorm | None,
-        wants_gates: bool,
         residuals: Residuals | None,
         pieces: list[Piece],
-    ) -> tuple[Tensor | None, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         matrix = weight.to(edges.dtype).t()
-        gates = empty_rows((len(edges), values.shape[1]), like=values) if wants_gates else None
+        gates = empty_rows((len(edges), values.shape[1]), like=values)
         means, weights = (empty_rows(values.shape, like=values) for _ in range(2))
         for piece in pieces:
-            opened = torch.sigmoid(piece.gates(source, destination, edges, matrix, out=gates))
+            torch.mm(edges[piece.pairs], matrix, out=gates[piece.pairs])
+            gate = piece.of_pairs(gates)
+            gate += piece.of_entering(source)[:, :, None]
+            gate += piece.of_leaving(destination)[:, None]
+            opened = torch.sigmoid(gate)
             mean, weight_sum = piece.of_leaving(means), piece.of_leaving(weights)
             torch.sum(opened, 1, out=weight_sum)
             weight_sum += NO_GATE_OPEN
             opened *= piece.of_entering(values)[:, :, None]
             torch.sum(opened, 1, out=mean)
             mean /= weight_sum
-        kept = (source, destination) if gates is None else (gates,)
-        ctx.save_for_backward(weight, values, means, weights, *kept)
+        ctx.save_for_backward(gates, weight, values, means, weights)
         ctx.set_materialize_grads(False)
-        ctx.normalizer = None if norm is None or gates is None else Normalizer.of(norm, gates)
+        ctx.normalizer = None if norm is None else Normalizer.of(norm, gates)
         if residuals is not None:
             ctx.pieces, ctx.residuals, ctx.layer = pieces, residuals, len(residuals.added)
-        if gates is None or ctx.normalizer is None:
+        if ctx.normalizer is None:
             return gates, means
         if residuals is not None:
             residuals.added.append((gates, ctx.normalizer))
@@ -246,26 +233,26 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        weight, values, means, weights, *inputs = ctx.saved_tensors
-        if ctx.residuals is None:
-            raise RuntimeError("a line graph goes backward once; for another backward pass call the network again")
-        edges = ctx.residuals.after(ctx.layer)
-        ctx.residuals = None
-        gates = inputs[0] if len(inputs) == 1 else None
+        gates, weight, values, means, weights = ctx.saved_tensors
         of_rows, of_means = gradients  # the first of the updated edges, or of the gates
-        of_means = torch.zeros_like(values) if of_means is None else of_means
+        residuals, ctx.residuals = ctx.residuals, None
+        if residuals is None:
+            raise RuntimeError("a line graph goes backward once; for another backward pass call the network again")
         of_gates, of_residual, of_norm = of_rows, None, (None, None)
         if of_rows is not None and ctx.normalizer is not None:
-            of_gates, *of_norm = ctx.normalizer.backward(gates, of_rows)
+            rows = residuals.after(ctx.layer + 1)
+            residuals.added.pop()
+            of_gates, *of_norm = ctx.normalizer.backward(gates, of_rows, added_to=rows)
             of_residual = of_rows
+        edges = residuals.after(ctx.layer)
+        of_means = torch.zeros_like(values) if of_means is None else of_means
         # a piece of them has been read when that of the edges is written
         to_edges = empty_rows(edges.shape, like=edges) if of_gates is None or of_residual is None else of_gates
         matrix = weight.to(edges.dtype)
         to_source, to_destination, to_values = (empty_rows(values.shape, like=values) for _ in range(3))
         to_weight = torch.zeros_like(weight)
         for piece in ctx.pieces:
-            gate = piece.gates(*inputs, edges, matrix.t()) if gates is None else piece.of_pairs(gates)
-            opened = torch.sigmoid(gate)
+            opened = torch.sigmoid(piece.of_pairs(gates))
             of_sum = piece.of_leaving(of_means) / piece.of_leaving(weights)
             change = opened * of_sum[:, None]
             torch.sum(change, 2, out=piece.of_entering(to_values))
@@ -283,7 +270,7 @@ class _Gate(torch.autograd.Function):
                 torch.mm(rows, matrix, out=to_edges[piece.pairs])
             else:
                 torch.addmm(of_residual[piece.pairs], rows, matrix, out=to_edges[piece.pairs])
-        return to_source, to_destination, to_edges, to_weight, to_values, *of_norm, None, None, None, None
+        return to_source, to_destination, to_edges, to_weight, to_values, *of_norm, None, None, None
 
 
 def incomplete_line_graph(

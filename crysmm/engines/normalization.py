@@ -79,25 +79,36 @@ class Normalizer:
         """The rows, normalised."""
         return functional.batch_norm(rows, self.mean, self.variance, self.weight, self.bias, eps=self.eps)
 
-    def activated(self, rows: Tensor) -> Tensor:
-        """``silu`` of the rows, normalised."""
-        return functional.silu(self(rows), inplace=True)
-
     def add_activated(self, rows: Tensor, residual: Tensor | None) -> Tensor:
         """``silu`` of the rows, normalised, plus the residual."""
         out = empty_rows(rows.shape, like=rows)
         for piece in pieces(rows):
-            torch.add(self.activated(rows[piece]), 0 if residual is None else residual[piece], out=out[piece])
+            activated = functional.silu(self(rows[piece]), inplace=True)
+            torch.add(activated, 0 if residual is None else residual[piece], out=out[piece])
         return out
 
-    def backward(self, rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of the rows, ``[n, d]``, of the weight and of the bias, ``[d]``, from that of the activated."""
+    def subtract_activated(self, rows: Tensor, total: Tensor) -> None:
+        """Take ``silu`` of the rows, normalised, from a total, in its place."""
+        for piece in pieces(rows):
+            total[piece] -= functional.silu(self(rows[piece]), inplace=True)
+
+    def backward(self, rows: Tensor, gradient: Tensor, added_to: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of the rows, ``[n, d]``, of the weight and of the bias, ``[d]``.
+
+        Args:
+            rows: before normalisation.
+            gradient: of ``silu`` of the rows, normalised.
+            added_to: a total from which that is taken on the way, in its place.
+        """
         deviation = torch.rsqrt(self.variance + self.eps)
         to_rows = empty_rows(rows.shape, like=rows)
         to_weight, to_bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
         for piece in pieces(rows):
             change = to_rows[piece]  # for the time being that of the normalised rows
-            torch.ops.aten.silu_backward.grad_input(gradient[piece], self(rows[piece]), grad_input=change)
+            normalized = self(rows[piece])
+            torch.ops.aten.silu_backward.grad_input(gradient[piece], normalized, grad_input=change)
+            if added_to is not None:
+                added_to[piece] -= functional.silu(normalized, inplace=True)
             sums = torch.ops.aten.native_batch_norm_backward(
                 change,
                 rows[piece],
@@ -112,7 +123,7 @@ class Normalizer:
             )
             to_weight += sums[1]
             to_bias += sums[2]
-            del sums  # of all rows, where there is one piece
+            del normalized, sums  # of all rows, where there is one piece
         scale = self.weight * deviation
         # what the mean and the variance of the rows take of it
         shift, along = to_bias / self.count, scale * to_weight / self.count
