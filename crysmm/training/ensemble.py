@@ -80,7 +80,7 @@ class EnsembleRun(TrainingRun):
         checksum = write_ensemble(self.folder.path, [result.folder for result in results])
         ends = [result.metrics["stopped_by"] for result in results]
         metrics = {
-            **write_judged(self.folder, checksum, data, outputs),
+            **write_judged(self.folder, checksum, data, self.config, outputs),
             "members": {result.folder.name: _scores(result.metrics) for result in results},
             "stopped_by": MAX_HOURS if MAX_HOURS in ends else ends[0],
             "seconds": time.monotonic() - self.started,

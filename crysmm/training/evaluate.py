@@ -26,7 +26,7 @@ from crysmm.training.results import write_predictions
 from crysmm.trust import COVERAGE
 from crysmm.trust.assessment import Assessment, Assessor
 from crysmm.trust.calibration import Calibration
-from crysmm.trust.domain import rows_to_keep
+from crysmm.trust.domain import rows_to_keep, training_crystals
 
 SplitOutputs = dict[str, Outputs]
 """By split; of the training split, embeddings are there of :func:`rows_to_keep` alone."""
@@ -99,10 +99,12 @@ def write_results(
         references=[data.store.crystal(row) for row in references],
         texts=None if data.texts is None else data.texts.take(references),
     )
-    return write_judged(folder, checksum, data, outputs)
+    return write_judged(folder, checksum, data, config, outputs)
 
 
-def write_judged(folder: RunFolder, checksum: str, data: TrainingData, outputs: SplitOutputs) -> dict[str, Metrics]:
+def write_judged(
+    folder: RunFolder, checksum: str, data: TrainingData, config: TrainingConfig, outputs: SplitOutputs
+) -> dict[str, Metrics]:
     """Calibrate on the validation split, and write what the model has come to on all of them.
 
     Intervals and distances are written of the test split alone: the network has learned from the training crystals,
@@ -112,6 +114,7 @@ def write_judged(folder: RunFolder, checksum: str, data: TrainingData, outputs: 
         folder: of the run.
         checksum: of the model's weights.
         data: the crystals.
+        config: the seed is read.
         outputs: of the model.
 
     Returns:
@@ -122,10 +125,9 @@ def write_judged(folder: RunFolder, checksum: str, data: TrainingData, outputs: 
         split: evaluate(scaler, data.targets(split), of_split.predictions, data.targets("train"), names)
         for split, of_split in outputs.items()
     }
-    val = outputs["val"]
-    calibration = Calibration.of(
-        scaler, outputs["train"].embeddings, data.targets("val"), val.predictions, val.embeddings
-    )
+    train, val = outputs["train"], outputs["val"]
+    kept = training_crystals(data.store, rows_to_keep(data.rows("train"), config.random_seed))
+    calibration = Calibration.of(scaler, train.embeddings, kept, data.targets("val"), val.predictions, val.embeddings)
     calibration.write(folder.path, checksum)
     assessor = Assessor(scaler, data.elements, calibration, COVERAGE)
     for split, of_split in outputs.items():
