@@ -116,6 +116,7 @@ class Predictor:
 
     Attributes:
         model: the first of the members; all have its settings.
+        n_members: of an ensemble; 1 for a single model.
         target_names: one a target.
         classes: the target value of each class, or None where values are predicted.
         elements: symbols of the elements of the training structures, or None where these are not known.
@@ -129,6 +130,7 @@ class Predictor:
         precision: InferencePrecision = "32",
     ):
         self.model = model = members[0]
+        self.n_members = len(members)
         self.target_names = tuple(model.description.target_names)
         self.classes = model.scaler.classes
         elements = model.description.elements

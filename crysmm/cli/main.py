@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "Train a model on a folder of structures.",
     "pretrain": "Pre-train an encoder on structures without labels.",
     "predict": "Predict with a trained model.",
+    "app": "Show predictions on a page in the browser, served to this machine alone.",
     "audit": "Find what the splits of a run share, and the test error without it.",
     "calibrate": "Give a model that was trained before there were intervals its intervals.",
     "zoo": "List the models that come with the package, or print the card of one.",
