@@ -24,7 +24,8 @@ from crysmm.trust.domain import FAR
 from crysmm.zoo import ZOO
 from crysmm.zoo.card import read_card
 
-STATIC = Path(__file__).parent / "static"
+STATIC, EXAMPLE_FILES = (Path(__file__).parent / name for name in ("static", "examples"))
+EXAMPLES = {"Quartz": "quartz.cif", "Rutile": "rutile.vasp", "Perovskite": "perovskite.vasp"}
 ELECTRONEGATIVITY = 3  # its column among the atom features "basic"
 MOST_BARS = 12  # of atoms, elements or features; the JSON file has them all
 VIEW_HEIGHT = 300  # pixels
@@ -155,7 +156,7 @@ def readable_formula(formula: str, count: str = "<sub>{}</sub>") -> str:
         count: how a number is written; HTML by default.
     """
     counts = dict(re.findall(r"([A-Z][a-z]?)(\d*)", formula))
-    if not counts.keys() <= ATOMIC_NUMBERS.keys():
+    if "".join(chain(*counts.items())) != formula or not counts.keys() <= ATOMIC_NUMBERS.keys():
         return escape(formula)
     table = feature_table("basic")
     ordered = sorted(counts, key=lambda symbol: (table[ATOMIC_NUMBERS[symbol], ELECTRONEGATIVITY], symbol))

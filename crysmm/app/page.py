@@ -14,7 +14,10 @@ from gradio.utils import get_upload_folder
 
 from crysmm.app.answer import LARGEST_FILE, Answer, Answers, answer, explain
 from crysmm.app.cards import (
+    EXAMPLE_FILES,
+    EXAMPLES,
     HEADER,
+    STATIC,
     TRY,
     crystal_page,
     explanation_card,
@@ -31,8 +34,6 @@ from crysmm.errors import CrysmmError
 from crysmm.explain.report import CrystalExplanation
 from crysmm.predictor import Predictor
 
-STATIC, EXAMPLES = (Path(__file__).parent / name for name in ("static", "examples"))
-EXAMPLE_FILES = {"Quartz": "quartz.cif", "Rutile": "rutile.vasp", "Perovskite": "perovskite.vasp"}
 LARGEST_REQUEST = 5 * LARGEST_FILE  # bytes; files with a larger one among them are not even sent
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 FIXED_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
@@ -86,9 +87,7 @@ class Page:
                     self._files = gr.File(label="Structures", file_count="multiple", height=200)
                     gr.HTML(TRY)
                     with gr.Row(elem_classes="examples"):
-                        buttons = {
-                            name: gr.Button(title, size="sm", min_width=80) for title, name in EXAMPLE_FILES.items()
-                        }
+                        buttons = {name: gr.Button(title, size="sm", min_width=80) for title, name in EXAMPLES.items()}
                 with gr.Column(scale=3, min_width=320):
                     self._problems = gr.HTML(visible=False)
                     self._table = gr.Dataframe(
@@ -177,7 +176,7 @@ def _crystal_page(predictor: Predictor, found: Answer) -> tuple[str, CrystalExpl
 
 def _example(name: str) -> Callable[[], list[str]]:
     """A function that gives an example crystal, as if it had been uploaded."""
-    return lambda: _written({name: (EXAMPLES / name).read_text("utf-8")})
+    return lambda: _written({name: (EXAMPLE_FILES / name).read_text("utf-8")})
 
 
 def _written(contents: dict[str, str]) -> list[str]:

@@ -1,13 +1,15 @@
-"""The page, served to this machine alone: from the loopback address, to its own origin, and what it asks for."""
+"""The page, served to this machine alone: from the loopback address, to the page itself, and without calling others."""
 
 from __future__ import annotations
 
 import os
 import re
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,11 +66,41 @@ def _run(models: Models, listener: socket.socket, ready: Callable[[str], object]
     from crysmm.app.page import mount_page
 
     address = "{}:{}".format(*listener.getsockname())
+    sys.addaudithook(stay_on_this_machine)
     app = Guard(mount_page(FastAPI(openapi_url=None), models), address)
-    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=SECONDS_TO_END, lifespan="on")
+    config = uvicorn.Config(
+        app, loop="asyncio", lifespan="on", log_level="critical", timeout_graceful_shutdown=SECONDS_TO_END
+    )
     listener.listen()  # from here on requests wait for an answer
     ready(f"http://{address}")
     uvicorn.Server(config).run([listener])
+
+
+def stay_on_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook that refuses to look for or to reach another machine.
+
+    Gradio would fetch a file from a URL that it is sent, and Hugging Face's libraries ask for news.
+
+    Raises:
+        PermissionError: The process is about to do so.
+    """
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event in ("socket.connect", "socket.sendto"):
+        address = arguments[1]
+        host = address[0] if isinstance(address, tuple) else None  # sockets in the file system have no host
+    else:
+        return
+    name = host.decode() if isinstance(host, bytes) else host
+    if name and name != "localhost" and not _is_loopback(name):
+        raise PermissionError(f"crysmm app calls no other machine, and so not {name}")
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 class Guard:
@@ -122,7 +154,7 @@ def _import_gradio(temporary: Path) -> Any:
         GRADIO_ANALYTICS_ENABLED="False",
         GRADIO_TEMP_DIR=str(temporary),
         GRADIO_EXAMPLES_CACHE=str(temporary / "examples"),
-        HF_HUB_DISABLE_TELEMETRY="1",
+        HF_HUB_OFFLINE="1",
     )
     try:
         return import_module("gradio")
