@@ -28,7 +28,7 @@ STATIC, EXAMPLE_FILES = (Path(__file__).parent / name for name in ("static", "ex
 EXAMPLES = {"Quartz": "quartz.cif", "Rutile": "rutile.vasp", "Perovskite": "perovskite.vasp"}
 ELECTRONEGATIVITY = 3  # its column among the atom features "basic"
 MOST_BARS = 12  # of atoms, elements or features; the JSON file has them all
-VIEW_HEIGHT = 300  # pixels
+VIEW_HEIGHT = 360  # pixels
 LEGEND_HEIGHT = 36
 MOST_LISTED = 8  # files with a problem; the table has them all
 HEADER = (
@@ -136,8 +136,8 @@ def explanation_card(quantity: str, explanation: CrystalExplanation) -> str:
     elements = [(_counted(row["element"], row["n_atoms"]), row["contribution"]) for row in explanation.elements]
     atoms = [(f"{row['element']} {row['atom']}", row["contribution"]) for row in explanation.atoms]
     features = [(_counted(row["name"], row["n_atoms"]), row["contribution"]) for row in explanation.features]
-    left = _bars("Elements (atoms)", elements) + _bars("Atoms, numbered from 0 as in the file", atoms)
-    right = _bars("Features (in how many atoms)", features)
+    left = _contributions("Elements (atoms)", elements) + _contributions("Atoms, numbered from 0 as in the file", atoms)
+    right = _contributions("Features (in how many atoms)", features)
     groups = f'<div class="stack">{left}</div><div class="stack">{right}</div>'
     note = '<p class="fine">What the model uses, not what causes the property. Integrated gradients.</p>'
     return _card("What it rests on", f'{total}<div class="columns">{groups}</div>{note}', "wide")
@@ -193,10 +193,12 @@ def _structure_card(answer: Answer) -> str:
 
 def _prediction_card(predictor: Predictor, answer: Answer) -> str:
     if answer.predicted_class is not None:
-        bars = _bars("Probabilities", [(value.name, value.value) for value in answer.values], sort=False)
-        name = escape(predictor.target_names[0])
+        probabilities = _bars([(value.name, value.value) for value in answer.values], 0.0, 1.0)
         return _card(
-            "Prediction", f'<p class="target">{name}</p><p class="value">{escape(answer.predicted_class)}</p>{bars}'
+            "Prediction",
+            f'<p class="target">{escape(predictor.target_names[0])}</p>'
+            f'<p class="value">class {escape(answer.predicted_class)}</p>'
+            f'<div class="bars probabilities"><h4>Probabilities</h4>{probabilities}</div>',
         )
     unit = predictor.model.description.unit or ""
     return _card("Prediction", "".join(_value(value, unit) for value in answer.values))
@@ -261,20 +263,24 @@ def _nearest_card(answer: Answer) -> str:
     return _card(title, table + note)
 
 
-def _bars(title: str, values: Sequence[tuple[str, float]], sort: bool = True) -> str:
-    """Values as bars to either side of zero, the largest first."""
-    shown = sorted(values, key=lambda pair: -abs(pair[1])) if sort else list(values)
-    hidden, shown = len(shown) - MOST_BARS, shown[:MOST_BARS]
-    low, high = min(0.0, *(value for _, value in shown)), max(0.0, *(value for _, value in shown))
+def _contributions(title: str, values: Sequence[tuple[str, float]]) -> str:
+    """Contributions as bars to either side of zero, the largest first; those that are equal in the order given."""
+    ordered = sorted(values, key=lambda pair: -float(f"{abs(pair[1]):.3g}"))
+    shown, hidden = ordered[:MOST_BARS], len(ordered) - MOST_BARS
+    sizes = [value for _, value in shown]
+    more = f'<p class="fine">and {hidden} smaller ones, in the JSON file</p>' if hidden > 0 else ""
+    return f'<div class="bars"><h4>{title}</h4>{_bars(shown, min([0.0, *sizes]), max([0.0, *sizes]))}{more}</div>'
+
+
+def _bars(values: Sequence[tuple[str, float]], low: float, high: float) -> str:
+    """Numbers as bars from zero, on a scale from ``low`` to ``high``."""
     width = (high - low) or 1.0
-    rows = "".join(
+    return "".join(
         f'<div class="bar"><span class="name">{escape(name)}</span><span class="track">'
         f'<i class="{"rises" if value > 0 else "falls"}" style="left:{100 * (min(value, 0) - low) / width:.2f}%;'
         f'width:{100 * abs(value) / width:.2f}%"></i></span><span class="number">{value:.3g}</span></div>'
-        for name, value in shown
+        for name, value in values
     )
-    more = f'<p class="fine">and {hidden} smaller ones, in the JSON file</p>' if hidden > 0 else ""
-    return f'<div class="bars"><h4>{title}</h4>{rows}{more}</div>'
 
 
 def _counted(name: str, n_atoms: int) -> str:

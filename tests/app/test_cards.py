@@ -89,7 +89,7 @@ def test_classes_and_models_without_calibration(save_small_model, sample_files, 
     answers = answer(predictor, "classes", sample_files[:1])
     page = crystal_page(predictor, answers.found[0], "")
     probabilities = predictor.predict(sample_files[:1])[0]
-    assert f'<p class="value">{int(probabilities.argmax())}</p>' in page
+    assert f'<p class="value">class {int(probabilities.argmax())}</p>' in page
     assert all(f"{probability:.3g}" in page for probability in probabilities)
     assert "This model has no calibration" in page
     assert "predicts the class <b>K_VRH</b>" in model_card(predictor)

@@ -138,10 +138,19 @@ def test_names_that_are_meant_to_do_harm_do_none(page, app, sample_files, tmp_pa
     for name in names:
         (tmp_path / name).write_text(sample_files[0].read_text())
     upload(page, *(tmp_path / name for name in names))
+    shown = text(page, ".summary")
+    assert "window.harmed=1" in shown
+    assert "{{constructor}}" in shown
     wait(page, ".answer")
     assert page.execute_script("return window.harmed") is None
     assert page.find_elements("css selector", "img[src=x]") == []
-    assert all(path.is_dir() for path in app.temporary.iterdir())
+
+
+def test_names_that_lead_elsewhere_lead_nowhere(app):
+    body = '--x\r\nContent-Disposition: form-data; name="files"; filename="../../../evil.vasp"\r\n\r\n0\r\n--x--\r\n'
+    request(app, "POST", "/gradio_api/upload", body, **{"Content-Type": "multipart/form-data; boundary=x"})
+    (folder,) = app.temporary.iterdir()
+    assert [path.name for path in folder.rglob("*evil*")] == ["evil.vasp"]
     assert not list(app.working.iterdir())
 
 
