@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,11 @@ from crysmm.text.reader import TextReader
 from crysmm.training.checkpoint import LoadedModel
 from crysmm.training.ensemble_folder import load_members
 from crysmm.training.precision import resolve_device
-from crysmm.training.results import prediction_cells, prediction_columns
+from crysmm.training.results import PredictionSummary, prediction_cells, prediction_columns
 from crysmm.trust import COVERAGE
 from crysmm.trust.assessment import Assessment, Assessor
 from crysmm.trust.calibration import Calibration, read_calibration
 from crysmm.zoo import resolve
-
-MOST_FAILURES = 3  # kept in the summary
 
 Result = GraphedRecord | SkippedRow
 
@@ -59,48 +56,6 @@ def load(folder: Path | str, device: str = "auto", precision: InferencePrecision
     width = sum(member.network.backbone.node_features for member in members)
     calibration = read_calibration(resolve(folder), checksum, members[0].scaler, width)
     return Predictor(members, calibration, device, precision)
-
-
-@dataclass
-class PredictionSummary:
-    """What became of the rows of a source.
-
-    Args:
-        output: the table written.
-        n_predicted: rows with a prediction.
-        n_failed: rows with a reason instead.
-        failures: the first few of those.
-        unseen: structures by element that no training structure held.
-        n_far: structures farther from the training structures than nearly all validation structures.
-        n_validation: structures the intervals are calibrated on; None where there are no intervals.
-        undescribed: why there was no text, by id, for a model that reads texts.
-    """
-
-    output: Path
-    n_predicted: int = 0
-    n_failed: int = 0
-    failures: list[SkippedRow] = field(default_factory=list)
-    unseen: Counter[str] = field(default_factory=Counter)
-    n_far: int = 0
-    n_validation: int | None = None
-    undescribed: dict[str, str] = field(default_factory=dict)
-
-    def count(self, results: Sequence[Result], assessment: Assessment, assessor: Assessor) -> None:
-        """Take note of the rows of a batch.
-
-        Args:
-            results: the rows.
-            assessment: of those that were read.
-            assessor: knows the elements of the training structures.
-        """
-        failed = [result for result in results if isinstance(result, SkippedRow)]
-        self.n_failed += len(failed)
-        self.n_predicted += len(results) - len(failed)
-        self.failures += failed[: MOST_FAILURES - len(self.failures)]
-        self.n_far += int(assessment.is_far.sum())
-        for result in results:
-            if isinstance(result, GraphedRecord):
-                self.unseen.update(assessor.unseen(result.record.crystal.elements))
 
 
 class Predictor:
