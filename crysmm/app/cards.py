@@ -83,9 +83,13 @@ def problem(text: str) -> str:
 
 def summary_columns(answers: Answers) -> list[str]:
     """Columns of the table of many files."""
+    columns = ["File", "Formula", "Atoms"]
     values = answers.found[0].values if answers.found else []
-    names = [[value.name] if value.lower is None else [value.name, f"{COVERAGE:.0%} interval"] for value in values]
-    return ["File", "Formula", "Atoms", *chain(*names), "Notes"]
+    for value in values:
+        columns.append(value.name)
+        if value.lower is not None:
+            columns.append(f"{COVERAGE:.0%} interval" + (f" of {value.name}" if len(values) > 1 else ""))
+    return [*columns, "Notes"]
 
 
 def summary_rows(answers: Answers) -> list[list[Any]]:

@@ -81,6 +81,11 @@ def test_summary_has_a_row_a_file(answers):
     value = answers.found[0].values[0]
     assert first[3:5] == [float(f"{value.value:.4g}"), f"{value.lower:.4g} to {value.upper:.4g}"]
     assert second == ["bad.cif", None, None, None, None, "the file is empty"]
+    several = replace(both, results=[replace(answers.found[0], values=[value, replace(value, name="G_VRH")])])
+    assert summary_columns(several)[3:7] == [
+        "K_VRH", "90% interval of K_VRH", "G_VRH", "90% interval of G_VRH"
+    ]  # fmt: skip
+    assert len(summary_rows(several)[0]) == len(summary_columns(several))
 
 
 def test_classes_and_models_without_calibration(save_small_model, sample_files, tmp_path):
