@@ -50,13 +50,18 @@ def serve(folders: Sequence[Path], port: int | None, ready: Callable[[str], obje
         MissingDependencyError: gradio is not installed.
         ModelFolderError: a folder holds no sound model.
     """
-    with listening(), tempfile.TemporaryDirectory(prefix="crysmm-app-") as temporary:
-        try:
-            _import_gradio(Path(temporary))
-            with _listening_socket(port) as listener:
-                _run(Models(folders), listener, ready)
-        except StopRequested as stop:
-            raise stop.exit_error(is_main=True) from None
+    try:
+        with (
+            listening(),
+            _listening_socket(port) as listener,
+            tempfile.TemporaryDirectory(prefix="crysmm-app-") as temporary,
+        ):
+            _keep_to(Path(temporary))
+            models = Models(folders)
+            _import_gradio()
+            _run(models, listener, ready)
+    except StopRequested as stop:
+        raise stop.exit_error(is_main=True) from None
 
 
 def _run(models: Models, listener: socket.socket, ready: Callable[[str], object]) -> None:
@@ -144,20 +149,24 @@ class Guard:
         return own and ASKED_FOR.fullmatch(scope["path"]) is not None
 
 
-def _import_gradio(temporary: Path) -> Any:
-    """The package gradio, told to keep its files in a folder and to call nobody.
+def _keep_to(folder: Path) -> None:
+    """Tell gradio, before it is imported, to keep its files in a folder, and it and others to call nobody."""
+    os.environ.update(
+        GRADIO_ANALYTICS_ENABLED="False",
+        GRADIO_TEMP_DIR=str(folder),
+        GRADIO_EXAMPLES_CACHE=str(folder / "examples"),
+        HF_HUB_OFFLINE="1",
+    )
+
+
+def _import_gradio() -> None:
+    """Import gradio, or say how to install it.
 
     Raises:
         MissingDependencyError: it is not installed.
     """
-    os.environ.update(
-        GRADIO_ANALYTICS_ENABLED="False",
-        GRADIO_TEMP_DIR=str(temporary),
-        GRADIO_EXAMPLES_CACHE=str(temporary / "examples"),
-        HF_HUB_OFFLINE="1",
-    )
     try:
-        return import_module("gradio")
+        import_module("gradio")
     except ImportError as error:
         raise MissingDependencyError(
             f"the app needs the package gradio, which cannot be imported here ({error}): pip install 'crysmm[app]'"
