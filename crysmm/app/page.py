@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +48,7 @@ def mount_page(app: FastAPI, models: Models) -> FastAPI:
         app,
         page,
         path="/",
+        root_path="",
         server_name="127.0.0.1",
         allowed_paths=[],
         max_file_size=LARGEST_REQUEST,
@@ -111,11 +111,11 @@ class Page:
             self._model_card, self._problems, self._table, self._result, self._downloads, self._csv, self._json,
             self._answers,
         ]  # fmt: skip
-        private = partial(partial, api_visibility="private", show_progress_on=self._result)
-        private(gr.on)([self._files.change, self._model.change], self._ask, asked, changed)
-        private(self._table.select)(self._choose, self._answers, self._result)
+        options: dict[str, Any] = {"api_visibility": "private", "show_progress_on": self._result}
+        gr.on([self._files.change, self._model.change], self._ask, asked, changed, **options)
+        self._table.select(self._choose, self._answers, self._result, **options)
         for name, button in buttons.items():
-            private(button.click)(_example(name), None, self._files)
+            button.click(_example(name), None, self._files, **options)
 
     def _ask(self, paths: list[str] | None, name: str) -> Updates:
         """Everything anew, after files or model have changed."""
