@@ -1,7 +1,8 @@
 """Crystal structures as pictures that can be turned, drawn in the browser by 3Dmol.js, which is bundled.
 
 What is drawn is the cell as written, with atoms on its faces on the opposite faces too. Bonds go to the nearest
-neighbours: from every atom to all within ``BOND_TOLERANCE`` of its nearest, the rule of minimum distance.
+neighbours: from every atom to all within ``BOND_TOLERANCE`` of its nearest, the rule of minimum distance. Those that
+leave the cell end in the middle.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import json
 from functools import cache
 from html import escape
-from importlib.resources import files
 from itertools import product
 from typing import Any
 
@@ -18,10 +18,13 @@ import numpy as np
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.elements import SYMBOLS
+from crysmm.errors import StructureError
 from crysmm.graphs.neighbors import find_edges
+from crysmm.report.scripts import script_tags, security_policy, static_file
 
 BOND_TOLERANCE = 1.15  # times the distance of an atom's nearest neighbour
 ON_A_FACE = 1e-3  # fractional; an atom so near to a face of the cell lies on it
+MOST_OPEN_BONDS = 6  # of an atom; metals, with twelve, would look like sea urchins
 MOST_ATOMS = 1000  # of a cell that is drawn; browsers turn more of them slowly
 SPHERE_SCALE = 0.45  # of the covalent radius
 
@@ -30,8 +33,7 @@ PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{title}</title>
 <style>body {{ margin: 0; font: 14px system-ui, sans-serif; color: #727d8b; }}</style>
 </head>
@@ -49,32 +51,29 @@ def structure_view(crystal: Crystal, height: int = 360) -> str:
     Args:
         crystal: the structure.
         height: of the picture in pixels; the legend of elements below adds some 30.
-
-    Raises:
-        StructureError: atoms that no neighbours can be found for (see :func:`find_edges`).
     """
-    element = structure_element(crystal, height)
-    return PAGE.format(title=escape(crystal.formula), element=element, scripts=structure_scripts())
+    sources = structure_sources()
+    return PAGE.format(
+        title=escape(crystal.formula),
+        policy=security_policy(sources),
+        element=structure_element(crystal, height),
+        scripts=script_tags(sources),
+    )
 
 
 @cache
-def structure_scripts() -> str:
-    """Script tags that draw every :func:`structure_element` of a page as it comes into view; needed once a page."""
-    static = files("crysmm.report") / "static"
-    library, drawing = ((static / name).read_text("utf-8") for name in ("3Dmol-min.js", "structure.js"))
-    licence = (static / "3Dmol-LICENSE.txt").read_text("utf-8")
-    return f"<script>/*\n{licence}*/\n{library}</script>\n<script>{drawing}</script>"
+def structure_sources() -> tuple[str, ...]:
+    """The scripts that draw every :func:`structure_element` of a page as it comes into view."""
+    library = f"/*\n{static_file('3Dmol-LICENSE.txt')}*/\n{static_file('3Dmol-min.js')}"
+    return library, static_file("structure.js")
 
 
 def structure_element(crystal: Crystal, height: int = 360) -> str:
-    """The place of a structure in a page that has the :func:`structure_scripts`, with its legend of elements.
+    """The place of a structure in a page that has the :func:`structure_sources`, with its legend of elements.
 
     Args:
         crystal: the structure.
         height: of the picture in pixels.
-
-    Raises:
-        StructureError: atoms that no neighbours can be found for (see :func:`find_edges`).
     """
     if len(crystal) > MOST_ATOMS:
         return f"<p>The cell has {len(crystal):,} atoms, more than the {MOST_ATOMS:,} that are drawn.</p>"
@@ -90,18 +89,19 @@ def structure_drawing(crystal: Crystal) -> dict[str, Any]:
     """What is drawn of a structure, Angstrom, turned so that c points up and a to the right.
 
     Returns:
-        ``atoms``: ``[x, y, z, place in elements]`` each; ``elements``: ``[symbol, color, radius]`` each; ``bonds``:
-        pairs of places in ``atoms``; ``cell``: the three lattice vectors from the origin.
+        ``elements``: ``[symbol, color, radius]`` each; ``atoms``: ``[x, y, z, place in elements]`` each; ``bonds``: half
+        of a bond each, ``[place in atoms, x, y, z]`` of its other end; ``cell``: the three lattice vectors from the origin.
     """
     sites, cells = _drawn_sites(crystal)
     lattice = crystal.lattice @ _upright(crystal.lattice).T
-    wrapped = crystal.frac_coords - _home_cells(crystal)
-    positions = (wrapped[sites] + cells) @ lattice
+    positions = (crystal.frac_coords[sites] - _home_cells(crystal)[sites] + cells) @ lattice
+    atoms, vectors = _half_bonds(crystal, sites, cells)
+    ends = positions[atoms] + vectors @ lattice
     numbers, kinds = np.unique(crystal.atomic_numbers, return_inverse=True)
     return {
         "elements": [[SYMBOLS[number], _color(number), round(_radius(number), 3)] for number in numbers],
-        "atoms": [[*xyz, int(kinds[site])] for xyz, site in zip(positions.round(3).tolist(), sites, strict=True)],
-        "bonds": _bonds(crystal, sites, cells),
+        "atoms": [[*xyz, int(kind)] for xyz, kind in zip(positions.round(3).tolist(), kinds[sites], strict=True)],
+        "bonds": [[int(atom), *xyz] for atom, xyz in zip(atoms, ends.round(3).tolist(), strict=True)],
         "cell": lattice.round(3).tolist(),
     }
 
@@ -119,27 +119,34 @@ def _drawn_sites(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
     return sites, np.array(list(product((0, 1), repeat=3)))[steps]
 
 
-def _bonds(crystal: Crystal, sites: np.ndarray, cells: np.ndarray) -> list[list[int]]:
-    """Pairs of drawn atoms that are nearest neighbours, by their places among the drawn."""
-    edges = find_edges(crystal, GraphSettings())
+def _half_bonds(crystal: Crystal, sites: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bonds from the drawn atoms to their nearest neighbours, up to the middle; none where atoms coincide.
+
+    Bonds that leave the cell are those of atoms within it, not on a face, that have at most ``MOST_OPEN_BONDS``.
+
+    Returns:
+        ``[n]`` places among the drawn atoms and ``[n, 3]`` fractional vectors from there.
+    """
+    try:
+        edges = find_edges(crystal, GraphSettings())
+    except StructureError:
+        return np.empty(0, dtype=int), np.empty((0, 3))
     lengths = np.linalg.norm(edges.vectors(crystal), axis=1)
     nearest = np.full(len(crystal), np.inf)
     np.minimum.at(nearest, edges.destination, lengths)
     bonded = lengths <= BOND_TOLERANCE * np.maximum(nearest[edges.source], nearest[edges.destination])
+    source, destination, image = edges.source[bonded], edges.destination[bonded], edges.image[bonded].astype(int)
+    vectors = (crystal.frac_coords[destination] + image - crystal.frac_coords[source]) / 2
+
     home = _home_cells(crystal)
-    source, destination = edges.source[bonded], edges.destination[bonded]
-    steps = edges.image[bonded] + home[destination] - home[source]
-    places = {(site, *cell): place for place, (site, cell) in enumerate(zip(sites, cells.tolist(), strict=True))}
-    ends: dict[int, list[tuple[int, ...]]] = {}
-    for start, end, step in zip(source.tolist(), destination.tolist(), steps.tolist(), strict=True):
-        ends.setdefault(start, []).append((end, *step))
-    pairs = []
-    for place, (site, cell) in enumerate(zip(sites.tolist(), cells.tolist(), strict=True)):
-        for end, *step in ends.get(site, []):
-            other = places.get((end, *(a + b for a, b in zip(cell, step, strict=True))))
-            if other is not None and place < other:
-                pairs.append([place, other])
-    return pairs
+    drawn = set(zip(sites.tolist(), *cells.T.tolist(), strict=True))
+    is_within = (crystal.frac_coords - home >= ON_A_FACE).all(axis=1)
+    is_open = is_within & (np.bincount(source, minlength=len(crystal)) <= MOST_OPEN_BONDS)
+    atoms, edge = np.nonzero(sites[:, None] == source)
+    neighbors = zip(destination[edge], *(cells[atoms] + (image + home[destination] - home[source])[edge]).T, strict=True)
+    is_seen = np.array([neighbor in drawn for neighbor in neighbors], dtype=bool)
+    kept = is_seen | is_open[sites[atoms]]
+    return atoms[kept], vectors[edge[kept]]
 
 
 def _upright(lattice: np.ndarray) -> np.ndarray:

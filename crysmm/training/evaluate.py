@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -30,6 +31,14 @@ from crysmm.trust.domain import rows_to_keep, training_crystals
 
 SplitOutputs = dict[str, Outputs]
 """By split; of the training split, embeddings are there of :func:`rows_to_keep` alone."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a model has come to on each split: its metrics, and the assessment of each crystal."""
+
+    metrics: dict[str, Metrics]
+    assessments: dict[str, Assessment]
 
 
 def predict_splits(
@@ -82,11 +91,11 @@ def _predict(
 
 def write_results(
     folder: RunFolder, network: PropertyNetwork, data: TrainingData, config: TrainingConfig, outputs: SplitOutputs
-) -> dict[str, Metrics]:
+) -> Judgement:
     """Write the model with its calibration, the tables of predictions and the parity plot.
 
     Returns:
-        The metrics of each split.
+        What has been said of each split.
     """
     references = reference_rows(data.rows("train"), data.store.n_atoms)
     checksum = save_model(
@@ -104,7 +113,7 @@ def write_results(
 
 def write_judged(
     folder: RunFolder, checksum: str, data: TrainingData, config: TrainingConfig, outputs: SplitOutputs
-) -> dict[str, Metrics]:
+) -> Judgement:
     """Calibrate on the validation split, and write what the model has come to on all of them.
 
     Intervals and distances are written of the test split alone: the network has learned from the training crystals,
@@ -118,7 +127,7 @@ def write_judged(
         outputs: of the model.
 
     Returns:
-        The metrics of each split.
+        What has been said of each split.
     """
     scaler, names = data.scaler, data.store.target_names
     metrics = {
@@ -130,6 +139,7 @@ def write_judged(
     calibration = Calibration.of(scaler, train.embeddings, kept, data.targets("val"), val.predictions, val.embeddings)
     calibration.write(folder.path, checksum)
     assessor = Assessor(scaler, data.elements, calibration, COVERAGE)
+    assessments = {}
     for split, of_split in outputs.items():
         targets = data.targets(split)
         assessment = Assessment(of_split.predictions, of_split.spread)
@@ -137,7 +147,8 @@ def write_judged(
             formulas = [data.store.formulas[row] for row in data.rows(split)]
             assessment = assessor.assess(of_split, [elements_in([formula]) for formula in formulas])
             metrics[split] |= judge(assessment, targets, names, len(val.predictions))
+        assessments[split] = assessment
         write_predictions(folder.predictions(split), data.ids(split), targets, assessment, scaler, names)
     shown = {split: (data.targets(split), outputs[split].predictions) for split in outputs if split != "train"}
     plot_parity(folder.parity_plot, shown, scaler, names)
-    return metrics
+    return Judgement(metrics, assessments)
