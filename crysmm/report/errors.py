@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crysmm.data.scaler import TargetScaler
+from crysmm.report.numbers import number
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class CrystalErrors:
     """How far off the predictions of a split are.
 
     Args:
-        measure: what the mean over crystals is: ``MAE``, ``MAE / MAD`` or ``share wrong``.
+        measure: what the mean over crystals is: ``MAE``, ``MAE / MAD`` or ``error rate``.
         explanation: the same as half a sentence.
         values: ``[n]`` an error a crystal; the worst has the largest.
         ranks: ``[n]`` what crystals are sorted by, worst last; of classes how sure the network was of a wrong one.
@@ -27,6 +28,15 @@ class CrystalErrors:
     values: np.ndarray
     ranks: np.ndarray
     column: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Over all crystals."""
+        return float(self.values.mean())
+
+    def text(self, value: float) -> str:
+        """A mean of some of the values, as people read it."""
+        return f"{value:.0%}" if self.measure == "error rate" else number(value)
 
     def worst(self, n: int) -> list[int]:
         """Places of the crystals that are farthest off, the worst first; of classes, the wrong ones alone."""
@@ -54,7 +64,7 @@ def crystal_errors(
         wrong = (predictions.argmax(axis=1) != truth) * 1.0
         doubt = 1 - predictions[np.arange(len(truth)), truth]
         explanation = "share of crystals given the wrong class"
-        return CrystalErrors("share wrong", explanation, wrong, doubt, np.zeros(len(truth), dtype=int))
+        return CrystalErrors("error rate", explanation, wrong, doubt, np.zeros(len(truth), dtype=int))
     errors = np.abs(predictions - targets)
     if len(names) == 1:
         explanation = f"mean absolute error of {names[0]}, in the unit of the input"

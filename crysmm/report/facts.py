@@ -19,12 +19,18 @@ from crysmm.training.machine import Machine
 NOT_OF_THE_RUN = {"resume", "overwrite", "progress"}
 
 
-def command(config: TrainingConfig) -> str | None:
-    """The command that makes such a run; None where it has learned from records in memory."""
+def command(config: TrainingConfig) -> list[str]:
+    """The command of such a run, each option with its value; none where it has learned from records in memory."""
     if config.root_dir is None:
-        return None
+        return []
     names = [name for name in TrainingConfig.model_fields if name not in NOT_OF_THE_RUN]
-    return shlex.join(["crysmm", "train", *options(config, names)])
+    parts = ["crysmm train"]
+    for word in options(config, names):
+        if word.startswith("--"):
+            parts.append(word)
+        else:
+            parts[-1] += f" {shlex.quote(word)}"
+    return parts
 
 
 def timing(metrics: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from crysmm.config.head import weight_name
@@ -15,6 +15,8 @@ from crysmm.training.summary import CLASS_SCORES, len_of
 MOST_TARGETS = 50  # rows of a table
 RELATIVE_ERRORS = {"MAE/MAD": "mae_over_mad", "R2": "r2"}
 ERRORS = {"MAE": "mae", "RMSE": "rmse", "MAD": "mad", **RELATIVE_ERRORS}
+
+LOGARITHMS = "logarithms to base 10, which were learned"
 
 Metrics = Mapping[str, Any]
 
@@ -44,12 +46,15 @@ def tables(metrics: Metrics, split: str) -> list[Table]:
     elif "per_target" in scores:
         means = {name: one["mean"] for name, one in splits.items()}
         rows = [[TITLES[name], *(number(one[key]) for key in RELATIVE_ERRORS.values())] for name, one in means.items()]
-        found = [Table("Means of all targets", ["split", *RELATIVE_ERRORS], rows), _table_of_targets(scores, split)]
+        caption = f"Each target on the {TITLES[split]} split, in the unit of the input"
+        found = [Table("Means of all targets", ["split", *RELATIVE_ERRORS], rows), _table_of_targets(caption, scores)]
+        if "log10" in scores:
+            found.append(_table_of_targets(f"The same of the {LOGARITHMS}", scores["log10"]))
     else:
         found = [_table_of_errors("Errors in the unit of the input", splits)]
         if "log10" in scores:
             logarithms = {name: one["log10"] for name, one in splits.items()}
-            found.append(_table_of_errors("Errors of the logarithms to base 10, which were learned", logarithms))
+            found.append(_table_of_errors(f"Errors of the {LOGARITHMS}", logarithms))
     return [*found, *_tables_of_runs(metrics, split)]
 
 
@@ -74,7 +79,7 @@ def _table_of_errors(caption: str, splits: Metrics) -> Table:
     return Table(caption, ["split", "crystals", *ERRORS, "MAE of the training mean"], rows)
 
 
-def _table_of_targets(scores: Metrics, split: str) -> Table:
+def _table_of_targets(caption: str, scores: Metrics) -> Table:
     targets = list(scores["per_target"].items())
     shown = targets[:MOST_TARGETS]
     rows = [[name, *(number(one[column]) for column in ERRORS.values())] for name, one in shown]
@@ -85,7 +90,7 @@ def _table_of_targets(scores: Metrics, split: str) -> Table:
         for row, (name, _) in zip(rows, shown, strict=True):
             row.append(share(of_targets[name]["covered"]))
     more = f"; the first {MOST_TARGETS} of {len(targets):,}" if len(targets) > len(shown) else ""
-    return Table(f"Each target on the {TITLES[split]} split, in the unit of the input{more}", header, rows)
+    return Table(caption + more, header, rows)
 
 
 def _table_of_classes(splits: Metrics) -> Table:
@@ -100,7 +105,7 @@ def _table_of_classes(splits: Metrics) -> Table:
         ]
         for name, one in splits.items()
     ]
-    return Table("Scores", ["split", "crystals", *CLASS_SCORES, "accuracy of the most frequent class"], rows)
+    return Table("All splits", ["split", "crystals", *CLASS_SCORES, "accuracy of the most frequent class"], rows)
 
 
 def _tables_of_runs(metrics: Metrics, split: str) -> list[Table]:

@@ -9,7 +9,7 @@ from crysmm.report.groups import Group
 from crysmm.report.parts import Table
 from crysmm.training.data import SPLITS, TrainingData
 from crysmm.training.plots import TITLES
-from crysmm.training.summary import describe_split
+from crysmm.training.summary import count, describe_split
 
 MOST_SKIPPED = 50  # rows of the table
 
@@ -26,11 +26,14 @@ def data_facts(data: TrainingData, config: TrainingConfig, split: str, unseen: S
     store = data.store
     sizes = ", ".join(f"{len(data.rows(name)):,} {TITLES[name]}" for name in SPLITS)
     facts = {
-        "read": f"{len(store):,} crystals of {len(store.elements)} elements, on average {store.n_atoms.mean():.1f} atoms "
-        f"and {store.n_edges.mean():.0f} bonds",
+        "read": f"{len(store):,} crystals of {len(store.elements)} elements, on average {store.n_atoms.mean():.1f} "
+        f"atoms and {store.n_edges.mean():.0f} bonds",
         "split": f"{sizes} ({describe_split(config)})",
         "rows left out": f"{len(data.skipped):,}" if data.skipped else "none",
-        f"elements in the {TITLES[split]} split alone": ", ".join(f"{one.name} ({one.n:,})" for one in unseen) or "none",
+        f"{TITLES[split]} elements in no training crystal": ", ".join(
+            f"{one.name} ({count(one.n, 'crystal')})" for one in unseen
+        )
+        or "none",
     }
     if data.texts is not None:
         facts["descriptions"] = "; ".join(line.strip() for line in data.texts.lines)

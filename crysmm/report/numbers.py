@@ -11,10 +11,10 @@ def number(value: float | None) -> str:
         return "-"
     if math.isinf(value):
         return "infinite"
-    size = abs(value)
+    size = abs(float(f"{value:.3g}"))
     if size >= 1e6 or 0 < size < 1e-3:
         return f"{value:.2e}"
-    if size >= 999.5:
+    if size >= 1000:
         return f"{value:,.0f}"
     decimals = 2 if size == 0 else max(0, 2 - math.floor(math.log10(size)))
     return f"{value:.{decimals}f}"

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crysmm import __version__
 from crysmm.atomic_files import write_text_atomic
 from crysmm.config.training import TrainingConfig
-from crysmm.report import facts, figures, headline, notes, periodic_table
+from crysmm.report import facts, headline, notes, periodic_table
 from crysmm.report.errors import crystal_errors
-from crysmm.report.figures import Figure, History, Points
+from crysmm.report.figures import classes, learning, values
+from crysmm.report.figures.base import Figure
+from crysmm.report.figures.groups import by_group
 from crysmm.report.groups import by_crystal_system, by_element, by_size
 from crysmm.report.judged import Judged
 from crysmm.report.numbers import number
@@ -73,10 +76,10 @@ def make_page(
 
     judged = _judge(data, assessments)
     elements = by_element(judged.formulas, judged.errors.values)
-    unseen = [group for group in elements if group.name not in data.elements]
+    seen = set(data.elements)
+    unseen = [group for group in elements if group.name not in seen]
     worst_rows = [judged.rows[place] for place in judged.errors.worst(N_WORST)]
     shared = find_shared(data.store, data.rows("train"), judged.rows, worst_rows)
-    mean = float(judged.errors.values.mean())
     scripts = [get_plotlyjs(), *structure_sources(), static_file("page.js")]
     return _template().render(
         policy=security_policy(scripts),
@@ -94,9 +97,8 @@ def make_page(
         learning_figures=_learning_figures(folder, metrics),
         group_figures=_group_figures(judged),
         errors=judged.errors,
-        mean_error=mean,
         full_color=periodic_table.FULL_COLOR,
-        cells=periodic_table.cells(elements, mean, [group.name for group in unseen]),
+        cells=periodic_table.cells(elements, judged.errors.mean, [group.name for group in unseen]),
         elements=sorted(elements, key=lambda group: -group.error),
         worst=worst_crystals(judged, data.scaler, data.store.target_names, shared.counterparts),
         data_facts=notes.data_facts(data, config, judged.split, unseen),
@@ -134,16 +136,16 @@ def _prediction_figures(
     if scaler.classes is not None:
         truth, probabilities = scaler.class_indices(judged.targets), judged.assessment.predictions
         found = [
-            figures.confusions(scaler, truth, probabilities.argmax(axis=1), judged.split),
-            figures.roc_curves(scaler, truth, probabilities),
-            figures.reliability(truth, probabilities),
+            classes.confusions(scaler, truth, probabilities.argmax(axis=1), judged.split),
+            classes.roc_curves(scaler, truth, probabilities),
+            classes.reliability(truth, probabilities),
         ]
         return {names[0]: [figure for figure in found if figure is not None]}
     logarithmic = scaler.transform == "log10"
     drawn = {}
     for column, name in enumerate(names[:TARGETS_DRAWN]):
         points = [
-            Points(
+            values.Points(
                 split,
                 data.targets(split)[:, column],
                 assessment.predictions[:, column],
@@ -153,8 +155,8 @@ def _prediction_figures(
             for split, assessment in assessments.items()
         ]
         drawn[name] = [
-            figures.parity(name, points, logarithmic=logarithmic),
-            figures.error_spread(name, points[-1], logarithmic=logarithmic),
+            values.parity(name, points, logarithmic=logarithmic),
+            values.error_spread(name, points[-1], logarithmic=logarithmic),
         ]
     return drawn
 
@@ -163,19 +165,19 @@ def _learning_figures(folder: RunFolder, metrics: Mapping[str, Any]) -> list[Fig
     if "members" in metrics:
         histories = {name: _read_history(RunFolder(folder.path / name).history) for name in metrics["members"]}
         first = next(iter(histories.values()))[0]
-        return [figures.of_members(histories, "mae" if "val_mae" in first else "loss")]
+        return [learning.of_members(histories, "mae" if "val_mae" in first else "loss")]
     history, measure = _read_history(folder.history), metrics["monitored"].removeprefix("val_")
     drawn = [
-        figures.losses(history),
-        figures.monitored(history, measure, metrics["best_epoch"], metrics["baseline"]),
+        learning.losses(history),
+        learning.monitored(history, measure, metrics["best_epoch"], metrics["baseline"]),
     ]
     others = [name for name in history[0] if name.startswith("val_") and name not in ("val_loss", f"val_{measure}")]
-    return [*drawn, figures.other_terms(history, others)] if others else drawn
+    return [*drawn, *(learning.other_measure(history, name) for name in others)]
 
 
-def _read_history(path: Path) -> History:
+def _read_history(path: Path) -> learning.History:
     with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 
 
 def _group_figures(judged: Judged) -> list[Figure]:
@@ -185,10 +187,11 @@ def _group_figures(judged: Judged) -> list[Figure]:
     errors = judged.errors
     systems = by_crystal_system(space_groups, errors.values[places])
     sizes = by_size(judged.store.n_atoms[judged.rows], errors.values)
-    drawn = [figures.by_group("By crystal system", systems, errors, note)] if systems else []
-    return [*drawn, figures.by_group("By number of atoms in the cell", sizes, errors)]
+    drawn = [by_group("By crystal system", systems, errors, note)] if systems else []
+    return [*drawn, by_group("By number of atoms in the cell", sizes, errors)]
 
 
+@cache
 def _template() -> jinja2.Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -1,9 +1,9 @@
-"""What the judged crystals have in common with the training split, as far as seconds tell; ``crysmm audit`` tells all."""
+"""What crystals held out have in common with the training split, as far as seconds tell; ``crysmm audit`` tells all."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,12 @@ import numpy as np
 from crysmm.data.duplicates import rows_by_formula
 from crysmm.data.store import Store
 from crysmm.report.judged import Judged
-from crysmm.report.numbers import number, share
+from crysmm.report.numbers import share
 from crysmm.report.parts import Table
 from crysmm.training.plots import TITLES
 from crysmm.trust.leakage import Counterpart, find_counterparts
 
-MOST_COMPARED = 2000  # structures, about a millisecond each
+MOST_COMPARED = 1000  # structures, about a millisecond each
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,17 @@ def shared_table(judged: Judged, shared: Shared) -> Table:
         "formula of no training crystal": ~shared.has_formula,
         **({} if domain is None else {"unlike the training crystals": np.array([bool(note) for note in domain])}),
     }
+    errors = judged.errors
     rows = [
-        [name, f"{members.sum():,}", share(members.mean()), number(judged.errors.values[members].mean()) if members.any() else "-"]
+        [
+            name,
+            f"{members.sum():,}",
+            share(members.mean()),
+            errors.text(errors.values[members].mean()) if members.any() else "-",
+        ]
         for name, members in groups.items()
     ]
     n_left = int(shared.has_formula.sum()) - len(shared.counterparts)
     left = f"; of {n_left:,} with a shared formula, structures were not compared: crysmm audit does" if n_left else ""
     caption = f"What {TITLES[judged.split]} crystals share with the training split{left}"
-    return Table(caption, ["crystals", "number", "share", judged.errors.measure], rows)
+    return Table(caption, ["crystals", "number", "share", errors.measure], rows)

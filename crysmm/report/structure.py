@@ -89,8 +89,8 @@ def structure_drawing(crystal: Crystal) -> dict[str, Any]:
     """What is drawn of a structure, Angstrom, turned so that c points up and a to the right.
 
     Returns:
-        ``elements``: ``[symbol, color, radius]`` each; ``atoms``: ``[x, y, z, place in elements]`` each; ``bonds``: half
-        of a bond each, ``[place in atoms, x, y, z]`` of its other end; ``cell``: the three lattice vectors from the origin.
+        ``elements``: ``[symbol, color, radius]`` each; ``atoms``: ``[x, y, z, place in elements]`` each; ``bonds``:
+        half of a bond each, ``[place in atoms, x, y, z]`` of its middle; ``cell``: the three lattice vectors.
     """
     sites, cells = _drawn_sites(crystal)
     lattice = crystal.lattice @ _upright(crystal.lattice).T
@@ -143,7 +143,8 @@ def _half_bonds(crystal: Crystal, sites: np.ndarray, cells: np.ndarray) -> tuple
     is_within = (crystal.frac_coords - home >= ON_A_FACE).all(axis=1)
     is_open = is_within & (np.bincount(source, minlength=len(crystal)) <= MOST_OPEN_BONDS)
     atoms, edge = np.nonzero(sites[:, None] == source)
-    neighbors = zip(destination[edge], *(cells[atoms] + (image + home[destination] - home[source])[edge]).T, strict=True)
+    cells_of_neighbors = cells[atoms] + (image + home[destination] - home[source])[edge]
+    neighbors = zip(destination[edge].tolist(), *cells_of_neighbors.T.tolist(), strict=True)
     is_seen = np.array([neighbor in drawn for neighbor in neighbors], dtype=bool)
     kept = is_seen | is_open[sites[atoms]]
     return atoms[kept], vectors[edge[kept]]

@@ -83,11 +83,12 @@ def _predicted(judged: Judged, place: int, scaler: TargetScaler, names: Sequence
         truth = int(scaler.class_indices(judged.targets[place : place + 1])[0])
         given = int(np.argmax(prediction))
         return {
-            "class": f"{class_label(scaler.classes[truth])}, given {share(prediction[truth])}",
-            "predicted class": f"{class_label(scaler.classes[given])}, given {share(prediction[given])}",
+            "class": f"{class_label(scaler.classes[truth])}, probability {share(prediction[truth])}",
+            "predicted": f"{class_label(scaler.classes[given])}, probability {share(prediction[given])}",
         }
     column = int(judged.errors.column[place])
-    facts = {} if len(names) == 1 else {judged.errors.measure: number(judged.errors.values[place]), "worst": names[column]}
+    several = {judged.errors.measure: judged.errors.text(judged.errors.values[place]), "worst": names[column]}
+    facts = several if len(names) > 1 else {}
     facts |= {"target": number(judged.targets[place, column]), "prediction": number(prediction[column])}
     if assessment.lower is not None and assessment.upper is not None and np.isfinite(assessment.upper[place, column]):
         ends = (assessment.lower[place, column], assessment.upper[place, column])
@@ -107,4 +108,4 @@ def _describe_counterpart(ids: Sequence[str], counterpart: Counterpart) -> str:
     if counterpart.nearest is None:
         return "none of this formula"
     count = f"{counterpart.n_same_formula} of this formula"
-    return f"{count}, the nearest {ids[counterpart.nearest]} ({counterpart.difference:.2g} Angstrom apart)"
+    return f"{count}; most alike {ids[counterpart.nearest]}, distances differ by {counterpart.difference:.2g} Angstrom"

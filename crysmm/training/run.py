@@ -113,7 +113,7 @@ class Run(ABC, Generic[Config, Data]):
             What it adds to ``metrics.json``.
         """
 
-    def write_report(self, data: Data, metrics: Mapping[str, Any]) -> None:  # noqa: B027
+    def write_report(self, data: Data, metrics: Mapping[str, Any]) -> None:
         """Write a page for people to look at, if this kind of run has one."""
 
     @abstractmethod

@@ -83,9 +83,7 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         network = objective.network
         assert isinstance(network, PropertyNetwork)
         outputs = predict_splits(network, data, self.config, self.trainer)
-        return on_main(
-            self.trainer, lambda: self.keep(write_results(self.folder, network, data, self.config, outputs))
-        )
+        return on_main(self.trainer, lambda: self.keep(write_results(self.folder, network, data, self.config, outputs)))
 
     def keep(self, judgement: Judgement) -> dict[str, Any]:
         """Keep the assessments for the report; what is left are the metrics of each split."""

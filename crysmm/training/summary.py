@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from crysmm.config.graph import GraphSettings
@@ -156,7 +155,7 @@ def _first(targets: Sequence[str]) -> list[str]:
 
 
 def _names(folder: RunFolder) -> str:
-    shown: list[Path] = [folder.predictions("test"), folder.report, folder.metrics, folder.parity_plot, folder.history_plot]
+    shown = [folder.report, folder.predictions("test"), folder.metrics, folder.parity_plot, folder.history_plot]
     return ", ".join(path.name for path in shown if path.exists())
 
 
