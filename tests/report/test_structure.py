@@ -26,19 +26,33 @@ def symbols(drawing):
     return [drawing["elements"][kind][0] for *_, kind in drawing["atoms"]]
 
 
+def half_bonds(drawing, symbol):
+    """The lengths of the half bonds of each atom of an element."""
+    at, ends = positions(drawing), np.array([bond[1:] for bond in drawing["bonds"]])
+    atoms = np.array([bond[0] for bond in drawing["bonds"]])
+    lengths = np.linalg.norm(ends - at[atoms], axis=1)
+    return [lengths[atoms == place] for place, name in enumerate(symbols(drawing)) if name == symbol]
+
+
 def test_atoms_on_faces_are_drawn_on_the_opposite_faces_too(crystals):
     drawing = structure_drawing(crystals["NaCl"])
     assert sorted(symbols(drawing)) == ["Cl"] * 13 + ["Na"] * 14  # the picture in every textbook
-    lengths = [np.linalg.norm(positions(drawing)[i] - positions(drawing)[j]) for i, j in drawing["bonds"]]
-    assert len(lengths) == 54
-    np.testing.assert_allclose(lengths, 2.82, atol=2e-3)
+    assert len(drawing["bonds"]) == 2 * 54  # none leaves the cell
+    for lengths in half_bonds(drawing, "Cl"):
+        np.testing.assert_allclose(lengths, 1.41, atol=2e-3)
 
 
-def test_the_atom_in_the_middle_has_the_neighbours_of_its_structure(crystals):
-    drawing = structure_drawing(crystals["SrTiO3"])
-    middle = next(place for place, symbol in enumerate(symbols(drawing)) if symbol == "Ti")
-    ends = [symbols(drawing)[i + j - middle] for i, j in drawing["bonds"] if middle in (i, j)]
-    assert ends == ["O"] * 6
+@pytest.mark.parametrize(("formula", "symbol", "counts", "length"), [
+    ("SrTiO3", "Ti", {6}, 1.9525 / 2),
+    ("CsCl", "Cl", {8}, 4.123 * 3**0.5 / 4),
+    ("CdTe", "Te", {4}, 6.482 * 3**0.5 / 8),
+    ("SiO2", "O", {2}, 1.61 / 2),  # to silicon in the next cell, too
+    ("Mg", "Mg", {1}, 3.197 / 2),  # of twelve
+])  # fmt: skip
+def test_bonds_within_the_cell_go_to_the_nearest_neighbours(crystals, formula, symbol, counts, length):
+    lengths = half_bonds(structure_drawing(crystals[formula]), symbol)
+    assert {len(one) for one in lengths} == counts
+    np.testing.assert_allclose(np.concatenate(lengths), length, atol=6e-3)
 
 
 def test_distances_stay_and_c_points_up(crystal):
@@ -57,6 +71,12 @@ def test_a_cell_written_elsewhere_looks_the_same(crystals):
     assert structure_drawing(moved) == structure_drawing(quartz)
 
 
+def test_atoms_that_coincide_have_no_bonds(crystals):
+    crystal = crystals["NaCl"]
+    twice = Crystal(crystal.lattice, np.zeros((8, 3)), crystal.atomic_numbers)
+    assert structure_drawing(twice)["bonds"] == []
+
+
 def test_cells_too_large_are_said_to_be(crystals):
     sites = np.array(list(np.ndindex(11, 11, 11))) / 11
     large = Crystal(33 * np.eye(3), sites, np.full(len(sites), 14, dtype=np.uint8))
@@ -67,7 +87,8 @@ def test_a_browser_draws_it(browser, tmp_path, crystals):
     from selenium.webdriver.support.ui import WebDriverWait
 
     page = tmp_path / "page.html"
-    page.write_text(f'<iframe srcdoc="{html.escape(structure_view(crystals["TiO2"], 300))}"></iframe>', "utf-8")
+    frame = f'<iframe srcdoc="{html.escape(structure_view(crystals["TiO2"], 300))}"></iframe>'
+    page.write_text(f'<meta charset="utf-8">{frame}', "utf-8")
     browser.get(page.as_uri())
     browser.switch_to.frame(0)
     WebDriverWait(browser, 30).until(lambda _: browser.find_elements("css selector", ".structure canvas"))
