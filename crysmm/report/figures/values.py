@@ -85,7 +85,8 @@ def parity(name: str, splits: Sequence[Points], *, logarithmic: bool) -> Figure:
     shown = splits[-1]
     error = np.abs(shown.prediction - shown.target).mean()
     alt = f"Predictions of {name} against the targets; the mean absolute error of the {TITLES[shown.split]} split is "
-    return Figure("Prediction against target", figure, f"{alt}{number(error)}.", _sampled(splits), 460)
+    note = f"A click on a split in the legend shows or hides it. {_sampled(splits)}".strip()
+    return Figure("Prediction against target", figure, f"{alt}{number(error)}.", note, 460)
 
 
 def error_spread(name: str, points: Points, *, logarithmic: bool) -> Figure:
