@@ -94,7 +94,7 @@ def _predicted(judged: Judged, place: int, scaler: TargetScaler, names: Sequence
         ends = (assessment.lower[place, column], assessment.upper[place, column])
         facts[f"{COVERAGE:.0%} interval"] = " to ".join(map(number, ends))
     if assessment.spread is not None:
-        facts["spread of the members"] = number(assessment.spread[place, column])
+        facts["spread"] = number(assessment.spread[place, column])
     return facts
 
 
