@@ -34,7 +34,7 @@ def wait(browser, selector):
 
 
 def upload(browser, *files):
-    browser.find_element("css selector", "input[type=file]").send_keys("\n".join(map(str, files)))
+    wait(browser, "input[type=file]").send_keys("\n".join(map(str, files)))
 
 
 def text(browser, selector):
