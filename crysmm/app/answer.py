@@ -35,7 +35,6 @@ from crysmm.trust.domain import Neighbor
 
 LARGEST_FILE = 20 << 20  # bytes
 MOST_FILES = 200  # at once
-SYMPREC = 0.01  # Angstrom; tolerance of space groups, as in pre-training
 
 
 @dataclass(frozen=True)
@@ -238,7 +237,7 @@ def _answer(predictor: Predictor, graphed: GraphedRecord, assessment: Assessment
     return Answer(
         graphed.record.id,
         crystal,
-        find_space_group(crystal, SYMPREC),
+        find_space_group(crystal),
         values,
         None if classes is None else max(values, key=lambda value: value.value).name,
         None if percentile is None else float(percentile[row]),

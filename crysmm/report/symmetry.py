@@ -10,7 +10,6 @@ from crysmm.data.store import Store
 from crysmm.data.symmetry import find_space_group
 
 MOST_FOUND = 1000  # about a millisecond each
-SYMPREC = 0.01  # Angstrom, as when an encoder is pre-trained
 
 
 def find_space_groups(store: Store, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -22,4 +21,4 @@ def find_space_groups(store: Store, rows: Sequence[int]) -> tuple[np.ndarray, np
     places = np.arange(len(rows))
     if len(rows) > MOST_FOUND:
         places = np.sort(np.random.default_rng(0).choice(len(rows), MOST_FOUND, replace=False))
-    return places, np.array([find_space_group(store.crystal(rows[int(place)]), SYMPREC) for place in places])
+    return places, np.array([find_space_group(store.crystal(rows[int(place)])) for place in places])

@@ -13,7 +13,6 @@ from crysmm.data.symmetry import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, find_
 from crysmm.report.judged import Judged
 from crysmm.report.numbers import number, share
 from crysmm.report.structure import structure_element
-from crysmm.report.symmetry import SYMPREC
 from crysmm.trust import COVERAGE
 from crysmm.trust.leakage import Counterpart
 
@@ -64,7 +63,7 @@ def _describe(
     crystal = store.crystal(row)
     counterpart = counterparts.get(row)
     in_training = {} if counterpart is None else {"in training": _describe_counterpart(store.ids, counterpart)}
-    symmetry = {"space group": _symmetry(find_space_group(crystal, SYMPREC)), "atoms": f"{len(crystal):,}"}
+    symmetry = {"space group": _symmetry(find_space_group(crystal)), "atoms": f"{len(crystal):,}"}
     domain = judged.assessment.domain
     return WorstCrystal(
         store.ids[row],

@@ -8,7 +8,6 @@ from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.report.figures.values import MOST_POINTS, Points, parity
 from crysmm.report.groups import by_crystal_system, by_size
 from crysmm.report.periodic_table import place
-from crysmm.report.symmetry import SYMPREC
 
 SYSTEMS = {
     "Cu": "cubic", "Fe": "cubic", "Mg": "hexagonal", "SiO2": "trigonal", "TiO2": "tetragonal", "ZrO2": "monoclinic"
@@ -17,7 +16,7 @@ SYSTEMS = {
 
 def test_crystal_systems(crystals):
     errors = np.arange(1.0, 7.0)
-    space_groups = np.array([find_space_group(crystals[formula], SYMPREC) for formula in SYSTEMS])
+    space_groups = np.array([find_space_group(crystals[formula]) for formula in SYSTEMS])
     groups = by_crystal_system(np.append(space_groups, 0), np.append(errors, 100.0))  # the last one's is not known
     assert {group.name: (group.n, group.error) for group in groups} == {
         "monoclinic": (1, 6.0), "tetragonal": (1, 5.0), "trigonal": (1, 4.0), "hexagonal": (1, 3.0), "cubic": (2, 1.5)
