@@ -12,6 +12,7 @@ from crysmm.errors import CrysmmError
 # Threads of a step wait for each other. Spinning as long as GNU OpenMP does unasked, they take the core from the one
 # they wait for where another program runs too, and a step takes ten times as long.
 SPINS = 1000
+LONGEST_LINE = 1000  # characters of an error on the screen; a broken file may have a name in it of any length
 COMMANDS = {
     "train": "Train a model on a folder of structures.",
     "pretrain": "Pre-train an encoder on structures without labels.",
@@ -72,7 +73,7 @@ def guarded(run: Callable[[], int]) -> int:
         print(end="", flush=True)  # a pipe that nobody reads any more shows here
         return code
     except CrysmmError as error:
-        first, *others = str(error).splitlines() or [type(error).__name__]
+        first, *others = [line[:LONGEST_LINE] for line in str(error).splitlines()] or [type(error).__name__]
         print(f"crysmm: error: {first}", *(f"               {line}" for line in others), sep="\n", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

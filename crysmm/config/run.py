@@ -18,6 +18,7 @@ from crysmm.config.graph import (
     UseCanonize,
 )
 from crysmm.config.models import CGCNNConfig, ModelConfig
+from crysmm.errors import shown
 
 FileFormat = Literal["poscar", "cif", "xyz", "pdb"]
 Count = Annotated[int, Field(ge=0)]
@@ -119,7 +120,7 @@ class RunConfig(BaseModel):
     test_ratio: Ratio | None = Field(default_factory=_default_test_ratio, description="Share of the test split (0.1).")
 
     # Training
-    epochs: int = Field(100, ge=1, description="Times the training split is gone through.")
+    epochs: int = Field(100, ge=1, le=1_000_000, description="Times the training split is gone through.")
     batch_size: int = Field(64, ge=1, description="Crystals a step, over all devices together.")
     max_triplets: int | None = Field(
         None, ge=1, description="Most bond pairs (edges of the line graph) in a batch; it then holds fewer crystals."
@@ -230,7 +231,7 @@ class RunConfig(BaseModel):
 
     def _machine_problems(self) -> Iterator[tuple[str, str]]:
         if list(self.milestones) != sorted(set(self.milestones)):
-            yield "milestones", f"must rise, got {','.join(map(str, self.milestones))}"
+            yield "milestones", f"must rise, got {shown(list(self.milestones))}"
         if ":" in self.device and self.devices > 1:
             yield "devices", f"is {self.devices}, but --device {self.device} names one; use --device cuda"
         if self.engine == "dgl" and self.precision == "bf16":

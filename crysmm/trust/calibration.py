@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from crysmm.atomic_files import replacing
 from crysmm.data.scaler import TargetScaler
-from crysmm.errors import ModelFolderError
+from crysmm.errors import ModelFolderError, brief
 from crysmm.trust.domain import Domain, TrainingCrystal
 from crysmm.trust.intervals import absolute_errors, conformal_quantile, intervals_about
 
@@ -117,7 +117,7 @@ def read_calibration(folder: Path, weights_sha256: str, scaler: TargetScaler, wi
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
-        raise ModelFolderError(f"{path} is damaged: {error}; copy the model folder again") from error
+        raise ModelFolderError(f"{path} is damaged: {brief(error)}; copy the model folder again") from error
     if metadata.get(WEIGHTS) != weights_sha256:
         raise ModelFolderError(
             f"{path} is of another model than the weights beside it; copy the model folder again, or delete this file "
