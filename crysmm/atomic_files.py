@@ -8,10 +8,12 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from crysmm.errors import InputError
+from crysmm.leftovers import hold, remove_left_files
 
 
 def why_not_writable(folder: Path) -> str | None:
@@ -38,10 +40,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place when the block ends well, and else disappears.
 
     The folder is made if it is not there. The content is on disk before the name changes, so that not even a
-    loss of power leaves half a file under the name.
+    loss of power leaves half a file under the name. What killed processes have left of the same file disappears.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_left_files(path.parent.glob(f".{escape(path.name)}.*.tmp"))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    held = hold(temporary)
     try:
         yield temporary
         with temporary.open("rb") as written:
@@ -49,6 +53,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        held.close()
 
 
 def write_text_atomic(path: Path, text: str) -> None:

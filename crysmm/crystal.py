@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS
-from crysmm.errors import StructureError, brief, shown
+from crysmm.errors import StructureError, shown
 
 if TYPE_CHECKING:
     from jarvis.core.atoms import Atoms
@@ -46,7 +46,7 @@ class Crystal:
         try:
             crystal = cls(np.array(lattice, dtype=np.float64), np.array(frac_coords, dtype=np.float64), numbers)
         except (TypeError, ValueError, OverflowError) as error:
-            raise StructureError(f"lattice or coordinates are not numbers: {brief(error)}") from error
+            raise StructureError(f"lattice or coordinates are not numbers: {error}") from error
         check_crystal(crystal)
         return crystal
 
@@ -168,7 +168,7 @@ def to_fractional(lattice: Any, cartesian: Any) -> np.ndarray:
     try:
         return np.linalg.solve(np.asarray(lattice, dtype=float).T, np.asarray(cartesian, dtype=float).T).T
     except (np.linalg.LinAlgError, ValueError, TypeError, OverflowError) as error:
-        raise StructureError(f"cartesian coordinates cannot be turned into fractional ones: {brief(error)}") from error
+        raise StructureError(f"cartesian coordinates cannot be turned into fractional ones: {error}") from error
 
 
 def _from_jarvis(atoms: Any) -> Crystal:

@@ -3,6 +3,8 @@
 from reprlib import Repr
 from typing import Any
 
+LONGEST = 500  # characters of a reason: a broken file may hold a name or a number of any length
+
 
 class CrysmmError(Exception):
     """Base of every error that is the input's or the installation's, not the program's."""
@@ -21,7 +23,10 @@ class DivergedError(NoResultError):
 
 
 class StructureError(CrysmmError, ValueError):
-    """One structure (or its row) cannot be used; the text is the reason written to ``skipped.csv``."""
+    """One structure (or its row) cannot be used; the text, at most ``LONGEST``, is the reason in ``skipped.csv``."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}...")
 
 
 class MissingDependencyError(CrysmmError, ImportError):
@@ -32,7 +37,6 @@ class ModelFolderError(CrysmmError, ValueError):
     """A model folder is damaged, incomplete or not one of ours; the text names the file."""
 
 
-LONGEST = 200  # characters of a text by other code in an error of ours
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
