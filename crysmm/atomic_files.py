@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -14,6 +15,8 @@ from typing import Any
 
 from crysmm.errors import InputError
 from crysmm.leftovers import hold, remove_left_files
+
+OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def why_not_writable(folder: Path) -> str | None:
@@ -36,6 +39,17 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of the disk, a full one's above all, say what was being written; the system's name no file then."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in OF_THE_DISK:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place when the block ends well, and else disappears.
 
@@ -47,9 +61,10 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     held = hold(temporary)
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        with naming(path):
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

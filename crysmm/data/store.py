@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from crysmm.atomic_files import naming
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
@@ -210,7 +211,7 @@ def build_store(
         if strict and store.skipped:
             _refuse(store.skipped[:1], "strict stops at the first row it cannot use")
         return store
-    with working_folder(path) as building:
+    with naming(path), working_folder(path) as building:
         rows: Iterable[Any] = in_parallel(source, settings, jobs, symprec)
         hidden = disables_bar(progress)
         rows = tqdm(rows, "reading structures", source.n_rows, unit=" crystals", disable=hidden, delay=1)
