@@ -81,7 +81,7 @@ def commands(folder: Path) -> dict[str, Command]:
         "train": Command(train("first", 40), train("second", 60), ("output", "cache")),
         "predict": Command(predict(str(SAMPLE_DATA / "mp-11.vasp")), predict(), ("output",)),
         "describe": Command(describe(2), describe(12), ("output",)),
-        "convert": Command(convert("first"), convert("second"), ("output",)),
+        "convert": Command(convert("converted"), convert("converted-again"), ("output",)),
     }
 
 
@@ -194,7 +194,10 @@ def main() -> None:
     limits = [READ_ONLY, *map(str, ROOM)]
     places = {name: command.folders for name, command in commands(work).items()}
     cases = [(name, place) for name in arguments.commands or places for place in places[name]]
-    lines, failed = [heading(f"| command | full is | {' | '.join([READ_ONLY, *(f'{room} KiB' for room in ROOM)])} |")], False
+    lines, failed = (
+        [heading(f"| command | full is | {' | '.join([READ_ONLY, *(f'{room} KiB' for room in ROOM)])} |")],
+        False,
+    )
     for name, place in tqdm(cases):
         outcomes = [try_disk(name, place, limit, work) for limit in limits]
         for limit, outcome in zip(limits, outcomes, strict=True):

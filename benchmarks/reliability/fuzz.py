@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, TextIO
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -79,9 +79,9 @@ def try_input(subject: Subject, kind: str, number: int, folder: Path) -> Result:
     before = reset_peak_memory()
     started = time.process_time()
     said = io.StringIO()
-    with contextlib.chdir(folder / "elsewhere"), Writes() as writes:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
-            code, trace = _run(argv)
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with contextlib.chdir(folder / "elsewhere"), Writes() as writes, quiet, contextlib.redirect_stderr(said):
+        code, trace = _run(argv)
     seconds, memory = time.process_time() - started, peak_memory() - before
     outcome, message = _judged(subject, folder, code, said.getvalue(), trace)
     strange = writes.outside(folder / "output", folder / "cache")
@@ -151,7 +151,7 @@ def case_folder(work: Path, kind: str, number: int | str) -> Path:
 
 
 class Server:
-    """A process that tries inputs; started when it is first needed, again after its death, and again after some time."""
+    """A process that tries inputs; another takes its place after its death, and after some hundred of them."""
 
     def __init__(self, work: Path):
         self._work = work
@@ -175,7 +175,8 @@ class Server:
             return Result(**json.loads(answer))
         code, self._process = self._process.wait(), None
         ends = {-signal.SIGPROF: f"more than {MOST_SECONDS} s", -signal.SIGALRM: f"no end in {MOST_WALL_SECONDS} s"}
-        return Result(kind, number, FAILED, time.monotonic() - started, 0.0, ends.get(code, f"the process died: {code}"))
+        why = ends.get(code, f"the process died: {code}")
+        return Result(kind, number, FAILED, time.monotonic() - started, 0.0, why)
 
     def close(self) -> None:
         """Let the process end."""
@@ -235,7 +236,8 @@ def report(results: list[Result]) -> str:
     by_kind: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         by_kind[result.kind].append(result)
-    lines = [heading("| input | tried | accepted | skipped with a reason | refused | failed | slowest, s | memory, GiB |")]
+    titles = "| input | tried | accepted | skipped with a reason | refused | failed | slowest, s | memory, GiB |"
+    lines = [heading(titles)]
     for kind, some in [*by_kind.items(), ("all", results)]:
         counts = Counter(result.outcome for result in some)
         slowest, memory = max(result.seconds for result in some), max(result.memory for result in some)

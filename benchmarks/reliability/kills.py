@@ -61,8 +61,31 @@ class Command:
         return WITHIN if any(folder.glob(self.kept)) else BEFORE
 
 
-RUN = ["--output_dir", "output/run", "--cache_dir", "cache", "--device", "cpu", "--precision", "32", "--progress", "false"]
-TRAINING = ["--root_dir", str(SAMPLE_DATA), "--limit", "40", "--n_val", "12", "--n_test", "6", "--batch_size", "8", *RUN]
+RUN = [
+    "--output_dir",
+    "output/run",
+    "--cache_dir",
+    "cache",
+    "--device",
+    "cpu",
+    "--precision",
+    "32",
+    "--progress",
+    "false",
+]
+TRAINING = [
+    "--root_dir",
+    str(SAMPLE_DATA),
+    "--limit",
+    "40",
+    "--n_val",
+    "12",
+    "--n_test",
+    "6",
+    "--batch_size",
+    "8",
+    *RUN,
+]
 CHECKPOINT, METRICS = "output/run/checkpoints/last.ckpt", "output/run/metrics.json"
 COMMANDS = {
     "store": Command(
@@ -73,14 +96,18 @@ COMMANDS = {
     "train": Command(["train", *TRAINING, *TINY, "--epochs", "40"], CHECKPOINT, METRICS, ["--resume"]),
     "pretrain": Command(["pretrain", *TRAINING, *TINY[:4], "--epochs", "20"], CHECKPOINT, METRICS, ["--resume"]),
     "describe": Command(
-        ["describe", "--root_dir", str(SAMPLE_DATA), "--describer", "jarvis", "--jobs", "2", "--limit", "60"]
-        + ["--output", "output/descriptions.jsonl"],
+        [
+            "describe", "--root_dir", str(SAMPLE_DATA), "--describer", "jarvis", "--jobs", "2", "--limit", "60",
+            "--output", "output/descriptions.jsonl",
+        ],
         "output/*.jsonl",
         "output/never",
     ),
     "predict": Command(
-        ["predict", "--model", "cgcnn-formation-energy", "--root_dir", str(SAMPLE_DATA), "--jobs", "2", "--device", "cpu"]
-        + ["--batch_size", "4", "--output", "output/predictions.csv"],
+        [
+            "predict", "--model", "cgcnn-formation-energy", "--root_dir", str(SAMPLE_DATA), "--jobs", "2", "--device",
+            "cpu", "--batch_size", "4", "--output", "output/predictions.csv",
+        ],
         "output/.predictions.csv.*.tmp",
         "output/predictions.csv",
     ),

@@ -10,16 +10,19 @@ from typing import Any
 
 Path = tuple[str | int, ...]  # keys and positions from the root of a JSON value to one in it
 
-NUMBERS = (
+NUMBER_WORDS = (
     "nan inf -inf NaN -Infinity 0 -0 -1 1 2 127 128 256 1.5 0.5 -0.25 1e-300 5e-324 1e-10 1e3 1e5 1e6 -1e6 1e7 1e9 "
     "2147483648 4294967296 9223372036854775808 1e38 1e154 1e300 1e308 1e309 -1e400 1e999999999 0x10 1_000 1,5 1.5.3 "
-    "--5 +5 5. .5 1e 0.1(2) 1/3 1d3 ١٢ １２ ½ ²"
-).split() + ["9" * 400, "9" * 5000, "0." + "3" * 5000, ""]
-TEXTS = (
+    "--5 +5 5. .5 1e 0.1(2) 1/3 1d3 \u0661\u0662 \uff11\uff12 \xbd \xb2"
+)
+NUMBERS = [*NUMBER_WORDS.split(), "9" * 400, "9" * 5000, "0." + "3" * 5000, ""]
+TEXT_WORDS = (
     "null None true [] {} ? . .. ../.. / \\ ~ ; # ! ' \" ''' , = : - _ * % @ $HOME `id` %s {0} <b> Xx X D T Uuo Si_pv "
-    "data_ loop_ save_ stop_ global_ Direct cart selective é 硅 🙂 e\u0301 \u202e \u200b \u2028 \x85 \xa0 \ufeff \x1b[31m "
-    "\x00 \x07 \x7f"
-).split(" ") + ["a" * 10_000, "é" * 3000, "../" * 50, "x" * 300, " ", "\t", "\r", "\n", "\r\n"]
+    "data_ loop_ save_ stop_ global_ Direct cart selective é 硅 🙂 e\u0301 \u202e \u200b \u2028 \x85 \xa0 \ufeff "
+    "\x1b[31m \x00 \x07 \x7f"
+)
+SPACES = [" ", "\t", "\r", "\n", "\r\n"]
+TEXTS = [*TEXT_WORDS.split(" "), "a" * 10_000, "é" * 3000, "../" * 50, "x" * 300, *SPACES]
 DEPTHS = (2, 10, 64, 100, 330, 500, 900, 980, 1500, 5000, 100_000)
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3, 12, 1000, 10**6, 10**9, 2**31, 2**63, 10**30, 0.5, -0.5, 1e-300, 1e6, 1e308,
@@ -193,7 +196,8 @@ def _changed(value: Any, random: Random) -> Any:
     if what < 0.15:
         del holder[last]
     elif what < 0.25 and isinstance(holder, dict):
-        holder[random.choice((str(last).upper(), f"{last}s", str(last)[:-1], "", "é", "\ud800", "a\0b"))] = holder.pop(last)
+        names = (str(last).upper(), f"{last}s", str(last)[:-1], "", "é", "\ud800", "a\0b")
+        holder[random.choice(names)] = holder.pop(last)
     elif what < 0.3 and isinstance(holder, list):
         holder[last:last] = [holder[last]] * random.choice((1, 2, 1000))
     else:

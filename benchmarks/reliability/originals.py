@@ -68,7 +68,8 @@ class Originals:
     def poscars(self) -> list[bytes]:
         """As they lie in the sample data, and the same with selective dynamics and in cartesian coordinates."""
         texts = [(SAMPLE_DATA / record.file).read_bytes() for record in self.records]
-        written = [_written(record.crystal, "vasp", direct=number % 2 == 0) for number, record in enumerate(self.records)]
+        crystals = [record.crystal for record in self.records]
+        written = [_written(crystal, "vasp", direct=number % 2 == 0) for number, crystal in enumerate(crystals)]
         return texts + [text.replace(b"\nDirect", b"\nSelective dynamics\nDirect") for text in texts[::3]] + written
 
     @cached_property
@@ -98,7 +99,10 @@ class Originals:
             "files": [f"{record.file}, {record.targets[0]}" for record in few],
             "header": ["jid,K_VRH", *(f"{record.id},{record.targets[0]}" for record in few)],
             "two": ["id,K,G", *(f"{record.id},{record.targets[0]},{len(record.crystal)}" for record in few)],
-            "texts": ["id,target,description", *(f'{r.id},{r.targets[0]},"A crystal, of {r.crystal.formula}"' for r in few)],
+            "texts": [
+                "id,target,description",
+                *(f'{record.id},{record.targets[0]},"A crystal, of {record.crystal.formula}"' for record in few),
+            ],
             "crysmmnet": [f'{r.id},{r.crystal.formula},{r.targets[0]},"It is, or ""was"", cubic."' for r in few],
         }
         return [("\n".join(table) + "\n").encode() for table in lines.values()]
@@ -112,8 +116,8 @@ class Originals:
             for record in few
         ]
         jarvis = [
-            {"jid": record.id, "K": record.targets[0], "spg": "12", "gap": [0.1, 2], "atoms": record.crystal.to_jarvis().to_dict()}
-            for record in few
+            {"jid": record.id, "K": record.targets[0], "spg": "12", "gap": [0.1, 2], "atoms": atoms.to_dict()}
+            for record, atoms in ((record, record.crystal.to_jarvis()) for record in few)
         ]
         return [ours, jarvis]
 
@@ -136,7 +140,8 @@ class Originals:
             output = self.folder / name
             if not (output / "metrics.json").exists():
                 options = ["--root_dir", str(SAMPLE_DATA), "--limit", "60", "--n_val", "15", "--n_test", "5"]
-                options += ["--epochs", "2", "--batch_size", "16", "--device", "cpu", "--precision", "32", "--jobs", "1"]
+                options += ["--epochs", "2", "--batch_size", "16", "--precision", "32", "--device", "cpu"]
+                options += ["--jobs", "1"]
                 options += ["--cache_dir", str(self.folder / "cache"), "--output_dir", str(output), "--overwrite"]
                 if main([*command, *options, "--progress", "false"]):
                     raise SystemExit(f"{name} could not be trained")

@@ -169,7 +169,8 @@ class Rows(Table):
 
     @staticmethod
     def _zipped(content: bytes, random: Random) -> bytes:
-        names = random.choice((["rows.json"], ["rows.json"], ["../rows.json"], ["/rows.json"], ["a/b.json"], ["a", "b"]))
+        plain = ["rows.json"]
+        names = random.choice((plain, plain, ["../rows.json"], ["/rows.json"], ["a/b.json"], ["a", "b"]))
         stream = io.BytesIO()
         method = random.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
         with zipfile.ZipFile(stream, "w", method) as archive:
@@ -235,7 +236,8 @@ class ModelFolder(Subject):
         if random.random() < 0.4:
             return damaged(content, [content], random)
         if random.random() < 0.3:
-            return struct.pack("<Q", random.choice((0, 1, length + 1, length - 1, 2**32, 2**63, 2**64 - 1))) + content[8:]
+            lengths = (0, 1, length + 1, length - 1, 2**32, 2**63, 2**64 - 1)
+            return struct.pack("<Q", random.choice(lengths)) + content[8:]
         header = damaged_json(json.loads(content[8 : 8 + length]), random)
         return struct.pack("<Q", len(header)) + header + content[8 + length :]
 

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-CHANGING = {  # audit events that change what is on disk, and which of their arguments are paths
-    "os.mkdir": (0,), "os.remove": (0,), "os.rmdir": (0,), "os.rename": (0, 1), "os.truncate": (0,), "os.link": (0, 1),
-    "os.symlink": (1,), "os.chmod": (0,), "os.chown": (0,), "os.utime": (0,), "shutil.rmtree": (0,),
+NO_FOLDER = -1  # in place of the folder that a path is relative to
+CHANGING: dict[str, dict[int, int | None]] = {  # audit events that change the disk: places of a path and of its folder
+    "os.mkdir": {0: 2}, "os.remove": {0: 1}, "os.rmdir": {0: 1}, "os.rename": {0: 2, 1: 3}, "os.truncate": {0: None},
+    "os.link": {1: 3}, "os.symlink": {1: 2}, "os.chmod": {0: 2}, "os.chown": {0: 3}, "os.utime": {0: 3},
 }  # fmt: skip
 DEVICES = Path("/dev")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -45,12 +46,14 @@ class Writes:
             return
         if event == "open":
             path, _, flags = arguments
-            places = (path,) if flags & WRITING else ()
+            found = [(path, NO_FOLDER)] if flags & WRITING else []
         else:
-            places = tuple(arguments[place] for place in CHANGING.get(event, ()))
-        for path in places:
+            places = CHANGING.get(event, {})
+            found = [(arguments[path], NO_FOLDER if at is None else arguments[at]) for path, at in places.items()]
+        for path, folder in found:
             if isinstance(path, str | bytes | os.PathLike):
-                Writes._current.paths.append(Path(os.path.realpath(os.fsdecode(path))))
+                above = "" if folder == NO_FOLDER else f"/proc/self/fd/{folder}"
+                Writes._current.paths.append(Path(os.path.realpath(os.path.join(above, os.fsdecode(path)))))
 
 
 def reset_peak_memory() -> float:

@@ -32,7 +32,9 @@ class ConvolutionalConfig(BackboneConfig):
     name: str
     conv_layers: int = Field(3, ge=1, le=MOST_LAYERS, description="Convolution layers.")
     node_features: int = Field(64, ge=1, le=WIDEST, description="Width of an atom embedding.")
-    edge_features: int = Field(41, ge=2, le=WIDEST, description="Gaussians a bond length is expanded in, from 0 to the cutoff.")
+    edge_features: int = Field(
+        41, ge=2, le=WIDEST, description="Gaussians a bond length is expanded in, from 0 to the cutoff."
+    )
     fc_layers: int = Field(1, ge=0, le=MOST_LAYERS, description="Hidden layers after pooling.")
     fc_features: int = Field(128, ge=1, le=WIDEST, description="Width of the hidden layers after pooling.")
 
@@ -67,7 +69,9 @@ class GATGNNConfig(BackboneConfig):
     conv_layers: int = Field(3, ge=1, le=MOST_LAYERS, description="Augmented graph attention layers.")
     heads: int = Field(4, ge=1, le=MOST_LAYERS, description="Attention heads a layer.")
     node_features: int = Field(64, ge=1, le=WIDEST, description="Width of an atom embedding.")
-    edge_features: int = Field(41, ge=2, le=WIDEST, description="Gaussians a bond length is expanded in, from 0 to the cutoff.")
+    edge_features: int = Field(
+        41, ge=2, le=WIDEST, description="Gaussians a bond length is expanded in, from 0 to the cutoff."
+    )
     composition_features: int = Field(32, ge=1, le=WIDEST, description="Hidden width of the composition attention.")
     fc_layers: int = Field(2, ge=0, le=MOST_LAYERS, description="Hidden layers after pooling.")
     fc_features: int = Field(64, ge=1, le=WIDEST, description="Width of the hidden layers after pooling.")
@@ -77,12 +81,16 @@ class ALIGNNConfig(BackboneConfig):
     """ALIGNN (Choudhary and DeCost 2021)."""
 
     name: Literal["alignn"] = Field("alignn", description="Which backbone.")
-    alignn_layers: int = Field(4, ge=0, le=MOST_LAYERS, description="Layers that update bonds by bond angles, then atoms.")
+    alignn_layers: int = Field(
+        4, ge=0, le=MOST_LAYERS, description="Layers that update bonds by bond angles, then atoms."
+    )
     gcn_layers: int = Field(4, ge=1, le=MOST_LAYERS, description="Layers on the crystal graph alone.")
     edge_input_features: int = Field(
         80, ge=2, le=WIDEST, description="Gaussians a bond length is expanded in, on [0, 8] Angstrom."
     )
-    triplet_input_features: int = Field(40, ge=2, le=WIDEST, description="Gaussians a bond cosine is expanded in, on [-1, 1].")
+    triplet_input_features: int = Field(
+        40, ge=2, le=WIDEST, description="Gaussians a bond cosine is expanded in, on [-1, 1]."
+    )
     embedding_features: int = Field(64, ge=1, le=WIDEST, description="Width between the Gaussians and the embeddings.")
     hidden_features: int = Field(256, ge=1, le=WIDEST, description="Width of atom, bond and angle embeddings.")
     norm: Normalization = Field("batch", description="Normalisation after each linear layer.")

@@ -136,9 +136,10 @@ def _refuse_shape(crystal: Crystal, cutoff: float) -> None:
     coarser = np.cbrt(max(1.0, np.prod(cells) / SEARCH_CELLS))
     if too_thin or (coarser > 1 and cells.min() < 2 * coarser):  # twice: vesin rounds down, one side after another
         shown = " x ".join(f"{height:.3g}" for height in heights)
+        shape = "thin or oblique" if too_thin else "flat or long"
         raise StructureError(
-            f"the cell is too {'thin or oblique' if too_thin else 'flat or long'} for a search of {cutoff:.3g} Angstrom: "
-            f"its opposite faces are {shown} Angstrom apart"
+            f"the cell is too {shape} for a search of {cutoff:.3g} Angstrom: its opposite faces are {shown} Angstrom "
+            "apart"
         )
 
 

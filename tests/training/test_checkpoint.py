@@ -155,11 +155,11 @@ def test_a_network_of_an_absurd_size_is_not_made(
 def test_a_description_of_endless_brackets(tmp_path: Path, save_small_model: Save) -> None:
     save_small_model(tmp_path)
     (tmp_path / "model.json").write_text("[" * 100_000)
-    with pytest.raises(ModelFolderError, match="model.json is damaged"):
+    with pytest.raises(ModelFolderError, match=r"model\.json is damaged"):
         load_model(tmp_path)
     (tmp_path / "model.json").unlink()
     (tmp_path / "ensemble.json").write_text('{"members": ' + "[" * 100_000)
-    with pytest.raises(ModelFolderError, match="ensemble.json is damaged"):
+    with pytest.raises(ModelFolderError, match=r"ensemble\.json is damaged"):
         load_members(tmp_path)
 
 
