@@ -18,7 +18,6 @@ from crysmm.config.graph import (
     UseCanonize,
 )
 from crysmm.config.models import CGCNNConfig, ModelConfig
-from crysmm.errors import shown
 
 FileFormat = Literal["poscar", "cif", "xyz", "pdb"]
 Count = Annotated[int, Field(ge=0)]
@@ -231,7 +230,7 @@ class RunConfig(BaseModel):
 
     def _machine_problems(self) -> Iterator[tuple[str, str]]:
         if list(self.milestones) != sorted(set(self.milestones)):
-            yield "milestones", f"must rise, got {shown(list(self.milestones))}"
+            yield "milestones", f"must rise, got {','.join(map(str, self.milestones))}"
         if ":" in self.device and self.devices > 1:
             yield "devices", f"is {self.devices}, but --device {self.device} names one; use --device cuda"
         if self.engine == "dgl" and self.precision == "bf16":
