@@ -172,7 +172,7 @@ def limits(description: Description) -> str:
     ]
     if isinstance(description, ModelDescription):
         lines.append(
-            "It gives what PBE would, not what would be measured, and no uncertainty. Crystals of one composition are "
+            "It gives what PBE would, not what would be measured. Crystals of one composition are "
             "in several splits, so that new chemistry is predicted less well than the figures say."
         )
     else:

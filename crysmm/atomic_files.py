@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from crysmm.errors import InputError
+from crysmm.leftovers import hold, remove_left_files
+
+OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def why_not_writable(folder: Path) -> str | None:
@@ -34,21 +39,36 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of the disk, a full one's above all, say what was being written; the system's name no file then."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in OF_THE_DISK:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place when the block ends well, and else disappears.
 
     The folder is made if it is not there. The content is on disk before the name changes, so that not even a
-    loss of power leaves half a file under the name.
+    loss of power leaves half a file under the name. What killed processes have left of the same file disappears.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_left_files(path.parent.glob(f".{escape(path.name)}.*.tmp"))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    held = hold(temporary)
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        with naming(path):
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        held.close()
 
 
 def write_text_atomic(path: Path, text: str) -> None:

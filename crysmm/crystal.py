@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS
-from crysmm.errors import StructureError
+from crysmm.errors import StructureError, shown
 
 if TYPE_CHECKING:
     from jarvis.core.atoms import Atoms
@@ -41,7 +41,7 @@ class Crystal:
             StructureError: wrong shapes, unknown elements, numbers not finite or far too large, or no volume.
         """
         if isinstance(elements, str) or not isinstance(elements, Iterable):
-            raise StructureError(f"expected a list of element symbols, got {elements!r}")
+            raise StructureError(f"expected a list of element symbols, got {shown(elements)}")
         numbers = np.array([atomic_number(symbol) for symbol in elements], dtype=np.uint8)
         try:
             crystal = cls(np.array(lattice, dtype=np.float64), np.array(frac_coords, dtype=np.float64), numbers)
@@ -92,7 +92,7 @@ def atomic_number(symbol: Any) -> int:
     try:
         return ATOMIC_NUMBERS[symbol]
     except (KeyError, TypeError):
-        raise StructureError(f"unknown element {symbol!r}: expected a symbol such as 'Si' or 'O'") from None
+        raise StructureError(f"unknown element {shown(symbol)}: expected a symbol such as 'Si' or 'O'") from None
 
 
 def check_crystal(crystal: Crystal) -> None:

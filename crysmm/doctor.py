@@ -32,6 +32,8 @@ REQUIRED = {  # what is installed: what is imported
     "safetensors": "safetensors",
     "torchmetrics": "torchmetrics",
     "matplotlib": "matplotlib",
+    "plotly": "plotly",
+    "jinja2": "jinja2",
     "moyopy": "moyopy",
     "spglib": "spglib",
     "pytorch-metric-learning": "pytorch_metric_learning",

@@ -1,5 +1,10 @@
 """The errors a user can meet; each message says what, what was expected, what was found and what to do."""
 
+from reprlib import Repr
+from typing import Any
+
+LONGEST = 500  # characters of a reason: a broken file may hold a name or a number of any length
+
 
 class CrysmmError(Exception):
     """Base of every error that is the input's or the installation's, not the program's."""
@@ -18,7 +23,10 @@ class DivergedError(NoResultError):
 
 
 class StructureError(CrysmmError, ValueError):
-    """One structure (or its row) cannot be used; the text is the reason written to ``skipped.csv``."""
+    """One structure (or its row) cannot be used; the text, at most ``LONGEST``, is the reason in ``skipped.csv``."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}...")
 
 
 class MissingDependencyError(CrysmmError, ImportError):
@@ -27,3 +35,18 @@ class MissingDependencyError(CrysmmError, ImportError):
 
 class ModelFolderError(CrysmmError, ValueError):
     """A model folder is damaged, incomplete or not one of ours; the text names the file."""
+
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+
+
+def shown(value: Any) -> str:
+    """What was found, as an error shows it: ``repr``, but of what is long or deep only so much as fits a line."""
+    return _SHORT.repr(value)
+
+
+def brief(error: object) -> str:
+    """The first line of what other code says, or its beginning: such texts may hold the whole of a broken input."""
+    line = str(error).partition("\n")[0]
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
+import os
 import sys
 import weakref
+from bisect import insort
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 
 import numpy as np
@@ -18,38 +21,62 @@ from torch import Tensor
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # M_... of malloc.h
 AFTERWARDS = {TRIM_THRESHOLD: 64 << 20, MMAP_THRESHOLD: 32 << 20, MMAP_MAX: 65536}  # what large blocks lead glibc to
 LARGE = 4 << 20  # bytes
-SPARE = 8  # a region has an eighth more than is asked for, for the next batch
+PAGE = mmap.PAGESIZE
+NO_RESERVE = 0x4000  # MAP_NORESERVE of Linux: room is taken, memory only when it is written to
 
 
 class Workspace:
-    """Memory for large tensors, used again when the tensor in it is gone.
+    """Room for large tensors, used again when the tensor in it is gone; each lies in the smallest gap that holds it.
 
     In the heap, smaller blocks would settle in the gaps that large ones leave, and the next large ones need new memory.
+
+    Raises:
+        OSError: the system gives no room.
     """
 
     def __init__(self) -> None:
-        self.free: list[mmap.mmap] = []
+        room = os.sysconf("SC_PHYS_PAGES") * PAGE
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE  # private: a forked child has its own
+        self.memory = mmap.mmap(-1, room, flags=flags)
+        self.gaps = [(0, room)]  # start and end, ascending
+        self._returned: deque[tuple[int, int]] = deque()  # a tensor may go in the midst of anything
         self._lock = Lock()
 
-    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """A tensor on the CPU with any numbers in it; the shape must not be empty."""
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
+        """A tensor on the CPU with any numbers in it, or none where there is no room; the shape must not be empty."""
         size = math.prod(shape) * dtype.itemsize
-        region = self._take(size)
-        held = np.frombuffer(region, np.uint8, size)  # lives as long as the tensor
-        weakref.finalize(held, self.free.append, region).atexit = False
+        taken = self._take(-(-size // PAGE) * PAGE)
+        if taken is None:
+            return None
+        held = np.frombuffer(self.memory, np.uint8, size, taken[0])  # lives as long as the tensor
+        weakref.finalize(held, self._returned.append, taken).atexit = False
         tensor = torch.from_numpy(held).view(dtype).view(*shape)
         return tensor.detach()  # no view: autograd adds gradients to it in place
 
-    def _take(self, size: int) -> mmap.mmap:
+    def _take(self, size: int) -> tuple[int, int] | None:
+        """Start and end of so many bytes, no longer a gap."""
         with self._lock:
-            fitting = [region for region in self.free if size <= len(region) <= 2 * size]
-            if fitting:
-                region = min(fitting, key=len)
-                self.free.remove(region)
-                return region
-            # those that have become too small for their kind are let go
-            self.free[:] = [region for region in self.free if not size <= 2 * len(region) < 2 * size]
-        return mmap.mmap(-1, size + size // SPARE, access=mmap.ACCESS_COPY)  # private: a forked child has its own
+            while self._returned:
+                insort(self.gaps, self._returned.popleft())
+            self.gaps = _joined(self.gaps)
+            fitting = [(end - start, place) for place, (start, end) in enumerate(self.gaps) if end - start >= size]
+            if not fitting:
+                return None
+            _, place = min(fitting)
+            start, end = self.gaps[place]
+            self.gaps[place] = (start + size, end)
+            return start, start + size
+
+
+def _joined(gaps: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those that touch as one, and none without length."""
+    joined: list[tuple[int, int]] = []
+    for start, end in gaps:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        elif start < end:
+            joined.append((start, end))
+    return joined
 
 
 _workspace: Workspace | None = None  # in use
@@ -60,7 +87,8 @@ def empty_rows(shape: Sequence[int], like: Tensor) -> Tensor:
     workspace = _workspace  # another thread may end it
     if workspace is None or not like.is_cpu or math.prod(shape) * like.dtype.itemsize < LARGE:
         return like.new_empty(shape)
-    return workspace.empty(shape, like.dtype)
+    room = workspace.empty(shape, like.dtype)
+    return like.new_empty(shape) if room is None else room
 
 
 @contextmanager
@@ -78,7 +106,8 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
         return
     library.mallopt(TRIM_THRESHOLD, -1)  # never
     library.mallopt(MMAP_MAX, 0)
-    _workspace = Workspace()
+    with suppress(OSError):  # the heap does for all
+        _workspace = Workspace()
     try:
         yield
     finally:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,11 @@ from crysmm.text.reader import TextReader
 from crysmm.training.checkpoint import LoadedModel
 from crysmm.training.ensemble_folder import load_members
 from crysmm.training.precision import resolve_device
-from crysmm.training.results import prediction_cells, prediction_columns
+from crysmm.training.results import PredictionSummary, prediction_cells, prediction_columns
 from crysmm.trust import COVERAGE
 from crysmm.trust.assessment import Assessment, Assessor
 from crysmm.trust.calibration import Calibration, read_calibration
 from crysmm.zoo import resolve
-
-MOST_FAILURES = 3  # kept in the summary
 
 Result = GraphedRecord | SkippedRow
 
@@ -61,31 +58,6 @@ def load(folder: Path | str, device: str = "auto", precision: InferencePrecision
     return Predictor(members, calibration, device, precision)
 
 
-@dataclass
-class PredictionSummary:
-    """What became of the rows of a source.
-
-    Args:
-        output: the table written.
-        n_predicted: rows with a prediction.
-        n_failed: rows with a reason instead.
-        failures: the first few of those.
-        unseen: structures by element that no training structure held.
-        n_far: structures farther from the training structures than nearly all validation structures.
-        n_validation: structures the intervals are calibrated on; None where there are no intervals.
-        undescribed: why there was no text, by id, for a model that reads texts.
-    """
-
-    output: Path
-    n_predicted: int = 0
-    n_failed: int = 0
-    failures: list[SkippedRow] = field(default_factory=list)
-    unseen: Counter[str] = field(default_factory=Counter)
-    n_far: int = 0
-    n_validation: int | None = None
-    undescribed: dict[str, str] = field(default_factory=dict)
-
-
 class Predictor:
     """Predictions and embeddings of a trained model; see :func:`load`.
 
@@ -99,6 +71,7 @@ class Predictor:
 
     Attributes:
         model: the first of the members; all have its settings.
+        n_members: of an ensemble; 1 for a single model.
         target_names: one a target.
         classes: the target value of each class, or None where values are predicted.
         elements: symbols of the elements of the training structures, or None where these are not known.
@@ -112,6 +85,7 @@ class Predictor:
         precision: InferencePrecision = "32",
     ):
         self.model = model = members[0]
+        self.n_members = len(members)
         self.target_names = tuple(model.description.target_names)
         self.classes = model.scaler.classes
         elements = model.description.elements
@@ -232,15 +206,13 @@ class Predictor:
     ) -> PredictionSummary:
         """Predict every row of a source into a table, in its order, with little memory for any number of rows.
 
-        The columns are ``id``, those of the predictions with their intervals and notes (see
-        :mod:`crysmm.training.results`), and ``reason``, which is empty but for rows that cannot be predicted. The file
-        appears when it is complete.
+        The file appears when it is complete.
 
         Args:
             source: needs no targets.
-            output: the CSV file to write, or to replace.
+            output: the CSV file to write, or to replace, with the :attr:`columns`.
             batch_size: structures computed together; fewer where they are large.
-            coverage: share of the targets that the intervals are to hold, between 0 and 1.
+            coverage: share of the targets that the intervals are to hold.
             jobs: processes that read structures; by default one a core, for few rows this one alone.
             progress: show a bar.
 
@@ -252,7 +224,6 @@ class Predictor:
         errors = None if self._calibration is None else self._calibration.errors
         summary = PredictionSummary(Path(output), n_validation=None if errors is None else len(errors))
         _check_writable(summary.output)
-        columns = prediction_columns(self.model.scaler, self.target_names, assessor.assess(self._no_outputs(), []))
         hidden = disables_bar(progress)
         with (
             freed_memory_kept(self._device),
@@ -261,32 +232,72 @@ class Predictor:
             tqdm(total=source.n_rows, desc="predicting", unit=" structures", disable=hidden) as bar,
         ):
             table = csv.writer(file, lineterminator="\n")
-            table.writerow(["id", *columns, "reason"])
+            table.writerow(self.columns)
             for results in self._batches(in_parallel(source, self.model.settings, jobs), batch_size):
-                table.writerows(self._rows(results, len(columns), assessor, summary, jobs))
+                assessment = self._assess(results, assessor, jobs, summary.undescribed)
+                table.writerows(self.cells(results, assessment))
+                summary.count(results, assessment, assessor)
                 bar.update(len(results))
         return summary
 
-    def _rows(
-        self, results: list[Result], n_columns: int, assessor: Assessor, summary: PredictionSummary, jobs: int | None
-    ) -> Iterator[list[str]]:
-        """Cells of the rows of a batch, which the summary takes note of."""
-        graphed = [result for result in results if isinstance(result, GraphedRecord)]
-        outputs = self._outputs(graphed, jobs, summary.undescribed) if graphed else self._no_outputs()
-        assessment = assessor.assess(outputs, [result.record.crystal.elements for result in graphed])
-        summary.n_far += int(assessment.is_far.sum())
-        places = iter(range(len(graphed)))
+    def assess_source(
+        self,
+        source: Source,
+        *,
+        batch_size: int = 64,
+        coverage: float = COVERAGE,
+        undescribed: dict[str, str] | None = None,
+    ) -> Iterator[tuple[list[Result], Assessment]]:
+        """Assess every row of a source, batch by batch, in its order, reading it in this process.
+
+        Args:
+            source: needs no targets.
+            batch_size: structures computed together; fewer where they are large.
+            coverage: share of the targets that the intervals are to hold.
+            undescribed: why a description is missing is added to it by id; without it, there is a warning.
+
+        Yields:
+            The rows of a batch, read or left out with the reason, and the assessment of those that were read.
+
+        Raises:
+            InputError: the source as a whole is broken, or the coverage is not between 0 and 1.
+        """
+        assessor = self._assessor(coverage)
+        for results in self._batches(in_parallel(source, self.model.settings, jobs=1), batch_size):
+            yield results, self._assess(results, assessor, undescribed=undescribed)
+
+    @property
+    def columns(self) -> list[str]:
+        """Those of a table of predictions: ``id``, those of :mod:`crysmm.training.results`, and ``reason``."""
+        nothing = self._assessor(COVERAGE).assess(self._no_outputs(), [])
+        return ["id", *prediction_columns(self.model.scaler, self.target_names, nothing), "reason"]
+
+    def cells(self, results: Sequence[Result], assessment: Assessment) -> Iterator[list[str]]:
+        """Each row of a batch under :attr:`columns`; ``reason`` is empty but for rows that cannot be predicted.
+
+        Args:
+            results: the rows, as :meth:`assess_source` gives them.
+            assessment: of those that were read.
+        """
+        n_columns = len(self.columns) - 2
+        places = iter(range(len(results)))
         for result in results:
             if isinstance(result, GraphedRecord):
-                summary.n_predicted += 1
-                summary.unseen.update(assessor.unseen(result.record.crystal.elements))
-                cells = prediction_cells(self.model.scaler, assessment, next(places))
-                yield [result.record.id, *cells, ""]
+                yield [result.record.id, *prediction_cells(self.model.scaler, assessment, next(places)), ""]
             else:
-                summary.n_failed += 1
-                if len(summary.failures) < MOST_FAILURES:
-                    summary.failures.append(result)
                 yield [result.id or result.file, *[""] * n_columns, result.reason]
+
+    def _assess(
+        self,
+        results: Sequence[Result],
+        assessor: Assessor,
+        jobs: int | None = None,
+        undescribed: dict[str, str] | None = None,
+    ) -> Assessment:
+        """That of the rows of a batch that were read."""
+        graphed = [result for result in results if isinstance(result, GraphedRecord)]
+        outputs = self._outputs(graphed, jobs, undescribed) if graphed else self._no_outputs()
+        return assessor.assess(outputs, [result.record.crystal.elements for result in graphed])
 
     def _outputs(
         self, results: Sequence[GraphedRecord], jobs: int | None = None, undescribed: dict[str, str] | None = None

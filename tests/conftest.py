@@ -1,5 +1,7 @@
 """Fixtures shared by all tests."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -140,3 +142,31 @@ def save_small_model(crystals):
         return network
 
     return save
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium without a window, driven by selenium; tests that need it are skipped where it is not installed.
+
+    ``browser.get_log("browser")`` gives what pages wrote to the console since it was last asked.
+    """
+    webdriver = pytest.importorskip("selenium.webdriver")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--window-size=1280,900",
+        "--use-gl=angle",
+        "--use-angle=swiftshader",
+        "--enable-unsafe-swiftshader",  # WebGL on the CPU
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()

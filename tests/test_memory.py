@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from crysmm.memory import LARGE, Workspace, empty_rows, freed_memory_kept
+from crysmm.memory import LARGE, PAGE, Workspace, empty_rows, freed_memory_kept
 
 PROGRAM = """
 import resource
@@ -80,7 +80,9 @@ def test_what_the_backward_pass_needs_is_not_overwritten():
     workspace.empty((1000, 8), torch.float32).zero_()
     total.backward()
     assert torch.equal(rows.grad, torch.full((1000, 8), 2.0))
-    assert len(workspace.free) == 2
+    del total
+    workspace.empty((1,), torch.float32)
+    assert len(workspace.gaps) == 1, "what was needed is free again"
 
 
 def test_a_forked_process_has_its_own_memory():
@@ -93,12 +95,29 @@ def test_a_forked_process_has_its_own_memory():
     assert torch.equal(tensor, torch.ones(1000, 8))
 
 
-def test_regions_that_became_too_small_are_let_go():
+def test_gaps_that_touch_are_one():
     workspace = Workspace()
-    for count in (1000, 1100, 1500, 100):
-        workspace.empty((count, 8), torch.float32)
-    sizes = sorted(len(region) for region in workspace.free)
-    assert sizes == [100 * 32 * 9 // 8, 1500 * 32 * 9 // 8]
+    tensors = [workspace.empty((PAGE,), torch.uint8) for _ in range(5)]
+    first = tensors[0].data_ptr()
+    del tensors[1:4]
+    larger = workspace.empty((2 * PAGE + 1,), torch.uint8)  # takes three pages
+    assert larger.data_ptr() == first + PAGE
+    assert workspace.empty((PAGE,), torch.uint8).data_ptr() == first + 5 * PAGE
+
+
+def test_a_tensor_lies_in_the_smallest_gap_that_holds_it():
+    workspace = Workspace()
+    tensors = [workspace.empty((count * PAGE,), torch.uint8) for count in (4, 1, 2, 1)]
+    place = tensors[2].data_ptr()
+    del tensors[0], tensors[1]  # gaps of four pages and of two
+    assert workspace.empty((2 * PAGE,), torch.uint8).data_ptr() == place
+
+
+def test_without_room_there_is_no_tensor():
+    workspace = Workspace()
+    start, end = workspace.gaps[0]
+    assert workspace.empty((end - start + 1,), torch.uint8) is None
+    assert workspace.empty((PAGE,), torch.uint8) is not None
 
 
 def test_rows_are_ordinary_where_they_are_small_or_nothing_is_kept():

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         CrysmmError: The model folder, the input as a whole or the output cannot be used.
     """
     from crysmm.atomic_files import refuse_unwritable
-    from crysmm.explain.run import explain
+    from crysmm.explain.run import explain, refuse_texts
     from crysmm.training.checkpoint import load_model
     from crysmm.training.folder import RunFolder
 
@@ -64,11 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     if RunFolder(arguments.output_dir).config.exists():
         raise InputError(f"--output_dir: {arguments.output_dir} holds a run, whose files it is not to touch")
     model = load_model(arguments.model)
-    if model.description.text is not None:
-        raise InputError(
-            f"--model: {arguments.model} reads descriptions beside the graphs, whose share of a prediction cannot be "
-            "explained yet; explain a model of the same backbone with another head"
-        )
+    refuse_texts(model)
     model.check_references()
     store = _store(arguments, model)
     explanation = explain(

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 # Threads of a step wait for each other. Spinning as long as GNU OpenMP does unasked, they take the core from the one
 # they wait for where another program runs too, and a step takes ten times as long.
 SPINS = 1000
+LONGEST_LINE = 1000  # characters of an error on the screen; a broken file may have a name in it of any length
 COMMANDS = {
     "train": "Train a model on a folder of structures.",
     "pretrain": "Pre-train an encoder on structures without labels.",
     "predict": "Predict with a trained model.",
+    "app": "Show predictions on a page in the browser, served to this machine alone.",
     "audit": "Find what the splits of a run share, and the test error without it.",
     "calibrate": "Give a model that was trained before there were intervals its intervals.",
     "zoo": "List the models that come with the package, or print the card of one.",
@@ -82,7 +84,7 @@ def guarded(run: Callable[[], int]) -> int:
         print(end="", flush=True)  # a pipe that nobody reads any more shows here
         return code
     except CrysmmError as error:
-        first, *others = str(error).splitlines() or [type(error).__name__]
+        first, *others = [line[:LONGEST_LINE] for line in str(error).splitlines()] or [type(error).__name__]
         print(f"crysmm: error: {first}", *(f"               {line}" for line in others), sep="\n", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ from crysmm.config.peers import SYNONYMS, translate, translate_model
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.errors import InputError
+from crysmm.errors import InputError, shown
 
 AnyConfig = TypeVar("AnyConfig", bound=RunConfig)
 
@@ -91,6 +91,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise InputError(f"--config: {path} is not JSON, {place}: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
+        raise InputError(f"--config: {path} cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f'--config: {path} holds a {type(content).__name__}; expected settings, {{"epochs": 50, ...}}')
     return content
@@ -156,7 +158,7 @@ def _problem(kind: type[RunConfig], detail: Any) -> str:
         key = f"{key}.name"
     expected = EXPECTED.get(problem, detail["msg"].removeprefix("Input should be ")).format(**detail.get("ctx", {}))
     got = detail["input"].get("name") if problem == "union_tag_invalid" else detail["input"]
-    return f"--{key}: expected {expected}, got {got!r}"
+    return f"--{key}: expected {expected}, got {shown(got)}"
 
 
 def _unknown(kind: type[RunConfig], key: str) -> str:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Link = Literal["identity", "log", "logit"]
 Normalization = Literal["batch", "layer"]
+MOST_LAYERS, WIDEST = 1000, 16_384  # far beyond any use; a slip of the keyboard is told instead of filling the memory
 
 
 class BackboneConfig(BaseModel):
@@ -29,11 +30,13 @@ class ConvolutionalConfig(BackboneConfig):
     """The settings of CGCNN and of what is built on its convolutions."""
 
     name: str
-    conv_layers: int = Field(3, ge=1, description="Convolution layers.")
-    node_features: int = Field(64, ge=1, description="Width of an atom embedding.")
-    edge_features: int = Field(41, ge=2, description="Gaussians a bond length is expanded in, from 0 to the cutoff.")
-    fc_layers: int = Field(1, ge=0, description="Hidden layers after pooling.")
-    fc_features: int = Field(128, ge=1, description="Width of the hidden layers after pooling.")
+    conv_layers: int = Field(3, ge=1, le=MOST_LAYERS, description="Convolution layers.")
+    node_features: int = Field(64, ge=1, le=WIDEST, description="Width of an atom embedding.")
+    edge_features: int = Field(
+        41, ge=2, le=WIDEST, description="Gaussians a bond length is expanded in, from 0 to the cutoff."
+    )
+    fc_layers: int = Field(1, ge=0, le=MOST_LAYERS, description="Hidden layers after pooling.")
+    fc_features: int = Field(128, ge=1, le=WIDEST, description="Width of the hidden layers after pooling.")
 
 
 class CGCNNConfig(ConvolutionalConfig):
@@ -63,27 +66,33 @@ class GATGNNConfig(BackboneConfig):
     """GATGNN (Louis et al. 2020)."""
 
     name: Literal["gatgnn"] = Field("gatgnn", description="Which backbone.")
-    conv_layers: int = Field(3, ge=1, description="Augmented graph attention layers.")
-    heads: int = Field(4, ge=1, description="Attention heads a layer.")
-    node_features: int = Field(64, ge=1, description="Width of an atom embedding.")
-    edge_features: int = Field(41, ge=2, description="Gaussians a bond length is expanded in, from 0 to the cutoff.")
-    composition_features: int = Field(32, ge=1, description="Hidden width of the composition attention.")
-    fc_layers: int = Field(2, ge=0, description="Hidden layers after pooling.")
-    fc_features: int = Field(64, ge=1, description="Width of the hidden layers after pooling.")
+    conv_layers: int = Field(3, ge=1, le=MOST_LAYERS, description="Augmented graph attention layers.")
+    heads: int = Field(4, ge=1, le=MOST_LAYERS, description="Attention heads a layer.")
+    node_features: int = Field(64, ge=1, le=WIDEST, description="Width of an atom embedding.")
+    edge_features: int = Field(
+        41, ge=2, le=WIDEST, description="Gaussians a bond length is expanded in, from 0 to the cutoff."
+    )
+    composition_features: int = Field(32, ge=1, le=WIDEST, description="Hidden width of the composition attention.")
+    fc_layers: int = Field(2, ge=0, le=MOST_LAYERS, description="Hidden layers after pooling.")
+    fc_features: int = Field(64, ge=1, le=WIDEST, description="Width of the hidden layers after pooling.")
 
 
 class ALIGNNConfig(BackboneConfig):
     """ALIGNN (Choudhary and DeCost 2021)."""
 
     name: Literal["alignn"] = Field("alignn", description="Which backbone.")
-    alignn_layers: int = Field(4, ge=0, description="Layers that update bonds by bond angles, then atoms.")
-    gcn_layers: int = Field(4, ge=1, description="Layers on the crystal graph alone.")
-    edge_input_features: int = Field(
-        80, ge=2, description="Gaussians a bond length is expanded in, on [0, 8] Angstrom."
+    alignn_layers: int = Field(
+        4, ge=0, le=MOST_LAYERS, description="Layers that update bonds by bond angles, then atoms."
     )
-    triplet_input_features: int = Field(40, ge=2, description="Gaussians a bond cosine is expanded in, on [-1, 1].")
-    embedding_features: int = Field(64, ge=1, description="Width between the Gaussians and the embeddings.")
-    hidden_features: int = Field(256, ge=1, description="Width of atom, bond and angle embeddings.")
+    gcn_layers: int = Field(4, ge=1, le=MOST_LAYERS, description="Layers on the crystal graph alone.")
+    edge_input_features: int = Field(
+        80, ge=2, le=WIDEST, description="Gaussians a bond length is expanded in, on [0, 8] Angstrom."
+    )
+    triplet_input_features: int = Field(
+        40, ge=2, le=WIDEST, description="Gaussians a bond cosine is expanded in, on [-1, 1]."
+    )
+    embedding_features: int = Field(64, ge=1, le=WIDEST, description="Width between the Gaussians and the embeddings.")
+    hidden_features: int = Field(256, ge=1, le=WIDEST, description="Width of atom, bond and angle embeddings.")
     norm: Normalization = Field("batch", description="Normalisation after each linear layer.")
 
 

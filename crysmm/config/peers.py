@@ -8,7 +8,7 @@ ALIGNN 2025.4.1 and 2026.8.11 and of CrysMMNet.
 from collections.abc import Iterator, Set
 from typing import Any
 
-from crysmm.errors import InputError
+from crysmm.errors import InputError, shown
 
 SYNONYMS = {"target": "target_key", "id_tag": "id_key", "standard_scalar_and_pca": "standardize_target"}
 WITHOUT_MEANING = frozenset({
@@ -117,12 +117,12 @@ def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _refuse(settings: dict[str, Any], model: dict[str, Any]) -> None:
     problems = [
-        f"{key}: {settings[key]!r} is not offered here; expected {only!r}"
+        f"{key}: {shown(settings[key])} is not offered here; expected {only!r}"
         for key, only in ONLY.items()
         if settings.get(key, only) != only
     ]
     problems += [
-        f"model.{key}: {model[key]!r} is not offered here; expected {only!r}"
+        f"model.{key}: {shown(model[key])} is not offered here; expected {only!r}"
         for key, only in MODEL_ONLY.items()
         if model.get(key, only) != only
     ]

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from crysmm.config.methods import DecoysConfig, MethodConfig
 from crysmm.config.models import BACKBONES
 from crysmm.config.run import DEFAULT_CHOICES, Ratio, RunConfig
+from crysmm.data.symmetry import SYMPREC
 
 DEFAULT_HELD_OUT = 0.05
 DEFAULT_DEPTH = {"crysgnn": 5}  # convolution layers, as published, where they are other than the backbone's own
@@ -35,7 +36,7 @@ class PretrainingConfig(RunConfig):
         description="What is learned without labels, and its settings; crysgnn gives the backbone 5 layers by default.",
     )
     symprec: float = Field(
-        0.01, gt=0, le=0.5, description="Tolerance of the space groups that are learned and judged by, Angstrom."
+        SYMPREC, gt=0, le=0.5, description="Tolerance of the space groups that are learned and judged by, Angstrom."
     )
     val_ratio: Ratio | None = Field(
         default_factory=_default_val_ratio, description="Share of the crystals held out to judge the encoder (0.05)."

@@ -119,7 +119,7 @@ class RunConfig(BaseModel):
     test_ratio: Ratio | None = Field(default_factory=_default_test_ratio, description="Share of the test split (0.1).")
 
     # Training
-    epochs: int = Field(100, ge=1, description="Times the training split is gone through.")
+    epochs: int = Field(100, ge=1, le=1_000_000, description="Times the training split is gone through.")
     batch_size: int = Field(64, ge=1, description="Crystals a step, over all devices together.")
     max_triplets: int | None = Field(
         None, ge=1, description="Most bond pairs (edges of the line graph) in a batch; it then holds fewer crystals."

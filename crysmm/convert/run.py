@@ -22,7 +22,7 @@ from crysmm.models.base import Backbone
 from crysmm.models.heads import PropertyNetwork
 from crysmm.training.checkpoint import save_model
 from crysmm.training.encoder import save_encoder
-from crysmm.training.model_folder import Origin, read_description
+from crysmm.training.model_folder import WEIGHTS_FILE, Origin, read_description
 from crysmm.zoo import ZOO, shipped_names
 
 CODES: dict[str, Callable[[Checkpoint, Mapping[str, Any]], Conversion]] = {
@@ -52,7 +52,11 @@ def convert(code: str, checkpoint: Path, config: Path | None, output_dir: Path) 
     settings = {} if config is None else read_json(config)
     found = read_checkpoint(checkpoint)
     conversion = CODES[code](found, settings)
-    _write(output_dir, conversion, Origin(code=code, file=checkpoint.name, sha256=found.sha256))
+    try:
+        _write(output_dir, conversion, Origin(code=code, file=checkpoint.name, sha256=found.sha256))
+    except OSError:  # a full disk; the folder is to be as empty as it was
+        (output_dir / WEIGHTS_FILE).unlink(missing_ok=True)
+        raise
     return conversion
 
 

@@ -74,16 +74,20 @@ def oversized_rows(store: Store, model: ModelConfig, limit: int) -> dict[int, st
         model: the backbone.
         limit: bytes of memory.
     """
-    needed = [
-        estimated_memory(model, n_edges, n_triplets)
-        for n_edges, n_triplets in zip(store.n_edges.tolist(), store.n_triplets.tolist(), strict=True)
-    ]
-    return {
-        row: f"too large: {store.n_atoms[row]} atoms, {store.n_edges[row]} bonds and {store.n_triplets[row]} triplets "
-        f"need about {in_bytes(memory)}, there are {in_bytes(limit)}"
-        for row, memory in enumerate(needed)
-        if memory > limit
-    }
+    sizes = zip(store.n_atoms.tolist(), store.n_edges.tolist(), store.n_triplets.tolist(), strict=True)
+    reasons = (why_too_large(model, *size, limit) for size in sizes)
+    return {row: reason for row, reason in enumerate(reasons) if reason is not None}
+
+
+def why_too_large(model: ModelConfig, n_atoms: int, n_edges: int, n_triplets: int, limit: int) -> str | None:
+    """Why a training step on one crystal does not fit in so many bytes of memory; None where it does."""
+    memory = estimated_memory(model, n_edges, n_triplets)
+    if memory <= limit:
+        return None
+    return (
+        f"too large: {n_atoms} atoms, {n_edges} bonds and {n_triplets} triplets need about {in_bytes(memory)}, "
+        f"there are {in_bytes(limit)}"
+    )
 
 
 def in_bytes(n_bytes: float) -> str:

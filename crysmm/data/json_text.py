@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, TextIO, cast
+from typing import IO, Any, BinaryIO, TextIO, cast
 
 from crysmm.errors import InputError
 
@@ -35,10 +35,34 @@ def open_text(path: Path) -> Iterator[TextIO]:
 
 def _open_bytes(path: Path, stack: ExitStack) -> BinaryIO:
     if path.suffix == ".gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
+        largest = LARGEST_EXPANSION * max(path.stat().st_size, CHUNK)
+        return io.BufferedReader(_Limited(path, stack.enter_context(gzip.open(path, "rb")), largest))
     if path.suffix == ".zip":
         return cast(BinaryIO, _open_member(path, stack.enter_context(zipfile.ZipFile(path))))
     return path.open("rb")
+
+
+class _Limited(io.RawIOBase):
+    """What a gzip file holds, which does not say how much that is; refused where it goes on without end."""
+
+    def __init__(self, path: Path, stream: gzip.GzipFile, largest: int) -> None:
+        self._path, self._stream, self._left = path, stream, largest
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes; their number.
+
+        Raises:
+            InputError: there are too many.
+        """
+        count = self._stream.readinto(buffer)
+        self._left -= count
+        if self._left < 0:
+            raise InputError(f"{self._path} expands to more than {LARGEST_EXPANSION} times its size; it is not read")
+        return count
 
 
 def _open_member(path: Path, archive: zipfile.ZipFile) -> IO[bytes]:

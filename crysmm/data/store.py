@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -22,12 +21,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from crysmm.atomic_files import naming
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import SPACE_GROUP, in_parallel, write_arrow
 from crysmm.data.source import SkippedRow, Source
 from crysmm.errors import InputError
+from crysmm.leftovers import LOCK, working_folder
 from crysmm.terminal import disables_bar
 
 if TYPE_CHECKING:
@@ -210,9 +211,7 @@ def build_store(
         if strict and store.skipped:
             _refuse(store.skipped[:1], "strict stops at the first row it cannot use")
         return store
-    path.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f"{path.name}.building-", dir=path.parent))
-    try:
+    with naming(path), working_folder(path) as building:
         rows: Iterable[Any] = in_parallel(source, settings, jobs, symprec)
         hidden = disables_bar(progress)
         rows = tqdm(rows, "reading structures", source.n_rows, unit=" crystals", disable=hidden, delay=1)
@@ -227,8 +226,6 @@ def build_store(
         }
         (building / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
         _publish(building, path)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return Store(path)
 
 
@@ -262,6 +259,7 @@ def _publish(building: Path, path: Path) -> None:
     """Give a finished store its name; another process may have been faster."""
     try:
         building.rename(path)
+        (path / LOCK).unlink()
     except OSError:
         if not (path / FACTS_FILE).is_file():
             raise

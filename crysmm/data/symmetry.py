@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CRYSTAL_SYSTEMS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic")
+SYMPREC = 0.01  # Angstrom, of structures as databases hold them
 UNKNOWN = 0  # the space group of a crystal whose symmetry could not be found
 
 _LAST_BEFORE = (0, 2, 15, 74, 142, 167, 194)  # the space group before the first of each crystal system
@@ -36,7 +37,7 @@ def quiet_moyo() -> None:
         logger.setLevel(logging.CRITICAL)
 
 
-def find_space_group(crystal: Crystal, symprec: float) -> int:
+def find_space_group(crystal: Crystal, symprec: float = SYMPREC) -> int:
     """Number of the space group, 1 to 230, or ``UNKNOWN`` where moyo finds none.
 
     Args:

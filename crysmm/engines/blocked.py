@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crysmm.engines.segments import Segments, gather
+from crysmm.engines.segments import Segments, gather, rows_at
 from crysmm.engines.topology import Topology
+from crysmm.memory import empty_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +157,7 @@ class _Add(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, source: Tensor, destination: Tensor, edges: Tensor, connectivity: Connectivity) -> Tensor:
         ctx.connectivity = connectivity
-        total = source.index_select(0, connectivity.source)
+        total = rows_at(source, connectivity.source)
         total += edges
         incoming = connectivity.incoming
         for part, nodes in zip(incoming.split(total), incoming.split(connectivity.destination), strict=True):
@@ -169,7 +170,7 @@ class _Add(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         (gradient,) = gradients
         edges = ctx.connectivity
-        source = edges.outgoing.sum(gradient.index_select(0, edges.out_order))
+        source = edges.outgoing.sum(rows_at(gradient, edges.out_order))
         return source, edges.incoming.sum(gradient), gradient, None
 
 
@@ -180,9 +181,9 @@ class _GatedSum(torch.autograd.Function):
     def forward(ctx: Any, gates: Tensor, values: Tensor, connectivity: Connectivity) -> tuple[Tensor, Tensor]:
         ctx.connectivity = connectivity
         ctx.save_for_backward(gates, values)
-        opened = torch.sigmoid(gates)
+        opened = torch.sigmoid(gates, out=empty_rows(gates.shape, like=gates))
         weights = connectivity.incoming.sum(opened)
-        opened *= values.index_select(0, connectivity.source)
+        opened *= rows_at(values, connectivity.source)
         return connectivity.incoming.sum(opened), weights
 
     @staticmethod
@@ -190,9 +191,10 @@ class _GatedSum(torch.autograd.Function):
     def backward(ctx: Any, of_weighted: Tensor, of_weights: Tensor) -> tuple[Tensor, Tensor, None]:
         gates, values = ctx.saved_tensors
         edges = ctx.connectivity
-        opened = torch.sigmoid(gates)
-        change = of_weighted.index_select(0, edges.destination)
-        to_values = edges.outgoing.sum((opened * change).index_select(0, edges.out_order))
-        change *= values.index_select(0, edges.source)
-        change += of_weights.index_select(0, edges.destination)
-        return torch.ops.aten.sigmoid_backward(change, opened), to_values, None
+        opened = torch.sigmoid(gates, out=empty_rows(gates.shape, like=gates))
+        change = rows_at(of_weighted, edges.destination)
+        weighted = torch.mul(opened, change, out=empty_rows(gates.shape, like=gates))
+        to_values = edges.outgoing.sum(rows_at(weighted, edges.out_order))
+        change *= rows_at(values, edges.source)
+        change += rows_at(of_weights, edges.destination)
+        return torch.ops.aten.sigmoid_backward.grad_input(change, opened, grad_input=change), to_values, None

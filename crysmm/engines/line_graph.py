@@ -1,8 +1,9 @@
 """The line graph of the blocked engine: at an atom with p bonds in and q out all p x q pairs, never listed.
 
 Triplets outnumber atoms two hundred to one. So a convolution computes them piece by piece, some atoms of one block at
-a time, whose rows stay in the processor's cache from the matrix product to the sums over neighbours; for the backward
-pass it keeps the rows before its gates and the gates, and computes what lies between again.
+a time, whose rows stay in the processor's cache from the matrix product to the sums over neighbours. For the backward
+pass it keeps the gates. The rows of the triplets, to which layer after layer adds, are kept once, after the last layer:
+the backward pass subtracts what each has added.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from crysmm.engines.blocked import Connectivity
 from crysmm.engines.cache import rows_at_a_time
-from crysmm.engines.topology import GatherTopology, Topology
+from crysmm.engines.normalization import BatchNorm, Normalizer, normalized_silu
+from crysmm.engines.segments import rows_at
+from crysmm.engines.topology import NO_GATE_OPEN, GatherTopology, Topology
 from crysmm.memory import empty_rows
 
 
@@ -78,6 +81,7 @@ class BlockedLineGraph(Topology):
         self.connectivity = connectivity
         self.n_nodes = len(connectivity.source)
         self.n_edges = connectivity.n_triplets
+        self._residuals: Residuals | None = None
 
     @cached_property
     def blocks(self) -> list[Piece]:
@@ -109,12 +113,34 @@ class BlockedLineGraph(Topology):
         return torch.cat([block.of_pairs(scores).softmax(1).flatten(0, 2) for block in self.blocks])
 
     def gate(
-        self, source: Tensor, destination: Tensor, edges: Tensor, weight: Tensor, values: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self,
+        source: Tensor,
+        destination: Tensor,
+        edges: Tensor,
+        weight: Tensor,
+        values: Tensor,
+        norm: nn.Module | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """See :class:`Topology`; piece by piece."""
         edges = edges.to(source.dtype)
-        gates, weighted, weights = _Gate.apply(source, self._sort(destination), edges, weight, values, self.pieces)
-        return gates, self._restore(weighted), self._restore(weights)
+        residuals = self._residuals_of(edges)
+        inputs = source, self._sort(destination), edges, weight, values
+        if isinstance(norm, BatchNorm):
+            updated, means = _Gate.apply(*inputs, norm.weight, norm.bias, norm, residuals, self.pieces)
+            if residuals is not None:
+                residuals.rows = updated.detach()
+        else:
+            gates, means = _Gate.apply(*inputs, None, None, None, residuals, self.pieces)
+            updated = edges if norm is None else normalized_silu(norm, gates, edges)
+        return updated, self._restore(means)
+
+    def _residuals_of(self, edges: Tensor) -> Residuals | None:
+        """Those that end with these edges; none where nothing goes backward."""
+        if not torch.is_grad_enabled():
+            return None
+        if self._residuals is None or not self._residuals.end_with(edges):
+            self._residuals = Residuals(edges.detach())
+        return self._residuals
 
     def _sort(self, nodes: Tensor) -> Tensor:
         return _Permute.apply(nodes, self.connectivity.out_order, self.connectivity.in_place)
@@ -129,18 +155,40 @@ class _Permute(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         ctx.inverse = inverse
-        return torch.index_select(rows, 0, order, out=empty_rows(rows.shape, like=rows))
+        return rows_at(rows, order)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = gradients
-        in_place = empty_rows(gradient.shape, like=gradient)
-        return torch.index_select(gradient, 0, ctx.inverse, out=in_place), None, None
+        return rows_at(gradient, ctx.inverse), None, None
+
+
+class Residuals:
+    """Rows to which layer after layer adds ``silu(norm(gates))``: the last are kept, and lead back to those before.
+
+    Args:
+        rows: ``[n, d]``, before any layer; each layer puts its own here, which its backward pass changes.
+    """
+
+    def __init__(self, rows: Tensor):
+        self.rows = rows
+        self.added: list[tuple[Tensor, Normalizer]] = []
+
+    def end_with(self, rows: Tensor) -> bool:
+        """Whether these are the last ones."""
+        return self.rows.data_ptr() == rows.data_ptr() and self.rows.shape == rows.shape
+
+    def after(self, count: int) -> Tensor:
+        """The rows after so many layers, in the place of the last ones."""
+        while len(self.added) > count:
+            gates, normalizer = self.added.pop()
+            normalizer.subtract_activated(gates, self.rows)
+        return self.rows
 
 
 class _Gate(torch.autograd.Function):
-    """:meth:`Topology.gate` with ``destination`` and the sums in ``out_order``."""
+    """:meth:`Topology.gate` with ``destination`` and the means in ``out_order``; without a norm, the gates first."""
 
     @staticmethod
     def forward(
@@ -150,50 +198,79 @@ class _Gate(torch.autograd.Function):
         edges: Tensor,
         weight: Tensor,
         values: Tensor,
+        norm_weight: Tensor | None,
+        norm_bias: Tensor | None,
+        norm: BatchNorm | None,
+        residuals: Residuals | None,
         pieces: list[Piece],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.pieces = pieces
+    ) -> tuple[Tensor, Tensor]:
         matrix = weight.to(edges.dtype).t()
         gates = empty_rows((len(edges), values.shape[1]), like=values)
-        weighted, weights = (empty_rows(values.shape, like=values) for _ in range(2))
+        means, weights = (empty_rows(values.shape, like=values) for _ in range(2))
         for piece in pieces:
             torch.mm(edges[piece.pairs], matrix, out=gates[piece.pairs])
             gate = piece.of_pairs(gates)
             gate += piece.of_entering(source)[:, :, None]
             gate += piece.of_leaving(destination)[:, None]
             opened = torch.sigmoid(gate)
-            torch.sum(opened, 1, out=piece.of_leaving(weights))
+            mean, weight_sum = piece.of_leaving(means), piece.of_leaving(weights)
+            torch.sum(opened, 1, out=weight_sum)
+            weight_sum += NO_GATE_OPEN
             opened *= piece.of_entering(values)[:, :, None]
-            torch.sum(opened, 1, out=piece.of_leaving(weighted))
-        ctx.save_for_backward(edges, gates, weight, values)
+            torch.sum(opened, 1, out=mean)
+            mean /= weight_sum
+        ctx.save_for_backward(gates, weight, values, means, weights)
         ctx.set_materialize_grads(False)
-        return gates, weighted, weights
+        ctx.normalizer = None if norm is None else Normalizer.of(norm, gates)
+        if residuals is not None:
+            ctx.pieces, ctx.residuals, ctx.layer = pieces, residuals, len(residuals.added)
+        if ctx.normalizer is None:
+            return gates, means
+        if residuals is not None:
+            residuals.added.append((gates, ctx.normalizer))
+        return ctx.normalizer.add_activated(gates, edges), means
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        edges, gates, weight, values = ctx.saved_tensors
-        of_gates, *of_sums = gradients
-        of_weighted, of_weights = (torch.zeros_like(values) if sums is None else sums for sums in of_sums)
+        gates, weight, values, means, weights = ctx.saved_tensors
+        of_rows, of_means = gradients  # the first of the updated edges, or of the gates
+        residuals, ctx.residuals = ctx.residuals, None
+        if residuals is None:
+            raise RuntimeError("a line graph goes backward once; for another backward pass call the network again")
+        of_gates, of_residual, of_norm = of_rows, None, (None, None)
+        if of_rows is not None and ctx.normalizer is not None:
+            rows = residuals.after(ctx.layer + 1)
+            residuals.added.pop()
+            of_gates, *of_norm = ctx.normalizer.backward(gates, of_rows, added_to=rows)
+            of_residual = of_rows
+        edges = residuals.after(ctx.layer)
+        of_means = torch.zeros_like(values) if of_means is None else of_means
+        # a piece of them has been read when that of the edges is written
+        to_edges = empty_rows(edges.shape, like=edges) if of_gates is None or of_residual is None else of_gates
         matrix = weight.to(edges.dtype)
         to_source, to_destination, to_values = (empty_rows(values.shape, like=values) for _ in range(3))
-        to_edges, to_weight = empty_rows(edges.shape, like=edges), torch.zeros_like(weight)
+        to_weight = torch.zeros_like(weight)
         for piece in ctx.pieces:
             opened = torch.sigmoid(piece.of_pairs(gates))
-            weighted = piece.of_leaving(of_weighted)[:, None]
-            change = opened * weighted
+            of_sum = piece.of_leaving(of_means) / piece.of_leaving(weights)
+            change = opened * of_sum[:, None]
             torch.sum(change, 2, out=piece.of_entering(to_values))
-            value = piece.of_entering(values)[:, :, None]
-            torch.addcmul(piece.of_leaving(of_weights)[:, None], value, weighted, out=change)
+            # the sigmoid's: its own value less the mean, times the gradient of the sum
+            torch.sub(piece.of_entering(values)[:, :, None], piece.of_leaving(means)[:, None], out=change)
+            change *= of_sum[:, None]
             torch.ops.aten.sigmoid_backward.grad_input(change, opened, grad_input=change)
             if of_gates is not None:
                 change += piece.of_pairs(of_gates)
             torch.sum(change, 2, out=piece.of_entering(to_source))
             torch.sum(change, 1, out=piece.of_leaving(to_destination))
             rows = change.flatten(0, 2)
-            torch.mm(rows, matrix, out=to_edges[piece.pairs])
             to_weight += torch.mm(rows.t(), edges[piece.pairs])
-        return to_source, to_destination, to_edges, to_weight, to_values, None
+            if of_residual is None:
+                torch.mm(rows, matrix, out=to_edges[piece.pairs])
+            else:
+                torch.addmm(of_residual[piece.pairs], rows, matrix, out=to_edges[piece.pairs])
+        return to_source, to_destination, to_edges, to_weight, to_values, *of_norm, None, None, None
 
 
 def incomplete_line_graph(

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crysmm.memory import empty_rows
+
 
 @dataclass(frozen=True, eq=False)
 class Segments:
@@ -61,6 +63,11 @@ class Segments:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+def rows_at(rows: Tensor, index: Tensor) -> Tensor:
+    """``rows[index]`` in memory that is used again, without gradients."""
+    return torch.index_select(rows, 0, index, out=empty_rows((len(index), *rows.shape[1:]), like=rows))
+
+
 class _Gather(torch.autograd.Function):
     """``rows[index]`` whose gradient is summed over runs, not scattered.
 
@@ -70,14 +77,14 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, index: Tensor, order: Tensor | None, segments: Segments) -> Tensor:
         ctx.order, ctx.segments = order, segments
-        return rows.index_select(0, index)
+        return rows_at(rows, index)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = gradients
         if ctx.order is not None:
-            gradient = gradient.index_select(0, ctx.order)
+            gradient = rows_at(gradient, ctx.order)
         return ctx.segments.sum(gradient), None, None, None
 
 

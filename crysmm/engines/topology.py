@@ -5,8 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
+
+from crysmm.engines.linear import linear
+from crysmm.engines.normalization import normalized_silu
+
+NO_GATE_OPEN = 1e-6  # added to the sum of weights, which may be that of none
 
 
 class Topology(ABC):
@@ -49,9 +53,15 @@ class Topology(ABC):
         return self.sum(weights * self.at_source(values)), self.sum(weights)
 
     def gate(
-        self, source: Tensor, destination: Tensor, edges: Tensor, weight: Tensor, values: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """A gate for each edge, and what it lets through.
+        self,
+        source: Tensor,
+        destination: Tensor,
+        edges: Tensor,
+        weight: Tensor,
+        values: Tensor,
+        norm: nn.Module | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """A gate for each edge: the edges updated by it, and the mean of what the gates into a node let through.
 
         Args:
             source: ``[n_nodes, d]``, of each edge's source.
@@ -59,12 +69,16 @@ class Topology(ABC):
             edges: ``[n_edges, c]``.
             weight: ``[d, c]``, of the edges.
             values: ``[n_nodes, d]``.
+            norm: of the gates; ``None`` where nothing reads the updated edges.
 
         Returns:
-            ``[n_edges, d]`` gates: source + destination + weight times edge, and their :meth:`gated_sum`.
+            ``[n_edges, d]`` edges + SiLU(norm(gates)), with gates = source + destination + weight times edge (the edges
+            as they are without a norm), and ``[n_nodes, d]`` means of the sources' values, weighted by sigmoid(gates).
         """
-        gates = self.add(source, destination, functional.linear(edges, weight))
-        return gates, *self.gated_sum(gates, values)
+        gates = self.add(source, destination, linear(edges, weight))
+        updated = edges if norm is None else normalized_silu(norm, gates, edges)
+        weighted, weights = self.gated_sum(gates, values)
+        return updated, weighted / (weights + NO_GATE_OPEN)
 
     def weighted_sum(self, weights: Tensor, values: Tensor) -> Tensor:
         """``[n_nodes, d]``: the sum over the edges into each node, and over heads, of ``weights * values``.

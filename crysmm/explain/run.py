@@ -12,8 +12,10 @@ import torch
 from tqdm import tqdm
 
 from crysmm.atomic_files import write_csv_atomic, write_json_atomic
-from crysmm.data.batch import CrystalBatch
-from crysmm.data.estimate import BATCH_MEMORY, activations, memory_limit, oversized_rows
+from crysmm.crystal import Crystal
+from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
+from crysmm.data.building import count_triplets
+from crysmm.data.estimate import BATCH_MEMORY, activations, memory_limit, oversized_rows, why_too_large
 from crysmm.data.loader import batch_ends
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.data.source import SkippedRow
@@ -35,6 +37,7 @@ from crysmm.explain.report import (
 )
 from crysmm.explain.totals import BatchTables, Totals
 from crysmm.graphs.features import feature_table
+from crysmm.graphs.neighbors import find_edges
 from crysmm.models.crysxpp import CrysXPP
 from crysmm.terminal import disables_bar
 from crysmm.training.checkpoint import LoadedModel
@@ -109,6 +112,52 @@ def explain(
     explanation = Explanation(folder, quantity, totals, rows, checks, batches.skipped, crystal)
     _write(explanation, model)
     return explanation
+
+
+def explain_crystal(model: LoadedModel, crystal: Crystal, identifier: str) -> tuple[str, CrystalExplanation]:
+    """Explain the prediction for one crystal, without writing anything.
+
+    Args:
+        model: from its folder.
+        crystal: the structure.
+        identifier: what it is called.
+
+    Returns:
+        What is explained, the first target or the probability of the last class, and the explanation.
+
+    Raises:
+        InputError: the model reads descriptions, or the crystal does not fit in memory.
+        MissingDependencyError: captum is not installed.
+        StructureError: atoms overlap.
+    """
+    refuse_texts(model)
+    column, quantity = _explained(model, None)
+    explainer = Explainer(model.network, model.scaler, column)
+    edges = find_edges(crystal, model.settings)
+    n_triplets = count_triplets(len(crystal), edges)
+    limit = memory_limit(torch.device("cpu"))
+    why = why_too_large(model.config.model, len(crystal), len(edges), n_triplets, limit)
+    if why is not None:
+        raise InputError(f"the prediction cannot be explained: {why}")
+    batch = make_batch(CrystalArrays.join([crystal], [edges]), model.settings, [identifier])
+    contributions = explainer.contributions(batch)
+    rows = crystal_rows(
+        batch, contributions, BatchTables.of(batch, contributions), feature_names(model.settings.atom_features)
+    )
+    return quantity, CrystalExplanation.of(rows)
+
+
+def refuse_texts(model: LoadedModel) -> None:
+    """Refuse a model of whose predictions graphs are not all.
+
+    Raises:
+        InputError: it reads descriptions.
+    """
+    if model.description.text is not None:
+        raise InputError(
+            f"{model.folder} reads descriptions beside the graphs, whose share of a prediction cannot be explained "
+            "yet; explain a model of the same backbone with another head"
+        )
 
 
 def why_not_measured(model: LoadedModel, store: Store) -> str | None:

@@ -22,6 +22,8 @@ SHELL_TOLERANCE = 1e-4  # Angstrom
 MINIMUM_DISTANCE = 0.1  # Angstrom; two atoms nearer than this are one atom written twice
 MAXIMUM_IMAGE = 127  # images are stored as int8
 MAXIMUM_ATOMS = 700_000  # what the keys of edges hold, see _keys
+MAXIMUM_CANDIDATES = 1_000_000  # places looked at around an atom; 50 Angstrom of a dense metal hold 0.7 million
+SEARCH_CELLS = 100_000  # vesin coarsens its grid beyond, and divides by zero where a side of it then has none
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,8 @@ def find_edges(crystal: Crystal, settings: GraphSettings) -> EdgeList:
 
     Raises:
         StructureError: two atoms are nearer than ``MINIMUM_DISTANCE``, a neighbour lies more than
-            ``MAXIMUM_IMAGE`` cells away, or there are more than ``MAXIMUM_ATOMS`` atoms.
+            ``MAXIMUM_IMAGE`` cells away, there are more than ``MAXIMUM_ATOMS`` atoms, or the cell is too thin, too
+            oblique or too flat to be searched.
     """
     if len(crystal) > MAXIMUM_ATOMS:
         raise StructureError(f"the structure has {len(crystal)} atoms; at most {MAXIMUM_ATOMS} are possible")
@@ -101,6 +104,7 @@ def _search(crystal: Crystal, cutoff: float) -> _Pairs:
     """Every pair within ``cutoff + SHELL_TOLERANCE``, found from both of its ends."""
     from vesin import NeighborList
 
+    _refuse_shape(crystal, cutoff)
     center, neighbor, image, distance = NeighborList(cutoff=cutoff + SHELL_TOLERANCE, full_list=True).compute(
         points=crystal.frac_coords @ crystal.lattice, box=crystal.lattice, periodic=True, quantities="ijSd"
     )
@@ -116,6 +120,27 @@ def _search(crystal: Crystal, cutoff: float) -> _Pairs:
             "the cell, or a cell much thinner than the cutoff"
         )
     return _Pairs(center.astype(np.int64), neighbor.astype(np.int64), image, distance)
+
+
+def _refuse_shape(crystal: Crystal, cutoff: float) -> None:
+    """Refuse a cell whose shape makes the search endless, or ends the process.
+
+    Raises:
+        StructureError: with the heights of the cell.
+    """
+    sides = np.cross(crystal.lattice[[1, 2, 0]], crystal.lattice[[2, 0, 1]])
+    heights = crystal.volume / np.linalg.norm(sides, axis=1)
+    cells = np.maximum(np.floor(heights / cutoff), 1)
+    around = (2 * np.ceil(cutoff * cells / heights) + 1) / cells  # of the grid's cells, in cells of the crystal
+    too_thin = len(crystal) * np.prod(around) > MAXIMUM_CANDIDATES
+    coarser = np.cbrt(max(1.0, np.prod(cells) / SEARCH_CELLS))
+    if too_thin or (coarser > 1 and cells.min() < 2 * coarser):  # twice: vesin rounds down, one side after another
+        shown = " x ".join(f"{height:.3g}" for height in heights)
+        shape = "thin or oblique" if too_thin else "flat or long"
+        raise StructureError(
+            f"the cell is too {shape} for a search of {cutoff:.3g} Angstrom: its opposite faces are {shown} Angstrom "
+            "apart"
+        )
 
 
 def _radius_of_nearest(crystal: Crystal, k: int) -> float:

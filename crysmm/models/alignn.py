@@ -16,14 +16,15 @@ authors' graph.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from crysmm.config.models import ALIGNNConfig, Normalization
+from crysmm.engines.linear import linear
+from crysmm.engines.normalization import normalization, normalized_silu
+from crysmm.engines.perceptron import perceptron
 from crysmm.engines.topology import Topology
 from crysmm.models.base import Backbone
 from crysmm.models.inputs import Engine, GraphInput
 from crysmm.models.layers import GaussianExpansion, crystal_mean
-from crysmm.models.normalization import normalization, normalized_silu
 
 LARGEST_BOND = 8.0  # Angstrom; the last Gaussian, whatever the cutoff
 
@@ -37,8 +38,36 @@ class MLPLayer(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """``[n, features_in]`` to ``[n, features_out]``."""
-        linear, norm, _ = self.layer
-        return normalized_silu(norm, linear(rows))
+        return perceptron(rows, [self.parts()])
+
+    def parts(self) -> tuple[nn.Linear, nn.Module]:
+        """The linear layer and the normalisation."""
+        linear_layer, norm, _ = self.layer
+        assert isinstance(linear_layer, nn.Linear)
+        return linear_layer, norm
+
+
+class ScalarEmbedding(nn.Sequential):
+    """Lengths or cosines in Gaussians, then two MLP layers.
+
+    Args:
+        expansion: the Gaussians.
+        embedding_features: width of the first layer.
+        features: width of the second.
+        norm: normalisation of both.
+    """
+
+    def __init__(self, expansion: GaussianExpansion, embedding_features: int, features: int, norm: Normalization):
+        super().__init__(
+            expansion,
+            MLPLayer(len(expansion.centers), embedding_features, norm),
+            MLPLayer(embedding_features, features, norm),
+        )
+
+    def forward(self, values: Tensor) -> Tensor:
+        """``[n]`` to ``[n, features]``."""
+        expansion, *layers = self
+        return perceptron(values, [layer.parts() for layer in layers if isinstance(layer, MLPLayer)], expansion)
 
 
 class EdgeGatedGraphConvolution(nn.Module):
@@ -66,15 +95,18 @@ class EdgeGatedGraphConvolution(nn.Module):
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
         """Nodes ``[n_nodes, features]`` and edges ``[n_edges, features]``, each updated."""
         # the bias of the edges is added to the nodes, of which there are fewer
-        destination = functional.linear(nodes, self.dst_gate.weight, self.dst_gate.bias + self.edge_gate.bias)
-        gates, weighted, weights = graph.gate(
-            self.src_gate(nodes), destination, edges, self.edge_gate.weight, self.dst_update(nodes)
+        source, destination, values, own = (
+            linear(nodes, layer.weight, bias)
+            for layer, bias in (
+                (self.src_gate, self.src_gate.bias),
+                (self.dst_gate, self.dst_gate.bias + self.edge_gate.bias),
+                (self.dst_update, self.dst_update.bias),
+                (self.src_update, self.src_update.bias),
+            )
         )
-        update = self.src_update(nodes) + weighted / (weights + 1e-6)
-        nodes = normalized_silu(self.bn_nodes, update, nodes)
-        if self.updates_edges:
-            edges = normalized_silu(self.bn_edges, gates, edges)
-        return nodes, edges
+        norm = self.bn_edges if self.updates_edges else None
+        updated, means = graph.gate(source, destination, edges, self.edge_gate.weight, values, norm)
+        return normalized_silu(self.bn_nodes, own + means, nodes), updated
 
 
 class ALIGNNLayer(nn.Module):
@@ -110,17 +142,12 @@ class ALIGNN(Backbone):
         self.node_features = features
         self.needs_line_graph = config.alignn_layers > 0
         self.atom_embedding = MLPLayer(atom_input_features, features, norm)
-        self.edge_embedding = nn.Sequential(
-            GaussianExpansion(0, LARGEST_BOND, config.edge_input_features, squared_spacing=False),
-            MLPLayer(config.edge_input_features, config.embedding_features, norm),
-            MLPLayer(config.embedding_features, features, norm),
-        )
+        width = config.embedding_features
+        lengths = GaussianExpansion(0, LARGEST_BOND, config.edge_input_features, squared_spacing=False)
+        self.edge_embedding = ScalarEmbedding(lengths, width, features, norm)
         if self.needs_line_graph:
-            self.angle_embedding = nn.Sequential(
-                GaussianExpansion(-1, 1, config.triplet_input_features, squared_spacing=False),
-                MLPLayer(config.triplet_input_features, config.embedding_features, norm),
-                MLPLayer(config.embedding_features, features, norm),
-            )
+            cosines = GaussianExpansion(-1, 1, config.triplet_input_features, squared_spacing=False)
+            self.angle_embedding = ScalarEmbedding(cosines, width, features, norm)
         self.alignn_layers = nn.ModuleList(
             ALIGNNLayer(features, norm, updates_angles=layer < config.alignn_layers - 1)
             for layer in range(config.alignn_layers)

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.config.models import ConvolutionalConfig
+from crysmm.engines.normalization import BatchNorm
 from crysmm.engines.topology import Topology
 from crysmm.models.base import Backbone, hidden_layers
 from crysmm.models.inputs import Engine, GraphInput
 from crysmm.models.layers import GaussianExpansion, crystal_mean
-from crysmm.models.normalization import BatchNorm
 
 
 class CGCNNConvolution(nn.Module):

@@ -14,7 +14,7 @@ from typing import Self
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from crysmm.atomic_files import replacing
+from crysmm.atomic_files import naming, replacing
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError
 
@@ -116,6 +116,7 @@ class Appender:
     """
 
     def __init__(self, path: Path):
+        self._path = path
         self._file = path.open("ab")
         last = path.read_bytes().rpartition(b"\n")[2]
         if _is_unfinished(last):
@@ -129,9 +130,11 @@ class Appender:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
 
     def add(self, row: Description) -> None:
         """Write a row."""
-        self._file.write(row.line().encode() + b"\n")
-        self._file.flush()
+        with naming(self._path):
+            self._file.write(row.line().encode() + b"\n")
+            self._file.flush()

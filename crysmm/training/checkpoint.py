@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from crysmm.training.model_folder import (
     read_weights,
     reference_predictions,
     refuse_drift,
+    refuse_larger,
     write_folder,
 )
 from crysmm.zoo import resolve
@@ -148,6 +150,10 @@ def load_model(folder: Path | str) -> LoadedModel:
             f"--init_from {folder}"
         )
     config = description.config.model_copy(update={"engine": "blocked"})  # it needs no dgl; the numbers are the same
-    network = build_network(config, description.scaler.n_outputs, description.text)
-    load_weights(network, read_weights(folder, description), folder)
+    weights = read_weights(folder, description)
+    build = partial(build_network, config, description.scaler.n_outputs, description.text)
+    if description.text is None or not description.text.tuned_layers:  # layers of a language model are in no settings
+        refuse_larger(build, config.model, weights, folder)
+    network = build()
+    load_weights(network, weights, folder)
     return LoadedModel(folder, network, description)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import warnings
@@ -34,9 +35,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints under a temporary name in their folder, then renamed (Lightning's go through ``/tmp``)."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; by way of memory, as torch's own writing hides what a disk says."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
         with replacing(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+            temporary.write_bytes(content.getbuffer())
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from crysmm.config.models import ModelConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
+from crysmm.graphs.features import feature_table
 from crysmm.models.backbones import build_backbone
 from crysmm.models.base import Backbone
 from crysmm.training.checkpoint import load_model
@@ -27,6 +29,7 @@ from crysmm.training.model_folder import (
     read_weights,
     reference_predictions,
     refuse_drift,
+    refuse_larger,
     write_folder,
 )
 from crysmm.training.transfer import BACKBONE
@@ -109,9 +112,12 @@ def load_encoder(folder: Path | str) -> LoadedEncoder:
 
 def _read_backbone(folder: Path, description: EncoderDescription) -> Backbone:
     settings = description.graph
-    backbone = build_backbone(description.config.model, description.atom_input_features, settings.cutoff)
+    model, n_features = description.config.model, feature_table(settings.atom_features).shape[1]
     weights = read_weights(folder, description)
     own = {name.removeprefix(BACKBONE): tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
+    build = partial(build_backbone, model, n_features, settings.cutoff)
+    refuse_larger(build, model, own, folder)
+    backbone = build()
     load_weights(backbone, own, folder)
     found = _embed(backbone, settings, [reference.crystal for reference in description.references])
     expected = reference_predictions(folder, description, found.shape[1])

@@ -30,6 +30,7 @@ class EnsembleRun(TrainingRun):
         results = [self._train_member(number, data) for number in range(1, self.config.ensemble + 1)]
         outputs = self._predict(results, data)
         metrics = on_main(self.trainer, lambda: self._write(results, outputs, data))
+        on_main(self.trainer, lambda: self.write_report(data, metrics))
         self._tell([*describe_members(metrics), *self.describe_result(metrics)])
         return RunResult(self.folder.path, metrics)
 
@@ -80,7 +81,7 @@ class EnsembleRun(TrainingRun):
         checksum = write_ensemble(self.folder.path, [result.folder for result in results])
         ends = [result.metrics["stopped_by"] for result in results]
         metrics = {
-            **write_judged(self.folder, checksum, data, outputs),
+            **self.keep(write_judged(self.folder, checksum, data, self.config, outputs)),
             "members": {result.folder.name: _scores(result.metrics) for result in results},
             "stopped_by": MAX_HOURS if MAX_HOURS in ends else ends[0],
             "seconds": time.monotonic() - self.started,
@@ -91,7 +92,7 @@ class EnsembleRun(TrainingRun):
             "n_skipped": len(data.skipped),
             "data_sha256": data.fingerprint,
         }
-        write_json_atomic(self.folder.metrics, metrics)  # the last file: with it the run is complete
+        write_json_atomic(self.folder.metrics, metrics)  # with it the run is complete
         return metrics
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from crysmm.atomic_files import write_json_atomic
 from crysmm.errors import ModelFolderError
@@ -72,7 +72,7 @@ def load_members(folder: Path | str) -> tuple[list[LoadedModel], str]:
         return [model], model.description.weights_sha256
     try:
         description = EnsembleDescription.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, ValidationError) as error:
+    except (ValueError, RecursionError) as error:  # pydantic's are ValueErrors
         raise ModelFolderError(f"{path} is damaged or of another version of crysmm: {error}") from error
     models = [load_model(folder / Path(name).name) for name in description.members]
     for model, checksum in zip(models, description.members.values(), strict=True):

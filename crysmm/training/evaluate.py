@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -26,10 +27,18 @@ from crysmm.training.results import write_predictions
 from crysmm.trust import COVERAGE
 from crysmm.trust.assessment import Assessment, Assessor
 from crysmm.trust.calibration import Calibration
-from crysmm.trust.domain import rows_to_keep
+from crysmm.trust.domain import rows_to_keep, training_crystals
 
 SplitOutputs = dict[str, Outputs]
 """By split; of the training split, embeddings are there of :func:`rows_to_keep` alone."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a model has come to on each split: its metrics, and the assessment of each crystal."""
+
+    metrics: dict[str, Metrics]
+    assessments: dict[str, Assessment]
 
 
 def predict_splits(
@@ -82,11 +91,11 @@ def _predict(
 
 def write_results(
     folder: RunFolder, network: PropertyNetwork, data: TrainingData, config: TrainingConfig, outputs: SplitOutputs
-) -> dict[str, Metrics]:
+) -> Judgement:
     """Write the model with its calibration, the tables of predictions and the parity plot.
 
     Returns:
-        The metrics of each split.
+        What has been said of each split.
     """
     references = reference_rows(data.rows("train"), data.store.n_atoms)
     checksum = save_model(
@@ -99,10 +108,12 @@ def write_results(
         references=[data.store.crystal(row) for row in references],
         texts=None if data.texts is None else data.texts.take(references),
     )
-    return write_judged(folder, checksum, data, outputs)
+    return write_judged(folder, checksum, data, config, outputs)
 
 
-def write_judged(folder: RunFolder, checksum: str, data: TrainingData, outputs: SplitOutputs) -> dict[str, Metrics]:
+def write_judged(
+    folder: RunFolder, checksum: str, data: TrainingData, config: TrainingConfig, outputs: SplitOutputs
+) -> Judgement:
     """Calibrate on the validation split, and write what the model has come to on all of them.
 
     Intervals and distances are written of the test split alone: the network has learned from the training crystals,
@@ -112,22 +123,23 @@ def write_judged(folder: RunFolder, checksum: str, data: TrainingData, outputs: 
         folder: of the run.
         checksum: of the model's weights.
         data: the crystals.
+        config: the seed is read.
         outputs: of the model.
 
     Returns:
-        The metrics of each split.
+        What has been said of each split.
     """
     scaler, names = data.scaler, data.store.target_names
     metrics = {
         split: evaluate(scaler, data.targets(split), of_split.predictions, data.targets("train"), names)
         for split, of_split in outputs.items()
     }
-    val = outputs["val"]
-    calibration = Calibration.of(
-        scaler, outputs["train"].embeddings, data.targets("val"), val.predictions, val.embeddings
-    )
+    train, val = outputs["train"], outputs["val"]
+    kept = training_crystals(data.store, rows_to_keep(data.rows("train"), config.random_seed))
+    calibration = Calibration.of(scaler, train.embeddings, kept, data.targets("val"), val.predictions, val.embeddings)
     calibration.write(folder.path, checksum)
     assessor = Assessor(scaler, data.elements, calibration, COVERAGE)
+    assessments = {}
     for split, of_split in outputs.items():
         targets = data.targets(split)
         assessment = Assessment(of_split.predictions, of_split.spread)
@@ -135,7 +147,8 @@ def write_judged(folder: RunFolder, checksum: str, data: TrainingData, outputs: 
             formulas = [data.store.formulas[row] for row in data.rows(split)]
             assessment = assessor.assess(of_split, [elements_in([formula]) for formula in formulas])
             metrics[split] |= judge(assessment, targets, names, len(val.predictions))
+        assessments[split] = assessment
         write_predictions(folder.predictions(split), data.ids(split), targets, assessment, scaler, names)
     shown = {split: (data.targets(split), outputs[split].predictions) for split in outputs if split != "train"}
     plot_parity(folder.parity_plot, shown, scaler, names)
-    return metrics
+    return Judgement(metrics, assessments)

@@ -43,6 +43,7 @@ class RunFolder:
         self.history_plot = path / "history.png"
         self.parity_plot = path / "parity.png"
         self.metrics = path / "metrics.json"
+        self.report = path / "report.html"
         self.checkpoint = path / "checkpoints" / "last.ckpt"
 
     def predictions(self, split: str) -> Path:
@@ -53,7 +54,7 @@ class RunFolder:
         """Every file a run can leave."""
         return [
             self.config, self.log, self.ids, self.skipped, self.history, self.history_plot, self.parity_plot,
-            self.metrics, self.checkpoint,
+            self.metrics, self.report, self.checkpoint,
             self.path / "model.safetensors", self.path / "model.json", self.path / CALIBRATION_FILE,
             self.path / ENSEMBLE_FILE,
             *(self.predictions(split) for split in ("train", "val", "test")),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -24,18 +24,20 @@ from crysmm import __version__
 from crysmm.atomic_files import replacing, write_json_atomic
 from crysmm.config.graph import GraphSettings
 from crysmm.config.head import MultimodalConfig
+from crysmm.config.models import ModelConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
-from crysmm.errors import ModelFolderError
+from crysmm.errors import ModelFolderError, brief
 from crysmm.text.crystals import TextSettings, to_lists
 from crysmm.text.encoder import MAX_TOKENS
 from crysmm.zoo import shipped_names
 
 MOST_WORDS = 2**31  # of a language model
+LARGE = 2**26  # weights; a network of more is compared with its file before it is made
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 ENSEMBLE_FILE = "ensemble.json"  # in place of the two, where models in the folder predict together
 FORMAT_VERSION = 1
@@ -131,6 +133,14 @@ class ModelDescription(Description):
     scaler: TargetScaler
     text: TextSettings | None = None
     config: TrainingConfig
+
+    @model_validator(mode="after")
+    def _has_targets(self) -> Self:
+        scaler, n_targets = self.scaler, len(self.target_names)
+        counts = {scaler.n_targets, *([] if scaler.classes is not None else map(len, (scaler.mean, scaler.std)))}
+        if counts != {n_targets}:
+            raise ValueError(f"scaler is not of {n_targets} targets")
+        return self
 
     @model_validator(mode="after")
     def _reads_text(self) -> Self:
@@ -267,7 +277,7 @@ def read_description(folder: Path) -> Description:
         raise ModelFolderError(f"{folder / missing} is missing; copy the whole model folder, or train again")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFolderError(f"{path} is damaged: it is not JSON ({error}); copy the model folder again") from error
     return _parse_description(content, path)
 
@@ -312,7 +322,27 @@ def read_weights(folder: Path, description: Description) -> dict[str, Tensor]:
     try:
         return load(content)
     except SafetensorError as error:
-        raise ModelFolderError(f"{path} is not a safetensors file: {error}") from error
+        raise ModelFolderError(f"{path} is not a safetensors file: {brief(error)}") from error
+
+
+def refuse_larger(build: Callable[[], nn.Module], model: ModelConfig, weights: dict[str, Tensor], folder: Path) -> None:
+    """Refuse settings of a network far larger than its weights before the memory for it is taken.
+
+    Args:
+        build: makes the network.
+        model: its settings; those of a small network are not looked into, as that takes a third of a second.
+        weights: of its folder.
+        folder: of the model.
+
+    Raises:
+        ModelFolderError: a name or a shape differs.
+    """
+    sizes = {name: size for name, size in dict(model).items() if type(size) is int}
+    layers = max((size for name, size in sizes.items() if name.endswith("_layers")), default=1)
+    if max(layers, 1) * max(sizes.values()) ** 2 > LARGE:
+        with torch.device("meta"):
+            network = build()
+        refuse_other_weights(network, weights, folder)
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
@@ -321,11 +351,20 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], folder: Path) -
     Raises:
         ModelFolderError: a name or a shape differs.
     """
+    refuse_other_weights(network, weights, folder)
+    network.load_state_dict(weights)
+    network.eval()
+
+
+def refuse_other_weights(network: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
+    """Refuse weights that are not a network's, which may be on the device ``meta``.
+
+    Raises:
+        ModelFolderError: a name or a shape differs.
+    """
     problem = _difference(network.state_dict(), weights)
     if problem:
         raise ModelFolderError(f"{folder / WEIGHTS_FILE} does not fit {DESCRIPTION_FILE}: {problem}")
-    network.load_state_dict(weights)
-    network.eval()
 
 
 def reference_predictions(folder: Path, description: Description, width: int) -> np.ndarray:

@@ -9,7 +9,23 @@ from pathlib import Path
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from tqdm import tqdm
 
+from crysmm.atomic_files import naming
+
 LOGGER = logging.getLogger("crysmm.train")
+
+
+class LogFile(logging.FileHandler):
+    """A log file that cannot be written is an error, and not a remark of the logging on the screen."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Raise the error at hand, which names the file."""
+        with naming(Path(self.baseFilename)):
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        with naming(Path(self.baseFilename)):
+            super().close()
 
 
 class Report:
@@ -39,7 +55,7 @@ class Report:
 
     def open(self, path: Path) -> None:
         """Write what was told so far, and all that follows, at the end of a file."""
-        file = logging.FileHandler(path, encoding="utf-8")
+        file = LogFile(path, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         memory = self._handlers[0]
         assert isinstance(memory, MemoryHandler)

@@ -7,14 +7,20 @@ and ``probability_<class>`` each. Then, where they are known, ``spread``, ``lowe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from crysmm.atomic_files import write_csv_atomic
+from crysmm.data.building import GraphedRecord
 from crysmm.data.scaler import TargetScaler, class_label
-from crysmm.trust.assessment import Assessment
+from crysmm.data.source import SkippedRow
+from crysmm.trust.assessment import Assessment, Assessor
+
+MOST_FAILURES = 3  # kept in a summary
 
 
 def prediction_columns(scaler: TargetScaler, names: Sequence[str], assessment: Assessment) -> list[str]:
@@ -74,3 +80,45 @@ def write_predictions(
 
 def _named(kind: str, names: Sequence[str]) -> list[str]:
     return [kind] if len(names) == 1 else [f"{kind}_{name}" for name in names]
+
+
+@dataclass
+class PredictionSummary:
+    """What became of the rows of a source.
+
+    Args:
+        output: the table written.
+        n_predicted: rows with a prediction.
+        n_failed: rows with a reason instead.
+        failures: the first few of those.
+        unseen: structures by element that no training structure held.
+        n_far: structures farther from the training structures than nearly all validation structures.
+        n_validation: structures the intervals are calibrated on; None where there are no intervals.
+        undescribed: why there was no text, by id, for a model that reads texts.
+    """
+
+    output: Path
+    n_predicted: int = 0
+    n_failed: int = 0
+    failures: list[SkippedRow] = field(default_factory=list)
+    unseen: Counter[str] = field(default_factory=Counter)
+    n_far: int = 0
+    n_validation: int | None = None
+    undescribed: dict[str, str] = field(default_factory=dict)
+
+    def count(self, results: Sequence[GraphedRecord | SkippedRow], assessment: Assessment, assessor: Assessor) -> None:
+        """Take note of the rows of a batch.
+
+        Args:
+            results: the rows.
+            assessment: of those that were read.
+            assessor: knows the elements of the training structures.
+        """
+        failed = [result for result in results if isinstance(result, SkippedRow)]
+        self.n_failed += len(failed)
+        self.n_predicted += len(results) - len(failed)
+        self.failures += failed[: MOST_FAILURES - len(self.failures)]
+        self.n_far += int(assessment.is_far.sum())
+        for result in results:
+            if isinstance(result, GraphedRecord):
+                self.unseen.update(assessor.unseen(result.record.crystal.elements))

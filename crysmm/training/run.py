@@ -113,6 +113,9 @@ class Run(ABC, Generic[Config, Data]):
             What it adds to ``metrics.json``.
         """
 
+    def write_report(self, data: Data, metrics: Mapping[str, Any]) -> None:
+        """Write a page for people to look at, if this kind of run has one."""
+
     @abstractmethod
     def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
         """Lines that say what has come out and how to use it."""
@@ -274,6 +277,7 @@ class Run(ABC, Generic[Config, Data]):
         module.objective.network.load_state_dict(checkpoint["callbacks"][self.recorder.state_key]["best_weights"])
         scores = self.write_best(module.objective, data)
         metrics = on_main(self.trainer, lambda: self._write_metrics(scores, data, module))
+        on_main(self.trainer, lambda: self.write_report(data, metrics))
         self._tell(self.describe_result(metrics))
         return RunResult(self.folder.path, metrics)
 
@@ -299,7 +303,7 @@ class Run(ABC, Generic[Config, Data]):
             "n_skipped": len(data.skipped),
             "data_sha256": data.fingerprint,
         }
-        write_json_atomic(self.folder.metrics, metrics)  # the last file: with it the run is complete
+        write_json_atomic(self.folder.metrics, metrics)  # with it the run is complete
         if metrics["stopped_by"] != MAX_HOURS:
             self.folder.discard_checkpoint()
         return metrics

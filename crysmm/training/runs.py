@@ -20,7 +20,7 @@ from crysmm.objectives.distillation import DistillationObjective, make_projectio
 from crysmm.objectives.property import PropertyObjective, baseline
 from crysmm.training.data import TrainingData, prepare_training
 from crysmm.training.distributed import connect, on_main
-from crysmm.training.evaluate import predict_splits, write_results
+from crysmm.training.evaluate import Judgement, predict_splits, write_results
 from crysmm.training.folder import MAX_HOURS, PART
 from crysmm.training.machine import Machine
 from crysmm.training.module import TrainingModule
@@ -28,6 +28,7 @@ from crysmm.training.run import Run
 from crysmm.training.summary import describe_result, describe_task
 from crysmm.training.teacher import embed_by_teacher
 from crysmm.training.texts import read_texts
+from crysmm.trust.assessment import Assessment
 
 
 def training_run(config: TrainingConfig, machine: Machine) -> TrainingRun:
@@ -38,6 +39,8 @@ def training_run(config: TrainingConfig, machine: Machine) -> TrainingRun:
 
 class TrainingRun(Run[TrainingConfig, TrainingData]):
     """A run that learns properties from labels; see :class:`Run`."""
+
+    assessments: dict[str, Assessment]  # of each split, once the run is judged
 
     @property
     def freeze_epochs(self) -> int:
@@ -80,7 +83,18 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         network = objective.network
         assert isinstance(network, PropertyNetwork)
         outputs = predict_splits(network, data, self.config, self.trainer)
-        return on_main(self.trainer, lambda: write_results(self.folder, network, data, self.config, outputs))
+        return on_main(self.trainer, lambda: self.keep(write_results(self.folder, network, data, self.config, outputs)))
+
+    def keep(self, judgement: Judgement) -> dict[str, Any]:
+        """Keep the assessments for the report; what is left are the metrics of each split."""
+        self.assessments = judgement.assessments
+        return judgement.metrics
+
+    def write_report(self, data: TrainingData, metrics: Mapping[str, Any]) -> None:
+        """See :class:`Run`."""
+        from crysmm.report.page import write_report  # it imports plotly
+
+        write_report(self.folder, data, self.config, self.machine, metrics, self.assessments)
 
     def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
         """See :class:`Run`."""

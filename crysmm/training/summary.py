@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from crysmm.config.graph import GraphSettings
@@ -27,27 +26,25 @@ def describe_data(data: RunData, folder: RunFolder) -> list[str]:
     store, n_skipped = data.store, len(data.skipped)
     n_elements = len(store.elements)
     lines = [
-        f"read {_count(len(store), 'crystal')} of {_count(n_elements, 'element')}, on average "
+        f"read {count(len(store), 'crystal')} of {count(n_elements, 'element')}, on average "
         f"{store.n_atoms.mean():.1f} atoms and {store.n_edges.mean():.0f} bonds"
     ]
     if n_skipped:
         reasons = [f"  {row.file or row.id}: {row.reason}" for row in data.skipped[:REASONS_SHOWN]]
         more = [f"  and {n_skipped - REASONS_SHOWN} more"] if n_skipped > REASONS_SHOWN else []
-        lines += [f"skipped {_count(n_skipped, 'row')}, listed in {folder.skipped}:", *reasons, *more]
+        lines += [f"skipped {count(n_skipped, 'row')}, listed in {folder.skipped}:", *reasons, *more]
     return lines
 
 
 def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -> list[str]:
     """The split, the target and the score to beat."""
     sizes = ", ".join(f"{len(data.rows(split))} {split}" for split in SPLITS)
-    drawn = f"{config.split_strategy}, seed {config.random_seed}"
-    how = drawn if config.ids_file is None else f"as {config.ids_file} says"
     target, classes = ", ".join(_first(data.store.target_names)), data.scaler.classes
     if classes is not None:
         score = f"predicting the frequencies of the {len(classes)} classes has a validation loss of {baseline:.4g}"
     else:
         score = f"predicting the mean of the training split has a validation MAE of {baseline:.4g}"
-    lines = [f"split: {sizes} ({how})", f"target {target}: {score}"]
+    lines = [f"split: {sizes} ({describe_split(config)})", f"target {target}: {score}"]
     lines += [] if data.texts is None else data.texts.lines
     if data.embeddings is not None and config.taught is not None:
         deltas = ", ".join(map(weight_name, config.taught.delta))
@@ -55,6 +52,13 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
     if config.model.link != "identity" and config.standardize_target and classes is None:
         lines.append(f"model.link {config.model.link}: the target is not standardised")
     return lines
+
+
+def describe_split(config: RunConfig) -> str:
+    """How the crystals were split."""
+    if config.ids_file is not None:
+        return f"as {config.ids_file} says"
+    return f"{config.split_strategy}, seed {config.random_seed}"
 
 
 def describe_machine(config: RunConfig, machine: Machine, n_parameters: int, n_processes: int) -> str:
@@ -67,7 +71,7 @@ def describe_machine(config: RunConfig, machine: Machine, n_parameters: int, n_p
 def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
     """How good the best epoch is, and where to go from here."""
     lines = [
-        f"{split}: {_scores(metrics[split])} ({_count(len_of(metrics[split]), 'crystal')})"
+        f"{split}: {_scores(metrics[split])} ({count(len_of(metrics[split]), 'crystal')})"
         for split in ("val", "test")
         if split in metrics
     ]
@@ -151,9 +155,10 @@ def _first(targets: Sequence[str]) -> list[str]:
 
 
 def _names(folder: RunFolder) -> str:
-    shown: list[Path] = [folder.predictions("test"), folder.metrics, folder.parity_plot, folder.history_plot]
+    shown = [folder.report, folder.predictions("test"), folder.metrics, folder.parity_plot, folder.history_plot]
     return ", ".join(path.name for path in shown if path.exists())
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """So many of something: ``1 crystal``, ``2,000 crystals``."""
     return f"{number:,} {noun}{'s' if number != 1 else ''}"

@@ -10,7 +10,7 @@ import numpy as np
 from crysmm.data.scaler import TargetScaler
 from crysmm.inference import Outputs
 from crysmm.trust.calibration import Calibration
-from crysmm.trust.domain import FAR
+from crysmm.trust.domain import FAR, Neighbor
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Assessment:
         upper: ``[n, n_targets]`` upper end; inf likewise.
         distance_percentile: ``[n]`` percentage of the validation crystals that are nearer to the training crystals.
         domain: ``[n]`` in what way a crystal is unlike the training crystals; empty where it is not.
+        nearest: ``[n]`` lists of the nearest training crystals, of the at most 1,000 that the model folder keeps.
     """
 
     predictions: np.ndarray
@@ -32,6 +33,7 @@ class Assessment:
     upper: np.ndarray | None = None
     distance_percentile: np.ndarray | None = None
     domain: list[str] | None = None
+    nearest: list[list[Neighbor]] | None = None
 
     @property
     def is_far(self) -> np.ndarray:
@@ -70,19 +72,20 @@ class Assessor:
         """
         unseen = map(self.unseen, elements)
         notes = [[f"{', '.join(symbols)} in no training structure"] if symbols else [] for symbols in unseen]
-        lower = upper = percentiles = None
+        lower = upper = percentiles = nearest = None
         if self.calibration is not None:
             domain = self.calibration.domain
-            distances = domain.distances(outputs.embeddings)
+            to_nearest, rows = domain.nearest(outputs.embeddings)
+            nearest = domain.neighbors(to_nearest, rows)
+            distances = to_nearest.mean(axis=1)
             percentiles = domain.percentiles(distances)
             ends = self.calibration.intervals(self.scaler, outputs.predictions, distances, self.coverage)
             lower, upper = (None, None) if ends is None else ends
             for note, percentile in zip(notes, percentiles, strict=True):
                 if percentile >= FAR:
                     note.append(f"farther from the training structures than {_share(percentile)} validation structures")
-        return Assessment(
-            outputs.predictions, outputs.spread, lower, upper, percentiles, ["; ".join(note) for note in notes]
-        )
+        joined = ["; ".join(note) for note in notes]
+        return Assessment(outputs.predictions, outputs.spread, lower, upper, percentiles, joined, nearest)
 
 
 def _share(percentile: float) -> str:

@@ -11,7 +11,7 @@ from crysmm.training.metrics import Metrics, judge
 from crysmm.trust import COVERAGE
 from crysmm.trust.assessment import Assessor
 from crysmm.trust.calibration import Calibration
-from crysmm.trust.domain import rows_to_keep
+from crysmm.trust.domain import rows_to_keep, training_crystals
 from crysmm.trust.finished_run import read_run
 
 
@@ -38,10 +38,15 @@ def calibrate(folder: Path, root_dir: Path | None = None, *, device: str = "auto
     predictor = Predictor(members, device=device)
     scaler = predictor.model.scaler
 
-    kept = [store.crystal(row) for row in rows_to_keep(split.train, config.random_seed)]
+    kept = rows_to_keep(split.train, config.random_seed)
     val = predictor.outputs([store.crystal(row) for row in split.val])
     calibration = Calibration.of(
-        scaler, predictor.embed(kept), store.targets[split.val], val.predictions, val.embeddings
+        scaler,
+        predictor.embed([store.crystal(row) for row in kept]),
+        training_crystals(store, kept),
+        store.targets[split.val],
+        val.predictions,
+        val.embeddings,
     )
     calibration.write(folder, checksum)
     if not split.test:

@@ -1,25 +1,29 @@
 """What a model folder keeps of the validation split: errors for intervals, and distances for the domain.
 
 ``calibration.safetensors`` lies beside the weights and names them by their checksum. A folder without it, from before
-there were intervals, predicts all the same.
+there were intervals, predicts all the same; so does one whose file does not name the training crystals it keeps.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from crysmm.atomic_files import replacing
 from crysmm.data.scaler import TargetScaler
-from crysmm.errors import ModelFolderError
-from crysmm.trust.domain import Domain
+from crysmm.errors import ModelFolderError, brief
+from crysmm.trust.domain import Domain, TrainingCrystal
 from crysmm.trust.intervals import absolute_errors, conformal_quantile, intervals_about
 
 CALIBRATION_FILE = "calibration.safetensors"
 WEIGHTS = "weights_sha256"
 ERRORS, EMBEDDINGS, DISTANCES = "errors", "training_embeddings", "validation_distances"
+CRYSTALS = "training_crystals"  # JSON in UTF-8: a tensor, as two entries of metadata come in any order
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Calibration:
         cls,
         scaler: TargetScaler,
         training_embeddings: np.ndarray,
+        training_crystals: Sequence[TrainingCrystal],
         targets: np.ndarray,
         predictions: np.ndarray,
         embeddings: np.ndarray,
@@ -49,11 +54,12 @@ class Calibration:
         Args:
             scaler: says whether values or classes were predicted, and whether log10 was learned.
             training_embeddings: ``[n_kept, d]``, of the training crystals to keep.
+            training_crystals: which these are.
             targets: ``[n_val, n_targets]`` original units.
             predictions: for them, as :meth:`TargetScaler.decode` gives them.
             embeddings: ``[n_val, d]``.
         """
-        domain = Domain.of(training_embeddings, embeddings)
+        domain = Domain.of(training_embeddings, embeddings, training_crystals)
         if scaler.classes is not None:
             return cls(domain, None)
         widths = domain.widths(domain.distances(embeddings))
@@ -82,6 +88,8 @@ class Calibration:
         tensors = {EMBEDDINGS: self.domain.embeddings, DISTANCES: self.domain.validation_distances}
         if self.errors is not None:
             tensors[ERRORS] = self.errors
+        if self.domain.crystals is not None:
+            tensors[CRYSTALS] = np.frombuffer(json.dumps(self.domain.crystals).encode(), dtype=np.uint8)
         with replacing(folder / CALIBRATION_FILE) as temporary:
             temporary.write_bytes(save(tensors, metadata={WEIGHTS: weights_sha256}))
 
@@ -109,14 +117,30 @@ def read_calibration(folder: Path, weights_sha256: str, scaler: TargetScaler, wi
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
-        raise ModelFolderError(f"{path} is damaged: {error}; copy the model folder again") from error
+        raise ModelFolderError(f"{path} is damaged: {brief(error)}; copy the model folder again") from error
     if metadata.get(WEIGHTS) != weights_sha256:
         raise ModelFolderError(
             f"{path} is of another model than the weights beside it; copy the model folder again, or delete this file "
             "to predict without intervals"
         )
+    text = tensors.pop(CRYSTALS, None)
     _check(path, tensors, scaler, width)
-    return Calibration(Domain(tensors[EMBEDDINGS], tensors[DISTANCES]), tensors.get(ERRORS))
+    embeddings = tensors[EMBEDDINGS]
+    crystals = None if text is None else _parse_crystals(path, text.tobytes(), len(embeddings))
+    return Calibration(Domain(embeddings, tensors[DISTANCES], crystals), tensors.get(ERRORS))
+
+
+def _parse_crystals(path: Path, text: bytes, n_kept: int) -> list[TrainingCrystal]:
+    """Which the training crystals are, one an embedding."""
+    try:
+        crystals = TypeAdapter(list[TrainingCrystal]).validate_json(text)
+    except ValidationError:
+        crystals = []
+    if len(crystals) != n_kept:
+        raise ModelFolderError(
+            f"{path} is damaged: {CRYSTALS} does not name {n_kept} training crystals; copy the model folder again"
+        )
+    return crystals
 
 
 def _check(path: Path, tensors: dict[str, np.ndarray], scaler: TargetScaler, width: int) -> None:

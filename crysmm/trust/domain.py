@@ -9,16 +9,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from scipy.spatial import KDTree
 
+    from crysmm.data.store import Store
+
 MOST_KEPT = 1000  # training crystals whose embeddings are kept in the model folder
 N_NEAREST = 5  # whose mean distance counts
 FAR = 99.0  # percentile of the distance from which a crystal is called far
+
+
+class TrainingCrystal(NamedTuple):
+    """Which training crystal it is: its id in the input, and its reduced formula."""
+
+    id: str
+    formula: str
+
+
+class Neighbor(NamedTuple):
+    """A training crystal, and how far its embedding is from that of a crystal asked for."""
+
+    crystal: TrainingCrystal
+    distance: float
 
 
 @dataclass(frozen=True)
@@ -28,25 +44,46 @@ class Domain:
     Args:
         embeddings: ``[n_kept, d]`` float32 pooled embeddings of training crystals.
         validation_distances: ``[n_val]`` as :meth:`distances` gives them, ascending.
+        crystals: which training crystals they are; None where a model folder does not say.
     """
 
     embeddings: np.ndarray
     validation_distances: np.ndarray
+    crystals: Sequence[TrainingCrystal] | None = None
 
     @classmethod
-    def of(cls, training: np.ndarray, validation: np.ndarray) -> Domain:
+    def of(
+        cls, training: np.ndarray, validation: np.ndarray, crystals: Sequence[TrainingCrystal] | None = None
+    ) -> Domain:
         """From the embeddings ``[n, d]`` of training crystals to keep, and of all validation crystals."""
         kept = cls(training.astype(np.float32), np.empty(0))
-        return cls(kept.embeddings, np.sort(kept.distances(validation)))
+        return cls(kept.embeddings, np.sort(kept.distances(validation)), crystals)
 
     def distances(self, embeddings: np.ndarray) -> np.ndarray:
         """``[n]`` mean distances of embeddings ``[n, d]`` from the nearest training crystals; inf where not finite."""
-        distances = np.full(len(embeddings), np.inf)
+        return self.nearest(embeddings)[0].mean(axis=1)
+
+    def nearest(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distances ``[n, n_nearest]`` from the nearest training crystals, ascending, and the rows of these.
+
+        Where an embedding is not finite, no crystal is near: the distances are inf.
+        """
+        n_nearest = min(N_NEAREST, len(self.embeddings))
+        distances = np.full((len(embeddings), n_nearest), np.inf)
+        rows = np.zeros((len(embeddings), n_nearest), dtype=np.int64)
         finite = np.isfinite(embeddings).all(axis=1)
         if finite.any():
-            nearest = np.arange(min(N_NEAREST, len(self.embeddings))) + 1
-            distances[finite] = self._tree.query(embeddings[finite], nearest)[0].mean(axis=1)
-        return distances
+            distances[finite], rows[finite] = self._tree.query(embeddings[finite], np.arange(n_nearest) + 1)
+        return distances, rows
+
+    def neighbors(self, distances: np.ndarray, rows: np.ndarray) -> list[list[Neighbor]] | None:
+        """By name what :meth:`nearest` gives, a list a crystal; None where the names are not known."""
+        if self.crystals is None:
+            return None
+        return [
+            [Neighbor(self.crystals[row], distance) for distance, row in zip(*pair, strict=True) if distance < np.inf]
+            for pair in zip(distances.tolist(), rows.tolist(), strict=True)
+        ]
 
     def percentiles(self, distances: np.ndarray) -> np.ndarray:
         """``[n]`` percentages of the validation crystals that are nearer than these distances."""
@@ -78,3 +115,8 @@ def rows_to_keep(rows: Sequence[int], seed: int) -> list[int]:
         return list(rows)
     chosen = np.random.default_rng(seed).choice(len(rows), MOST_KEPT, replace=False)
     return [rows[place] for place in sorted(chosen)]
+
+
+def training_crystals(store: Store, rows: Sequence[int]) -> list[TrainingCrystal]:
+    """Which crystals some rows of a store are."""
+    return [TrainingCrystal(store.ids[row], store.formulas[row]) for row in rows]

@@ -55,6 +55,8 @@ def test_model_and_encoder(ship, capsys):
     assert np.array_equal(shipped.predictions, original.predictions)
     assert np.array_equal(shipped.distance_percentile, original.distance_percentile)
     assert shipped.upper == np.inf  # three crystals validate
+    assert shipped.nearest == original.nearest
+    assert len(shipped.nearest[0]) == 5  # named training crystals
 
     card = read_card(Path("zoo/small-encoder"))
     assert card.figure == "a student gains 1 GPa"

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,21 @@ def test_an_error_is_a_line(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     )
     assert error.count("\n") == 1
     assert not (folder / "model").exists()
+
+
+def test_a_disk_full_after_the_weights_leaves_an_empty_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, content: object) -> None:
+        assert (folder / "model" / "model.safetensors").exists()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crysmm.training.model_folder.write_json_atomic", full)
+        assert convert() == 2
+    assert "model/model.json: No space left on device" in capsys.readouterr().err
+    assert list((folder / "model").iterdir()) == []
+    assert convert() == 0
 
 
 def test_a_folder_in_use(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,7 +81,14 @@ def test_broken_json_is_placed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "text"), [(b"[1, 2]", "list"), (b"\xff\xfe\x00", "not a text file"), (None, "No such file")]
+    ("content", "text"),
+    [
+        (b"[1, 2]", "list"),
+        (b"\xff\xfe\x00", "not a text file"),
+        (None, "No such file"),
+        (b'{"epochs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "cannot be read: maximum recursion depth"),
+        (b'{"epochs": ' + b"9" * 5000 + b"}", "cannot be read: Exceeds the limit"),
+    ],
 )
 def test_files_that_are_no_settings(tmp_path: Path, content: bytes | None, text: str) -> None:
     path = tmp_path / "config.json"
@@ -89,6 +96,14 @@ def test_files_that_are_no_settings(tmp_path: Path, content: bytes | None, text:
         path.write_bytes(content)
     (line,) = problems(path, {})
     assert text in line
+
+
+@pytest.mark.parametrize("value", ["a" * 10_000, list(range(1000)), {"a": {"a": {"a": {"a": {"a": {"a": {"a": 1}}}}}}}])
+def test_a_long_or_deep_value_is_shown_in_part(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"criterion": value, "model": {"name": "alignn", "zero_inflated": value}}))
+    for line in problems(path, {}):
+        assert len(line) < 300
 
 
 def test_a_folder_is_no_config_file(tmp_path: Path) -> None:

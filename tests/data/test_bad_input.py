@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import stat
 import zipfile
 from pathlib import Path
 
@@ -273,6 +274,27 @@ def test_archive_that_expands_without_end_is_not_read(tmp_path: Path, monkeypatc
     monkeypatch.setattr("crysmm.data.json_text.LARGEST_EXPANSION", 2)
     zip_of(tmp_path / "d.json.zip", {"a.json": " " * (3 << 20)})
     with pytest.raises(InputError, match=r"would expand from .* to 3145728 bytes"):
+        open_source(tmp_path / "d.json.zip")
+
+
+@pytest.mark.parametrize("text", [" " * (3 << 20), "\n" * (3 << 20), "[" + " " * (3 << 20)])
+@pytest.mark.parametrize("name", ["d.jsonl.gz", "d.json.gz"])
+def test_gzip_file_that_expands_without_end_is_not_read(
+    name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crysmm.data.json_text.LARGEST_EXPANSION", 2)
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()))
+    with pytest.raises(InputError, match=f"{name} expands to more than 2 times its size"):
+        open_source(tmp_path / name)
+
+
+def test_symbolic_link_in_an_archive_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text(json.dumps([GOOD]))
+    link = zipfile.ZipInfo("a.json")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "d.json.zip", "w") as archive:
+        archive.writestr(link, str(tmp_path / "secret.json"))
+    with pytest.raises(InputError, match="not a JSON list"):
         open_source(tmp_path / "d.json.zip")
 
 

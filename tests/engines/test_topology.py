@@ -1,13 +1,17 @@
 """Both engines against sums written out edge by edge."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from crysmm.engines import cache
 from crysmm.engines.blocked import BlockedGraph, Connectivity, stable_order
 from crysmm.engines.dgl import DGLTopology
 from crysmm.engines.line_graph import BlockedLineGraph, incomplete_line_graph
+from crysmm.engines.normalization import normalization
 from crysmm.engines.topology import GatherTopology
 
 WIDTH = 3
@@ -133,23 +137,75 @@ def test_weighted_sum(topology):
     agree(graph.weighted_sum(weights, values_by_head), by_hand, [weights, values])
 
 
+def gate_by_hand(topology, source, destination, edges, weight, values, norm=None):
+    """The updated edges and the means, edge by edge and by torch's own layers."""
+    graph, first, second = topology
+    gates = source[first] + destination[second] + edges @ weight.T
+    opened = 1 / (1 + (-gates).exp())
+    updated = edges if norm is None else edges + functional.silu(norm(gates))
+    sums, weights = (sum_by_hand(rows, second, graph.n_nodes) for rows in (opened * values[first], opened))
+    return updated, sums / (weights + 1e-6)
+
+
+def gate_inputs(graph, seed):
+    """Source, destination, values and weight."""
+    nodes = [random_rows(graph.n_nodes, seed + place) for place in range(3)]
+    return *nodes, random_rows(WIDTH, seed + 3)
+
+
 @pytest.mark.parametrize("rows", [2048, 20, 1])
-def test_gate(topology, monkeypatch, rows):
+@pytest.mark.parametrize("kind", ["batch", "layer", None])
+def test_gate(topology, monkeypatch, rows, kind):
     monkeypatch.setattr(cache, "ROWS_IN_CACHE", rows)
-    graph, source, destination = topology
-    first, second, values = (random_rows(graph.n_nodes, seed) for seed in (1, 2, 3))
-    edges, weight = random_rows(graph.n_edges, 4, width=WIDTH + 2), random_rows(WIDTH, 5, width=WIDTH + 2)
-    inputs = [first, second, edges, weight, values]
-    nothing_from_values = slice(2, 3)
+    graph, *_ = topology
+    source, destination, values, weight = gate_inputs(graph, 1)
+    edges = random_rows(graph.n_edges, 5)
+    norm = None if kind is None else normalization(kind, WIDTH).double()
+    inputs = [source, destination, edges, weight, values]
+    of_updated = [edges] if norm is None else [*inputs[:4], *norm.parameters()]
+    everything = inputs if norm is None else [*inputs, *norm.parameters()]
+    cases = [
+        (slice(None), everything),
+        (slice(0, 1), of_updated),
+        (slice(1, 2), inputs),
+    ]
+    for used, reached in cases:
+        expected = gate_by_hand(topology, *inputs, norm)
+        agree(torch.cat(graph.gate(*inputs, norm)[used]), torch.cat(expected[used]), reached)
 
-    def by_hand():
-        gates = first[source] + second[destination] + edges @ weight.T
-        opened = 1 / (1 + (-gates).exp())
-        return gates, *(sum_by_hand(rows, destination, graph.n_nodes) for rows in (opened * values[source], opened))
 
-    for used in (slice(None), slice(1, None), slice(1, 2), nothing_from_values):  # a last layer's gates are not read
-        reached = inputs[:4] if used == nothing_from_values else inputs
-        agree(torch.cat(graph.gate(*inputs)[used]), torch.cat(by_hand()[used]), reached)
+@pytest.mark.parametrize("training", [True, False])
+def test_gates_one_after_the_other(topology, training, monkeypatch):
+    monkeypatch.setattr(cache, "ROWS_IN_CACHE", 20)
+    graph, *_ = topology
+    layers = [(gate_inputs(graph, 10 * layer), normalization("batch", WIDTH).double()) for layer in range(3)]
+    layers.append((gate_inputs(graph, 40), None))
+    first_edges = random_rows(graph.n_edges, 50)
+    parts = [first_edges, *(part for inputs, _ in layers for part in inputs)]
+
+    def all_means(gate):
+        edges, means = first_edges, []
+        for (source, destination, values, weight), norm in layers:
+            if norm is not None:
+                norm.train(training)
+            edges, mean = gate(source, destination, edges, weight, values, norm)
+            means.append(mean)
+        return means
+
+    for used in (slice(None), slice(0, 2), slice(2, 3)):  # with fewer, some layers have no gradient
+        reached = parts if used == slice(None) else [first_edges, parts[1], parts[2], parts[4]]
+        ours = torch.cat(all_means(graph.gate)[used])
+        agree(ours, torch.cat(all_means(partial(gate_by_hand, topology))[used]), reached)
+
+
+def test_a_line_graph_goes_backward_once(connectivity):
+    graph = BlockedLineGraph(connectivity)
+    source, destination, values, weight = gate_inputs(graph, 1)
+    edges = random_rows(graph.n_edges, 5)
+    updated, *_ = graph.gate(source, destination, edges, weight, values, normalization("batch", WIDTH).double())
+    updated.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="call the network again"):
+        updated.sum().backward()
 
 
 def test_nodes_without_edges_sum_to_zero():
@@ -161,4 +217,4 @@ def test_nodes_without_edges_sum_to_zero():
     assert torch.equal(graph.weighted_sum(torch.zeros(0, 2), torch.zeros(0, 2, WIDTH)), torch.zeros(3, WIDTH))
     graph = BlockedLineGraph(connectivity)
     none = torch.zeros(0, WIDTH)
-    assert [rows.shape for rows in graph.gate(none, none, none, torch.ones(WIDTH, WIDTH), none)] == [(0, WIDTH)] * 3
+    assert [rows.shape for rows in graph.gate(none, none, none, torch.ones(WIDTH, WIDTH), none)] == [(0, WIDTH)] * 2

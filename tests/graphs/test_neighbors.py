@@ -267,6 +267,28 @@ def test_atoms_too_near_are_refused(distance):
         find_edges(crystal, K_NEAREST)
 
 
+@pytest.mark.parametrize("settings", [K_NEAREST, RADIUS])
+@pytest.mark.parametrize(
+    "lattice",
+    [
+        np.diag([1e6, 4, 4]),
+        np.diag([4, 1e4, 1e4]),
+        [[0.5, 0, 0], [1e5, 0.5, 0], [0, 0, 4]],
+        [[1.9, -1.1, 3.6], [1e5, 2.2, 3.6], [-1.9, -1.1, 3.6]],
+    ],
+)
+def test_cells_that_cannot_be_searched_are_refused(lattice, settings):
+    """The flat ones end the process in vesin 0.6.2 (a division by zero), the oblique ones take minutes."""
+    with pytest.raises(StructureError, match=r"cell is too (flat or long|thin or oblique) for a search"):
+        find_edges(Crystal.from_arrays(lattice, [[0, 0, 0]], ["Fe"]), settings)
+
+
+@pytest.mark.parametrize("lattice", [np.diag([2000, 4, 4]), np.diag([0.2, 4, 4]), [[3, 0, 0], [60, 3, 0], [0, 0, 3]]])
+def test_unusual_cells_are_searched(lattice):
+    crystal = Crystal.from_arrays(lattice, [[0, 0, 0]], ["Fe"])
+    assert len(find_edges(crystal, RADIUS)) > 0
+
+
 def test_too_many_atoms_are_refused():
     many = Crystal(400 * np.eye(3), np.zeros((700_001, 3)), np.ones(700_001, dtype=np.uint8))
     with pytest.raises(StructureError, match="700001 atoms; at most 700000"):

@@ -17,6 +17,7 @@ from crysmm.elements import elements_in
 from crysmm.errors import InputError, ModelFolderError
 from crysmm.models.heads import PropertyNetwork, build_network
 from crysmm.training.checkpoint import load_model, save_model
+from crysmm.training.ensemble_folder import load_members
 from crysmm.training.model_folder import read_description, reference_rows
 from crysmm.training.transfer import copy_weights
 
@@ -131,6 +132,35 @@ def test_shapes_that_do_not_fit(tmp_path: Path, crystals: dict[str, Crystal], sa
     resize_a_weight(tmp_path, crystals)
     with pytest.raises(ModelFolderError, match=r"is 24, expected 16"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "problem"),
+    [
+        ("config", {"model": {**CGCNN, "conv_layers": 10**9}}, "less than or equal to 1000"),
+        ("config", {"model": {**CGCNN, "node_features": 10**9}}, "less than or equal to 16384"),
+        ("config", {"model": {**CGCNN, "node_features": 16384, "conv_layers": 500}}, "does not fit model.json"),
+        ("scaler", {"n_targets": 10**9}, "scaler is not of 1 targets"),
+    ],
+)
+def test_a_network_of_an_absurd_size_is_not_made(
+    tmp_path: Path, save_small_model: Save, section: str, changes: dict[str, Any], problem: str
+) -> None:
+    save_small_model(tmp_path)
+    change_description(tmp_path, lambda content: content[section].update(changes))
+    with pytest.raises(ModelFolderError, match=problem):
+        load_model(tmp_path)
+
+
+def test_a_description_of_endless_brackets(tmp_path: Path, save_small_model: Save) -> None:
+    save_small_model(tmp_path)
+    (tmp_path / "model.json").write_text("[" * 100_000)
+    with pytest.raises(ModelFolderError, match=r"model\.json is damaged"):
+        load_model(tmp_path)
+    (tmp_path / "model.json").unlink()
+    (tmp_path / "ensemble.json").write_text('{"members": ' + "[" * 100_000)
+    with pytest.raises(ModelFolderError, match=r"ensemble\.json is damaged"):
+        load_members(tmp_path)
 
 
 def test_folder_that_does_not_exist(tmp_path: Path) -> None:

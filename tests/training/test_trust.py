@@ -1,14 +1,18 @@
 """What runs keep of their validation split, and what their models say with it."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 import crysmm
 from crysmm.crystal import Crystal
+from crysmm.data.files import read_structure
 from crysmm.errors import InputError, ModelFolderError
 from crysmm.training.train import train
 
@@ -85,6 +89,42 @@ def test_predictor_says_what_the_run_said(run, tmp_path):
     for coverage in (0, 1, 1.5):
         with pytest.raises(InputError, match="expected a number between 0 and 1"):
             predictor.assess(files, coverage=coverage)
+
+
+def test_nearest_training_crystals_are_named(run):
+    """By embeddings compared here with those of all training crystals; each of these is its own nearest."""
+    predictor = crysmm.load(run.folder, device="cpu")
+    training, test = (table(run.folder / f"prediction_results_{split}_set.csv") for split in ("train", "test"))
+    embeddings = predictor.embed(structures(training))
+    for row, neighbors in zip(test, predictor.assess(structures(test)).nearest, strict=True):
+        apart = np.linalg.norm(embeddings - predictor.embed(structures([row])), axis=1)
+        nearest = np.argsort(apart)[:5]
+        assert [neighbor.crystal.id for neighbor in neighbors] == [training[place]["id"] for place in nearest]
+        np.testing.assert_allclose([neighbor.distance for neighbor in neighbors], apart[nearest], rtol=1e-4)
+    (itself, *_), *_ = predictor.assess(structures(training[:1])).nearest
+    assert itself.crystal == (training[0]["id"], read_structure(structures(training[:1])[0]).formula)
+    assert itself.distance < 1e-4
+
+
+def test_a_calibration_without_names_is_read_and_a_wrong_list_is_refused(run, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(run.folder, folder)
+    path = folder / "calibration.safetensors"
+    tensors = load_file(path)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    names = json.loads(tensors.pop("training_crystals").tobytes())
+    files = structures(table(run.folder / "prediction_results_test_set.csv"))
+    expected = crysmm.load(run.folder, device="cpu").assess(files)
+    save_file(tensors, path, metadata)
+    found = crysmm.load(folder, device="cpu").assess(files)
+    assert found.nearest is None
+    np.testing.assert_array_equal(found.lower, expected.lower)
+    for wrong in (json.dumps(names[1:]), json.dumps([["id"]] * len(names)), "{"):
+        changed = tensors | {"training_crystals": np.frombuffer(wrong.encode(), dtype=np.uint8)}
+        save_file(changed, path, metadata)
+        with pytest.raises(ModelFolderError, match=f"does not name {len(names)} training crystals"):
+            crysmm.load(folder)
 
 
 def test_a_crystal_unlike_all_others_is_flagged(run):
@@ -190,6 +230,8 @@ def test_an_old_run_is_calibrated_without_training(run, tmp_path, capsys):
     expected, found = (crysmm.load(folder, device="cpu").assess(files) for folder in (run.folder, old))
     np.testing.assert_allclose(found.lower, expected.lower, rtol=1e-4)
     np.testing.assert_allclose(found.distance_percentile, expected.distance_percentile)
+    for named in zip(found.nearest, expected.nearest, strict=True):
+        assert len({tuple(neighbor.crystal for neighbor in neighbors) for neighbors in named}) == 1
     assert {path: path.read_bytes() for path in others} == others
     (old / "config.json").unlink()
     assert main(["calibrate", "--model", str(old)]) == 2

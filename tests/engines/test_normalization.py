@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from crysmm.engines.cache import ROWS_IN_CACHE
-from crysmm.models.normalization import normalization, normalized_silu
+from crysmm.engines.normalization import normalization, normalized_silu
 
 WIDTH = 3
 

@@ -1,0 +1,169 @@
+"""What is mutated: real crystals in every format, tables of them, settings, and small models trained on them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import CHECKOUT, SAMPLE_DATA
+from crysmm.atomic_files import write_text_atomic
+from crysmm.cli.main import main
+from crysmm.config import PretrainingConfig, TrainingConfig
+from crysmm.crystal import Crystal
+from crysmm.data.records import Record, open_source
+
+N_CRYSTALS = 30
+TINY = ["--model.conv_layers", "1", "--model.node_features", "8", "--model.fc_features", "8"]
+TINY_ALIGNN = ["--model", "alignn", *(
+    word for name in ("hidden_features", "embedding_features", "edge_input_features", "triplet_input_features")
+    for word in (f"--model.{name}", "8")
+), "--model.alignn_layers", "1", "--model.gcn_layers", "1"]  # fmt: skip
+MODELS = {
+    "values": ["train", *TINY],
+    "classes": ["train", *TINY, "--classification_threshold", "80"],
+    "ensemble": ["train", *TINY, "--ensemble", "2"],
+    "log10": ["train", *TINY_ALIGNN, "--target_transform", "log10"],
+    "gatgnn": ["train", "--model", "gatgnn", *TINY[2:], "--model.heads", "2"],
+    "encoder": ["pretrain", *TINY[:4]],
+}
+ALIGNN_CONFIG = {
+    "version": "112bbedebdaecf59fb18e11c929080fb2f358246", "dataset": "user_data", "target": "target",
+    "atom_features": "cgcnn", "neighbor_strategy": "k-nearest", "id_tag": "jid", "dtype": "float32", "random_seed": 123,
+    "classification_threshold": None, "n_val": None, "n_test": None, "n_train": None, "train_ratio": 0.8,
+    "val_ratio": 0.1, "test_ratio": 0.1, "target_multiplication_factor": None, "epochs": 3, "batch_size": 2,
+    "weight_decay": 1e-05, "learning_rate": 0.001, "warmup_steps": 2000, "criterion": "l1", "optimizer": "adamw",
+    "scheduler": "onecycle", "pin_memory": False, "save_dataloader": False, "write_checkpoint": True,
+    "num_workers": 0, "cutoff": 8.0, "max_neighbors": 12, "keep_data_order": False, "use_canonize": True,
+    "model": {
+        "name": "alignn", "alignn_layers": 4, "gcn_layers": 4, "atom_input_features": 92, "edge_input_features": 80,
+        "triplet_input_features": 40, "embedding_features": 64, "hidden_features": 256, "output_features": 1,
+        "link": "identity", "zero_inflated": False, "classification": False,
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Originals:
+    """What is mutated; models are trained into a folder, which keeps them.
+
+    Args:
+        folder: for the models.
+    """
+
+    folder: Path
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """The smallest of the sample crystals of different formulas."""
+        records = [row.read() for row in open_source(SAMPLE_DATA).rows()]
+        by_formula = {record.crystal.formula: record for record in records}
+        return sorted(by_formula.values(), key=lambda record: (len(record.crystal), record.id))[:N_CRYSTALS]
+
+    @cached_property
+    def poscars(self) -> list[bytes]:
+        """As they lie in the sample data, and the same with selective dynamics and in cartesian coordinates."""
+        texts = [(SAMPLE_DATA / record.file).read_bytes() for record in self.records]
+        crystals = [record.crystal for record in self.records]
+        written = [_written(crystal, "vasp", direct=number % 2 == 0) for number, crystal in enumerate(crystals)]
+        return texts + [text.replace(b"\nDirect", b"\nSelective dynamics\nDirect") for text in texts[::3]] + written
+
+    @cached_property
+    def cifs(self) -> list[bytes]:
+        """With every atom of the cell, and with the operations of the space group."""
+        from pymatgen.core import Lattice, Structure
+        from pymatgen.io.cif import CifWriter
+
+        texts = []
+        for record in self.records:
+            crystal = record.crystal
+            structure = Structure(Lattice(crystal.lattice), crystal.elements, crystal.frac_coords)
+            texts += [_written(crystal, "cif"), str(CifWriter(structure, symprec=0.01)).encode()]
+        return texts
+
+    @cached_property
+    def xyz(self) -> list[bytes]:
+        """Extended xyz with a lattice."""
+        return [_written(record.crystal, "extxyz") for record in self.records]
+
+    @cached_property
+    def tables(self) -> list[bytes]:
+        """``id_prop.csv`` of the kinds that are read, of the first few records."""
+        few = self.records[:6]
+        lines = {
+            "plain": [f"{record.id},{record.targets[0]}" for record in few],
+            "files": [f"{record.file}, {record.targets[0]}" for record in few],
+            "header": ["jid,K_VRH", *(f"{record.id},{record.targets[0]}" for record in few)],
+            "two": ["id,K,G", *(f"{record.id},{record.targets[0]},{len(record.crystal)}" for record in few)],
+            "texts": [
+                "id,target,description",
+                *(f'{record.id},{record.targets[0]},"A crystal, of {record.crystal.formula}"' for record in few),
+            ],
+            "crysmmnet": [f'{r.id},{r.crystal.formula},{r.targets[0]},"It is, or ""was"", cubic."' for r in few],
+        }
+        return [("\n".join(table) + "\n").encode() for table in lines.values()]
+
+    @cached_property
+    def rows(self) -> list[list[dict[str, Any]]]:
+        """Tables of rows that hold their structure, in JARVIS' form and in ours."""
+        few = self.records[:5]
+        ours = [
+            {"id": record.id, "K": record.targets[0], **_arrays(record.crystal), "elements": record.crystal.elements}
+            for record in few
+        ]
+        jarvis = [
+            {"jid": record.id, "K": record.targets[0], "spg": "12", "gap": [0.1, 2], "atoms": atoms.to_dict()}
+            for record, atoms in ((record, record.crystal.to_jarvis()) for record in few)
+        ]
+        return [ours, jarvis]
+
+    @cached_property
+    def configs(self) -> list[dict[str, Any]]:
+        """Settings of ours and of ALIGNN."""
+        files = sorted((CHECKOUT / "examples" / "reproduce").glob("*.json"))
+        read = [json.loads(path.read_text()) for path in files if path.name != "published.json"]
+        heads: list[Mapping[str, Any]] = [
+            {"head": {"name": "distilled", "teacher": "crysae-mp", "delta": [0.2, "rising"]}},
+            {"head": {"name": "multimodal", "encoder": "minilm", "descriptions": "d.jsonl"}, "target_key": "K,G"},
+            {"milestones": [10, 20], "scheduler": "multistep", "optimizer": "sgd", "ids_file": "ids.json"},
+        ]
+        ours = [TrainingConfig(model={"name": name}).model_dump(mode="json") for name in ("cgcnn", "alignn", "gatgnn")]
+        return [*read, *map(dict, heads), *ours, PretrainingConfig().model_dump(mode="json"), ALIGNN_CONFIG]
+
+    def models(self) -> dict[str, Path]:
+        """Folders of small trained models, one of each kind."""
+        for name, command in MODELS.items():
+            output = self.folder / name
+            if not (output / "metrics.json").exists():
+                options = ["--root_dir", str(SAMPLE_DATA), "--limit", "60", "--n_val", "15", "--n_test", "5"]
+                options += ["--epochs", "2", "--batch_size", "16", "--precision", "32", "--device", "cpu"]
+                options += ["--jobs", "1"]
+                options += ["--cache_dir", str(self.folder / "cache"), "--output_dir", str(output), "--overwrite"]
+                if main([*command, *options, "--progress", "false"]):
+                    raise SystemExit(f"{name} could not be trained")
+        return {name: self.folder / name for name in MODELS}
+
+    def write_good(self, folder: Path, count: int) -> list[str]:
+        """Put structure files into a folder; their names are returned."""
+        for record in self.records[:count]:
+            write_text_atomic(folder / record.file, (SAMPLE_DATA / record.file).read_text())
+        return [record.file for record in self.records[:count]]
+
+
+def _arrays(crystal: Crystal) -> dict[str, Any]:
+    return {"lattice_mat": crystal.lattice.tolist(), "frac_coords": crystal.frac_coords.tolist()}
+
+
+def _written(crystal: Crystal, file_format: str, **options: Any) -> bytes:
+    from ase import Atoms
+    from ase.io import write
+
+    atoms = Atoms(crystal.elements, scaled_positions=crystal.frac_coords, cell=crystal.lattice, pbc=True)
+    stream = io.BytesIO() if file_format == "cif" else io.StringIO()
+    write(stream, atoms, format=file_format, **options)
+    text = stream.getvalue()
+    return text if isinstance(text, bytes) else text.encode()

@@ -1,0 +1,51 @@
+"""``crysmm app``: predictions on a page in the browser, served to this machine alone."""
+
+import argparse
+import webbrowser
+from pathlib import Path
+
+from crysmm.cli.inputs import positive
+
+HIGHEST_PORT = 65535
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The models, and where the page is found."""
+    parser.add_argument(
+        "--model",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="Folder of a trained model to offer beside the shipped ones; may be given several times.",
+    )
+    parser.add_argument(
+        "--port", type=_port, metavar="N", help="Port of the page; by default the first free one from 7860 on."
+    )
+    parser.add_argument(
+        "--open", action=argparse.BooleanOptionalAction, default=False, help="Open the page in a browser."
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C; 0 is never returned.
+
+    Raises:
+        CrysmmError: A model folder cannot be used, the port is taken, or gradio is not installed.
+    """
+    from crysmm.app.server import serve
+
+    def ready(address: str) -> None:
+        print(f"crysmm app: {address} (Ctrl-C ends it)", flush=True)
+        if arguments.open:
+            webbrowser.open(address)
+
+    serve(arguments.model, arguments.port, ready)
+    return 0
+
+
+def _port(text: str) -> int:
+    number = positive(text)
+    if number > HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"expected a port, 1 to {HIGHEST_PORT}, got {text!r}")
+    return number

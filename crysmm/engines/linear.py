@@ -1,0 +1,62 @@
+"""Linear layers whose results and gradients lie in memory that is used again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crysmm.memory import empty_rows
+
+
+def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``rows @ weight.T + bias``, ``[n, c]`` to ``[n, d]``; computed in autocast's type where that is on."""
+    return _Linear.apply(as_computed(rows), weight, bias)
+
+
+def as_computed(rows: Tensor) -> Tensor:
+    """Rows in the type that autocast multiplies, where it is on."""
+    kind = rows.device.type
+    return rows.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else rows
+
+
+def product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The same in the type of the rows, without gradients."""
+    out, matrix = empty_rows((len(rows), len(weight)), like=rows), weight.to(rows.dtype).t()
+    return torch.mm(rows, matrix, out=out) if bias is None else torch.addmm(bias.to(rows.dtype), rows, matrix, out=out)
+
+
+def product_backward(
+    gradient: Tensor, rows: Tensor, weight: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    """The gradients of :func:`product`: of the rows, the weight and the bias.
+
+    Args:
+        gradient: ``[n, d]``.
+        rows: ``[n, c]``.
+        weight: ``[d, c]``.
+        needed: which of the three; that of the weight is always given.
+    """
+    to_rows = to_bias = None
+    if needed[0]:
+        to_rows = torch.mm(gradient, weight.to(gradient.dtype), out=empty_rows(rows.shape, like=rows))
+    if needed[2]:
+        to_bias = gradient.sum(0).to(weight.dtype)
+    return to_rows, (gradient.t() @ rows).to(weight.dtype), to_bias
+
+
+class _Linear(torch.autograd.Function):
+    """:func:`product`."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        return product(rows, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        rows, weight = ctx.saved_tensors
+        return product_backward(gradients[0], rows, weight, ctx.needs_input_grad)

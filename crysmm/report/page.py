@@ -1,0 +1,207 @@
+"""The report of a training run: ``report.html``, one file that fetches nothing.
+
+The template escapes whatever stands in it, and the page's policy names the scripts that browsers may run by their
+checksums, so that nothing in the data can become one.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crysmm import __version__
+from crysmm.atomic_files import write_text_atomic
+from crysmm.config.training import TrainingConfig
+from crysmm.report import facts, headline, notes, periodic_table
+from crysmm.report.errors import crystal_errors
+from crysmm.report.figures import classes, learning, values
+from crysmm.report.figures.base import Figure
+from crysmm.report.figures.groups import by_group
+from crysmm.report.groups import by_crystal_system, by_element, by_size
+from crysmm.report.judged import Judged
+from crysmm.report.numbers import number
+from crysmm.report.scripts import script_tags, security_policy, static_file
+from crysmm.report.shared import find_shared, shared_table
+from crysmm.report.structure import structure_sources
+from crysmm.report.symmetry import find_space_groups
+from crysmm.report.worst import N_WORST, worst_crystals
+from crysmm.training.data import TrainingData
+from crysmm.training.folder import RunFolder
+from crysmm.training.machine import Machine
+from crysmm.training.plots import TITLES
+from crysmm.training.summary import count
+from crysmm.trust.assessment import Assessment
+
+if TYPE_CHECKING:
+    import jinja2
+
+TARGETS_DRAWN = 4
+
+
+def write_report(
+    folder: RunFolder,
+    data: TrainingData,
+    config: TrainingConfig,
+    machine: Machine,
+    metrics: Mapping[str, Any],
+    assessments: Mapping[str, Assessment],
+) -> None:
+    """Write ``report.html``.
+
+    Args:
+        folder: of the run; the histories in it, and in those of an ensemble's members, are read.
+        data: what was learned from; structures are read from the store one by one, some thousands at most.
+        config: the settings.
+        machine: what was computed on.
+        metrics: what ``metrics.json`` holds.
+        assessments: the predictions of each split.
+    """
+    write_text_atomic(folder.report, make_page(folder, data, config, machine, metrics, assessments))
+
+
+def make_page(
+    folder: RunFolder,
+    data: TrainingData,
+    config: TrainingConfig,
+    machine: Machine,
+    metrics: Mapping[str, Any],
+    assessments: Mapping[str, Assessment],
+) -> str:
+    """The page as HTML; see :func:`write_report`."""
+    from plotly.offline import get_plotlyjs
+
+    judged = _judge(data, assessments)
+    elements = by_element(judged.formulas, judged.errors.values)
+    seen = set(data.elements)
+    unseen = [group for group in elements if group.name not in seen]
+    worst_rows = [judged.rows[place] for place in judged.errors.worst(N_WORST)]
+    shared = find_shared(data.store, data.rows("train"), judged.rows, worst_rows)
+    scripts = [get_plotlyjs(), *structure_sources(), static_file("page.js")]
+    return _template().render(
+        policy=security_policy(scripts),
+        style=static_file("page.css"),
+        scripts=script_tags(scripts),
+        version=__version__,
+        title=", ".join(data.store.target_names[:TARGETS_DRAWN]),
+        subtitle=_subtitle(folder, data, config),
+        split=TITLES[judged.split],
+        n_judged=len(judged.rows),
+        cards=headline.cards(metrics, judged.split),
+        score_tables=headline.tables(metrics, judged.split),
+        prediction_figures=_prediction_figures(data, assessments, judged),
+        n_targets_left=max(0, len(data.store.target_names) - TARGETS_DRAWN) if data.scaler.classes is None else 0,
+        learning_figures=_learning_figures(folder, metrics),
+        group_figures=_group_figures(judged),
+        errors=judged.errors,
+        full_color=periodic_table.FULL_COLOR,
+        cells=periodic_table.cells(elements, judged.errors.mean, [group.name for group in unseen]),
+        elements=sorted(elements, key=lambda group: -group.error),
+        worst=worst_crystals(judged, data.scaler, data.store.target_names, shared.counterparts),
+        data_facts=notes.data_facts(data, config, judged.split, unseen),
+        shared_table=shared_table(judged, shared),
+        skipped_table=notes.skipped_table(data) if data.skipped else None,
+        command=facts.command(config),
+        settings=json.dumps(config.model_dump(mode="json"), indent=2),
+        timing=facts.timing(metrics),
+        environment=facts.environment(machine, metrics),
+    )
+
+
+def _judge(data: TrainingData, assessments: Mapping[str, Assessment]) -> Judged:
+    """The split that says how good the model is: the test split, or the validation split where there is no other."""
+    split = "test" if "test" in assessments else "val"
+    targets, assessment = data.targets(split), assessments[split]
+    errors = crystal_errors(
+        data.scaler, targets, assessment.predictions, data.targets("train"), data.store.target_names
+    )
+    return Judged(split, data.store, data.rows(split), targets, assessment, errors)
+
+
+def _subtitle(folder: RunFolder, data: TrainingData, config: TrainingConfig) -> str:
+    source = "records in memory" if config.root_dir is None else config.root_dir.resolve().name
+    head = "" if config.head.name == "vanilla" else f", {config.head.name} head"
+    members = f", ensemble of {config.ensemble}" if config.ensemble > 1 else ""
+    return f"{config.model.name}{head}{members}, trained on {source}; run {folder.path.resolve().name}"
+
+
+def _prediction_figures(
+    data: TrainingData, assessments: Mapping[str, Assessment], judged: Judged
+) -> dict[str, list[Figure]]:
+    """Predictions against the truth, by the target's name."""
+    scaler, names = data.scaler, data.store.target_names
+    if scaler.classes is not None:
+        truth, probabilities = scaler.class_indices(judged.targets), judged.assessment.predictions
+        found = [
+            classes.confusions(scaler, truth, probabilities.argmax(axis=1), judged.split),
+            classes.roc_curves(scaler, truth, probabilities),
+            classes.reliability(truth, probabilities),
+        ]
+        return {names[0]: [figure for figure in found if figure is not None]}
+    logarithmic = scaler.transform == "log10"
+    drawn = {}
+    for column, name in enumerate(names[:TARGETS_DRAWN]):
+        points = [
+            values.Points(
+                split,
+                data.targets(split)[:, column],
+                assessment.predictions[:, column],
+                data.ids(split),
+                [data.store.formulas[row] for row in data.rows(split)],
+            )
+            for split, assessment in assessments.items()
+        ]
+        drawn[name] = [
+            values.parity(name, points, logarithmic=logarithmic),
+            values.error_spread(name, points[-1], logarithmic=logarithmic),
+        ]
+    return drawn
+
+
+def _learning_figures(folder: RunFolder, metrics: Mapping[str, Any]) -> list[Figure]:
+    if "members" in metrics:
+        histories = {name: _read_history(RunFolder(folder.path / name).history) for name in metrics["members"]}
+        first = next(iter(histories.values()))[0]
+        return [learning.of_members(histories, "mae" if "val_mae" in first else "loss")]
+    history, measure = _read_history(folder.history), metrics["monitored"].removeprefix("val_")
+    drawn = [
+        learning.losses(history),
+        learning.monitored(history, measure, metrics["best_epoch"], metrics["baseline"]),
+    ]
+    others = [name for name in history[0] if name.startswith("val_") and name not in ("val_loss", f"val_{measure}")]
+    return [*drawn, *(learning.other_measure(history, name) for name in others)]
+
+
+def _read_history(path: Path) -> learning.History:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def _group_figures(judged: Judged) -> list[Figure]:
+    places, space_groups = find_space_groups(judged.store, judged.rows)
+    n_all, n_found = len(judged.rows), int((space_groups > 0).sum())
+    note = f"Space groups of {n_found:,} of {n_all:,} crystals." if n_found < n_all else ""
+    errors = judged.errors
+    systems = by_crystal_system(space_groups, errors.values[places])
+    sizes = by_size(judged.store.n_atoms[judged.rows], errors.values)
+    drawn = [by_group("By crystal system", systems, errors, note)] if systems else []
+    return [*drawn, by_group("By number of atoms in the cell", sizes, errors)]
+
+
+@cache
+def _template() -> jinja2.Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("crysmm.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"number": number, "count": count, "json": _figure_json}
+    return environment.get_template("report.html")
+
+
+def _figure_json(figure: Figure) -> str:
+    """A drawing as JSON that may stand in a script element: no tag can end or begin in it."""
+    return figure.drawing.to_json().replace("<", "\\u003c")

@@ -1,0 +1,52 @@
+"""The run of kills, made small: one of building a store; and what its comparison sees."""
+
+import contextlib
+import json
+import time
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.reliability import kills
+from crysmm.cli.main import main
+
+
+def finish_here(command, folder, again=False):
+    """As :func:`kills.finish`, in this process, which has imported all that is needed."""
+    (folder / "output").mkdir(parents=True, exist_ok=True)
+    with contextlib.chdir(folder):
+        return main([*command.argv, *(command.again if again else [])])
+
+
+def test_the_second_run_gives_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(kills, "finish", finish_here)
+    command = kills.COMMANDS["store"]
+    command = replace(command, argv=[*command.argv, "--jobs", "1"])
+    whole = tmp_path / "undisturbed" / "store"
+    started = time.monotonic()
+    assert finish_here(command, whole) == 0
+    (whole / "seconds.json").write_text(json.dumps(time.monotonic() - started))
+    result = kills.try_kill("store", command, 0, tmp_path)
+    assert result.outcome == "same"
+    assert list((tmp_path / "kills").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome"),
+    [
+        (lambda found: None, "same"),
+        (lambda found: found.update({"output/.x.1.tmp": b""}), r"left over: ['output/.x.1.tmp'], missing: []"),
+        (lambda found: found.pop("output/a.csv"), r"left over: [], missing: ['output/a.csv']"),
+        (lambda found: found.update({"output/a.csv": []}), r"other content: ['output/a.csv']"),
+    ],
+)
+def test_differences_are_seen(change, outcome, tmp_path):
+    (tmp_path / "output").mkdir()
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "output" / "a.csv").write_text("epoch,seconds\n1,0.5\n")
+    (tmp_path / "output" / "b.jsonl").write_text(json.dumps({"id": "a", "seconds": 2.0}) + "\n")
+    expected = kills.contents(tmp_path)
+    assert expected == {"output/a.csv": [["epoch"], ["1"]], "output/b.jsonl": [{"id": "a"}]}
+    found = dict(expected)
+    change(found)
+    assert kills._outcome(0, found, expected) == outcome

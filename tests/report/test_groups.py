@@ -1,0 +1,58 @@
+"""Groups of crystals, where elements stand, and which points are drawn."""
+
+import numpy as np
+import pytest
+
+from crysmm.data.symmetry import find_space_group
+from crysmm.elements import ATOMIC_NUMBERS
+from crysmm.report.figures.values import MOST_POINTS, Points, parity
+from crysmm.report.groups import by_crystal_system, by_size
+from crysmm.report.periodic_table import place
+
+SYSTEMS = {
+    "Cu": "cubic", "Fe": "cubic", "Mg": "hexagonal", "SiO2": "trigonal", "TiO2": "tetragonal", "ZrO2": "monoclinic"
+}  # fmt: skip
+
+
+def test_crystal_systems(crystals):
+    errors = np.arange(1.0, 7.0)
+    space_groups = np.array([find_space_group(crystals[formula]) for formula in SYSTEMS])
+    groups = by_crystal_system(np.append(space_groups, 0), np.append(errors, 100.0))  # the last one's is not known
+    assert {group.name: (group.n, group.error) for group in groups} == {
+        "monoclinic": (1, 6.0), "tetragonal": (1, 5.0), "trigonal": (1, 4.0), "hexagonal": (1, 3.0), "cubic": (2, 1.5)
+    }  # fmt: skip
+    assert groups[0].uncertainty is None
+    assert groups[-1].uncertainty == pytest.approx(0.5)  # of 1 and 2: sqrt(0.5) / sqrt(2)
+
+
+def test_sizes():
+    groups = by_size(np.array([1, 2, 4, 64, 65, 1000]), np.array([1.0, 3.0, 5.0, 7.0, 9.0, 13.0]))
+    assert [(group.name, group.n, group.error) for group in groups] == [
+        ("1 to 2", 2, 2.0), ("3 to 4", 1, 5.0), ("33 to 64", 1, 7.0), ("65 or more", 2, 11.0)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("symbol", "row", "column"), [
+    ("H", 1, 1), ("He", 1, 18), ("Be", 2, 2), ("B", 2, 13), ("Ar", 3, 18), ("Sc", 4, 3), ("Fe", 4, 8), ("I", 5, 17),
+    ("Ba", 6, 2), ("La", 9, 3), ("Lu", 9, 17), ("Hf", 6, 4), ("Au", 6, 11), ("Rn", 6, 18), ("Ra", 7, 2), ("Lr", 10, 17),
+])  # fmt: skip
+def test_places_in_the_periodic_table(symbol, row, column):
+    assert place(ATOMIC_NUMBERS[symbol]) == (row, column)
+
+
+def test_no_two_elements_share_a_place():
+    assert len({place(number) for number in ATOMIC_NUMBERS.values()}) == len(ATOMIC_NUMBERS)
+
+
+def test_of_many_crystals_some_are_drawn_and_the_page_says_so():
+    random = np.random.default_rng(3)
+    target = random.normal(size=50_000)
+    error = random.normal(size=50_000)
+    points = Points("test", target, target + error, [f"id-{row}" for row in range(50_000)], ["Cu"] * 50_000)
+    assert MOST_POINTS <= len(points.drawn) <= MOST_POINTS + 10
+    assert set(np.argsort(-np.abs(error))[:10]) <= set(points.drawn)
+    figure = parity("gap", [points], logarithmic=False)
+    assert f"{len(points.drawn):,} of 50,000 test crystals" in figure.note
+    assert len(figure.drawing.to_json()) < 200_000
+    few = Points("test", target[:100], target[:100], ["id"] * 100, ["Cu"] * 100)
+    assert parity("gap", [few], logarithmic=False).note == "A click on a split in the legend shows or hides it."
