@@ -20,9 +20,11 @@ from crysmm.crystal import Crystal
 from crysmm.errors import InputError
 from crysmm.models.base import Backbone
 from crysmm.models.heads import PropertyNetwork
+from crysmm.training.card import write_card
 from crysmm.training.checkpoint import save_model
 from crysmm.training.encoder import save_encoder
-from crysmm.training.model_folder import WEIGHTS_FILE, Origin, read_description
+from crysmm.training.model_card import converted_card
+from crysmm.training.model_folder import DESCRIPTION_FILE, WEIGHTS_FILE, Origin, read_description
 from crysmm.zoo import ZOO, shipped_names
 
 CODES: dict[str, Callable[[Checkpoint, Mapping[str, Any]], Conversion]] = {
@@ -54,8 +56,10 @@ def convert(code: str, checkpoint: Path, config: Path | None, output_dir: Path) 
     conversion = CODES[code](found, settings)
     try:
         _write(output_dir, conversion, Origin(code=code, file=checkpoint.name, sha256=found.sha256))
+        write_card(output_dir, converted_card(output_dir, conversion.notes))
     except OSError:  # a full disk; the folder is to be as empty as it was
-        (output_dir / WEIGHTS_FILE).unlink(missing_ok=True)
+        for name in (WEIGHTS_FILE, DESCRIPTION_FILE):
+            (output_dir / name).unlink(missing_ok=True)
         raise
     return conversion
 

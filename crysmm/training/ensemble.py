@@ -92,6 +92,7 @@ class EnsembleRun(TrainingRun):
             "n_skipped": len(data.skipped),
             "data_sha256": data.fingerprint,
         }
+        self.write_card(metrics)
         write_json_atomic(self.folder.metrics, metrics)  # with it the run is complete
         return metrics
 

@@ -9,6 +9,7 @@ from typing import Any
 from crysmm.atomic_files import why_not_writable
 from crysmm.config.run import RunConfig
 from crysmm.errors import InputError
+from crysmm.training.card import CARD_FILE, holds_card
 from crysmm.training.model_folder import ENSEMBLE_FILE
 from crysmm.trust.calibration import CALIBRATION_FILE
 
@@ -118,6 +119,8 @@ class RunFolder:
         """Remove the files of a run, and nothing else."""
         for file in self.files():
             file.unlink(missing_ok=True)
+        if holds_card(self.path):
+            (self.path / CARD_FILE).unlink()
         self.discard_checkpoint()
         for part in self.parts:
             part.clear()

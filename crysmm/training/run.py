@@ -28,10 +28,12 @@ from crysmm.training.callbacks import (
     read_checkpoint,
     write_history,
 )
+from crysmm.training.card import CARD_FILE, write_card
 from crysmm.training.data import RunData, loader_for, sampler_for
 from crysmm.training.distributed import connect, disconnect, lightning_silenced, make_trainer, on_main
 from crysmm.training.folder import ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS, RunFolder
 from crysmm.training.machine import Machine, reproducible
+from crysmm.training.model_card import run_card
 from crysmm.training.model_folder import read_description
 from crysmm.training.module import TrainingModule, seed_everything
 from crysmm.training.plots import plot_history
@@ -303,10 +305,18 @@ class Run(ABC, Generic[Config, Data]):
             "n_skipped": len(data.skipped),
             "data_sha256": data.fingerprint,
         }
+        self.write_card(metrics)
         write_json_atomic(self.folder.metrics, metrics)  # with it the run is complete
         if metrics["stopped_by"] != MAX_HOURS:
             self.folder.discard_checkpoint()
         return metrics
+
+    def write_card(self, metrics: Mapping[str, Any]) -> None:
+        """Write the card of the model, where no README.md of the user's stands."""
+        if not write_card(self.folder.path, run_card(self.folder, self.config, metrics)):
+            self.report.say(
+                f"{self.folder.path / CARD_FILE} is not a card that crysmm has written, and is left as it is"
+            )
 
     def stopped_by(self) -> str:
         """How training has ended."""

@@ -39,7 +39,7 @@ def describe_data(data: RunData, folder: RunFolder) -> list[str]:
 def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -> list[str]:
     """The split, the target and the score to beat."""
     sizes = ", ".join(f"{len(data.rows(split))} {split}" for split in SPLITS)
-    target, classes = ", ".join(_first(data.store.target_names)), data.scaler.classes
+    target, classes = ", ".join(first_targets(data.store.target_names)), data.scaler.classes
     if classes is not None:
         score = f"predicting the frequencies of the {len(classes)} classes has a validation loss of {baseline:.4g}"
     else:
@@ -132,7 +132,7 @@ def _scores(metrics: Mapping[str, Any]) -> str:
     if "accuracy" in metrics:
         return ", ".join(f"{name} {_number(metrics[key])}" for name, key in CLASS_SCORES.items())
     if "per_target" in metrics:
-        each = _first([f"{name}: {_errors(one)}" for name, one in metrics["per_target"].items()])
+        each = first_targets([f"{name}: {_errors(one)}" for name, one in metrics["per_target"].items()])
         return f"MAE/MAD {_number(metrics['mean']['mae_over_mad'])} on average; {'; '.join(each)}"
     return _errors(metrics)
 
@@ -148,7 +148,7 @@ def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4g}"
 
 
-def _first(targets: Sequence[str]) -> list[str]:
+def first_targets(targets: Sequence[str]) -> list[str]:
     """The first few of what is said of each target; a spectrum has hundreds."""
     n_more = len(targets) - TARGETS_SHOWN
     return [*targets[:TARGETS_SHOWN], *([f"and {n_more} more"] if n_more > 0 else [])]

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import nn
 from crysmm.cli.main import main
 from crysmm.config import TrainingConfig
 from crysmm.models.heads import build_network
+from crysmm.training.card import read_card
 from crysmm.training.transfer import copy_weights
 
 POSCAR = "rock salt\n5.64\n0 .5 .5\n.5 0 .5\n.5 .5 0\nNa Cl\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"
@@ -47,7 +49,11 @@ def test_convert_predict_explain_and_start_from_it(folder: Path, capsys: pytest.
     )
     assert "note: graphs of the 12 nearest neighbours within 8 Angstrom" in shown.err
     assert "which elements its training structures held is not known" in shown.err
-    assert {path.name for path in (folder / "model").iterdir()} == {"model.json", "model.safetensors"}
+    assert {path.name for path in (folder / "model").iterdir()} == {"README.md", "model.json", "model.safetensors"}
+    card = read_card(folder / "model")
+    assert card.summary.endswith("converted from model_best.pth.tar, a checkpoint of crysxpp.")
+    assert hashlib.sha256(Path("model_best.pth.tar").read_bytes()).hexdigest() in card.sections["Command"]
+    assert "nothing warns of others" in card.sections["Limits"]
 
     assert main(["predict", "--model", "model", "--files", "salt.vasp", "--jobs", "1"]) == 0
     assert "elements" not in capsys.readouterr().err

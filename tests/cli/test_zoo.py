@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from crysmm.cli.main import main
-from crysmm.zoo.card import SECTIONS, Card
+from crysmm.training.card import SECTIONS, Card
 
 
 @pytest.fixture

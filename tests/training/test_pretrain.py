@@ -45,8 +45,8 @@ def test_run_folder_holds_an_encoder_and_what_it_knows(make_pretraining, method,
     result = pretrain(make_pretraining(method=method))
     names = {path.name for path in result.folder.iterdir()}
     assert names == {
-        "config.json", "history.csv", "history.png", "ids_train_val_test.json", "metrics.json", "model.json",
-        "model.safetensors", "skipped.csv", "train.log",
+        "README.md", "config.json", "history.csv", "history.png", "ids_train_val_test.json", "metrics.json",
+        "model.json", "model.safetensors", "skipped.csv", "train.log",
     }  # fmt: skip
     metrics = json.loads((result.folder / "metrics.json").read_text())
     assert metrics["monitored"] == "val_loss"

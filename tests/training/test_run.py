@@ -21,8 +21,8 @@ from crysmm.training.progress import Progress
 from crysmm.training.train import train
 
 RUN_FILES = {
-    "calibration.safetensors", "config.json", "history.csv", "history.png", "ids_train_val_test.json", "metrics.json",
-    "model.json", "model.safetensors", "parity.png", "prediction_results_test_set.csv",
+    "README.md", "calibration.safetensors", "config.json", "history.csv", "history.png", "ids_train_val_test.json",
+    "metrics.json", "model.json", "model.safetensors", "parity.png", "prediction_results_test_set.csv",
     "prediction_results_train_set.csv", "prediction_results_val_set.csv", "report.html", "skipped.csv", "train.log",
 }  # fmt: skip
 

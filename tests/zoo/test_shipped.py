@@ -9,10 +9,10 @@ import pytest
 
 import crysmm
 from crysmm.cli.main import main
+from crysmm.training.card import read_card
 from crysmm.training.encoder import load_encoder
 from crysmm.training.model_folder import ModelDescription, read_description
 from crysmm.zoo import ZOO, shipped_names
-from crysmm.zoo.card import read_card
 
 CHECKOUT = Path(__file__).parents[2]
 SALT = "rock salt\n5.64\n0 .5 .5\n.5 0 .5\n.5 .5 0\nNa Cl\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"

@@ -1,7 +1,7 @@
 import pytest
 
 from crysmm.errors import ModelFolderError
-from crysmm.zoo.card import SECTIONS, Card, read_card
+from crysmm.training.card import SECTIONS, Card, read_card
 
 COMMAND = "```\n# a comment\ncrysmm train\n```"
 

@@ -1,0 +1,124 @@
+"""The papers behind what a model is made of, for model cards and submissions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from crysmm.config.head import MultimodalConfig, TaughtConfig
+from crysmm.config.pretraining import PretrainingConfig
+from crysmm.config.run import RunConfig
+from crysmm.config.training import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Paper:
+    """One paper.
+
+    Args:
+        authors: in the order of the paper, ``Family, Given``.
+        title: of the paper.
+        journal: its short name, or the proceedings'.
+        place: volume and page, as they are cited.
+        year: of publication.
+        doi: without an address; None where there is none.
+    """
+
+    authors: tuple[str, ...]
+    title: str
+    journal: str
+    place: str
+    year: int
+    doi: str | None = None
+
+    def text(self) -> str:
+        """As a list of references has it."""
+        first = self.authors[0].partition(",")[0]
+        others = " et al." if len(self.authors) > 2 else f" and {self.authors[1].partition(',')[0]}"
+        where = f" {self.place}" if self.place else ""
+        return f"{first}{others}, {self.title}, {self.journal}{where} ({self.year})"
+
+    def bibtex(self, key: str) -> str:
+        """As an entry of BibTeX."""
+        fields = {"author": " and ".join(self.authors), "title": self.title, "journal": self.journal}
+        fields |= {"volume": self.place, "year": str(self.year)}
+        fields |= {} if self.doi is None else {"doi": self.doi}
+        return f"@article{{{key}, " + ", ".join(f"{name} = {{{value}}}" for name, value in fields.items()) + "}"
+
+
+NPJ = "npj Computational Materials"
+LAST_AUTHORS = ("Lee, Seung-Cheol", "Bhattacharjee, Satadeep", "Ganguly, Niloy")  # of CrysXPP and what followed
+PAPERS = {
+    "cgcnn": Paper(
+        ("Xie, Tian", "Grossman, Jeffrey C."),
+        "Crystal Graph Convolutional Neural Networks for an Accurate and Interpretable Prediction of Material "
+        "Properties",
+        "Physical Review Letters",
+        "120, 145301",
+        2018,
+        "10.1103/PhysRevLett.120.145301",
+    ),
+    "gatgnn": Paper(
+        (
+            "Louis, Steph-Yves", "Zhao, Yong", "Nasiri, Alireza", "Wang, Xiran", "Song, Yuqi", "Liu, Fei",
+            "Hu, Jianjun",
+        ),
+        "Graph convolutional neural networks with global attention for improved materials property prediction",
+        "Physical Chemistry Chemical Physics",
+        "22, 18141",
+        2020,
+        "10.1039/D0CP01474E",
+    ),
+    "alignn": Paper(
+        ("Choudhary, Kamal", "DeCost, Brian"),
+        "Atomistic Line Graph Neural Network for improved materials property predictions",
+        NPJ,
+        "7, 185",
+        2021,
+        "10.1038/s41524-021-00650-1",
+    ),
+    "crysxpp": Paper(
+        ("Das, Kishalay", "Samanta, Bidisha", "Goyal, Pawan", *LAST_AUTHORS),
+        "CrysXPP: An explainable property predictor for crystalline materials",
+        NPJ,
+        "8, 43",
+        2022,
+        "10.1038/s41524-022-00716-8",
+    ),
+    "crysgnn": Paper(
+        ("Das, Kishalay", "Samanta, Bidisha", "Goyal, Pawan", *LAST_AUTHORS),
+        "CrysGNN: Distilling Pre-trained Knowledge to Enhance Property Prediction for Crystalline Materials",
+        "Proceedings of the AAAI Conference on Artificial Intelligence",
+        "37, 7323",
+        2023,
+        "10.1609/aaai.v37i6.25892",
+    ),
+    "crysmmnet": Paper(
+        ("Das, Kishalay", "Goyal, Pawan", *LAST_AUTHORS),
+        "CrysMMNet: Multimodal Representation for Crystal Property Prediction",
+        "Conference on Uncertainty in Artificial Intelligence",
+        "",
+        2023,
+    ),
+    "matscibert": Paper(
+        ("Gupta, Tanishq", "Zaki, Mohd", "Krishnan, N. M. Anoop", "Mausam"),
+        "MatSciBERT: A materials domain language model for text mining and information extraction",
+        NPJ,
+        "8, 102",
+        2022,
+        "10.1038/s41524-022-00784-w",
+    ),
+}  # fmt: skip
+
+
+def papers_behind(config: RunConfig) -> Iterator[str]:
+    """Names, in ``PAPERS``, of the papers of the backbone, the head and the method that settings name."""
+    names: list[str] = [config.model.name]
+    if isinstance(config, PretrainingConfig):
+        names += {"crysae": ["crysxpp"], "crysgnn": ["crysgnn"]}.get(config.method.name, [])
+    if isinstance(config, TrainingConfig):
+        if isinstance(config.head, TaughtConfig) and config.head.teacher is not None:
+            names.append("crysgnn")
+        if isinstance(config.head, MultimodalConfig):
+            names += ["crysmmnet", *(["matscibert"] if "matscibert" in config.head.encoder.lower() else [])]
+    return iter(dict.fromkeys(name for name in names if name in PAPERS))

@@ -1,0 +1,125 @@
+"""The card that is written with every model says what the run's own files say, and leaves a user's README.md alone."""
+
+import csv
+import json
+import shlex
+
+import numpy as np
+import pytest
+
+from crysmm.cli.main import main
+from crysmm.config import PretrainingConfig
+from crysmm.training.card import MARK, read_card
+from crysmm.training.pretrain import pretrain
+from crysmm.training.train import train
+
+
+@pytest.fixture(scope="module")
+def run(make_settings, tmp_path_factory):
+    """The folder of a finished run, and its settings."""
+    config = make_settings(tmp_path_factory.mktemp("card") / "moduli", n_val=10)
+    return train(config).folder, config
+
+
+def results(folder, split):
+    with (folder / f"prediction_results_{split}_set.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_figures_are_those_of_the_tables(run):
+    folder, _ = run
+    figures = read_card(folder).sections["Held-out figures"].splitlines()
+    for line, split in zip(figures, ("test", "val"), strict=False):
+        rows = results(folder, split)
+        error = np.mean([abs(float(row["target"]) - float(row["prediction"])) for row in rows])
+        assert line.startswith(f"- {split} MAE {error:.4f}, RMSE ")
+        assert f" on {len(rows)} crystals" in line
+    rows = results(folder, "test")
+    held = np.mean([float(row["lower"]) <= float(row["target"]) <= float(row["upper"]) for row in rows])
+    assert f"- 90% intervals: hold {held:.1%} of the test targets" in figures[2]
+
+
+def test_says_what_a_reader_asks(run):
+    folder, config = run
+    card = read_card(folder)
+    assert card.name == "moduli"
+    assert card.summary == "cgcnn that predicts K_VRH, trained on 13 crystals."
+    split = json.loads((folder / "ids_train_val_test.json").read_text())
+    formulas = {row["id"]: (config.root_dir / f"{row['id']}.vasp").read_text() for row in results(folder, "train")}
+    elements = {symbol for name in split["id_train"] for symbol in formulas[name].splitlines()[5].split()}
+    assert "13 to learn from, 10 for validation, 7 left out of both (split: random, seed 123)" in card.sections["Data"]
+    (listed,) = [
+        line for line in card.sections["Data"].splitlines() if line.startswith(f"The {len(elements)} elements")
+    ]
+    assert set(listed.rstrip(".").partition(": ")[2].split(", ")) == elements
+    assert f"not seen: {len(elements)}" not in card.sections["Limits"]
+    assert "conv_layers 1, node_features 8, fc_features 8" in card.sections["Model"]
+    assert "Licence: not chosen" in card.sections["Licence and citation"]
+    assert "10.1103/PhysRevLett.120.145301" in card.sections["Licence and citation"]
+    assert "crysmm 0.1.0, torch" in card.sections["Command"]
+    assert str(folder.parent) not in card.text()
+
+
+def test_command_makes_the_same_predictions(run, tmp_path, monkeypatch):
+    folder, config = run
+    command = read_card(folder).sections["Command"].splitlines()[1]
+    words = shlex.split(command)
+    assert words[:4] == ["crysmm", "train", "--root_dir", "sample_data"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sample_data").symlink_to(config.root_dir)
+    machine = ["--device", "cpu", "--cache_dir", str(config.cache_dir), "--progress", "false"]
+    assert main([*words[1:], *machine]) == 0
+    assert results(tmp_path / "runs" / "moduli", "test") == results(folder, "test")
+
+
+def test_lines_of_use_are_python_that_works(run, monkeypatch, capsys):
+    folder, config = run
+    block = read_card(folder).sections["Use"].split("```")[1].removeprefix("python\n")
+    assert len(block.splitlines()) == 3
+    monkeypatch.chdir(folder.parent)
+    exec(block.replace("POSCAR", str(config.root_dir / "mp-149.vasp")), {})
+    assert float(capsys.readouterr().out.strip("[]\n")) > 0
+
+
+def test_a_readme_of_the_users_is_left_alone(make_config, capsys):
+    config = make_config(epochs=1)
+    config.output_dir.mkdir()
+    (config.output_dir / "README.md").write_text("# Mine\n")
+    train(config)
+    train(config.model_copy(update={"overwrite": True}))
+    assert (config.output_dir / "README.md").read_text() == "# Mine\n"
+    assert "README.md is not a card that crysmm has written, and is left as it is" in capsys.readouterr().out
+
+
+def test_a_run_that_is_replaced_takes_its_card_along(make_config):
+    folder = train(make_config(epochs=1)).folder
+    before = (folder / "README.md").read_text()
+    train(make_config(epochs=2, overwrite=True))
+    assert "best epoch 1 of 1" in before
+    assert "of 2." in read_card(folder).sections["Command"]
+    assert (folder / "README.md").read_text().endswith(MARK + "\n")
+
+
+def test_classes_and_ensemble(make_config):
+    config = make_config(classification_threshold=100, ensemble=2, epochs=1, limit=60)
+    result = train(config)
+    card = read_card(result.folder)
+    assert (
+        card.summary
+        == "2 networks (cgcnn) that predict the class of K_VRH (1 above 100, else 0), trained on 47 crystals."
+    )
+    right = np.mean([row["target"] == row["prediction"] for row in results(result.folder, "test")])
+    assert card.figure.startswith(f"test accuracy {right:.4f}, ROC-AUC ")
+    assert "--ensemble 2" in card.sections["Command"]
+    assert read_card(result.folder / "member_2").summary.startswith("cgcnn that predicts the class")
+
+
+def test_encoder(make_settings, tmp_path):
+    settings = make_settings(tmp_path / "encoder").model_dump(include=PretrainingConfig.model_fields.keys())
+    folder = pretrain(PretrainingConfig(**settings | {"n_test": 0, "epochs": 1})).folder
+    card = read_card(folder)
+    assert card.summary == "encoder cgcnn, which predicts no property, pre-trained by decoys on 24 crystals."
+    quality = json.loads((folder / "metrics.json").read_text())["quality"]
+    assert f"{quality['decoy_accuracy']:.4f}" in card.sections["Held-out figures"]
+    assert "--model.conv_layers 1" in card.sections["Use"]
+    assert "--init_from encoder" in card.sections["Use"]
