@@ -17,7 +17,8 @@ import numpy as np
 
 from benchmarks.processes import heading, output_of, row
 from crysmm.crystal import Crystal
-from data_prep.files import crystal_row, write_jsonl
+from crysmm.data.writing import crystal_row
+from data_prep.files import write_jsonl
 
 HALF_CUBE = 1.8075  # Angstrom; half of the edge of the cubic cell
 MANY = 64

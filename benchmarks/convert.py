@@ -29,10 +29,11 @@ from crysmm.convert.checkpoint import read_checkpoint
 from crysmm.convert.run import convert
 from crysmm.crystal import Crystal
 from crysmm.data.records import open_source
+from crysmm.data.writing import crystal_row
 from crysmm.graphs.neighbors import find_edges
 from crysmm.predictor import load
 from data_prep.convert import readable_records
-from data_prep.files import crystal_row, write_jsonl
+from data_prep.files import write_jsonl
 
 K = 12
 GAP = 1e-3  # Angstrom between the 12th and the 13th neighbour

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MINIMUM_VOLUME_PER_ATOM = 0.1  # cubic Angstrom
 LARGEST_NUMBER = 1e6  # Angstrom or cells; beyond lies no crystal, and distances drown in rounding
 NOT_PERIODIC = "the structure is not periodic in three directions; give it a full cell"
+PARTIAL = "partial occupancy: a site is shared or not fully occupied; give an ordered structure"
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +123,8 @@ def check_crystal(crystal: Crystal) -> None:
 def as_crystal(structure: Any) -> Crystal:
     """A :class:`Crystal` from JARVIS ``Atoms``, a pymatgen ``Structure``, ``ase.Atoms`` or a dict.
 
-    A dict is JARVIS' (``lattice_mat``, ``coords``, ``elements``, ``cartesian``) or holds ``lattice_mat``,
-    ``frac_coords`` and ``elements``. Neither pymatgen nor ase needs to be installed.
+    A dict is JARVIS' (``lattice_mat``, ``coords``, ``elements``, ``cartesian``), pymatgen's (``Structure.as_dict``), or
+    holds ``lattice_mat``, ``frac_coords`` and ``elements``. Neither pymatgen nor ase needs to be installed.
 
     Raises:
         StructureError: the structure is disordered, not periodic or not usable (see :func:`check_crystal`).
@@ -145,6 +146,8 @@ def as_crystal(structure: Any) -> Crystal:
 
 
 def _from_dict(structure: Mapping[str, Any]) -> Crystal:
+    if "sites" in structure and "lattice" in structure:
+        return _from_pymatgen_dict(structure)
     missing = [key for key in ("lattice_mat", "elements") if key not in structure]
     if missing or not ("frac_coords" in structure or "coords" in structure):
         raise StructureError(
@@ -157,6 +160,23 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
     if structure.get("cartesian", False):
         coords = to_fractional(structure["lattice_mat"], coords)
     return Crystal.from_arrays(structure["lattice_mat"], coords, structure["elements"])
+
+
+def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:
+    try:
+        lattice, sites = structure["lattice"], structure["sites"]
+        periodic, matrix = lattice.get("pbc", (True, True, True)), lattice["matrix"]
+        species = [site["species"] for site in sites]
+        ordered = all(len(kinds) == 1 and kinds[0].get("occu", 1) == 1 for kinds in species)
+        symbols = [kinds[0]["element"] for kinds in species if kinds]
+        coords = [site["abc"] for site in sites]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StructureError(f"the dict of a pymatgen Structure is incomplete: {error!r}") from error
+    if not all(periodic):
+        raise StructureError(NOT_PERIODIC)
+    if not ordered:
+        raise StructureError(PARTIAL)
+    return Crystal.from_arrays(matrix, coords, symbols)
 
 
 def to_fractional(lattice: Any, cartesian: Any) -> np.ndarray:
@@ -181,7 +201,7 @@ def _from_pymatgen(structure: Any) -> Crystal:
     if not all(structure.lattice.pbc):
         raise StructureError(NOT_PERIODIC)
     if not structure.is_ordered:
-        raise StructureError("partial occupancy: a site is shared or not fully occupied; give an ordered structure")
+        raise StructureError(PARTIAL)
     symbols = [site.specie.symbol for site in structure]
     return Crystal.from_arrays(structure.lattice.matrix, structure.frac_coords, symbols)
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crysmm.data.records import Record, SkippedRow, Source, open_source
+from crysmm.data.writing import crystal_row
 from crysmm.errors import StructureError
-from data_prep.files import crystal_row, run_command, write_folder, write_jsonl
+from data_prep.files import run_command, write_folder, write_jsonl
 
 
 def readable_records(source: Source) -> Iterator[Record]:

@@ -25,9 +25,10 @@ from crysmm.data.building import map_in_order
 from crysmm.data.json_text import json_list_items
 from crysmm.data.symmetry import find_space_group
 from crysmm.data.tables import crystal_of_row, parse_row
+from crysmm.data.writing import crystal_row
 from crysmm.errors import InputError, StructureError
 from crysmm.terminal import disables_bar
-from data_prep.files import crystal_row, write_jsonl
+from data_prep.files import write_jsonl
 from data_prep.structure_index import StructureIndex, StructureKey, pack_keys, structure_key, unpack_keys
 
 ROWS_A_PART = 10_000  # a minute or two of work

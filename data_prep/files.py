@@ -1,34 +1,21 @@
 """What the data preparation writes: JSONL files and folders of POSCARs, each there whole or not at all."""
 
 import csv
-import gzip
-import io
-import json
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from crysmm.cli.main import guarded
 from crysmm.crystal import Crystal
+from crysmm.data.writing import write_rows
 from crysmm.errors import InputError
 from data_prep.poscar import format_poscar
 
 SAFE_ID = re.compile(r"[A-Za-z0-9_+=@(-][A-Za-z0-9_+=@().,-]{0,199}")
-
-
-def crystal_row(identifier: str, properties: Mapping[str, Any], crystal: Crystal) -> dict[str, Any]:
-    """One JSONL row: ``id``, the properties, ``lattice_mat`` (Angstrom), ``elements``, ``frac_coords``."""
-    return {
-        "id": identifier,
-        **properties,
-        "lattice_mat": crystal.lattice.tolist(),
-        "elements": crystal.elements,
-        "frac_coords": crystal.frac_coords.tolist(),
-    }
 
 
 @contextmanager
@@ -47,18 +34,6 @@ def whole_or_nothing(path: Path) -> Iterator[Path]:
         temporary.rename(path)
 
 
-@contextmanager
-def _open_jsonl(path: Path) -> Iterator[IO[str]]:
-    with path.open("wb") as binary:
-        if path.suffix == ".gz":
-            # No name and no time in the header: the same rows give the same file.
-            with gzip.GzipFile("", "wb", fileobj=binary, mtime=0) as packed, io.TextIOWrapper(packed, "utf-8") as text:
-                yield text
-        else:
-            with io.TextIOWrapper(binary, "utf-8") as text:
-                yield text
-
-
 def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
     """Write rows as they come to a ``.jsonl`` or ``.jsonl.gz`` file; returns their number.
 
@@ -67,12 +42,8 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
     """
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise InputError(f"{path}: expected a name ending in .jsonl or .jsonl.gz")
-    count = 0
-    with whole_or_nothing(path) as temporary, _open_jsonl(temporary) as file:
-        for row in rows:
-            file.write(json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n")
-            count += 1
-    return count
+    with whole_or_nothing(path) as temporary:
+        return write_rows(rows, temporary, packed=path.suffix == ".gz")
 
 
 def write_folder(entries: Iterable[tuple[str, Crystal, Sequence[float]]], names: Sequence[str], folder: Path) -> int:

@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from crysmm.data.json_text import json_list_items
 from crysmm.data.tables import crystal_of_row, parse_row
+from crysmm.data.writing import crystal_row
 from crysmm.errors import InputError, StructureError
 from data_prep.download import download
-from data_prep.files import crystal_row, run_command, write_jsonl
+from data_prep.files import run_command, write_jsonl
 
 STRUCTURE_KEYS = frozenset({"id", "lattice_mat", "elements", "frac_coords"})
 DATASETS = {

@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crysmm.crystal import Crystal, as_crystal
+from crysmm.crystal import as_crystal
 from crysmm.data.poscar import parse_poscar
+from crysmm.data.writing import crystal_row
 from crysmm.errors import InputError
-from data_prep.files import crystal_row, run_command, write_folder, write_jsonl
+from data_prep.files import run_command, write_folder, write_jsonl
 
 ARCHIVE = "matminer-0.4.2.tar.gz"
 ARCHIVE_SHA256 = "355792330e20b121cae1492e6e8b4bcae4cf5fc5fa30d44241ef680fb809030c"
@@ -112,21 +113,12 @@ def read_table(archive: Path, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _table_row(table: Table, cells: dict[str, str]) -> dict[str, Any]:
-    crystal = parse_poscar(cells["poscar"]) if "poscar" in cells else _from_pymatgen_text(cells["structure"])
+    text = cells.get("poscar")
+    crystal = parse_poscar(text) if text is not None else as_crystal(ast.literal_eval(cells["structure"]))
     properties: dict[str, float] = {key: float(cells[key]) for key in table.properties if cells[key]}
     if "space_group" in properties:
         properties["space_group"] = int(properties["space_group"])
     return crystal_row(cells["material_id"], properties, crystal)
-
-
-def _from_pymatgen_text(text: str) -> Crystal:
-    structure = ast.literal_eval(text)
-    sites = structure["sites"]
-    return Crystal.from_arrays(
-        structure["lattice"]["matrix"],
-        [site["abc"] for site in sites],
-        [site["species"][0]["element"] for site in sites],
-    )
 
 
 def main() -> None:

@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from crysmm.crystal import Crystal
 from crysmm.data.records import open_source
+from crysmm.data.writing import crystal_row
 from crysmm.elements import ATOMIC_NUMBERS
 from data_prep.convert import readable_records
-from data_prep.files import crystal_row, run_command, write_jsonl
+from data_prep.files import run_command, write_jsonl
 
 LARGEST_STRAIN = 0.05
 CHANCE_OF_SUBSTITUTION = 0.5  # of each element of a crystal

@@ -157,3 +157,25 @@ def test_fractional_coordinates_of_a_skew_cell(crystals):
     np.testing.assert_allclose(
         to_fractional(crystal.lattice, crystal.frac_coords @ crystal.lattice), crystal.frac_coords, atol=1e-12
     )
+
+
+def test_dict_of_pymatgen(crystal):
+    from pymatgen.core import Species, Structure
+
+    structure = Structure(crystal.lattice, crystal.elements, crystal.frac_coords)
+    assert_same(as_crystal(structure.as_dict()), crystal)
+    structure.replace(0, Species(crystal.elements[0], 2))
+    assert_same(as_crystal(structure.as_dict(verbosity=0)), crystal)
+
+
+def test_dicts_of_pymatgen_that_are_refused(crystals):
+    from pymatgen.core import Lattice, Structure
+
+    shared = Structure(CUBE, [{"Na": 0.5, "K": 0.5}], [[0, 0, 0]]).as_dict()
+    vacant = Structure(CUBE, [{"Na": 0.5}], [[0, 0, 0]]).as_dict()
+    slab = Structure(Lattice(CUBE, pbc=(True, True, False)), ["Na"], [[0, 0, 0]]).as_dict()
+    for structure, reason in ((shared, "partial"), (vacant, "partial"), (slab, "not periodic")):
+        with pytest.raises(StructureError, match=reason):
+            as_crystal(structure)
+    with pytest.raises(StructureError, match="pymatgen Structure is incomplete"):
+        as_crystal({"lattice": {}, "sites": [{}]})

@@ -1,10 +1,14 @@
-"""Rows out of JSON text of any size: lines of JSONL, items of one JSON list, plain, gzipped or zipped."""
+"""JSON text of any size, plain, gzipped or zipped, from wherever it comes: nothing is unpacked to the disk.
+
+Rows are lines of JSONL, items of one list, or items of a list in an object; a whole object is read up to a size.
+"""
 
 from __future__ import annotations
 
 import gzip
 import io
 import json
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,6 +19,7 @@ from typing import IO, Any, BinaryIO, TextIO, cast
 from crysmm.errors import InputError
 
 LARGEST_EXPANSION = 200  # times the size of the archive; JSON of crystals shrinks to a fifth or a tenth
+LARGEST_OBJECT = 1 << 28  # characters of an object that is read as a whole
 CHUNK = 1 << 20  # characters
 
 
@@ -73,6 +78,8 @@ def _open_member(path: Path, archive: zipfile.ZipFile) -> IO[bytes]:
     parts = Path(member.filename.replace("\\", "/")).parts
     if member.filename.startswith(("/", "\\")) or ".." in parts:
         raise InputError(f"{path} holds {member.filename!r}, a path that leads out of the archive; it is not read")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise InputError(f"{path} holds {member.filename!r}, a link and no file; it is not read")
     if member.file_size > LARGEST_EXPANSION * max(member.compress_size, CHUNK):
         raise InputError(
             f"{path} would expand from {member.compress_size} to {member.file_size} bytes, "
@@ -104,28 +111,99 @@ def json_list_items(path: Path) -> Iterator[tuple[str, str]]:
     Raises:
         InputError: the text is not one list, or stops being JSON; see also :func:`open_text`.
     """
-    decoder = json.JSONDecoder(parse_int=len)  # the text of an item is wanted, not the value of a long number
     with open_text(path) as stream:
         buffer = _Buffer(stream)
         if buffer.next_character() != "[":
             raise InputError(f"{path} is not a JSON list of rows; for one row a line name the file .jsonl")
+        yield from _list_items(buffer, path)
+
+
+def json_object_items(path: Path, streamed: str) -> Iterator[tuple[str, str, str]]:
+    """``(key, place, text)`` of the members of the one object in a JSON file, read piece by piece.
+
+    Args:
+        path: of the file.
+        streamed: name of a member that is a list; each of its items comes by itself, under its place.
+
+    Raises:
+        InputError: the text is not one object, or stops being JSON; see also :func:`open_text`.
+    """
+    with open_text(path) as stream:
+        buffer = _Buffer(stream)
+        if buffer.next_character() != "{":
+            raise InputError(f"{path} is not a JSON object")
         buffer.position += 1
         number = 0
-        while (character := buffer.next_character()) != "]":
+        while buffer.next_character() != "}":
             if number:
-                if character != ",":
-                    raise _broken(path, number)
-                buffer.position += 1
-                buffer.next_character()
+                _expect(buffer, ",", path, f"member {number}")
             number += 1
-            text = buffer.next_item(decoder)
-            if text is None:
-                raise _broken(path, number)
-            yield f"{path.name}:row {number}", text
+            place = f"member {number}"
+            key = _next_key(buffer, path, place)
+            if key == streamed and buffer.next_character() == "[":
+                yield from ((key, row, text) for row, text in _list_items(buffer, path))
+                buffer.position += 1
+            else:
+                yield key, f"{path.name}:{key}", _next_item(buffer, path, place)
 
 
-def _broken(path: Path, number: int) -> InputError:
-    return InputError(f"{path} is broken JSON at row {number}; is it complete?")
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The one object in a JSON file.
+
+    Raises:
+        InputError: it is none, or has more than ``LARGEST_OBJECT`` characters; see also :func:`open_text`.
+    """
+    with open_text(path) as stream:
+        text = stream.read(LARGEST_OBJECT + 1)
+    if len(text) > LARGEST_OBJECT:
+        raise InputError(f"{path} holds more than {LARGEST_OBJECT:,} characters; it is not read")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {error}; is it complete?") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}; expected a JSON object")
+    return content
+
+
+def _list_items(buffer: _Buffer, path: Path) -> Iterator[tuple[str, str]]:
+    """``(place, text)`` of every item of the list that the buffer stands at; it is left at the list's end."""
+    buffer.position += 1
+    number = 0
+    while buffer.next_character() != "]":
+        if number:
+            _expect(buffer, ",", path, f"row {number}")
+        number += 1
+        yield f"{path.name}:row {number}", _next_item(buffer, path, f"row {number}")
+
+
+def _next_key(buffer: _Buffer, path: Path, place: str) -> str:
+    text = _next_item(buffer, path, place)
+    if not text.startswith('"'):
+        raise _broken(path, place)
+    _expect(buffer, ":", path, place)
+    return str(json.loads(text))
+
+
+def _next_item(buffer: _Buffer, path: Path, place: str) -> str:
+    buffer.next_character()
+    text = buffer.next_item(DECODER)
+    if text is None:
+        raise _broken(path, place)
+    return text
+
+
+def _expect(buffer: _Buffer, character: str, path: Path, place: str) -> None:
+    if buffer.next_character() != character:
+        raise _broken(path, place)
+    buffer.position += 1
+
+
+def _broken(path: Path, place: str) -> InputError:
+    return InputError(f"{path} is broken JSON at {place}; is it complete?")
+
+
+DECODER = json.JSONDecoder(parse_int=len)  # the text of an item is wanted, not the value of a long number
 
 
 class _Buffer:
@@ -153,7 +231,7 @@ class _Buffer:
                 return ""
 
     def next_item(self, decoder: json.JSONDecoder) -> str | None:
-        """The text of the next value, or None where there is none.
+        """The text of the next value, or None where there is none, or one that is longer than ``LARGEST_OBJECT``.
 
         A number cut off by the end of the buffer looks whole, so a value must be followed by something.
         Each attempt reads as much again, which keeps the cost linear for a long item.
@@ -169,5 +247,6 @@ class _Buffer:
                 pass
             except RecursionError:
                 return None
-            if not self._read(max(CHUNK, len(self._text) - self.position)):
+            length = len(self._text) - self.position
+            if length > LARGEST_OBJECT or not self._read(max(CHUNK, length)):
                 return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,20 +32,23 @@ class Split:
         return {key: [ids[row] for row in split] for key, split in zip(SPLIT_KEYS, rows, strict=True)}
 
 
-def make_split(config: RunConfig, ids: Sequence[str], formulas: Sequence[str]) -> Split:
+def make_split(
+    config: RunConfig, ids: Sequence[str], formulas: Sequence[str], reasons: Mapping[str, str] | None = None
+) -> Split:
     """Split the readable rows as the settings say.
 
     Args:
         config: the split settings are read.
         ids: one id a row.
         formulas: one reduced formula a row; read by the split by composition.
+        reasons: why rows are not readable, by id; said of those that a file of ids names.
 
     Raises:
         InputError: there are fewer rows than asked for, a split would be empty, or the file of ids does not fit
             the data.
     """
     if config.ids_file is not None:
-        return split_by_file(config.ids_file, ids)
+        return split_by_file(config.ids_file, ids, reasons)
     counts = _counts(config, len(ids))
     if config.split_strategy == "composition":
         return _split_by_composition(counts, formulas, config.random_seed)
@@ -137,12 +140,13 @@ def _split_by_composition(counts: Counter[str], formulas: Sequence[str], seed: i
     return split
 
 
-def split_by_file(path: Path, ids: Sequence[str]) -> Split:
+def split_by_file(path: Path, ids: Sequence[str], reasons: Mapping[str, str] | None = None) -> Split:
     """The split that an ``ids_train_val_test.json`` says.
 
     Args:
         path: of the file.
         ids: one a row.
+        reasons: why other rows are not readable, by id.
 
     Raises:
         InputError: it cannot be read, or does not fit the rows.
@@ -150,7 +154,7 @@ def split_by_file(path: Path, ids: Sequence[str]) -> Split:
     wanted = read_ids(path)
     _refuse(path, "ids given more than once", _doubled(name for names in wanted.values() for name in names))
     asked = {name for names in wanted.values() for name in names}
-    _refuse(path, "ids that no readable row of the data has", asked.difference(ids))
+    _refuse(path, "ids that no readable row of the data has", asked.difference(ids), reasons or {})
     _refuse(path, "ids that several rows of the data have", asked & _doubled(ids))
     row_of = {name: row for row, name in enumerate(ids)}
     train, val, test = ([row_of[name] for name in wanted[key]] for key in SPLIT_KEYS)
@@ -184,8 +188,10 @@ def _doubled(names: Iterable[str]) -> set[str]:
     return {name for name, count in Counter(names).items() if count > 1}
 
 
-def _refuse(path: Path, what: str, names: set[str]) -> None:
+def _refuse(path: Path, what: str, names: set[str], reasons: Mapping[str, str] | None = None) -> None:
     if not names:
         return
-    named = ", ".join(sorted(names)[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+    why = {name: f" ({reasons[name]})" if reasons and name in reasons else "" for name in sorted(names)}
+    named = ", ".join(name + reason for name, reason in list(why.items())[:MOST_NAMED])
+    named += ", ..." if len(names) > MOST_NAMED else ""
     raise InputError(f"the ids_file {path} cannot be used: it holds {what} ({len(names)}): {named}; correct the file")

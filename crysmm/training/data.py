@@ -145,9 +145,15 @@ def _split(store: Store, config: RunConfig, memory: int) -> tuple[list[SkippedRo
         first = too_large[0]
         raise InputError(f"strict stops at the first row it cannot use:\n  {first.file}: {first.reason}")
     used = [row for row in range(len(store)) if row not in oversized]
-    split = make_split(config, [store.ids[row] for row in used], [store.formulas[row] for row in used])
+    skipped = [*store.skipped, *too_large]
+    split = make_split(
+        config,
+        [store.ids[row] for row in used],
+        [store.formulas[row] for row in used],
+        {row.id: row.reason for row in skipped},
+    )
     split = Split(*([used[index] for index in part] for part in (split.train, split.val, split.test)))
-    return [*store.skipped, *too_large], split
+    return skipped, split
 
 
 def sampler_for(

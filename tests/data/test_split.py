@@ -150,6 +150,12 @@ def test_ids_that_several_rows_have(tmp_path: Path) -> None:
         make_split(TrainingConfig(ids_file=write_ids(tmp_path)), [*IDS, "JVASP-1"], [*FORMULAS, "Si"])
 
 
+def test_ids_file_says_why_its_rows_cannot_be_read(tmp_path: Path) -> None:
+    config = TrainingConfig(ids_file=write_ids(tmp_path, id_val=["JVASP-5", "JVASP-99", "mp-1"]))
+    with pytest.raises(InputError, match=r"JVASP-99 \(the file is empty\), mp-1; correct"):
+        make_split(config, IDS, FORMULAS, {"JVASP-99": "the file is empty", "JVASP-98": "no"})
+
+
 def test_ids_file_that_is_no_json(tmp_path: Path) -> None:
     path = tmp_path / "ids.json"
     with pytest.raises(InputError, match="cannot be read"):

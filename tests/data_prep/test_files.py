@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from crysmm.data.writing import crystal_row
 from crysmm.errors import InputError
-from data_prep.files import crystal_row, run_command, write_folder, write_jsonl
+from data_prep.files import run_command, write_folder, write_jsonl
 
 
 def test_jsonl_holds_every_digit(tmp_path, crystals):

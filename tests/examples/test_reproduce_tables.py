@@ -12,9 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from crysmm.data.records import open_source
+from crysmm.data.writing import crystal_row
 from crysmm.objectives.pretraining import build_pretraining
 from crysmm.text.descriptions import read_descriptions
-from data_prep.files import crystal_row, write_jsonl
+from data_prep.files import write_jsonl
 
 CHECKOUT = Path(__file__).parents[2]
 REPRODUCE = CHECKOUT / "examples" / "reproduce"
