@@ -28,6 +28,8 @@ COMMANDS = {
     "zoo": "List the models that come with the package, or print the card of one.",
     "convert": "Make a model folder of a checkpoint of ALIGNN, CGCNN, CrysXPP or CrysGNN.",
     "explain": "Say what a model's predictions rest on: features, atoms, elements.",
+    "leaderboard": "Make a contribution to the JARVIS-Leaderboard: train on a benchmark, or take a finished run.",
+    "matbench": "Train on the folds of a task of Matbench v0.1, and write its results file.",
     "describe": "Write a description of each structure, for models that read text.",
     "check": "Read a folder of structures and report what is wrong with it.",
     "doctor": "Report what is installed and what would be used, and how to mend what is wrong.",

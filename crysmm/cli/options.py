@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from crysmm.errors import InputError
 METAVARS = {"Path": "PATH", "str": "TEXT", "int": "N", "float": "X"}
 
 
-def add_config_options(parser: argparse.ArgumentParser, kind: type[RunConfig] = TrainingConfig) -> None:
-    """Give a command ``--config FILE`` and an option for every setting of a kind."""
+def add_config_options(
+    parser: argparse.ArgumentParser, kind: type[RunConfig] = TrainingConfig, without: Set[str] = frozenset()
+) -> None:
+    """Give a command ``--config FILE`` and an option for every setting of a kind, but for some."""
     parser.add_argument(
         "--config", "--config_name", type=Path, metavar="FILE", help="JSON file with settings; options win over it."
     )
-    _settings_source(kind, parser)
+    _settings_source(kind, parser, without)
 
 
 def config_from(kind: type[AnyConfig], arguments: argparse.Namespace) -> tuple[AnyConfig, list[str]]:
@@ -67,23 +69,23 @@ def _described(settings: BaseModel, indent: str) -> list[str]:
 
 
 def _settings_source(
-    kind: type[RunConfig], parser: argparse.ArgumentParser
+    kind: type[RunConfig], parser: argparse.ArgumentParser, without: Set[str] = frozenset()
 ) -> CliSettingsSource[argparse.ArgumentParser]:
     return CliSettingsSource(
         kind,  # type: ignore[arg-type]  # any pydantic model will do
         root_parser=parser,
-        add_argument_method=partial(_add_option, kind),
+        add_argument_method=partial(_add_option, kind, without),
         cli_hide_none_type=True,
         cli_avoid_json=True,
         cli_enforce_required=False,
     )
 
 
-def _add_option(kind: type[RunConfig], container: Any, *names: str, **options: Any) -> None:
+def _add_option(kind: type[RunConfig], without: Set[str], container: Any, *names: str, **options: Any) -> None:
     """Add one option as pydantic-settings describes it, with switches that also stand alone, and readable help."""
     key = options["dest"]
     section, _, name = key.rpartition(".")
-    if key in SECTIONS:
+    if key in SECTIONS or key in without:
         return  # a section is set key by key; --model is short for --model.name
     if name == "name":
         names = (*names, f"--{section}")

@@ -17,6 +17,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins import ClusterEnvironment
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -81,6 +82,11 @@ def _slurm() -> SLURMEnvironment:
         return SLURMEnvironment(auto_requeue=False)  # --resume does this, without files of Lightning's own
     except RuntimeError as error:
         raise InputError(f"srun has started the processes in a way that cannot be used: {error}") from error
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that speaks and writes; Lightning knows its rank."""
+    return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
 
 
 def make_trainer(config: RunConfig, machine: Machine, callbacks: Sequence[pl.Callback]) -> pl.Trainer:

@@ -10,7 +10,7 @@ from crysmm.atomic_files import why_not_writable
 from crysmm.config.run import RunConfig
 from crysmm.errors import InputError
 from crysmm.training.card import CARD_FILE, holds_card
-from crysmm.training.model_folder import ENSEMBLE_FILE
+from crysmm.training.model_folder import ENSEMBLE_FILE, Description, read_description
 from crysmm.trust.calibration import CALIBRATION_FILE
 
 ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS = "all epochs", "early stopping", "max_hours"
@@ -82,6 +82,16 @@ class RunFolder:
     def is_finished(self) -> bool:
         """Whether its run has come to its end, not to a time limit."""
         return self.metrics.exists() and self.read_metrics()["stopped_by"] != MAX_HOURS
+
+    @property
+    def description(self) -> Description:
+        """Of its model, or of the first member of its ensemble.
+
+        Raises:
+            ModelFolderError: there is none.
+        """
+        member = self.path / f"{MEMBER}1"
+        return read_description(member if (self.path / ENSEMBLE_FILE).is_file() else self.path)
 
     def read_metrics(self) -> dict[str, Any]:
         """What ``metrics.json`` holds.

@@ -53,6 +53,13 @@ class Machine:
         return getrusage(RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
+def hardware_of(device: str) -> str:
+    """A device of this machine, in words."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
 @contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
     """On a GPU, choose kernels that give the same numbers every time, where there are any; others warn."""

@@ -18,7 +18,7 @@ from crysmm.data.scaler import class_label
 from crysmm.elements import SYMBOLS
 from crysmm.training.card import FIGURES, Card
 from crysmm.training.command import given
-from crysmm.training.folder import MEMBER, RunFolder
+from crysmm.training.folder import RunFolder
 from crysmm.training.model_folder import Description, ModelDescription, read_description
 from crysmm.training.summary import SHAPE, TARGETS_SHOWN, describe_trust, first_targets
 
@@ -48,8 +48,7 @@ def run_card(
         unit: of the target, if it is known.
     """
     name = name or run.path.resolve().name
-    first = run.path / f"{MEMBER}1"
-    description = read_description(first if getattr(config, "ensemble", 1) > 1 else run.path)
+    description = run.description
     sizes = {key.removeprefix("id_"): len(ids) for key, ids in json.loads(run.ids.read_text(encoding="utf-8")).items()}
     sections = {
         "Use": _use(name, description),
@@ -79,7 +78,7 @@ def converted_card(folder: Path, notes: Sequence[str]) -> Card:
         "Data": f"What it was trained on is {unknown}.",
         "Model": _model(description, None),
         "Command": f"```\ncrysmm convert --from {origin.code} {shlex.quote(origin.file)} --output_dir {name}\n```\n\n"
-        f"With {_versions(description)}; sha256 of the checkpoint: {origin.sha256}.",
+        f"With {versions(description)}; sha256 of the checkpoint: {origin.sha256}.",
         FIGURES: f"- {unknown}",
         "Limits": _listed([*notes, *_limits(description)]),
         "Licence and citation": _licence(description.config),
@@ -166,7 +165,7 @@ def _command(name: str, config: RunConfig, description: Description, metrics: Ma
     words = shlex.join([*program, *given(config), "--output_dir", f"runs/{name}"])
     epochs = f", best epoch {metrics['best_epoch']} of {metrics['epochs']}" if "best_epoch" in metrics else ""
     return (
-        f"```\n{words}\n```\n\nWith {_versions(description)}; {_duration(metrics['seconds'])} on "
+        f"```\n{words}\n```\n\nWith {versions(description)}; {_duration(metrics['seconds'])} on "
         f"{metrics['device']} in {metrics['precision']}{epochs}."
     )
 
@@ -175,7 +174,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
-def _versions(description: Description) -> str:
+def versions(description: Description) -> str:
+    """What a model was saved with."""
     return ", ".join(f"{name} {version}" for name, version in description.versions.items())
 
 

@@ -6,10 +6,10 @@ import logging
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from tqdm import tqdm
 
 from crysmm.atomic_files import naming
+from crysmm.training.distributed import is_main_process
 
 LOGGER = logging.getLogger("crysmm.train")
 
@@ -39,8 +39,8 @@ class Report:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process speaks; Lightning knows its rank."""
-        return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
+        """Whether this process speaks."""
+        return is_main_process()
 
     def say(self, text: str) -> None:
         """Tell it on the screen and in the log."""

@@ -7,6 +7,7 @@ and ``probability_<class>`` each. Then, where they are known, ``spread``, ``lowe
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from crysmm.atomic_files import write_csv_atomic
 from crysmm.data.building import GraphedRecord
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.data.source import SkippedRow
+from crysmm.errors import InputError
 from crysmm.trust.assessment import Assessment, Assessor
 
 MOST_FAILURES = 3  # kept in a summary
@@ -76,6 +78,23 @@ def write_predictions(
     cells = (prediction_cells(scaler, assessment, row) for row in range(len(ids)))
     rows = ([name, *true, *predicted] for name, true, predicted in zip(ids, truth, cells, strict=True))
     write_csv_atomic(path, header, rows)
+
+
+def read_predictions(path: Path) -> dict[str, dict[str, str]]:
+    """The rows of a table of :func:`write_predictions` by id, each by column.
+
+    Raises:
+        InputError: the file is not there, or is no such table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    columns = list(rows[0]) if rows else []
+    if not all(any(name.startswith(kind) for name in columns) for kind in ("id", "target", "prediction")):
+        raise InputError(f"{path} is not a table of predictions; expected the columns id, target and prediction")
+    return {row["id"]: row for row in rows}
 
 
 def _named(kind: str, names: Sequence[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from crysmm.data.split import Split, split_by_file
 from crysmm.data.store import Store, build_store
 from crysmm.errors import InputError
 from crysmm.training.folder import AUDIT_REPORT, AUDIT_TABLE, RunFolder
+from crysmm.training.results import read_predictions
 from crysmm.trust.finished_run import read_run
 from crysmm.trust.leakage import NEAR, Counterpart, find_counterparts
 
@@ -174,16 +174,16 @@ def _read_errors(path: Path) -> Errors:
     Raises:
         InputError: it is not one.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    columns = rows[0] if rows else {}
+    rows = read_predictions(path)
+    columns = list(next(iter(rows.values())))
     targets = [name for name in columns if name.split("_")[0] == "target"]
     pairs = [(target, target.replace("target", "prediction", 1)) for target in targets]
-    if not pairs or not all(prediction in columns for _, prediction in pairs):
-        raise InputError(f"{path} is not a table of predictions; expected the columns id, target and prediction")
     try:
-        values = {row["id"]: np.array([[float(row[name]) for name in pair] for pair in pairs]) for row in rows}
-    except ValueError as error:
+        values = {
+            identifier: np.array([[float(row[name]) for name in pair] for pair in pairs])
+            for identifier, row in rows.items()
+        }
+    except (KeyError, ValueError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
     if any(name.startswith("probability_") for name in columns):
         return Errors(["accuracy"], {name: (pair[:, 0] == pair[:, 1]) * 1.0 for name, pair in values.items()})

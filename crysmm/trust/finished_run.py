@@ -25,7 +25,7 @@ def read_run(run: RunFolder, root_dir: Path | None, *, progress: bool = True) ->
     Raises:
         InputError: the folder is not one of a run, or the structures are not those it has learned from.
     """
-    config = _config_of(run)
+    config = read_config(run)
     if root_dir is not None:
         config = config.model_copy(update={"root_dir": root_dir})
     if config.root_dir is None:
@@ -39,7 +39,12 @@ def read_run(run: RunFolder, root_dir: Path | None, *, progress: bool = True) ->
     return config, store, split_by_file(run.ids, store.ids)
 
 
-def _config_of(run: RunFolder) -> TrainingConfig:
+def read_config(run: RunFolder) -> TrainingConfig:
+    """The settings of a run.
+
+    Raises:
+        InputError: the folder is not one of a run of ``crysmm train``.
+    """
     for file in (run.config, run.ids):
         if not file.is_file():
             raise InputError(f"{run.path} is not the folder of a run of crysmm train: {file.name} is missing")

@@ -1,0 +1,108 @@
+"""``crysmm leaderboard``: a benchmark of the JARVIS-Leaderboard in, the folder of a contribution out."""
+
+import argparse
+from pathlib import Path
+
+from crysmm.cli.options import add_config_options, config_from, report
+from crysmm.cli.train import prepare_run
+from crysmm.config import TrainingConfig
+from crysmm.config.run import DEFAULT_RATIO
+from crysmm.errors import InputError
+from crysmm.publish.settings import SPLIT, VALUES, left_aside
+
+ABOUT = {
+    "team_name": "Who contributes.",
+    "author_email": "Address to write to.",
+    "project_url": "Paper or page of the project.",
+    "git_url": "Repository with the code.",
+    "database_version": "Version of the data set.",
+    "hardware_used": "Machine that trained.",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The benchmark, a run of it or the settings of one, and who contributes."""
+    parser.add_argument("--benchmark", required=True, metavar="NAME", help="Whole name of the benchmark, ...-test-mae.")
+    parser.add_argument(
+        "--benchmark_file",
+        type=Path,
+        metavar="FILE",
+        help="Its .json.zip; by default it is looked for in the package jarvis_leaderboard, if that is installed.",
+    )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="A finished run of crysmm train on exactly the split of the benchmark; by default one is trained.",
+    )
+    parser.add_argument(
+        "--contribution", metavar="NAME", help="Name of the contribution and of its model (crysmm_BACKBONE)."
+    )
+    about = parser.add_argument_group("metadata", "Fields of metadata.json; those left out are placeholders.")
+    for name, text in ABOUT.items():
+        about.add_argument(f"--{name}", metavar="TEXT", help=text)
+    add_config_options(parser, without=SPLIT | VALUES | {"model.classification"})
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train unless there is a run, and write the contribution; 0.
+
+    Raises:
+        InputError: The benchmark, a setting, the structures, the run or the folder cannot be used.
+    """
+    from crysmm.publish.benchmark import load_benchmark
+
+    benchmark = load_benchmark(arguments.benchmark, arguments.benchmark_file)
+    config, notes = config_from(TrainingConfig, arguments)
+    if arguments.run is not None:
+        _refuse_settings(config)
+    else:
+        aside = left_aside(config, SPLIT | VALUES | ({"val_ratio"} if benchmark.val else set()))
+        benchmark = benchmark.with_validation(config.val_ratio or DEFAULT_RATIO, config.random_seed)
+        report([*notes, *aside, *benchmark.notes])
+        prepare_run(config)
+
+    from crysmm.publish.leaderboard import (
+        CONTRIBUTIONS,
+        describe_score,
+        next_steps,
+        run_command,
+        train_on_benchmark,
+        training_command,
+        write_contribution,
+    )
+    from crysmm.training.distributed import is_main_process
+    from crysmm.training.folder import RunFolder
+    from crysmm.training.machine import hardware_of
+    from crysmm.trust.finished_run import read_config
+
+    if arguments.run is not None:
+        finished = RunFolder(arguments.run)
+        settings = read_config(finished)
+        command = run_command(benchmark, settings)
+    else:
+        finished = train_on_benchmark(benchmark, config)
+        settings, command = config, training_command(benchmark, config, "runs/benchmark")
+    if not is_main_process():
+        return 0
+    name = arguments.contribution or f"crysmm_{settings.model.name}"
+    assert config.output_dir is not None
+    about = {key: value for key in ABOUT if (value := vars(arguments)[key]) is not None}
+    folder = config.output_dir / CONTRIBUTIONS / name
+    hardware = hardware_of(finished.read_metrics()["device"]) if arguments.run is None else None
+    contribution = write_contribution(benchmark, finished, command, folder, name, about, hardware)
+    print(describe_score(contribution.score, benchmark), *next_steps(contribution), sep="\n")
+    return 0
+
+
+def _refuse_settings(config: TrainingConfig) -> None:
+    """A finished run has its settings; the folder to write to alone is needed.
+
+    Raises:
+        InputError: It is missing, or settings are given.
+    """
+    given = sorted(config.model_fields_set - {"output_dir"})
+    if given:
+        raise InputError(f"--{given[0]}: has no meaning with --run, which was trained already; leave it out")
+    if config.output_dir is None:
+        raise InputError("--output_dir: missing; name the folder to write the contribution to")

@@ -1,0 +1,58 @@
+"""The settings of a training whose data and split a benchmark says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from crysmm.config.loading import make_config
+from crysmm.config.training import TrainingConfig
+
+SPLIT = frozenset({
+    "ids_file", "split_strategy", "keep_data_order", "n_train", "n_val", "n_test", "train_ratio", "test_ratio",
+    "limit", "strict",
+})  # fmt: skip
+VALUES = frozenset({"target_key", "target_multiplication_factor", "classification_threshold"})
+
+
+def left_aside(config: TrainingConfig, settings: frozenset[str]) -> list[str]:
+    """A line that names settings of a file that a benchmark says itself."""
+    named = sorted(config.model_fields_set & settings)
+    return [f"the benchmark says it itself, left aside: {', '.join(named)}"] if named else []
+
+
+def settings_on(
+    config: TrainingConfig,
+    data: Path,
+    target: str,
+    ids_file: Path,
+    output_dir: Path,
+    *,
+    is_classification: bool,
+    **others: Any,
+) -> TrainingConfig:
+    """The settings of one training.
+
+    Args:
+        config: what the user has set.
+        data: rows of crystals.
+        target: name of what is learned in them.
+        ids_file: the split.
+        output_dir: of the run.
+        is_classification: whether the values are classes.
+        others: settings besides.
+    """
+    kept = config.model_dump(exclude={*SPLIT, *VALUES, "val_ratio", "id_key", "file_format"})
+    kept["model"]["classification"] = is_classification
+    return make_config(
+        TrainingConfig,
+        {
+            **kept,
+            "root_dir": data,
+            "ids_file": ids_file,
+            "output_dir": output_dir,
+            "target_key": target,
+            "id_key": "id",
+            **others,
+        },
+    )
