@@ -39,6 +39,13 @@ def share(text: str) -> float:
     return number
 
 
+def folder_name(text: str) -> str:
+    """The name of a folder, as an option gives it."""
+    if Path(text).name != text:
+        raise argparse.ArgumentTypeError(f"expected the name of a folder, got {text!r}")
+    return text
+
+
 def refuse_row_options(arguments: argparse.Namespace, *names: str) -> None:
     """Some options say how the rows of ``--root_dir`` are read; beside ``--files`` they would do nothing.
 

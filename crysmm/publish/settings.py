@@ -17,7 +17,7 @@ VALUES = frozenset({"target_key", "target_multiplication_factor", "classificatio
 
 def left_aside(config: TrainingConfig, settings: frozenset[str]) -> list[str]:
     """A line that names settings of a file that a benchmark says itself."""
-    named = sorted(config.model_fields_set & settings)
+    named = sorted(config.model_fields_set & settings) + ["model.classification"] * config.model.classification
     return [f"the benchmark says it itself, left aside: {', '.join(named)}"] if named else []
 
 

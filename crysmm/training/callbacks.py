@@ -24,6 +24,19 @@ from crysmm.training.signals import listen
 TIME_AFTER_TRAINING = 0.5  # of an epoch: kept free of max_hours for the predictions of every split
 
 
+def share_of_hours(max_hours: float | None, started: float, n_left: int) -> float | None:
+    """Hours of one of several trainings: what is left of those for all, shared out among the trainings left.
+
+    Args:
+        max_hours: for all, or None for no limit.
+        started: when the first began, by ``time.monotonic``.
+        n_left: trainings that are left, this one included.
+    """
+    if max_hours is None:
+        return None
+    return max(0.0, max_hours - (time.monotonic() - started) / 3600) / n_left
+
+
 class OutOfTimeError(Exception):
     """``max_hours`` ended within an epoch."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from crysmm.atomic_files import write_json_atomic
 from crysmm.config.training import TrainingConfig
 from crysmm.inference import Outputs
+from crysmm.training.callbacks import share_of_hours
 from crysmm.training.checkpoint import load_model
 from crysmm.training.data import SPLITS, TrainingData
 from crysmm.training.distributed import connect, on_main
@@ -50,10 +51,6 @@ class EnsembleRun(TrainingRun):
 
     def _settings_of(self, number: int) -> TrainingConfig:
         """Those of one member, split as this run is; the time left is shared out among the members left."""
-        hours = self.config.max_hours
-        if hours is not None:
-            spent = (time.monotonic() - self.started) / 3600
-            hours = max(0.0, hours - spent) / (self.config.ensemble - number + 1)
         sizes = [name for split in SPLITS for name in (f"n_{split}", f"{split}_ratio")]
         return self.config.model_copy(
             update={
@@ -64,7 +61,7 @@ class EnsembleRun(TrainingRun):
                 "keep_data_order": False,
                 "random_seed": (self.config.random_seed + number - 1) % 2**32,
                 "output_dir": self.folder.path / f"{MEMBER}{number}",
-                "max_hours": hours,
+                "max_hours": share_of_hours(self.config.max_hours, self.started, self.config.ensemble - number + 1),
             }
         )
 

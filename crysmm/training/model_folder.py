@@ -221,7 +221,7 @@ def write_folder(
         "elements": None if elements is None else list(elements),
         **({} if origin is None else {"converted_from": origin.model_dump()}),
         "graph": settings.model_dump(mode="json"),
-        "config": _without_paths(config),
+        "config": without_paths(config),
         "references": [
             {
                 "lattice_mat": crystal.lattice.tolist(),
@@ -241,7 +241,7 @@ def write_folder(
     return checksum
 
 
-def _without_paths(config: RunConfig) -> dict[str, Any]:
+def without_paths(config: RunConfig) -> dict[str, Any]:
     """The settings but for where things lay; of a teacher the folder's name is left."""
     settings = config.model_dump(mode="json", exclude=OF_THE_RUN)
     if isinstance(config, TrainingConfig):

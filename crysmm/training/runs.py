@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from crysmm.models.heads import PropertyNetwork, build_network
 from crysmm.objectives.base import Objective
 from crysmm.objectives.distillation import DistillationObjective, make_projection
 from crysmm.objectives.property import PropertyObjective, baseline
+from crysmm.training.callbacks import share_of_hours
 from crysmm.training.data import TrainingData, prepare_training
 from crysmm.training.distributed import connect, on_main
 from crysmm.training.evaluate import Judgement, predict_splits, write_results
@@ -176,15 +176,12 @@ class DeltasRun(TrainingRun):
 
     def _settings_of(self, delta: float | Rising) -> TrainingConfig:
         """Those of one run; the time left is shared out among the runs left."""
-        hours = self.config.max_hours
-        if hours is not None:
-            spent = (time.monotonic() - self.started) / 3600
-            hours = max(0.0, hours - spent) / (len(self.head.delta) - len(self.parts))
+        n_left = len(self.head.delta) - len(self.parts)
         return self.config.model_copy(
             update={
                 "head": self.head.model_copy(update={"delta": (delta,)}),
                 "output_dir": self.folder.path / f"{PART}{weight_name(delta)}",
-                "max_hours": hours,
+                "max_hours": share_of_hours(self.config.max_hours, self.started, n_left),
             }
         )
 

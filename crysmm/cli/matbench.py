@@ -1,0 +1,61 @@
+"""``crysmm matbench``: a task of Matbench v0.1 in, the folder of a submission out."""
+
+import argparse
+from pathlib import Path
+
+from crysmm.cli.inputs import folder_name
+from crysmm.cli.options import add_config_options, config_from, report
+from crysmm.cli.train import prepare_run
+from crysmm.config import TrainingConfig
+from crysmm.publish.settings import SPLIT, left_aside
+
+SET = SPLIT | {"classification_threshold"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The task, its folds, who submits, and the settings of the trainings."""
+    parser.add_argument("--task", required=True, metavar="NAME", help="Task with structures, such as matbench_jdft2d.")
+    parser.add_argument(
+        "--folds",
+        type=Path,
+        metavar="FILE",
+        help="Matbench's matbench_v0.1_validation.json; by default it is looked for in the package matbench, if that "
+        "is installed.",
+    )
+    parser.add_argument(
+        "--algorithm", type=folder_name, metavar="NAME", help="Name of the submission (crysmm_BACKBONE)."
+    )
+    parser.add_argument("--authors", metavar="TEXT", help="Names for info.json; by default a placeholder.")
+    parser.add_argument("--notes", metavar="TEXT", help="Notes for info.json; by default a placeholder.")
+    add_config_options(parser, without=SET | {"model.classification"})
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train on every fold, and write the submission; 0.
+
+    Raises:
+        InputError: The task, its folds, a setting, the crystals or the folder cannot be used.
+    """
+    from crysmm.publish.tasks import find_task, load_folds
+
+    task = find_task(arguments.task)
+    folds = load_folds(task, arguments.folds)
+    config, notes = config_from(TrainingConfig, arguments)
+    report([*notes, *left_aside(config, SET)])
+    prepare_run(config)
+
+    from crysmm.publish.matbench import PLACEHOLDERS, describe_folds, next_steps, train_on_folds, write_submission
+    from crysmm.training.distributed import is_main_process
+
+    algorithm = arguments.algorithm or f"crysmm_{config.model.name}"
+    runs = train_on_folds(task, folds, config, print if is_main_process() else _silence)
+    if not is_main_process():
+        return 0
+    known = {key: value for key in PLACEHOLDERS if (value := vars(arguments)[key]) is not None}
+    submission = write_submission(task, folds, runs, config, algorithm, known)
+    print(*describe_folds(task, submission.folds, runs), *next_steps(submission), sep="\n")
+    return 0
+
+
+def _silence(text: str) -> None:
+    """The main process speaks for all."""
