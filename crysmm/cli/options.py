@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def config_from(kind: type[AnyConfig], arguments: argparse.Namespace) -> tuple[A
     return load_config(kind, arguments.config, overrides)
 
 
-def report(notes: Sequence[str]) -> None:
+def report(notes: Iterable[str]) -> None:
     """Print what the user should know of the settings."""
     for note in notes:
         print(f"note: {note}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Iterator
 
 from crysmm.cli.options import add_config_options, config_from, describe, report
 from crysmm.config import RunConfig, TrainingConfig
@@ -31,10 +32,21 @@ def train_with(config: TrainingConfig) -> int:
         InputError: No input or no output folder is named.
     """
     prepare_run(config)
+    report(_aside(config))
     from crysmm.training.train import train
 
     train(config)
     return 0
+
+
+def _aside(config: TrainingConfig) -> Iterator[str]:
+    """Files that peers keep beside the structures and that mean nothing here, or only where they are named."""
+    assert config.root_dir is not None
+    features, ids = config.root_dir / "atom_init.json", config.root_dir / "ids_train_val_test.json"
+    if features.is_file():
+        yield f"{features} is not read: element features are those of --atom_features {config.atom_features}"
+    if config.ids_file is None and ids.is_file():
+        yield f"{ids} is not used: give --ids_file {ids} to split as it says"
 
 
 def prepare_run(config: RunConfig) -> None:

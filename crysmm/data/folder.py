@@ -201,8 +201,10 @@ class FolderTable(_FileRows):
             self._columns = _Columns.from_header(first, options, table)
             lines = lines[1:]
         elif is_crysmmnet(first):
-            chosen = replace(options, target_key=options.target_key or "target")
-            self._columns = _Columns.from_header(CRYSMMNET_COLUMNS, chosen, table)
+            # without a header, a key names the target, as it does in other tables
+            name = options.target_keys[0] if len(options.target_keys) == 1 else "target"
+            header = [name if column == "target" else column for column in CRYSMMNET_COLUMNS]
+            self._columns = _Columns.from_header(header, replace(options, target_key=options.target_key or name), table)
         else:
             width = Counter(len(cells) for _, cells in lines).most_common(1)[0][0]
             self._columns = _Columns.without_header(width, options, table)

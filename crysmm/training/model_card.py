@@ -20,7 +20,7 @@ from crysmm.training.card import FIGURES, Card
 from crysmm.training.command import given
 from crysmm.training.folder import RunFolder
 from crysmm.training.model_folder import Description, ModelDescription, read_description
-from crysmm.training.summary import SHAPE, TARGETS_SHOWN, describe_trust, first_targets
+from crysmm.training.summary import SHAPE, TARGETS_SHOWN, describe_split, describe_trust, first_targets
 
 LICENCE = (
     "Licence: not chosen. Whoever gives this model away says here under which licence the weights are, and whose data "
@@ -132,8 +132,7 @@ def _data(
 ) -> str:
     source = "records in memory" if config.root_dir is None else f"`{config.root_dir.resolve().name}`"
     counts = f"{sizes['train']:,} to learn from, {sizes['val']:,} for validation, {sizes['test']:,} left out of both"
-    drawn = f"{config.split_strategy}, seed {config.random_seed}"
-    how = drawn if config.ids_file is None else f"as {config.ids_file.name} says"
+    how = describe_split(config) if config.ids_file is None else f"as {config.ids_file.name} says"
     lines = [f"Crystals of {source}: {counts} (split: {how}). {n_skipped:,} rows could not be used."]
     if isinstance(description, ModelDescription):
         names = ", ".join(description.target_names)

@@ -58,6 +58,8 @@ def describe_split(config: RunConfig) -> str:
     """How the crystals were split."""
     if config.ids_file is not None:
         return f"as {config.ids_file} says"
+    if config.keep_data_order:
+        return "in the order of the rows"
     return f"{config.split_strategy}, seed {config.random_seed}"
 
 

@@ -65,3 +65,27 @@ def test_help_says_where_it_writes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "crysmm_run" in capsys.readouterr().out
+
+
+def test_ids_on_the_line_replace_the_split_of_the_file(trained: list[TrainingConfig], tmp_path: Path) -> None:
+    """ALIGNN's config files always say ratios."""
+    config_file = tmp_path / "config.json"
+    ratios = {"train_ratio": 0.8, "val_ratio": 0.1, "test_ratio": 0.1, "n_val": None}
+    config_file.write_text(json.dumps({"epochs": 3, **ratios, "split_strategy": "composition"}))
+    assert main(["--config", str(config_file), "--ids_file", "ids.json"]) == 0
+    assert (trained[0].ids_file, trained[0].train_ratio, trained[0].val_ratio) == (Path("ids.json"), None, None)
+    assert main(["--config", str(config_file), "--ids_file", "ids.json", "--n_val", "3"]) == 2
+
+
+def test_files_of_peers_that_mean_nothing_are_named(
+    trained: list[TrainingConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("atom_init.json", "ids_train_val_test.json"):
+        (tmp_path / name).write_text("{}")
+    assert main(["--root_dir", str(tmp_path)]) == 0
+    first, second = capsys.readouterr().err.splitlines()
+    assert "atom_init.json is not read: element features are those of --atom_features cgcnn" in first
+    ids = tmp_path / "ids_train_val_test.json"
+    assert second.endswith(f"{ids} is not used: give --ids_file {ids} to split as it says")
+    assert main(["--root_dir", str(tmp_path), "--ids_file", str(ids)]) == 0
+    assert "is not used" not in capsys.readouterr().err
