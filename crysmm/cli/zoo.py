@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
         ModelFolderError: A shipped model is incomplete.
     """
     from crysmm import zoo
-    from crysmm.training.card import CARD_FILE
+    from crysmm.training.card import CARD_FILE, MARK
 
     names = zoo.shipped_names()
     if arguments.name is None:
@@ -31,7 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.name not in names:
         raise InputError(f"{arguments.name}: no such model is shipped; there are {', '.join(names) or 'none'}")
-    print((zoo.ZOO / arguments.name / CARD_FILE).read_text(encoding="utf-8"), end="")
+    text = (zoo.ZOO / arguments.name / CARD_FILE).read_text(encoding="utf-8")
+    print(text.replace(MARK, "").rstrip())
     return 0
 
 

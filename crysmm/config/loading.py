@@ -26,7 +26,7 @@ HEADS: dict[str, type[BaseModel]] = {
 }
 SECTIONS = {"model": BACKBONES, "head": HEADS, "method": METHODS}
 """Settings that are a choice by name with settings of its own: by section what can be chosen."""
-SPLIT = frozenset({"split_strategy", "n_train", "n_val", "n_test", "train_ratio", "val_ratio", "test_ratio"})
+SIZES = frozenset({"split_strategy", "n_train", "n_val", "n_test", "train_ratio", "val_ratio", "test_ratio"})
 COMMANDS: dict[type[RunConfig], str] = {TrainingConfig: "crysmm train", PretrainingConfig: "crysmm pretrain"}
 EXPECTED = {
     "int_parsing": "a whole number",
@@ -113,7 +113,7 @@ def merge(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
             name = before.get("name", default)
             merged[section] = {**before, **after} if after.get("name", name) == name else after
     if overrides.get("ids_file") is not None:
-        merged = {key: value for key, value in merged.items() if key not in SPLIT or key in overrides}
+        merged = {key: value for key, value in merged.items() if key not in SIZES or key in overrides}
     for split in ("train", "val", "test"):
         for given, replaced in ((f"n_{split}", f"{split}_ratio"), (f"{split}_ratio", f"n_{split}")):
             if overrides.get(given) is not None and replaced not in overrides:

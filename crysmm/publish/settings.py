@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from crysmm.config.loading import make_config
+from crysmm.config.loading import SIZES, make_config
 from crysmm.config.training import TrainingConfig
 
-SPLIT = frozenset({
-    "ids_file", "split_strategy", "keep_data_order", "n_train", "n_val", "n_test", "train_ratio", "test_ratio",
-    "limit", "strict",
-})  # fmt: skip
+SPLIT = (SIZES - {"val_ratio"}) | {"ids_file", "keep_data_order", "limit", "strict"}
 VALUES = frozenset({"target_key", "target_multiplication_factor", "classification_threshold"})
 
 

@@ -117,7 +117,7 @@ def _use(name: str, description: Description) -> str:
         code = "\n".join(["```python", *lines, "```"])
         return (
             "To predict the property of ordered crystals like those it was trained on, from POSCAR, CIF or xyz files:\n"
-            f"\n{code}\n\nOr `crysmm predict --model {shlex.quote(name)} --files POSCAR`, with intervals."
+            f"\n{code}\n\nOr `crysmm predict --model {shlex.quote(name)} --files POSCAR`."
         )
     shape = shlex.join(options(description.config, SHAPE))
     return (

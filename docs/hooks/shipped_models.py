@@ -6,8 +6,8 @@ import html
 from collections.abc import Iterator
 from typing import Any
 
+from crysmm.training.card import read_card
 from crysmm.zoo import ZOO, shipped_names
-from crysmm.zoo.card import read_card
 
 MARKER = "<!-- zoo -->"
 

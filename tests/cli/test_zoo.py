@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from crysmm.cli.main import main
-from crysmm.training.card import SECTIONS, Card
+from crysmm.training.card import MARK, SECTIONS, Card
 
 
 @pytest.fixture
@@ -31,7 +31,9 @@ def test_list(zoo, capsys):
 
 def test_card(zoo, capsys):
     assert main(["zoo", "gatgnn-bulk"]) == 0
-    assert capsys.readouterr().out == (zoo / "gatgnn-bulk" / "README.md").read_text()
+    shown, card = capsys.readouterr().out, (zoo / "gatgnn-bulk" / "README.md").read_text()
+    assert card.startswith(shown)
+    assert card.removeprefix(shown).strip() == MARK
 
 
 def test_unknown_name(zoo, capsys):

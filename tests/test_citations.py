@@ -1,0 +1,55 @@
+"""What is cited, in cards and in CITATION.cff."""
+
+from pathlib import Path
+
+import yaml
+
+import crysmm
+from crysmm.citations import PAPERS, papers_behind
+from crysmm.config import PretrainingConfig, TrainingConfig
+from crysmm.config.models import BACKBONES
+
+CITATION = yaml.safe_load((Path(__file__).parents[1] / "CITATION.cff").read_text())
+
+
+def name_of(author):
+    return author.get("name") or f"{author['family-names']}, {author['given-names']}"
+
+
+def test_citation_file_is_of_this_version():
+    assert CITATION["cff-version"] == "1.2.0"
+    assert CITATION["version"] == crysmm.__version__
+    assert CITATION["authors"] == [{"name": "The crysmm developers"}]
+
+
+def test_papers_of_cards_are_those_of_the_citation_file():
+    references = {" ".join(reference["title"].split()): reference for reference in CITATION["references"]}
+    for paper in PAPERS.values():
+        reference = references[paper.title]
+        assert tuple(map(name_of, reference["authors"])) == paper.authors
+        assert (reference["year"], reference.get("doi")) == (paper.year, paper.doi)
+        place = f"{reference['volume']}, {reference['start']}" if "volume" in reference else ""
+        assert place == paper.place
+
+
+def test_each_part_of_a_model_brings_its_paper():
+    assert set(BACKBONES) <= set(PAPERS)
+    assert list(papers_behind(TrainingConfig(model={"name": "alignn"}))) == ["alignn"]
+    taught = TrainingConfig(head={"name": "multimodal", "teacher": "t"})
+    assert list(papers_behind(taught)) == ["cgcnn", "crysgnn", "crysmmnet", "matscibert"]
+    small = TrainingConfig(head={"name": "multimodal", "encoder": "minilm"})
+    assert list(papers_behind(small)) == ["cgcnn", "crysmmnet"]
+    assert list(papers_behind(PretrainingConfig(method={"name": "crysae"}))) == ["cgcnn", "crysxpp"]
+    assert list(papers_behind(PretrainingConfig())) == ["cgcnn"]
+
+
+def test_a_paper_as_text_and_for_bibtex():
+    paper = PAPERS["alignn"]
+    assert paper.text() == (
+        "Choudhary and DeCost, Atomistic Line Graph Neural Network for improved materials property predictions, "
+        "npj Computational Materials 7, 185 (2021)"
+    )
+    assert PAPERS["crysmmnet"].text().startswith("Das et al., CrysMMNet: ")
+    assert paper.bibtex("alignn").startswith(
+        "@article{alignn, author = {Choudhary, Kamal and DeCost, Brian}, title = {"
+    )
