@@ -19,10 +19,10 @@ from crysmm.explain.report import CrystalExplanation
 from crysmm.graphs.features import feature_table
 from crysmm.predictor import Predictor
 from crysmm.report.structure import structure_view
+from crysmm.training.card import read_card
 from crysmm.trust import COVERAGE
 from crysmm.trust.domain import FAR
 from crysmm.zoo import ZOO
-from crysmm.zoo.card import read_card
 
 STATIC, EXAMPLE_FILES = (Path(__file__).parent / name for name in ("static", "examples"))
 EXAMPLES = {"Quartz": "quartz.cif", "Rutile": "rutile.vasp", "Perovskite": "perovskite.vasp"}
