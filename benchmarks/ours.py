@@ -87,7 +87,7 @@ def cgcnn_epochs(config: TrainingConfig, count: int) -> dict[str, float]:
     """
     with tempfile.TemporaryDirectory() as folder:
         own = {"output_dir": Path(folder) / "run", "cache_dir": Path(folder), "epochs": 2, "progress": False}
-        split = {"n_train": count - 2, "n_val": 1, "n_test": 1}
+        split = {"n_train": count - 2, "n_val": 1, "n_test": 1, "val_ratio": None, "test_ratio": None}
         start = time.perf_counter()
         result = train(config.model_copy(update=own | split))
         seconds = time.perf_counter() - start

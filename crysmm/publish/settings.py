@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from crysmm.config.loading import SIZES, make_config
 from crysmm.config.training import TrainingConfig
@@ -26,7 +25,6 @@ def settings_on(
     output_dir: Path,
     *,
     is_classification: bool,
-    **others: Any,
 ) -> TrainingConfig:
     """The settings of one training.
 
@@ -37,7 +35,6 @@ def settings_on(
         ids_file: the split.
         output_dir: of the run.
         is_classification: whether the values are classes.
-        others: settings besides.
     """
     kept = config.model_dump(exclude={*SPLIT, *VALUES, "val_ratio", "id_key", "file_format"})
     kept["model"]["classification"] = is_classification
@@ -50,6 +47,5 @@ def settings_on(
             "output_dir": output_dir,
             "target_key": target,
             "id_key": "id",
-            **others,
         },
     )

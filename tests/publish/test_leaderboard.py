@@ -167,6 +167,8 @@ def test_a_run_of_something_else_is_refused(contributed, benchmark, tmp_path, ca
     write_zip(tmp_path / "other.json.zip", other)
     assert leaderboard("--benchmark", NAME, "--benchmark_file", tmp_path / "other.json.zip", *run) == 2
     assert f"has learned other values than those of {NAME}: {names[0]} is [" in capsys.readouterr().err
+    assert leaderboard("--benchmark", NAME.replace("-mae", "-acc"), "--benchmark_file", path, *run) == 2
+    assert "has not learned classes, which" in capsys.readouterr().err
     empty = ["--run", tmp_path / "none", "--output_dir", tmp_path / "out"]
     assert leaderboard("--benchmark", NAME, "--benchmark_file", path, *empty) == 2
     assert "config.json is missing" in capsys.readouterr().err
