@@ -52,9 +52,11 @@ def lines() -> Iterator[str]:
         for argument in arguments:
             if argument not in settings:
                 yield from described(argument)
-        if settings:
+        if kind and settings:
+            missing = sorted(kind.model_fields.keys() - {argument.dest.split(".")[0] for argument in settings})
+            but = f", but for {', '.join(f'`{setting}`' for setting in missing)}" if missing else ""
             yield from (
-                "Every [setting](configuration.md) is an option too.",
+                f"Every [setting](configuration.md) is an option too{but}.",
                 "",
                 '<details class="options" markdown>',
                 "",
