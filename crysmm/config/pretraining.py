@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 from crysmm.config.methods import DecoysConfig, MethodConfig
 from crysmm.config.models import BACKBONES
 from crysmm.config.run import DEFAULT_CHOICES, Ratio, RunConfig
-from crysmm.data.symmetry import SYMPREC
 
+SYMPREC = 0.01  # Angstrom; of structures as databases hold them
 DEFAULT_HELD_OUT = 0.05
 DEFAULT_DEPTH = {"crysgnn": 5}  # convolution layers, as published, where they are other than the backbone's own
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from crysmm.config.pretraining import SYMPREC
 from crysmm.crystal import Crystal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CRYSTAL_SYSTEMS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic")
-SYMPREC = 0.01  # Angstrom, of structures as databases hold them
 UNKNOWN = 0  # the space group of a crystal whose symmetry could not be found
 
 _LAST_BEFORE = (0, 2, 15, 74, 142, 167, 194)  # the space group before the first of each crystal system
