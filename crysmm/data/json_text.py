@@ -132,13 +132,7 @@ def json_object_items(path: Path, streamed: str) -> Iterator[tuple[str, str, str
         buffer = _Buffer(stream)
         if buffer.next_character() != "{":
             raise InputError(f"{path} is not a JSON object")
-        buffer.position += 1
-        number = 0
-        while buffer.next_character() != "}":
-            if number:
-                _expect(buffer, ",", path, f"member {number}")
-            number += 1
-            place = f"member {number}"
+        for place in _members(buffer, path, "}", "member"):
             key = _next_key(buffer, path, place)
             if key == streamed and buffer.next_character() == "[":
                 yield from ((key, row, text) for row, text in _list_items(buffer, path))
@@ -168,13 +162,19 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 def _list_items(buffer: _Buffer, path: Path) -> Iterator[tuple[str, str]]:
     """``(place, text)`` of every item of the list that the buffer stands at; it is left at the list's end."""
+    for place in _members(buffer, path, "]", "row"):
+        yield f"{path.name}:{place}", _next_item(buffer, path, place)
+
+
+def _members(buffer: _Buffer, path: Path, end: str, noun: str) -> Iterator[str]:
+    """``row 1``, ``row 2``, ... of what the buffer stands at; with each the buffer stands before that member."""
     buffer.position += 1
     number = 0
-    while buffer.next_character() != "]":
+    while buffer.next_character() != end:
         if number:
-            _expect(buffer, ",", path, f"row {number}")
+            _expect(buffer, ",", path, f"{noun} {number}")
         number += 1
-        yield f"{path.name}:row {number}", _next_item(buffer, path, f"row {number}")
+        yield f"{noun} {number}"
 
 
 def _next_key(buffer: _Buffer, path: Path, place: str) -> str:

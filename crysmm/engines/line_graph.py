@@ -240,9 +240,9 @@ class _Gate(torch.autograd.Function):
             raise RuntimeError("a line graph goes backward once; for another backward pass call the network again")
         of_gates, of_residual, of_norm = of_rows, None, (None, None)
         if of_rows is not None and ctx.normalizer is not None:
-            rows = residuals.after(ctx.layer + 1)
+            updated = residuals.after(ctx.layer + 1)
             residuals.added.pop()
-            of_gates, *of_norm = ctx.normalizer.backward(gates, of_rows, added_to=rows)
+            of_gates, *of_norm = ctx.normalizer.backward(gates, of_rows, added_to=updated)
             of_residual = of_rows
         edges = residuals.after(ctx.layer)
         of_means = torch.zeros_like(values) if of_means is None else of_means
