@@ -214,12 +214,17 @@ def test_spectrum(records, data, small, tmp_path, capsys):
     assert f"as the leaderboard computes it: {round(np.mean(errors), 4)} " in capsys.readouterr().out
 
 
-def test_crystals_that_are_missing_or_unreadable_are_named(benchmark, records, small, tmp_path, capsys):
-    rows = [
+def rows_of(records):
+    """As a table of JSON lines has them, to be spoiled."""
+    return [
         {"id": record.id, "lattice_mat": record.crystal.lattice.tolist(), "elements": record.crystal.elements,
          "frac_coords": record.crystal.frac_coords.tolist()}
         for record in records
     ]  # fmt: skip
+
+
+def test_crystals_that_are_missing_or_unreadable_are_named(benchmark, records, small, tmp_path, capsys):
+    rows = rows_of(records)
     rows[21]["elements"] = ["Xx"] * len(rows[21]["elements"])
     del rows[3]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -236,11 +241,7 @@ def test_crystals_that_are_missing_or_unreadable_are_named(benchmark, records, s
 
 def test_atoms_on_one_place_are_told_with_the_reason(benchmark, records, small, tmp_path, capsys):
     """What reading accepts and the graph does not: the crystal would have no prediction."""
-    rows = [
-        {"id": record.id, "lattice_mat": record.crystal.lattice.tolist(), "elements": record.crystal.elements,
-         "frac_coords": record.crystal.frac_coords.tolist()}
-        for record in records
-    ]  # fmt: skip
+    rows = rows_of(records)
     rows[22] |= {"elements": ["Si", "Si"], "frac_coords": [[0, 0, 0], [0, 0, 0.001]]}
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = ["--benchmark", NAME, "--benchmark_file", benchmark[0], "--root_dir", tmp_path / "data.jsonl"]
