@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import logging
 import os
@@ -136,6 +137,13 @@ def connect(trainer: pl.Trainer) -> None:
     """Start the other processes, where that is ours to do, and wait until all have met."""
     if trainer.strategy.launcher is not None:
         trainer.strategy.launcher.launch(trainer.strategy.setup_environment, trainer=trainer)
+        atexit.register(_end_group)
+
+
+def _end_group() -> None:
+    """Join gloo's threads before the interpreter ends: one that then drops a tensor would abort the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def disconnect(trainer: pl.Trainer) -> None:

@@ -76,6 +76,21 @@ def test_devices_starts_processes_and_tells_an_error_once(make_config, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+def test_the_group_ends_before_the_interpreter(tmp_path):
+    """A thread of gloo that lets go of a tensor while Python ends aborts the process."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import atexit, sys, torch\n"
+        "from crysmm.cli.main import main\n"
+        "atexit.register(lambda: print('group left:', torch.distributed.is_initialized()))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, str(script), "train", "--root_dir", "nowhere", "--output_dir", str(tmp_path / "run")]
+    failed = subprocess.run([*command, "--device", "cpu", "--devices", "2"], capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert failed.stdout.splitlines() == ["group left: False"] * 2
+
+
 def test_processes_are_those_srun_has_started(make_config, monkeypatch):
     """On 2 machines with 4 tasks each; a job script without srun is one process, whatever it has reserved."""
     monkeypatch.setenv("SLURM_NTASKS", "8")
