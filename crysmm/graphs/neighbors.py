@@ -128,8 +128,7 @@ def _refuse_shape(crystal: Crystal, cutoff: float) -> None:
     Raises:
         StructureError: with the heights of the cell.
     """
-    sides = np.cross(crystal.lattice[[1, 2, 0]], crystal.lattice[[2, 0, 1]])
-    heights = crystal.volume / np.linalg.norm(sides, axis=1)
+    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)
     cells = np.maximum(np.floor(heights / cutoff), 1)
     around = (2 * np.ceil(cutoff * cells / heights) + 1) / cells  # of the grid's cells, in cells of the crystal
     too_thin = len(crystal) * np.prod(around) > MAXIMUM_CANDIDATES
@@ -144,11 +143,11 @@ def _refuse_shape(crystal: Crystal, cutoff: float) -> None:
 
 
 def _radius_of_nearest(crystal: Crystal, k: int) -> float:
-    """Radius of a sphere that holds 3 k atoms on average: nearly always enough for k around every atom.
+    """Radius of a sphere that holds 2 k atoms on average: for all but 1 in 2,000 crystals enough for k around every atom.
 
-    What is found does not depend on it; searching the whole cutoff takes three times as long.
+    What is found does not depend on it; searching the whole cutoff takes four times as long.
     """
-    return float(np.cbrt(3 * k * crystal.volume / len(crystal) * 3 / (4 * np.pi)))
+    return float(np.cbrt(2 * k * crystal.volume / len(crystal) * 3 / (4 * np.pi)))
 
 
 def _widening(crystal: Crystal, cutoff: float) -> Iterator[float]:
@@ -178,9 +177,11 @@ def _rank_within_center(center: np.ndarray, n_atoms: int) -> np.ndarray:
 
 def _shell_of_nearest(pairs: _Pairs, crystal: Crystal, k: int, tolerance: float) -> _Pairs:
     """Every neighbour within the k-th distance of its atom plus a tolerance (Angstrom)."""
-    order = np.lexsort((pairs.distance, pairs.center))
-    rank = _rank_within_center(pairs.center[order], len(crystal))
-    farthest = pairs.distance[order][rank == k - 1]
+    order = np.argsort(pairs.distance)
+    center = pairs.center[order].astype(np.min_scalar_type(len(crystal)))  # of 16 bits: sorted by counting
+    order = order[np.argsort(center, kind="stable")]
+    counts = np.bincount(pairs.center, minlength=len(crystal))
+    farthest = pairs.distance[order[np.cumsum(counts) - counts + k - 1]]
     return pairs[pairs.distance <= farthest[pairs.center] + tolerance]
 
 
@@ -234,7 +235,8 @@ def _keys_both_ways(pairs: _Pairs, crystal: Crystal) -> np.ndarray:
 
 def _both_directions(pairs: _Pairs, crystal: Crystal) -> EdgeList:
     """Every bond once in each direction: the pairs and their reverses, as a set."""
-    return _edges_of_keys(np.unique(_keys_both_ways(pairs, crystal)), crystal)
+    keys = np.sort(_keys_both_ways(pairs, crystal))
+    return _edges_of_keys(keys[np.diff(keys, prepend=-1) > 0], crystal)  # numpy's unique takes five times as long
 
 
 def _edges_as_jarvis(crystal: Crystal, settings: GraphSettings) -> EdgeList:
