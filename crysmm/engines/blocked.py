@@ -1,4 +1,4 @@
-"""The blocked engine: edges grouped by degree, so that sums over neighbours are sums over a dense axis.
+"""The blocked engine: edges grouped by degree, so that what belongs to an atom is a dense axis.
 
 The atoms are sorted by (in-degree p, out-degree q). The edges into the n atoms of one such block are then a
 dense ``[n, p, d]`` view, and the pairs (edge in, edge out) of the line graph at those atoms a dense
@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from crysmm.engines.segments import Segments, gather, rows_at
+from crysmm.engines.cache import pieces
+from crysmm.engines.linear import as_computed, product_backward
+from crysmm.engines.segments import Segments, gather, rows_at, stable_order
 from crysmm.engines.topology import Topology
 from crysmm.memory import empty_rows
 
@@ -25,21 +29,19 @@ class Connectivity:
     """Who is bonded to whom, in block order.
 
     Args:
-        source: ``[n_edges]`` int64.
-        destination: ``[n_edges]`` int64; the edges into an atom stand together.
-        out_order: ``[n_edges]`` int64, the edges such that those out of an atom stand together.
+        incoming: the edges into each atom; they stand together.
+        outgoing: the edges out of each atom.
+        rank: ``[n_atoms]`` int64, the place of each atom in block order.
+        out_order: ``[n_edges]`` int64, the edges such that those out of an atom stand together, in block order.
         in_place: ``[n_edges]`` int64, the inverse of ``out_order``.
-        incoming: the edges into each atom.
-        outgoing: the edges out of each atom, in ``out_order``.
         blocks: ``(n, p, q)``: n atoms with p edges in and q out, in block order.
     """
 
-    source: Tensor
-    destination: Tensor
-    out_order: Tensor
-    in_place: Tensor
     incoming: Segments
     outgoing: Segments
+    rank: Tensor
+    out_order: Tensor
+    in_place: Tensor
     blocks: tuple[tuple[int, int, int], ...]
 
     @classmethod
@@ -58,29 +60,36 @@ class Connectivity:
         p, q = in_degree[atoms], out_degree[atoms]
         starts = np.flatnonzero(np.r_[True, (np.diff(p) != 0) | (np.diff(q) != 0)])
         counts = np.diff(np.r_[starts, n_atoms])
-        blocks = tuple(zip(counts.tolist(), p[starts].tolist(), q[starts].tolist(), strict=True))
         connectivity = cls(
-            torch.from_numpy(source),
-            torch.from_numpy(destination),
-            torch.from_numpy(out_order),
-            torch.from_numpy(in_place),
-            Segments.from_lengths(p, rank),
-            Segments.from_lengths(q, rank),
-            blocks,
+            incoming=Segments.of(destination, n_atoms),
+            outgoing=Segments.of(source, n_atoms),
+            rank=torch.from_numpy(rank),
+            out_order=torch.from_numpy(out_order),
+            in_place=torch.from_numpy(in_place),
+            blocks=tuple(zip(counts.tolist(), p[starts].tolist(), q[starts].tolist(), strict=True)),
         )
         return connectivity, edge_order
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Connectivity:
         """The same with every tensor changed: moved to a device, pinned."""
         return Connectivity(
-            change(self.source),
-            change(self.destination),
-            change(self.out_order),
-            change(self.in_place),
             self.incoming.map(change),
             self.outgoing.map(change),
+            change(self.rank),
+            change(self.out_order),
+            change(self.in_place),
             self.blocks,
         )
+
+    @property
+    def source(self) -> Tensor:
+        """``[n_edges]`` int64."""
+        return self.outgoing.node
+
+    @property
+    def destination(self) -> Tensor:
+        """``[n_edges]`` int64, those of one atom together."""
+        return self.incoming.node
 
     @property
     def n_triplets(self) -> int:
@@ -99,14 +108,6 @@ class Connectivity:
         return torch.cat(first), torch.cat(second)
 
 
-def stable_order(keys: np.ndarray, end: int) -> np.ndarray:
-    """The permutation that sorts whole numbers below ``end``; equal ones keep their order.
-
-    In 16 bits numpy counts them instead of comparing, 20 times faster.
-    """
-    return np.argsort(keys.astype(np.uint16) if end <= 1 << 16 else keys, kind="stable")
-
-
 class BlockedGraph(Topology):
     """A crystal graph: nodes are atoms in the batch's order, edges stand in block order."""
 
@@ -118,17 +119,16 @@ class BlockedGraph(Topology):
 
     def at_source(self, nodes: Tensor) -> Tensor:
         """See :class:`Topology`."""
-        edges = self.connectivity
-        return gather(nodes, edges.source, edges.out_order, edges.outgoing)
+        return gather(nodes, self.connectivity.outgoing)
 
     def at_destination(self, nodes: Tensor) -> Tensor:
         """See :class:`Topology`."""
-        edges = self.connectivity
-        return gather(nodes, edges.destination, None, edges.incoming)
+        return gather(nodes, self.connectivity.incoming)
 
-    def add(self, source: Tensor, destination: Tensor, edges: Tensor) -> Tensor:
-        """See :class:`Topology`; one result and no temporaries."""
-        return _Add.apply(source, destination, edges, self.connectivity)
+    def add(self, source: Tensor, destination: Tensor, edges: Tensor, weight: Tensor) -> Tensor:
+        """See :class:`Topology`; the product is added to the sum of two rows, piece by piece."""
+        edges = as_computed(edges)
+        return _Add.apply(source.to(edges.dtype), destination.to(edges.dtype), edges, weight, self.connectivity)
 
     def sum(self, edges: Tensor) -> Tensor:
         """See :class:`Topology`."""
@@ -136,7 +136,7 @@ class BlockedGraph(Topology):
 
     def softmax(self, scores: Tensor) -> Tensor:
         """See :class:`Topology`."""
-        return self.connectivity.incoming.softmax(scores)
+        return torch.cat([part.softmax(1).flatten(0, 1) for part in self._split(scores)])
 
     def gated_sum(self, gates: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Topology`; for the backward pass the gates and the values are kept."""
@@ -144,34 +144,48 @@ class BlockedGraph(Topology):
 
     def weighted_sum(self, weights: Tensor, values: Tensor) -> Tensor:
         """See :class:`Topology`; a product of a row with a matrix for each node."""
-        edges = self.connectivity.incoming
-        blocks = zip(edges.split(weights), edges.split(values), strict=True)
         with torch.autocast(weights.device.type, enabled=False):
-            sums = [(part.flatten(1)[:, None] @ rows.flatten(1, 2).to(part.dtype)).squeeze(1) for part, rows in blocks]
-        return edges.join(sums)
+            sums = [
+                (part.flatten(1)[:, None] @ rows.flatten(1, 2).to(part.dtype)).squeeze(1)
+                for part, rows in zip(self._split(weights), self._split(values), strict=True)
+            ]
+        return torch.cat(sums).index_select(0, self.connectivity.rank)
+
+    def _split(self, edges: Tensor) -> list[Tensor]:
+        """Views ``[n, p, ...]`` of ``[n_edges, ...]``: n atoms in block order with p edges in, for each p."""
+        runs = [
+            (sum(block[0] for block in run), p) for p, run in groupby(self.connectivity.blocks, lambda block: block[1])
+        ]
+        parts = edges.split([n * p for n, p in runs])
+        return [part.view(n, p, *edges.shape[1:]) for part, (n, p) in zip(parts, runs, strict=True)]
 
 
 class _Add(torch.autograd.Function):
-    """``edges + source[edges' source] + destination[edges' destination]``, the last one a broadcast in every block."""
+    """:meth:`Topology.add`."""
 
     @staticmethod
-    def forward(ctx: Any, source: Tensor, destination: Tensor, edges: Tensor, connectivity: Connectivity) -> Tensor:
+    def forward(
+        ctx: Any, source: Tensor, destination: Tensor, edges: Tensor, weight: Tensor, connectivity: Connectivity
+    ) -> Tensor:
         ctx.connectivity = connectivity
-        total = rows_at(source, connectivity.source)
-        total += edges
-        incoming = connectivity.incoming
-        for part, nodes in zip(incoming.split(total), incoming.split(connectivity.destination), strict=True):
-            if part.numel():
-                part += destination.index_select(0, nodes[:, 0])[:, None]
+        ctx.save_for_backward(edges, weight)
+        nodes = torch.cat((source, destination))
+        ends = torch.stack((connectivity.source, connectivity.destination + len(source)), dim=1)
+        matrix = weight.to(edges.dtype).t()
+        total = empty_rows((len(edges), len(weight)), like=edges)
+        for piece in pieces(edges):
+            of_ends = functional.embedding_bag(ends[piece], nodes, mode="sum")
+            torch.addmm(of_ends, edges[piece], matrix, out=total[piece])
         return total
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        edges = ctx.connectivity
-        source = edges.outgoing.sum(rows_at(gradient, edges.out_order))
-        return source, edges.incoming.sum(gradient), gradient, None
+        edges, weight = ctx.saved_tensors
+        to_edges, to_weight, _ = product_backward(gradient, edges, weight, (ctx.needs_input_grad[2], True, False))
+        graph = ctx.connectivity
+        return graph.outgoing.sum(gradient), graph.incoming.sum(gradient), to_edges, to_weight, None
 
 
 class _GatedSum(torch.autograd.Function):
@@ -194,7 +208,7 @@ class _GatedSum(torch.autograd.Function):
         opened = torch.sigmoid(gates, out=empty_rows(gates.shape, like=gates))
         change = rows_at(of_weighted, edges.destination)
         weighted = torch.mul(opened, change, out=empty_rows(gates.shape, like=gates))
-        to_values = edges.outgoing.sum(rows_at(weighted, edges.out_order))
+        to_values = edges.outgoing.sum(weighted)
         change *= rows_at(values, edges.source)
         change += rows_at(of_weights, edges.destination)
         return torch.ops.aten.sigmoid_backward.grad_input(change, opened, grad_input=change), to_values, None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from crysmm.engines.topology import Topology
 from crysmm.graphs.dgl import import_dgl
@@ -45,9 +46,9 @@ class DGLTopology(Topology):
         """See :class:`Topology`."""
         return self.operations.edge_softmax(self.graph, scores)
 
-    def add(self, source: Tensor, destination: Tensor, edges: Tensor) -> Tensor:
+    def add(self, source: Tensor, destination: Tensor, edges: Tensor, weight: Tensor) -> Tensor:
         """See :class:`Topology`."""
-        return self.operations.u_add_v(self.graph, source, destination) + edges
+        return self.operations.u_add_v(self.graph, source, destination) + functional.linear(edges, weight)
 
     def gated_sum(self, gates: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Topology`."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from crysmm.engines.blocked import Connectivity
 from crysmm.engines.cache import rows_at_a_time
@@ -35,6 +36,7 @@ class Piece:
         entering: where those into them are.
         leaving: where those out of them are, in ``out_order``.
         pairs: where the pairs of both are.
+        device: where they are summed.
     """
 
     n: int
@@ -43,6 +45,7 @@ class Piece:
     entering: slice
     leaving: slice
     pairs: slice
+    device: torch.device
 
     def of_entering(self, nodes: Tensor) -> Tensor:
         """``[n, p, d]`` view of ``[n_nodes, d]``."""
@@ -56,8 +59,34 @@ class Piece:
         """``[n, p, q, d]`` view of ``[n_edges, d]``."""
         return edges[self.pairs].view(self.n, self.p, self.q, edges.shape[1])
 
+    def sum_over_entering(self, pairs: Tensor) -> Tensor:
+        """``[n, q, d]`` sums of ``[n, p, q, d]``."""
+        return _sums(pairs, *self._of_leaving).view(self.n, self.q, pairs.shape[3])
 
-def cut(blocks: tuple[tuple[int, int, int], ...], rows: float) -> list[Piece]:
+    def sum_over_leaving(self, pairs: Tensor) -> Tensor:
+        """``[n, p, d]`` sums of ``[n, p, q, d]``."""
+        return _sums(pairs, *self._of_entering).view(self.n, self.p, pairs.shape[3])
+
+    @cached_property
+    def _of_entering(self) -> tuple[Tensor, Tensor]:
+        """``[n * p * q]``, the pairs of the first edge in, those of the second, and where those of each start."""
+        return self._numbers(self.n * self.p * self.q), self._numbers(self.n * self.p) * self.q
+
+    @cached_property
+    def _of_leaving(self) -> tuple[Tensor, Tensor]:
+        """The same of each edge out."""
+        pairs = self._numbers(self.n * self.p * self.q).view(self.n, self.p, self.q)
+        return pairs.transpose(1, 2).flatten(), self._numbers(self.n * self.q) * self.p
+
+    def _numbers(self, count: int) -> Tensor:
+        return torch.arange(count, device=self.device)
+
+
+def _sums(pairs: Tensor, index: Tensor, starts: Tensor) -> Tensor:
+    return functional.embedding_bag(index, pairs.flatten(0, 2), starts, mode="sum")
+
+
+def cut(blocks: tuple[tuple[int, int, int], ...], rows: float, device: torch.device) -> list[Piece]:
     """Blocks of ``(n, p, q)`` in pieces with at most so many pairs; an atom with more is a piece of its own."""
     pieces, edge_in, edge_out, pair = [], 0, 0, 0
     for count, p, q in blocks:
@@ -65,7 +94,8 @@ def cut(blocks: tuple[tuple[int, int, int], ...], rows: float) -> list[Piece]:
         for start in range(0, count, largest):
             n = min(largest, count - start)
             ends = edge_in + n * p, edge_out + n * q, pair + n * p * q
-            pieces.append(Piece(n, p, q, slice(edge_in, ends[0]), slice(edge_out, ends[1]), slice(pair, ends[2])))
+            places = (slice(edge_in, ends[0]), slice(edge_out, ends[1]), slice(pair, ends[2]))
+            pieces.append(Piece(n, p, q, *places, device))
             edge_in, edge_out, pair = ends
     return pieces
 
@@ -86,12 +116,13 @@ class BlockedLineGraph(Topology):
     @cached_property
     def blocks(self) -> list[Piece]:
         """Whole blocks."""
-        return cut(self.connectivity.blocks, math.inf)
+        return cut(self.connectivity.blocks, math.inf, self.connectivity.rank.device)
 
     @cached_property
     def pieces(self) -> list[Piece]:
         """What is computed at a time."""
-        return cut(self.connectivity.blocks, rows_at_a_time(self.connectivity.source))
+        rank = self.connectivity.rank
+        return cut(self.connectivity.blocks, rows_at_a_time(rank), rank.device)
 
     def at_source(self, nodes: Tensor) -> Tensor:
         """See :class:`Topology`."""
@@ -214,11 +245,9 @@ class _Gate(torch.autograd.Function):
             gate += piece.of_leaving(destination)[:, None]
             opened = torch.sigmoid(gate)
             mean, weight_sum = piece.of_leaving(means), piece.of_leaving(weights)
-            torch.sum(opened, 1, out=weight_sum)
-            weight_sum += NO_GATE_OPEN
+            torch.add(piece.sum_over_entering(opened), NO_GATE_OPEN, out=weight_sum)
             opened *= piece.of_entering(values)[:, :, None]
-            torch.sum(opened, 1, out=mean)
-            mean /= weight_sum
+            torch.div(piece.sum_over_entering(opened), weight_sum, out=mean)
         ctx.save_for_backward(gates, weight, values, means, weights)
         ctx.set_materialize_grads(False)
         ctx.normalizer = None if norm is None else Normalizer.of(norm, gates)
@@ -255,15 +284,15 @@ class _Gate(torch.autograd.Function):
             opened = torch.sigmoid(piece.of_pairs(gates))
             of_sum = piece.of_leaving(of_means) / piece.of_leaving(weights)
             change = opened * of_sum[:, None]
-            torch.sum(change, 2, out=piece.of_entering(to_values))
+            piece.of_entering(to_values).copy_(piece.sum_over_leaving(change))
             # the sigmoid's: its own value less the mean, times the gradient of the sum
             torch.sub(piece.of_entering(values)[:, :, None], piece.of_leaving(means)[:, None], out=change)
             change *= of_sum[:, None]
             torch.ops.aten.sigmoid_backward.grad_input(change, opened, grad_input=change)
             if of_gates is not None:
                 change += piece.of_pairs(of_gates)
-            torch.sum(change, 2, out=piece.of_entering(to_source))
-            torch.sum(change, 1, out=piece.of_leaving(to_destination))
+            piece.of_entering(to_source).copy_(piece.sum_over_leaving(change))
+            piece.of_leaving(to_destination).copy_(piece.sum_over_entering(change))
             rows = change.flatten(0, 2)
             to_weight += torch.mm(rows.t(), edges[piece.pairs])
             if of_residual is None:

@@ -1,66 +1,61 @@
-"""Rows in contiguous runs, one run a node: sums and softmaxes over runs without scattering.
+"""Sums of rows by the node they belong to, without scattering.
 
-Runs of one length stand together, so that the rows of ``n`` runs of length ``p`` are a dense ``[n, p, d]`` view
-and a sum over each run is ``.sum(1)``: no atomic additions, the same bits on every run and device.
+The rows of a node are listed together, so that torch's embedding bag reads them where they are and adds them up in
+fp32: no atomic additions, the same bits on every run, and nothing between. Its bf16 kernels take a seventh of
+the time of ``Tensor.sum``, a tenth of that of ``index_select`` and ``Tensor.sum`` (17,000 rows of 256, AVX-512).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from crysmm.memory import empty_rows
 
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Runs of rows, sorted into blocks of one length.
+    """Which rows belong to which node.
 
     Args:
-        blocks: ``(number of runs, rows in each)``, in the order of the rows; a length may be 0.
-        rank: ``[n_nodes]`` int64, the place of each node's run, or ``None`` where it is the node's own.
+        node: ``[n_rows]`` int64, the node of each row.
+        order: ``[n_rows]`` int64, the rows of the first node, those of the second, and so on.
+        starts: ``[n_nodes]`` int64, where in ``order`` each node's begin.
     """
 
-    blocks: tuple[tuple[int, int], ...]
-    rank: Tensor | None
+    node: Tensor
+    order: Tensor
+    starts: Tensor
 
     @classmethod
-    def from_lengths(cls, lengths: np.ndarray, rank: np.ndarray) -> Segments:
-        """Segments of runs with ``lengths[i]`` rows, standing in that order; ``rank`` is each node's place."""
-        blocks = tuple((sum(1 for _ in run), int(length)) for length, run in groupby(lengths.tolist()))
-        in_place = bool((rank == np.arange(len(rank))).all())
-        return cls(blocks, None if in_place else torch.from_numpy(rank))
+    def of(cls, node: np.ndarray, n_nodes: int) -> Segments:
+        """Those of rows whose nodes are known, ``[n_rows]`` int64; a node may have none."""
+        counts = np.bincount(node, minlength=n_nodes)
+        return cls(*map(torch.from_numpy, (node, stable_order(node, n_nodes), np.cumsum(counts) - counts)))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Segments:
         """The same with every tensor changed: moved to a device, pinned."""
-        return self if self.rank is None else Segments(self.blocks, change(self.rank))
-
-    def split(self, rows: Tensor) -> list[Tensor]:
-        """Views ``[n_runs, length, ...]`` of ``[n_rows, ...]``, one a block."""
-        parts = rows.split([count * length for count, length in self.blocks])
-        return [
-            part.view(count, length, *rows.shape[1:]) for part, (count, length) in zip(parts, self.blocks, strict=True)
-        ]
-
-    def join(self, parts: list[Tensor]) -> Tensor:
-        """One row a node, ``[n_nodes, ...]``, from one row a run, block by block."""
-        rows = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return rows if self.rank is None else rows.index_select(0, self.rank)
+        return Segments(change(self.node), change(self.order), change(self.starts))
 
     def sum(self, rows: Tensor) -> Tensor:
-        """``[n_nodes, ...]`` sums over each node's run of ``[n_rows, ...]``."""
-        return self.join([part.sum(1) for part in self.split(rows)])
+        """``[n_nodes, ...]`` sums over each node's rows of ``[n_rows, ...]``, 0 where it has none."""
+        sums: Tensor = _Sum.apply(rows, self)
+        return sums
 
-    def softmax(self, rows: Tensor) -> Tensor:
-        """``[n_rows, ...]`` softmax over each node's run."""
-        parts = [part.softmax(1).flatten(0, 1) for part in self.split(rows)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+def stable_order(keys: np.ndarray, end: int) -> np.ndarray:
+    """The permutation that sorts whole numbers below ``end``; equal ones keep their order.
+
+    In 16 bits numpy counts them instead of comparing, 20 times faster.
+    """
+    return np.argsort(keys.astype(np.uint16) if end <= 1 << 16 else keys, kind="stable")
 
 
 def rows_at(rows: Tensor, index: Tensor) -> Tensor:
@@ -68,33 +63,38 @@ def rows_at(rows: Tensor, index: Tensor) -> Tensor:
     return torch.index_select(rows, 0, index, out=empty_rows((len(index), *rows.shape[1:]), like=rows))
 
 
-class _Gather(torch.autograd.Function):
-    """``rows[index]`` whose gradient is summed over runs, not scattered.
-
-    ``order`` brings the gathered rows into the runs' order (``None`` where they stand in it).
-    """
+class _Sum(torch.autograd.Function):
+    """:meth:`Segments.sum`; a gradient is gathered."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor, order: Tensor | None, segments: Segments) -> Tensor:
-        ctx.order, ctx.segments = order, segments
-        return rows_at(rows, index)
+    def forward(ctx: Any, rows: Tensor, segments: Segments) -> Tensor:
+        ctx.segments = segments
+        table = rows.contiguous().view(len(rows), math.prod(rows.shape[1:]))
+        sums = functional.embedding_bag(segments.order, table, segments.starts, mode="sum")
+        return sums.view(len(sums), *rows.shape[1:])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,) = gradients
-        if ctx.order is not None:
-            gradient = rows_at(gradient, ctx.order)
-        return ctx.segments.sum(gradient), None, None, None
+        return rows_at(gradient, ctx.segments.node), None
 
 
-def gather(rows: Tensor, index: Tensor, order: Tensor | None, segments: Segments) -> Tensor:
-    """``rows[index]``, differentiable without scattering.
+class _Gather(torch.autograd.Function):
+    """``rows[node]``, whose gradient is summed by :meth:`Segments.sum`."""
 
-    Args:
-        rows: ``[n_nodes, d]``.
-        index: ``[n_edges]`` node of each edge.
-        order: ``[n_edges]`` permutation that sorts the edges into the runs of ``segments``, or ``None``.
-        segments: the edges of each node.
-    """
-    return _Gather.apply(rows, index, order, segments)
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, segments: Segments) -> Tensor:
+        ctx.segments = segments
+        return rows_at(rows, segments.node)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        return ctx.segments.sum(gradient), None
+
+
+def gather(rows: Tensor, segments: Segments) -> Tensor:
+    """``rows[segments.node]``, ``[n_nodes, d]`` to ``[n_rows, d]``, differentiable without scattering."""
+    return _Gather.apply(rows, segments)

@@ -38,9 +38,16 @@ class Topology(ABC):
     def softmax(self, scores: Tensor) -> Tensor:
         """``[n_edges, d]``: softmax over the edges into each node."""
 
-    def add(self, source: Tensor, destination: Tensor, edges: Tensor) -> Tensor:
-        """``[n_edges, d]``: source rows + destination rows + edge rows."""
-        return self.at_source(source) + self.at_destination(destination) + edges
+    def add(self, source: Tensor, destination: Tensor, edges: Tensor, weight: Tensor) -> Tensor:
+        """``[n_edges, d]``: for each edge the row of its source + that of its destination + weight times its own.
+
+        Args:
+            source: ``[n_nodes, d]``.
+            destination: ``[n_nodes, d]``.
+            edges: ``[n_edges, c]``.
+            weight: ``[d, c]``.
+        """
+        return self.at_source(source) + self.at_destination(destination) + linear(edges, weight)
 
     def gated_sum(self, gates: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Sums over the edges into each node of ``s * values[source]`` and of ``s = sigmoid(gates)``.
@@ -75,7 +82,7 @@ class Topology(ABC):
             ``[n_edges, d]`` edges + SiLU(norm(gates)), with gates = source + destination + weight times edge (the edges
             as they are without a norm), and ``[n_nodes, d]`` means of the sources' values, weighted by sigmoid(gates).
         """
-        gates = self.add(source, destination, linear(edges, weight))
+        gates = self.add(source, destination, edges, weight)
         updated = edges if norm is None else normalized_silu(norm, gates, edges)
         weighted, weights = self.gated_sum(gates, values)
         return updated, weighted / (weights + NO_GATE_OPEN)

@@ -38,8 +38,9 @@ class CGCNNConvolution(nn.Module):
         center, neighbor, bond = self.fc_full.weight.split(self.widths, dim=1)
         gates = graph.add(
             functional.linear(nodes, neighbor),
-            functional.linear(nodes, center),
-            functional.linear(edges, bond, self.fc_full.bias),
+            functional.linear(nodes, center, self.fc_full.bias),
+            edges,
+            bond,
         )
         filters, core = self.bn1(gates).chunk(2, dim=1)
         messages = graph.sum(torch.sigmoid(filters) * functional.softplus(core))

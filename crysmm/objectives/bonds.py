@@ -85,7 +85,7 @@ class DistanceTerm(Term):
 
     def corrections(self, nodes: Tensor, seen: CrystalBatch) -> Tensor:
         """``[n_edges]``: what is to be added to the lengths, in units of the noise."""
-        lengths = self.length(self.expansion(bond_lengths(seen.bond_vectors)))
-        graph = BlockedGraph(seen.connectivity, len(nodes))
-        hidden = functional.silu(graph.add(self.source(nodes), self.destination(nodes), lengths))
+        lengths = self.expansion(bond_lengths(seen.bond_vectors))
+        graph, of_destination = BlockedGraph(seen.connectivity, len(nodes)), self.destination(nodes) + self.length.bias
+        hidden = functional.silu(graph.add(self.source(nodes), of_destination, lengths, self.length.weight))
         return precise(self.output(hidden).squeeze(1))

@@ -8,10 +8,11 @@ import torch
 from torch.nn import functional
 
 from crysmm.engines import cache
-from crysmm.engines.blocked import BlockedGraph, Connectivity, stable_order
+from crysmm.engines.blocked import BlockedGraph, Connectivity
 from crysmm.engines.dgl import DGLTopology
 from crysmm.engines.line_graph import BlockedLineGraph, incomplete_line_graph
 from crysmm.engines.normalization import normalization
+from crysmm.engines.segments import stable_order
 from crysmm.engines.topology import GatherTopology
 
 WIDTH = 3
@@ -107,7 +108,9 @@ def test_add(topology):
     first, second, edges = (
         random_rows(count, seed) for seed, count in enumerate((graph.n_nodes, graph.n_nodes, graph.n_edges))
     )
-    agree(graph.add(first, second, edges), first[source] + second[destination] + edges, [first, second, edges])
+    weight = random_rows(first.shape[1], 9)[:, : edges.shape[1]]
+    expected = first[source] + second[destination] + edges @ weight.T
+    agree(graph.add(first, second, edges, weight), expected, [first, second, edges, weight])
 
 
 def test_softmax(topology):
