@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from crysmm.atomic_files import replacing
+from crysmm.atomic_files import replacing, why_not_writable
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import GraphedRecord, count_triplets, graph_row, in_parallel
 from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memory, in_bytes, memory_limit
@@ -32,9 +32,11 @@ from crysmm.training.results import PredictionSummary, prediction_cells, predict
 from crysmm.trust import COVERAGE
 from crysmm.trust.assessment import Assessment, Assessor
 from crysmm.trust.calibration import Calibration, read_calibration
+from crysmm.trust.intervals import is_coverage
 from crysmm.zoo import resolve
 
 Result = GraphedRecord | SkippedRow
+TABLE_START = "id,prediction"
 
 
 def load(folder: Path | str, device: str = "auto", precision: InferencePrecision = "32") -> Predictor:
@@ -190,8 +192,8 @@ class Predictor:
         return Outputs.together([Outputs(predictions, embeddings)] * len(self._inferences))
 
     def _assessor(self, coverage: float) -> Assessor:
-        if not 0 < coverage < 1:
-            raise InputError(f"coverage is {coverage:g}; expected a number between 0 and 1")
+        if not is_coverage(coverage):
+            raise InputError(f"coverage is {coverage:g}; expected a number between 0 and 1, by a millionth at least")
         return Assessor(self.model.scaler, self.elements, self._calibration, coverage)
 
     def predict_source(
@@ -223,7 +225,7 @@ class Predictor:
         assessor = self._assessor(coverage)
         errors = None if self._calibration is None else self._calibration.errors
         summary = PredictionSummary(Path(output), n_validation=None if errors is None else len(errors))
-        _check_writable(summary.output)
+        _check_output(summary.output)
         hidden = disables_bar(progress)
         with (
             freed_memory_kept(self._device),
@@ -361,13 +363,21 @@ def _as_list(structures: Any) -> Sequence[Any]:
     return structures if isinstance(structures, list | tuple) else [structures]
 
 
-def _check_writable(path: Path) -> None:
-    """Refuse an output file that cannot be written before anything is computed."""
+def _check_output(path: Path) -> None:
+    """Refuse an output file that cannot be written, or is something else, before anything is computed."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a CSV file to write")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {path.parent} cannot be made: {error.strerror}") from error
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path} cannot be written: no permission to write in {path.parent}")
+    why = why_not_writable(path.parent)
+    if why is not None:
+        raise InputError(f"{path} cannot be written: {why}")
+    if path.exists() and not _is_replaceable(path):
+        raise InputError(f"{path} is there and is no table of predictions; move it away, or give another name")
+
+
+def _is_replaceable(path: Path) -> bool:
+    """Whether a file is empty or begins as a table of predictions."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        start = file.read(len(TABLE_START))
+    return start in ("", TABLE_START)

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -255,16 +256,22 @@ def test_workers_give_the_same_and_run_ahead_a_little_only(
     np.testing.assert_allclose(values, predictor.predict(crystals["Si"])[0], rtol=1e-9)
 
 
+def test_a_coverage_that_is_none_is_refused(tmp_path: Path, save_small_model: Save) -> None:
+    save_small_model(tmp_path)
+    with pytest.raises(InputError, match="coverage is 1e-09; expected a number between 0 and 1"):
+        load(tmp_path, device="cpu").assess([], coverage=1e-9)
+
+
 def test_table_is_replaced_only_by_a_whole_one(
     tmp_path: Path, crystals: dict[str, Crystal], save_small_model: Save
 ) -> None:
     save_small_model(tmp_path / "model")
     predictor = load(tmp_path / "model", device="cpu")
     output = tmp_path / "out.csv"
-    output.write_text("kept")
+    output.write_text("id,prediction\nkept,1\n")
     with pytest.raises(InputError, match="row 10 is not JSON"):
         predictor.predict_source(Repeated(crystals["Si"], 20, broken_after=10), output, jobs=1, progress=False)
-    assert output.read_text() == "kept"
+    assert output.read_text() == "id,prediction\nkept,1\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out.csv"]
 
 
@@ -276,6 +283,32 @@ def test_output_that_cannot_be_written_is_told_first(
     source = Repeated(crystals["Si"], 2)
     with pytest.raises(InputError, match="is a folder"):
         predictor.predict_source(source, tmp_path, progress=False)
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(InputError, match="is a file"):
         predictor.predict_source(source, tmp_path / "model.json" / "out.csv", progress=False)
     assert source.taken == 0
+
+
+@pytest.mark.parametrize("content", ["id,target\nsalt.vasp,1.5\n", POSCAR, "{}", None])
+def test_output_that_is_something_else_is_left(
+    content: str | None, tmp_path: Path, crystals: dict[str, Crystal], save_small_model: Save
+) -> None:
+    """Labels, a structure, a model, and what is no file at all, such as /dev/null."""
+    save_small_model(tmp_path / "model")
+    output = tmp_path / "out"
+    os.mkfifo(output) if content is None else output.write_text(content)
+    source = Repeated(crystals["Si"], 2)
+    with pytest.raises(InputError, match="out is there and is no table of predictions"):
+        load(tmp_path / "model", device="cpu").predict_source(source, output, progress=False)
+    assert source.taken == 0
+    assert output.is_fifo() if content is None else output.read_text() == content
+
+
+def test_an_empty_file_and_an_older_table_are_replaced(
+    tmp_path: Path, crystals: dict[str, Crystal], save_small_model: Save
+) -> None:
+    save_small_model(tmp_path / "model")
+    predictor, output = load(tmp_path / "model", device="cpu"), tmp_path / "out.csv"
+    output.touch()
+    for _ in range(2):
+        predictor.predict_source(Repeated(crystals["Si"], 2), output, jobs=1, progress=False)
+        assert len(output.read_text().splitlines()) == 3

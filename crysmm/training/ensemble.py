@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from crysmm.atomic_files import write_json_atomic
 from crysmm.config.training import TrainingConfig
 from crysmm.inference import Outputs
 from crysmm.training.callbacks import share_of_hours
@@ -31,9 +30,7 @@ class EnsembleRun(TrainingRun):
         results = [self._train_member(number, data) for number in range(1, self.config.ensemble + 1)]
         outputs = self._predict(results, data)
         metrics = on_main(self.trainer, lambda: self._write(results, outputs, data))
-        on_main(self.trainer, lambda: self.write_report(data, metrics))
-        self._tell([*describe_members(metrics), *self.describe_result(metrics)])
-        return RunResult(self.folder.path, metrics)
+        return self.complete(data, metrics)
 
     def _train_member(self, number: int, data: TrainingData) -> RunResult:
         """Train one, unless that has been done."""
@@ -77,7 +74,7 @@ class EnsembleRun(TrainingRun):
         """Write the ensemble and what it has come to."""
         checksum = write_ensemble(self.folder.path, [result.folder for result in results])
         ends = [result.metrics["stopped_by"] for result in results]
-        metrics = {
+        return {
             **self.keep(write_judged(self.folder, checksum, data, self.config, outputs)),
             "members": {result.folder.name: _scores(result.metrics) for result in results},
             "stopped_by": MAX_HOURS if MAX_HOURS in ends else ends[0],
@@ -89,9 +86,10 @@ class EnsembleRun(TrainingRun):
             "n_skipped": len(data.skipped),
             "data_sha256": data.fingerprint,
         }
-        self.write_card(metrics)
-        write_json_atomic(self.folder.metrics, metrics)  # with it the run is complete
-        return metrics
+
+    def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
+        """See :class:`Run`; the members first."""
+        return [*describe_members(metrics), *super().describe_result(metrics)]
 
 
 def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -278,16 +278,30 @@ class Run(ABC, Generic[Config, Data]):
         checkpoint = on_main(self.trainer, lambda: read_checkpoint(self.folder.checkpoint))
         module.objective.network.load_state_dict(checkpoint["callbacks"][self.recorder.state_key]["best_weights"])
         scores = self.write_best(module.objective, data)
-        metrics = on_main(self.trainer, lambda: self._write_metrics(scores, data, module))
-        on_main(self.trainer, lambda: self.write_report(data, metrics))
+        metrics = on_main(self.trainer, lambda: self._metrics_of(scores, data, module))
+        return self.complete(data, metrics)
+
+    def complete(self, data: Data, metrics: dict[str, Any]) -> RunResult:
+        """Write the pages for people, and last what makes the run a finished one."""
+        on_main(self.trainer, lambda: self._close_folder(data, metrics))
         self._tell(self.describe_result(metrics))
         return RunResult(self.folder.path, metrics)
 
-    def _write_metrics(self, scores: Mapping[str, Any], data: Data, module: TrainingModule) -> dict[str, Any]:
+    def _close_folder(self, data: Data, metrics: Mapping[str, Any]) -> None:
+        self.write_report(data, metrics)
+        if not write_card(self.folder.path, run_card(self.folder, self.config, metrics)):
+            self.report.say(
+                f"{self.folder.path / CARD_FILE} is not a card that crysmm has written, and is left as it is"
+            )
+        write_json_atomic(self.folder.metrics, metrics)
+        if metrics["stopped_by"] != MAX_HOURS:
+            self.folder.discard_checkpoint()
+
+    def _metrics_of(self, scores: Mapping[str, Any], data: Data, module: TrainingModule) -> dict[str, Any]:
         history, measure = self.recorder.history, module.objective.monitor
         write_history(self.folder.history, history)
         plot_history(self.folder.history_plot, history, measure, module.baseline)
-        metrics = {
+        return {
             **scores,
             "monitored": f"val_{measure}",
             "baseline": module.baseline,
@@ -305,18 +319,6 @@ class Run(ABC, Generic[Config, Data]):
             "n_skipped": len(data.skipped),
             "data_sha256": data.fingerprint,
         }
-        self.write_card(metrics)
-        write_json_atomic(self.folder.metrics, metrics)  # with it the run is complete
-        if metrics["stopped_by"] != MAX_HOURS:
-            self.folder.discard_checkpoint()
-        return metrics
-
-    def write_card(self, metrics: Mapping[str, Any]) -> None:
-        """Write the card of the model, where no README.md of the user's stands."""
-        if not write_card(self.folder.path, run_card(self.folder, self.config, metrics)):
-            self.report.say(
-                f"{self.folder.path / CARD_FILE} is not a card that crysmm has written, and is left as it is"
-            )
 
     def stopped_by(self) -> str:
         """How training has ended."""

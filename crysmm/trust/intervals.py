@@ -39,6 +39,11 @@ def conformal_quantile(errors: np.ndarray, coverage: float) -> np.ndarray:
     return errors[rank - 1] if rank <= len(errors) else np.full(errors.shape[1], np.inf)
 
 
+def is_coverage(number: float) -> bool:
+    """Whether intervals can be asked to hold that share of the targets: more than none, and not all."""
+    return 0 < number < 1 and 0 < _fraction(number) < 1
+
+
 def fewest_errors(coverage: float) -> int:
     """The smallest number of errors that gives finite intervals."""
     share = _fraction(coverage)

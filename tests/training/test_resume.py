@@ -101,6 +101,19 @@ def interrupt(config, records=None):
             train(config, records)
 
 
+def test_a_run_without_its_report_is_not_finished(make_config, monkeypatch):
+    """A disk that is full when all is trained: the second run makes the report."""
+    with monkeypatch.context() as patch:
+        patch.setattr("crysmm.report.page.write_report", lambda *arguments: os.listdir("/nowhere"))
+        with pytest.raises(FileNotFoundError):
+            train(make_config())
+    folder = make_config().output_dir
+    assert not (folder / "metrics.json").exists()
+    train(make_config(resume=True))
+    assert (folder / "report.html").stat().st_size > 1e6
+    assert (folder / "metrics.json").exists()
+
+
 def test_resume_refuses_other_settings_and_names_them(make_config):
     interrupt(make_config())
     other = make_config(resume=True, batch_size=4, epochs=7)

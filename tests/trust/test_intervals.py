@@ -8,7 +8,7 @@ import pytest
 
 from crysmm.config import TrainingConfig
 from crysmm.data.scaler import TargetScaler
-from crysmm.trust.intervals import absolute_errors, conformal_quantile, fewest_errors, intervals_about
+from crysmm.trust.intervals import absolute_errors, conformal_quantile, fewest_errors, intervals_about, is_coverage
 
 
 def scaler_of(targets: np.ndarray, **settings: str) -> TargetScaler:
@@ -22,6 +22,12 @@ def test_quantile_has_the_rank_of_the_definition(n: int, coverage: float, rank: 
     """Ranks by hand; 0.7 of 10 is 7, which floats round up to 8."""
     errors = np.arange(1.0, n + 1)[:, None] * [1.0, 10.0]
     np.testing.assert_array_equal(conformal_quantile(errors, coverage), [rank, 10.0 * rank])
+
+
+@pytest.mark.parametrize("coverage", [0.0, 1.0, -0.1, 1e-9, 1 - 1e-9, float("nan")])
+def test_what_is_no_coverage(coverage: float) -> None:
+    """A share that is none or all of the targets as a fraction: its rank would be 0, or beyond any number."""
+    assert not is_coverage(coverage)
 
 
 @pytest.mark.parametrize(("coverage", "fewest"), [(0.9, 9), (0.95, 19), (0.99, 99), (0.5, 1)])

@@ -23,7 +23,7 @@ def losses(history: History) -> Figure:
     figure = new_drawing("epoch", "loss")
     for split in ("train", "val"):
         _add_curve(figure, history, f"{split}_loss", TITLES[split], COLORS[split])
-    values = [row[f"{split}_loss"] for row in history for split in ("train", "val")]
+    values = [loss for row in history for loss in (row["train_loss"], row["val_loss"]) if np.isfinite(loss)]
     if 0 < 10 * min(values) < max(values):
         figure.update_yaxes(log_axis(min(values), max(values)))
     first, last = history[0], history[-1]
