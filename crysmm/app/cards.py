@@ -69,7 +69,7 @@ def problems(answers: Answers) -> str:
     if answers.failed:
         total, failed = len(answers.results), len(answers.failed)
         heading = "Not predicted:" if total == 1 else f"{failed} of {total} files not predicted:"
-        parts.append(_listed(heading, [(row.id, row.reason) for row in answers.failed]))
+        parts.append(_listed(heading, [(row.id, row.reason) for row in answers.failed], ", in the table"))
     if answers.undescribed:
         heading = "Predicted without a description, which the model reads:"
         parts.append(_listed(heading, list(answers.undescribed.items())))
@@ -295,10 +295,10 @@ def _card(title: str, body: str, kind: str = "") -> str:
     return f'<section class="card {kind}"><h3>{title}</h3>{body}</section>'
 
 
-def _listed(heading: str, items: Sequence[tuple[str, str]]) -> str:
+def _listed(heading: str, items: Sequence[tuple[str, str]], where: str = "") -> str:
     rows = [f"<li><b>{escape(name)}</b>: {escape(why)}</li>" for name, why in items[:MOST_LISTED]]
     if len(items) > MOST_LISTED:
-        rows.append(f"<li>and {len(items) - MOST_LISTED} more, in the table</li>")
+        rows.append(f"<li>and {len(items) - MOST_LISTED} more{where}</li>")
     return f'<div class="notice bad"><p>{heading}</p><ul>{"".join(rows)}</ul></div>'
 
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output_dir",
         type=Path,
         metavar="DIR",
-        help="Folder for audit.json and audit.csv; by default that of the run, or the current one.",
+        help="Folder for audit.json and audit.csv; of a run by default its own.",
     )
 
 
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from crysmm.atomic_files import refuse_unwritable
 
-    folder = arguments.output_dir or arguments.model or Path()
+    folder = _folder(arguments)
     refuse_unwritable(folder)
     audit = _audit(arguments)
     audit.write(folder)
@@ -53,19 +53,27 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _audit(arguments: argparse.Namespace) -> "Audit":
-    from crysmm.data.records import open_source
-    from crysmm.trust.audit import audit_ids, audit_run
-
+def _folder(arguments: argparse.Namespace) -> Path:
+    """Where the audit is written; options that do not fit together are refused."""
     if (arguments.model is None) == (arguments.ids_file is None):
         raise InputError("name a run with --model, or a split with --root_dir and --ids_file")
     if arguments.model is not None:
         for name in ("file_format", "id_key"):
             if vars(arguments)[name] is not None:
                 raise InputError(f"--{name}: a run's own settings say it; leave it out")
+        return Path(arguments.output_dir or arguments.model)
+    for name, what in (("root_dir", "the structures that --ids_file splits"), ("output_dir", "a folder for the audit")):
+        if vars(arguments)[name] is None:
+            raise InputError(f"--{name}: missing; name {what}")
+    return Path(arguments.output_dir)
+
+
+def _audit(arguments: argparse.Namespace) -> "Audit":
+    from crysmm.data.records import open_source
+    from crysmm.trust.audit import audit_ids, audit_run
+
+    if arguments.model is not None:
         return audit_run(arguments.model, arguments.root_dir)
-    if arguments.root_dir is None:
-        raise InputError("--root_dir: missing; name the structures that --ids_file splits")
     source = open_source(
         arguments.root_dir, id_key=arguments.id_key, file_format=arguments.file_format, needs_targets=False
     )

@@ -41,6 +41,11 @@ class Card:
         return self.sections[FIGURES].splitlines()[0].removeprefix("- ")
 
 
+def as_text(name: str) -> str:
+    """A name of the user's data on one line, without what Markdown or HTML would take for more than text."""
+    return " ".join(name.split()).replace("<", "&lt;").replace("`", "'").replace("](", "] (")
+
+
 def write_card(folder: Path, card: Card) -> bool:
     """Write the card of a model folder, unless a README.md stands there that is not ours.
 

@@ -16,7 +16,7 @@ from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.scaler import class_label
 from crysmm.elements import SYMBOLS
-from crysmm.training.card import FIGURES, Card
+from crysmm.training.card import FIGURES, Card, as_text
 from crysmm.training.command import given
 from crysmm.training.folder import RunFolder
 from crysmm.training.model_folder import Description, ModelDescription, read_description
@@ -84,7 +84,7 @@ def converted_card(folder: Path, notes: Sequence[str]) -> Card:
         "Licence and citation": _licence(description.config),
     }
     what = _summary(description.config, description)
-    return Card(name, f"{what}, converted from {origin.file}, a checkpoint of {origin.code}.", sections)
+    return Card(name, f"{what}, converted from {as_text(origin.file)}, a checkpoint of {origin.code}.", sections)
 
 
 def _summary(config: RunConfig, description: Description) -> str:
@@ -95,7 +95,7 @@ def _summary(config: RunConfig, description: Description) -> str:
     assert isinstance(config, TrainingConfig)
     head = "" if config.head.name == "vanilla" else f", {config.head.name}"
     what = f"{config.ensemble} networks ({backbone}{head})" if config.ensemble > 1 else f"{backbone}{head}"
-    names = ", ".join(first_targets(description.target_names))
+    names = as_text(", ".join(first_targets(description.target_names)))
     verb = "predict" if config.ensemble > 1 else "predicts"
     classes = description.scaler.classes
     if classes is None:
@@ -130,12 +130,12 @@ def _use(name: str, description: Description) -> str:
 def _data(
     config: RunConfig, description: Description, sizes: Mapping[str, int], n_skipped: int, unit: str | None
 ) -> str:
-    source = "records in memory" if config.root_dir is None else f"`{config.root_dir.resolve().name}`"
+    source = "records in memory" if config.root_dir is None else f"`{as_text(config.root_dir.resolve().name)}`"
     counts = f"{sizes['train']:,} to learn from, {sizes['val']:,} for validation, {sizes['test']:,} left out of both"
-    how = describe_split(config) if config.ids_file is None else f"as {config.ids_file.name} says"
+    how = describe_split(config) if config.ids_file is None else f"as {as_text(config.ids_file.name)} says"
     lines = [f"Crystals of {source}: {counts} (split: {how}). {n_skipped:,} rows could not be used."]
     if isinstance(description, ModelDescription):
-        names = ", ".join(description.target_names)
+        names = as_text(", ".join(description.target_names))
         lines.append(f"Learned: {names}{f', in {unit}' if unit else ', in the unit of the data'}.")
     else:
         lines.append("Learned from structures alone; of no property was a value seen.")
@@ -161,7 +161,7 @@ def _model(description: Description, n_parameters: int | None) -> str:
 
 def _command(name: str, config: RunConfig, description: Description, metrics: Mapping[str, Any]) -> str:
     program = ["crysmm", "pretrain" if isinstance(config, PretrainingConfig) else "train"]
-    words = shlex.join([*program, *given(config), "--output_dir", f"runs/{name}"])
+    words = " ".join(shlex.join([*program, *given(config), "--output_dir", f"runs/{name}"]).split("\n"))
     epochs = f", best epoch {metrics['best_epoch']} of {metrics['epochs']}" if "best_epoch" in metrics else ""
     return (
         f"```\n{words}\n```\n\nWith {versions(description)}; {_duration(metrics['seconds'])} on "
@@ -193,7 +193,7 @@ def _scores(scores: Mapping[str, Any], chosen: str, unit: str) -> Iterator[str]:
     """A line for each target of a split."""
     if "per_target" in scores:
         for name, each in list(scores["per_target"].items())[:TARGETS_SHOWN]:
-            yield from (f"{name} {line}" for line in _scores(each, chosen, unit))
+            yield from (f"{as_text(name)} {line}" for line in _scores(each, chosen, unit))
         return
     on = f"on {scores['n']:,} crystals{chosen}"
     if "accuracy" in scores:

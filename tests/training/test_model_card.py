@@ -114,6 +114,22 @@ def test_classes_and_ensemble(make_config):
     assert read_card(result.folder / "member_2").summary.startswith("cgcnn that predicts the class")
 
 
+@pytest.mark.parametrize(
+    "key", ["gap</p><script>alert(1)</script>", "gap\n## Limits\nnone", "`gap`", "[gap](http://x)"]
+)
+def test_names_of_the_data_are_text(key, make_config, crystals):
+    """Nothing of a target's name is read as HTML, a heading, code or a link; another card is read back whole."""
+    atoms = crystals["Si"].to_jarvis().to_dict()
+    records = [{"jid": str(row), "atoms": atoms, key: row * 1.0} for row in range(20)]
+    result = train(make_config(root_dir=None, target_key=key, epochs=1), records)
+    text = (result.folder / "README.md").read_text()
+    for outside in text.split("```")[::2]:
+        assert not any(
+            mark in outside.replace(MARK, "") for mark in ("<script", "](http", "\n## Limits\nnone", "`gap`")
+        )
+    assert list(read_card(result.folder).sections).count("Limits") == text.count("\n## Limits\n") == 1
+
+
 def test_encoder(make_settings, tmp_path):
     settings = make_settings(tmp_path / "encoder").model_dump(include=PretrainingConfig.model_fields.keys())
     folder = pretrain(PretrainingConfig(**settings | {"n_test": 0, "epochs": 1})).folder

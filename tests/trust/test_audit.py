@@ -163,6 +163,7 @@ def test_data_that_have_moved(run, tmp_path):
         ([], "name a run with --model, or a split with --root_dir and --ids_file"),
         (["--model", "run", "--ids_file", "ids.json"], "name a run with --model, or a split"),
         (["--ids_file", "ids.json"], "--root_dir: missing; name the structures that --ids_file splits"),
+        (["--ids_file", "ids.json", "--root_dir", "other.jsonl"], "--output_dir: missing; name a folder for the audit"),
         (["--model", "run", "--id_key", "name"], "--id_key: a run's own settings say it"),
         (["--model", "nowhere"], "nowhere is not the folder of a run of crysmm train: config.json is missing"),
         (["--model", "run", "--output_dir", "ids.json"], "--output_dir: ids.json cannot be written"),
