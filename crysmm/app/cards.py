@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Sequence
 from html import escape
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from moyopy import SpaceGroupType
 
 from crysmm.app.answer import Answer, Answers, Value, cell_parameters
 from crysmm.data.symmetry import CRYSTAL_SYSTEMS, crystal_system
-from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.explain.report import CrystalExplanation
-from crysmm.graphs.features import feature_table
 from crysmm.predictor import Predictor
+from crysmm.report.formula import formula_parts
 from crysmm.report.structure import structure_view
 from crysmm.training.card import read_card
 from crysmm.trust import COVERAGE
@@ -26,7 +24,6 @@ from crysmm.zoo import ZOO
 
 STATIC, EXAMPLE_FILES = (Path(__file__).parent / name for name in ("static", "examples"))
 EXAMPLES = {"Quartz": "quartz.cif", "Rutile": "rutile.vasp", "Perovskite": "perovskite.vasp"}
-ELECTRONEGATIVITY = 3  # its column among the atom features "basic"
 MOST_BARS = 12  # of atoms, elements or features; the JSON file has them all
 VIEW_HEIGHT = 360  # pixels
 LEGEND_HEIGHT = 36
@@ -159,12 +156,9 @@ def readable_formula(formula: str, count: str = "<sub>{}</sub>") -> str:
         formula: elements in any order.
         count: how a number is written; HTML by default.
     """
-    counts = dict(re.findall(r"([A-Z][a-z]?)(\d*)", formula))
-    if "".join(chain(*counts.items())) != formula or not counts.keys() <= ATOMIC_NUMBERS.keys():
-        return escape(formula)
-    table = feature_table("basic")
-    ordered = sorted(counts, key=lambda symbol: (table[ATOMIC_NUMBERS[symbol], ELECTRONEGATIVITY], symbol))
-    return "".join(symbol + (count.format(counts[symbol]) if counts[symbol] else "") for symbol in ordered)
+    return "".join(
+        escape(symbol) + (count.format(number) if number else "") for symbol, number in formula_parts(formula)
+    )
 
 
 def space_group_name(number: int) -> str:

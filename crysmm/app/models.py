@@ -17,8 +17,8 @@ class Models:
     """Models by name, loaded when they are first asked for.
 
     Args:
-        folders: of models, or names of shipped ones, as the user gives them; they come first. The first of all models
-            is loaded at once.
+        folders: of models, or names of shipped ones, as the user gives them; they come first. They are loaded at once,
+            so that a damaged one is told at the start; where there are none, the first shipped one is.
 
     Attributes:
         names: in the order in which they are offered.

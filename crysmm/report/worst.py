@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.data.symmetry import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, find_space_group
+from crysmm.report.formula import formula_parts
 from crysmm.report.judged import Judged
 from crysmm.report.numbers import number, share
 from crysmm.report.structure import structure_element
@@ -67,7 +67,7 @@ def _describe(
     domain = judged.assessment.domain
     return WorstCrystal(
         store.ids[row],
-        re.findall(r"([A-Z][a-z]?)(\d*)", crystal.formula),
+        formula_parts(crystal.formula),
         predicted | symmetry | in_training,
         "" if domain is None else domain[place],
         structure_element(crystal, STRUCTURE_HEIGHT),
