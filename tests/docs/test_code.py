@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 from importlib import import_module
+from itertools import pairwise
 
 import pytest
 
@@ -15,7 +16,9 @@ from crysmm.cli.options import config_from
 from crysmm.config import PretrainingConfig, TrainingConfig
 
 LANGUAGES = {"bash", "python", "json", "diff", "text"}
-RUN = {"start.md", "predicting.md", "pretraining.md", "explaining.md", "zoo.md"}
+RUN = {
+    "start.md", "predicting.md", "pretraining.md", "explaining.md", "zoo.md", "crysgnn.md", "crysxpp.md"
+}  # fmt: skip
 """Pages whose commands are run, on a few crystals and for one epoch; those of the others are parsed."""
 OF_OTHERS = {
     "pip": "installs packages, which .ci/run does in fresh environments",
@@ -100,8 +103,8 @@ def test_bash(page, blocks, at_home, monkeypatch, capsys):
     """What a page shows of a command's output is what it prints, but for numbers and what comes after them."""
     if page.name in ANOTHER_TEST:
         pytest.skip(f"run by {ANOTHER_TEST[page.name]}")
-    for block in blocks:
-        if block.language == "text" and page.name in RUN:
+    for before, block in pairwise([None, *blocks]):
+        if block.language == "text" and before and before.language == "bash" and page.name in RUN:
             printed = capsys.readouterr().out
             for line in block.text.splitlines():
                 start = re.split(r"\d", line)[0]
