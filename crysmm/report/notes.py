@@ -36,7 +36,8 @@ def data_facts(data: TrainingData, config: TrainingConfig, split: str, unseen: S
         or "none",
     }
     if data.texts is not None:
-        facts["descriptions"] = "; ".join(line.strip() for line in data.texts.lines)
+        lines = "; ".join(line.strip() for line in data.texts.lines)
+        facts["descriptions"] = lines.removeprefix("descriptions: ")
     if data.embeddings is not None and config.taught is not None:
         facts["teacher"] = f"{config.taught.teacher}, {data.embeddings.width} features an atom"
     return facts
