@@ -19,7 +19,8 @@ class Paper:
         authors: in the order of the paper, ``Family, Given``.
         title: of the paper.
         journal: its short name, or the proceedings'.
-        place: volume and page, as they are cited.
+        volume: of the journal; empty where there is none.
+        pages: the first, or the number of the article; empty likewise.
         year: of publication.
         doi: without an address; None where there is none.
     """
@@ -27,7 +28,8 @@ class Paper:
     authors: tuple[str, ...]
     title: str
     journal: str
-    place: str
+    volume: str
+    pages: str
     year: int
     doi: str | None = None
 
@@ -35,15 +37,16 @@ class Paper:
         """As a list of references has it."""
         first = self.authors[0].partition(",")[0]
         others = " et al." if len(self.authors) > 2 else f" and {self.authors[1].partition(',')[0]}"
-        where = f" {self.place}" if self.place else ""
-        return f"{first}{others}, {self.title}, {self.journal}{where} ({self.year})"
+        where = ", ".join(filter(None, (self.volume, self.pages)))
+        return f"{first}{others}, {self.title}, {' '.join(filter(None, (self.journal, where)))} ({self.year})"
 
     def bibtex(self, key: str) -> str:
         """As an entry of BibTeX."""
-        fields = {"author": " and ".join(self.authors), "title": self.title, "journal": self.journal}
-        fields |= {"volume": self.place, "year": str(self.year)}
-        fields |= {} if self.doi is None else {"doi": self.doi}
-        return f"@article{{{key}, " + ", ".join(f"{name} = {{{value}}}" for name, value in fields.items()) + "}"
+        fields = {
+            "author": " and ".join(self.authors), "title": self.title, "journal": self.journal, "volume": self.volume,
+            "pages": self.pages, "year": str(self.year), "doi": self.doi,
+        }  # fmt: skip
+        return f"@article{{{key}, " + ", ".join(f"{name} = {{{text}}}" for name, text in fields.items() if text) + "}"
 
 
 NPJ = "npj Computational Materials"
@@ -54,7 +57,8 @@ PAPERS = {
         "Crystal Graph Convolutional Neural Networks for an Accurate and Interpretable Prediction of Material "
         "Properties",
         "Physical Review Letters",
-        "120, 145301",
+        "120",
+        "145301",
         2018,
         "10.1103/PhysRevLett.120.145301",
     ),
@@ -65,7 +69,8 @@ PAPERS = {
         ),
         "Graph convolutional neural networks with global attention for improved materials property prediction",
         "Physical Chemistry Chemical Physics",
-        "22, 18141",
+        "22",
+        "18141",
         2020,
         "10.1039/D0CP01474E",
     ),
@@ -73,7 +78,8 @@ PAPERS = {
         ("Choudhary, Kamal", "DeCost, Brian"),
         "Atomistic Line Graph Neural Network for improved materials property predictions",
         NPJ,
-        "7, 185",
+        "7",
+        "185",
         2021,
         "10.1038/s41524-021-00650-1",
     ),
@@ -81,7 +87,8 @@ PAPERS = {
         ("Das, Kishalay", "Samanta, Bidisha", "Goyal, Pawan", *LAST_AUTHORS),
         "CrysXPP: An explainable property predictor for crystalline materials",
         NPJ,
-        "8, 43",
+        "8",
+        "43",
         2022,
         "10.1038/s41524-022-00716-8",
     ),
@@ -89,7 +96,8 @@ PAPERS = {
         ("Das, Kishalay", "Samanta, Bidisha", "Goyal, Pawan", *LAST_AUTHORS),
         "CrysGNN: Distilling Pre-trained Knowledge to Enhance Property Prediction for Crystalline Materials",
         "Proceedings of the AAAI Conference on Artificial Intelligence",
-        "37, 7323",
+        "37",
+        "7323",
         2023,
         "10.1609/aaai.v37i6.25892",
     ),
@@ -98,13 +106,15 @@ PAPERS = {
         "CrysMMNet: Multimodal Representation for Crystal Property Prediction",
         "Conference on Uncertainty in Artificial Intelligence",
         "",
+        "",
         2023,
     ),
     "matscibert": Paper(
         ("Gupta, Tanishq", "Zaki, Mohd", "Krishnan, N. M. Anoop", "Mausam"),
         "MatSciBERT: A materials domain language model for text mining and information extraction",
         NPJ,
-        "8, 102",
+        "8",
+        "102",
         2022,
         "10.1038/s41524-022-00784-w",
     ),

@@ -28,8 +28,7 @@ def test_papers_of_cards_are_those_of_the_citation_file():
         reference = references[paper.title]
         assert tuple(map(name_of, reference["authors"])) == paper.authors
         assert (reference["year"], reference.get("doi")) == (paper.year, paper.doi)
-        place = f"{reference['volume']}, {reference['start']}" if "volume" in reference else ""
-        assert place == paper.place
+        assert (str(reference.get("volume", "")), str(reference.get("start", ""))) == (paper.volume, paper.pages)
 
 
 def test_each_part_of_a_model_brings_its_paper():
@@ -53,3 +52,5 @@ def test_a_paper_as_text_and_for_bibtex():
     assert paper.bibtex("alignn").startswith(
         "@article{alignn, author = {Choudhary, Kamal and DeCost, Brian}, title = {"
     )
+    assert ", volume = {7}, pages = {185}, year = {2021}, doi = {10.1038/" in paper.bibtex("alignn")
+    assert "volume" not in PAPERS["crysmmnet"].bibtex("crysmmnet")

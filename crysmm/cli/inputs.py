@@ -41,7 +41,7 @@ def share(text: str) -> float:
 
 def folder_name(text: str) -> str:
     """The name of a folder, as an option gives it."""
-    if Path(text).name != text:
+    if text in ("", "..") or Path(text).name != text or not text.isprintable():
         raise argparse.ArgumentTypeError(f"expected the name of a folder, got {text!r}")
     return text
 

@@ -7,9 +7,8 @@ from crysmm.cli.inputs import folder_name
 from crysmm.cli.options import add_config_options, config_from, report
 from crysmm.cli.train import prepare_run
 from crysmm.config import TrainingConfig
-from crysmm.config.run import DEFAULT_RATIO
 from crysmm.errors import InputError
-from crysmm.publish.settings import SPLIT, VALUES, left_aside
+from crysmm.publish.settings import SPLIT, VALUES, left_aside, validation_share
 
 ABOUT = {
     "team_name": "Who contributes.",
@@ -62,13 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
         _refuse_settings(config)
     else:
         aside = left_aside(config, SPLIT | VALUES | ({"val_ratio"} if benchmark.val else set()))
-        benchmark = benchmark.with_validation(config.val_ratio or DEFAULT_RATIO, config.random_seed)
+        if not benchmark.val:
+            benchmark = benchmark.with_validation(validation_share(config), config.random_seed)
         report([*notes, *aside, *benchmark.notes])
         prepare_run(config)
 
     from crysmm.publish.leaderboard import (
         CONTRIBUTIONS,
         describe_score,
+        filled_in_metadata,
         next_steps,
         run_command,
         train_on_benchmark,
@@ -80,20 +81,21 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.training.machine import hardware_of
     from crysmm.trust.finished_run import read_config
 
-    if arguments.run is not None:
-        finished = RunFolder(arguments.run)
-        settings = read_config(finished)
-        command = run_command(benchmark, settings)
-    else:
-        finished = train_on_benchmark(benchmark, config)
-        settings, command = config, training_command(benchmark, config, "runs/benchmark")
-    if not is_main_process():
-        return 0
+    finished = None if arguments.run is None else RunFolder(arguments.run)
+    settings = config if finished is None else read_config(finished)
     name = arguments.contribution or f"crysmm_{settings.model.name}"
     assert config.output_dir is not None
-    about = {key: value for key in ABOUT if (value := vars(arguments)[key]) is not None}
     folder = config.output_dir / CONTRIBUTIONS / name
-    hardware = hardware_of(finished.read_metrics()["device"]) if arguments.run is None else None
+    filled_in_metadata(folder)  # a damaged file is to be told before anything is trained
+    if finished is None:
+        finished, command = train_on_benchmark(benchmark, config), training_command(benchmark, config, "runs/benchmark")
+    else:
+        command = run_command(benchmark, settings)
+    if not is_main_process():
+        return 0
+    about = {key: value for key in ABOUT if (value := vars(arguments)[key]) is not None}
+    device = finished.read_metrics().get("device") if arguments.run is None else None
+    hardware = hardware_of(device) if isinstance(device, str) else None
     contribution = write_contribution(benchmark, finished, command, folder, name, about, hardware)
     print(describe_score(contribution.score, benchmark), *next_steps(contribution), sep="\n")
     return 0

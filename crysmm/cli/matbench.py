@@ -44,16 +44,25 @@ def run(arguments: argparse.Namespace) -> int:
     report([*notes, *left_aside(config, SET)])
     prepare_run(config)
 
-    from crysmm.publish.matbench import PLACEHOLDERS, describe_folds, next_steps, train_on_folds, write_submission
+    from crysmm.publish.matbench import (
+        PLACEHOLDERS,
+        describe_folds,
+        next_steps,
+        read_submission,
+        submission_folder,
+        train_on_folds,
+        write_submission,
+    )
     from crysmm.training.distributed import is_main_process
 
     algorithm = arguments.algorithm or f"crysmm_{config.model.name}"
+    read_submission(submission_folder(config, algorithm))  # a damaged file is to be told before anything is trained
     runs = train_on_folds(task, folds, config, print if is_main_process() else _silence)
     if not is_main_process():
         return 0
     known = {key: value for key in PLACEHOLDERS if (value := vars(arguments)[key]) is not None}
     submission = write_submission(task, folds, runs, config, algorithm, known)
-    print(*describe_folds(task, submission.folds, runs), *next_steps(submission), sep="\n")
+    print(*describe_folds(task, submission), *next_steps(submission), sep="\n")
     return 0
 
 

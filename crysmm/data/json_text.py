@@ -28,12 +28,14 @@ def open_text(path: Path) -> Iterator[TextIO]:
     """The text of a plain, ``.gz`` or ``.zip`` file; bytes that are not UTF-8 become replacement marks.
 
     Raises:
-        InputError: the file cannot be read to its end, or its archive is broken or not one JSON file.
+        InputError: the file is not there, cannot be read to its end, or its archive is broken or not one JSON file.
     """
     try:
         with ExitStack() as stack:
             stream = stack.enter_context(_open_bytes(path, stack))
             yield stack.enter_context(io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; name a file that does") from error
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read to its end: {error}; is it complete?") from error
 

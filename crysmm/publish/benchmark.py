@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from crysmm.data.json_text import read_json_object
-from crysmm.errors import InputError
+from crysmm.errors import InputError, brief, shown
 from crysmm.publish.installed import installed_file
 
 Values = dict[str, tuple[float, ...]]
@@ -63,9 +64,7 @@ class Benchmark:
         return {**self.train, **self.val, **self.test}
 
     def with_validation(self, share: float, seed: int) -> Benchmark:
-        """The benchmark with a validation split; drawn from the training split where it has none of its own."""
-        if self.val:
-            return self
+        """The benchmark with a validation split drawn from the training split, for one that has none of its own."""
         train, val = carve_validation(list(self.train), share, seed)
         return replace(
             self,
@@ -117,7 +116,7 @@ def load_benchmark(name: str, path: Path | None) -> Benchmark:
 def _parts(name: str) -> dict[str, str]:
     words = name.removesuffix(ENDING).split("-")
     parts = dict(zip(PARTS, words, strict=False))
-    if len(words) != len(PARTS) or not all(words):
+    if len(words) != len(PARTS) or not all(re.fullmatch(r"\w[\w.]*", word) for word in words):
         raise InputError(
             f"--benchmark: {name!r} is not the name of a benchmark; expected {'-'.join(PARTS)}, such as {EXAMPLE}"
         )
@@ -147,15 +146,15 @@ def _values(content: Any, metric: str, path: Path) -> Values:
         raise InputError(f'{path} is not the file of a benchmark; expected {{"train": {{id: value}}, "test": {{...}}}}')
     try:
         return {str(name): _numbers(value, metric) for name, value in content.items()}
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path} holds a value that is no number: {error}") from error
+    except (OverflowError, TypeError, ValueError) as error:
+        raise InputError(f"{path} holds a value that is no number: {brief(error)}") from error
 
 
 def _numbers(value: Any, metric: str) -> tuple[float, ...]:
     words = str(value).split(";") if metric == "multimae" else [value]
     numbers = tuple(map(float, words))
     if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{value!r}")
+        raise ValueError(shown(value))
     return numbers
 
 

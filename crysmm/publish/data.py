@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from crysmm.atomic_files import replacing
 from crysmm.data.files import SUFFIXES
-from crysmm.data.source import SkippedRow, Source
+from crysmm.data.source import Row, SkippedRow
 from crysmm.data.writing import crystal_row, write_rows
 from crysmm.errors import InputError, StructureError
 from crysmm.terminal import disables_bar
@@ -20,11 +20,13 @@ Values = Mapping[str, tuple[float, ...] | None]
 """By id; None where the value is the source's own."""
 
 
-def write_data(source: Source, target: str, values: Values, path: Path, *, progress: bool = True) -> None:
+def write_data(
+    rows: Iterable[Row | SkippedRow], target: str, values: Values, path: Path, *, progress: bool = True
+) -> None:
     """Write the crystals of a benchmark, in the order of their source, as ``.jsonl.gz``.
 
     Args:
-        source: holds them, among others.
+        rows: hold them, among others.
         target: name of what is learned.
         values: which crystals, and their values of it.
         path: of the file; it appears when it is whole.
@@ -33,13 +35,14 @@ def write_data(source: Source, target: str, values: Values, path: Path, *, progr
     Raises:
         InputError: crystals are missing, or cannot be read; nothing is written then.
     """
+    found = _found(rows, target, values)
+    bar = tqdm(found, total=len(values), desc="reading", unit=" crystals", disable=disables_bar(progress))
     with replacing(path) as temporary:
-        write_rows(_rows(source, target, values, progress), temporary, packed=True)
+        write_rows(bar, temporary, packed=True)
 
 
-def _rows(source: Source, target: str, values: Values, progress: bool) -> Iterator[dict[str, Any]]:
+def _found(rows: Iterable[Row | SkippedRow], target: str, values: Values) -> Iterator[dict[str, Any]]:
     missing, reasons = dict.fromkeys(values), {}
-    rows = tqdm(source.rows(), total=source.n_rows, desc="reading", unit=" crystals", disable=disables_bar(progress))
     for row in rows:
         name = _known(row.id, missing)
         if name is None:

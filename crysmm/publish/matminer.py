@@ -5,16 +5,15 @@ A row holds a structure as pymatgen's dict and a value. Read row by row, so that
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crysmm.crystal import as_crystal
 from crysmm.data.json_text import json_object_items, open_text
-from crysmm.data.source import Record, Row, SkippedRow, Source
+from crysmm.data.source import Record
 from crysmm.data.targets import read_number
 from crysmm.errors import InputError, StructureError
 
@@ -56,63 +55,46 @@ class MatminerRow:
         return Record(self.id, crystal, (read_number(value, self.target),), self.file)
 
 
-class MatminerTable(Source):
-    """A data set, whose rows are called as Matbench calls them.
+def matminer_rows(path: Path, prefix: str, target: str) -> Iterator[MatminerRow]:
+    """Every row of a data set, called as Matbench calls it.
 
     Args:
         path: of the file.
         prefix: what the ids begin with, such as ``mb-jdft2d``; the number of the row follows, from 1, with as many
             digits as the number of rows has.
         target: name of the column of the values.
+
+    Raises:
+        InputError: the file is not of this form.
     """
+    members: dict[str, Any] = {}
+    names: Iterator[str] | None = None
+    places = (0, 0)
+    for key, place, text in json_object_items(path, "data"):
+        if key != "data":
+            members[key] = json.loads(text)
+            continue
+        if names is None:
+            places = _places(members, target, path)
+            names = _names(members["index"], prefix)
+        name = next(names, None)
+        if name is None:
+            raise InputError(f"{path} has more rows than its index; is it complete?")
+        yield MatminerRow(name, place, text, places, target)
 
-    def __init__(self, path: Path, prefix: str, target: str) -> None:
-        self._path, self._prefix = path, prefix
-        self.target_names = (target,)
-        self.n_rows = None
 
-    def rows(self) -> Iterator[Row | SkippedRow]:
-        """Every row.
+def _names(index: Sequence[int], prefix: str) -> Iterator[str]:
+    digits = len(str(len(index)))
+    return (f"{prefix}-{number + 1:0{digits}d}" for number in index)
 
-        Raises:
-            InputError: the file is not of this form.
-        """
-        (target,) = self.target_names
-        members: dict[str, Any] = {}
-        names: Iterator[str] | None = None
-        places = (0, 0)
-        for key, place, text in json_object_items(self._path, "data"):
-            if key != "data":
-                members[key] = json.loads(text)
-                continue
-            if names is None:
-                places = self._places(members, target)
-                names = self._names(members["index"])
-            name = next(names, None)
-            if name is None:
-                raise InputError(f"{self._path} has more rows than its index; is it complete?")
-            yield MatminerRow(name, place, text, places, target)
 
-    def _names(self, index: Sequence[int]) -> Iterator[str]:
-        digits = len(str(len(index)))
-        return (f"{self._prefix}-{number + 1:0{digits}d}" for number in index)
-
-    def _places(self, members: dict[str, Any], target: str) -> tuple[int, int]:
-        index, columns = members.get("index"), members.get("columns")
-        if not isinstance(index, list) or not isinstance(columns, list) or not all(type(i) is int for i in index):
-            raise InputError(
-                f"{self._path} is not a data set of matminer; expected an object of index, columns and data, in this "
-                "order"
-            )
-        for name in (STRUCTURE, target):
-            if name not in columns:
-                raise InputError(f"{self._path} has no column {name!r}; it has {', '.join(map(str, columns))}")
-        return columns.index(STRUCTURE), columns.index(target)
-
-    def fingerprint(self) -> str:
-        """Sha256 over the file, and what its ids and its column are called."""
-        digest = hashlib.sha256(f"matminer {self._prefix} {self.target_names}\n".encode())
-        with self._path.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-        return digest.hexdigest()
+def _places(members: Mapping[str, Any], target: str, path: Path) -> tuple[int, int]:
+    index, columns = members.get("index"), members.get("columns")
+    if not isinstance(index, list) or not isinstance(columns, list) or not all(type(i) is int for i in index):
+        raise InputError(
+            f"{path} is not a data set of matminer; expected an object of index, columns and data, in this order"
+        )
+    for name in (STRUCTURE, target):
+        if name not in columns:
+            raise InputError(f"{path} has no column {name!r}; it has {', '.join(map(str, columns))}")
+    return columns.index(STRUCTURE), columns.index(target)

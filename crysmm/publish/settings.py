@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from crysmm.config.loading import SIZES, make_config
+from crysmm.config.run import DEFAULT_RATIO
 from crysmm.config.training import TrainingConfig
+from crysmm.errors import InputError
 
 SPLIT = (SIZES - {"val_ratio"}) | {"ids_file", "keep_data_order", "limit", "strict"}
 VALUES = frozenset({"target_key", "target_multiplication_factor", "classification_threshold"})
@@ -15,6 +17,21 @@ def left_aside(config: TrainingConfig, settings: frozenset[str]) -> list[str]:
     """A line that names settings of a file that a benchmark says itself."""
     named = sorted(config.model_fields_set & settings) + ["model.classification"] * config.model.classification
     return [f"the benchmark says it itself, left aside: {', '.join(named)}"] if named else []
+
+
+def validation_share(config: TrainingConfig) -> float:
+    """Which share of the training crystals is taken for validation.
+
+    Raises:
+        InputError: it leaves no crystals to validate on, or none to learn from.
+    """
+    share = DEFAULT_RATIO if config.val_ratio is None else config.val_ratio
+    if not 0 < share < 1:
+        raise InputError(
+            f"--val_ratio: got {share:g}; the epoch is chosen by a share of the training crystals, as there are no "
+            "others to validate on: give a number between 0 and 1"
+        )
+    return share
 
 
 def settings_on(

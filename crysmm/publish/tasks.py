@@ -5,13 +5,14 @@ Folds are those of Matbench's own ``matbench_v0.1_validation.json``. Dunn et al.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crysmm.config.loading import nearest
 from crysmm.data.json_text import read_json_object
-from crysmm.errors import InputError
+from crysmm.errors import InputError, shown
 from crysmm.publish.installed import installed_file
 
 PACKAGE, FOLDS_FILE = "matbench", "matbench_v0.1_validation.json"
@@ -112,6 +113,8 @@ def load_folds(task: Task, path: Path | None) -> list[Fold]:
 
 
 def _fold(name: str, content: Any, path: Path) -> Fold:
+    if not re.fullmatch(r"fold_[0-9]+", name):  # a folder is called so
+        raise InputError(f"{path} calls a fold {shown(name)}; expected names such as fold_0, as Matbench gives them")
     train, test = (_ids(content, split, name, path) for split in ("train", "test"))
     if len({*train, *test}) < len(train) + len(test):
         raise InputError(f"{path} gives an id of {name} twice")

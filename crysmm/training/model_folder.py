@@ -13,11 +13,11 @@ import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from torch import Tensor, nn
 
 from crysmm import __version__
@@ -47,6 +47,10 @@ LARGEST_DRIFT = 1e-4  # of the spread of the training targets, or of the embeddi
 OF_THE_RUN = {
     "root_dir", "output_dir", "cache_dir", "ids_file", "init_from", "freeze_epochs", "resume", "overwrite"
 }  # fmt: skip
+
+
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+-]+$")]
+"""Text that means nothing to a shell, as it is written into scripts."""
 
 
 class Reference(BaseModel):
@@ -114,7 +118,7 @@ class Description(BaseModel):
     graph: GraphSettings
     config: RunConfig
     references: list[Reference] = Field(min_length=1)
-    versions: dict[str, str]
+    versions: dict[Word, Word]
     weights_sha256: str
 
     @model_validator(mode="after")

@@ -8,8 +8,9 @@ and ``probability_<class>`` each. Then, where they are known, ``spread``, ``lowe
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from crysmm.atomic_files import write_csv_atomic
 from crysmm.data.building import GraphedRecord
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.data.source import SkippedRow
-from crysmm.errors import InputError
+from crysmm.errors import InputError, shown
 from crysmm.trust.assessment import Assessment, Assessor
 
 MOST_FAILURES = 3  # kept in a summary
@@ -80,21 +81,58 @@ def write_predictions(
     write_csv_atomic(path, header, rows)
 
 
-def read_predictions(path: Path) -> dict[str, dict[str, str]]:
-    """The rows of a table of :func:`write_predictions` by id, each by column.
+@dataclass(frozen=True)
+class PredictionTable:
+    """A table of :func:`write_predictions`, every row of which is whole.
+
+    Args:
+        rows: by id, the cells by column; those of targets, predictions and probabilities are finite numbers.
+        columns: names of all columns.
+        targets: names of the columns with targets.
+        predictions: names of the columns with their predictions, in the same order.
+    """
+
+    rows: dict[str, dict[str, str]]
+    columns: list[str]
+    targets: list[str]
+    predictions: list[str]
+
+
+def read_predictions(path: Path) -> PredictionTable:
+    """Read a table of :func:`write_predictions`.
 
     Raises:
-        InputError: the file is not there, or is no such table.
+        InputError: the file is not there, is no such table, or a cell is missing or no number.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), list(reader.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    columns = list(rows[0]) if rows else []
-    if not all(any(name.startswith(kind) for name in columns) for kind in ("id", "target", "prediction")):
+    targets = [name for name in columns if name.partition("_")[0] == "target"]
+    predictions = [name.replace("target", "prediction", 1) for name in targets]
+    if not rows or not targets or not {"id", *predictions} <= set(columns):
         raise InputError(f"{path} is not a table of predictions; expected the columns id, target and prediction")
-    return {row["id"]: row for row in rows}
+    numbers = [name for name in columns if name.partition("_")[0] in ("target", "prediction", "probability")]
+    for number, row in enumerate(rows, 1):
+        _refuse_damaged(row, numbers, f"{path} is damaged in row {number}")
+    return PredictionTable({row["id"]: row for row in rows}, columns, targets, predictions)
+
+
+def _refuse_damaged(row: Mapping[str | None, str | None], numbers: Sequence[str], where: str) -> None:
+    if None in row or None in row.values():
+        raise InputError(f"{where}: it has not a cell for each column; train the run again, or restore the file")
+    for name in numbers:
+        if not _is_number(str(row[name])):
+            raise InputError(f"{where}: expected a number under {name}, got {shown(row[name])}")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def _named(kind: str, names: Sequence[str]) -> list[str]:

@@ -124,7 +124,8 @@ def audit_run(folder: Path, root_dir: Path | None = None, *, progress: bool = Tr
     """
     run = RunFolder(folder)
     _, store, split = read_run(run, root_dir, progress=progress)
-    errors = {name: _read_errors(path) for name in TITLES if (path := run.predictions(name)).is_file()}
+    ids = {"val": [store.ids[row] for row in split.val], "test": [store.ids[row] for row in split.test]}
+    errors = {name: _read_errors(path, ids[name]) for name in TITLES if (path := run.predictions(name)).is_file()}
     return audit(store, split, errors, progress=progress)
 
 
@@ -168,27 +169,27 @@ def _subsets(store: Store, counterparts: list[Counterpart], errors: Errors | Non
     return subsets
 
 
-def _read_errors(path: Path) -> Errors:
-    """What a table of predictions says of each crystal.
+def _read_errors(path: Path, ids: Sequence[str]) -> Errors:
+    """What a table of predictions says of each crystal of a split.
 
     Raises:
-        InputError: it is not one.
+        InputError: it is not one, or lacks crystals.
     """
-    rows = read_predictions(path)
-    columns = list(next(iter(rows.values())))
-    targets = [name for name in columns if name.split("_")[0] == "target"]
-    pairs = [(target, target.replace("target", "prediction", 1)) for target in targets]
-    try:
-        values = {
-            identifier: np.array([[float(row[name]) for name in pair] for pair in pairs])
-            for identifier, row in rows.items()
-        }
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
-    if any(name.startswith("probability_") for name in columns):
-        return Errors(["accuracy"], {name: (pair[:, 0] == pair[:, 1]) * 1.0 for name, pair in values.items()})
-    measures = ["MAE"] if len(pairs) == 1 else [target.replace("target", "MAE", 1) for target in targets]
-    return Errors(measures, {name: np.abs(pair[:, 0] - pair[:, 1]) for name, pair in values.items()})
+    table = read_predictions(path)
+    missing = [name for name in ids if name not in table.rows]
+    if missing:
+        raise InputError(
+            f"{path} is damaged: it lacks {len(missing):,} crystals of its split, {missing[0]} the first; train the "
+            "run again, or restore the file"
+        )
+    truth, found = (
+        {name: np.array([float(row[column]) for column in columns]) for name, row in table.rows.items()}
+        for columns in (table.targets, table.predictions)
+    )
+    if any(name.startswith("probability_") for name in table.columns):
+        return Errors(["accuracy"], {name: (truth[name] == found[name]) * 1.0 for name in truth})
+    measures = ["MAE"] if len(table.targets) == 1 else [name.replace("target", "MAE", 1) for name in table.targets]
+    return Errors(measures, {name: np.abs(truth[name] - found[name]) for name in truth})
 
 
 def _number(value: float | None) -> str:

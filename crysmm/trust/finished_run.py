@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from crysmm.data.split import Split, split_by_file
 from crysmm.data.store import Store, build_store
 from crysmm.errors import InputError
 from crysmm.training.folder import RunFolder
+from crysmm.training.results import read_predictions
 
 
 def read_run(run: RunFolder, root_dir: Path | None, *, progress: bool = True) -> tuple[TrainingConfig, Store, Split]:
@@ -36,7 +38,25 @@ def read_run(run: RunFolder, root_dir: Path | None, *, progress: bool = True) ->
     store = build_store(
         source, config.graph_settings(), cache_dir=config.cache_dir, jobs=config.jobs, progress=progress
     )
-    return config, store, split_by_file(run.ids, store.ids)
+    split = split_by_file(run.ids, store.ids)
+    if config.classification_threshold is None:  # else the table holds classes
+        _refuse_other_targets(run.predictions("val"), store, split.val)
+    return config, store, split
+
+
+def _refuse_other_targets(path: Path, store: Store, rows: Sequence[int]) -> None:
+    """Refuse data whose targets are not those of a table of predictions, if there is one."""
+    if not path.is_file():
+        return
+    table = read_predictions(path)
+    for row in rows:
+        cells = table.rows.get(store.ids[row])
+        if cells is not None and [float(cells[name]) for name in table.targets] != store.targets[row].tolist():
+            raise InputError(
+                f"the data are not those that the run has learned from: {store.ids[row]} has the target "
+                f"{', '.join(f'{value:g}' for value in store.targets[row])}, in {path} "
+                f"{', '.join(cells[name] for name in table.targets)}"
+            )
 
 
 def read_config(run: RunFolder) -> TrainingConfig:
@@ -49,7 +69,7 @@ def read_config(run: RunFolder) -> TrainingConfig:
         if not file.is_file():
             raise InputError(f"{run.path} is not the folder of a run of crysmm train: {file.name} is missing")
     try:
-        return TrainingConfig.model_validate_json(run.config.read_text(encoding="utf-8"))
+        return TrainingConfig.model_validate_json(run.config.read_bytes())
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
         raise InputError(f"{run.config} does not hold the settings of crysmm train: {problem}") from error

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -89,6 +90,7 @@ def test_score_is_what_the_leaderboard_computes(contributed, benchmark, data, sm
     assert f"MAE on the 7 test crystals, as the leaderboard computes it: {round(mae, 4)} " in shown.out
     assert "train split holds 1 ids of another, which are left out of it" in shown.err
     assert "1. fill in in metadata.json: author_email, project_url, git_url, database_version\n" in shown.out
+    assert "left as it was edited" not in shown.out
 
 
 def test_rebuild_of_the_leaderboard_reads_it(contributed, benchmark, tmp_path, monkeypatch):
@@ -124,7 +126,7 @@ def test_metadata_has_every_key_and_keeps_what_was_filled_in(contributed, benchm
 def test_script_makes_the_run_again(contributed, benchmark, data, tmp_path, monkeypatch, small):
     script = contributed / "contributions" / "crysmm_cgcnn" / "run.sh"
     subprocess.run(["bash", "-n", script], check=True)
-    command = script.read_text().splitlines()[-1]
+    command = script.read_text().splitlines()[-2]
     assert str(contributed.parent) not in script.read_text()
     package = tmp_path / "site" / "jarvis_leaderboard"
     place = package / "benchmarks" / "AI" / "SinglePropertyPrediction"
@@ -153,6 +155,111 @@ def test_a_finished_run_becomes_a_contribution(contributed, benchmark, data, sma
     assert lines[3] == f"crysmm leaderboard --benchmark {NAME} --run runs/benchmark --output_dir runs"
     assert leaderboard(*arguments, "--run", contributed / "run", "--epochs", "3") == 2
     assert "--epochs: has no meaning with --run" in capsys.readouterr().err
+
+
+def test_what_was_edited_is_kept(contributed, benchmark, tmp_path, capsys):
+    given = ["--benchmark", NAME, "--benchmark_file", benchmark[0], "--run", contributed / "run"]
+    assert leaderboard(*given, "--output_dir", tmp_path, "--author_email", "a@b.example") == 0
+    folder = tmp_path / "contributions" / "crysmm_cgcnn"
+    metadata, script = folder / "metadata.json", folder / "run.sh"
+    edited = {"git_url": ["https://a.example", "https://b.example"], "model_name": "My model", "doi": "10.1/x"}
+    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | edited | {"software_used": "?"}))
+    ours = script.read_text()
+    for text, said in (
+        (ours, ""),
+        (ours.replace("crysmm train", "srun crysmm train"), "left as it was edited: run.sh;"),
+    ):
+        script.write_text(text)
+        capsys.readouterr()
+        assert leaderboard(*given, "--output_dir", tmp_path, "--team_name", "Us") == 0
+        found = json.loads(metadata.read_text())
+        assert {key: found[key] for key in edited} == edited
+        assert (found["author_email"], found["team_name"]) == ("a@b.example", "Us")
+        assert found["software_used"].startswith("crysmm 0.1.0, torch")
+        assert script.read_text() == text
+        shown = capsys.readouterr().out
+        assert said in shown
+        assert ("left as" in shown) == bool(said)
+    lines = ours.splitlines()
+    script.write_text("\n".join([*lines[:2], lines[-1]]) + "\n")  # a last line of ours alone does not make it ours
+    assert leaderboard(*given, "--output_dir", tmp_path) == 0
+    assert script.read_text() != ours
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", '{"doi": NaN}', '{"doi": 1e999}', "[" * 100_000, "\udcff"])
+def test_damaged_metadata_are_refused_before_anything_is_trained(benchmark, data, small, tmp_path, capsys, content):
+    path = tmp_path / "contributions" / "crysmm_cgcnn" / "metadata.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content, errors="surrogateescape")
+    given = ["--benchmark", NAME, "--benchmark_file", benchmark[0], "--root_dir", data, "--output_dir", tmp_path]
+    assert leaderboard(*given, *small) == 2
+    assert "metadata.json is not " in capsys.readouterr().err
+    assert path.read_text(errors="surrogateescape") == content
+    assert [entry.name for entry in tmp_path.iterdir()] == ["contributions"]
+
+
+def change_json(path: Path, change) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def change_cell(column: str, cell: str):
+    """Change a cell of the first test crystal."""
+
+    def change(run: Path) -> None:
+        path = run / "prediction_results_test_set.csv"
+        header, first, *others = path.read_text().splitlines()
+        cells = dict(zip(header.split(","), first.split(","), strict=True)) | {column: cell}
+        path.write_text("\n".join([header, ",".join(cells.values()), *others]) + "\n")
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (change_cell("target", "high"), "is damaged in row 1: expected a number under target, got 'high'"),
+        (change_cell("prediction", "high"), "is damaged in row 1: expected a number under prediction, got 'high'"),
+        (change_cell("prediction", "1,2"), "is damaged in row 1: it has not a cell for each column"),
+        (lambda run: change_json(run / "metrics.json", lambda content: content.pop("seconds")), "not say the seconds"),
+        (lambda run: (run / "model.json").unlink(), "model.json is missing"),
+        (
+            lambda run: change_json(run / "model.json", lambda c: c["versions"].update(torch="2\ntouch evil #")),
+            "versions.torch: String should match",
+        ),
+        (lambda run: (run / "config.json").write_bytes(b"\xff"), "does not hold the settings of crysmm train"),
+    ],
+)
+def test_damaged_runs_leave_nothing(contributed, benchmark, tmp_path, capsys, damage, message):
+    shutil.copytree(contributed / "run", tmp_path / "run")
+    damage(tmp_path / "run")
+    given = ["--benchmark", NAME, "--benchmark_file", benchmark[0], "--run", tmp_path / "run"]
+    assert leaderboard(*given, "--output_dir", tmp_path / "out") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_of_a_run_from_elsewhere_are_never_code(contributed, benchmark, tmp_path):
+    shutil.copytree(contributed / "run", tmp_path / "run")
+    evil = "K'\ntouch evil\n$(touch evil)`touch evil`; touch evil #"
+    change_json(tmp_path / "run" / "config.json", lambda content: content.update(target_key=evil))
+    given = ["--benchmark", NAME, "--benchmark_file", benchmark[0], "--run", tmp_path / "run"]
+    assert leaderboard(*given, "--output_dir", tmp_path / "out") == 0
+    script = tmp_path / "out" / "contributions" / "crysmm_cgcnn" / "run.sh"
+    (tmp_path / "crysmm").write_text('#!/bin/bash\nprintf "%s|" "$@"\n')
+    (tmp_path / "crysmm").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    ran = subprocess.run(["bash", script], cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True, check=True)
+    assert f"|--target_key|{evil}|" in ran.stdout
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "a\nb"])
+def test_names_that_are_no_folder(name, capsys):
+    with pytest.raises(SystemExit):
+        leaderboard("--benchmark", NAME, "--contribution", name)
+    assert "--contribution: expected the name of a folder" in capsys.readouterr().err
 
 
 def test_a_run_of_something_else_is_refused(contributed, benchmark, tmp_path, capsys):
@@ -185,6 +292,8 @@ def test_classes_of_a_folder_and_a_validation_split_of_our_own(records, small, t
         shutil.copy(SAMPLE_DATA / f"{name}.vasp", folder)
     file = write_zip(tmp_path / "dft_3d_stiff.json.zip", content)
     arguments = ["--benchmark", f"{CLASSES}.csv.zip", "--benchmark_file", file, "--root_dir", folder]
+    assert leaderboard(*arguments, "--output_dir", tmp_path / "out", *small, "--val_ratio", "0") == 2
+    assert "--val_ratio: got 0; the epoch is chosen by a share of the training crystals" in capsys.readouterr().err
     assert leaderboard(*arguments, "--output_dir", tmp_path / "out", *small, "--val_ratio", "0.3") == 0
     shown = capsys.readouterr()
     split = json.loads((tmp_path / "out" / "run" / "ids_train_val_test.json").read_text())
@@ -253,6 +362,9 @@ def test_atoms_on_one_place_are_told_with_the_reason(benchmark, records, small, 
     ("name", "message"),
     [
         ("formation_energy", "is not the name of a benchmark"),
+        ("../../x-S-K_VRH-x-test-mae", "is not the name of a benchmark"),
+        (r"AI-S-K_VRH-..\x-test-mae", "is not the name of a benchmark"),
+        ("..-..-K_VRH-x-test-mae", "is not the name of a benchmark"),
         ("AI-SinglePropertyPrediction-x-dft_3d-val-mae", "of the split val"),
         ("AI-TextSummary-summary-arxiv-test-rouge", "asks for the rouge"),
         (NAME.replace("bulk", "no"), r"pip install --no-deps jarvis_leaderboard"),
@@ -266,17 +378,22 @@ def test_benchmarks_that_cannot_be_had(name, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (None, "dft_3d_x.json.zip does not exist; name a file"),
         ([1], "holds a list"),
         ({"train": {}, "test": {"a": 1}}, "no crystals under train"),
         ({"train": {"a": 1}}, "no crystals under test"),
         ({"train": [1], "test": {"a": 1}}, "not the file of a benchmark"),
         ({"train": {"a": "x"}, "test": {"a": 1}}, "no number"),
         ({"train": {"a": float("nan")}, "test": {"a": 1}}, "no number"),
+        ({"train": {"a": 10**400}, "test": {"a": 1}}, "no number"),
     ],
 )
 def test_files_that_are_no_benchmark(content, message, tmp_path):
+    path = tmp_path / "dft_3d_x.json.zip"
+    if content is not None:
+        write_zip(path, content)
     with pytest.raises(InputError, match=message):
-        load_benchmark(NAME, write_zip(tmp_path / "dft_3d_x.json.zip", content))
+        load_benchmark(NAME, path)
 
 
 def test_settings_of_a_file_that_the_benchmark_says_are_named(benchmark, data, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import random
 import runpy
 import shlex
@@ -16,8 +17,8 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from crysmm.cli.main import main
 from crysmm.errors import InputError
-from crysmm.publish.matbench_results import fold_results, read_tasks, write_results
-from crysmm.publish.matminer import MatminerTable
+from crysmm.publish.matbench_results import checksum, fold_results, read_tasks, write_results
+from crysmm.publish.matminer import matminer_rows
 from crysmm.publish.tasks import TASKS, find_task, load_folds
 
 from .conftest import SAMPLE_DATA, table
@@ -174,6 +175,87 @@ def test_a_finished_fold_is_not_trained_again(submitted, data, folds_file, small
     assert "the run in" in shown
 
 
+def test_what_was_edited_is_kept(submitted, data, folds_file, small, tmp_path, capsys):
+    out = tmp_path / "out"
+    shutil.copytree(submitted, out)
+    info, code = (out / "matbench_v0.1_crysmm_cgcnn" / name for name in ("info.json", "run.py"))
+    before, ours = json.loads(info.read_text()), code.read_text()
+    edited = {"bibtex_refs": ["@article{mine}", *before["bibtex_refs"]], "doi": "10.1/x", "notes": ["Some", "notes"]}
+    info.write_text(json.dumps(before | edited))
+    given = ["--task", TASK, "--root_dir", data, "--folds", folds_file, "--output_dir", out, *small, "--resume"]
+    assert matbench(*given) == 0
+    assert json.loads(info.read_text()) == before | edited
+    assert code.read_text() == ours
+    assert "left as it was edited: bibtex_refs in info.json; delete it" in capsys.readouterr().out
+    code.write_text(ours.replace("'runs'", "'mine'"))
+    assert matbench(*given, "--authors", "B. Author") == 0
+    assert json.loads(info.read_text()) == before | edited | {"authors": "B. Author"}
+    assert code.read_text() == ours.replace("'runs'", "'mine'")
+    assert "left as it was edited: bibtex_refs in info.json, run.py; delete it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("info.json", b"[1]", "info.json is not a JSON object; correct or delete it"),
+        ("info.json", b"\xff", "info.json is not JSON"),
+        ("results.json.gz", b"PK", "results.json.gz cannot be read to its end"),
+        ("results.json.gz", gzip.compress(b"{}"), "results.json.gz is not a results file of Matbench"),
+    ],
+)
+def test_damaged_files_are_refused_before_anything_is_trained(
+    data, folds_file, small, tmp_path, capsys, name, content, message
+):
+    path = tmp_path / "matbench_v0.1_crysmm_cgcnn" / name
+    path.parent.mkdir()
+    path.write_bytes(content)
+    given = ["--task", TASK, "--root_dir", data, "--folds", folds_file, "--output_dir", tmp_path]
+    assert matbench(*given, *small) == 2
+    assert message in capsys.readouterr().err
+    assert path.read_bytes() == content
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.parent.name]
+
+
+EVIL = '\n"""\nimport os; os.environ["EVIL"] = "1"\n"""'
+
+
+@pytest.mark.parametrize(
+    ("parameters", "foreign"),
+    [
+        ({"versions": EVIL}, []),
+        ({"versions": [EVIL, "\ud800"]}, []),
+        ({"command": EVIL}, []),
+        ({"command": f"crysmm matbench {shlex.quote(EVIL)}"}, [EVIL]),
+        ({"command": "crysmm predict --model x"}, []),
+        ({"command": "crysmm 'matbench"}, []),
+        ({"command": ["crysmm", "matbench"]}, []),
+        ({}, []),
+    ],
+)
+def test_text_of_results_from_elsewhere_is_never_code(
+    submitted, data, folds_file, small, tmp_path, monkeypatch, parameters, foreign
+):
+    shutil.copytree(submitted, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "matbench_v0.1_crysmm_cgcnn"
+    elsewhere = fold_results({"a": 1.0}, [1.5], parameters, is_classification=False)
+    write_results(folder / "results.json.gz", {"matbench_phonons": {"fold_0": elsewhere}})
+    given = ["--task", TASK, "--root_dir", data, "--folds", folds_file, "--output_dir", tmp_path, *small, "--resume"]
+    assert matbench(*given) == 0
+    calls = []
+    monkeypatch.setattr("crysmm.cli.main.main", calls.append)
+    monkeypatch.delenv("EVIL", raising=False)
+    runpy.run_path(str(folder / "run.py"), run_name="__main__")
+    assert "EVIL" not in os.environ
+    assert [words[1] for words in calls] == [*foreign, "--task"]
+
+
+def test_without_validation_crystals_no_epoch_can_be_chosen(data, folds_file, small, tmp_path, capsys):
+    given = ["--task", TASK, "--root_dir", data, "--folds", folds_file, "--output_dir", tmp_path / "out"]
+    assert matbench(*given, *small, "--val_ratio", "0") == 2
+    assert "--val_ratio: got 0; the epoch is chosen by a share of the training crystals" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_of_another_fold_is_refused(submitted, data, folds_file, small, tmp_path, capsys):
     out = tmp_path / "out"
     shutil.copytree(submitted, out)
@@ -215,6 +297,11 @@ def test_classes_from_any_table_join_the_other_task(submitted, records, folds_fi
     shown = capsys.readouterr().out
     assert f"ROC-AUC of the probabilities over 2 folds: {np.mean(areas):.4g} ± {np.std(areas):.4g}\n" in shown
     assert f", of {TASK}, {CLASSES}; to submit it:" in shown
+    metrics = out / CLASSES / "fold_1" / "metrics.json"
+    metrics.write_text(metrics.read_text().replace('"roc_auc"', '"area"'))
+    assert matbench(*given, *small, "--resume") == 2
+    assert "fold_1/metrics.json does not hold the ROC-AUC of the test crystals" in capsys.readouterr().err
+    assert results(out)["tasks"] == content
 
 
 def test_code_makes_the_submission_again(submitted, data, folds_file, small, tmp_path, monkeypatch):
@@ -278,6 +365,32 @@ def test_results_that_were_changed_are_refused(tmp_path):
         read_tasks(tmp_path / "results.json.gz")
 
 
+FOLD = {"data": {"a": 1.0}, "parameters": {}, "scores": {}, "uncertainty": None}
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        None,
+        [1],
+        {TASK: None},
+        {TASK: {"dataset_name": TASK}},
+        {TASK: {"results": {}}},
+        {TASK: {"results": [FOLD]}},
+        {TASK: {"results": {"fold_0": [1]}}},
+        {TASK: {"results": {"fold_0": FOLD | {"parameters": None}}}},
+        {"matbench_of_mine": {"results": {"fold_0": FOLD}}},
+    ],
+)
+def test_results_of_another_shape_are_refused(tasks, tmp_path):
+    """Their checksum is right."""
+    content = {"tasks": tasks} if tasks is not None else {}
+    content["hash"] = checksum(content)
+    (tmp_path / "results.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
+    with pytest.raises(InputError, match="not a results file of Matbench"):
+        read_tasks(tmp_path / "results.json.gz")
+
+
 def test_a_file_of_matminer_is_read_as_matminer_reads_it(records, tmp_path):
     io = pytest.importorskip("matminer.utils.io", reason="matminer, which robocrys installs, is not there")
     import pandas as pd
@@ -287,7 +400,7 @@ def test_a_file_of_matminer_is_read_as_matminer_reads_it(records, tmp_path):
     frame = pd.DataFrame({"structure": structures, "gap pbe": np.arange(12) / 7})
     io.store_dataframe_as_json(frame, str(tmp_path / "d.json.gz"), compression="gz", pbar=False)
     read = io.load_dataframe_from_json(str(tmp_path / "d.json.gz"), pbar=False)
-    found = [row.read() for row in MatminerTable(tmp_path / "d.json.gz", "mb-mp-gap", "gap pbe").rows()]
+    found = [row.read() for row in matminer_rows(tmp_path / "d.json.gz", "mb-mp-gap", "gap pbe")]
     assert [record.id for record in found] == [f"mb-mp-gap-{number:02d}" for number in range(1, 13)]
     for record, (structure, value) in zip(found, read.itertuples(index=False), strict=True):
         assert record.targets == (value,)
@@ -309,7 +422,7 @@ def test_a_file_of_matminer_is_read_as_matminer_reads_it(records, tmp_path):
 def test_files_that_are_no_data_set_of_matminer(content, message, tmp_path):
     (tmp_path / "d.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=message):
-        list(MatminerTable(tmp_path / "d.json", "mb-dielectric", "n").rows())
+        list(matminer_rows(tmp_path / "d.json", "mb-dielectric", "n"))
 
 
 def test_bad_rows_of_matminer_are_named(records, folds_file, small, tmp_path, capsys):
@@ -349,6 +462,9 @@ def test_tasks_that_cannot_be_had(name, message):
         ({"matbench_phonons": {"fold_0": {"train": ["a"]}}}, "no list of ids under test of fold_0"),
         ({"matbench_phonons": {"fold_0": {"train": ["a", "b"], "test": ["b"]}}}, "an id of fold_0 twice"),
         ({"matbench_phonons": {"fold_0": {"train": [1], "test": ["b"]}}}, "no list of ids under train of fold_0"),
+        ({"matbench_phonons": {"../../evil": {"train": ["a"], "test": ["b"]}}}, "calls a fold '../../evil'; expected"),
+        ({"matbench_phonons": {"/tmp/evil": {"train": ["a"], "test": ["b"]}}}, "calls a fold '/tmp/evil'; expected"),
+        ({"matbench_phonons": {"fold_0\n": {"train": ["a"], "test": ["b"]}}}, r"calls a fold 'fold_0.n'; expected"),
     ],
 )
 def test_files_that_hold_no_folds(splits, message, tmp_path):

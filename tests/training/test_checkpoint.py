@@ -104,6 +104,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: change_description(folder, lambda c: c.update(format=["x"])),
         "not written",
     ),
+    "versions of more than a word": (
+        lambda folder: change_description(folder, lambda c: c["versions"].update(torch="2.13\ntouch evil #")),
+        r"model.json is damaged .* versions\.torch: String should match pattern",
+    ),
     "no references": (lambda folder: change_description(folder, lambda c: c.update(references=[])), "references: List"),
     "a reference that is no crystal": (
         lambda folder: change_description(folder, lambda c: c["references"][0].update(elements=["Xx"])),

@@ -236,3 +236,17 @@ def test_an_old_run_is_calibrated_without_training(run, tmp_path, capsys):
     (old / "config.json").unlink()
     assert main(["calibrate", "--model", str(old)]) == 2
     assert "is not the folder of a run of crysmm train: config.json is missing" in capsys.readouterr().err
+
+
+def test_data_with_other_targets_calibrate_nothing(run, tmp_path, capsys):
+    """The same ids, as where a table was given in another unit since."""
+    from crysmm.cli.main import main
+
+    shutil.copytree(SAMPLE_DATA, tmp_path / "data")
+    rows = [line.split(",") for line in (SAMPLE_DATA / "id_prop.csv").read_text().splitlines()]
+    changed = [f"{name},{value if value == 'K_VRH' else float(value) * 1000}" for name, value in rows]
+    (tmp_path / "data" / "id_prop.csv").write_text("\n".join(changed) + "\n")
+    before = (run.folder / "calibration.safetensors").read_bytes()
+    assert main(["calibrate", "--model", str(run.folder), "--root_dir", str(tmp_path / "data"), "--device", "cpu"]) == 2
+    assert "the data are not those that the run has learned from" in capsys.readouterr().err
+    assert (run.folder / "calibration.safetensors").read_bytes() == before

@@ -179,11 +179,36 @@ def test_bad_input_is_a_line(run, tmp_path, monkeypatch, capsys, records, argume
     assert "Traceback" not in error
 
 
-def test_a_table_that_is_none_is_named(run):
-    for content in ("", "id,value\na,1\n", "id,target,prediction\na,1,x\n"):
-        (run / "prediction_results_test_set.csv").write_text(content)
-        with pytest.raises(InputError, match=r"prediction_results_test_set.csv is"):
-            audit_run(run, progress=False)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not a table of predictions"),
+        (b"id,value\nnew,1\n", "is not a table of predictions"),
+        (b"identity,target,prediction\nnew,1,1\n", "is not a table of predictions"),
+        (b"id,target_a,target_b,prediction_a\nnew,1,1,1\n", "is not a table of predictions"),
+        (
+            b"id,target,prediction\nother,1,1\nnew,1,x\n",
+            "is damaged in row 2: expected a number under prediction, got 'x'",
+        ),
+        (b"id,target,prediction\nnew,nan,1\n", "is damaged in row 1: expected a number under target, got 'nan'"),
+        (b"id,target,prediction\nnew,1\n", "is damaged in row 1: it has not a cell for each column"),
+        (b"id,target,prediction\nnew,1,1,1\n", "is damaged in row 1: it has not a cell for each column"),
+        (b"id,target,prediction\nnew,1,1\n", "is damaged: it lacks 3 crystals of its split, "),
+        (b"id,target,prediction\n\xff,1,1\n", "cannot be read"),
+        (b"id,target,prediction\n" + b"x" * 140_000 + b",1,1\n", "cannot be read: field larger than"),
+    ],
+)
+def test_a_table_that_is_none_is_named(run, content, message):
+    (run / "prediction_results_test_set.csv").write_bytes(content)
+    with pytest.raises(InputError, match=f"prediction_results_test_set.csv {message}"):
+        audit_run(run, progress=False)
+
+
+def test_settings_that_are_no_text_are_a_line(run, capsys):
+    (run / "config.json").write_bytes(b'{"epochs": "\xff"}')
+    for command in ("audit", "calibrate"):
+        assert main([command, "--model", str(run)]) == 2
+        assert "config.json does not hold the settings of crysmm train" in capsys.readouterr().err
 
 
 def test_a_new_run_in_the_folder_takes_the_audit_away(run):
