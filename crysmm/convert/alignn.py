@@ -17,11 +17,11 @@ from torch import Tensor
 from crysmm.config.loading import make_config
 from crysmm.config.peers import MODEL_ONLY
 from crysmm.config.training import TrainingConfig
-from crysmm.convert.checkpoint import Checkpoint
+from crysmm.convert.checkpoint import Checkpoint, finite_number
 from crysmm.convert.conversion import Conversion
 from crysmm.convert.weights import fill, n_layers, shape
 from crysmm.data.scaler import TargetScaler
-from crysmm.errors import InputError
+from crysmm.errors import InputError, shown
 from crysmm.models.alignn import LARGEST_BOND
 from crysmm.models.heads import build_network
 
@@ -43,10 +43,10 @@ def convert_alignn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Conve
         InputError: settings or weights do not fit, or the model does what is not offered here.
     """
     model = settings.get("model")
-    if not isinstance(model, dict) or model.get("name") not in NORMALIZATION:
-        found = model.get("name") if isinstance(model, dict) else model
+    name = model.get("name") if isinstance(model, dict) else model
+    if not isinstance(model, dict) or not isinstance(name, str) or name not in NORMALIZATION:
         raise InputError(
-            f"--config: model.name is {found!r}; expected {', '.join(NORMALIZATION)}, as in the config.json that "
+            f"--config: model.name is {shown(name)}; expected {', '.join(NORMALIZATION)}, as in the config.json that "
             "ALIGNN's training writes beside its checkpoints"
         )
     _refuse(settings, model)
@@ -89,7 +89,7 @@ def _config(settings: Mapping[str, Any], model: Mapping[str, Any], sizes: Mappin
 def _refuse(settings: Mapping[str, Any], model: Mapping[str, Any]) -> None:
     """Refuse models that do what is not offered here."""
     problems = [
-        f"model.{key} is {model[key]!r}, which is not offered here; expected {only!r}"
+        f"model.{key} is {shown(model[key])}, which is not offered here; expected {only!r}"
         for key, only in MODEL_ONLY.items()
         if model.get(key, only) != only
     ]
@@ -115,7 +115,7 @@ def _graph_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         return {**atom_features, "neighbor_strategy": strategy, "as_jarvis": True, **found}
     if strategy != "pure_torch":
         raise InputError(
-            f"--config: neighbor_strategy {strategy!r}: these graphs cannot be made here; expected k-nearest or "
+            f"--config: neighbor_strategy {shown(strategy)}: these graphs cannot be made here; expected k-nearest or "
             "pure_torch"
         )
     missing = [key for key in PURE_TORCH_KEYS if key not in settings]
@@ -142,10 +142,16 @@ def _without_unread(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     for name, (first, last) in CENTERS.items():
         found = weights.get(name)
-        if found is not None and not torch.allclose(found.double(), torch.linspace(first, last, len(found)).double()):
+        if found is not None and not _are_evenly_spaced(found, first, last):
             raise InputError(f"{name}: expected centres evenly spaced from {first:g} to {last:g}, got others")
     unread = UNREAD if n_layers(weights, "alignn_layers") else (*UNREAD, "angle_embedding.")
     return {name: value for name, value in weights.items() if name not in CENTERS and not name.startswith(unread)}
+
+
+def _are_evenly_spaced(centers: Tensor, first: float, last: float) -> bool:
+    return centers.dim() == 1 and torch.allclose(
+        centers.double(), torch.linspace(first, last, len(centers), dtype=torch.double)
+    )
 
 
 def _sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
@@ -172,7 +178,7 @@ def _check_sizes(model: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
         InputError: it says other sizes than the weights have.
     """
     different = [
-        f"model.{key} is {model[key]} in --config and {size} in the checkpoint"
+        f"model.{key} is {shown(model[key])} in --config and {size} in the checkpoint"
         for key, size in sizes.items()
         if model.get(key, size) != size
     ]
@@ -217,8 +223,22 @@ def _notes(checkpoint: Checkpoint, model: Mapping[str, Any], config: TrainingCon
         )
     has_penalty = model["name"] == "alignn_atomwise" and model.get("use_penalty", True)
     if has_penalty and not model.get("energy_mult_natoms", True):
-        shortest = model.get("penalty_threshold", 1)
-        notes.append(f"the original adds a penalty for bonds shorter than {shortest:g} Angstrom, which is left out")
+        notes.append(
+            f"the original adds a penalty for bonds shorter than {_shortest_bond(model):g} Angstrom, which is left out"
+        )
     if config.is_classification and config.classification_threshold is None:
         notes.append("classes are named 0, 1, ..., in the order of the outputs")
     return notes
+
+
+def _shortest_bond(model: Mapping[str, Any]) -> float:
+    """The length in Angstrom below which the original adds a penalty.
+
+    Raises:
+        InputError: it is no number.
+    """
+    found = model.get("penalty_threshold", 1)
+    shortest = finite_number(found)
+    if shortest is None:
+        raise InputError(f"--config: model.penalty_threshold is {shown(found)}; expected a number, in Angstrom")
+    return shortest

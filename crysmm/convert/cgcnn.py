@@ -12,17 +12,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from crysmm.config.graph import GraphSettings
 from crysmm.config.loading import make_config
 from crysmm.config.training import TrainingConfig
-from crysmm.convert.checkpoint import Checkpoint
+from crysmm.convert.checkpoint import Checkpoint, finite_number
 from crysmm.convert.conversion import Conversion
 from crysmm.convert.weights import fill, n_layers, shape
 from crysmm.data.scaler import TargetScaler
-from crysmm.errors import InputError
+from crysmm.errors import InputError, brief, shown
 from crysmm.models.heads import build_network
 
 STEP = 0.2  # Angstrom between the centres of the Gaussians
@@ -43,7 +42,7 @@ def convert_cgcnn(checkpoint: Checkpoint, settings: Mapping[str, Any], name: str
     graph, notes = graph_settings(settings, {"target_key"})
     weights = checkpoint.weights
     n_outputs, _ = shape(weights, "fc_out.weight", 2)
-    if n_outputs > 2:
+    if n_outputs not in (1, 2):
         raise InputError(f"fc_out.weight has {n_outputs} outputs; expected 1 (a value) or 2 (two classes)")
     fc_features, _ = shape(weights, "conv_to_fc.weight", 2)
     model = {
@@ -79,8 +78,8 @@ def graph_settings(settings: Mapping[str, Any], others: set[str]) -> tuple[Graph
     unknown = settings.keys() - {*GRAPH_KEYS, *others}
     if unknown:
         raise InputError(
-            f"--config: {', '.join(sorted(unknown))}: not a setting of this conversion, as the checkpoint says the "
-            f"rest; expected {', '.join(sorted({*GRAPH_KEYS, *others}))}"
+            f"--config: {brief(', '.join(sorted(unknown)))}: not a setting of this conversion, as the checkpoint says "
+            f"the rest; expected {', '.join(sorted({*GRAPH_KEYS, *others}))}"
         )
     given = {key: settings[key] for key in GRAPH_KEYS if key in settings}
     graph = make_config(TrainingConfig, {"neighbor_strategy": "cgcnn", **given}).graph_settings()
@@ -115,7 +114,7 @@ def _normalizer(checkpoint: Checkpoint, key: str) -> float:
     """The mean or the deviation of the target.
 
     Raises:
-        InputError: it is not there, or is no finite number.
+        InputError: it is not there, is no finite number, or a deviation is not above zero.
     """
     normalizer = checkpoint.others.get("normalizer")
     value = normalizer.get(key) if isinstance(normalizer, dict) else None
@@ -124,10 +123,11 @@ def _normalizer(checkpoint: Checkpoint, key: str) -> float:
             f"{checkpoint.path} has no normalizer with {key}, without which outputs are no values of the target; "
             "expected the whole checkpoint, not its weights alone"
         )
-    number = torch.as_tensor(value).double()
-    if number.numel() != 1 or not bool(number.isfinite()):
-        raise InputError(f"{checkpoint.path}: the normalizer's {key} is {value}; expected a finite number")
-    return float(number)
+    number = finite_number(value)
+    if number is None or (key == "std" and number <= 0):
+        expected = "a number above zero" if key == "std" else "a finite number"
+        raise InputError(f"{checkpoint.path}: the normalizer's {key} is {shown(value)}; expected {expected}")
+    return number
 
 
 def _original_name(name: str) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import re
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crysmm.errors import InputError
+from crysmm.errors import InputError, brief
 
 WEIGHTS_KEYS = ("state_dict", "model")  # under which a checkpoint keeps its weights: CGCNN and its kin, ALIGNN
 DAMAGE = (  # what torch.load raises on files cut off or with bits changed
     RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError, AssertionError, struct.error,
 )  # fmt: skip
+NUMBERS = {
+    torch.float64, torch.float32, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8,
+}  # fmt: skip
 OF_PARALLEL = "module."  # before every name, where the model was trained on several devices
 REMEDY = (
     "save the weights alone where its code is installed, with torch.save(model.state_dict(), FILE), and for cgcnn and "
@@ -73,7 +78,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     is refused but for what ``INERT`` names, which is passed over.
 
     Raises:
-        InputError: there is no such file, it is no checkpoint, holds whole objects, or no weights by name.
+        InputError: there is no such file, it is no checkpoint, holds whole objects, or no weights by name, or weights
+            that are no plain tensors of real numbers.
     """
     try:
         with path.open("rb") as file:
@@ -93,6 +99,26 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, checksum, weights, others)
 
 
+def finite_number(value: Any) -> float | None:
+    """A number of a checkpoint or its settings, a tensor of one number among them; None for all else."""
+    if torch.is_tensor(value):
+        value = value.item() if not _strange_kind(value) and value.numel() == 1 else None
+    if isinstance(value, bool) or not isinstance(value, float | int) or not abs(value) <= sys.float_info.max:
+        return None
+    return float(value)
+
+
+def _strange_kind(tensor: Tensor) -> str:
+    """What kind of tensor it is; empty for the plain ones of real numbers, which alone are read."""
+    if tensor.is_nested:
+        return "nested"
+    if tensor.is_meta:
+        return "meta, without values"
+    if tensor.layout is not torch.strided:
+        return str(tensor.layout)
+    return "" if tensor.dtype in NUMBERS else str(tensor.dtype)
+
+
 def _why_refused(path: Path, message: str) -> str:
     named = re.search(r"GLOBAL ([\w.]+)", message)
     if named is None:
@@ -110,8 +136,14 @@ def _weights_of(found: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str,
     weights = found if key is None else found[key]
     strange = [str(name) for name, value in weights.items() if not isinstance(name, str) or not torch.is_tensor(value)]
     if strange or not weights:
-        held = f"it holds {', '.join(map(str, list(found)[:5])) or 'nothing'}"
+        held = f"it holds {', '.join(map(brief, list(found)[:5])) or 'nothing'}"
         raise InputError(f"{path} has no weights by name, neither alone nor under {' or '.join(WEIGHTS_KEYS)}; {held}")
+    for name, value in weights.items():
+        if kind := _strange_kind(value):
+            raise InputError(
+                f"{path}: {brief(name)} is {kind}; expected a plain tensor of real numbers, such as one of "
+                "torch.float32: save the weights as they were trained"
+            )
     if all(name.startswith(OF_PARALLEL) for name in weights):
         weights = {name.removeprefix(OF_PARALLEL): value for name, value in weights.items()}
     return weights, {} if key is None else {name: value for name, value in found.items() if name != key}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from crysmm.errors import InputError
+from crysmm.errors import InputError, brief
 from crysmm.training.model_folder import shape_of
 
 COUNTER = ".num_batches_tracked"  # of a batch normalisation; not there in old checkpoints, and nothing here reads it
@@ -17,7 +17,7 @@ NAMED = 5  # names in a message
 
 def n_layers(weights: Iterable[str], prefix: str) -> int:
     """How many layers there are of those called ``prefix.0``, ``prefix.1``, ..."""
-    matches = (re.match(rf"{re.escape(prefix)}\.(\d+)\.", name) for name in weights)
+    matches = (re.match(rf"{re.escape(prefix)}\.([0-9]{{1,9}})\.", name) for name in weights)
     return max((int(match[1]) + 1 for match in matches if match), default=0)
 
 
@@ -69,4 +69,4 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], original_name: Calla
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return brief(", ".join(names[:NAMED])) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

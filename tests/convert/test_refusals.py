@@ -121,6 +121,25 @@ def test_checkpoints_without_weights(tmp_path: Path, content: Any, message: str)
         read_checkpoint(tmp_path / "file")
 
 
+UNREAD: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
+    "sparse": (lambda: torch.eye(6).to_sparse(), "a is torch.sparse_coo"),
+    "quantised": (lambda: torch.quantize_per_tensor(torch.ones(6), 0.1, 0, torch.qint8), "a is torch.qint8"),
+    "without values": (lambda: torch.ones(6, device="meta"), "a is meta, without values"),
+    "complex": (lambda: torch.ones(6, dtype=torch.complex64), "a is torch.complex64"),
+    "truth values": (lambda: torch.ones(6, dtype=torch.bool), "a is torch.bool"),
+    "of tensors": (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "a is nested"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of PyTorch, which quantised and nested tensors are new or old to
+@pytest.mark.parametrize("kind", UNREAD)
+def test_weights_that_are_no_plain_numbers(tmp_path: Path, kind: str) -> None:
+    make, message = UNREAD[kind]
+    torch.save({"state_dict": {"a": make(), "b": torch.ones(2)}}, tmp_path / "file")
+    with pytest.raises(InputError, match=rf"{message}; expected .*float32"):
+        read_checkpoint(tmp_path / "file")
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.pt cannot be read: No such file"):
         read_checkpoint(tmp_path / "none.pt")
@@ -151,7 +170,32 @@ OF_CGCNN: dict[str, tuple[Change, str]] = {
     "no normaliser": (lambda c: c.pop("normalizer"), "no normalizer with mean"),
     "a normaliser that is none": (
         lambda c: c["normalizer"].update(std=torch.tensor(float("nan"))),
-        "normalizer's std is nan; expected a finite number",
+        r"normalizer's std is tensor\(nan\); expected a number above zero",
+    ),
+    "a normaliser of integers beyond numbers": (
+        lambda c: c["normalizer"].update(mean=10**400),
+        "normalizer's mean is 10{10,}.*; expected a finite number",
+    ),
+    "a complex normaliser": (
+        lambda c: c["normalizer"].update(mean=torch.tensor(1 + 1j)),
+        "normalizer's mean is .*; expected a finite number",
+    ),
+    "a normaliser without values": (
+        lambda c: c["normalizer"].update(std=torch.ones((), device="meta")),
+        "normalizer's std is .*; expected a number above zero",
+    ),
+    "targets without a spread": (
+        lambda c: c["normalizer"].update(std=0),
+        "normalizer's std is 0; expected a number above zero",
+    ),
+    "a negative spread": (
+        lambda c: c["normalizer"].update(std=torch.tensor(-2.0)),
+        r"normalizer's std is tensor\(-2.\); expected a number above zero",
+    ),
+    "no outputs": (lambda c: c["state_dict"].update({"fc_out.weight": torch.ones(0, 5)}), "has 0 outputs"),
+    "a layer of a number beyond all": (
+        lambda c: c["state_dict"].update({f"convs.{'9' * 5000}.bn1.bias": torch.ones(1)}),
+        r"without a place in the network: convs\.9{400,500}\.\.\.",
     ),
     "three outputs": (lambda c: c["state_dict"].update({"fc_out.weight": torch.ones(3, 5)}), "has 3 outputs"),
 }
@@ -188,6 +232,8 @@ def test_checkpoints_of_other_code(original: Original, tmp_path: Path) -> None:
 
 OF_ALIGNN: dict[str, tuple[Change, str]] = {
     "another model": (lambda c: c["model"].update(name="ealignn_atomwise"), "model.name is 'ealignn_atomwise'"),
+    "a list of models": (lambda c: c["model"].update(name=["alignn"]), r"model.name is \['alignn'\]"),
+    "a name for a model": (lambda c: c.update(model={"alignn": 1}), "model.name is None"),
     "no model": (lambda c: c.pop("model"), "model.name is None"),
     "another size": (
         lambda c: c["model"].update(hidden_features=256),
@@ -218,6 +264,22 @@ def test_alignn(original: Original, tmp_path: Path, problem: str) -> None:
 def test_other_gaussians(original: Original, tmp_path: Path) -> None:
     change_checkpoint(original, lambda c: c["edge_embedding.0.centers"].mul_(0.5))
     refused(original, tmp_path, r"edge_embedding\.0\.centers: expected centres evenly spaced from 0 to 8")
+
+
+@pytest.mark.parametrize("original", ["tiny-alignn"], indirect=True)
+@pytest.mark.parametrize("shape", [(), (2, 3)])
+def test_gaussians_that_are_no_row(original: Original, tmp_path: Path, shape: tuple[int, ...]) -> None:
+    change_checkpoint(original, lambda c: c.update({"edge_embedding.0.centers": torch.ones(shape)}))
+    refused(original, tmp_path, r"edge_embedding\.0\.centers: expected centres evenly spaced from 0 to 8")
+
+
+@pytest.mark.parametrize("original", ["tiny-alignn_atomwise"], indirect=True)
+@pytest.mark.parametrize("threshold", ["1", None, [1], True, 10**400, float("nan")])
+def test_a_penalty_below_no_length(original: Original, tmp_path: Path, threshold: object) -> None:
+    change_config(
+        original, lambda c: c["model"].update(use_penalty=True, energy_mult_natoms=False, penalty_threshold=threshold)
+    )
+    refused(original, tmp_path, "model.penalty_threshold is .*; expected a number")
 
 
 @pytest.mark.parametrize("original", ["tiny-alignn"], indirect=True)
