@@ -10,13 +10,10 @@ from before must be unchanged, and on the file system made large again the same 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import os
 import shutil
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +24,7 @@ from tqdm import tqdm
 
 from benchmarks.processes import SAMPLE_DATA, heading, row
 from benchmarks.reliability.originals import TINY
-from crysmm.cli.main import main as crysmm
+from benchmarks.reliability.watching import contents, run
 from crysmm.config import TrainingConfig
 from crysmm.models.heads import build_network
 
@@ -122,23 +119,6 @@ def options_for(limit: str, folder: Path) -> str:
     found = os.statvfs(folder)
     used = (found.f_blocks - found.f_bfree) * found.f_frsize
     return f"size={used // 1024 + int(limit)}k"
-
-
-def run(argv: list[str]) -> tuple[int, str]:
-    """Exit code of a command, and what it said on standard error, a traceback if there was one."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
-        try:
-            return crysmm(argv), said.getvalue()
-        except SystemExit as end:
-            return int(end.code or 0), said.getvalue()
-        except BaseException:  # noqa: BLE001 - this is what is looked for
-            return -1, said.getvalue() + traceback.format_exc()
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def try_disk(name: str, place: str, limit: str, work: Path) -> str:

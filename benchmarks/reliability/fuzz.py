@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
 import os
 import resource
@@ -38,7 +37,7 @@ from benchmarks.processes import CHECKOUT, heading, row
 from benchmarks.reliability.originals import Originals
 from benchmarks.reliability.subjects import ACCEPTED, REFUSED, SKIPPED, SUBJECTS, Subject, checking, predicting
 from benchmarks.reliability.watching import Writes, peak_memory, reset_peak_memory
-from crysmm.cli.main import main as crysmm
+from benchmarks.reliability.watching import run as run_command
 
 FAILED = "failed"
 COUNTS = {"poscar": 1500, "cif": 2000, "xyz": 1500, "csv": 1500, "json": 1500, "config": 1000, "model": 1000}
@@ -78,33 +77,21 @@ def try_input(subject: Subject, kind: str, number: int, folder: Path) -> Result:
     argv = subject.write(folder, Random(f"{kind} {number}"))
     before = reset_peak_memory()
     started = time.process_time()
-    said = io.StringIO()
-    quiet = contextlib.redirect_stdout(io.StringIO())
-    with contextlib.chdir(folder / "elsewhere"), Writes() as writes, quiet, contextlib.redirect_stderr(said):
-        code, trace = _run(argv)
+    with contextlib.chdir(folder / "elsewhere"), Writes() as writes:
+        code, said = run_command(argv)
     seconds, memory = time.process_time() - started, peak_memory() - before
-    outcome, message = _judged(subject, folder, code, said.getvalue(), trace)
+    outcome, message = _judged(subject, folder, code, said)
     strange = writes.outside(folder / "output", folder / "cache")
     if outcome != FAILED and (strange or memory > MOST_MEMORY):
         outcome, message = FAILED, f"wrote {strange}" if strange else f"took {memory:.1f} GiB"
     return Result(kind, number, outcome, round(seconds, 3), round(memory, 3), message)
 
 
-def _run(argv: list[str]) -> tuple[int, str]:
-    """The exit code of a command, or a traceback."""
-    try:
-        return crysmm(argv), ""
-    except SystemExit as end:
-        return int(end.code or 0), ""
-    except BaseException:  # noqa: BLE001 - this is what is looked for
-        return -1, traceback.format_exc()
-
-
-def _judged(subject: Subject, folder: Path, code: int, said: str, trace: str) -> tuple[str, str]:
+def _judged(subject: Subject, folder: Path, code: int, said: str) -> tuple[str, str]:
     lines = said.strip().splitlines()
     last = lines[-1] if lines else ""
-    if trace or "Traceback" in said:
-        return FAILED, trace or said
+    if "Traceback" in said:
+        return FAILED, said
     if code == 2 and "error: " not in said:
         return FAILED, f"refused without a message: {said}"
     if max(map(len, lines), default=0) > LONGEST_LINE:
@@ -138,11 +125,9 @@ def _warm_up(originals: Originals, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     good = originals.write_good(folder / "input", 2)
     (folder / "input" / "id_prop.csv").write_text("".join(f"{file},{number}\n" for number, file in enumerate(good)))
-    with contextlib.redirect_stdout(io.StringIO()):
-        for model in originals.models().values():
-            with contextlib.redirect_stderr(io.StringIO()):
-                _run([*predicting(model, folder), "--root_dir", str(folder / "input")])
-        _run(checking(folder / "input", folder))
+    for model in originals.models().values():
+        run_command([*predicting(model, folder), "--root_dir", str(folder / "input")])
+    run_command(checking(folder / "input", folder))
 
 
 def case_folder(work: Path, kind: str, number: int | str) -> Path:

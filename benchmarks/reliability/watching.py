@@ -1,11 +1,16 @@
-"""What a piece of work in this process writes, and how much memory it takes."""
+"""A command in this process: how it ends, what it writes, and how much memory it takes."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Self
+
+from crysmm.cli.main import main as crysmm
 
 NO_FOLDER = -1  # in place of the folder that a path is relative to
 CHANGING: dict[str, dict[int, int | None]] = {  # audit events that change the disk: places of a path and of its folder
@@ -14,6 +19,23 @@ CHANGING: dict[str, dict[int, int | None]] = {  # audit events that change the d
 }  # fmt: skip
 DEVICES = Path("/dev")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def run(argv: list[str]) -> tuple[int, str]:
+    """Exit code of a command, and what it said on standard error, a traceback if there was one."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        try:
+            return crysmm(argv), said.getvalue()
+        except SystemExit as end:
+            return int(end.code or 0), said.getvalue()
+        except BaseException:  # noqa: BLE001 - this is what is looked for
+            return -1, said.getvalue() + traceback.format_exc()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 class Writes:

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from benchmarks.reliability.disk import commands, contents, run
+from benchmarks.reliability.disk import commands
+from benchmarks.reliability.watching import contents, run
 from crysmm.text.descriptions import Appender, Description, read_descriptions
 
 LIMITS = {"store": (4096,), "predict": (64, 4096), "convert": (64, 4096), "train": (16, 1500)}

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from benchmarks.reliability import fuzz, originals, subjects
+from benchmarks.reliability import fuzz, originals, subjects, watching
 from benchmarks.reliability.mutations import damaged, damaged_json
 from benchmarks.reliability.watching import Writes
 
@@ -45,7 +45,7 @@ def test_the_same_seed_makes_the_same_input(made):
 
 
 def fails(monkeypatch, made, folder: Path, command) -> str:
-    monkeypatch.setattr(fuzz, "crysmm", command)
+    monkeypatch.setattr(watching, "crysmm", command)
     result = fuzz.try_input(subjects.Poscar(made), "poscar", 1, folder)
     assert result.outcome == fuzz.FAILED
     return result.message
