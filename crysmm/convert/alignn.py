@@ -61,7 +61,7 @@ def convert_alignn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Conve
         names = [f"{names[0]}_{column}" for column in range(scaler.n_targets)]
         config = config.model_copy(update={"target_key": None})
     network = build_network(config, n_outputs)
-    fill(network, _with_whole_bias(weights, n_outputs), _original_name)
+    fill(network, _with_whole_bias(weights, n_outputs), original_name)
     return Conversion(config, network, _notes(checkpoint, model, config), scaler, tuple(names))
 
 
@@ -192,7 +192,8 @@ def _with_whole_bias(weights: dict[str, Tensor], n_outputs: int) -> dict[str, Te
     return {**weights, "fc.bias": bias.expand(n_outputs)} if bias is not None and bias.dim() == 0 else weights
 
 
-def _original_name(name: str) -> str:
+def original_name(name: str) -> str:
+    """What ALIGNN calls a weight of a network here."""
     return name.removeprefix("backbone.").replace("head.output", "fc")
 
 

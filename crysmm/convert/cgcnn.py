@@ -55,7 +55,7 @@ def convert_cgcnn(checkpoint: Checkpoint, settings: Mapping[str, Any], name: str
     target = settings.get("target_key")
     config = make_config(TrainingConfig, {**graph.model_dump(), "model": model, "target_key": target})
     network = build_network(config, n_outputs)
-    fill(network, weights, _original_name)
+    fill(network, weights, original_name)
     scaler = TargetScaler(n_targets=1, standardize=False, classes=(0.0, 1.0))
     if n_outputs == 1:
         mean, std = (_normalizer(checkpoint, key) for key in ("mean", "std"))
@@ -130,7 +130,7 @@ def _normalizer(checkpoint: Checkpoint, key: str) -> float:
     return number
 
 
-def _original_name(name: str) -> str:
+def original_name(name: str) -> str:
     """What CGCNN calls a weight of a network here; CrysXPP calls its selector the mask."""
     hidden = re.fullmatch(r"head\.hidden\.(\d+)\.(weight|bias)", name)
     if hidden:  # linear layers stand at 1, 3, 5, ..., an activation after each

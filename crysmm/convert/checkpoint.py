@@ -19,7 +19,7 @@ from crysmm.errors import InputError, brief
 
 WEIGHTS_KEYS = ("state_dict", "model")  # under which a checkpoint keeps its weights: CGCNN and its kin, ALIGNN
 DAMAGE = (  # what torch.load raises on files cut off or with bits changed
-    RuntimeError, EOFError, LookupError, ValueError, AttributeError, TypeError, AssertionError, struct.error,
+    RuntimeError, OSError, EOFError, LookupError, ValueError, AttributeError, TypeError, AssertionError, struct.error,
 )  # fmt: skip
 NUMBERS = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
@@ -116,7 +116,10 @@ def _strange_kind(tensor: Tensor) -> str:
         return "meta, without values"
     if tensor.layout is not torch.strided:
         return str(tensor.layout)
-    return "" if tensor.dtype in NUMBERS else str(tensor.dtype)
+    if tensor.dtype not in NUMBERS:
+        return str(tensor.dtype)
+    is_whole = tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    return "" if is_whole else "larger than what is stored of it"
 
 
 def _why_refused(path: Path, message: str) -> str:

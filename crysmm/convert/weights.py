@@ -46,7 +46,7 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], original_name: Calla
         original_name: what that code calls a weight of the network.
 
     Raises:
-        InputError: a weight is missing, is not finite, has another shape, or is one the network does not have.
+        InputError: a weight is missing, not finite in 32 bits, of another shape, or one the network does not have.
     """
     state = network.state_dict()
     theirs = {original_name(name): name for name in state}
@@ -60,7 +60,7 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], original_name: Calla
     problems = [f"missing in the checkpoint: {_listed(missing)}"] if missing else []
     problems += [f"in the checkpoint, and without a place in the network: {_listed(unknown)}"] if unknown else []
     problems += different[:NAMED]
-    broken = [name for name, value in weights.items() if not bool(value.isfinite().all())]
+    broken = [name for name, value in weights.items() if not bool(value.float().isfinite().all())]
     problems += [f"numbers that are not finite in {_listed(broken)}"] if broken else []
     if problems:
         raise InputError("\n".join(["the checkpoint does not fit the network", *problems]))

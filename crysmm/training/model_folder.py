@@ -31,7 +31,7 @@ from crysmm.config.training import TrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
-from crysmm.errors import ModelFolderError, brief
+from crysmm.errors import InputError, ModelFolderError, brief
 from crysmm.text.crystals import TextSettings, to_lists
 from crysmm.text.encoder import MAX_TOKENS
 from crysmm.zoo import shipped_names
@@ -209,9 +209,17 @@ def write_folder(
 
     Returns:
         The checksum of the weights.
+
+    Raises:
+        InputError: the predictions are not finite; nothing is written.
     """
     from safetensors.torch import save
 
+    if not np.isfinite(predictions).all():
+        raise InputError(
+            f"{folder} is not written: what its model gives for the crystals that are kept with it is not finite, so "
+            "its weights cannot be used"
+        )
     settings = config.graph_settings()
     read = [None] * len(references) if texts is None else to_lists(texts)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}

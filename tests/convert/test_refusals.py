@@ -90,7 +90,7 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, content: bytes, message: 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_file_cut_off_or_changed_is_read_or_refused(tmp_path: Path, zipped: bool) -> None:
-    content = {"state_dict": {"a": torch.ones(3, 4), "b": torch.ones(2)}, "args": argparse.Namespace(n_h=1)}
+    content = {"state_dict": {"a": torch.ones(30, 100), "b": torch.ones(2)}, "args": argparse.Namespace(n_h=1)}
     torch.save(content, tmp_path / "whole", _use_new_zipfile_serialization=zipped)
     whole = (tmp_path / "whole").read_bytes()
     random = np.random.default_rng(0)
@@ -126,6 +126,7 @@ UNREAD: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
     "quantised": (lambda: torch.quantize_per_tensor(torch.ones(6), 0.1, 0, torch.qint8), "a is torch.qint8"),
     "without values": (lambda: torch.ones(6, device="meta"), "a is meta, without values"),
     "complex": (lambda: torch.ones(6, dtype=torch.complex64), "a is torch.complex64"),
+    "beyond the file": (lambda: torch.ones(1).expand(10**6), "a is larger than what is stored of it"),
     "truth values": (lambda: torch.ones(6, dtype=torch.bool), "a is torch.bool"),
     "of tensors": (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "a is nested"),
 }
@@ -166,6 +167,14 @@ OF_CGCNN: dict[str, tuple[Change, str]] = {
     "a weight that is no number": (
         lambda c: c["state_dict"]["fc_out.weight"].fill_(float("nan")),
         r"not finite in fc_out\.weight",
+    ),
+    "a weight beyond 32 bits": (
+        lambda c: c["state_dict"].update({"fc_out.bias": torch.tensor([1e300], dtype=torch.double)}),
+        r"not finite in fc_out\.bias",
+    ),
+    "weights that lead beyond numbers": (
+        lambda c: c["state_dict"]["convs.1.bn2.running_var"].fill_(-1),
+        "is not written: what its model gives .* is not finite",
     ),
     "no normaliser": (lambda c: c.pop("normalizer"), "no normalizer with mean"),
     "a normaliser that is none": (
