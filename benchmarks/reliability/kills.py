@@ -34,7 +34,9 @@ from benchmarks.reliability.originals import TINY
 KILLS = 10  # of each command
 SECONDS_BETWEEN_LOOKS = 0.01
 TIMES = ("seconds", "seconds_per_epoch", "peak_memory_gib")  # differ from run to run
-WITHOUT_RESULTS = {"train.log", "metrics.json", "config.json", "history.png", "parity.png"}
+WITHOUT_RESULTS = {  # hold times
+    "train.log", "metrics.json", "config.json", "history.png", "parity.png", "report.html", "README.md",
+}  # fmt: skip
 BEFORE, WITHIN, AFTER = "before anything was kept", "in the middle", "at its end"
 
 

@@ -1,4 +1,4 @@
-"""The run of kills, made small: one of building a store; and what its comparison sees."""
+"""The run of kills, made small: one each of three commands; and what its comparison sees."""
 
 import contextlib
 import json
@@ -10,6 +10,8 @@ import pytest
 from benchmarks.reliability import kills
 from crysmm.cli.main import main
 
+SHORT = {"store": ["--jobs", "1"], "train": ["--epochs", "3"], "predict": ["--jobs", "1"]}
+
 
 def finish_here(command, folder, again=False):
     """As :func:`kills.finish`, in this process, which has imported all that is needed."""
@@ -18,17 +20,25 @@ def finish_here(command, folder, again=False):
         return main([*command.argv, *(command.again if again else [])])
 
 
-def test_the_second_run_gives_the_same(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """One folder for all kills, as the run of them has it, so that matplotlib lists its fonts once."""
+    return tmp_path_factory.mktemp("kills")
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_the_second_run_gives_the_same(name, work, monkeypatch):
     monkeypatch.setattr(kills, "finish", finish_here)
-    command = kills.COMMANDS["store"]
-    command = replace(command, argv=[*command.argv, "--jobs", "1"])
-    whole = tmp_path / "undisturbed" / "store"
+    monkeypatch.setenv("MPLCONFIGDIR", str(work / "matplotlib"))
+    command = kills.COMMANDS[name]
+    command = replace(command, argv=[*command.argv, *SHORT[name]])
+    whole = work / "undisturbed" / name
     started = time.monotonic()
     assert finish_here(command, whole) == 0
     (whole / "seconds.json").write_text(json.dumps(time.monotonic() - started))
-    result = kills.try_kill("store", command, 0, tmp_path)
+    result = kills.try_kill(name, command, 0, work)
     assert result.outcome == "same"
-    assert list((tmp_path / "kills").iterdir()) == []
+    assert list((work / "kills").iterdir()) == []
 
 
 @pytest.mark.parametrize(
