@@ -4,7 +4,8 @@ r"""A full disk and a read-only folder: a clear error, and what was there before
 
 Each command first writes something into its output folder and its cache, then meets one of the two on a file system
 that is read-only, or has so many KiB left, and has to end with exit code 2 and a message that names a place; the files
-from before must be unchanged, and on the file system made large again the same command must end well.
+from before must be unchanged, and on the file system made large again the same command must end well, with
+the last of its files.
 """
 
 from __future__ import annotations
@@ -23,10 +24,8 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.processes import SAMPLE_DATA, heading, row
-from benchmarks.reliability.originals import TINY
+from benchmarks.reliability.originals import TINY, of_cgcnn
 from benchmarks.reliability.watching import contents, run
-from crysmm.config import TrainingConfig
-from crysmm.models.heads import build_network
 
 ROOM = (0, 4, 16, 64, 256, 1024)  # KiB
 LARGE = "64m"
@@ -43,11 +42,13 @@ class Command:
         first: arguments of the run whose files must not be harmed.
         second: of the run that meets the full disk.
         folders: which of ``output`` and ``cache`` it writes to.
+        result: the last file of the second run, or a pattern of it.
     """
 
     first: list[str]
     second: list[str]
     folders: tuple[str, ...]
+    result: str
 
 
 def commands(folder: Path) -> dict[str, Command]:
@@ -74,26 +75,21 @@ def commands(folder: Path) -> dict[str, Command]:
         return ["convert", "--from", "crysxpp", str(_checkpoint(folder)), "--output_dir", str(output / name)]
 
     return {
-        "store": Command(store(20), store(200), ("cache",)),
-        "train": Command(train("first", 40), train("second", 60), ("output", "cache")),
-        "predict": Command(predict(str(SAMPLE_DATA / "mp-11.vasp")), predict(), ("output",)),
-        "describe": Command(describe(2), describe(12), ("output",)),
-        "convert": Command(convert("converted"), convert("converted-again"), ("output",)),
+        "store": Command(store(20), store(200), ("cache",), "cache/stores/*/store.json"),
+        "train": Command(train("first", 40), train("second", 60), ("output", "cache"), "output/second/report.html"),
+        "predict": Command(predict(str(SAMPLE_DATA / "mp-11.vasp")), predict(), ("output",), "output/predictions.csv"),
+        "describe": Command(describe(2), describe(12), ("output",), "output/descriptions.jsonl"),
+        "convert": Command(
+            convert("converted"), convert("converted-again"), ("output",), "output/converted-again/README.md"
+        ),
     }
 
 
 def _checkpoint(folder: Path) -> Path:
-    """Of a small CrysXPP, by the names of its authors."""
+    """Of a small CrysXPP."""
     path = folder / "crysxpp.pth.tar"
     if not path.exists():
-        network = build_network(TrainingConfig(model={"name": "crysxpp", "conv_layers": 1, "node_features": 8}), 1)
-        names = {"backbone.": "", "selector.weight": "mask", "head.hidden.1": "conv_to_fc", "head.output": "fc_out"}
-        weights = {}
-        for name, value in network.state_dict().items():
-            for ours, theirs in names.items():
-                name = name.replace(ours, theirs)
-            weights[name] = value
-        torch.save({"state_dict": weights, "normalizer": {"mean": torch.tensor(0.5), "std": torch.tensor(2.0)}}, path)
+        torch.save(of_cgcnn("crysxpp").content, path)
     return path
 
 
@@ -138,7 +134,8 @@ def try_disk(name: str, place: str, limit: str, work: Path) -> str:
         if code in (0, 1):
             return "finished"
         again, said_again = run([*command.second, *(["--resume"] if name == "train" else [])])
-    return _judged(code, said, before, after) or _second(again, said_again) or "refused"
+        wrong = _second(again, said_again, there=any(folder.glob(command.result)))
+    return _judged(code, said, before, after) or wrong or "refused"
 
 
 def _judged(code: int, said: str, before: dict[str, bytes], after: dict[str, bytes]) -> str:
@@ -158,8 +155,10 @@ def _holds(now: bytes, name: str, before: bytes) -> bool:
     return now == before or (name == "descriptions.jsonl" and now.startswith(before))
 
 
-def _second(code: int, said: str) -> str:
-    return "" if code in (0, 1) else f"with room again, it ends with {code}: {said[-1000:]}"
+def _second(code: int, said: str, *, there: bool) -> str:
+    if code in (0, 1):
+        return "" if there else "with room again, its last file is missing"
+    return f"with room again, it ends with {code}: {said[-1000:]}"
 
 
 def main() -> None:

@@ -2,7 +2,8 @@ r"""Ten thousand damaged inputs: each is read, skipped with a reason, or refused
 
     python -m benchmarks.reliability.fuzz --work DIR
 
-Structure files, tables, settings and model folders are made of real ones by seeded changes
+Structure files, tables, settings, model folders, finished runs, checkpoints of other code and files of benchmarks are
+made of real ones by seeded changes
 (:mod:`benchmarks.reliability.mutations`) and given to the commands that read them. An input fails if it gets anything
 but an exit code with a short message: a traceback, a crash of compiled code, more than 10 seconds of processor time,
 more than 1 GiB of memory, a sound crystal that is not predicted beside it, or a file written elsewhere than to the
@@ -40,7 +41,10 @@ from benchmarks.reliability.watching import Writes, peak_memory, reset_peak_memo
 from benchmarks.reliability.watching import run as run_command
 
 FAILED = "failed"
-COUNTS = {"poscar": 1500, "cif": 2000, "xyz": 1500, "csv": 1500, "json": 1500, "config": 1000, "model": 1000}
+COUNTS = {
+    "poscar": 1100, "cif": 1500, "xyz": 1100, "csv": 1100, "json": 1200, "config": 1000, "model": 1000,
+    "run": 700, "checkpoint": 700, "benchmark": 600,
+}  # fmt: skip
 MOST_SECONDS = 10  # of processor time
 MOST_WALL_SECONDS = 300  # for who waits without computing
 MOST_MEMORY = 1.0  # GiB above what the process had
@@ -179,7 +183,9 @@ class Server:
 
 def run(work: Path, inputs: list[tuple[str, int]], progress: bool = True) -> list[Result]:
     """Try those of the inputs that have no result yet; the results of all, which ``results.jsonl`` holds."""
-    Originals(work / "originals").models()
+    originals = Originals(work / "originals")
+    originals.models()
+    originals.submission()
     (work / "home").mkdir(exist_ok=True)
     path = work / "results.jsonl"
     results = {(result.kind, result.number): result for result in read_results(path)}

@@ -8,6 +8,9 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
+import torch
+from torch import Tensor
+
 Path = tuple[str | int, ...]  # keys and positions from the root of a JSON value to one in it
 
 NUMBER_WORDS = (
@@ -30,6 +33,30 @@ VALUES: tuple[Any, ...] = (
     "\n", "a" * 10_000, [], [[]], [None], [1], ["x"], {}, {"name": None}, {"": {}}, list(range(1000)),
     [[[0.0] * 3] * 3] * 3, "cgcnn", "alignn", "Si", "H",
 )  # fmt: skip
+TENSORS: tuple[Callable[[Tensor], Any], ...] = (  # what may stand in place of a tensor
+    lambda tensor: tensor[None],
+    lambda tensor: tensor.flatten(),
+    lambda tensor: tensor.flatten()[:0],
+    lambda tensor: tensor.flatten().repeat(2),
+    lambda tensor: tensor.t() if tensor.dim() < 3 else tensor[0],
+    lambda tensor: tensor.expand(10**6, *tensor.shape),
+    lambda tensor: tensor.to(torch.float64),
+    lambda tensor: tensor.to(torch.float16),
+    lambda tensor: tensor.to(torch.int64),
+    lambda tensor: tensor.to(torch.bool),
+    lambda tensor: tensor.to(torch.complex64),
+    lambda tensor: tensor.to(torch.float8_e4m3fn),
+    lambda tensor: tensor.to("meta"),
+    lambda tensor: tensor.to_sparse(),
+    lambda tensor: torch.quantize_per_tensor(tensor.float(), 0.1, 0, torch.qint8),
+    lambda tensor: torch.nn.Parameter(tensor.float()),
+    lambda tensor: tensor * float("nan"),
+    lambda tensor: tensor * 1e38,
+    lambda tensor: tensor.double() * 1e300,
+    lambda tensor: tensor * 0,
+    lambda tensor: -tensor,
+    lambda tensor: tensor.tolist(),
+)
 MOST_BYTES = 20 << 20  # of what mutations make
 DEEP, LONG = "@deep@", "@long@"  # places of a text that JSON's writer would not give
 
@@ -52,9 +79,7 @@ def damaged(content: bytes, others: list[bytes], random: Random) -> bytes:
 
 def damaged_json(value: Any, random: Random) -> bytes:
     """The text of a JSON value with one to some five of the values in it changed, and at times the text as well."""
-    value = json.loads(json.dumps(value))
-    for _ in _some(random):
-        value = _changed(value, random)
+    value = damaged_value(json.loads(json.dumps(value)), random)
     text = json.dumps(value, ensure_ascii=random.random() < 0.5)
     text = text.replace(f'"{LONG}"', random.choice(("9" * 5000, "1e400", "-1e999", "1" + "0" * 308 + ".0")))
     depth = random.choice(DEPTHS)
@@ -65,6 +90,14 @@ def damaged_json(value: Any, random: Random) -> bytes:
     if random.random() < 0.1:
         content = random.choice((*BYTE_CHANGES, *WORD_CHANGES))(content, random)
     return content[:MOST_BYTES]
+
+
+def damaged_value(value: Any, random: Random) -> Any:
+    """A copy of lists and dicts with one to some five of the values in it changed, tensors among them."""
+    value = deepcopy(value)
+    for _ in _some(random):
+        value = _changed(value, random)
+    return value
 
 
 def _some(random: Random) -> Iterator[int]:
@@ -208,6 +241,8 @@ def _changed(value: Any, random: Random) -> Any:
 def _another(value: Any, random: Random) -> Any:
     """Of another type, another size, or hardly another."""
     what = random.random()
+    if torch.is_tensor(value) and what < 0.8:
+        return random.choice(TENSORS)(value)
     if what < 0.05:
         return DEEP
     if what < 0.1:

@@ -8,14 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from benchmarks.processes import CHECKOUT, SAMPLE_DATA
-from crysmm.atomic_files import write_text_atomic
+from crysmm.atomic_files import write_json_atomic, write_text_atomic
 from crysmm.cli.main import main
 from crysmm.config import PretrainingConfig, TrainingConfig
+from crysmm.convert import alignn, cgcnn
 from crysmm.crystal import Crystal
 from crysmm.data.records import Record, open_source
+from crysmm.models.heads import build_network
 
 N_CRYSTALS = 30
 TINY = ["--model.conv_layers", "1", "--model.node_features", "8", "--model.fc_features", "8"]
@@ -23,6 +27,9 @@ TINY_ALIGNN = ["--model", "alignn", *(
     word for name in ("hidden_features", "embedding_features", "edge_input_features", "triplet_input_features")
     for word in (f"--model.{name}", "8")
 ), "--model.alignn_layers", "1", "--model.gcn_layers", "1"]  # fmt: skip
+FAST = [
+    "--batch_size", "16", "--precision", "32", "--device", "cpu", "--jobs", "1", "--progress", "false",
+]  # fmt: skip
 MODELS = {
     "values": ["train", *TINY],
     "classes": ["train", *TINY, "--classification_threshold", "80"],
@@ -45,6 +52,41 @@ ALIGNN_CONFIG = {
         "link": "identity", "zero_inflated": False, "classification": False,
     },
 }  # fmt: skip
+
+BENCHMARK = "AI-SinglePropertyPrediction-K_VRH-sample-test-mae"
+TASK, ALGORITHM = "matbench_jdft2d", "small"
+
+
+class Checkpoint(NamedTuple):
+    """What other code has saved of a model, by its names, and settings for its conversion."""
+
+    code: str
+    content: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def of_cgcnn(code: str) -> Checkpoint:
+    """Of a small CGCNN, or of CrysXPP or CrysGNN, which have its names."""
+    name = "crysxpp" if code == "crysxpp" else "cgcnn"
+    network = build_network(TrainingConfig(model={"name": name, "conv_layers": 1, "node_features": 8}), 1)
+    weights = {cgcnn.original_name(key): value for key, value in network.state_dict().items()}
+    graph = {"cutoff": 8.0, "max_neighbors": 12}
+    if code == "crysgnn":
+        encoder = {key: value for key, value in weights.items() if key.startswith(("embedding.weight", "convs."))}
+        return Checkpoint(code, {"state_dict": encoder}, graph)
+    normalizer = {"mean": torch.tensor(0.5), "std": torch.tensor(2.0)}
+    content = {"epoch": 3, "state_dict": weights, "best_mae_error": 0.1, "normalizer": normalizer}
+    return Checkpoint(code, content, {"target_key": "K", **graph})
+
+
+def of_alignn(name: str, norm: str) -> Checkpoint:
+    """Of a small ALIGNN."""
+    sizes = {"hidden_features": 8, "embedding_features": 8, "alignn_layers": 1, "gcn_layers": 1}
+    network = build_network(TrainingConfig(model={"name": "alignn", "norm": norm, **sizes}), 1)
+    weights = {alignn.original_name(key): value for key, value in network.state_dict().items()}
+    only_values = {"calculate_gradient": False, "energy_mult_natoms": False, "use_penalty": True}
+    model = {**ALIGNN_CONFIG["model"], **sizes, "name": name, **only_values, "penalty_threshold": 1}
+    return Checkpoint("alignn", {"model": weights}, {**ALIGNN_CONFIG, "model": model})
 
 
 @dataclass(frozen=True)
@@ -140,18 +182,55 @@ class Originals:
             output = self.folder / name
             if not (output / "metrics.json").exists():
                 options = ["--root_dir", str(SAMPLE_DATA), "--limit", "60", "--n_val", "15", "--n_test", "5"]
-                options += ["--epochs", "2", "--batch_size", "16", "--precision", "32", "--device", "cpu"]
-                options += ["--jobs", "1"]
                 options += ["--cache_dir", str(self.folder / "cache"), "--output_dir", str(output), "--overwrite"]
-                if main([*command, *options, "--progress", "false"]):
+                if main([*command, *options, "--epochs", "2", *FAST]):
                     raise SystemExit(f"{name} could not be trained")
         return {name: self.folder / name for name in MODELS}
+
+    @cached_property
+    def checkpoints(self) -> list[Checkpoint]:
+        """Of each code that models are converted from."""
+        convolutional = [of_cgcnn(code) for code in ("cgcnn", "crysxpp", "crysgnn")]
+        return [*convolutional, of_alignn("alignn", "batch"), of_alignn("alignn_atomwise", "layer")]
+
+    @cached_property
+    def benchmark(self) -> dict[str, dict[str, float]]:
+        """The split and the values of the models, as the JARVIS-Leaderboard distributes them."""
+        targets = {record.id: record.targets[0] for record in (row.read() for row in open_source(SAMPLE_DATA).rows())}
+        split = json.loads((self.models()["values"] / "ids_train_val_test.json").read_text())
+        return {name: {id_: targets[id_] for id_ in split[f"id_{name}"]} for name in ("train", "val", "test")}
+
+    @cached_property
+    def folds(self) -> dict[str, Any]:
+        """One fold of a task of Matbench, of the first few records."""
+        ids = [record.id for record in self.records[:16]]
+        return {"metadata": {"n_splits": 1}, "splits": {TASK: {"fold_0": {"train": ids[4:], "test": ids[:4]}}}}
+
+    def submission(self) -> Path:
+        """A folder with crystals (``data``), ``folds.json``, and what ``crysmm matbench`` has made of them."""
+        folder = self.folder / "submission"
+        if not (folder / "output" / f"matbench_v0.1_{ALGORITHM}" / "results.json.gz").exists():
+            (folder / "data").mkdir(parents=True, exist_ok=True)
+            self.write_good(folder / "data", 16)
+            table = "".join(f"{record.file},{record.targets[0]}\n" for record in self.records[:16])
+            (folder / "data" / "id_prop.csv").write_text(table)
+            write_json_atomic(folder / "folds.json", self.folds)
+            if main([*submitting(folder / "data", folder / "folds.json", folder), "--overwrite"]):
+                raise SystemExit(f"{TASK} could not be trained on")
+        return folder
 
     def write_good(self, folder: Path, count: int) -> list[str]:
         """Put structure files into a folder; their names are returned."""
         for record in self.records[:count]:
             write_text_atomic(folder / record.file, (SAMPLE_DATA / record.file).read_text())
         return [record.file for record in self.records[:count]]
+
+
+def submitting(data: Path, folds: Path, folder: Path) -> list[str]:
+    """The command that trains on the folds, an epoch each, and writes to the ``output`` and ``cache`` of a folder."""
+    places = ["--root_dir", str(data), "--folds", str(folds), "--output_dir", str(folder / "output")]
+    options = ["--algorithm", ALGORITHM, "--cache_dir", str(folder / "cache"), "--epochs", "1", *TINY, *FAST]
+    return ["matbench", "--task", TASK, *places, *options]
 
 
 def _arrays(crystal: Crystal) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import shutil
 import struct
 import zipfile
@@ -14,12 +15,21 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from random import Random
 
-from benchmarks.reliability.mutations import damaged, damaged_json
-from benchmarks.reliability.originals import Originals
+import torch
+
+from benchmarks.processes import SAMPLE_DATA
+from benchmarks.reliability.mutations import damaged, damaged_json, damaged_value
+from benchmarks.reliability.originals import ALGORITHM, BENCHMARK, Originals, submitting
+from benchmarks.reliability.watching import contents
+from crysmm.atomic_files import write_json_atomic
+from crysmm.training.checkpoint import load_model
+from crysmm.training.encoder import load_encoder
+from crysmm.training.model_folder import EncoderDescription, read_description
 
 ACCEPTED, SKIPPED, REFUSED = "accepted", "skipped", "refused"
 GOOD = 2  # sound crystals beside a damaged one
 MODEL_FILES = ("model.json", "model.safetensors", "calibration.safetensors", "ensemble.json")
+RUN_FILES = ("config.json", "metrics.json", "ids_train_val_test.json", "model.json", "prediction_results_*_set.csv")
 TABLE = "predictions.csv"
 
 
@@ -146,14 +156,8 @@ class Rows(Table):
         rows = random.choice(self.originals.rows)
         name = random.choice(("rows.json", "rows.jsonl", "rows.json.zip", "rows.jsonl.gz", "rows.json.gz"))
         content = self._lines(rows, random) if ".jsonl" in name else damaged_json(rows, random)
-        if name.endswith(".gz"):
-            content = gzip.compress(content, mtime=0)
-        elif name.endswith(".zip"):
-            content = self._zipped(content, random)
-        if name.endswith(("z", "p")) and random.random() < 0.5:
-            content = damaged(content, [content], random)
         path = folder / "input" / name
-        path.write_bytes(content)
+        path.write_bytes(packed(content, path.suffix, random))
         options = random.choice(([], ["--target_key", "K"], ["--target_key", "gap"], ["--id_key", "jid"]))
         if random.random() < 0.7:
             return [*checking(path, folder), *options]
@@ -166,21 +170,6 @@ class Rows(Table):
             lines[place] = damaged_json(rows[place], random).replace(b"\n", b"\\n")
         content = b"\n".join(lines) + b"\n"
         return damaged(content, [content], random) if random.random() < 0.2 else content
-
-    @staticmethod
-    def _zipped(content: bytes, random: Random) -> bytes:
-        plain = ["rows.json"]
-        names = random.choice((plain, plain, ["../rows.json"], ["/rows.json"], ["a/b.json"], ["a", "b"]))
-        stream = io.BytesIO()
-        method = random.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
-        with zipfile.ZipFile(stream, "w", method) as archive:
-            for name in names:
-                member = zipfile.ZipInfo(name)
-                member.compress_type = method
-                if random.random() < 0.1:
-                    member.external_attr = 0o120777 << 16  # a symbolic link
-                archive.writestr(member, content)
-        return stream.getvalue()
 
 
 class Config(Subject):
@@ -250,6 +239,98 @@ class ModelFolder(Subject):
         return became(*read_table(table))
 
 
+class FinishedRun(Subject):
+    """A finished run, of which one file is damaged; what a command refuses, it leaves as it is."""
+
+    def write(self, folder: Path, random: Random) -> list[str]:
+        """Damage a file; audit the run, calibrate it, or make a contribution of it."""
+        given, run = folder / "input" / "run", folder / "output" / "run"
+        shutil.copytree(random.choice(list(self.originals.models().values())), given)
+        config = given / "config.json"
+        confined = {"cache_dir": str(folder / "cache"), "jobs": 1, "device": "cpu"}
+        settings = {key: value for key, value in json.loads(config.read_bytes()).items() if key not in confined}
+        config.write_text(json.dumps(settings))
+        chosen = random.choice([path for pattern in RUN_FILES for path in sorted(given.glob(pattern))])
+        content = chosen.read_bytes()
+        is_table = chosen.suffix == ".csv"
+        chosen.write_bytes(
+            damaged(content, [content], random) if is_table else damaged_json(json.loads(content), random)
+        )
+        first = json.dumps(confined)[:-1].encode() + b", "
+        config.write_bytes(re.sub(rb"^{", lambda _: first, config.read_bytes()))
+        shutil.copytree(given, run)
+        data = random.choice(([], ["--root_dir", str(SAMPLE_DATA)]))
+        write_json_atomic(folder / "input" / "benchmark.json", self.originals.benchmark)
+        return random.choice((
+            ["audit", "--model", str(run), "--output_dir", str(folder / "output" / "audit"), *data],
+            ["calibrate", "--model", str(run), "--device", "cpu", *data],
+            contributing(run, folder / "input" / "benchmark.json", folder),
+        ))  # fmt: skip
+
+    def judge(self, folder: Path, code: int) -> str:
+        """Refused, with every file as it was, or done."""
+        assert code in (0, 2), f"ended with {code}"
+        if code == 2:
+            assert contents(folder / "output" / "run") == contents(folder / "input" / "run"), "a refused run is changed"
+        return REFUSED if code == 2 else ACCEPTED
+
+
+class CheckpointFile(Subject):
+    """A checkpoint of other code and the settings beside it, damaged in their bytes or in what they hold."""
+
+    def write(self, folder: Path, random: Random) -> list[str]:
+        """Damage one of the two; convert."""
+        code, content, settings = random.choice(self.originals.checkpoints)
+        checkpoint, config = folder / "input" / "checkpoint.pt", folder / "input" / "config.json"
+        damage = random.choice(("bytes", "values", "values", "settings"))
+        zipped = random.random() < 0.7
+        held = damaged_value(content, random) if damage == "values" else content
+        torch.save(held, checkpoint, _use_new_zipfile_serialization=zipped)
+        if damage == "bytes":
+            checkpoint.write_bytes(damaged(checkpoint.read_bytes(), [checkpoint.read_bytes()], random))
+        text = damaged_json(settings, random) if damage == "settings" else json.dumps(settings).encode()
+        config.write_bytes(text)
+        output = str(folder / "output" / "model")
+        return ["convert", str(checkpoint), "--from", code, "--config", str(config), "--output_dir", output]
+
+    def judge(self, folder: Path, code: int) -> str:
+        """Refused and nothing written, or a model folder that can be read."""
+        assert code in (0, 2), f"ended with {code}"
+        model = folder / "output" / "model"
+        if code == 2:
+            assert not model.exists(), "refused, and a folder is written"
+            return REFUSED
+        description = read_description(model)
+        (load_encoder if isinstance(description, EncoderDescription) else load_model)(model)
+        return ACCEPTED
+
+
+class BenchmarkFile(Subject):
+    """Benchmarks and folds, and what a contribution holds already."""
+
+    def write(self, folder: Path, random: Random) -> list[str]:
+        """Damage one; make a contribution of a finished run, or go on with a submission."""
+        return random.choice((self._leaderboard, self._matbench))(folder, random)
+
+    def _leaderboard(self, folder: Path, random: Random) -> list[str]:
+        benchmark = folder / "input" / random.choice(("benchmark.json", "benchmark.json.zip", "benchmark.json.gz"))
+        content = damaged_json(self.originals.benchmark, random)
+        benchmark.write_bytes(packed(content, benchmark.suffix, random))
+        return contributing(self.originals.models()["values"], benchmark, folder)
+
+    def _matbench(self, folder: Path, random: Random) -> list[str]:
+        submission, folds = self.originals.submission(), folder / "input" / "folds.json"
+        shutil.copytree(submission / "output", folder / "output", dirs_exist_ok=True)
+        folds.write_text(json.dumps(self.originals.folds))
+        written = folder / "output" / f"matbench_v0.1_{ALGORITHM}"
+        chosen = random.choice((folds, folds, written / "results.json.gz", written / "info.json"))
+        is_packed = chosen.suffix == ".gz"
+        content = gzip.decompress(chosen.read_bytes()) if is_packed else chosen.read_bytes()
+        chosen.write_bytes(packed(damaged_json(json.loads(content), random), chosen.suffix, random))
+        shutil.copy(chosen, folder / "input" / f"damaged-{chosen.name}")
+        return [*submitting(submission / "data", folds, folder), "--resume"]
+
+
 SUBJECTS: dict[str, type[Subject]] = {
     "poscar": Poscar,
     "cif": Cif,
@@ -258,6 +339,9 @@ SUBJECTS: dict[str, type[Subject]] = {
     "json": Rows,
     "config": Config,
     "model": ModelFolder,
+    "run": FinishedRun,
+    "checkpoint": CheckpointFile,
+    "benchmark": BenchmarkFile,
 }
 
 
@@ -271,6 +355,35 @@ def predicting(model: Path, folder: Path) -> list[str]:
     """The command that predicts, but for the structures."""
     output = str(folder / "output" / TABLE)
     return ["predict", "--model", str(model), "--output", output, "--jobs", "1", "--device", "cpu"]
+
+
+def contributing(run: Path, benchmark: Path, folder: Path) -> list[str]:
+    """The command that makes a contribution to the JARVIS-Leaderboard of a run."""
+    places = ["--benchmark_file", str(benchmark), "--run", str(run), "--output_dir", str(folder / "output")]
+    return ["leaderboard", "--benchmark", BENCHMARK, *places]
+
+
+def packed(content: bytes, suffix: str, random: Random) -> bytes:
+    """A file as its suffix says, its archive damaged at times."""
+    if suffix not in (".gz", ".zip"):
+        return content
+    content = gzip.compress(content, mtime=0) if suffix == ".gz" else _zipped(content, random)
+    return damaged(content, [content], random) if random.random() < 0.5 else content
+
+
+def _zipped(content: bytes, random: Random) -> bytes:
+    plain = ["rows.json"]
+    names = random.choice((plain, plain, ["../rows.json"], ["/rows.json"], ["a/b.json"], ["a", "b"]))
+    stream = io.BytesIO()
+    method = random.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        for name in names:
+            member = zipfile.ZipInfo(name)
+            member.compress_type = method
+            if random.random() < 0.1:
+                member.external_attr = 0o120777 << 16  # a symbolic link
+            archive.writestr(member, content)
+    return stream.getvalue()
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

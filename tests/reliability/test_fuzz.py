@@ -14,6 +14,7 @@ from benchmarks.reliability.mutations import damaged, damaged_json
 from benchmarks.reliability.watching import Writes
 
 FEW = {"poscar": 15, "cif": 15, "xyz": 15, "csv": 15, "json": 15, "config": 25, "model": 25}
+FEW |= {"run": 15, "checkpoint": 40, "benchmark": 15}
 
 
 @pytest.fixture(scope="module")
