@@ -177,7 +177,7 @@ def read_ids(path: Path) -> dict[str, list[str]]:
         content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"the ids_file {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"the ids_file {path} is not JSON ({error}); {expected}") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in SPLIT_KEYS):
         raise InputError(f"the ids_file {path} does not hold the three lists of ids; {expected}")

@@ -164,7 +164,7 @@ def _check_same(stored: dict[str, Any], config: RunConfig) -> None:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}); begin the run again with --overwrite") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} does not hold a run's settings; begin the run again with --overwrite")

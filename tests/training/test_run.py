@@ -156,11 +156,16 @@ def test_bad_input_leaves_nothing_and_overwrites_nothing(make_config, changes):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_foreign_metrics_file_is_named(make_config, tmp_path):
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("{}", "is not of a run"), ("[]", "does not hold"), ("[" * 100_000, "cannot be read"), ("{", "cannot be read")],
+    ids=["empty", "list", "deep", "cut"],
+)
+def test_a_foreign_metrics_file_is_named(make_config, text, problem):
     config = make_config(resume=True)
     config.output_dir.mkdir()
-    (config.output_dir / "metrics.json").write_text("{}")
-    with pytest.raises(InputError, match=r"metrics.json is not of a run; begin the run again with --overwrite"):
+    (config.output_dir / "metrics.json").write_text(text)
+    with pytest.raises(InputError, match=rf"metrics.json {problem}.*; begin the run again with --overwrite"):
         train(config)
 
 
