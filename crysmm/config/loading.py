@@ -81,14 +81,19 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds one object.
 
     Raises:
-        InputError: There is no such file, or it is not JSON (with line and column), or not an object.
+        InputError: There is no such file, or it is not JSON (with line and column), or not an object, or holds what no
+            text file can.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
+        json.dumps(content, ensure_ascii=False).encode()
     except OSError as error:
         raise InputError(f"--config: {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"--config: {path} is not a text file; expected JSON in UTF-8") from None
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise InputError(f"--config: {path} holds {half}, half of a character; write it whole") from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise InputError(f"--config: {path} is not JSON, {place}: {error.msg}") from None

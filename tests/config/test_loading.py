@@ -88,6 +88,7 @@ def test_broken_json_is_placed(tmp_path: Path) -> None:
         (None, "No such file"),
         (b'{"epochs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "cannot be read: maximum recursion depth"),
         (b'{"epochs": ' + b"9" * 5000 + b"}", "cannot be read: Exceeds the limit"),
+        (rb'{"target_key": "\ud800"}', r"holds '\ud800', half of a character"),
     ],
 )
 def test_files_that_are_no_settings(tmp_path: Path, content: bytes | None, text: str) -> None:
