@@ -57,6 +57,7 @@ TENSORS: tuple[Callable[[Tensor], Any], ...] = (  # what may stand in place of a
     lambda tensor: -tensor,
     lambda tensor: tensor.tolist(),
 )
+PLAIN = {torch.float16, torch.float32, torch.float64, torch.int64}
 MOST_BYTES = 20 << 20  # of what mutations make
 DEEP, LONG = "@deep@", "@long@"  # places of a text that JSON's writer would not give
 
@@ -238,10 +239,15 @@ def _changed(value: Any, random: Random) -> Any:
     return value
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a tensor that none of ``TENSORS`` has made one of an unusual kind."""
+    return torch.is_tensor(value) and value.layout == torch.strided and not value.is_meta and value.dtype in PLAIN
+
+
 def _another(value: Any, random: Random) -> Any:
     """Of another type, another size, or hardly another."""
     what = random.random()
-    if torch.is_tensor(value) and what < 0.8:
+    if _is_plain(value) and what < 0.8:
         return random.choice(TENSORS)(value)
     if what < 0.05:
         return DEEP
