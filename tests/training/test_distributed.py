@@ -82,7 +82,7 @@ def test_the_group_ends_before_the_interpreter(tmp_path):
     script.write_text(
         "import atexit, sys, torch\n"
         "from crysmm.cli.main import main\n"
-        "atexit.register(lambda: print('group left:', torch.distributed.is_initialized()))\n"
+        "atexit.register(lambda: sys.stdout.write(f'group left: {torch.distributed.is_initialized()}\\n'))\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     command = [sys.executable, str(script), "train", "--root_dir", "nowhere", "--output_dir", str(tmp_path / "run")]

@@ -195,7 +195,8 @@ def test_bad_input_is_a_line(run, tmp_path, monkeypatch, capsys, records, argume
         (b"id,target,prediction\nnew,1,1,1\n", "is damaged in row 1: it has not a cell for each column"),
         (b"id,target,prediction\nnew,1,1\n", "is damaged: it lacks 3 crystals of its split, "),
         (b"id,target,prediction\n\xff,1,1\n", "cannot be read"),
-        (b"id,target,prediction\n" + b"x" * 140_000 + b",1,1\n", "cannot be read: field larger than"),
+        # the second where data_prep has lifted the limit of the whole process
+        (b"id,target,prediction\n" + b"x" * 140_000 + b",1,1\n", "(cannot be read: field larger than|is damaged)"),
     ],
 )
 def test_a_table_that_is_none_is_named(run, content, message):
