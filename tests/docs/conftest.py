@@ -1,5 +1,7 @@
 """The pages, their blocks of code, and a folder in which what they say can be done."""
 
+import gzip
+import json
 import re
 import shutil
 from dataclasses import dataclass
@@ -64,6 +66,7 @@ def home(tmp_path_factory):
         shutil.copy(file, folder / "structures")
     shutil.copy(SAMPLE_DATA / "mp-149.vasp", folder / "POSCAR")
     _write_cif(SAMPLE_DATA / "mp-10003.vasp", folder / "other.cif")
+    _write_jsonl(rows, data, folder / "crystals.jsonl.gz")
     (folder / "settings.json").write_text('{"epochs": 5}')
     (folder / "config.json").write_text('{"version": "1", "model": {"name": "alignn"}, "dtype": "float32"}')
     with pytest.MonkeyPatch.context() as patch:
@@ -88,3 +91,12 @@ def _write_cif(poscar: Path, cif: Path) -> None:
     from ase.io import read, write
 
     write(cif, read(poscar, format="vasp"))
+
+
+def _write_jsonl(rows: list[str], data: Path, path: Path) -> None:
+    from jarvis.core.atoms import Atoms
+
+    with gzip.open(path, "wt") as file:
+        for name, value in (row.split(",") for row in rows):
+            atoms = Atoms.from_poscar(data / f"{name}.vasp").to_dict()
+            file.write(json.dumps({"jid": name, "atoms": atoms, "K_VRH": float(value)}) + "\n")
