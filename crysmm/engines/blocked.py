@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -128,7 +129,8 @@ class BlockedGraph(Topology):
     def add(self, source: Tensor, destination: Tensor, edges: Tensor, weight: Tensor) -> Tensor:
         """See :class:`Topology`; the product is added to the sum of two rows, piece by piece."""
         edges = as_computed(edges)
-        return _Add.apply(source.to(edges.dtype), destination.to(edges.dtype), edges, weight, self.connectivity)
+        nodes = source.to(edges.dtype), destination.to(edges.dtype)
+        return _Add.apply(*nodes, edges, weight, self._ends, self.connectivity)
 
     def sum(self, edges: Tensor) -> Tensor:
         """See :class:`Topology`."""
@@ -152,12 +154,20 @@ class BlockedGraph(Topology):
         return torch.cat(sums).index_select(0, self.connectivity.rank)
 
     def _split(self, edges: Tensor) -> list[Tensor]:
-        """Views ``[n, p, ...]`` of ``[n_edges, ...]``: n atoms in block order with p edges in, for each p."""
-        runs = [
-            (sum(block[0] for block in run), p) for p, run in groupby(self.connectivity.blocks, lambda block: block[1])
-        ]
-        parts = edges.split([n * p for n, p in runs])
-        return [part.view(n, p, *edges.shape[1:]) for part, (n, p) in zip(parts, runs, strict=True)]
+        """Views ``[n, p, ...]`` of ``[n_edges, ...]``, one for each of ``_runs``."""
+        parts = edges.split([n * p for n, p in self._runs])
+        return [part.view(n, p, *edges.shape[1:]) for part, (n, p) in zip(parts, self._runs, strict=True)]
+
+    @cached_property
+    def _runs(self) -> list[tuple[int, int]]:
+        """``(n, p)``: n atoms in block order with p edges in, for each p."""
+        by_degree = groupby(self.connectivity.blocks, lambda block: block[1])
+        return [(sum(block[0] for block in run), p) for p, run in by_degree]
+
+    @cached_property
+    def _ends(self) -> Tensor:
+        """``[n_edges, 2]``, the source of each edge, and its destination counted after all sources."""
+        return torch.stack((self.connectivity.source, self.connectivity.destination + self.n_nodes), dim=1)
 
 
 class _Add(torch.autograd.Function):
@@ -165,12 +175,17 @@ class _Add(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, source: Tensor, destination: Tensor, edges: Tensor, weight: Tensor, connectivity: Connectivity
+        ctx: Any,
+        source: Tensor,
+        destination: Tensor,
+        edges: Tensor,
+        weight: Tensor,
+        ends: Tensor,
+        connectivity: Connectivity,
     ) -> Tensor:
         ctx.connectivity = connectivity
         ctx.save_for_backward(edges, weight)
         nodes = torch.cat((source, destination))
-        ends = torch.stack((connectivity.source, connectivity.destination + len(source)), dim=1)
         matrix = weight.to(edges.dtype).t()
         total = empty_rows((len(edges), len(weight)), like=edges)
         for piece in pieces(edges):
@@ -185,7 +200,7 @@ class _Add(torch.autograd.Function):
         edges, weight = ctx.saved_tensors
         to_edges, to_weight, _ = product_backward(gradient, edges, weight, (ctx.needs_input_grad[2], True, False))
         graph = ctx.connectivity
-        return graph.outgoing.sum(gradient), graph.incoming.sum(gradient), to_edges, to_weight, None
+        return graph.outgoing.sum(gradient), graph.incoming.sum(gradient), to_edges, to_weight, None, None
 
 
 class _GatedSum(torch.autograd.Function):

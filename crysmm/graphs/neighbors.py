@@ -168,6 +168,13 @@ def _search_until(k: int, radii: Iterable[float], crystal: Crystal) -> _Pairs:
     return pairs
 
 
+def _nearest_first(pairs: _Pairs, crystal: Crystal) -> np.ndarray:
+    """The order of the pairs by atom, and of each atom's by distance."""
+    order = np.argsort(pairs.distance)
+    center = pairs.center[order].astype(np.min_scalar_type(len(crystal)))  # of 16 bits: sorted by counting
+    return order[np.argsort(center, kind="stable")]
+
+
 def _rank_within_center(center: np.ndarray, n_atoms: int) -> np.ndarray:
     """The place of each pair among those of its atom; ``center`` is sorted."""
     counts = np.bincount(center, minlength=n_atoms)
@@ -178,9 +185,7 @@ def _rank_within_center(center: np.ndarray, n_atoms: int) -> np.ndarray:
 
 def _shell_of_nearest(pairs: _Pairs, crystal: Crystal, k: int, tolerance: float) -> _Pairs:
     """Every neighbour within the k-th distance of its atom plus a tolerance (Angstrom)."""
-    order = np.argsort(pairs.distance)
-    center = pairs.center[order].astype(np.min_scalar_type(len(crystal)))  # of 16 bits: sorted by counting
-    order = order[np.argsort(center, kind="stable")]
+    order = _nearest_first(pairs, crystal)
     counts = np.bincount(pairs.center, minlength=len(crystal))
     farthest = pairs.distance[order[np.cumsum(counts) - counts + k - 1]]
     return pairs[pairs.distance <= farthest[pairs.center] + tolerance]
@@ -192,7 +197,7 @@ def _cut_to_nearest(pairs: _Pairs, crystal: Crystal, k: int) -> _Pairs:
     Ties are broken by (shell, atomic number, atom index, image): whole numbers, which rounding cannot change,
     and first the one that does not depend on how the atoms are listed.
     """
-    pairs = pairs[np.lexsort((pairs.distance, pairs.center))]
+    pairs = pairs[_nearest_first(pairs, crystal)]
     new_shell = np.ones(len(pairs.center), dtype=bool)
     new_shell[1:] = (np.diff(pairs.center) > 0) | (np.diff(pairs.distance) > SHELL_TOLERANCE)
     numbers = crystal.atomic_numbers[pairs.neighbor]

@@ -161,7 +161,7 @@ def _model(description: Description, n_parameters: int | None) -> str:
 
 def _command(name: str, config: RunConfig, description: Description, metrics: Mapping[str, Any]) -> str:
     program = ["crysmm", "pretrain" if isinstance(config, PretrainingConfig) else "train"]
-    words = " ".join(shlex.join([*program, *given(config), "--output_dir", f"runs/{name}"]).split("\n"))
+    words = shlex.join([*program, *given(config), "--output_dir", f"runs/{name}"]).replace("\n", " ")
     epochs = f", best epoch {metrics['best_epoch']} of {metrics['epochs']}" if "best_epoch" in metrics else ""
     return (
         f"```\n{words}\n```\n\nWith {versions(description)}; {_duration(metrics['seconds'])} on "
