@@ -1,8 +1,10 @@
 """The errors a user can meet; each message says what, what was expected, what was found and what to do."""
 
+from collections.abc import Sequence
 from reprlib import Repr
 from typing import Any
 
+MOST_NAMED = 5  # of ids or classes in one message
 LONGEST = 500  # characters of a reason: a broken file may hold a name or a number of any length
 
 
@@ -44,6 +46,11 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 def shown(value: Any) -> str:
     """What was found, as an error shows it: ``repr``, but of what is long or deep only so much as fits a line."""
     return _SHORT.repr(value)
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first ``MOST_NAMED`` of some names, as a message lists them."""
+    return ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
 
 
 def brief(error: object) -> str:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from crysmm.config.training import TrainingConfig
-from crysmm.errors import InputError
+from crysmm.errors import InputError, first_of
 
 ROUNDING = 1e-12  # a relative deviation below this is rounding: all targets are equal
 
@@ -85,8 +85,8 @@ class TargetScaler(BaseModel):
                 if threshold is not None
                 else "the distinct values of the target are the classes: give classification_threshold for a quantity"
             )
-            shown = ", ".join(map(class_label, absent[:5])) + (", ..." if len(absent) > 5 else "")
-            found = f"{len(absent)} of {len(classes)} have no crystal in the training split ({shown})"
+            named = first_of(list(map(class_label, absent)))
+            found = f"{len(absent)} of {len(classes)} have no crystal in the training split ({named})"
             raise InputError(
                 f"classes cannot be learned, {found if absent else 'all targets are equal'}; {remedy}, or another split"
             )

@@ -12,10 +12,9 @@ from typing import Any
 
 from crysmm.config.run import RunConfig
 from crysmm.data.duplicates import rows_by_formula
-from crysmm.errors import InputError
+from crysmm.errors import InputError, first_of
 
 SPLIT_KEYS = ("id_train", "id_val", "id_test")
-MOST_NAMED = 5  # ids named in one message
 
 
 @dataclass(frozen=True)
@@ -191,7 +190,5 @@ def _doubled(names: Iterable[str]) -> set[str]:
 def _refuse(path: Path, what: str, names: set[str], reasons: Mapping[str, str] | None = None) -> None:
     if not names:
         return
-    why = {name: f" ({reasons[name]})" if reasons and name in reasons else "" for name in sorted(names)}
-    named = ", ".join(name + reason for name, reason in list(why.items())[:MOST_NAMED])
-    named += ", ..." if len(names) > MOST_NAMED else ""
+    named = first_of([f"{name} ({reasons[name]})" if reasons and name in reasons else name for name in sorted(names)])
     raise InputError(f"the ids_file {path} cannot be used: it holds {what} ({len(names)}): {named}; correct the file")

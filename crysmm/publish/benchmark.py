@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from crysmm.data.json_text import read_json_object
-from crysmm.errors import InputError, brief, shown
+from crysmm.errors import InputError, brief, first_of, shown
 from crysmm.publish.installed import installed_file
 
 Values = dict[str, tuple[float, ...]]
@@ -28,7 +28,6 @@ EXAMPLE = "AI-SinglePropertyPrediction-formation_energy_peratom-dft_3d-test-mae"
 METRICS = {"mae": "MAE", "acc": "accuracy", "multimae": "MAE"}
 PACKAGE = "jarvis_leaderboard"
 ENDING = ".csv.zip"
-MOST_NAMED = 5  # ids named in one message
 
 
 @dataclass(frozen=True)
@@ -167,6 +166,6 @@ def _disjoint(splits: Mapping[str, Values]) -> tuple[Values, Values, tuple[str, 
         kept[split] = {name: value for name, value in splits[split].items() if name not in later}
         later |= set(splits[split])
         if doubled:
-            shown = ", ".join(doubled[:MOST_NAMED]) + (", ..." if len(doubled) > MOST_NAMED else "")
-            notes.append(f"its {split} split holds {len(doubled)} ids of another, which are left out of it: {shown}")
+            named = first_of(doubled)
+            notes.append(f"its {split} split holds {len(doubled)} ids of another, which are left out of it: {named}")
     return kept["train"], kept["val"], tuple(notes)

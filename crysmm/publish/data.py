@@ -12,10 +12,9 @@ from crysmm.atomic_files import replacing
 from crysmm.data.files import SUFFIXES
 from crysmm.data.source import Row, SkippedRow
 from crysmm.data.writing import crystal_row, write_rows
-from crysmm.errors import InputError, StructureError
+from crysmm.errors import InputError, StructureError, first_of
 from crysmm.terminal import disables_bar
 
-MOST_NAMED = 5  # ids named in one message
 Values = Mapping[str, tuple[float, ...] | None]
 """By id; None where the value is the source's own."""
 
@@ -58,10 +57,10 @@ def _found(rows: Iterable[Row | SkippedRow], target: str, values: Values) -> Ite
         numbers = values[name] or record.targets
         yield crystal_row(name, {target: numbers[0] if len(numbers) == 1 else list(numbers)}, record.crystal)
     if missing:
-        named = [f"{name} ({reasons.get(name, 'not there')})" for name in list(missing)[:MOST_NAMED]]
+        named = [f"{name} ({reasons.get(name, 'not there')})" for name in missing]
         raise InputError(
             f"the data have no readable crystal for {len(missing):,} of the {len(values):,} ids of the benchmark: "
-            f"{', '.join(named)}{', ...' if len(missing) > MOST_NAMED else ''}; give --root_dir the data set of the "
+            f"{first_of(named)}; give --root_dir the data set of the "
             "benchmark, in the version it was made of"
         )
 

@@ -20,8 +20,8 @@ from crysmm.atomic_files import replacing, write_json_atomic
 from crysmm.config.training import TrainingConfig
 from crysmm.data.records import open_source
 from crysmm.data.split import read_ids
-from crysmm.errors import InputError
-from crysmm.publish.benchmark import ENDING, METRICS, MOST_NAMED, PACKAGE, Benchmark
+from crysmm.errors import InputError, first_of
+from crysmm.publish.benchmark import ENDING, METRICS, PACKAGE, Benchmark
 from crysmm.publish.data import write_data
 from crysmm.publish.edited import describe_kept, filled_in, write_script
 from crysmm.publish.settings import SPLIT, VALUES, settings_on
@@ -198,8 +198,7 @@ def _refuse_other_split(benchmark: Benchmark, run: RunFolder) -> None:
 
 def _first_of(names: set[str], verb: str) -> Iterator[str]:
     if names:
-        shown = ", ".join(sorted(names)[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
-        yield f"{verb} {len(names):,} ids ({shown})"
+        yield f"{verb} {len(names):,} ids ({first_of(sorted(names))})"
 
 
 def _write_table(archive: Path, benchmark: Benchmark, predictions: Mapping[str, Sequence[str]]) -> None:
