@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from crysmm.config.training import TrainingConfig
@@ -31,6 +30,38 @@ from crysmm.trust.domain import rows_to_keep, training_crystals
 
 SplitOutputs = dict[str, Outputs]
 """By split; of the training split, embeddings are there of :func:`rows_to_keep` alone."""
+
+
+class Numbers:
+    """Some numbers for each of some rows of a store, put down batch by batch.
+
+    The array is made once: were a part of each batch kept, it would lie between what is freed of the batches, whose
+    room larger ones could then not have.
+
+    Args:
+        rows: which of the store's.
+        width: numbers of a row.
+        n_rows: of the store.
+    """
+
+    def __init__(self, rows: Sequence[int], width: int, n_rows: int):
+        self._places = np.full(n_rows, -1)
+        self._places[rows] = np.arange(len(rows))
+        self._values = np.empty((len(rows), width))
+        self._is_there = np.zeros(len(rows), dtype=bool)
+
+    def put(self, rows: np.ndarray, values: np.ndarray) -> None:
+        """Put down ``[n, width]`` values; those of rows not asked for are left out."""
+        places = self._places[rows]
+        asked = places >= 0
+        self._values[places[asked]] = values[asked]
+        self._is_there[places[asked]] = True
+
+    def of_all(self, trainer: pl.Trainer) -> np.ndarray:
+        """``[n_rows, width]``: what all processes together have put down, in every process."""
+        for values, is_there in gather(trainer, (self._values, self._is_there)):
+            self._values[is_there] = values[is_there]
+        return self._values
 
 
 @dataclass(frozen=True)
@@ -65,28 +96,17 @@ def predict_splits(
             rows = data.rows(split)
             embedded = rows_to_keep(rows, config.random_seed) if split == "train" else rows
             sampler = sampler_for(data, split, config, trainer)
-            mine = _predict(inference, loader_for(data, sampler, config, trainer), set(embedded), bar)
-            by_row = {row: values for part in gather(trainer, mine) for row, values in part.items()}
-            predictions, embeddings = ([by_row[row][place] for row in of] for place, of in enumerate((rows, embedded)))
-            outputs[split] = Outputs(np.stack(predictions), np.stack(embeddings))
+            predictions = Numbers(rows, data.scaler.n_outputs, len(data.store))
+            embeddings = Numbers(embedded, network.backbone.node_features, len(data.store))
+            share: Share
+            for share in loader_for(data, sampler, config, trainer):
+                if share.n_crystals:
+                    found = inference.outputs(share.batch)
+                    predictions.put(share.rows, found.predictions)
+                    embeddings.put(share.rows, found.embeddings)
+                bar.update(share.n_crystals)
+            outputs[split] = Outputs(predictions.of_all(trainer), embeddings.of_all(trainer))
     return outputs
-
-
-def _predict(
-    inference: Inference, loader: DataLoader[Any], embedded: set[int], bar: tqdm[Any]
-) -> dict[int, tuple[np.ndarray, np.ndarray | None]]:
-    """This process' predictions, and embeddings where they are wanted, by row of the store."""
-    found: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
-    share: Share
-    for share in loader:
-        if share.n_crystals:
-            outputs = inference.outputs(share.batch)
-            for row, prediction, embedding in zip(
-                share.rows.tolist(), outputs.predictions, outputs.embeddings, strict=True
-            ):
-                found[row] = prediction, embedding if row in embedded else None
-        bar.update(share.n_crystals)
-    return found
 
 
 def write_results(

@@ -1,0 +1,38 @@
+"""Numbers put down batch by batch, in whatever order and by whichever process, stand in the order of the rows."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from crysmm.training import evaluate
+from crysmm.training.evaluate import Numbers
+
+ROWS = [7, 2, 9, 4]
+ALONE = SimpleNamespace(world_size=1)
+
+
+def of_row(rows):
+    return np.stack([np.array([row, 10.0 * row]) for row in rows])
+
+
+def test_values_stand_in_the_order_of_the_rows():
+    numbers = Numbers(ROWS, 2, 10)
+    for batch in ([4, 9], [2], [7]):
+        numbers.put(np.array(batch), of_row(batch))
+    assert np.array_equal(numbers.of_all(ALONE), of_row(ROWS))
+
+
+def test_rows_not_asked_for_are_left_out():
+    numbers = Numbers(ROWS, 2, 10)
+    numbers.put(np.arange(10), of_row(range(10)))
+    assert np.array_equal(numbers.of_all(ALONE), of_row(ROWS))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_processes_have_what_each_has_put_down(monkeypatch, rank):
+    parts = [Numbers(ROWS, 2, 10) for _ in range(2)]
+    parts[0].put(np.array([7, 9]), of_row([7, 9]))
+    parts[1].put(np.array([2, 4]), of_row([2, 4]))
+    monkeypatch.setattr(evaluate, "gather", lambda trainer, part: [(p._values.copy(), p._is_there) for p in parts])
+    assert np.array_equal(parts[rank].of_all(ALONE), of_row(ROWS))
