@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crysmm.engines.cache import ROWS_IN_CACHE, STEPS, covering
 from crysmm.memory import empty_rows
 
 
@@ -24,8 +25,31 @@ def as_computed(rows: Tensor) -> Tensor:
 
 def product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The same in the type of the rows, without gradients."""
-    out, matrix = empty_rows((len(rows), len(weight)), like=rows), weight.to(rows.dtype).t()
-    return torch.mm(rows, matrix, out=out) if bias is None else torch.addmm(bias.to(rows.dtype), rows, matrix, out=out)
+    bias = None if bias is None else bias.to(rows.dtype)
+    return _multiplied(rows, weight.to(rows.dtype).t(), bias)
+
+
+def _multiplied(rows: Tensor, matrix: Tensor, added: Tensor | None = None) -> Tensor:
+    """``rows @ matrix``, and something added to each row."""
+    out = empty_rows((len(rows), matrix.shape[1]), like=rows)
+    for piece in covering(rows):
+        if added is None:
+            torch.mm(rows[piece], matrix, out=out[piece])
+        else:
+            torch.addmm(added, rows[piece], matrix, out=out[piece])
+    return out
+
+
+def _product_over_rows(left: Tensor, right: Tensor) -> Tensor:
+    """``left.T @ right`` of ``[n, d]`` and ``[n, c]``; in bf16, and what is over at the end in fp32."""
+    if left.dtype != torch.bfloat16 or not left.is_cpu:
+        return left.t() @ right
+    end = len(left) // STEPS[0] * STEPS[0]
+    total = left[end:].t().float() @ right[end:].float()
+    for start in range(0, end, ROWS_IN_CACHE):
+        piece = slice(start, min(start + ROWS_IN_CACHE, end))
+        total += left[piece].t() @ right[piece]
+    return total
 
 
 def product_backward(
@@ -41,10 +65,10 @@ def product_backward(
     """
     to_rows = to_bias = None
     if needed[0]:
-        to_rows = torch.mm(gradient, weight.to(gradient.dtype), out=empty_rows(rows.shape, like=rows))
+        to_rows = _multiplied(gradient, weight.to(gradient.dtype))
     if needed[2]:
         to_bias = gradient.sum(0).to(weight.dtype)
-    return to_rows, (gradient.t() @ rows).to(weight.dtype), to_bias
+    return to_rows, _product_over_rows(gradient, rows).to(weight.dtype), to_bias
 
 
 class _Linear(torch.autograd.Function):

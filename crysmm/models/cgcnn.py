@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.config.models import ConvolutionalConfig
+from crysmm.engines.linear import linear
 from crysmm.engines.normalization import BatchNorm
 from crysmm.engines.topology import Topology
 from crysmm.models.base import Backbone, hidden_layers
@@ -37,8 +38,8 @@ class CGCNNConvolution(nn.Module):
         """``[n_atoms_in_all, node_features]`` to the same, with ``edges [n_edges, edge_features]``."""
         center, neighbor, bond = self.fc_full.weight.split(self.widths, dim=1)
         gates = graph.add(
-            functional.linear(nodes, neighbor),
-            functional.linear(nodes, center, self.fc_full.bias),
+            linear(nodes, neighbor),
+            linear(nodes, center, self.fc_full.bias),
             edges,
             bond,
         )
@@ -71,7 +72,7 @@ class CGCNN(Backbone):
 
     def embed_atoms(self, inputs: GraphInput) -> Tensor:
         """See :class:`Backbone`."""
-        nodes = self.embedding(inputs.atom_features)
+        nodes = linear(inputs.atom_features, self.embedding.weight, self.embedding.bias)
         edges = self.expansion(inputs.bond_lengths())
         for convolution in self.convs:
             nodes = convolution(inputs.graph, nodes, edges)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.config.models import GATGNNConfig
+from crysmm.engines.linear import linear
 from crysmm.engines.normalization import BatchNorm
 from crysmm.engines.topology import Topology
 from crysmm.errors import InputError
@@ -44,7 +45,7 @@ class AugmentedGraphAttention(nn.Module):
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> Tensor:
         """``[n_atoms_in_all, features]`` to the same, with ``edges [n_edges, features]``."""
         from_node, from_edge = self.weight.chunk(2, dim=1)
-        projected, bonds = functional.linear(nodes, from_node), functional.linear(edges, from_edge)
+        projected, bonds = linear(nodes, from_node), linear(edges, from_edge)
         center = functional.softplus(graph.at_destination(projected) + bonds)
         neighbor = functional.softplus(graph.at_source(projected) + bonds)
         of_center, of_neighbor = self.attention.chunk(2, dim=1)
@@ -79,8 +80,9 @@ class CompositionAttention(nn.Module):
         """``[n_atoms_in_all, 1]`` weights that sum to one over each crystal."""
         one_hot = functional.one_hot(atomic_numbers - 1, N_ELEMENTS).to(nodes.dtype)
         composition = spread(crystal_mean(one_hot, n_atoms), n_atoms, len(nodes))
-        hidden = functional.softplus(self.hidden(torch.cat((nodes, composition), dim=1)))
-        return crystal_softmax(self.score(hidden), n_atoms)
+        inputs = torch.cat((nodes, composition), dim=1)
+        hidden = functional.softplus(linear(inputs, self.hidden.weight, self.hidden.bias))
+        return crystal_softmax(linear(hidden, self.score.weight, self.score.bias), n_atoms)
 
 
 class GATGNN(Backbone):
@@ -107,8 +109,9 @@ class GATGNN(Backbone):
 
     def embed_atoms(self, inputs: GraphInput) -> Tensor:
         """See :class:`Backbone`."""
-        nodes = self.embedding(inputs.atom_features)
-        edges = functional.leaky_relu(self.edge_embedding(self.expansion(inputs.bond_lengths())), 0.2)
+        nodes = linear(inputs.atom_features, self.embedding.weight, self.embedding.bias)
+        bonds = self.expansion(inputs.bond_lengths())
+        edges = functional.leaky_relu(linear(bonds, self.edge_embedding.weight, self.edge_embedding.bias), 0.2)
         for layer in self.layers:
             nodes = layer(inputs.graph, nodes, edges)
         return nodes

@@ -1,0 +1,47 @@
+"""Linear layers computed some rows at a time equal torch's, both ways, and multiply few shapes in all."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from crysmm.engines.cache import ROWS_IN_CACHE, covering
+from crysmm.engines.linear import linear
+
+COUNTS = [0, 1, 2, 63, 64, 65, 200, 511, 512, 513, 4095, 4096, 4097, 9000]
+
+
+def both(count, dtype):
+    """Result and gradients, ours and torch's in float64 of the same numbers."""
+    generator = torch.Generator().manual_seed(count)
+    numbers = [torch.randn(shape, generator=generator).to(dtype) for shape in ((count, 24), (40, 24), (40,))]
+    weights = torch.randn((count, 40), generator=generator).to(dtype)
+    found = []
+    for layer, kind in ((linear, dtype), (functional.linear, torch.float64)):
+        inputs = [number.detach().to(kind, copy=True).requires_grad_() for number in numbers]
+        out = layer(*inputs)
+        out.backward(weights.to(kind))
+        found.append([out.detach(), *(tensor.grad for tensor in inputs)])
+    return found
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_result_and_gradients_equal_those_of_torch(count, dtype, within):
+    for ours, expected in zip(*both(count, dtype), strict=True):
+        assert ours.shape == expected.shape
+        scale = max(1.0, float(expected.abs().max())) if expected.numel() else 1.0
+        assert torch.allclose(ours.double() / scale, expected / scale, rtol=0, atol=within)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_pieces_cover_all_rows(count):
+    rows = torch.arange(count)
+    pieces = [rows[piece] for piece in covering(rows)]
+    assert sorted({int(row) for piece in pieces for row in piece}) == rows.tolist()
+    assert max(map(len, pieces), default=0) <= ROWS_IN_CACHE
+
+
+def test_batches_of_all_sizes_need_few_shapes():
+    lengths = {piece.stop - piece.start for count in range(64, 30_000, 7) for piece in covering(torch.empty(count))}
+    assert len(lengths) <= 16
+    assert all(length % 64 == 0 for length in lengths)
