@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from importlib.resources import files
 
 import numpy as np
 
@@ -23,10 +25,19 @@ def feature_table(atom_features: AtomFeatures) -> np.ndarray:
     Returns:
         ``[104, F]`` float32, read-only. Row Z belongs to the element of atomic number Z; row 0 is zero.
     """
-    from jarvis.core.specie import get_node_attributes
-
-    last = CGCNN_LAST_ELEMENT if atom_features == "cgcnn" else len(SYMBOLS) - 1
-    rows = [get_node_attributes(SYMBOLS[min(number, last)], atom_features) for number in range(1, len(SYMBOLS))]
+    rows = _rows_of_cgcnn() if atom_features == "cgcnn" else _rows_of(atom_features)
     table = np.concatenate((np.zeros((1, len(rows[0]))), rows)).astype(np.float32)
     table.setflags(write=False)
     return table
+
+
+def _rows_of_cgcnn() -> list[list[float]]:
+    """One an element; read from the file in JARVIS, whose modules, a third of a second to import, have more tables."""
+    features = json.loads((files("jarvis.core") / "atom_init.json").read_text(encoding="utf-8"))
+    return [features[str(min(number, CGCNN_LAST_ELEMENT))] for number in range(1, len(SYMBOLS))]
+
+
+def _rows_of(atom_features: AtomFeatures) -> list[list[float]]:
+    from jarvis.core.specie import get_node_attributes
+
+    return [get_node_attributes(symbol, atom_features) for symbol in SYMBOLS[1:]]

@@ -12,14 +12,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 
 if TYPE_CHECKING:
-    from scipy.spatial import KDTree
-
     from crysmm.data.store import Store
 
 MOST_KEPT = 1000  # training crystals whose embeddings are kept in the model folder
 N_NEAREST = 5  # whose mean distance counts
+ROWS_AT_ONCE = 4096  # of which the distances are in memory
 FAR = 99.0  # percentile of the distance from which a crystal is called far
 
 
@@ -68,12 +68,8 @@ class Domain:
 
         Where an embedding is not finite, no crystal is near: the distances are inf.
         """
-        n_nearest = min(N_NEAREST, len(self.embeddings))
-        distances = np.full((len(embeddings), n_nearest), np.inf)
-        rows = np.zeros((len(embeddings), n_nearest), dtype=np.int64)
-        finite = np.isfinite(embeddings).all(axis=1)
-        if finite.any():
-            distances[finite], rows[finite] = self._tree.query(embeddings[finite], np.arange(n_nearest) + 1)
+        distances, rows = self._nearest(embeddings, min(N_NEAREST, len(self.embeddings)))
+        distances[~np.isfinite(embeddings).all(axis=1)] = np.inf
         return distances, rows
 
     def neighbors(self, distances: np.ndarray, rows: np.ndarray) -> list[list[Neighbor]] | None:
@@ -93,11 +89,15 @@ class Domain:
         """``[n]``: how wide intervals are at these distances; 1 among the training crystals, 2 as far as is usual."""
         return 1 + distances / self._usual if self._usual else np.ones(len(distances))
 
-    @cached_property
-    def _tree(self) -> KDTree:
-        from scipy.spatial import KDTree  # predictions wait for what is imported: a third of scikit-learn's time
-
-        return KDTree(self.embeddings)
+    def _nearest(self, embeddings: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """So many distances, ascending, and rows of training crystals: all are looked at, in ``d`` dimensions."""
+        training, found = torch.from_numpy(self.embeddings).double(), []
+        for some in torch.from_numpy(embeddings).double().split(ROWS_AT_ONCE):
+            between = torch.cdist(some, training, compute_mode="donot_use_mm_for_euclid_dist")
+            found.append(between.topk(count, largest=False))
+        if not found:
+            return np.empty((0, count)), np.empty((0, count), dtype=np.int64)
+        return torch.cat([part.values for part in found]).numpy(), torch.cat([part.indices for part in found]).numpy()
 
     @cached_property
     def _usual(self) -> float:
@@ -105,8 +105,8 @@ class Domain:
         n_others = min(N_NEAREST, len(self.embeddings) - 1)
         if not n_others:
             return 0.0
-        others = np.arange(n_others) + 2  # the nearest is the crystal itself
-        return float(np.median(self._tree.query(self.embeddings, others)[0].mean(axis=1)))
+        distances, _ = self._nearest(self.embeddings, n_others + 1)
+        return float(np.median(distances[:, 1:].mean(axis=1)))  # the nearest is the crystal itself
 
 
 def rows_to_keep(rows: Sequence[int], seed: int) -> list[int]:
