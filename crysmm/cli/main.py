@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Threads of a step wait for each other. Spinning as long as GNU OpenMP does unasked, they take the core from the one
 # they wait for where another program runs too, and a step takes ten times as long.
-SPINS = 1000
+SPINS = 2000
 LONGEST_LINE = 1000  # characters of an error on the screen; a broken file may have a name in it of any length
 COMMANDS = {
     "train": "Train a model on a folder of structures.",

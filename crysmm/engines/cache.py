@@ -24,8 +24,8 @@ def pieces(rows: Tensor) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(rows), step))
 
 
-def covering(rows: Tensor) -> Iterator[slice]:
-    """The same, of few lengths whatever the number of rows is; the last may begin within the one before."""
+def covering(rows: Tensor, most: float = math.inf) -> Iterator[slice]:
+    """Successive rows, at most so many at a time, of few lengths in all; the last may begin within those before."""
     count = len(rows)
     if not rows.is_cpu:
         yield slice(0, count)
@@ -33,7 +33,8 @@ def covering(rows: Tensor) -> Iterator[slice]:
     step = next((step for step in STEPS if step <= count), max(1, count))
     start = 0
     while count - start >= step:
-        end = start + min(ROWS_IN_CACHE, (count - start) // step * step)
+        length = step << int(math.log2((count - start) // step))
+        end = start + int(min(length, most))
         yield slice(start, end)
         start = end
     if start < count:

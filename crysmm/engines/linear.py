@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crysmm.engines.cache import ROWS_IN_CACHE, STEPS, covering
+from crysmm.engines.cache import STEPS, covering
 from crysmm.memory import empty_rows
 
 
@@ -46,8 +46,7 @@ def _product_over_rows(left: Tensor, right: Tensor) -> Tensor:
         return left.t() @ right
     end = len(left) // STEPS[0] * STEPS[0]
     total = left[end:].t().float() @ right[end:].float()
-    for start in range(0, end, ROWS_IN_CACHE):
-        piece = slice(start, min(start + ROWS_IN_CACHE, end))
+    for piece in covering(left[:end]):
         total += left[piece].t() @ right[piece]
     return total
 
