@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import errno
-import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from crysmm.errors import InputError
 from crysmm.leftovers import hold, remove_left_files
@@ -73,8 +72,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text_atomic(path: Path, text: str) -> None:
     """Write a text file."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+    with _text_replacing(path) as file:
+        file.write(text)
 
 
 def write_json_atomic(path: Path, content: Any) -> None:
@@ -83,13 +82,21 @@ def write_json_atomic(path: Path, content: Any) -> None:
     Raises:
         ValueError: a number is not finite.
     """
-    write_text_atomic(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    with _text_replacing(path) as file:
+        json.dump(content, file, indent=2, allow_nan=False)
+        file.write("\n")
 
 
 def write_csv_atomic(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table; floats with every digit they need to be read back unchanged."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text_atomic(path, text.getvalue())
+    """Write a table row by row; floats with every digit they need to be read back unchanged."""
+    with _text_replacing(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+@contextmanager
+def _text_replacing(path: Path) -> Iterator[TextIO]:
+    """:func:`replacing` with the file opened; large ones are never in memory as a whole."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        yield file

@@ -24,7 +24,7 @@ def pieces(rows: Tensor) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(rows), step))
 
 
-def covering(rows: Tensor, most: float = math.inf) -> Iterator[slice]:
+def covering(rows: Tensor, most: int | None = None) -> Iterator[slice]:
     """Successive rows, at most so many at a time, of few lengths in all; the last may begin within those before."""
     count = len(rows)
     if not rows.is_cpu:
@@ -32,10 +32,16 @@ def covering(rows: Tensor, most: float = math.inf) -> Iterator[slice]:
         return
     step = next((step for step in STEPS if step <= count), max(1, count))
     start = 0
-    while count - start >= step:
-        length = step << int(math.log2((count - start) // step))
-        end = start + int(min(length, most))
-        yield slice(start, end)
+    while start < count:
+        length = _length(count - start, step)
+        length = min(length, most or length, count // step * step)
+        end = min(start + length, count)
+        yield slice(end - length, end)
         start = end
-    if start < count:
-        yield slice(count - step, count)
+
+
+def _length(left: int, step: int) -> int:
+    """Multiples of the step, where more are left than stay in the cache a power of two."""
+    if left > ROWS_IN_CACHE:
+        return 1 << left.bit_length() - 1
+    return -(-left // step) * step

