@@ -52,7 +52,7 @@ def test_predictions_are_those_of_assess(predictor, answers, sample_files):
         np.testing.assert_array_equal([getattr(value, kind) for value in values], numbers[:, 0])
     assert [found.distance_percentile for found in answers.found] == expected.distance_percentile.tolist()
     assert [found.domain for found in answers.found] == expected.domain
-    assert [found.nearest for found in answers.found] == expected.nearest
+    assert [found.nearest for found in answers.found] == list(expected.nearest)
 
 
 def test_table_is_that_of_predict(answers, run_folder, sample_files, tmp_path):
