@@ -50,3 +50,19 @@ def test_json_that_others_can_read(tmp_path: Path) -> None:
 def test_table_quotes_and_keeps_digits(tmp_path: Path) -> None:
     write_csv_atomic(tmp_path / "a.csv", ["id", "reason"], [["x", 'a "bad", cell'], ["y", 0.1 + 0.2]])
     assert (tmp_path / "a.csv").read_text() == 'id,reason\nx,"a ""bad"", cell"\ny,0.30000000000000004\n'
+
+
+@pytest.mark.parametrize("write", [write_csv_atomic, write_json_atomic])
+def test_a_row_that_cannot_be_made_leaves_the_old_file_alone(tmp_path: Path, write) -> None:
+    path = tmp_path / "table"
+    path.write_text("old")
+
+    def rows():
+        yield ["1"]
+        raise ValueError("no more")
+
+    content = (["number"], rows()) if write is write_csv_atomic else ([1.0, float("nan")],)
+    with pytest.raises(ValueError, match=r"no more|Out of range float"):
+        write(path, *content)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

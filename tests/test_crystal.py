@@ -26,6 +26,13 @@ def test_volume_does_not_depend_on_the_handedness(crystals):
     assert Crystal(-crystal.lattice, crystal.frac_coords, crystal.atomic_numbers).volume == pytest.approx(5.640**3)
 
 
+def test_heights_and_volume_are_those_of_the_inverse():
+    lattice = np.array([[3.0, 0.1, -0.4], [-1.2, 4.5, 0.3], [0.9, -2.0, 6.1]])
+    crystal = Crystal.from_arrays(lattice, [[0, 0, 0]], ["Fe"])
+    np.testing.assert_allclose(crystal.heights, 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0), rtol=1e-12)
+    np.testing.assert_allclose(crystal.volume, abs(np.linalg.det(lattice)), rtol=1e-12)
+
+
 def test_atoms_of_jarvis_and_back(crystal):
     atoms = crystal.to_jarvis()
     assert atoms.elements == crystal.elements

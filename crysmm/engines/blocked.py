@@ -198,7 +198,8 @@ class _Add(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         edges, weight = ctx.saved_tensors
-        to_edges, to_weight, _ = product_backward(gradient, edges, weight, (ctx.needs_input_grad[2], True, False))
+        needed = (*ctx.needs_input_grad[2:4], False)
+        to_edges, to_weight, _ = product_backward(gradient, edges, weight, needed)
         graph = ctx.connectivity
         return graph.outgoing.sum(gradient), graph.incoming.sum(gradient), to_edges, to_weight, None, None
 

@@ -7,10 +7,11 @@ has not met before, which takes .5 ms and .3 MB, and batches have other numbers 
 import math
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 ROWS_IN_CACHE = 4096  # of 256 numbers in bf16: 2 MiB
-STEPS = (512, 64)  # their multiples are the numbers of rows multiplied at once
+STEPS = (512, 64)  # whose multiples are the numbers of rows multiplied at once; fewer rows are taken as they are
 
 
 def rows_at_a_time(tensor: Tensor) -> float:
@@ -24,13 +25,21 @@ def pieces(rows: Tensor) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(rows), step))
 
 
+def few_shapes_are_faster(rows: Tensor) -> bool:
+    """Whether oneDNN multiplies them."""
+    return rows.is_cpu and rows.dtype == torch.bfloat16
+
+
 def covering(rows: Tensor, most: int | None = None) -> Iterator[slice]:
-    """Successive rows, at most so many at a time, of few lengths in all; the last may begin within those before."""
+    """Successive rows, at most so many at a time, of few lengths in all; the last may begin within those before.
+
+    Where the number of rows does not matter, all at once, or as :func:`pieces`.
+    """
     count = len(rows)
-    if not rows.is_cpu:
-        yield slice(0, count)
+    if not few_shapes_are_faster(rows):
+        yield from pieces(rows) if most else [slice(0, count)]
         return
-    step = next((step for step in STEPS if step <= count), max(1, count))
+    step = next((step for step in STEPS if step <= count), count)
     start = 0
     while start < count:
         length = _length(count - start, step)
@@ -41,7 +50,7 @@ def covering(rows: Tensor, most: int | None = None) -> Iterator[slice]:
 
 
 def _length(left: int, step: int) -> int:
-    """Multiples of the step, where more are left than stay in the cache a power of two."""
+    """Of the next piece: a power of two while more are left than stay in the cache, then a multiple of the step."""
     if left > ROWS_IN_CACHE:
         return 1 << left.bit_length() - 1
     return -(-left // step) * step

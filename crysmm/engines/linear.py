@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crysmm.engines.cache import STEPS, covering
+from crysmm.engines.cache import STEPS, covering, few_shapes_are_faster
 from crysmm.memory import empty_rows
 
 
@@ -24,7 +24,7 @@ def as_computed(rows: Tensor) -> Tensor:
 
 
 def product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The same in the type of the rows, without gradients."""
+    """:func:`linear` in the type of the rows, without gradients."""
     bias = None if bias is None else bias.to(rows.dtype)
     return _multiplied(rows, weight.to(rows.dtype).t(), bias)
 
@@ -41,10 +41,10 @@ def _multiplied(rows: Tensor, matrix: Tensor, added: Tensor | None = None) -> Te
 
 
 def _product_over_rows(left: Tensor, right: Tensor) -> Tensor:
-    """``left.T @ right`` of ``[n, d]`` and ``[n, c]``; in bf16, and what is over at the end in fp32."""
-    if left.dtype != torch.bfloat16 or not left.is_cpu:
+    """``left.T @ right`` of ``[n, d]`` and ``[n, c]``; where few shapes are faster, their sum and the rest in fp32."""
+    if not few_shapes_are_faster(left):
         return left.t() @ right
-    end = len(left) // STEPS[0] * STEPS[0]
+    end = len(left) // STEPS[0] * STEPS[0]  # of whole steps no piece begins within another
     total = left[end:].t().float() @ right[end:].float()
     for piece in covering(left[:end]):
         total += left[piece].t() @ right[piece]
@@ -53,21 +53,23 @@ def _product_over_rows(left: Tensor, right: Tensor) -> Tensor:
 
 def product_backward(
     gradient: Tensor, rows: Tensor, weight: Tensor, needed: Sequence[bool]
-) -> tuple[Tensor | None, Tensor, Tensor | None]:
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The gradients of :func:`product`: of the rows, the weight and the bias.
 
     Args:
         gradient: ``[n, d]``.
         rows: ``[n, c]``.
         weight: ``[d, c]``.
-        needed: which of the three; that of the weight is always given.
+        needed: which of the three.
     """
-    to_rows = to_bias = None
+    to_rows = to_weight = to_bias = None
     if needed[0]:
         to_rows = _multiplied(gradient, weight.to(gradient.dtype))
+    if needed[1]:
+        to_weight = _product_over_rows(gradient, rows).to(weight.dtype)
     if needed[2]:
         to_bias = gradient.sum(0).to(weight.dtype)
-    return to_rows, _product_over_rows(gradient, rows).to(weight.dtype), to_bias
+    return to_rows, to_weight, to_bias
 
 
 class _Linear(torch.autograd.Function):
@@ -80,6 +82,6 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         rows, weight = ctx.saved_tensors
         return product_backward(gradients[0], rows, weight, ctx.needs_input_grad)

@@ -32,12 +32,13 @@ def feature_table(atom_features: AtomFeatures) -> np.ndarray:
 
 
 def _rows_of_cgcnn() -> list[list[float]]:
-    """One an element; read from the file in JARVIS, whose modules, a third of a second to import, have more tables."""
+    """One an element, from JARVIS' file: importing its modules, which read other tables too, takes .3 s."""
     features = json.loads((files("jarvis.core") / "atom_init.json").read_text(encoding="utf-8"))
     return [features[str(min(number, CGCNN_LAST_ELEMENT))] for number in range(1, len(SYMBOLS))]
 
 
 def _rows_of(atom_features: AtomFeatures) -> list[list[float]]:
+    """One an element, as JARVIS makes them."""
     from jarvis.core.specie import get_node_attributes
 
     return [get_node_attributes(symbol, atom_features) for symbol in SYMBOLS[1:]]

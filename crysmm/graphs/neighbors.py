@@ -63,9 +63,10 @@ class _Pairs:
     image: np.ndarray
     distance: np.ndarray
 
-    def __getitem__(self, rows: np.ndarray) -> _Pairs:
+    def take(self, places: np.ndarray) -> _Pairs:
+        """Those at some places, which are whole numbers: a third of the time of indexing."""
         arrays = (self.center, self.neighbor, self.image, self.distance)
-        return _Pairs(*(array.take(rows, axis=0) for array in arrays))  # three times as fast as array[rows]
+        return _Pairs(*(array.take(places, axis=0) for array in arrays))
 
 
 def find_edges(crystal: Crystal, settings: GraphSettings) -> EdgeList:
@@ -192,7 +193,7 @@ def _shell_of_nearest(pairs: _Pairs, crystal: Crystal, k: int, tolerance: float)
     order = _nearest_first(pairs, crystal)
     counts = np.bincount(pairs.center, minlength=len(crystal))
     farthest = pairs.distance[order[np.cumsum(counts) - counts + k - 1]]
-    return pairs[np.flatnonzero(pairs.distance <= farthest[pairs.center] + tolerance)]
+    return pairs.take(np.flatnonzero(pairs.distance <= farthest[pairs.center] + tolerance))
 
 
 def _cut_to_nearest(pairs: _Pairs, crystal: Crystal, k: int) -> _Pairs:
@@ -201,12 +202,12 @@ def _cut_to_nearest(pairs: _Pairs, crystal: Crystal, k: int) -> _Pairs:
     Ties are broken by (shell, atomic number, atom index, image): whole numbers, which rounding cannot change,
     and first the one that does not depend on how the atoms are listed.
     """
-    pairs = pairs[_nearest_first(pairs, crystal)]
+    pairs = pairs.take(_nearest_first(pairs, crystal))
     new_shell = np.ones(len(pairs.center), dtype=bool)
     new_shell[1:] = (np.diff(pairs.center) > 0) | (np.diff(pairs.distance) > SHELL_TOLERANCE)
     numbers = crystal.atomic_numbers[pairs.neighbor]
     order = np.lexsort((_keys(pairs.center, pairs.neighbor, pairs.image, crystal), numbers, np.cumsum(new_shell)))
-    return pairs[order[_rank_within_center(pairs.center, len(crystal)) < k]]
+    return pairs.take(order[_rank_within_center(pairs.center, len(crystal)) < k])
 
 
 def _keys(first: np.ndarray, second: np.ndarray, image: np.ndarray, crystal: Crystal) -> np.ndarray:
@@ -266,7 +267,7 @@ def _edges_as_jarvis(crystal: Crystal, settings: GraphSettings) -> EdgeList:
         first, second = np.minimum(pairs.center, pairs.neighbor), np.maximum(pairs.center, pairs.neighbor)
         image = np.where(swap[:, None], -pairs.image, pairs.image)
         _, once = np.unique(_keys(first, second, image, crystal), return_index=True)
-        pairs = _Pairs(first, second, image, pairs.distance)[once]
+        pairs = _Pairs(first, second, image, pairs.distance).take(once)
     return _edges_of_keys(np.sort(_keys_both_ways(pairs, crystal)), crystal)
 
 
@@ -279,4 +280,4 @@ def _measured_as_jarvis(pairs: _Pairs, crystal: Crystal, cutoff: float) -> _Pair
     positions = crystal.frac_coords @ np.around(crystal.lattice, 5)
     steps = pairs.image.astype(float) @ crystal.lattice + positions[pairs.neighbor] - positions[pairs.center]
     distance = np.sum(steps**2, axis=-1) ** 0.5
-    return _Pairs(pairs.center, pairs.neighbor, pairs.image, distance)[np.flatnonzero(distance <= cutoff)]
+    return _Pairs(pairs.center, pairs.neighbor, pairs.image, distance).take(np.flatnonzero(distance <= cutoff))

@@ -19,10 +19,12 @@ from crysmm.objectives.pretraining import PretrainingObjective
 from crysmm.objectives.symmetry import SPACE_GROUPS, SpaceGroupTerm
 
 NEIGHBORS = 10
+MOST_POOLED = 10_000  # crystals whose pooled embeddings are compared, each with all others
+WORKING_MEMORY = 64  # MiB of distances at a time
 
 
 class EncoderQuality:
-    """Adds up batches of crystals held out; memory grows by one pooled embedding a crystal.
+    """Adds up batches of crystals held out.
 
     The encoder sees the crystals as they are, but for the scores that begin with ``hidden_`` (atoms whose features it
     did not see), ``distance_`` (bonds whose lengths were changed), ``replaced_`` and ``decoy_`` (atoms with another
@@ -30,10 +32,13 @@ class EncoderQuality:
 
     Args:
         objective: with the encoder and its decoders; only what they are asked about is judged.
+        n_crystals: that will be added; of more than ``MOST_POOLED``, every second, third, ... is kept to be compared.
     """
 
-    def __init__(self, objective: PretrainingObjective):
+    def __init__(self, objective: PretrainingObjective, n_crystals: int):
         self.objective = objective
+        self._every = -(-n_crystals // MOST_POOLED)
+        self._n_added = 0
         terms = objective.network.terms().values()
         self._features = _Bits() if any(isinstance(term, AtomFeatureTerm) for term in terms) else None
         self._hidden = _Bits() if self._features and objective.corruption.mask_ratio else None
@@ -98,7 +103,9 @@ class EncoderQuality:
 
     def _add_pooled(self, pooled: Tensor, batch: CrystalBatch) -> None:
         if batch.space_groups is not None:
-            known = batch.space_groups > 0
+            places = self._n_added + torch.arange(len(pooled), device=pooled.device)
+            self._n_added += len(pooled)
+            known = (batch.space_groups > 0) & (places % self._every == 0)
             self._pooled.append(pooled[known].float().cpu().numpy())
             self._systems.append(crystal_system(batch.space_groups[known]).cpu().numpy())
 
@@ -110,7 +117,7 @@ class EncoderQuality:
         ``decoy_accuracy``, and their balanced accuracies, means over the classes there are. ``distance_error``:
         Angstrom that the lengths given back are off, beside those seen. ``knn_purity``: share of the 10 nearest
         crystals, or of the nearest quarter of fewer than 40, by the cosine of the pooled embeddings, that have the same
-        crystal system. Where nothing was asked, scores are left out.
+        crystal system, among at most ``MOST_POOLED`` crystals. Where nothing was asked, scores are left out.
         """
         scores: dict[str, float] = {}
         for prefix, bits in (("", self._features), ("hidden_", self._hidden)):
@@ -129,11 +136,13 @@ class EncoderQuality:
         n_neighbors = min(NEIGHBORS, (len(pooled) - 1) // 4)  # all others would be as pure whatever the encoder
         if n_neighbors < 1:
             return {}
+        from sklearn import config_context
         from sklearn.neighbors import NearestNeighbors
 
         systems = np.concatenate(self._systems)
         neighbors = NearestNeighbors(n_neighbors=n_neighbors, metric="cosine").fit(pooled)
-        nearest = neighbors.kneighbors(return_distance=False)
+        with config_context(working_memory=WORKING_MEMORY):
+            nearest = neighbors.kneighbors(return_distance=False)
         counts = np.bincount(systems, minlength=len(CRYSTAL_SYSTEMS)).astype(float)
         chance = (counts * (counts - 1)).sum() / (len(systems) * (len(systems) - 1))
         purity = (systems[nearest] == systems[:, None]).mean()

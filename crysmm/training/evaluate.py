@@ -32,7 +32,7 @@ SplitOutputs = dict[str, Outputs]
 """By split; of the training split, embeddings are there of :func:`rows_to_keep` alone."""
 
 
-class Numbers:
+class RowValues:
     """Some numbers for each of some rows of a store, put down batch by batch.
 
     The array is made once: were a part of each batch kept, it would lie between what is freed of the batches, whose
@@ -47,7 +47,7 @@ class Numbers:
     def __init__(self, rows: Sequence[int], width: int, n_rows: int):
         self._places = np.full(n_rows, -1)
         self._places[rows] = np.arange(len(rows))
-        self._values = np.empty((len(rows), width))
+        self._values = np.full((len(rows), width), np.nan)
         self._is_there = np.zeros(len(rows), dtype=bool)
 
     def put(self, rows: np.ndarray, values: np.ndarray) -> None:
@@ -58,9 +58,10 @@ class Numbers:
         self._is_there[places[asked]] = True
 
     def of_all(self, trainer: pl.Trainer) -> np.ndarray:
-        """``[n_rows, width]``: what all processes together have put down, in every process."""
-        for values, is_there in gather(trainer, (self._values, self._is_there)):
-            self._values[is_there] = values[is_there]
+        """``[len(rows), width]`` in the order of the rows, from all processes, in each; NaN where none has any."""
+        mine = np.flatnonzero(self._is_there)
+        for places, values in gather(trainer, (mine, self._values[mine])):
+            self._values[places] = values
         return self._values
 
 
@@ -96,8 +97,8 @@ def predict_splits(
             rows = data.rows(split)
             embedded = rows_to_keep(rows, config.random_seed) if split == "train" else rows
             sampler = sampler_for(data, split, config, trainer)
-            predictions = Numbers(rows, data.scaler.n_outputs, len(data.store))
-            embeddings = Numbers(embedded, network.backbone.node_features, len(data.store))
+            predictions = RowValues(rows, data.scaler.n_outputs, len(data.store))
+            embeddings = RowValues(embedded, network.backbone.node_features, len(data.store))
             share: Share
             for share in loader_for(data, sampler, config, trainer):
                 if share.n_crystals:

@@ -85,7 +85,7 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
 
     def _judge(self, objective: PretrainingObjective, data: RunData) -> dict[str, float]:
         held_out = data.rows("val")
-        quality = EncoderQuality(objective)
+        quality = EncoderQuality(objective, len(held_out))
         device = self.trainer.strategy.root_device
         all_of_them = BatchSampler(
             held_out, data.store.n_triplets[held_out], self.config.batch_size, self.config.max_triplets

@@ -152,3 +152,5 @@ def _check(path: Path, tensors: dict[str, np.ndarray], scaler: TargetScaler, wid
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != expected or 0 in (shape[0] for shape in found.values()):
         raise ModelFolderError(f"{path} is damaged: it holds {found}, expected {expected}; copy the model folder again")
+    if not np.isfinite(tensors[EMBEDDINGS]).all():
+        raise ModelFolderError(f"{path} is damaged: an embedding is not finite; copy the model folder again")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,8 +38,8 @@ class Neighbor(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbors:
-    """The nearest training crystals of each of some crystals, nearest first: ``neighbors[row]``.
+class Neighbors(Sequence[list[Neighbor]]):
+    """The nearest training crystals of each of some crystals, nearest first; made where one is asked for by its row.
 
     Args:
         crystals: the training crystals.
@@ -52,9 +52,11 @@ class Neighbors:
     rows: np.ndarray
 
     def __len__(self) -> int:
+        """Number of crystals."""
         return len(self.rows)
 
-    def __getitem__(self, row: int) -> list[Neighbor]:
+    def __getitem__(self, row: Any) -> Any:
+        """Those of one crystal."""
         pairs = zip(self.distances[row].tolist(), self.rows[row].tolist(), strict=True)
         return [Neighbor(self.crystals[place], distance) for distance, place in pairs if distance < np.inf]
 
@@ -107,13 +109,12 @@ class Domain:
         return 1 + distances / self._usual if self._usual else np.ones(len(distances))
 
     def _nearest(self, embeddings: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """So many distances, ascending, and rows of training crystals: all are looked at, in ``d`` dimensions."""
-        training, found = torch.from_numpy(self.embeddings).double(), []
-        for some in torch.from_numpy(embeddings).double().split(ROWS_AT_ONCE):
-            between = torch.cdist(some, training, compute_mode="donot_use_mm_for_euclid_dist")
-            found.append(between.topk(count, largest=False))
-        if not found:
-            return np.empty((0, count)), np.empty((0, count), dtype=np.int64)
+        """So many distances, ascending, and rows of training crystals: all are compared, trees gain nothing here."""
+        training = torch.tensor(self.embeddings, dtype=torch.float64)
+        found = [
+            torch.cdist(some, training, compute_mode="donot_use_mm_for_euclid_dist").topk(count, largest=False)
+            for some in torch.tensor(embeddings, dtype=torch.float64).split(ROWS_AT_ONCE)
+        ]
         return torch.cat([part.values for part in found]).numpy(), torch.cat([part.indices for part in found]).numpy()
 
     @cached_property

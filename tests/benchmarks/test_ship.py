@@ -55,7 +55,7 @@ def test_model_and_encoder(ship, capsys):
     assert np.array_equal(shipped.predictions, original.predictions)
     assert np.array_equal(shipped.distance_percentile, original.distance_percentile)
     assert shipped.upper == np.inf  # three crystals validate
-    assert shipped.nearest == original.nearest
+    assert list(shipped.nearest) == list(original.nearest)
     assert len(shipped.nearest[0]) == 5  # named training crystals
 
     card = read_card(Path("zoo/small-encoder"))

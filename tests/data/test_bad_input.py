@@ -63,7 +63,7 @@ def store_of(source_path: Path, cache: Path, **options: str) -> Store:
         ("junk.cif", bytes(range(1, 256)) * 8, "cif"),
         ("junk.xyz", bytes(range(1, 256)) * 8, "xyz"),
         ("nan.vasp", SILICON.replace("0.25 0.25 0.25", "0.25 nan 0.25").encode(), "a coordinate is not finite"),
-        ("flat.vasp", SILICON.replace("0.5 0.5 0.0\n", "0.5 0.0 0.5\n").encode(), r"volume of \S+ cubic Angstrom"),
+        ("flat.vasp", SILICON.replace("0.5 0.5 0.0\n", "0.5 0.0 0.5\n").encode(), r"volume of 0 cubic Angstrom"),
         ("close.vasp", SILICON.replace("0.25 0.25 0.25", "0.01 0.0 0.0").encode(), "0.0.* Angstrom apart"),
         ("element.vasp", SILICON.replace("Si\n2", "Xy\n2").encode(), "unknown element 'Xy'"),
         ("partial.cif", CIF.encode(), "partial occupancy: site Fe1 is occupied to 0.6"),

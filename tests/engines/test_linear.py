@@ -33,16 +33,37 @@ def test_result_and_gradients_equal_those_of_torch(count, dtype, within):
         assert torch.allclose(ours.double() / scale, expected / scale, rtol=0, atol=within)
 
 
+def test_autocast_multiplies_in_bf16_and_gradients_have_the_type_of_what_they_are_of():
+    inputs = [torch.randn(shape, requires_grad=True) for shape in ((700, 24), (40, 24), (40,))]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = linear(*inputs)
+        expected = functional.linear(*inputs)
+    assert out.dtype == expected.dtype == torch.bfloat16
+    assert torch.allclose(out.float(), expected.float(), rtol=0, atol=2e-2)
+    for ours, its in zip(*(torch.autograd.grad(o.float().sum(), inputs) for o in (out, expected)), strict=True):
+        assert ours.dtype == its.dtype == torch.float32
+        assert torch.allclose(ours, its, rtol=2e-2, atol=1e-1)
+
+
+def test_a_weight_that_is_not_learned_has_no_gradient():
+    rows, weight = torch.randn(5, 3, requires_grad=True), torch.randn(2, 3)
+    linear(rows, weight).sum().backward()
+    assert torch.allclose(rows.grad, weight.sum(0).expand(5, 3))
+    assert weight.grad is None
+
+
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("most", [ROWS_IN_CACHE, None])
-def test_pieces_cover_all_rows(count, most):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_pieces_cover_all_rows(count, most, dtype):
     rows = torch.arange(count)
-    pieces = [rows[piece] for piece in covering(rows, most)]
+    pieces = [rows[piece] for piece in covering(torch.empty(count, dtype=dtype), most)]
     assert sorted({int(row) for piece in pieces for row in piece}) == rows.tolist()
     assert max(map(len, pieces), default=0) <= (most or count)
 
 
 def test_batches_of_all_sizes_need_few_shapes():
     counts = [*range(64, 5000), *range(5000, 300_000, 997)]
-    lengths = {piece.stop - piece.start for count in counts for piece in covering(torch.empty(count))}
+    batches = (torch.empty(count, dtype=torch.bfloat16) for count in counts)
+    lengths = {piece.stop - piece.start for rows in batches for piece in covering(rows)}
     assert lengths == {*range(64, 512, 64), *range(512, 4096, 512), *(1 << k for k in range(12, 19))}

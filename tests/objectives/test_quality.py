@@ -22,7 +22,7 @@ def make_objective(method, **settings):
 
 
 def judge(objective, *batches):
-    quality = EncoderQuality(objective)
+    quality = EncoderQuality(objective, sum(len(batch.n_atoms) for batch in batches))
     for batch in batches:
         quality.add(batch)
     return quality.result()
@@ -159,6 +159,25 @@ def test_purity_of_the_nearest(make_case):
     scores = judge(objective, *batches)
     assert scores["knn_purity"] == pytest.approx(purity)
     assert scores["knn_purity_baseline"] == pytest.approx(share_of_the_same_system(cosine, 11))
+
+
+def test_of_many_crystals_every_second_is_compared(make_case, monkeypatch):
+    monkeypatch.setattr("crysmm.objectives.quality.MOST_POOLED", 6)
+    objective = make_objective("crysae")
+    batches = [
+        make_case("Cu", "Fe", "Si", "CdTe", "CsCl").batch,
+        make_case(*"Mg NaCl SrTiO3 TiO2 SiO2 ZrO2 CuO".split()).batch,
+    ]
+    pooled = []
+    for batch in batches:
+        pooled += [nodes.mean(0).numpy() for nodes in clean_nodes(objective, batch).split(batch.n_atoms.tolist())]
+    unit = np.stack([vector / np.linalg.norm(vector) for vector in pooled[::2]])
+    alike = unit @ unit.T - 2 * np.eye(6)
+    systems = SYSTEMS[::2]
+    scores = judge(objective, *batches)
+    assert scores["knn_purity"] == pytest.approx(np.mean(systems[alike.argmax(1)] == systems))
+    pairs = (systems[:, None] == systems).sum() - 6
+    assert scores["knn_purity_baseline"] == pytest.approx(pairs / 30)
 
 
 def test_only_what_was_asked_is_judged(make_case):

@@ -214,6 +214,13 @@ def test_a_calibration_of_another_model_or_a_damaged_one_is_refused(run, make_co
     (folder / "calibration.safetensors").write_bytes(content[:-9])
     with pytest.raises(ModelFolderError, match=r"calibration.safetensors is damaged"):
         crysmm.load(folder)
+    with safe_open(run.folder / "calibration.safetensors", framework="numpy") as file:
+        metadata = file.metadata()
+    tensors = load_file(run.folder / "calibration.safetensors")
+    tensors["training_embeddings"][0, 0] = np.nan
+    save_file(tensors, folder / "calibration.safetensors", metadata)
+    with pytest.raises(ModelFolderError, match=r"calibration.safetensors is damaged: an embedding is not finite"):
+        crysmm.load(folder)
 
 
 def test_an_old_run_is_calibrated_without_training(run, tmp_path, capsys):

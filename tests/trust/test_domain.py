@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from crysmm.trust.domain import MOST_KEPT, Domain, rows_to_keep
+from crysmm.trust import domain as trust
+from crysmm.trust.domain import MOST_KEPT, Domain, TrainingCrystal, rows_to_keep
 
 LINE = np.arange(8.0)[:, None] * [3.0, 4.0]  # points five apart
 
@@ -42,3 +43,21 @@ def test_rows_kept_are_few_and_the_seeds() -> None:
     assert set(kept) < set(rows)
     assert kept == sorted(kept) == rows_to_keep(rows, seed=1) != rows_to_keep(rows, seed=2)
     assert rows_to_keep([5, 3], seed=1) == [5, 3]
+
+
+def test_some_rows_at_a_time_are_compared_with_all(monkeypatch) -> None:
+    monkeypatch.setattr(trust, "ROWS_AT_ONCE", 3)
+    generator = np.random.default_rng(1)
+    training, asked = generator.normal(size=(40, 6)), generator.normal(size=(8, 6))
+    asked[4, 2] = np.nan
+    crystals = [TrainingCrystal(str(row), "Fe") for row in range(40)]
+    domain = Domain.of(training, training[:1], crystals)
+    distances, rows = domain.nearest(asked)
+    between = np.linalg.norm(asked[:, None] - training.astype(np.float32), axis=2)
+    finite = [row for row in range(8) if row != 4]
+    np.testing.assert_allclose(distances[finite], np.sort(between, axis=1)[finite, :5])
+    np.testing.assert_array_equal(rows[finite], np.argsort(between, axis=1)[finite, :5])
+    neighbors = domain.neighbors(distances, rows)
+    assert neighbors[4] == []
+    assert [near.crystal.id for near in neighbors[7]] == [str(row) for row in np.argsort(between[7])[:5]]
+    assert list(map(len, neighbors)) == [5, 5, 5, 5, 0, 5, 5, 5]
