@@ -83,8 +83,11 @@ class Normalizer:
         """``silu`` of the rows, normalised, plus the residual."""
         out = empty_rows(rows.shape, like=rows)
         for piece in pieces(rows):
-            activated = functional.silu(self(rows[piece]), inplace=True)
-            torch.add(activated, 0 if residual is None else residual[piece], out=out[piece])
+            normalized = self(rows[piece])
+            if residual is None:
+                torch.ops.aten.silu.out(normalized, out=out[piece])
+            else:
+                torch.add(functional.silu(normalized, inplace=True), residual[piece], out=out[piece])
         return out
 
     def subtract_activated(self, rows: Tensor, total: Tensor) -> None:
