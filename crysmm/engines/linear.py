@@ -6,10 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from crysmm.engines.cache import STEPS, covering, few_shapes_are_faster
 from crysmm.memory import empty_rows
+
+
+class Linear(nn.Linear):
+    """torch's layer for the rows of atoms or bonds, of which every batch has another number; see :func:`linear`."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """``[n, c]`` to ``[n, d]``; other shapes as torch's."""
+        return linear(rows, self.weight, self.bias) if rows.dim() == 2 else super().forward(rows)
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.config.models import ConvolutionalConfig
-from crysmm.engines.linear import linear
+from crysmm.engines.linear import Linear, linear
 from crysmm.engines.normalization import BatchNorm
 from crysmm.engines.topology import Topology
 from crysmm.models.base import Backbone, hidden_layers
@@ -65,14 +65,14 @@ class CGCNN(Backbone):
         self.config = config
         self.node_features = config.node_features
         self.expansion = GaussianExpansion(0, cutoff, config.edge_features, squared_spacing=True)
-        self.embedding = nn.Linear(atom_input_features, config.node_features)
+        self.embedding = Linear(atom_input_features, config.node_features)
         self.convs = nn.ModuleList(
             CGCNNConvolution(config.node_features, config.edge_features) for _ in range(config.conv_layers)
         )
 
     def embed_atoms(self, inputs: GraphInput) -> Tensor:
         """See :class:`Backbone`."""
-        nodes = linear(inputs.atom_features, self.embedding.weight, self.embedding.bias)
+        nodes = self.embedding(inputs.atom_features)
         edges = self.expansion(inputs.bond_lengths())
         for convolution in self.convs:
             nodes = convolution(inputs.graph, nodes, edges)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.config.models import GATGNNConfig
-from crysmm.engines.linear import linear
+from crysmm.engines.linear import Linear, linear
 from crysmm.engines.normalization import BatchNorm
 from crysmm.engines.topology import Topology
 from crysmm.errors import InputError
@@ -73,16 +73,15 @@ class CompositionAttention(nn.Module):
 
     def __init__(self, features: int, hidden_features: int):
         super().__init__()
-        self.hidden = nn.Linear(features + N_ELEMENTS, hidden_features)
-        self.score = nn.Linear(hidden_features, 1)
+        self.hidden = Linear(features + N_ELEMENTS, hidden_features)
+        self.score = Linear(hidden_features, 1)
 
     def forward(self, nodes: Tensor, atomic_numbers: Tensor, n_atoms: Tensor) -> Tensor:
         """``[n_atoms_in_all, 1]`` weights that sum to one over each crystal."""
         one_hot = functional.one_hot(atomic_numbers - 1, N_ELEMENTS).to(nodes.dtype)
         composition = spread(crystal_mean(one_hot, n_atoms), n_atoms, len(nodes))
-        inputs = torch.cat((nodes, composition), dim=1)
-        hidden = functional.softplus(linear(inputs, self.hidden.weight, self.hidden.bias))
-        return crystal_softmax(linear(hidden, self.score.weight, self.score.bias), n_atoms)
+        hidden = functional.softplus(self.hidden(torch.cat((nodes, composition), dim=1)))
+        return crystal_softmax(self.score(hidden), n_atoms)
 
 
 class GATGNN(Backbone):
@@ -100,8 +99,8 @@ class GATGNN(Backbone):
         self.config = config
         self.node_features = config.node_features
         self.expansion = GaussianExpansion(0, cutoff, config.edge_features, squared_spacing=True)
-        self.embedding = nn.Linear(atom_input_features, config.node_features)
-        self.edge_embedding = nn.Linear(config.edge_features, config.node_features)
+        self.embedding = Linear(atom_input_features, config.node_features)
+        self.edge_embedding = Linear(config.edge_features, config.node_features)
         self.layers = nn.ModuleList(
             AugmentedGraphAttention(config.node_features, config.heads) for _ in range(config.conv_layers)
         )
@@ -109,9 +108,8 @@ class GATGNN(Backbone):
 
     def embed_atoms(self, inputs: GraphInput) -> Tensor:
         """See :class:`Backbone`."""
-        nodes = linear(inputs.atom_features, self.embedding.weight, self.embedding.bias)
-        bonds = self.expansion(inputs.bond_lengths())
-        edges = functional.leaky_relu(linear(bonds, self.edge_embedding.weight, self.edge_embedding.bias), 0.2)
+        nodes = self.embedding(inputs.atom_features)
+        edges = functional.leaky_relu(self.edge_embedding(self.expansion(inputs.bond_lengths())), 0.2)
         for layer in self.layers:
             nodes = layer(inputs.graph, nodes, edges)
         return nodes

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from crysmm.data.batch import CrystalBatch
 from crysmm.engines.blocked import BlockedGraph
+from crysmm.engines.linear import Linear
 from crysmm.models.layers import GaussianExpansion, precise
 from crysmm.objectives.corruption import Example, bond_lengths
 from crysmm.objectives.pairs import PairClassifier
@@ -70,10 +71,10 @@ class DistanceTerm(Term):
         self.distance_noise = distance_noise
         self.pooled = pooled
         self.expansion = GaussianExpansion(0, cutoff, EXPANSION_BINS, squared_spacing=True)
-        self.source = nn.Linear(node_features, node_features, bias=False)
-        self.destination = nn.Linear(node_features, node_features, bias=False)
+        self.source = Linear(node_features, node_features, bias=False)
+        self.destination = Linear(node_features, node_features, bias=False)
         self.length = nn.Linear(EXPANSION_BINS, node_features)
-        self.output = nn.Linear(node_features, 1)
+        self.output = Linear(node_features, 1)
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """See :class:`Term`."""

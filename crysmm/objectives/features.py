@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from crysmm.engines.linear import Linear
 from crysmm.models.layers import precise
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.terms import Term, over_atoms
@@ -25,7 +26,7 @@ class AtomFeatureTerm(Term):
 
     def __init__(self, weight: float, node_features: int, atom_features: int, pooled: bool):
         super().__init__(weight)
-        self.decoder = nn.Linear(node_features, atom_features)
+        self.decoder = Linear(node_features, atom_features)
         self.pooled = pooled
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from crysmm.engines.linear import linear
+
 
 class PairClassifier(nn.Module):
     """A bilinear form a class, then a linear layer over the classes, as CrysAE's decoders have it.
@@ -26,7 +28,7 @@ class PairClassifier(nn.Module):
     def project(self, nodes: Tensor) -> Tensor:
         """``[n, classes, d]``: the products of the first atom's embedding with the forms."""
         forms = torch.einsum("ck,kde->dce", self.output.weight, self.bilinear.weight)
-        return (nodes @ forms.flatten(1)).view(len(nodes), *forms.shape[1:])
+        return linear(nodes, forms.flatten(1).t()).view(len(nodes), *forms.shape[1:])
 
     def bias(self) -> Tensor:
         """``[classes]``, to be added to the products."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from crysmm.data.batch import CrystalBatch
+from crysmm.engines.linear import Linear
 from crysmm.models.layers import crystal_sum
 from crysmm.objectives.corruption import Example
 
@@ -90,4 +91,4 @@ def space_groups_of(batch: CrystalBatch) -> Tensor:
 
 def hidden_decoder(node_features: int, outputs: int) -> nn.Sequential:
     """A hidden layer as wide as the embeddings, softplus, and a linear layer."""
-    return nn.Sequential(nn.Linear(node_features, node_features), nn.Softplus(), nn.Linear(node_features, outputs))
+    return nn.Sequential(Linear(node_features, node_features), nn.Softplus(), Linear(node_features, outputs))

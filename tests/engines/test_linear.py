@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from crysmm.engines.cache import ROWS_IN_CACHE, covering
-from crysmm.engines.linear import linear
+from crysmm.engines.linear import Linear, linear
 
 COUNTS = [0, 1, 2, 63, 64, 65, 200, 511, 512, 513, 4095, 4096, 4097, 9000]
 
@@ -43,6 +43,13 @@ def test_autocast_multiplies_in_bf16_and_gradients_have_the_type_of_what_they_ar
     for ours, its in zip(*(torch.autograd.grad(o.float().sum(), inputs) for o in (out, expected)), strict=True):
         assert ours.dtype == its.dtype == torch.float32
         assert torch.allclose(ours, its, rtol=2e-2, atol=1e-1)
+
+
+def test_the_layer_is_that_of_torch():
+    layer = Linear(3, 2)
+    for shape in ((3,), (5, 3), (2, 5, 3)):
+        rows = torch.randn(shape)
+        assert torch.allclose(layer(rows), functional.linear(rows, layer.weight, layer.bias))
 
 
 def test_a_weight_that_is_not_learned_has_no_gradient():
