@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crysmm.engines.cache import ROWS_IN_CACHE, covering
+from crysmm.engines.cache import covering
 from crysmm.engines.linear import as_computed, product_backward
 from crysmm.engines.segments import Segments, gather, rows_at, stable_order
 from crysmm.engines.topology import Topology
@@ -188,7 +188,7 @@ class _Add(torch.autograd.Function):
         nodes = torch.cat((source, destination))
         matrix = weight.to(edges.dtype).t()
         total = empty_rows((len(edges), len(weight)), like=edges)
-        for piece in covering(edges, ROWS_IN_CACHE):
+        for piece in covering(edges, in_cache=True):
             of_ends = functional.embedding_bag(ends[piece], nodes, mode="sum")
             torch.addmm(of_ends, edges[piece], matrix, out=total[piece])
         return total

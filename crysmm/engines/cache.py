@@ -30,20 +30,24 @@ def few_shapes_are_faster(rows: Tensor) -> bool:
     return rows.is_cpu and rows.dtype == torch.bfloat16
 
 
-def covering(rows: Tensor, most: int | None = None) -> Iterator[slice]:
-    """Successive rows, at most so many at a time, of few lengths in all; the last may begin within those before.
+def covering(rows: Tensor, *, in_cache: bool = False) -> Iterator[slice]:
+    """Successive rows, of few lengths in all; the last may begin within those before.
 
     Where the number of rows does not matter, all at once, or as :func:`pieces`.
+
+    Args:
+        rows: what is to be covered.
+        in_cache: never more at a time than stay in the cache.
     """
     count = len(rows)
     if not few_shapes_are_faster(rows):
-        yield from pieces(rows) if most else [slice(0, count)]
+        yield from pieces(rows) if in_cache else [slice(0, count)]
         return
     step = next((step for step in STEPS if step <= count), count)
     start = 0
     while start < count:
         length = _length(count - start, step)
-        length = min(length, most or length, count // step * step)
+        length = min(length, ROWS_IN_CACHE if in_cache else length, count // step * step)
         end = min(start + length, count)
         yield slice(end - length, end)
         start = end

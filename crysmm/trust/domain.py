@@ -110,12 +110,15 @@ class Domain:
 
     def _nearest(self, embeddings: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """So many distances, ascending, and rows of training crystals: all are compared, trees gain nothing here."""
-        training = torch.tensor(self.embeddings, dtype=torch.float64)
         found = [
-            torch.cdist(some, training, compute_mode="donot_use_mm_for_euclid_dist").topk(count, largest=False)
+            torch.cdist(some, self._training, compute_mode="donot_use_mm_for_euclid_dist").topk(count, largest=False)
             for some in torch.tensor(embeddings, dtype=torch.float64).split(ROWS_AT_ONCE)
         ]
         return torch.cat([part.values for part in found]).numpy(), torch.cat([part.indices for part in found]).numpy()
+
+    @cached_property
+    def _training(self) -> torch.Tensor:
+        return torch.tensor(self.embeddings, dtype=torch.float64)
 
     @cached_property
     def _usual(self) -> float:
