@@ -72,7 +72,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text_atomic(path: Path, text: str) -> None:
     """Write a text file."""
-    with _text_replacing(path) as file:
+    with text_replacing(path) as file:
         file.write(text)
 
 
@@ -82,21 +82,28 @@ def write_json_atomic(path: Path, content: Any) -> None:
     Raises:
         ValueError: a number is not finite.
     """
-    with _text_replacing(path) as file:
+    with text_replacing(path) as file:
         json.dump(content, file, indent=2, allow_nan=False)
         file.write("\n")
 
 
 def write_csv_atomic(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table row by row; floats with every digit they need to be read back unchanged."""
-    with _text_replacing(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
+    with table_replacing(path, header) as writer:
         writer.writerows(rows)
 
 
 @contextmanager
-def _text_replacing(path: Path) -> Iterator[TextIO]:
+def table_replacing(path: Path, header: Sequence[str]) -> Iterator[Any]:
+    """:func:`text_replacing` with a writer of the :mod:`csv` module that has written the header."""
+    with text_replacing(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        yield writer
+
+
+@contextmanager
+def text_replacing(path: Path) -> Iterator[TextIO]:
     """:func:`replacing` with the file opened; large ones are never in memory as a whole."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         yield file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from crysmm.atomic_files import replacing, why_not_writable
+from crysmm.atomic_files import table_replacing, why_not_writable
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import GraphedRecord, count_triplets, graph_row, in_parallel
 from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memory, in_bytes, memory_limit
@@ -229,12 +228,9 @@ class Predictor:
         hidden = disables_bar(progress)
         with (
             freed_memory_kept(self._device),
-            replacing(summary.output) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as file,
+            table_replacing(summary.output, self.columns) as table,
             tqdm(total=source.n_rows, desc="predicting", unit=" structures", disable=hidden) as bar,
         ):
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(self.columns)
             for results in self._batches(in_parallel(source, self.model.settings, jobs), batch_size):
                 assessment = self._assess(results, assessor, jobs, summary.undescribed)
                 table.writerows(self.cells(results, assessment))

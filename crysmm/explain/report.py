@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from crysmm.atomic_files import replacing, write_csv_atomic
+from crysmm.atomic_files import table_replacing, write_csv_atomic
 from crysmm.data.batch import CrystalBatch
 from crysmm.elements import SYMBOLS
 from crysmm.explain.atoms import Contributions
@@ -222,7 +221,7 @@ class CrystalTables:
 
     def __enter__(self) -> Self:
         for name, header in HEADERS.items():
-            self._writers[name] = self._open.enter_context(_table(self._folder / name, header))
+            self._writers[name] = self._open.enter_context(table_replacing(self._folder / name, header))
         return self
 
     def __exit__(
@@ -234,11 +233,3 @@ class CrystalTables:
         """The rows of a batch."""
         for name, writer in self._writers.items():
             writer.writerows(rows[name])
-
-
-@contextmanager
-def _table(path: Path, header: Sequence[str]) -> Iterator[Any]:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        yield writer

@@ -14,7 +14,7 @@ from typing import Self
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from crysmm.atomic_files import naming, replacing
+from crysmm.atomic_files import naming, text_replacing
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError
 
@@ -103,7 +103,7 @@ def _is_unfinished(line: bytes) -> bool:
 
 def write_descriptions(path: Path, rows: Iterable[Description]) -> None:
     """Replace a file as a whole."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with text_replacing(path) as file:
         file.writelines(row.line() + "\n" for row in rows)
 
 
