@@ -350,8 +350,9 @@ class Predictor:
 
     def _batch(self, results: Sequence[GraphedRecord]) -> CrystalBatch:
         crystals = [result.record.crystal for result in results]
-        arrays = CrystalArrays.join(crystals, [result.edges for result in results])
-        return make_batch(arrays, self.model.settings, [result.record.id for result in results])
+        alike = [result.alike for result in results]
+        arrays = CrystalArrays.join(crystals, [result.edges for result in results], alike)
+        return make_batch(arrays, self.model.settings, [result.record.id for result in results], merge=True)
 
 
 def _as_list(structures: Any) -> Sequence[Any]:

@@ -196,9 +196,9 @@ def test_memory_bounds_batches_and_refuses_giants(
     sizes = []
     make_batch = crysmm.predictor.make_batch
 
-    def spy(arrays: Any, settings: Any, ids: list[str]) -> Any:
+    def spy(arrays: Any, settings: Any, ids: list[str], *, merge: bool) -> Any:
         sizes.append(len(ids))
-        return make_batch(arrays, settings, ids)
+        return make_batch(arrays, settings, ids, merge=merge)
 
     def memory(model: Any, n_edges: float, n_triplets: float) -> float:
         return n_triplets / crysmm.predictor.PREDICTION_SHARE

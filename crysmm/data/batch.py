@@ -11,9 +11,30 @@ from torch import Tensor
 
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
-from crysmm.engines.blocked import Connectivity
+from crysmm.engines.blocked import AlikeAtoms, Connectivity
+from crysmm.engines.segments import Segments
+from crysmm.graphs.equivalence import Equivalence, find_equivalence
 from crysmm.graphs.features import feature_table
 from crysmm.graphs.neighbors import EdgeList, find_edges
+
+
+@dataclass(frozen=True, eq=False)
+class MergedAtoms:
+    """Atoms that stand for others, see :meth:`Connectivity.merge`.
+
+    Args:
+        first: ``[n_nodes]`` int64, the atoms that stand for all alike.
+        atoms: for each atom which of them does.
+        leaving_vectors: ``[n_leaving, 3]`` float32, Angstrom, of the connectivity's edges out.
+    """
+
+    first: Tensor
+    atoms: Segments
+    leaving_vectors: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> MergedAtoms:
+        """The same with every tensor changed: moved to a device, pinned."""
+        return MergedAtoms(change(self.first), self.atoms.map(change), change(self.leaving_vectors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +48,7 @@ class CrystalBatch:
         atom_features: ``[n_atoms_in_all, F]`` float32.
         lattice: ``[n_crystals, 3, 3]`` float32, Angstrom, rows are the lattice vectors.
         bond_vectors: ``[n_edges, 3]`` float32, Angstrom, in the order of ``connectivity``.
-        connectivity: who is bonded to whom.
+        connectivity: who is bonded to whom; of atoms that are alike one may stand for all.
         as_jarvis: the line graph leaves out the pairs (e, e), as DGL's does.
         triplet_cutoff: the line graph leaves out the pairs with a bond longer than this, Angstrom; ``None`` for none.
         targets: ``[n_crystals, n_targets]`` float64 in the units of the input, or ``None``.
@@ -35,6 +56,7 @@ class CrystalBatch:
         teacher_nodes: ``[n_atoms_in_all, width]`` float32, a teacher's embeddings of the atoms, or ``None``.
         texts: of the crystals' descriptions ``[n_crystals, width]`` float32 embeddings, NaN where one has none, or
             ``[n_crystals, longest]`` int32 tokens; or ``None``.
+        merged: where ``connectivity`` is of atoms that stand for others.
     """
 
     ids: list[str]
@@ -50,6 +72,7 @@ class CrystalBatch:
     space_groups: Tensor | None = None
     teacher_nodes: Tensor | None = None
     texts: Tensor | None = None
+    merged: MergedAtoms | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,6 +102,7 @@ class CrystalBatch:
             space_groups=None if self.space_groups is None else change(self.space_groups),
             teacher_nodes=None if self.teacher_nodes is None else change(self.teacher_nodes),
             texts=None if self.texts is None else change(self.texts),
+            merged=None if self.merged is None else self.merged.map(change),
         )
 
 
@@ -95,6 +119,8 @@ class CrystalArrays:
         in_degree: ``[n_atoms_in_all]`` edges into each atom; they stand together.
         source: ``[n_edges_in_all]``, counted within the crystal.
         image: ``[n_edges_in_all, 3]``.
+        alike_atom: ``[n_atoms_in_all]``, counted within the crystal; see :class:`Equivalence`.
+        edge_kind: ``[n_edges_in_all]``, counted within the crystal.
     """
 
     n_atoms: np.ndarray
@@ -105,10 +131,16 @@ class CrystalArrays:
     in_degree: np.ndarray
     source: np.ndarray
     image: np.ndarray
+    alike_atom: np.ndarray
+    edge_kind: np.ndarray
 
     @classmethod
-    def join(cls, crystals: Sequence[Crystal], edges: Sequence[EdgeList]) -> CrystalArrays:
-        """The arrays of some crystals, one list of edges each."""
+    def join(
+        cls, crystals: Sequence[Crystal], edges: Sequence[EdgeList], alike: Sequence[Equivalence] | None = None
+    ) -> CrystalArrays:
+        """The arrays of some crystals, one list of edges each, and what is alike among them: without, nothing."""
+        if alike is None:
+            alike = [Equivalence.none(len(crystal), len(edge)) for crystal, edge in zip(crystals, edges, strict=True)]
         return cls(
             np.array([len(crystal) for crystal in crystals]),
             np.array([len(edge_list) for edge_list in edges]),
@@ -123,11 +155,24 @@ class CrystalArrays:
             ),
             np.concatenate([edge_list.source for edge_list in edges]),
             np.concatenate([edge_list.image for edge_list in edges]),
+            np.concatenate([equivalence.atoms for equivalence in alike]),
+            np.concatenate([equivalence.edges for equivalence in alike]),
         )
+
+    def edge_kinds_of_all(self) -> np.ndarray:
+        """``[n_edges_in_all]``: the class of each edge, no two crystals' the same, from 0 and without gaps."""
+        numbers = self.edge_kind + np.repeat(np.cumsum(self.n_edges) - self.n_edges, self.n_edges)
+        places: np.ndarray = np.cumsum(np.bincount(numbers) > 0) - 1
+        return places[numbers]
 
 
 def make_batch(
-    arrays: CrystalArrays, settings: GraphSettings, ids: list[str], targets: np.ndarray | None = None
+    arrays: CrystalArrays,
+    settings: GraphSettings,
+    ids: list[str],
+    targets: np.ndarray | None = None,
+    *,
+    merge: bool = False,
 ) -> CrystalBatch:
     """The batch of some crystals whose edges are known.
 
@@ -136,26 +181,38 @@ def make_batch(
         settings: what their graphs were made with.
         ids: one a crystal.
         targets: ``[n_crystals, n_targets]`` or ``None``.
+        merge: let one of the atoms that are alike stand for all, where any are.
     """
     n_atoms_in_all = len(arrays.atomic_numbers)
     first_atom = np.cumsum(arrays.n_atoms) - arrays.n_atoms
     crystal = np.repeat(np.arange(len(arrays.n_edges)), arrays.n_edges)
     source = arrays.source.astype(np.int64) + first_atom[crystal]
     destination = np.repeat(np.arange(n_atoms_in_all), arrays.in_degree)
-    steps = arrays.frac_coords[destination] + arrays.image - arrays.frac_coords[source]
-    vectors = np.einsum("ei,eij->ej", steps, arrays.lattice[crystal])
-    connectivity, order = Connectivity.sort(source, destination, n_atoms_in_all)
+
+    def vectors(edges: np.ndarray) -> Tensor:
+        steps = arrays.frac_coords[destination[edges]] + arrays.image[edges] - arrays.frac_coords[source[edges]]
+        return torch.from_numpy(np.einsum("ei,eij->ej", steps, arrays.lattice[crystal[edges]]).astype(np.float32))
+
+    merged, kinds = None, arrays.edge_kinds_of_all() if merge else np.arange(len(source))
+    if len(kinds) and kinds.max() + 1 < len(kinds):
+        alike = AlikeAtoms.of(arrays.alike_atom + np.repeat(first_atom, arrays.n_atoms))
+        connectivity, order, leaving = Connectivity.merge(source, destination, alike, kinds)
+        atoms = Segments.of(alike.node, len(alike.first))
+        merged = MergedAtoms(torch.from_numpy(alike.first), atoms, vectors(leaving))
+    else:
+        connectivity, order = Connectivity.sort(source, destination, n_atoms_in_all)
     return CrystalBatch(
         ids=ids,
         n_atoms=torch.from_numpy(arrays.n_atoms.astype(np.int64)),
         atomic_numbers=torch.from_numpy(arrays.atomic_numbers.astype(np.int64)),
         atom_features=torch.from_numpy(feature_table(settings.atom_features)[arrays.atomic_numbers]),
         lattice=torch.from_numpy(arrays.lattice.astype(np.float32)),
-        bond_vectors=torch.from_numpy(vectors[order].astype(np.float32)),
+        bond_vectors=vectors(order),
         connectivity=connectivity,
         as_jarvis=settings.as_jarvis,
         triplet_cutoff=settings.triplet_cutoff,
         targets=None if targets is None else torch.from_numpy(np.array(targets, dtype=np.float64)),
+        merged=merged,
     )
 
 
@@ -164,12 +221,18 @@ def collate_crystals(
     settings: GraphSettings,
     ids: Sequence[str] | None = None,
     targets: np.ndarray | None = None,
+    *,
+    merge: bool = False,
 ) -> CrystalBatch:
-    """The batch of some crystals, their edges found here.
+    """The batch of some crystals, their edges found here; see :func:`make_batch`.
 
     Raises:
         StructureError: a crystal has atoms that overlap.
     """
-    arrays = CrystalArrays.join(crystals, [find_edges(crystal, settings) for crystal in crystals])
+    edges = [find_edges(crystal, settings) for crystal in crystals]
+    alike = None
+    if merge:
+        pairs = zip(crystals, edges, strict=True)
+        alike = [find_equivalence(crystal, edge_list, settings) for crystal, edge_list in pairs]
     names = [str(index) for index in range(len(crystals))] if ids is None else list(ids)
-    return make_batch(arrays, settings, names, targets)
+    return make_batch(CrystalArrays.join(crystals, edges, alike), settings, names, targets, merge=merge)

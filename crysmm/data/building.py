@@ -18,6 +18,7 @@ from crysmm.config.graph import GraphSettings
 from crysmm.data.source import Row, SkippedRow, Source
 from crysmm.data.symmetry import find_space_group
 from crysmm.errors import InputError, StructureError
+from crysmm.graphs.equivalence import Equivalence, find_equivalence
 from crysmm.graphs.neighbors import EdgeList, find_edges
 
 if TYPE_CHECKING:
@@ -35,10 +36,11 @@ Made = TypeVar("Made")
 
 
 class GraphedRecord(NamedTuple):
-    """A record, the edges of its graph, and its space group where that is asked for."""
+    """A record, the edges of its graph, what is alike in it, and its space group where that is asked for."""
 
     record: Record
     edges: EdgeList
+    alike: Equivalence
     space_group: int | None = None
 
 
@@ -52,7 +54,7 @@ def graph_row(
         record = row.read()
         edges = find_edges(record.crystal, settings)
         space_group = None if symprec is None else find_space_group(record.crystal, symprec)
-        return GraphedRecord(record, edges, space_group)
+        return GraphedRecord(record, edges, find_equivalence(record.crystal, edges, settings), space_group)
     except StructureError as error:
         return SkippedRow(row.id, row.file, str(error))
 
@@ -162,6 +164,8 @@ def to_table(records: list[GraphedRecord], with_space_groups: bool) -> pyarrow.T
             ),
             "source": lists((edge_list.source for edge_list in edges), pa.int32()),
             "image": lists((edge_list.image for edge_list in edges), pa.int8()),
+            "alike_atom": lists((graphed.alike.atoms for graphed in records), pa.int32()),
+            "edge_kind": lists((graphed.alike.edges for graphed in records), pa.int32()),
         }
     )
     if with_space_groups:

@@ -169,7 +169,7 @@ def _embed(
     memory = PREDICTION_SHARE * activations(model, store.n_edges[rows], store.n_triplets[rows])
     for batch in np.split(rows, batch_ends(memory, BATCH_SIZE, BATCH_MEMORY)[:-1]):
         with torch.inference_mode():
-            nodes = precise(teacher(store.batch(batch.tolist()).to(device)).nodes)
+            nodes = precise(teacher(store.batch(batch.tolist(), merge=teacher.engine == "blocked").to(device)).nodes)
             yield functional.normalize(nodes, dim=1).cpu().numpy()
         bar.update(len(batch))
 

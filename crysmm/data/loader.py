@@ -149,16 +149,24 @@ class StoreDataset(Dataset[Share]):
         store: where the crystals are.
         embeddings: a teacher's, put into every batch; by default none.
         texts: a row a crystal, embeddings or tokens of descriptions, put into every batch; by default none.
+        merge: see :func:`~crysmm.data.batch.make_batch`.
     """
 
-    def __init__(self, store: Store, embeddings: AtomEmbeddings | None = None, texts: np.ndarray | None = None):
+    def __init__(
+        self,
+        store: Store,
+        embeddings: AtomEmbeddings | None = None,
+        texts: np.ndarray | None = None,
+        merge: bool = False,
+    ):
         self.store = store
+        self.merge = merge
         self.embeddings = embeddings
         self.texts = texts
 
     def __getitem__(self, share: IndexShare) -> Share:
         """The crystals of a share as one batch."""
-        batch = self.store.batch(share.rows.tolist())
+        batch = self.store.batch(share.rows.tolist(), merge=self.merge)
         if self.embeddings is not None:
             batch = replace(batch, teacher_nodes=torch.from_numpy(self.embeddings.take(share.rows)))
         if self.texts is not None:
@@ -172,6 +180,7 @@ def make_loader(
     *,
     embeddings: AtomEmbeddings | None = None,
     texts: np.ndarray | None = None,
+    merge: bool = False,
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Any]:
@@ -182,11 +191,12 @@ def make_loader(
         sampler: which of them make a batch.
         embeddings: a teacher's, to be put into the batches.
         texts: embeddings or tokens of descriptions, to be put into the batches.
+        merge: see :func:`~crysmm.data.batch.make_batch`.
         num_workers: processes that make batches; they live as long as the loader.
         pin_memory: put batches in pinned memory, for copying to a GPU.
     """
     return DataLoader(
-        StoreDataset(store, embeddings, texts),
+        StoreDataset(store, embeddings, texts, merge),
         batch_size=None,
         sampler=sampler,
         num_workers=num_workers,

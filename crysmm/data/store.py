@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow
 
-FORMAT_VERSION = 2  # part of every fingerprint: raise it when graphs or columns change
+FORMAT_VERSION = 3  # part of every fingerprint: raise it when graphs or columns change
 ARROW_FILE, FACTS_FILE = "crystals.arrow", "store.json"
 
 
@@ -144,12 +144,12 @@ class Store:
         arrays = _arrays(self._table[[index]])
         return Crystal(arrays.lattice[0], arrays.frac_coords, arrays.atomic_numbers)
 
-    def batch(self, indices: Sequence[int]) -> CrystalBatch:
-        """Some crystals, with their targets and space groups, as tensors."""
+    def batch(self, indices: Sequence[int], *, merge: bool = False) -> CrystalBatch:
+        """Some crystals, with their targets and space groups, as tensors; see :func:`make_batch`."""
         table = self._table[list(indices)]
         targets = _values(_joined(table, "targets")).reshape(len(indices), len(self.target_names))
         ids = table.column("id").to_pylist()
-        batch = make_batch(_arrays(table), self.settings, ids, targets if self.target_names else None)
+        batch = make_batch(_arrays(table), self.settings, ids, targets if self.target_names else None, merge=merge)
         if SPACE_GROUP not in table.column_names:
             return batch
         return replace(batch, space_groups=torch.from_numpy(_joined(table, SPACE_GROUP).to_numpy().astype(np.int64)))
@@ -167,7 +167,16 @@ def _values(lists: pyarrow.ListArray) -> np.ndarray:
 def _arrays(table: pyarrow.Table) -> CrystalArrays:
     flat = {
         name: _values(_joined(table, name))
-        for name in ("atomic_numbers", "frac_coords", "lattice", "in_degree", "source", "image")
+        for name in (
+            "atomic_numbers",
+            "frac_coords",
+            "lattice",
+            "in_degree",
+            "source",
+            "image",
+            "alike_atom",
+            "edge_kind",
+        )
     }
     return CrystalArrays(
         n_atoms=_joined(table, "n_atoms").to_numpy(),
@@ -178,6 +187,8 @@ def _arrays(table: pyarrow.Table) -> CrystalArrays:
         in_degree=flat["in_degree"],
         source=flat["source"],
         image=flat["image"].reshape(-1, 3),
+        alike_atom=flat["alike_atom"],
+        edge_kind=flat["edge_kind"],
     )
 
 

@@ -3,6 +3,10 @@
 The atoms are sorted by (in-degree p, out-degree q). The edges into the n atoms of one such block are then a
 dense ``[n, p, d]`` view, and the pairs (edge in, edge out) of the line graph at those atoms a dense
 ``[n, p, q, d]`` view: neither the gathers nor the scattered sums of a listed line graph are left.
+
+Of atoms that are alike (:mod:`crysmm.graphs.equivalence`) one may stand for all. It has all of its edges in, from the
+atoms that stand for their sources, and of its edges out one of each kind: for every pair (edge in, kind of edge out)
+there is one row, and sums over the edges into an atom or a bond need no weights.
 """
 
 from __future__ import annotations
@@ -20,9 +24,83 @@ from torch.nn import functional
 
 from crysmm.engines.cache import covering
 from crysmm.engines.linear import as_computed, product_backward
+from crysmm.engines.normalization import Multiplicity
 from crysmm.engines.segments import Segments, gather, rows_at, stable_order
 from crysmm.engines.topology import Topology
 from crysmm.memory import empty_rows
+
+
+@dataclass(frozen=True, eq=False)
+class AlikeAtoms:
+    """Which atoms stand for others.
+
+    Args:
+        first: ``[n_nodes]`` int64, the atoms that stand for their class.
+        node: ``[n_atoms]`` int64, which of them stands for each atom.
+    """
+
+    first: np.ndarray
+    node: np.ndarray
+
+    @classmethod
+    def of(cls, first: np.ndarray) -> AlikeAtoms:
+        """From the atom that stands for each atom, ``[n_atoms]``."""
+        stands = first == np.arange(len(first))
+        return cls(np.flatnonzero(stands), (np.cumsum(stands) - 1)[first])
+
+    @cached_property
+    def stands(self) -> np.ndarray:
+        """``[n_atoms]`` bool: whether an atom stands for its class."""
+        return self.first[self.node] == np.arange(len(self.node))
+
+    @cached_property
+    def multiplicity(self) -> np.ndarray:
+        """``[n_nodes]``: of how many atoms each class is."""
+        return np.bincount(self.node, minlength=len(self.first))
+
+
+@dataclass(frozen=True, eq=False)
+class Multiplicities:
+    """How many atoms, edges and edges out each of a :class:`Connectivity` stands for.
+
+    Args:
+        nodes: of its atoms.
+        edges: of its edges.
+        leaving: of its edges out.
+        n_triplets: pairs (edge in, edge out) at all atoms, alike or not.
+    """
+
+    nodes: Multiplicity
+    edges: Multiplicity
+    leaving: Multiplicity
+    n_triplets: int
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Multiplicities:
+        """The same with every tensor changed: moved to a device, pinned."""
+        return Multiplicities(self.nodes.map(change), self.edges.map(change), self.leaving.map(change), self.n_triplets)
+
+
+def _multiplicity(numbers: np.ndarray) -> Multiplicity:
+    return Multiplicity(torch.from_numpy(numbers.astype(np.float32)), int(numbers.sum()))
+
+
+def _first_of_each(kinds: np.ndarray, places: np.ndarray, n_kinds: int) -> np.ndarray:
+    """``[n_kinds]``: the first of some ascending places of each kind."""
+    first = np.empty(n_kinds, dtype=np.int64)
+    first[kinds[places[::-1]]] = places[::-1]
+    return first
+
+
+def _block_order(in_degree: np.ndarray, out_degree: np.ndarray) -> tuple[np.ndarray, tuple[tuple[int, int, int], ...]]:
+    """``rank`` and ``blocks`` of a :class:`Connectivity`."""
+    n_atoms = len(in_degree)
+    atoms = np.lexsort((out_degree, in_degree))
+    rank = np.empty(n_atoms, dtype=np.int64)
+    rank[atoms] = np.arange(n_atoms)
+    p, q = in_degree[atoms], out_degree[atoms]
+    starts = np.flatnonzero(np.r_[True, (np.diff(p) != 0) | (np.diff(q) != 0)])
+    counts = np.diff(np.r_[starts, n_atoms])
+    return rank, tuple(zip(counts.tolist(), p[starts].tolist(), q[starts].tolist(), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,43 +111,82 @@ class Connectivity:
         incoming: the edges into each atom; they stand together.
         outgoing: the edges out of each atom.
         rank: ``[n_atoms]`` int64, the place of each atom in block order.
-        out_order: ``[n_edges]`` int64, the edges such that those out of an atom stand together, in block order.
-        in_place: ``[n_edges]`` int64, the inverse of ``out_order``.
+        leaving: the edge of each edge out, where those out of an atom stand together, in block order.
+        returning: of each edge its place among those out.
         blocks: ``(n, p, q)``: n atoms with p edges in and q out, in block order.
+        multiplicities: where atoms stand for others.
     """
 
     incoming: Segments
     outgoing: Segments
     rank: Tensor
-    out_order: Tensor
-    in_place: Tensor
+    leaving: Segments
+    returning: Segments
     blocks: tuple[tuple[int, int, int], ...]
+    multiplicities: Multiplicities | None = None
 
     @classmethod
     def sort(cls, source: np.ndarray, destination: np.ndarray, n_atoms: int) -> tuple[Connectivity, np.ndarray]:
         """The connectivity of listed edges, and the order ``[n_edges]`` in which it takes them."""
-        in_degree = np.bincount(destination, minlength=n_atoms)
-        out_degree = np.bincount(source, minlength=n_atoms)
-        atoms = np.lexsort((out_degree, in_degree))
-        rank = np.empty(n_atoms, dtype=np.int64)
-        rank[atoms] = np.arange(n_atoms)
+        rank, blocks = _block_order(np.bincount(destination, minlength=n_atoms), np.bincount(source, minlength=n_atoms))
         edge_order = stable_order(rank[destination], n_atoms)
         source, destination = source[edge_order].astype(np.int64), destination[edge_order].astype(np.int64)
         out_order = stable_order(rank[source], n_atoms)
         in_place = np.empty_like(out_order)
-        in_place[out_order] = np.arange(len(out_order))
-        p, q = in_degree[atoms], out_degree[atoms]
-        starts = np.flatnonzero(np.r_[True, (np.diff(p) != 0) | (np.diff(q) != 0)])
-        counts = np.diff(np.r_[starts, n_atoms])
+        in_place[out_order] = places = np.arange(len(out_order))
         connectivity = cls(
             incoming=Segments.of(destination, n_atoms),
             outgoing=Segments.of(source, n_atoms),
             rank=torch.from_numpy(rank),
-            out_order=torch.from_numpy(out_order),
-            in_place=torch.from_numpy(in_place),
-            blocks=tuple(zip(counts.tolist(), p[starts].tolist(), q[starts].tolist(), strict=True)),
+            leaving=Segments(*map(torch.from_numpy, (out_order, in_place, places))),
+            returning=Segments(*map(torch.from_numpy, (in_place, out_order, places))),
+            blocks=blocks,
         )
         return connectivity, edge_order
+
+    @classmethod
+    def merge(
+        cls, source: np.ndarray, destination: np.ndarray, atoms: AlikeAtoms, kinds: np.ndarray
+    ) -> tuple[Connectivity, np.ndarray, np.ndarray]:
+        """The connectivity of atoms that stand for others.
+
+        Args:
+            source: ``[n_edges]``, atoms.
+            destination: ``[n_edges]``, atoms.
+            atoms: which are alike.
+            kinds: ``[n_edges]``, each edge's class, from 0 and without gaps.
+
+        Returns:
+            The connectivity, and which of the listed edges its edges are, and which those out.
+        """
+        n_atoms, n_kinds = len(atoms.first), int(kinds.max(initial=-1)) + 1
+        kept = np.flatnonzero(atoms.stands[destination])
+        going = _first_of_each(kinds, np.flatnonzero(atoms.stands[source]), n_kinds)
+        of_going, into = atoms.node[source[going]], atoms.node[destination[kept]]
+        rank, blocks = _block_order(np.bincount(into, minlength=n_atoms), np.bincount(of_going, minlength=n_atoms))
+        kept = kept[stable_order(rank[into], n_atoms)]
+        going = going[stable_order(rank[of_going], n_atoms)]
+        from_atom, into = atoms.node[source[kept]], atoms.node[destination[kept]]
+        places = np.empty(n_kinds, dtype=np.int64)
+        places[kinds[going]] = np.arange(n_kinds)
+        edge_of_kind = _first_of_each(kinds[kept], np.arange(len(kept)), n_kinds)
+        of_edges, of_going = atoms.multiplicity[into], np.bincount(kinds, minlength=n_kinds)[kinds[going]]
+        entering = np.bincount(into, minlength=n_atoms)[atoms.node[source[going]]]
+        connectivity = cls(
+            incoming=Segments.of(into, n_atoms),
+            outgoing=Segments.of(from_atom, n_atoms),
+            rank=torch.from_numpy(rank),
+            leaving=Segments.of(edge_of_kind[kinds[going]], len(kept)),
+            returning=Segments.of(places[kinds[kept]], n_kinds),
+            blocks=blocks,
+            multiplicities=Multiplicities(
+                _multiplicity(atoms.multiplicity),
+                _multiplicity(of_edges),
+                _multiplicity(of_going),
+                int(of_going @ entering),
+            ),
+        )
+        return connectivity, kept, going
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Connectivity:
         """The same with every tensor changed: moved to a device, pinned."""
@@ -77,9 +194,10 @@ class Connectivity:
             self.incoming.map(change),
             self.outgoing.map(change),
             change(self.rank),
-            change(self.out_order),
-            change(self.in_place),
+            self.leaving.map(change),
+            self.returning.map(change),
             self.blocks,
+            None if self.multiplicities is None else self.multiplicities.map(change),
         )
 
     @property
@@ -98,11 +216,14 @@ class Connectivity:
         return sum(n * p * q for n, p, q in self.blocks)
 
     def triplets(self) -> tuple[Tensor, Tensor]:
-        """``[n_triplets]`` edge in and ``[n_triplets]`` edge out of every pair, block by block."""
+        """``[n_triplets]`` edge in and ``[n_triplets]`` edge out of every pair, block by block.
+
+        Where atoms stand for others, the edge out is one that is alike.
+        """
         first, second, edge_in, edge_out = [], [], 0, 0
         for n, p, q in self.blocks:
             entering = torch.arange(edge_in, edge_in + n * p, device=self.source.device).view(n, p, 1)
-            leaving = self.out_order[edge_out : edge_out + n * q].view(n, 1, q)
+            leaving = self.leaving.node[edge_out : edge_out + n * q].view(n, 1, q)
             first.append(entering.expand(n, p, q).reshape(-1))
             second.append(leaving.expand(n, p, q).reshape(-1))
             edge_in, edge_out = edge_in + n * p, edge_out + n * q
@@ -117,6 +238,9 @@ class BlockedGraph(Topology):
         self.connectivity = connectivity
         self.n_nodes = n_nodes
         self.n_edges = len(connectivity.source)
+        if connectivity.multiplicities is not None:
+            self.node_multiplicity = connectivity.multiplicities.nodes
+            self.edge_multiplicity = connectivity.multiplicities.edges
 
     def at_source(self, nodes: Tensor) -> Tensor:
         """See :class:`Topology`."""

@@ -19,8 +19,9 @@ from torch.nn import functional
 
 from crysmm.engines.blocked import Connectivity
 from crysmm.engines.cache import rows_at_a_time
-from crysmm.engines.normalization import BatchNorm, Normalizer, normalized_silu
-from crysmm.engines.segments import rows_at
+from crysmm.engines.linear import multiply, product_over_rows
+from crysmm.engines.normalization import BatchNorm, Multiplicity, Normalizer, normalized_silu
+from crysmm.engines.segments import gather
 from crysmm.engines.topology import NO_GATE_OPEN, GatherTopology, Topology
 from crysmm.memory import empty_rows
 
@@ -34,7 +35,7 @@ class Piece:
         p: edges into each.
         q: edges out of each.
         entering: where those into them are.
-        leaving: where those out of them are, in ``out_order``.
+        leaving: where those out of them are, among all edges out.
         pairs: where the pairs of both are.
         device: where they are summed.
     """
@@ -51,13 +52,14 @@ class Piece:
         """``[n, p, d]`` view of ``[n_nodes, d]``."""
         return nodes[self.entering].view(self.n, self.p, nodes.shape[1])
 
-    def of_leaving(self, sorted_nodes: Tensor) -> Tensor:
-        """``[n, q, d]`` view of ``[n_nodes, d]`` in ``out_order``."""
-        return sorted_nodes[self.leaving].view(self.n, self.q, sorted_nodes.shape[1])
+    def of_leaving(self, leaving: Tensor) -> Tensor:
+        """``[n, q, d]`` view of ``[n_leaving, d]``."""
+        return leaving[self.leaving].view(self.n, self.q, leaving.shape[1])
 
-    def of_pairs(self, edges: Tensor) -> Tensor:
-        """``[n, p, q, d]`` view of ``[n_edges, d]``."""
-        return edges[self.pairs].view(self.n, self.p, self.q, edges.shape[1])
+    def of_pairs(self, edges: Tensor, start: int = 0) -> Tensor:
+        """``[n, p, q, d]`` view of ``[n_edges, d]``, or of what begins with a later edge."""
+        edges = edges[self.pairs.start - start : self.pairs.stop - start]
+        return edges.view(self.n, self.p, self.q, edges.shape[1])
 
     def sum_over_entering(self, pairs: Tensor) -> Tensor:
         """``[n, q, d]`` sums of ``[n, p, q, d]``."""
@@ -86,18 +88,28 @@ def _sums(pairs: Tensor, index: Tensor, starts: Tensor) -> Tensor:
     return functional.embedding_bag(index, pairs.flatten(0, 2), starts, mode="sum")
 
 
-def cut(blocks: tuple[tuple[int, int, int], ...], rows: float, device: torch.device) -> list[Piece]:
-    """Blocks of ``(n, p, q)`` in pieces with at most so many pairs; an atom with more is a piece of its own."""
-    pieces, edge_in, edge_out, pair = [], 0, 0, 0
+def cut(blocks: tuple[tuple[int, int, int], ...], rows: float, device: torch.device) -> list[list[Piece]]:
+    """Blocks of ``(n, p, q)`` in pieces, those together that have at most so many pairs; or an atom that has more."""
+    groups: list[list[Piece]] = [[]]
+    room, edge_in, edge_out, pair = rows, 0, 0, 0
     for count, p, q in blocks:
-        largest = max(1, int(min(count, rows / max(1, p * q))))
-        for start in range(0, count, largest):
-            n = min(largest, count - start)
+        left = count
+        while left:
+            if p * q > room and room < rows:
+                groups.append([])
+                room = rows
+            n = int(min(left, max(1, room / max(1, p * q))))
             ends = edge_in + n * p, edge_out + n * q, pair + n * p * q
             places = (slice(edge_in, ends[0]), slice(edge_out, ends[1]), slice(pair, ends[2]))
-            pieces.append(Piece(n, p, q, *places, device))
+            groups[-1].append(Piece(n, p, q, *places, device))
             edge_in, edge_out, pair = ends
-    return pieces
+            room, left = room - n * p * q, left - n
+    return groups
+
+
+def pairs_of(group: list[Piece]) -> slice:
+    """Where the pairs of successive pieces are."""
+    return slice(group[0].pairs.start, group[-1].pairs.stop) if group else slice(0, 0)
 
 
 class BlockedLineGraph(Topology):
@@ -111,15 +123,18 @@ class BlockedLineGraph(Topology):
         self.connectivity = connectivity
         self.n_nodes = len(connectivity.source)
         self.n_edges = connectivity.n_triplets
+        if connectivity.multiplicities is not None:
+            self.node_multiplicity = connectivity.multiplicities.edges
         self._residuals: Residuals | None = None
 
     @cached_property
     def blocks(self) -> list[Piece]:
         """Whole blocks."""
-        return cut(self.connectivity.blocks, math.inf, self.connectivity.rank.device)
+        (blocks,) = cut(self.connectivity.blocks, math.inf, self.connectivity.rank.device)
+        return blocks
 
     @cached_property
-    def pieces(self) -> list[Piece]:
+    def groups(self) -> list[list[Piece]]:
         """What is computed at a time."""
         rank = self.connectivity.rank
         return cut(self.connectivity.blocks, rows_at_a_time(rank), rank.device)
@@ -129,10 +144,22 @@ class BlockedLineGraph(Topology):
         parts = [block.of_entering(nodes)[:, :, None].expand(-1, -1, block.q, -1) for block in self.blocks]
         return torch.cat([part.flatten(0, 2) for part in parts])
 
+    @cached_property
+    def edge_multiplicity(self) -> Multiplicity | None:  # type: ignore[override]
+        """See :class:`Topology`."""
+        multiplicities = self.connectivity.multiplicities
+        if multiplicities is None:
+            return None
+        numbers = self.of_leaving(multiplicities.leaving.numbers[:, None]).flatten()
+        return Multiplicity(numbers, multiplicities.n_triplets)
+
     def at_destination(self, nodes: Tensor) -> Tensor:
         """See :class:`Topology`."""
-        nodes = self._sort(nodes)
-        parts = [block.of_leaving(nodes)[:, None].expand(-1, block.p, -1, -1) for block in self.blocks]
+        return self.of_leaving(self._sort(nodes))
+
+    def of_leaving(self, leaving: Tensor) -> Tensor:
+        """``[n_edges, d]``: the row of each pair's edge out, from those of all edges out, ``[n_leaving, d]``."""
+        parts = [block.of_leaving(leaving)[:, None].expand(-1, block.p, -1, -1) for block in self.blocks]
         return torch.cat([part.flatten(0, 2) for part in parts])
 
     def sum(self, edges: Tensor) -> Tensor:
@@ -157,11 +184,13 @@ class BlockedLineGraph(Topology):
         residuals = self._residuals_of(edges)
         inputs = source, self._sort(destination), edges, weight, values
         if isinstance(norm, BatchNorm):
-            updated, means = _Gate.apply(*inputs, norm.weight, norm.bias, norm, residuals, self.pieces)
+            updated, means = _Gate.apply(
+                *inputs, norm.weight, norm.bias, norm, self.edge_multiplicity, residuals, self.groups
+            )
             if residuals is not None:
                 residuals.rows = updated.detach()
         else:
-            gates, means = _Gate.apply(*inputs, None, None, None, residuals, self.pieces)
+            gates, means = _Gate.apply(*inputs, None, None, None, None, residuals, self.groups)
             updated = edges if norm is None else normalized_silu(norm, gates, edges)
         return updated, self._restore(means)
 
@@ -174,25 +203,10 @@ class BlockedLineGraph(Topology):
         return self._residuals
 
     def _sort(self, nodes: Tensor) -> Tensor:
-        return _Permute.apply(nodes, self.connectivity.out_order, self.connectivity.in_place)
+        return gather(nodes, self.connectivity.leaving)
 
-    def _restore(self, sorted_nodes: Tensor) -> Tensor:
-        return _Permute.apply(sorted_nodes, self.connectivity.in_place, self.connectivity.out_order)
-
-
-class _Permute(torch.autograd.Function):
-    """Rows in another order; the gradient goes back by the inverse order instead of a scattered sum."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-        ctx.inverse = inverse
-        return rows_at(rows, order)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = gradients
-        return rows_at(gradient, ctx.inverse), None, None
+    def _restore(self, leaving: Tensor) -> Tensor:
+        return gather(leaving, self.connectivity.returning)
 
 
 class Residuals:
@@ -219,7 +233,7 @@ class Residuals:
 
 
 class _Gate(torch.autograd.Function):
-    """:meth:`Topology.gate` with ``destination`` and the means in ``out_order``; without a norm, the gates first."""
+    """:meth:`Topology.gate` with ``destination`` and the means of the edges out; without a norm, the gates first."""
 
     @staticmethod
     def forward(
@@ -232,27 +246,30 @@ class _Gate(torch.autograd.Function):
         norm_weight: Tensor | None,
         norm_bias: Tensor | None,
         norm: BatchNorm | None,
+        multiplicity: Multiplicity | None,
         residuals: Residuals | None,
-        pieces: list[Piece],
+        groups: list[list[Piece]],
     ) -> tuple[Tensor, Tensor]:
         matrix = weight.to(edges.dtype).t()
         gates = empty_rows((len(edges), values.shape[1]), like=values)
-        means, weights = (empty_rows(values.shape, like=values) for _ in range(2))
-        for piece in pieces:
-            torch.mm(edges[piece.pairs], matrix, out=gates[piece.pairs])
-            gate = piece.of_pairs(gates)
-            gate += piece.of_entering(source)[:, :, None]
-            gate += piece.of_leaving(destination)[:, None]
-            opened = torch.sigmoid(gate)
-            mean, weight_sum = piece.of_leaving(means), piece.of_leaving(weights)
-            torch.add(piece.sum_over_entering(opened), NO_GATE_OPEN, out=weight_sum)
-            opened *= piece.of_entering(values)[:, :, None]
-            torch.div(piece.sum_over_entering(opened), weight_sum, out=mean)
+        means, weights = (empty_rows(destination.shape, like=values) for _ in range(2))
+        for group in groups:
+            pairs = pairs_of(group)
+            multiply(edges[pairs], matrix, gates[pairs])
+            for piece in group:
+                gate = piece.of_pairs(gates)
+                gate += piece.of_entering(source)[:, :, None]
+                gate += piece.of_leaving(destination)[:, None]
+                opened = torch.sigmoid(gate)
+                mean, weight_sum = piece.of_leaving(means), piece.of_leaving(weights)
+                torch.add(piece.sum_over_entering(opened), NO_GATE_OPEN, out=weight_sum)
+                opened *= piece.of_entering(values)[:, :, None]
+                torch.div(piece.sum_over_entering(opened), weight_sum, out=mean)
         ctx.save_for_backward(gates, weight, values, means, weights)
         ctx.set_materialize_grads(False)
-        ctx.normalizer = None if norm is None else Normalizer.of(norm, gates)
+        ctx.normalizer = None if norm is None else Normalizer.of(norm, gates, multiplicity)
         if residuals is not None:
-            ctx.pieces, ctx.residuals, ctx.layer = pieces, residuals, len(residuals.added)
+            ctx.groups, ctx.residuals, ctx.layer = groups, residuals, len(residuals.added)
         if ctx.normalizer is None:
             return gates, means
         if residuals is not None:
@@ -271,35 +288,36 @@ class _Gate(torch.autograd.Function):
         if of_rows is not None and ctx.normalizer is not None:
             updated = residuals.after(ctx.layer + 1)
             residuals.added.pop()
-            of_gates, *of_norm = ctx.normalizer.backward(gates, of_rows, added_to=updated)
+            of_gates, *of_norm = ctx.normalizer.backward_activated(gates, of_rows, added_to=updated)
             of_residual = of_rows
         edges = residuals.after(ctx.layer)
-        of_means = torch.zeros_like(values) if of_means is None else of_means
-        # a piece of them has been read when that of the edges is written
+        of_means = torch.zeros_like(means) if of_means is None else of_means
+        # those of a group have been read when that of the edges is written
         to_edges = empty_rows(edges.shape, like=edges) if of_gates is None or of_residual is None else of_gates
         matrix = weight.to(edges.dtype)
-        to_source, to_destination, to_values = (empty_rows(values.shape, like=values) for _ in range(3))
+        to_source, to_values = (empty_rows(values.shape, like=values) for _ in range(2))
+        to_destination = empty_rows(means.shape, like=means)
         to_weight = torch.zeros_like(weight)
-        for piece in ctx.pieces:
-            opened = torch.sigmoid(piece.of_pairs(gates))
-            of_sum = piece.of_leaving(of_means) / piece.of_leaving(weights)
-            change = opened * of_sum[:, None]
-            piece.of_entering(to_values).copy_(piece.sum_over_leaving(change))
-            # the sigmoid's: its own value less the mean, times the gradient of the sum
-            torch.sub(piece.of_entering(values)[:, :, None], piece.of_leaving(means)[:, None], out=change)
-            change *= of_sum[:, None]
-            torch.ops.aten.sigmoid_backward.grad_input(change, opened, grad_input=change)
-            if of_gates is not None:
-                change += piece.of_pairs(of_gates)
-            piece.of_entering(to_source).copy_(piece.sum_over_leaving(change))
-            piece.of_leaving(to_destination).copy_(piece.sum_over_entering(change))
-            rows = change.flatten(0, 2)
-            to_weight += torch.mm(rows.t(), edges[piece.pairs])
-            if of_residual is None:
-                torch.mm(rows, matrix, out=to_edges[piece.pairs])
-            else:
-                torch.addmm(of_residual[piece.pairs], rows, matrix, out=to_edges[piece.pairs])
-        return to_source, to_destination, to_edges, to_weight, to_values, *of_norm, None, None, None
+        for group in ctx.groups:
+            pairs = pairs_of(group)
+            changes = gates.new_empty(gates[pairs].shape)
+            for piece in group:
+                opened = torch.sigmoid(piece.of_pairs(gates))
+                of_sum = piece.of_leaving(of_means) / piece.of_leaving(weights)
+                change = piece.of_pairs(changes, pairs.start)
+                torch.mul(opened, of_sum[:, None], out=change)
+                piece.of_entering(to_values).copy_(piece.sum_over_leaving(change))
+                # the sigmoid's: its own value less the mean, times the gradient of the sum
+                torch.sub(piece.of_entering(values)[:, :, None], piece.of_leaving(means)[:, None], out=change)
+                change *= of_sum[:, None]
+                torch.ops.aten.sigmoid_backward.grad_input(change, opened, grad_input=change)
+                if of_gates is not None:
+                    change += piece.of_pairs(of_gates)
+                piece.of_entering(to_source).copy_(piece.sum_over_leaving(change))
+                piece.of_leaving(to_destination).copy_(piece.sum_over_entering(change))
+            to_weight += product_over_rows(changes, edges[pairs])
+            multiply(changes, matrix, to_edges[pairs], None if of_residual is None else of_residual[pairs])
+        return to_source, to_destination, to_edges, to_weight, to_values, *of_norm, None, None, None, None
 
 
 def incomplete_line_graph(

@@ -37,18 +37,23 @@ def product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return _multiplied(rows, weight.to(rows.dtype).t(), bias)
 
 
-def _multiplied(rows: Tensor, matrix: Tensor, added: Tensor | None = None) -> Tensor:
-    """``rows @ matrix``, and something added to each row."""
+def _multiplied(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``rows @ matrix``, and a bias added to each row."""
     out = empty_rows((len(rows), matrix.shape[1]), like=rows)
+    multiply(rows, matrix, out, None if bias is None else bias.expand_as(out))
+    return out
+
+
+def multiply(rows: Tensor, matrix: Tensor, out: Tensor, added: Tensor | None = None) -> None:
+    """Write ``rows @ matrix + added``, which must not lie where it is written to; all ``[n, ...]`` but the matrix."""
     for piece in covering(rows):
         if added is None:
             torch.mm(rows[piece], matrix, out=out[piece])
         else:
-            torch.addmm(added, rows[piece], matrix, out=out[piece])
-    return out
+            torch.addmm(added[piece], rows[piece], matrix, out=out[piece])
 
 
-def _product_over_rows(left: Tensor, right: Tensor) -> Tensor:
+def product_over_rows(left: Tensor, right: Tensor) -> Tensor:
     """``left.T @ right`` of ``[n, d]`` and ``[n, c]``; where few shapes are faster, their sum and the rest in fp32."""
     if not few_shapes_are_faster(left):
         return left.t() @ right
@@ -74,7 +79,7 @@ def product_backward(
     if needed[0]:
         to_rows = _multiplied(gradient, weight.to(gradient.dtype))
     if needed[1]:
-        to_weight = _product_over_rows(gradient, rows).to(weight.dtype)
+        to_weight = product_over_rows(gradient, rows).to(weight.dtype)
     if needed[2]:
         to_bias = gradient.sum(0).to(weight.dtype)
     return to_rows, to_weight, to_bias

@@ -1,8 +1,13 @@
-"""Normalisations, and SiLU after them without keeping what lies between."""
+"""Normalisations, and SiLU after them without keeping what lies between.
+
+A row may stand for several that are alike (see :mod:`crysmm.graphs.equivalence`): what batch normalisation makes of it
+is what it would make of all of them, and so is the gradient, which for such a row is that of all together.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +20,23 @@ from crysmm.engines.cache import pieces
 from crysmm.memory import empty_rows
 
 
+@dataclass(frozen=True, eq=False)
+class Multiplicity:
+    """How many rows each row stands for.
+
+    Args:
+        numbers: ``[n]`` float32, whole numbers.
+        total: their sum.
+    """
+
+    numbers: Tensor
+    total: int
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Multiplicity:
+        """The same with its tensor changed: moved to a device, pinned."""
+        return Multiplicity(change(self.numbers), self.total)
+
+
 class BatchNorm(nn.BatchNorm1d):
     """Batch normalisation that takes a batch of one row, or of none, by its running statistics."""
 
@@ -23,24 +45,49 @@ class BatchNorm(nn.BatchNorm1d):
     num_batches_tracked: Tensor
     momentum: float
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, multiplicity: Multiplicity | None = None) -> Tensor:
         """``[n, d]`` to ``[n, d]``."""
+        if multiplicity is not None:
+            normalized: Tensor = _Normalize.apply(rows, self.weight, self.bias, self, multiplicity)
+            return normalized
         if len(rows) > 1:
             return super().forward(rows)
         return functional.batch_norm(
             rows, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )
 
-    def statistics(self, rows: Tensor) -> tuple[Tensor, Tensor, bool]:
-        """The mean and variance :meth:`forward` uses, ``[d]`` each, and whether they are those of the rows.
+    def statistics(self, rows: Tensor, multiplicity: Multiplicity | None = None) -> tuple[Tensor, Tensor, float]:
+        """The mean and variance :meth:`forward` uses, ``[d]`` each, and of how many rows they are.
 
-        Then the running ones take them in.
+        In training the running ones take them in; where they are the running ones themselves, the number is infinite.
         """
-        if self.training and len(rows) > 1:
-            self.num_batches_tracked += 1
-            found = torch.batch_norm_update_stats(rows.detach(), self.running_mean, self.running_var, self.momentum)
-            return *found, True
-        return self.running_mean, self.running_var, False
+        count = len(rows) if multiplicity is None else multiplicity.total
+        if not self.training or count < 2:
+            return self.running_mean, self.running_var, math.inf
+        self.num_batches_tracked += 1
+        rows = rows.detach()
+        if multiplicity is None:
+            found = torch.batch_norm_update_stats(rows, self.running_mean, self.running_var, self.momentum)
+            return *found, count
+        mean, variance = weighted_statistics(rows, multiplicity)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        return mean, variance, count
+
+
+def weighted_statistics(rows: Tensor, multiplicity: Multiplicity) -> tuple[Tensor, Tensor]:
+    """Mean and variance, ``[d]`` each, of rows that stand for several, in fp32 or better."""
+    dtype = torch.promote_types(rows.dtype, torch.float32)
+    numbers = multiplicity.numbers.to(dtype)
+    near = rows[0].to(dtype)  # the mean, so that squares do not drown it
+    sums = torch.zeros((2, rows.shape[1]), dtype=dtype, device=rows.device)
+    with torch.autocast(rows.device.type, enabled=False):
+        for piece in pieces(rows):
+            shifted = rows[piece] - near
+            sums[0] += numbers[piece] @ shifted
+            sums[1] += numbers[piece] @ shifted.square_()
+    mean, squares = sums / multiplicity.total
+    return mean + near, (squares - mean.square()).clamp_(min=0)
 
 
 def normalization(kind: Normalization, features: int) -> nn.Module:
@@ -59,6 +106,7 @@ class Normalizer:
         bias: ``[d]``.
         eps: added to the variance.
         count: rows that mean and variance are of; infinite where they are the running ones.
+        multiplicity: how many rows each stands for; ``None`` for one.
     """
 
     mean: Tensor
@@ -67,13 +115,13 @@ class Normalizer:
     bias: Tensor
     eps: float
     count: float
+    multiplicity: Multiplicity | None = None
 
     @classmethod
-    def of(cls, norm: BatchNorm, rows: Tensor) -> Normalizer:
+    def of(cls, norm: BatchNorm, rows: Tensor, multiplicity: Multiplicity | None = None) -> Normalizer:
         """As the layer normalises these rows; in training its running statistics take them in."""
-        mean, variance, from_rows = norm.statistics(rows)
-        count = len(rows) if from_rows else math.inf
-        return cls(mean, variance, norm.weight.detach(), norm.bias.detach(), norm.eps, count)
+        mean, variance, count = norm.statistics(rows, multiplicity)
+        return cls(mean, variance, norm.weight.detach(), norm.bias.detach(), norm.eps, count, multiplicity)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """The rows, normalised."""
@@ -95,51 +143,102 @@ class Normalizer:
         for piece in pieces(rows):
             total[piece] -= functional.silu(self(rows[piece]), inplace=True)
 
-    def backward(self, rows: Tensor, gradient: Tensor, added_to: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(self, rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of the rows, ``[n, d]``, of the weight and of the bias, ``[d]``.
 
         Args:
             rows: before normalisation.
-            gradient: of ``silu`` of the rows, normalised.
+            gradient: of the rows, normalised.
+        """
+        to_rows = empty_rows(rows.shape, like=rows)
+        to_parameters = self._no_gradients()
+        for piece in pieces(rows):
+            to_rows[piece] = gradient[piece]
+            self._add_gradients(rows[piece], to_rows[piece], to_parameters)
+        self._through_statistics(rows, to_rows, to_parameters)
+        return to_rows, *to_parameters
+
+    def backward_activated(
+        self, rows: Tensor, gradient: Tensor, added_to: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`backward` from the gradient of ``silu`` of the rows, normalised.
+
+        Args:
+            rows: before normalisation.
+            gradient: of what was added.
             added_to: a total from which that is taken on the way, in its place.
         """
-        deviation = torch.rsqrt(self.variance + self.eps)
         to_rows = empty_rows(rows.shape, like=rows)
-        to_weight, to_bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        to_parameters = self._no_gradients()
         for piece in pieces(rows):
-            change = to_rows[piece]  # for the time being that of the normalised rows
             normalized = self(rows[piece])
-            torch.ops.aten.silu_backward.grad_input(gradient[piece], normalized, grad_input=change)
+            torch.ops.aten.silu_backward.grad_input(gradient[piece], normalized, grad_input=to_rows[piece])
             if added_to is not None:
                 added_to[piece] -= functional.silu(normalized, inplace=True)
-            sums = torch.ops.aten.native_batch_norm_backward(
-                change,
-                rows[piece],
-                self.weight,
-                self.mean,
-                self.variance,
-                self.mean,
-                deviation,
-                True,
-                self.eps,
-                [False, True, True],
-            )
-            to_weight += sums[1]
-            to_bias += sums[2]
-            del normalized, sums  # of all rows, where there is one piece
-        scale = self.weight * deviation
-        # what the mean and the variance of the rows take of it
-        shift, along = to_bias / self.count, scale * to_weight / self.count
+            self._add_gradients(rows[piece], to_rows[piece], to_parameters)
+            del normalized  # of all rows, where there is one piece
+        self._through_statistics(rows, to_rows, to_parameters)
+        return to_rows, *to_parameters
+
+    def _no_gradients(self) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+
+    def _add_gradients(self, rows: Tensor, change: Tensor, to_parameters: tuple[Tensor, Tensor]) -> None:
+        """Add those of weight and bias, from the gradient of the rows, normalised."""
+        deviation = torch.rsqrt(self.variance + self.eps)
+        sums = torch.ops.aten.native_batch_norm_backward(
+            change,
+            rows,
+            self.weight,
+            self.mean,
+            self.variance,
+            self.mean,
+            deviation,
+            True,
+            self.eps,
+            [False, True, True],
+        )
+        for total, found in zip(to_parameters, sums[1:], strict=True):
+            total += found
+
+    def _through_statistics(self, rows: Tensor, changes: Tensor, to_parameters: tuple[Tensor, Tensor]) -> None:
+        """Make gradients of the rows, normalised, those of the rows, in their place."""
+        to_weight, to_bias = to_parameters
+        scale = self.weight * torch.rsqrt(self.variance + self.eps)
+        along, shift = scale * to_weight / self.count, to_bias / self.count
+        nothing, ones = torch.zeros_like(scale), torch.ones_like(scale)
+        alone = self.multiplicity is None
         for piece in pieces(rows):
-            change = to_rows[piece]
-            taken = functional.batch_norm(rows[piece], self.mean, self.variance, along, eps=self.eps)
-            # (change - shift) * scale in fp32, as batch_norm computes
-            scaled = functional.batch_norm(change, shift, torch.ones_like(scale), scale, eps=0)
-            torch.sub(scaled, taken, out=change)
-        return to_rows, to_weight, to_bias
+            # what the mean and the variance of the rows take of it, that of the mean where rounding is least
+            within = nothing if alone else scale * shift
+            taken = functional.batch_norm(rows[piece], self.mean, self.variance, along, within, eps=self.eps)
+            if self.multiplicity is not None:
+                taken *= self.multiplicity.numbers[piece, None].to(taken.dtype)
+            scaled = functional.batch_norm(changes[piece], shift if alone else nothing, ones, scale, eps=0)
+            torch.sub(scaled, taken, out=changes[piece])
 
 
-def normalized_silu(norm: nn.Module, rows: Tensor, residual: Tensor | None = None) -> Tensor:
+class _Normalize(torch.autograd.Function):
+    """Batch normalisation of rows that stand for several."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, norm: BatchNorm, multiplicity: Multiplicity
+    ) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.normalizer = Normalizer.of(norm, rows, multiplicity)
+        return ctx.normalizer(rows)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (rows,) = ctx.saved_tensors
+        return *ctx.normalizer.backward(rows, gradients[0]), None, None
+
+
+def normalized_silu(
+    norm: nn.Module, rows: Tensor, residual: Tensor | None = None, multiplicity: Multiplicity | None = None
+) -> Tensor:
     """``silu(norm(rows)) + residual``, ``[n, d]`` each.
 
     After batch normalisation the backward pass computes the normalised rows again: of ``n`` times ``d`` numbers the
@@ -148,7 +247,7 @@ def normalized_silu(norm: nn.Module, rows: Tensor, residual: Tensor | None = Non
     if not isinstance(norm, BatchNorm):
         activated = functional.silu(norm(rows))
         return activated if residual is None else residual + activated
-    return _BatchNormSiLU.apply(rows, norm.weight, norm.bias, residual, norm)
+    return _BatchNormSiLU.apply(rows, norm.weight, norm.bias, residual, norm, multiplicity)
 
 
 class _BatchNormSiLU(torch.autograd.Function):
@@ -156,10 +255,16 @@ class _BatchNormSiLU(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, norm: BatchNorm
+        ctx: Any,
+        rows: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        residual: Tensor | None,
+        norm: BatchNorm,
+        multiplicity: Multiplicity | None,
     ) -> Tensor:
         ctx.save_for_backward(rows)
-        ctx.normalizer, ctx.has_residual = Normalizer.of(norm, rows), residual is not None
+        ctx.normalizer, ctx.has_residual = Normalizer.of(norm, rows, multiplicity), residual is not None
         return ctx.normalizer.add_activated(rows, residual)
 
     @staticmethod
@@ -167,4 +272,5 @@ class _BatchNormSiLU(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         (rows,) = ctx.saved_tensors
-        return *ctx.normalizer.backward(rows, gradient), gradient if ctx.has_residual else None, None
+        changes = ctx.normalizer.backward_activated(rows, gradient)
+        return *changes, gradient if ctx.has_residual else None, None, None

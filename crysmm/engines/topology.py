@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from crysmm.engines.linear import linear
-from crysmm.engines.normalization import normalized_silu
+from crysmm.engines.normalization import Multiplicity, normalized_silu
 
 NO_GATE_OPEN = 1e-6  # added to the sum of weights, which may be that of none
 
@@ -16,11 +16,14 @@ NO_GATE_OPEN = 1e-6  # added to the sum of weights, which may be that of none
 class Topology(ABC):
     """Directed edges between numbered nodes.
 
-    Node tensors are ``[n_nodes, d]`` and edge tensors ``[n_edges, d]``, the rows in this topology's order.
+    Node tensors are ``[n_nodes, d]`` and edge tensors ``[n_edges, d]``, the rows in this topology's order. Where a row
+    stands for several, the multiplicities say for how many.
     """
 
     n_nodes: int
     n_edges: int
+    node_multiplicity: Multiplicity | None = None
+    edge_multiplicity: Multiplicity | None = None
 
     @abstractmethod
     def at_source(self, nodes: Tensor) -> Tensor:
@@ -83,7 +86,7 @@ class Topology(ABC):
             as they are without a norm), and ``[n_nodes, d]`` means of the sources' values, weighted by sigmoid(gates).
         """
         gates = self.add(source, destination, edges, weight)
-        updated = edges if norm is None else normalized_silu(norm, gates, edges)
+        updated = edges if norm is None else normalized_silu(norm, gates, edges, self.edge_multiplicity)
         weighted, weights = self.gated_sum(gates, values)
         return updated, weighted / (weights + NO_GATE_OPEN)
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from crysmm.config.models import ALIGNNConfig, Normalization
 from crysmm.engines.linear import linear
-from crysmm.engines.normalization import normalization, normalized_silu
+from crysmm.engines.normalization import Multiplicity, normalization, normalized_silu
 from crysmm.engines.perceptron import perceptron
 from crysmm.engines.topology import Topology
 from crysmm.models.base import Backbone
@@ -36,9 +36,9 @@ class MLPLayer(nn.Module):
         super().__init__()
         self.layer = nn.Sequential(nn.Linear(features_in, features_out), normalization(norm, features_out), nn.SiLU())
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, multiplicity: Multiplicity | None = None) -> Tensor:
         """``[n, features_in]`` to ``[n, features_out]``."""
-        return perceptron(rows, [self.parts()])
+        return perceptron(rows, [self.parts()], multiplicity=multiplicity)
 
     def parts(self) -> tuple[nn.Linear, nn.Module]:
         """The linear layer and the normalisation."""
@@ -64,10 +64,11 @@ class ScalarEmbedding(nn.Sequential):
             MLPLayer(embedding_features, features, norm),
         )
 
-    def forward(self, values: Tensor) -> Tensor:
+    def forward(self, values: Tensor, multiplicity: Multiplicity | None = None) -> Tensor:
         """``[n]`` to ``[n, features]``."""
         expansion, *layers = self
-        return perceptron(values, [layer.parts() for layer in layers if isinstance(layer, MLPLayer)], expansion)
+        parts = [layer.parts() for layer in layers if isinstance(layer, MLPLayer)]
+        return perceptron(values, parts, expansion, multiplicity)
 
 
 class EdgeGatedGraphConvolution(nn.Module):
@@ -106,7 +107,7 @@ class EdgeGatedGraphConvolution(nn.Module):
         )
         norm = self.bn_edges if self.updates_edges else None
         updated, means = graph.gate(source, destination, edges, self.edge_gate.weight, values, norm)
-        return normalized_silu(self.bn_nodes, own + means, nodes), updated
+        return normalized_silu(self.bn_nodes, own + means, nodes, graph.node_multiplicity), updated
 
 
 class ALIGNNLayer(nn.Module):
@@ -159,10 +160,10 @@ class ALIGNN(Backbone):
 
     def embed_atoms(self, inputs: GraphInput) -> Tensor:
         """See :class:`Backbone`."""
-        atoms = self.atom_embedding(inputs.atom_features)
-        bonds = self.edge_embedding(inputs.bond_lengths())
+        atoms = self.atom_embedding(inputs.atom_features, inputs.graph.node_multiplicity)
+        bonds = self.edge_embedding(inputs.bond_lengths(), inputs.graph.edge_multiplicity)
         if inputs.line_graph is not None:
-            angles = self.angle_embedding(inputs.bond_cosines())
+            angles = self.angle_embedding(inputs.bond_cosines(), inputs.line_graph.edge_multiplicity)
             for layer in self.alignn_layers:
                 atoms, bonds, angles = layer(inputs.graph, inputs.line_graph, atoms, bonds, angles)
         for layer in self.gcn_layers:

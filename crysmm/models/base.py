@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor, nn
 
 from crysmm.data.batch import CrystalBatch
+from crysmm.engines.segments import gather
 from crysmm.models.inputs import Engine, GraphInput, from_batch, from_dgl
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Backbone(nn.Module, ABC):
         make = from_batch if isinstance(crystals, CrystalBatch) else from_dgl
         inputs: GraphInput = make(crystals, self.engine, self.needs_line_graph)  # type: ignore[arg-type]
         nodes = self.embed_atoms(inputs)
+        if inputs.atoms is not None:
+            nodes = gather(nodes, inputs.atoms)
         return Embedding(nodes, self.pool(nodes, inputs))
 
     def penalty(self) -> Tensor | float:
@@ -56,7 +59,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def embed_atoms(self, inputs: GraphInput) -> Tensor:
-        """``[n_atoms_in_all, node_features]`` after the last message-passing layer."""
+        """``[n_atoms_in_all, node_features]`` after the last message-passing layer, of atoms that are computed."""
 
     @abstractmethod
     def pool(self, nodes: Tensor, inputs: GraphInput) -> Tensor:

@@ -43,9 +43,9 @@ class CGCNNConvolution(nn.Module):
             edges,
             bond,
         )
-        filters, core = self.bn1(gates).chunk(2, dim=1)
+        filters, core = self.bn1(gates, graph.edge_multiplicity).chunk(2, dim=1)
         messages = graph.sum(torch.sigmoid(filters) * functional.softplus(core))
-        return functional.softplus(nodes + self.bn2(messages))
+        return functional.softplus(nodes + self.bn2(messages, graph.node_multiplicity))
 
 
 class CGCNN(Backbone):

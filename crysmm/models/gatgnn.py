@@ -50,9 +50,9 @@ class AugmentedGraphAttention(nn.Module):
         neighbor = functional.softplus(graph.at_source(projected) + bonds)
         of_center, of_neighbor = self.attention.chunk(2, dim=1)
         scores = functional.softplus(by_head(center, of_center) + by_head(neighbor, of_neighbor))
-        weights = graph.softmax(functional.softplus(self.bn_scores(scores)))
+        weights = graph.softmax(functional.softplus(self.bn_scores(scores, graph.edge_multiplicity)))
         messages = graph.weighted_sum(weights, neighbor.unflatten(1, (self.heads, -1))) / self.heads
-        return functional.softplus(self.bn_nodes(messages + self.bias))
+        return functional.softplus(self.bn_nodes(messages + self.bias, graph.node_multiplicity))
 
 
 def by_head(rows: Tensor, vectors: Tensor) -> Tensor:

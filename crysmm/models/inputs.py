@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from crysmm.data.batch import CrystalBatch
 from crysmm.engines.blocked import BlockedGraph, Connectivity
 from crysmm.engines.line_graph import BlockedLineGraph, incomplete_line_graph
+from crysmm.engines.segments import Segments
 from crysmm.engines.topology import GatherTopology, Topology
 
 if TYPE_CHECKING:
@@ -26,12 +28,14 @@ class GraphInput:
 
     Args:
         n_atoms: ``[n_crystals]`` int64; the atoms of a crystal stand together.
-        atom_features: ``[n_atoms_in_all, F]``.
+        atom_features: ``[n_nodes, F]``, of the atoms of ``graph``.
         atomic_numbers: ``[n_atoms_in_all]`` int64, or ``None`` for DGL graphs that carry no ``Z``.
         bond_vectors: ``[n_edges, 3]``, Angstrom, in the order of ``graph``.
         graph: atoms and bonds.
         line_graph: bonds and pairs of bonds; ``None`` where no layer needs it.
         cosines: ``[n_triplets]`` given with the graph, or ``None`` to compute them from the vectors.
+        atoms: for each atom the one of ``graph`` that stands for it; ``None`` where each is there itself.
+        leaving_vectors: ``[n_leaving, 3]``, Angstrom, of the edges out, where atoms stand for others.
     """
 
     n_atoms: Tensor
@@ -41,6 +45,8 @@ class GraphInput:
     graph: Topology
     line_graph: Topology | None
     cosines: Tensor | None = None
+    atoms: Segments | None = None
+    leaving_vectors: Tensor | None = None
 
     def bond_lengths(self) -> Tensor:
         """``[n_edges]``, Angstrom."""
@@ -52,8 +58,13 @@ class GraphInput:
             return self.cosines
         if self.line_graph is None:
             raise ValueError("this input was made without a line graph")
-        directions = self.bond_vectors / self.bond_lengths()[:, None]
-        products = self.line_graph.at_source(directions) * self.line_graph.at_destination(directions)
+        directions = functional.normalize(self.bond_vectors, dim=1, eps=0)
+        if self.leaving_vectors is None:
+            leaving = self.line_graph.at_destination(directions)
+        else:
+            assert isinstance(self.line_graph, BlockedLineGraph)
+            leaving = self.line_graph.of_leaving(functional.normalize(self.leaving_vectors, dim=1, eps=0))
+        products = self.line_graph.at_source(directions) * leaving
         return products.sum(1).neg().clamp(-1, 1)
 
 
@@ -62,8 +73,22 @@ def from_batch(batch: CrystalBatch, engine: Engine, with_line_graph: bool) -> Gr
 
     Raises:
         MissingDependencyError: the dgl engine is asked for and dgl is not installed.
+        ValueError: the dgl engine is asked for, and atoms of the batch stand for others.
     """
-    edges = batch.connectivity
+    edges, merged = batch.connectivity, batch.merged
+    if merged is not None:
+        if engine == "dgl":
+            raise ValueError("the dgl engine needs every atom: make the batch without merging")
+        return GraphInput(
+            batch.n_atoms,
+            batch.atom_features.index_select(0, merged.first),
+            batch.atomic_numbers,
+            batch.bond_vectors,
+            BlockedGraph(edges, len(merged.first)),
+            BlockedLineGraph(edges) if with_line_graph else None,
+            atoms=merged.atoms,
+            leaving_vectors=merged.leaving_vectors,
+        )
     n_atoms = len(batch.atom_features)
     graph: Topology = BlockedGraph(edges, n_atoms)
     line_graph: Topology | None = None

@@ -179,13 +179,19 @@ def loader_for(
     trainer: pl.Trainer,
     embeddings: AtomEmbeddings | None = None,
 ) -> DataLoader[Any]:
-    """The batches a sampler chooses, with the texts, and with a teacher's embeddings where they are given."""
+    """The batches a sampler chooses, with the texts, and with a teacher's embeddings where they are given.
+
+    Atoms that are alike are one row where a property is learned. Pre-training tells them apart by hiding some; DGL, and
+    batch normalisation across several GPUs, know nothing of rows that stand for several.
+    """
     on_gpu = trainer.strategy.root_device.type == "cuda"
+    as_one = config.engine == "blocked" and not (on_gpu and trainer.world_size > 1)
     return make_loader(
         data.store,
         sampler,
         embeddings=embeddings,
         texts=None if data.texts is None else data.texts.values,
+        merge=as_one and isinstance(config, TrainingConfig),
         num_workers=config.num_workers,
         pin_memory=config.pin_memory and on_gpu,
     )
