@@ -18,8 +18,9 @@ from crysmm.crystal import Crystal
 from crysmm.graphs.neighbors import SHELL_TOLERANCE, EdgeList
 
 LARGEST_SEARCH = 1 << 21  # pairs of bonds; more are not compared, which takes no longer than a graph network does
-ANGLE_TOLERANCE = 1e-3  # of sums over a bond's angles, which a shift of 1e-4 Angstrom changes by 1e-4
+ANGLE_TOLERANCE = 3e-4  # of sums over a bond's angles, which a shift of 1e-5 Angstrom changes by less than 1e-4
 CONFIRMATIONS = 2  # rounds that split nothing before the colours are believed
+ATOM_SCALE = 1e4  # sums over an atom's bonds are exact: a difference of 1e-7 is one
 PERIODS = np.sqrt(np.array([11, 19, 29, 37], dtype=np.float32))  # of the waves cosines are compared by
 NUMBERS = np.random.default_rng(0).random(1 << 12)  # any, one for each colour, again and again
 
@@ -80,15 +81,21 @@ class _Refinement:
             before = count
             colors, count = _split(colors, self._surroundings(colors, step), ANGLE_TOLERANCE)
             confirmed, step = confirmed + 1 if count == before else 0, step + 1
-        if count == len(colors):
-            return Equivalence.none(len(numbers), count)
-        kinds, _ = _split(numbers, self._of_atoms(colors, step), ANGLE_TOLERANCE)
+        atoms = ATOM_SCALE * self._of_atoms(colors, step)
+        kinds, _ = _split(numbers, atoms, ANGLE_TOLERANCE)
         _, first, kind = np.unique(kinds, return_index=True, return_inverse=True)
-        return Equivalence(first[kind].astype(np.int32), colors.astype(np.int32))
+        found = Equivalence(first[kind].astype(np.int32), colors.astype(np.int32))
+        return found if self._is_whole(found, count) else Equivalence.none(len(numbers), len(colors))
+
+    def _is_whole(self, found: Equivalence, count: int) -> bool:
+        """Whether the first atoms of the classes have bonds of every colour, in and out: but for chance they do."""
+        stands = found.atoms == np.arange(len(found.atoms))
+        ends = (self.edges.destination, self.edges.source)
+        return all(np.bincount(found.edges[stands[end]], minlength=count).all() for end in ends)
 
     def _surroundings(self, colors: np.ndarray, step: int) -> np.ndarray:
         """``[n_edges]``: a number for all that surrounds each bond."""
-        atoms = self._of_atoms(colors, step)
+        atoms = ATOM_SCALE * self._of_atoms(colors, step)
         n_atoms, width, _ = self.cosines.shape
         labels = np.zeros((n_atoms, 1, width), np.float32)
         labels.reshape(-1)[self.into] = _labels(colors, step)
@@ -122,8 +129,9 @@ def _split(colors: np.ndarray, values: np.ndarray, tolerance: float) -> tuple[np
     lowest = values.min()
     keys = colors * (2 * (values.max() - lowest) + 1) + (values - lowest)
     order = np.argsort(keys)
-    new = np.diff(keys[order], prepend=-np.inf) > tolerance
-    numbers = np.cumsum(new) - 1
+    sorted_keys = keys[order]
+    numbers = np.zeros(len(order), np.int64)
+    np.cumsum(sorted_keys[1:] - sorted_keys[:-1] > tolerance, out=numbers[1:])
     split = np.empty(len(order), np.int64)
     split[order] = numbers
     return split, int(numbers[-1]) + 1
