@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from crysmm.atomic_files import table_replacing, why_not_writable
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
-from crysmm.data.building import GraphedRecord, count_triplets, graph_row, in_parallel
+from crysmm.data.building import GraphedRecord, graph_row, in_parallel
 from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memory, in_bytes, memory_limit
 from crysmm.data.records import source_from_structures
 from crysmm.data.source import SkippedRow, Source
@@ -324,7 +324,7 @@ class Predictor:
         for result in results:
             edges = triplets = 0
             if isinstance(result, GraphedRecord):
-                edges, triplets = len(result.edges), count_triplets(len(result.record.crystal), result.edges)
+                edges, triplets = result.alike.sizes(result.edges)
                 if self._memory(edges, triplets) > self._memory_limit:
                     result = self._too_large(result, self._memory(edges, triplets))
                     edges = triplets = 0

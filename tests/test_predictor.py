@@ -205,12 +205,12 @@ def test_memory_bounds_batches_and_refuses_giants(
 
     monkeypatch.setattr(crysmm.predictor, "make_batch", spy)
     monkeypatch.setattr(crysmm.predictor, "estimated_memory", memory)
-    monkeypatch.setattr(crysmm.predictor, "BATCH_MEMORY", 2000)
+    monkeypatch.setattr(crysmm.predictor, "BATCH_MEMORY", 300)
     np.testing.assert_allclose(predictor.predict(structures), expected, rtol=1e-9)
     assert sum(sizes) == 12
     assert max(sizes) > 1
     assert len(sizes) > 3
-    monkeypatch.setattr(predictor, "_memory_limit", 2000)
+    monkeypatch.setattr(predictor, "_memory_limit", 300)
     summary = predictor.predict_source(source_from_structures(structures), tmp_path / "out.csv", progress=False)
     assert 0 < summary.n_failed < 12
     assert summary.failures[0].reason.startswith("too large: ")

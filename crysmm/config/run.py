@@ -206,6 +206,11 @@ class RunConfig(BaseModel):
             )
         return self
 
+    @property
+    def merges(self) -> bool:
+        """Whether of atoms that are alike one is computed for all; pre-training tells them apart by hiding some."""
+        return False
+
     def _problems(self) -> Iterator[tuple[str, str]]:
         """Settings that contradict each other: the key to blame, and what is wrong with it."""
         yield from self._split_problems()

@@ -50,6 +50,11 @@ class TrainingConfig(RunConfig):
         return self.model.classification or self.classification_threshold is not None
 
     @property
+    def merges(self) -> bool:
+        """DGL knows nothing of rows that stand for several."""
+        return self.engine == "blocked"
+
+    @property
     def taught(self) -> TaughtConfig | None:
         """The head's settings where it has a teacher."""
         return self.head if isinstance(self.head, TaughtConfig) and self.head.teacher is not None else None

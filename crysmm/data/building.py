@@ -145,6 +145,7 @@ def to_table(records: list[GraphedRecord], with_space_groups: bool) -> pyarrow.T
         return pa.array([array.ravel() for array in arrays], type=pa.list_(kind))
 
     counts = zip(crystals, edges, strict=True)
+    merged = [graphed.alike.sizes(graphed.edges) for graphed in records]
     table = pa.table(
         {
             "id": pa.array([graphed.record.id for graphed in records], type=pa.string()),
@@ -156,6 +157,8 @@ def to_table(records: list[GraphedRecord], with_space_groups: bool) -> pyarrow.T
             "n_triplets": pa.array(
                 [count_triplets(len(crystal), edge_list) for crystal, edge_list in counts], pa.int64()
             ),
+            "n_merged_edges": pa.array([n_edges for n_edges, _ in merged], type=pa.int32()),
+            "n_merged_triplets": pa.array([n_triplets for _, n_triplets in merged], type=pa.int64()),
             "lattice": lists((crystal.lattice for crystal in crystals), pa.float64()),
             "atomic_numbers": lists((crystal.atomic_numbers for crystal in crystals), pa.uint8()),
             "frac_coords": lists((crystal.frac_coords for crystal in crystals), pa.float64()),

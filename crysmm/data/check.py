@@ -129,7 +129,7 @@ def check_input(config: TrainingConfig) -> CheckReport:
         source, config.graph_settings(), cache_dir=config.cache_dir, jobs=config.jobs, progress=config.progress
     )
     limit = memory_limit(resolve_device(config.device))
-    oversized = oversized_rows(store, config.model, limit)
+    oversized = oversized_rows(store, config.model, limit, merge=config.merges)
     groups = duplicates.find_duplicates(store.formulas, store.crystal, progress=config.progress)
     split, problem = _try_split(config, store)
     return CheckReport(
@@ -185,12 +185,13 @@ def _count_classes(config: TrainingConfig, store: Store) -> dict[str, int]:
 
 def _estimate(config: TrainingConfig, store: Store, n_train: int, limit: int) -> Costs:
     batch = min(config.batch_size, n_train)
-    largest = np.argsort(store.n_triplets)[-batch:]
-    whole_epoch = estimated_seconds(config.model, store.n_edges.sum(), store.n_triplets.sum())
+    edges, triplets = store.sizes(merge=config.merges)
+    largest = np.argsort(triplets)[-batch:]
+    whole_epoch = estimated_seconds(config.model, edges.sum(), triplets.sum())
     return Costs(
         disk=sum(file.stat().st_size for file in store.path.iterdir()),
-        mean_batch_memory=_batch_memory(config, batch * store.n_edges.mean(), batch * store.n_triplets.mean()),
-        largest_batch_memory=_batch_memory(config, store.n_edges[largest].sum(), store.n_triplets[largest].sum()),
+        mean_batch_memory=_batch_memory(config, batch * edges.mean(), batch * triplets.mean()),
+        largest_batch_memory=_batch_memory(config, edges[largest].sum(), triplets[largest].sum()),
         memory_limit=limit,
         epoch_seconds=whole_epoch * n_train / len(store),
     )

@@ -147,7 +147,7 @@ def build_embeddings(
     }
     if missing:
         device = torch.device(device)
-        _check_sizes(store, model, memory_limit(device))
+        _check_sizes(store, model, memory_limit(device), _merges(backbone))
         teacher = deepcopy(backbone).to(device=device, dtype=torch.float32).eval()
         n_missing = sum(map(len, missing.values()))
         bar = tqdm(
@@ -166,16 +166,23 @@ def _embed(
     store: Store, teacher: Backbone, model: ModelConfig, rows: np.ndarray, device: torch.device, bar: tqdm[Any]
 ) -> Iterator[np.ndarray]:
     """``[n_atoms_in_batch, width]`` of the crystals of a part, batch by batch."""
-    memory = PREDICTION_SHARE * activations(model, store.n_edges[rows], store.n_triplets[rows])
+    merge = _merges(teacher)
+    edges, triplets = store.sizes(merge=merge)
+    memory = PREDICTION_SHARE * activations(model, edges[rows], triplets[rows])
     for batch in np.split(rows, batch_ends(memory, BATCH_SIZE, BATCH_MEMORY)[:-1]):
         with torch.inference_mode():
-            nodes = precise(teacher(store.batch(batch.tolist(), merge=teacher.engine == "blocked").to(device)).nodes)
+            nodes = precise(teacher(store.batch(batch.tolist(), merge=merge).to(device)).nodes)
             yield functional.normalize(nodes, dim=1).cpu().numpy()
         bar.update(len(batch))
 
 
-def _check_sizes(store: Store, model: ModelConfig, limit: int) -> None:
-    memory = PREDICTION_SHARE * activations(model, store.n_edges, store.n_triplets) + PROCESS_MEMORY
+def _merges(teacher: Backbone) -> bool:
+    """DGL knows nothing of rows that stand for several."""
+    return teacher.engine == "blocked"
+
+
+def _check_sizes(store: Store, model: ModelConfig, limit: int, merge: bool) -> None:
+    memory = PREDICTION_SHARE * activations(model, *store.sizes(merge=merge)) + PROCESS_MEMORY
     largest = int(memory.argmax())
     if memory[largest] > limit:
         raise InputError(

@@ -66,15 +66,17 @@ def memory_limit(device: torch.device) -> int:
     return memory
 
 
-def oversized_rows(store: Store, model: ModelConfig, limit: int) -> dict[int, str]:
+def oversized_rows(store: Store, model: ModelConfig, limit: int, *, merge: bool = False) -> dict[int, str]:
     """Rows that would not fit in memory even alone in a batch, each with the reason.
 
     Args:
         store: the crystals.
         model: the backbone.
         limit: bytes of memory.
+        merge: of atoms that are alike one is computed.
     """
-    sizes = zip(store.n_atoms.tolist(), store.n_edges.tolist(), store.n_triplets.tolist(), strict=True)
+    edges, triplets = store.sizes(merge=merge)
+    sizes = zip(store.n_atoms.tolist(), edges.tolist(), triplets.tolist(), strict=True)
     reasons = (why_too_large(model, *size, limit) for size in sizes)
     return {row: reason for row, reason in enumerate(reasons) if reason is not None}
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +44,13 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
     if cache_dir is not None:
         return Path(cache_dir)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crysmm"
+
+
+class Sizes(NamedTuple):
+    """``edges`` and ``triplets`` of some crystals, ``[n_crystals]`` int64 each."""
+
+    edges: np.ndarray
+    triplets: np.ndarray
 
 
 class Store:
@@ -116,6 +123,13 @@ class Store:
     def n_triplets(self) -> np.ndarray:
         """``[n_crystals]`` int64: edges of the complete line graph."""
         return self._column("n_triplets").to_numpy().astype(np.int64)
+
+    def sizes(self, *, merge: bool) -> Sizes:
+        """Edges and triplets of each crystal that a network computes; with ``merge``, of all that are alike one."""
+        if not merge:
+            return Sizes(self.n_edges, self.n_triplets)
+        columns = (self._column(name).to_numpy() for name in ("n_merged_edges", "n_merged_triplets"))
+        return Sizes(*(column.astype(np.int64) for column in columns))
 
     @cached_property
     def space_groups(self) -> np.ndarray | None:

@@ -42,6 +42,14 @@ class Equivalence:
         """Every atom and every edge a class of its own."""
         return cls(np.arange(n_atoms, dtype=np.int32), np.arange(n_edges, dtype=np.int32))
 
+    def sizes(self, edges: EdgeList) -> tuple[int, int]:
+        """How many edges and triplets are left where one atom stands for all alike."""
+        entering = np.bincount(edges.destination, minlength=len(self.atoms))
+        stands = self.atoms == np.arange(len(self.atoms))
+        one_of_each = np.empty(int(self.edges.max(initial=-1)) + 1, dtype=np.int64)
+        one_of_each[self.edges] = np.arange(len(self.edges))
+        return int(entering[stands].sum()), int(entering[edges.source[one_of_each]].sum())
+
 
 def find_equivalence(crystal: Crystal, edges: EdgeList, settings: GraphSettings) -> Equivalence:
     """The classes of a crystal's atoms and edges.

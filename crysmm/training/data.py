@@ -139,7 +139,7 @@ def prepare_training(
 
 def _split(store: Store, config: RunConfig, memory: int) -> tuple[list[SkippedRow], Split]:
     """The rows that are not used, and the split of the others."""
-    oversized = oversized_rows(store, config.model, memory)
+    oversized = oversized_rows(store, config.model, memory, merge=config.merges)
     too_large = [SkippedRow(store.ids[row], store.files[row], reason) for row, reason in oversized.items()]
     if too_large and config.strict:
         first = too_large[0]
@@ -181,17 +181,15 @@ def loader_for(
 ) -> DataLoader[Any]:
     """The batches a sampler chooses, with the texts, and with a teacher's embeddings where they are given.
 
-    Atoms that are alike are one row where a property is learned. Pre-training tells them apart by hiding some; DGL, and
-    batch normalisation across several GPUs, know nothing of rows that stand for several.
+    torch's batch normalisation across several GPUs knows nothing of rows that stand for several: there are none then.
     """
     on_gpu = trainer.strategy.root_device.type == "cuda"
-    as_one = config.engine == "blocked" and not (on_gpu and trainer.world_size > 1)
     return make_loader(
         data.store,
         sampler,
         embeddings=embeddings,
         texts=None if data.texts is None else data.texts.values,
-        merge=as_one and isinstance(config, TrainingConfig),
+        merge=config.merges and not (on_gpu and trainer.world_size > 1),
         num_workers=config.num_workers,
         pin_memory=config.pin_memory and on_gpu,
     )

@@ -92,10 +92,13 @@ def test_long_lists_are_cut_on_the_screen_only(tmp_path: Path, crystals) -> None
 
 def test_batches_and_cells_that_do_not_fit(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crysmm.data.check.memory_limit", lambda device: 450 << 20)
-    report = check(table, tmp_path, model="alignn")
+    report = check(table, tmp_path, model="alignn", engine="dgl")
     assert [row.id for row in report.oversized] == ["NaCl"]  # 18 bonds an atom, and 8 atoms
     assert report.findings[-1].startswith("a batch does not fit in memory")
-    assert check(table, tmp_path, model="alignn", max_triplets=1).costs.mean_batch_memory < 450 << 20
+    assert check(table, tmp_path, model="alignn", engine="dgl", max_triplets=1).costs.mean_batch_memory < 450 << 20
+    merging = check(table, tmp_path, model="alignn")
+    assert not merging.oversized  # of which one atom of each element is computed
+    assert merging.costs.largest_batch_memory < report.costs.largest_batch_memory
 
 
 def test_nothing_to_check() -> None:

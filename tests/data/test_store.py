@@ -156,3 +156,17 @@ def test_facts_are_plain_data(store):
     facts = json.loads((store.path / "store.json").read_text())
     assert facts["settings"] == SETTINGS.model_dump(exclude_none=True)
     assert Store(store.path).settings == SETTINGS
+
+
+def test_alike_atoms_as_one(tmp_path, crystals):
+    """Sizes and batches from the store are those of crystals in memory, merged or not."""
+    source = source_from_structures(list(crystals.values()))
+    store = build_store(source, SETTINGS, cache_dir=tmp_path, progress=False)
+    for merge in (False, True):
+        batch = store.batch(range(len(store)), merge=merge)
+        expected = collate_crystals(list(crystals.values()), SETTINGS, merge=merge)
+        assert_same_batch(batch, expected)
+        edges, triplets = store.sizes(merge=merge)
+        assert (edges.sum(), triplets.sum()) == (len(batch.bond_vectors), batch.connectivity.n_triplets)
+    assert batch.merged is not None
+    assert torch.equal(batch.merged.first, expected.merged.first)

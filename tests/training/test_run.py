@@ -13,6 +13,7 @@ import torch
 
 import crysmm
 from crysmm.data import estimate
+from crysmm.data.store import Store
 from crysmm.errors import InputError
 from crysmm.training.callbacks import Recorder
 from crysmm.training.checkpoint import load_model
@@ -206,7 +207,7 @@ def test_bad_rows_are_skipped_listed_and_told(make_config, tmp_path, capsys):
 
 
 def test_cells_too_large_for_the_memory_are_skipped(make_config, tiny_alignn, monkeypatch):
-    monkeypatch.setattr("crysmm.training.data.memory_limit", lambda device: estimate.PROCESS_MEMORY + 800_000)
+    monkeypatch.setattr("crysmm.training.data.memory_limit", lambda device: estimate.PROCESS_MEMORY + 200_000)
     result = train(make_config(model=tiny_alignn, epochs=1, n_val=2, n_test=2))
     skipped = table(result.folder / "skipped.csv")
     assert 0 < len(skipped) < 25
@@ -323,3 +324,23 @@ def test_bf16_trains_and_results_are_fp32(make_config):
 def test_link_switches_standardisation_off_and_says_so(make_config, capsys):
     train(make_config(epochs=1, model={"name": "cgcnn", "conv_layers": 1, "node_features": 8, "link": "log"}))
     assert "model.link log: the target is not standardised" in capsys.readouterr().out
+
+
+def test_alike_atoms_are_computed_once(make_config, dgl, tiny_alignn, tmp_path, monkeypatch):
+    """And what is learned is what DGL learns from all of them."""
+    merged = []
+    batch_of = Store.batch
+    monkeypatch.setattr(
+        Store,
+        "batch",
+        lambda store, rows, *, merge=False: merged.append(merge) or batch_of(store, rows, merge=merge),
+    )
+    found = {}
+    for engine in ("blocked", "dgl"):
+        settings = {"engine": engine, "model": tiny_alignn, "output_dir": tmp_path / engine}
+        found[engine] = train(make_config(**settings))
+        assert set(merged) == {engine == "blocked"}
+        merged.clear()
+    for split in ("train", "val", "test"):
+        ours, theirs = (column(results(run.folder, split), "prediction") for run in found.values())
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=0.01)  # of bulk moduli of 100 GPa
