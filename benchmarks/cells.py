@@ -2,7 +2,8 @@
 
     python -m benchmarks.cells
 
-The crystals are supercells of copper, whose atoms have 12 neighbours each. Of every size one crystal is a batch, for
+The crystals are supercells of copper whose atoms are displaced a little, so that no two are alike; each has 12
+neighbours. Of every size one crystal is a batch, for
 CGCNN and for ALIGNN; then 64 crystals are learned from by ALIGNN in batches with at most so many triplets. Each figure
 is that of a process of its own, in bf16.
 """
@@ -21,6 +22,7 @@ from crysmm.data.writing import crystal_row
 from data_prep.files import write_jsonl
 
 HALF_CUBE = 1.8075  # Angstrom; half of the edge of the cubic cell
+DISPLACEMENT = 0.01  # standard deviation, in cells
 MANY = 64
 HEADING = (
     "| atoms | triplets | graph, ms | CGCNN step, ms | GiB | ALIGNN step, s | GiB "
@@ -29,10 +31,11 @@ HEADING = (
 
 
 def supercell(repeats: int) -> Crystal:
-    """Copper, its primitive cell repeated along each of its vectors."""
+    """Copper, its primitive cell repeated along each of its vectors, its atoms displaced."""
     lattice = HALF_CUBE * (1 - np.eye(3))
     steps = np.stack(np.meshgrid(*[np.arange(repeats)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    return Crystal.from_arrays(repeats * lattice, steps / repeats, ["Cu"] * len(steps))
+    displaced = np.random.default_rng(0).normal(scale=DISPLACEMENT, size=steps.shape)
+    return Crystal.from_arrays(repeats * lattice, (steps + displaced) / repeats, ["Cu"] * len(steps))
 
 
 def measure(work: Path, repeats: int, max_triplets: int, many: int) -> dict[str, dict[str, float]]:

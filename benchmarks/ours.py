@@ -44,11 +44,14 @@ def training_steps(config: TrainingConfig, repeats: int) -> dict[str, float]:
     crystals = [record.crystal for record in records]
     targets = np.array([record.targets for record in records])
     settings = config.graph_settings()
-    build = median_seconds(lambda: collate_crystals(crystals, settings), repeats)
+    build, build_merged = (
+        median_seconds(lambda merge=merge: collate_crystals(crystals, settings, merge=merge), repeats)
+        for merge in (False, True)
+    )
     triplets = np.array([count_triplets(len(crystal), find_edges(crystal, settings)) for crystal in crystals])
     ends = batch_ends(triplets, len(crystals), config.max_triplets)
     parts = [slice(start, end) for start, end in pairwise([0, *ends])]
-    batches = [collate_crystals(crystals[part], settings, targets=targets[part]) for part in parts]
+    batches = [collate_crystals(crystals[part], settings, targets=targets[part], merge=True) for part in parts]
     scaler = TargetScaler.fit(targets, list(range(len(records))), config)
     objective = PropertyObjective(build_network(config, 1), scaler, config.criterion)
     optimizer = make_optimizer(config, objective)
@@ -65,10 +68,12 @@ def training_steps(config: TrainingConfig, repeats: int) -> dict[str, float]:
 
     result = {
         "atoms": sum(len(batch.atom_features) for batch in batches),
-        "bonds": sum(len(batch.bond_vectors) for batch in batches),
+        "computed_bonds": sum(len(batch.bond_vectors) for batch in batches),
         "triplets": int(triplets.sum()),
+        "computed_triplets": sum(batch.connectivity.n_triplets for batch in batches),
         "batches": len(batches),
         "build": build / len(records),
+        "build_merged": build_merged / len(records),
     }
     result["step"] = median_seconds(steps, repeats)
     result["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from crysmm.atomic_files import table_replacing, why_not_writable
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
-from crysmm.data.building import GraphedRecord, graph_row, in_parallel
+from crysmm.data.building import GraphedRecord, count_triplets, graph_row, in_parallel
 from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memory, in_bytes, memory_limit
 from crysmm.data.records import source_from_structures
 from crysmm.data.source import SkippedRow, Source
@@ -324,7 +324,7 @@ class Predictor:
         for result in results:
             edges = triplets = 0
             if isinstance(result, GraphedRecord):
-                edges, triplets = result.alike.sizes(result.edges)
+                edges, triplets = self._sizes(result)
                 if self._memory(edges, triplets) > self._memory_limit:
                     result = self._too_large(result, self._memory(edges, triplets))
                     edges = triplets = 0
@@ -336,6 +336,12 @@ class Predictor:
             n_edges, n_triplets = n_edges + edges, n_triplets + triplets
         if batch:
             yield batch
+
+    def _sizes(self, result: GraphedRecord) -> tuple[int, int]:
+        """Edges and triplets that are computed."""
+        if self.model.config.model.merges_alike:
+            return result.alike.sizes(result.edges)
+        return len(result.edges), count_triplets(len(result.record.crystal), result.edges)
 
     def _memory(self, n_edges: int, n_triplets: int) -> float:
         return PREDICTION_SHARE * estimated_memory(self.model.config.model, n_edges, n_triplets)
@@ -352,7 +358,8 @@ class Predictor:
         crystals = [result.record.crystal for result in results]
         alike = [result.alike for result in results]
         arrays = CrystalArrays.join(crystals, [result.edges for result in results], alike)
-        return make_batch(arrays, self.model.settings, [result.record.id for result in results], merge=True)
+        ids = [result.record.id for result in results]
+        return make_batch(arrays, self.model.settings, ids, merge=self.model.config.model.merges_alike)
 
 
 def _as_list(structures: Any) -> Sequence[Any]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from crysmm.config.graph import GraphSettings
+from crysmm.config.models import BackboneConfig
 from crysmm.crystal import Crystal
 from crysmm.data.batch import CrystalBatch, collate_crystals
 from crysmm.models.base import Backbone, Embedding
@@ -61,20 +62,33 @@ def check_backbone(backbone: Backbone, settings: GraphSettings | None = None) ->
     _check_shapes(exact, crystals, settings)
     _check_batches(exact, crystals, settings)
     _check_symmetries(exact, crystals, settings)
+    if getattr(exact, "config", BackboneConfig()).merges_alike:
+        _check_alike(exact, crystals, settings)
+        _check_alike(copy.deepcopy(exact).train(), crystals, settings)
     _check_isolated_atom(exact, settings)
     _check_inputs_unchanged(exact, collate_crystals(crystals, settings).double())
     _check_training(copy.deepcopy(backbone).train(), crystals, settings)
 
 
-def _embed(backbone: Backbone, crystals: list[Crystal], settings: GraphSettings) -> Embedding:
+def _embed(backbone: Backbone, crystals: list[Crystal], settings: GraphSettings, *, merge: bool = False) -> Embedding:
     with torch.no_grad():
-        return backbone(collate_crystals(crystals, settings).double())
+        return backbone(collate_crystals(crystals, settings, merge=merge).double())
 
 
 def _agree(clause: str, found: Tensor, expected: Tensor, tolerance: float) -> None:
     largest = float(expected.abs().max())
     difference = float((found - expected).abs().max())
     assert difference <= tolerance * max(largest, 1e-3), f"{clause}: differs by {difference:.3g} of {largest:.3g}"
+
+
+def _check_alike(backbone: Backbone, crystals: list[Crystal], settings: GraphSettings) -> None:
+    for name, expected, found in zip(
+        ("atoms", "crystals"),
+        _embed(backbone, crystals, settings),
+        _embed(backbone, crystals, settings, merge=True),
+        strict=True,
+    ):
+        _agree(f"one atom computed for all alike, embeddings of {name}", found, expected, ROUNDED)
 
 
 def _check_shapes(backbone: Backbone, crystals: list[Crystal], settings: GraphSettings) -> None:

@@ -1,6 +1,6 @@
 """The settings of the backbones: the authors' widths and depths, under the names ALIGNN's configs use."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,9 +10,15 @@ MOST_LAYERS, WIDEST = 1000, 16_384  # far beyond any use; a slip of the keyboard
 
 
 class BackboneConfig(BaseModel):
-    """What every backbone's settings have in common."""
+    """What every backbone's settings have in common.
+
+    Attributes:
+        merges_alike: the network sees no more of a bond than its length and its angles, and hands its batch norms
+            the multiplicities of the graphs' rows, so that of atoms that are alike one may be computed for all.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    merges_alike: ClassVar[bool] = False
 
     atom_input_features: int | None = Field(
         None, ge=1, description="Features an atom carries; by default what atom_features gives (92 for cgcnn)."
@@ -28,6 +34,8 @@ class BackboneConfig(BaseModel):
 
 class ConvolutionalConfig(BackboneConfig):
     """The settings of CGCNN and of what is built on its convolutions."""
+
+    merges_alike = True
 
     name: str
     conv_layers: int = Field(3, ge=1, le=MOST_LAYERS, description="Convolution layers.")
@@ -65,6 +73,8 @@ class CrysXPPConfig(ConvolutionalConfig):
 class GATGNNConfig(BackboneConfig):
     """GATGNN (Louis et al. 2020)."""
 
+    merges_alike = True
+
     name: Literal["gatgnn"] = Field("gatgnn", description="Which backbone.")
     conv_layers: int = Field(3, ge=1, le=MOST_LAYERS, description="Augmented graph attention layers.")
     heads: int = Field(4, ge=1, le=MOST_LAYERS, description="Attention heads a layer.")
@@ -79,6 +89,8 @@ class GATGNNConfig(BackboneConfig):
 
 class ALIGNNConfig(BackboneConfig):
     """ALIGNN (Choudhary and DeCost 2021)."""
+
+    merges_alike = True
 
     name: Literal["alignn"] = Field("alignn", description="Which backbone.")
     alignn_layers: int = Field(

@@ -51,8 +51,8 @@ class TrainingConfig(RunConfig):
 
     @property
     def merges(self) -> bool:
-        """DGL knows nothing of rows that stand for several."""
-        return self.engine == "blocked"
+        """Where the backbone does so; DGL knows nothing of rows that stand for several."""
+        return self.engine == "blocked" and self.model.merges_alike
 
     @property
     def taught(self) -> TaughtConfig | None:

@@ -147,7 +147,7 @@ def build_embeddings(
     }
     if missing:
         device = torch.device(device)
-        _check_sizes(store, model, memory_limit(device), _merges(backbone))
+        _check_sizes(store, model, memory_limit(device), _merges(backbone, model))
         teacher = deepcopy(backbone).to(device=device, dtype=torch.float32).eval()
         n_missing = sum(map(len, missing.values()))
         bar = tqdm(
@@ -166,7 +166,7 @@ def _embed(
     store: Store, teacher: Backbone, model: ModelConfig, rows: np.ndarray, device: torch.device, bar: tqdm[Any]
 ) -> Iterator[np.ndarray]:
     """``[n_atoms_in_batch, width]`` of the crystals of a part, batch by batch."""
-    merge = _merges(teacher)
+    merge = _merges(teacher, model)
     edges, triplets = store.sizes(merge=merge)
     memory = PREDICTION_SHARE * activations(model, edges[rows], triplets[rows])
     for batch in np.split(rows, batch_ends(memory, BATCH_SIZE, BATCH_MEMORY)[:-1]):
@@ -176,9 +176,9 @@ def _embed(
         bar.update(len(batch))
 
 
-def _merges(teacher: Backbone) -> bool:
-    """DGL knows nothing of rows that stand for several."""
-    return teacher.engine == "blocked"
+def _merges(teacher: Backbone, model: ModelConfig) -> bool:
+    """Whether of atoms that are alike one is computed; DGL knows nothing of rows that stand for several."""
+    return teacher.engine == "blocked" and model.merges_alike
 
 
 def _check_sizes(store: Store, model: ModelConfig, limit: int, merge: bool) -> None:

@@ -42,7 +42,7 @@ def test_given_crystals_are_used_as_they_are(tmp_path):
 
 def test_ratios_are_of_one_turn():
     names = {name for row in ROWS for name in (row.ours, row.peer)}
-    everything = dict.fromkeys((row.figure for row in ROWS), 1.0)
+    everything = dict.fromkeys((*(row.figure for row in ROWS), "build_merged", "computed_triplets"), 1.0)
     figures = {name: [dict(everything), dict(everything), dict(everything)] for name in names}
     for turn, (mine, theirs) in enumerate(((1, 7), (100, 800), (10, 60))):  # the machine's pace changes
         figures["ours fp32"][turn]["step"], figures["dgl"][turn]["step"] = mine, theirs
@@ -75,7 +75,8 @@ def test_our_step_and_epochs(inputs):
             [row.read().crystal for row in open_source(inputs.folder / "batch.jsonl").rows()], config.graph_settings()
         ).connectivity.blocks
     )  # fmt: skip
-    assert all(figures[name] > 0 for name in ("build", "step", "peak", "inference"))
+    assert all(figures[name] > 0 for name in ("build", "build_merged", "step", "peak", "inference"))
+    assert 0 < figures["computed_triplets"] < figures["triplets"]
     assert figures["batches"] == 1
     in_parts = ours.training_steps(config.model_copy(update={"max_triplets": figures["triplets"] // 5}), 1)
     assert in_parts["triplets"] == figures["triplets"]
