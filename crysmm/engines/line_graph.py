@@ -288,7 +288,7 @@ class _Gate(torch.autograd.Function):
         if of_rows is not None and ctx.normalizer is not None:
             updated = residuals.after(ctx.layer + 1)
             residuals.added.pop()
-            of_gates, *of_norm = ctx.normalizer.backward_activated(gates, of_rows, added_to=updated)
+            of_gates, *of_norm = ctx.normalizer.backward(gates, of_rows, added_to=updated)
             of_residual = of_rows
         edges = residuals.after(ctx.layer)
         of_means = torch.zeros_like(means) if of_means is None else of_means

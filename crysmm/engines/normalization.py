@@ -143,68 +143,45 @@ class Normalizer:
         for piece in pieces(rows):
             total[piece] -= functional.silu(self(rows[piece]), inplace=True)
 
-    def backward(self, rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(self, rows: Tensor, gradient: Tensor, added_to: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of the rows, ``[n, d]``, of the weight and of the bias, ``[d]``.
 
         Args:
             rows: before normalisation.
-            gradient: of the rows, normalised.
-        """
-        to_rows = empty_rows(rows.shape, like=rows)
-        to_parameters = self._no_gradients()
-        for piece in pieces(rows):
-            to_rows[piece] = gradient[piece]
-            self._add_gradients(rows[piece], to_rows[piece], to_parameters)
-        self._through_statistics(rows, to_rows, to_parameters)
-        return to_rows, *to_parameters
-
-    def backward_activated(
-        self, rows: Tensor, gradient: Tensor, added_to: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """:meth:`backward` from the gradient of ``silu`` of the rows, normalised.
-
-        Args:
-            rows: before normalisation.
-            gradient: of what was added.
+            gradient: of ``silu`` of the rows, normalised.
             added_to: a total from which that is taken on the way, in its place.
         """
+        deviation = torch.rsqrt(self.variance + self.eps)
         to_rows = empty_rows(rows.shape, like=rows)
-        to_parameters = self._no_gradients()
+        to_weight, to_bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
         for piece in pieces(rows):
+            change = to_rows[piece]  # for the time being that of the normalised rows
             normalized = self(rows[piece])
-            torch.ops.aten.silu_backward.grad_input(gradient[piece], normalized, grad_input=to_rows[piece])
+            torch.ops.aten.silu_backward.grad_input(gradient[piece], normalized, grad_input=change)
             if added_to is not None:
                 added_to[piece] -= functional.silu(normalized, inplace=True)
-            self._add_gradients(rows[piece], to_rows[piece], to_parameters)
-            del normalized  # of all rows, where there is one piece
-        self._through_statistics(rows, to_rows, to_parameters)
-        return to_rows, *to_parameters
+            sums = torch.ops.aten.native_batch_norm_backward(
+                change,
+                rows[piece],
+                self.weight,
+                self.mean,
+                self.variance,
+                self.mean,
+                deviation,
+                True,
+                self.eps,
+                [False, True, True],
+            )
+            to_weight += sums[1]
+            to_bias += sums[2]
+            del normalized, sums  # of all rows, where there is one piece
+        self._through_statistics(rows, to_rows, self.weight * deviation, to_weight, to_bias)
+        return to_rows, to_weight, to_bias
 
-    def _no_gradients(self) -> tuple[Tensor, Tensor]:
-        return torch.zeros_like(self.weight), torch.zeros_like(self.bias)
-
-    def _add_gradients(self, rows: Tensor, change: Tensor, to_parameters: tuple[Tensor, Tensor]) -> None:
-        """Add those of weight and bias, from the gradient of the rows, normalised."""
-        deviation = torch.rsqrt(self.variance + self.eps)
-        sums = torch.ops.aten.native_batch_norm_backward(
-            change,
-            rows,
-            self.weight,
-            self.mean,
-            self.variance,
-            self.mean,
-            deviation,
-            True,
-            self.eps,
-            [False, True, True],
-        )
-        for total, found in zip(to_parameters, sums[1:], strict=True):
-            total += found
-
-    def _through_statistics(self, rows: Tensor, changes: Tensor, to_parameters: tuple[Tensor, Tensor]) -> None:
+    def _through_statistics(
+        self, rows: Tensor, changes: Tensor, scale: Tensor, to_weight: Tensor, to_bias: Tensor
+    ) -> None:
         """Make gradients of the rows, normalised, those of the rows, in their place."""
-        to_weight, to_bias = to_parameters
-        scale = self.weight * torch.rsqrt(self.variance + self.eps)
         along, shift = scale * to_weight / self.count, to_bias / self.count
         nothing, ones = torch.zeros_like(scale), torch.ones_like(scale)
         alone = self.multiplicity is None
@@ -233,7 +210,16 @@ class _Normalize(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (rows,) = ctx.saved_tensors
-        return *ctx.normalizer.backward(rows, gradients[0]), None, None
+        by = ctx.normalizer
+        statistics = by.mean, by.variance, None, None, False, by.eps  # as if they were not of the rows
+        to_rows, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0].contiguous(), rows, by.weight, *statistics, [True, True, True]
+        )
+        if math.isfinite(by.count):
+            scale = by.weight * torch.rsqrt(by.variance + by.eps) / by.count
+            taken = functional.batch_norm(rows, by.mean, by.variance, scale * to_weight, scale * to_bias, eps=by.eps)
+            to_rows -= taken.mul_(by.multiplicity.numbers[:, None].to(taken.dtype))
+        return to_rows, to_weight, to_bias, None, None
 
 
 def normalized_silu(
@@ -272,5 +258,5 @@ class _BatchNormSiLU(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         (rows,) = ctx.saved_tensors
-        changes = ctx.normalizer.backward_activated(rows, gradient)
+        changes = ctx.normalizer.backward(rows, gradient)
         return *changes, gradient if ctx.has_residual else None, None, None

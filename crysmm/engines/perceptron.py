@@ -81,7 +81,7 @@ class _Perceptron(torch.autograd.Function):
                 inputs.append(normalizer.add_activated(projections[-1], None))
         of_parameters: list[Tensor | None] = []
         for place in reversed(range(len(ctx.normalizers))):
-            change, *of_norm = ctx.normalizers[place].backward_activated(projections.pop(), of_rows)
+            change, *of_norm = ctx.normalizers[place].backward(projections.pop(), of_rows)
             needed = place > 0 or ctx.needs_input_grad[0], True, True
             of_rows, *of_linear = product_backward(change, inputs.pop(), parameters[4 * place], needed)
             of_parameters = [*of_linear, *of_norm, *of_parameters]

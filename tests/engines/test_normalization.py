@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from crysmm.engines.cache import ROWS_IN_CACHE
-from crysmm.engines.normalization import normalization, normalized_silu
+from crysmm.engines.normalization import BatchNorm, Multiplicity, normalization, normalized_silu, weighted_statistics
 
 WIDTH = 3
 
@@ -56,3 +56,54 @@ def test_bf16_is_as_near_as_its_numbers(norm):
     near = normalized_silu(norm, rows.bfloat16(), residual.bfloat16())
     assert near.dtype == torch.bfloat16
     torch.testing.assert_close(near.double(), exact, rtol=2**-6, atol=2**-5)
+
+
+def repeated(rows, numbers):
+    return rows.repeat_interleave(numbers, dim=0)
+
+
+@pytest.mark.parametrize("activated", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("numbers", [[1] * 5000 + [3] * 400, [7, 1, 2], [4], [1]])
+def test_rows_that_stand_for_several(numbers, training, activated):
+    """Values, gradients and running statistics are those of all of them."""
+    norm = normalization("batch", WIDTH).double().train(training)
+    generator = torch.Generator().manual_seed(6)
+    for parameter in norm.parameters():
+        parameter.data = torch.randn(WIDTH, dtype=torch.float64, generator=generator)
+    theirs, rows = copy.deepcopy(norm), rows_of(len(numbers), 7)
+    numbers = torch.tensor(numbers)
+    multiplicity = Multiplicity(numbers.float(), int(numbers.sum()))
+    found = normalized_silu(norm, rows, None, multiplicity) if activated else norm(rows, multiplicity)
+    expected = theirs(repeated(rows, numbers))
+    expected = functional.silu(expected) if activated else expected
+    torch.testing.assert_close(repeated(found, numbers), expected, rtol=0, atol=1e-10)
+    for name, buffer in theirs.named_buffers():
+        torch.testing.assert_close(dict(norm.named_buffers())[name], buffer, rtol=0, atol=1e-11)
+    weights = torch.linspace(-1, 2, found.numel(), dtype=torch.float64).view_as(found)
+    of_all = repeated(weights / numbers[:, None], numbers)
+    for ours, reference in zip(
+        torch.autograd.grad((found * weights).sum(), [rows, *norm.parameters()]),
+        torch.autograd.grad((expected * of_all).sum(), [rows, *theirs.parameters()]),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, reference, rtol=0, atol=1e-9)
+
+
+def test_statistics_far_from_zero_are_not_drowned():
+    """Mean 1,000 and deviation 1 in fp32, whose squares differ in their last digits."""
+    rows = 1000 + torch.randn(6000, WIDTH, generator=torch.Generator().manual_seed(8))
+    numbers = torch.arange(6000) % 3 + 1
+    mean, variance = weighted_statistics(rows, Multiplicity(numbers.float(), int(numbers.sum())))
+    every = repeated(rows.double(), numbers)
+    torch.testing.assert_close(mean.double(), every.mean(0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(variance.double(), every.var(0, unbiased=False), rtol=1e-3, atol=0)
+
+
+def test_weights_of_rows_hold_under_autocast():
+    """Numbers that bf16 has not, such as 257, are not rounded."""
+    rows = torch.tensor([[0.0], [1.0]])
+    norm = BatchNorm(1).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        norm(rows, Multiplicity(torch.tensor([257.0, 1.0]), 258))
+    torch.testing.assert_close(norm.running_mean, torch.tensor([0.1 / 258]))
