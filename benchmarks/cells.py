@@ -3,9 +3,8 @@
     python -m benchmarks.cells
 
 The crystals are supercells of copper whose atoms are displaced a little, so that no two are alike; each has 12
-neighbours. Of every size one crystal is a batch, for
-CGCNN and for ALIGNN; then 64 crystals are learned from by ALIGNN in batches with at most so many triplets. Each figure
-is that of a process of its own, in bf16.
+neighbours. Of every size one crystal is a batch, for CGCNN and for ALIGNN; then 64 crystals are learned from by ALIGNN
+in batches with at most so many triplets. Each figure is that of a process of its own, in bf16.
 """
 
 import argparse

@@ -144,7 +144,7 @@ def loading_rate(store: Store) -> float:
     """Crystals a second that the loader makes batches of, in random order, in one process."""
     sampler = BatchSampler(range(len(store)), store.n_triplets, 64, seed=1)
     start, crystals = time.perf_counter(), 0
-    for step, share in enumerate(make_loader(store, sampler)):
+    for step, share in enumerate(make_loader(store, sampler, merge=True)):
         crystals += share.n_crystals
         if step == BATCHES_READ:
             break

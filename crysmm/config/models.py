@@ -13,8 +13,8 @@ class BackboneConfig(BaseModel):
     """What every backbone's settings have in common.
 
     Attributes:
-        merges_alike: the network sees no more of a bond than its length and its angles, and hands its batch norms
-            the multiplicities of the graphs' rows, so that of atoms that are alike one may be computed for all.
+        merges_alike: of atoms that are alike one may be computed for all, because ``embed_atoms`` reads no more than
+            atom features, lengths and cosines, draws nothing, and gives batch norms the multiplicities of their rows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

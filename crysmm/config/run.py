@@ -122,7 +122,9 @@ class RunConfig(BaseModel):
     epochs: int = Field(100, ge=1, le=1_000_000, description="Times the training split is gone through.")
     batch_size: int = Field(64, ge=1, description="Crystals a step, over all devices together.")
     max_triplets: int | None = Field(
-        None, ge=1, description="Most bond pairs (edges of the line graph) in a batch; it then holds fewer crystals."
+        None,
+        ge=1,
+        description="Most bond pairs (edges of the line graph, alike or not) in a batch; it holds fewer crystals then.",
     )
     learning_rate: float = Field(
         default_factory=_default_learning_rate,
@@ -206,8 +208,7 @@ class RunConfig(BaseModel):
             )
         return self
 
-    @property
-    def merges(self) -> bool:
+    def merges(self, device_type: str) -> bool:
         """Whether of atoms that are alike one is computed for all; pre-training tells them apart by hiding some."""
         return False
 

@@ -49,10 +49,10 @@ class TrainingConfig(RunConfig):
         """Whether classes are learned: asked for by ``model.classification`` or by a threshold."""
         return self.model.classification or self.classification_threshold is not None
 
-    @property
-    def merges(self) -> bool:
-        """Where the backbone does so; DGL knows nothing of rows that stand for several."""
-        return self.engine == "blocked" and self.model.merges_alike
+    def merges(self, device_type: str) -> bool:
+        """Where the backbone does so; DGL and batch norms across GPUs know nothing of rows that stand for several."""
+        across_gpus = device_type == "cuda" and self.devices * self.num_nodes > 1
+        return self.engine == "blocked" and self.model.merges_alike and not across_gpus
 
     @property
     def taught(self) -> TaughtConfig | None:

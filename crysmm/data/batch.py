@@ -193,8 +193,9 @@ def make_batch(
         steps = arrays.frac_coords[destination[edges]] + arrays.image[edges] - arrays.frac_coords[source[edges]]
         return torch.from_numpy(np.einsum("ei,eij->ej", steps, arrays.lattice[crystal[edges]]).astype(np.float32))
 
-    merged, kinds = None, arrays.edge_kinds_of_all() if merge else np.arange(len(source))
-    if len(kinds) and kinds.max() + 1 < len(kinds):
+    merged = None
+    kinds = arrays.edge_kinds_of_all() if merge else None
+    if kinds is not None and kinds.max(initial=-1) + 1 < len(kinds):
         alike = AlikeAtoms.of(arrays.alike_atom + np.repeat(first_atom, arrays.n_atoms))
         connectivity, order, leaving = Connectivity.merge(source, destination, alike, kinds)
         atoms = Segments.of(alike.node, len(alike.first))
@@ -230,9 +231,7 @@ def collate_crystals(
         StructureError: a crystal has atoms that overlap.
     """
     edges = [find_edges(crystal, settings) for crystal in crystals]
-    alike = None
-    if merge:
-        pairs = zip(crystals, edges, strict=True)
-        alike = [find_equivalence(crystal, edge_list, settings) for crystal, edge_list in pairs]
+    pairs = zip(crystals, edges, strict=True)
+    alike = [find_equivalence(*pair, settings) for pair in pairs] if merge else None
     names = [str(index) for index in range(len(crystals))] if ids is None else list(ids)
     return make_batch(CrystalArrays.join(crystals, edges, alike), settings, names, targets, merge=merge)

@@ -128,8 +128,9 @@ def check_input(config: TrainingConfig) -> CheckReport:
     store = build_store(
         source, config.graph_settings(), cache_dir=config.cache_dir, jobs=config.jobs, progress=config.progress
     )
-    limit = memory_limit(resolve_device(config.device))
-    oversized = oversized_rows(store, config.model, limit, merge=config.merges)
+    device = resolve_device(config.device)
+    limit, merge = memory_limit(device), config.merges(device.type)
+    oversized = oversized_rows(store, config.model, limit, merge=merge)
     groups = duplicates.find_duplicates(store.formulas, store.crystal, progress=config.progress)
     split, problem = _try_split(config, store)
     return CheckReport(
@@ -148,7 +149,7 @@ def check_input(config: TrainingConfig) -> CheckReport:
             name: (float(numbers.mean()), int(numbers.max()))
             for name, numbers in (("atoms", store.n_atoms), ("bonds", store.n_edges), ("triplets", store.n_triplets))
         },
-        costs=_estimate(config, store, split.get("train", len(store)), limit),
+        costs=_estimate(config, store, split.get("train", len(store)), limit, merge),
     )
 
 
@@ -183,24 +184,24 @@ def _count_classes(config: TrainingConfig, store: Store) -> dict[str, int]:
     return {f"{name:g}": int(count) for name, count in zip(names, counts, strict=True)}
 
 
-def _estimate(config: TrainingConfig, store: Store, n_train: int, limit: int) -> Costs:
+def _estimate(config: TrainingConfig, store: Store, n_train: int, limit: int, merge: bool) -> Costs:
     batch = min(config.batch_size, n_train)
-    edges, triplets = store.sizes(merge=config.merges)
-    largest = np.argsort(triplets)[-batch:]
-    whole_epoch = estimated_seconds(config.model, edges.sum(), triplets.sum())
+    sizes = np.stack(store.sizes(merge=merge), axis=1)
+    largest = np.argsort(sizes[:, 1])[-batch:]
+
+    def memory(rows: np.ndarray) -> float:
+        """Of a batch of crystals like these, or of the part of it that ``max_triplets`` lets through."""
+        triplets = batch * store.n_triplets[rows].mean()
+        part = min(1.0, (config.max_triplets or np.inf) / max(triplets, 1))
+        return estimated_memory(config.model, *(part * batch * sizes[rows].mean(axis=0)))
+
     return Costs(
         disk=sum(file.stat().st_size for file in store.path.iterdir()),
-        mean_batch_memory=_batch_memory(config, batch * edges.mean(), batch * triplets.mean()),
-        largest_batch_memory=_batch_memory(config, edges[largest].sum(), triplets[largest].sum()),
+        mean_batch_memory=memory(np.arange(len(store))),
+        largest_batch_memory=memory(largest),
         memory_limit=limit,
-        epoch_seconds=whole_epoch * n_train / len(store),
+        epoch_seconds=estimated_seconds(config.model, *sizes.sum(axis=0)) * n_train / len(store),
     )
-
-
-def _batch_memory(config: TrainingConfig, n_edges: float, n_triplets: float) -> float:
-    """Memory of a batch, or of the part of it that ``max_triplets`` lets through."""
-    part = min(1.0, (config.max_triplets or np.inf) / max(n_triplets, 1))
-    return estimated_memory(config.model, part * n_edges, part * n_triplets)
 
 
 def _lines(report: CheckReport) -> Iterator[str]:

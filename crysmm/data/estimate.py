@@ -33,8 +33,8 @@ def estimated_memory(model: ModelConfig, n_edges: float, n_triplets: float) -> f
 
     Args:
         model: the backbone.
-        n_edges: bonds in the batch, each direction counted.
-        n_triplets: pairs of bonds in the batch (edges of the line graph).
+        n_edges: bonds in the batch that are computed, each direction counted.
+        n_triplets: pairs of bonds in the batch (edges of the line graph) that are computed.
     """
     return PROCESS_MEMORY + activations(model, n_edges, n_triplets)
 
@@ -87,8 +87,8 @@ def why_too_large(model: ModelConfig, n_atoms: int, n_edges: int, n_triplets: in
     if memory <= limit:
         return None
     return (
-        f"too large: {n_atoms} atoms, {n_edges} bonds and {n_triplets} triplets need about {in_bytes(memory)}, "
-        f"there are {in_bytes(limit)}"
+        f"too large: {n_atoms} atoms, {n_edges} bonds and {n_triplets} triplets to compute need about "
+        f"{in_bytes(memory)}, there are {in_bytes(limit)}"
     )
 
 

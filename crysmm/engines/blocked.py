@@ -35,10 +35,12 @@ class AlikeAtoms:
     """Which atoms stand for others.
 
     Args:
-        first: ``[n_nodes]`` int64, the atoms that stand for their class.
+        stands: ``[n_atoms]`` bool, whether an atom stands for its class.
+        first: ``[n_nodes]`` int64, those that do.
         node: ``[n_atoms]`` int64, which of them stands for each atom.
     """
 
+    stands: np.ndarray
     first: np.ndarray
     node: np.ndarray
 
@@ -46,12 +48,7 @@ class AlikeAtoms:
     def of(cls, first: np.ndarray) -> AlikeAtoms:
         """From the atom that stands for each atom, ``[n_atoms]``."""
         stands = first == np.arange(len(first))
-        return cls(np.flatnonzero(stands), (np.cumsum(stands) - 1)[first])
-
-    @cached_property
-    def stands(self) -> np.ndarray:
-        """``[n_atoms]`` bool: whether an atom stands for its class."""
-        return self.first[self.node] == np.arange(len(self.node))
+        return cls(stands, np.flatnonzero(stands), (np.cumsum(stands) - 1)[first])
 
     @cached_property
     def multiplicity(self) -> np.ndarray:
@@ -66,18 +63,18 @@ class Multiplicities:
     Args:
         nodes: of its atoms.
         edges: of its edges.
-        leaving: of its edges out.
+        leaving: ``[n_leaving]`` float32, of its edges out.
         n_triplets: pairs (edge in, edge out) at all atoms, alike or not.
     """
 
     nodes: Multiplicity
     edges: Multiplicity
-    leaving: Multiplicity
+    leaving: Tensor
     n_triplets: int
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Multiplicities:
         """The same with every tensor changed: moved to a device, pinned."""
-        return Multiplicities(self.nodes.map(change), self.edges.map(change), self.leaving.map(change), self.n_triplets)
+        return Multiplicities(self.nodes.map(change), self.edges.map(change), change(self.leaving), self.n_triplets)
 
 
 def _multiplicity(numbers: np.ndarray) -> Multiplicity:
@@ -162,16 +159,15 @@ class Connectivity:
         n_atoms, n_kinds = len(atoms.first), int(kinds.max(initial=-1)) + 1
         kept = np.flatnonzero(atoms.stands[destination])
         going = _first_of_each(kinds, np.flatnonzero(atoms.stands[source]), n_kinds)
-        of_going, into = atoms.node[source[going]], atoms.node[destination[kept]]
-        rank, blocks = _block_order(np.bincount(into, minlength=n_atoms), np.bincount(of_going, minlength=n_atoms))
-        kept = kept[stable_order(rank[into], n_atoms)]
-        going = going[stable_order(rank[of_going], n_atoms)]
+        entering = np.bincount(atoms.node[destination[kept]], minlength=n_atoms)
+        rank, blocks = _block_order(entering, np.bincount(atoms.node[source[going]], minlength=n_atoms))
+        kept = kept[stable_order(rank[atoms.node[destination[kept]]], n_atoms)]
+        going = going[stable_order(rank[atoms.node[source[going]]], n_atoms)]
         from_atom, into = atoms.node[source[kept]], atoms.node[destination[kept]]
         places = np.empty(n_kinds, dtype=np.int64)
         places[kinds[going]] = np.arange(n_kinds)
         edge_of_kind = _first_of_each(kinds[kept], np.arange(len(kept)), n_kinds)
-        of_edges, of_going = atoms.multiplicity[into], np.bincount(kinds, minlength=n_kinds)[kinds[going]]
-        entering = np.bincount(into, minlength=n_atoms)[atoms.node[source[going]]]
+        of_kinds = np.bincount(kinds, minlength=n_kinds)[kinds[going]]
         connectivity = cls(
             incoming=Segments.of(into, n_atoms),
             outgoing=Segments.of(from_atom, n_atoms),
@@ -181,9 +177,9 @@ class Connectivity:
             blocks=blocks,
             multiplicities=Multiplicities(
                 _multiplicity(atoms.multiplicity),
-                _multiplicity(of_edges),
-                _multiplicity(of_going),
-                int(of_going @ entering),
+                _multiplicity(atoms.multiplicity[into]),
+                torch.from_numpy(of_kinds.astype(np.float32)),
+                int(of_kinds @ entering[atoms.node[source[going]]]),
             ),
         )
         return connectivity, kept, going
@@ -231,10 +227,10 @@ class Connectivity:
 
 
 class BlockedGraph(Topology):
-    """A crystal graph: nodes are atoms in the batch's order, edges stand in block order."""
+    """A crystal graph: nodes are the atoms that are computed, in the batch's order; edges stand in block order."""
 
     def __init__(self, connectivity: Connectivity, n_nodes: int):
-        """Args: the sorted edges and the number of atoms."""
+        """Args: the sorted edges and the number of those atoms."""
         self.connectivity = connectivity
         self.n_nodes = n_nodes
         self.n_edges = len(connectivity.source)

@@ -1,9 +1,9 @@
 """The line graph of the blocked engine: at an atom with p bonds in and q out all p x q pairs, never listed.
 
-Triplets outnumber atoms two hundred to one. So a convolution computes them piece by piece, some atoms of one block at
-a time, whose rows stay in the processor's cache from the matrix product to the sums over neighbours. For the backward
-pass it keeps the gates. The rows of the triplets, to which layer after layer adds, are kept once, after the last layer:
-the backward pass subtracts what each has added.
+Triplets outnumber atoms two hundred to one. So a convolution computes them in groups of pieces, each some atoms of one
+block, and a group's rows stay in the processor's cache from the matrix product to the sums over neighbours. For the
+backward pass it keeps the gates. The rows of the triplets, to which layer after layer adds, are kept once, after the
+last layer: the backward pass subtracts what each has added.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class BlockedLineGraph(Topology):
         multiplicities = self.connectivity.multiplicities
         if multiplicities is None:
             return None
-        numbers = self.of_leaving(multiplicities.leaving.numbers[:, None]).flatten()
+        numbers = self.of_leaving(multiplicities.leaving[:, None]).flatten()
         return Multiplicity(numbers, multiplicities.n_triplets)
 
     def at_destination(self, nodes: Tensor) -> Tensor:

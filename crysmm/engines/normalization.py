@@ -79,7 +79,7 @@ def weighted_statistics(rows: Tensor, multiplicity: Multiplicity) -> tuple[Tenso
     """Mean and variance, ``[d]`` each, of rows that stand for several, in fp32 or better."""
     dtype = torch.promote_types(rows.dtype, torch.float32)
     numbers = multiplicity.numbers.to(dtype)
-    near = rows[0].to(dtype)  # the mean, so that squares do not drown it
+    near = rows[0].to(dtype)  # taken from all, so that their squares do not drown the variance
     sums = torch.zeros((2, rows.shape[1]), dtype=dtype, device=rows.device)
     with torch.autocast(rows.device.type, enabled=False):
         for piece in pieces(rows):
@@ -151,7 +151,6 @@ class Normalizer:
             gradient: of ``silu`` of the rows, normalised.
             added_to: a total from which that is taken on the way, in its place.
         """
-        deviation = torch.rsqrt(self.variance + self.eps)
         to_rows = empty_rows(rows.shape, like=rows)
         to_weight, to_bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
         for piece in pieces(rows):
@@ -160,38 +159,36 @@ class Normalizer:
             torch.ops.aten.silu_backward.grad_input(gradient[piece], normalized, grad_input=change)
             if added_to is not None:
                 added_to[piece] -= functional.silu(normalized, inplace=True)
-            sums = torch.ops.aten.native_batch_norm_backward(
-                change,
-                rows[piece],
-                self.weight,
-                self.mean,
-                self.variance,
-                self.mean,
-                deviation,
-                True,
-                self.eps,
-                [False, True, True],
-            )
-            to_weight += sums[1]
-            to_bias += sums[2]
-            del normalized, sums  # of all rows, where there is one piece
-        self._through_statistics(rows, to_rows, self.weight * deviation, to_weight, to_bias)
+            of_weight, of_bias = self.to_parameters(rows[piece], change)
+            to_weight += of_weight
+            to_bias += of_bias
+            del normalized  # of all rows, where there is one piece
+        self.through_statistics(rows, to_rows, to_weight, to_bias)
         return to_rows, to_weight, to_bias
 
-    def _through_statistics(
-        self, rows: Tensor, changes: Tensor, scale: Tensor, to_weight: Tensor, to_bias: Tensor
-    ) -> None:
+    def to_parameters(self, rows: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients of weight and bias, ``[d]`` each, from that of the rows, normalised."""
+        statistics = self.mean, self.variance, self.mean, torch.rsqrt(self.variance + self.eps)
+        _, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
+            change, rows, self.weight, *statistics, True, self.eps, [False, True, True]
+        )
+        return to_weight, to_bias
+
+    def through_statistics(self, rows: Tensor, changes: Tensor, to_weight: Tensor, to_bias: Tensor) -> None:
         """Make gradients of the rows, normalised, those of the rows, in their place."""
+        scale = self.weight * torch.rsqrt(self.variance + self.eps)
         along, shift = scale * to_weight / self.count, to_bias / self.count
         nothing, ones = torch.zeros_like(scale), torch.ones_like(scale)
-        alone = self.multiplicity is None
         for piece in pieces(rows):
-            # what the mean and the variance of the rows take of it, that of the mean where rounding is least
-            within = nothing if alone else scale * shift
-            taken = functional.batch_norm(rows[piece], self.mean, self.variance, along, within, eps=self.eps)
-            if self.multiplicity is not None:
-                taken *= self.multiplicity.numbers[piece, None].to(taken.dtype)
-            scaled = functional.batch_norm(changes[piece], shift if alone else nothing, ones, scale, eps=0)
+            # what the mean and the variance of the rows take of it; the mean's share in fp32, as batch_norm computes
+            if self.multiplicity is None:
+                taken = functional.batch_norm(rows[piece], self.mean, self.variance, along, eps=self.eps)
+                scaled = functional.batch_norm(changes[piece], shift, ones, scale, eps=0)
+            else:
+                numbers = self.multiplicity.numbers[piece, None].to(scale.dtype)
+                taken = functional.batch_norm(rows[piece], self.mean, self.variance, along, eps=self.eps) * numbers
+                taken += shift * scale * numbers
+                scaled = functional.batch_norm(changes[piece], nothing, ones, scale, eps=0)
             torch.sub(scaled, taken, out=changes[piece])
 
 
@@ -210,16 +207,16 @@ class _Normalize(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (rows,) = ctx.saved_tensors
-        by = ctx.normalizer
-        statistics = by.mean, by.variance, None, None, False, by.eps  # as if they were not of the rows
-        to_rows, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
-            gradients[0].contiguous(), rows, by.weight, *statistics, [True, True, True]
-        )
-        if math.isfinite(by.count):
-            scale = by.weight * torch.rsqrt(by.variance + by.eps) / by.count
-            taken = functional.batch_norm(rows, by.mean, by.variance, scale * to_weight, scale * to_bias, eps=by.eps)
-            to_rows -= taken.mul_(by.multiplicity.numbers[:, None].to(taken.dtype))
-        return to_rows, to_weight, to_bias, None, None
+        change = gradients[0].clone(memory_format=torch.contiguous_format)
+        to_parameters = ctx.normalizer.to_parameters(rows, change)
+        ctx.normalizer.through_statistics(rows, change, *to_parameters)
+        return change, *to_parameters, None, None
+
+
+def normalized(norm: nn.Module, rows: Tensor, multiplicity: Multiplicity | None) -> Tensor:
+    """``norm(rows)``, ``[n, d]``; only where rows stand for several it has to be a :class:`BatchNorm`."""
+    result: Tensor = norm(rows) if multiplicity is None else norm(rows, multiplicity)
+    return result
 
 
 def normalized_silu(

@@ -17,12 +17,13 @@ from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.graphs.neighbors import SHELL_TOLERANCE, EdgeList
 
-LARGEST_SEARCH = 1 << 21  # pairs of bonds; more are not compared, which takes no longer than a graph network does
+LARGEST_SEARCH = 1 << 21  # pairs of bonds; more are not compared, which bounds memory
+LONGEST_CHAIN = 5 * SHELL_TOLERANCE  # Angstrom between the shortest and the longest of bonds that are alike
 ANGLE_TOLERANCE = 3e-4  # of sums over a bond's angles, which a shift of 1e-5 Angstrom changes by less than 1e-4
 CONFIRMATIONS = 2  # rounds that split nothing before the colours are believed
-ATOM_SCALE = 1e4  # sums over an atom's bonds are exact: a difference of 1e-7 is one
+ATOM_SCALE = 1e4  # of sums over an atom's bonds, which are exact: beside sums over angles, 1e-7 is a difference
+ROUNDING = 1e-6  # of sums over an atom's bonds, so scaled
 PERIODS = np.sqrt(np.array([11, 19, 29, 37], dtype=np.float32))  # of the waves cosines are compared by
-NUMBERS = np.random.default_rng(0).random(1 << 12)  # any, one for each colour, again and again
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +72,8 @@ class _Refinement:
         self.crystal, self.edges = crystal, edges
         vectors = edges.vectors(crystal)
         self.lengths = np.sqrt(np.einsum("ed,ed->e", vectors, vectors))
-        self.into = _slots(edges.destination, entering)
-        self.out_of = _slots(edges.source, leaving)
+        self.into = _slots(edges.destination, entering, np.arange(len(edges)))  # sorted already
+        self.out_of = _slots(edges.source, leaving, np.argsort(edges.source, kind="stable"))
         directions = (vectors / self.lengths[:, None]).astype(np.float32)
         n_atoms = len(crystal)
         first, second = (np.zeros((n_atoms * int(counts.max()), 3), np.float32) for counts in (entering, leaving))
@@ -89,21 +90,28 @@ class _Refinement:
             before = count
             colors, count = _split(colors, self._surroundings(colors, step), ANGLE_TOLERANCE)
             confirmed, step = confirmed + 1 if count == before else 0, step + 1
-        atoms = ATOM_SCALE * self._of_atoms(colors, step)
-        kinds, _ = _split(numbers, atoms, ANGLE_TOLERANCE)
+        kinds, _ = _split(numbers, self._of_atoms(colors, step), ROUNDING)
         _, first, kind = np.unique(kinds, return_index=True, return_inverse=True)
         found = Equivalence(first[kind].astype(np.int32), colors.astype(np.int32))
-        return found if self._is_whole(found, count) else Equivalence.none(len(numbers), len(colors))
+        return found if self._holds(found, count) else Equivalence.none(len(numbers), len(colors))
 
-    def _is_whole(self, found: Equivalence, count: int) -> bool:
-        """Whether the first atoms of the classes have bonds of every colour, in and out: but for chance they do."""
+    def _holds(self, found: Equivalence, count: int) -> bool:
+        """Whether each class' first atom has bonds of every colour, in and out, and no colour's lengths differ.
+
+        But for chance the former is so, and the latter but for lengths that follow each other in small steps.
+        """
+        order = np.argsort(found.edges, kind="stable")
+        starts = np.flatnonzero(np.diff(found.edges[order], prepend=-1))
+        lengths = self.lengths[order]
+        if (np.maximum.reduceat(lengths, starts) - np.minimum.reduceat(lengths, starts)).max() > LONGEST_CHAIN:
+            return False
         stands = found.atoms == np.arange(len(found.atoms))
         ends = (self.edges.destination, self.edges.source)
         return all(np.bincount(found.edges[stands[end]], minlength=count).all() for end in ends)
 
     def _surroundings(self, colors: np.ndarray, step: int) -> np.ndarray:
         """``[n_edges]``: a number for all that surrounds each bond."""
-        atoms = ATOM_SCALE * self._of_atoms(colors, step)
+        atoms = self._of_atoms(colors, step)
         n_atoms, width, _ = self.cosines.shape
         labels = np.zeros((n_atoms, 1, width), np.float32)
         labels.reshape(-1)[self.into] = _labels(colors, step)
@@ -116,16 +124,19 @@ class _Refinement:
         """``[n_atoms]``: a number for the bonds of each atom."""
         n_atoms = len(self.crystal)
         entering = np.bincount(self.edges.destination, _labels(colors, step), n_atoms)
-        return entering + np.e * np.bincount(self.edges.source, _labels(colors, step + 1), n_atoms)
+        leaving = np.bincount(self.edges.source, _labels(colors, step + 1), n_atoms)
+        numbers: np.ndarray = (entering + np.e * leaving) % 1 * ATOM_SCALE
+        return numbers
 
 
 def _labels(colors: np.ndarray, step: int) -> np.ndarray:
-    return NUMBERS.take(colors + 997 * step, mode="wrap")
+    """Any numbers from 0 to 1, one for each colour, others in every step."""
+    labels: np.ndarray = np.sin((colors + 1) * (step + 1.5)) * 1e4 % 1
+    return labels
 
 
-def _slots(atoms: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """``[n_edges]``: where each edge of an atom stands in dense rows, one an atom."""
-    order = np.argsort(atoms.astype(np.uint16) if len(counts) <= 1 << 16 else atoms, kind="stable")
+def _slots(atoms: np.ndarray, counts: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """``[n_edges]``: where each edge stands in dense rows, one an atom; ``order`` sorts them by atom."""
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     slots: np.ndarray = atoms * int(counts.max()) + rank

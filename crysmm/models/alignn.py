@@ -121,7 +121,7 @@ class ALIGNNLayer(nn.Module):
     def forward(
         self, graph: Topology, line_graph: Topology, atoms: Tensor, bonds: Tensor, angles: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Atoms ``[n_atoms_in_all, features]``, bonds ``[n_edges, ...]`` and angles ``[n_triplets, ...]``."""
+        """Atoms ``[n_nodes, features]``, bonds ``[n_edges, ...]`` and angles ``[n_triplets, ...]``."""
         atoms, bonds = self.node_update(graph, atoms, bonds)
         bonds, angles = self.edge_update(line_graph, bonds, angles)
         return atoms, bonds, angles

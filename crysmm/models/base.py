@@ -59,7 +59,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def embed_atoms(self, inputs: GraphInput) -> Tensor:
-        """``[n_atoms_in_all, node_features]`` after the last message-passing layer, of atoms that are computed."""
+        """``[n_nodes, node_features]``, of the atoms of ``inputs.graph``, after the last message-passing layer."""
 
     @abstractmethod
     def pool(self, nodes: Tensor, inputs: GraphInput) -> Tensor:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from crysmm.config.models import ConvolutionalConfig
 from crysmm.engines.linear import Linear, linear
-from crysmm.engines.normalization import BatchNorm
+from crysmm.engines.normalization import BatchNorm, normalized
 from crysmm.engines.topology import Topology
 from crysmm.models.base import Backbone, hidden_layers
 from crysmm.models.inputs import Engine, GraphInput
@@ -35,7 +35,7 @@ class CGCNNConvolution(nn.Module):
         self.bn2 = BatchNorm(node_features)
 
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> Tensor:
-        """``[n_atoms_in_all, node_features]`` to the same, with ``edges [n_edges, edge_features]``."""
+        """``[n_nodes, node_features]`` to the same, with ``edges [n_edges, edge_features]``."""
         center, neighbor, bond = self.fc_full.weight.split(self.widths, dim=1)
         gates = graph.add(
             linear(nodes, neighbor),
@@ -43,9 +43,9 @@ class CGCNNConvolution(nn.Module):
             edges,
             bond,
         )
-        filters, core = self.bn1(gates, graph.edge_multiplicity).chunk(2, dim=1)
+        filters, core = normalized(self.bn1, gates, graph.edge_multiplicity).chunk(2, dim=1)
         messages = graph.sum(torch.sigmoid(filters) * functional.softplus(core))
-        return functional.softplus(nodes + self.bn2(messages, graph.node_multiplicity))
+        return functional.softplus(nodes + normalized(self.bn2, messages, graph.node_multiplicity))
 
 
 class CGCNN(Backbone):

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from crysmm.config.models import GATGNNConfig
 from crysmm.engines.linear import Linear, linear
-from crysmm.engines.normalization import BatchNorm
+from crysmm.engines.normalization import BatchNorm, normalized
 from crysmm.engines.topology import Topology
 from crysmm.errors import InputError
 from crysmm.models.base import Backbone, hidden_layers
@@ -43,16 +43,16 @@ class AugmentedGraphAttention(nn.Module):
         nn.init.xavier_uniform_(self.attention)
 
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> Tensor:
-        """``[n_atoms_in_all, features]`` to the same, with ``edges [n_edges, features]``."""
+        """``[n_nodes, features]`` to the same, with ``edges [n_edges, features]``."""
         from_node, from_edge = self.weight.chunk(2, dim=1)
         projected, bonds = linear(nodes, from_node), linear(edges, from_edge)
         center = functional.softplus(graph.at_destination(projected) + bonds)
         neighbor = functional.softplus(graph.at_source(projected) + bonds)
         of_center, of_neighbor = self.attention.chunk(2, dim=1)
         scores = functional.softplus(by_head(center, of_center) + by_head(neighbor, of_neighbor))
-        weights = graph.softmax(functional.softplus(self.bn_scores(scores, graph.edge_multiplicity)))
+        weights = graph.softmax(functional.softplus(normalized(self.bn_scores, scores, graph.edge_multiplicity)))
         messages = graph.weighted_sum(weights, neighbor.unflatten(1, (self.heads, -1))) / self.heads
-        return functional.softplus(self.bn_nodes(messages + self.bias, graph.node_multiplicity))
+        return functional.softplus(normalized(self.bn_nodes, messages + self.bias, graph.node_multiplicity))
 
 
 def by_head(rows: Tensor, vectors: Tensor) -> Tensor:

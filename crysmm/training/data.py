@@ -124,8 +124,9 @@ def prepare_data(
         )
 
     store = main_first(trainer, build)
-    limit = memory_limit(trainer.strategy.root_device)
-    return on_main(trainer, lambda: RunData(store, *_split(store, config, limit)))
+    device = trainer.strategy.root_device
+    limit, merge = memory_limit(device), config.merges(device.type)
+    return on_main(trainer, lambda: RunData(store, *_split(store, config, limit, merge)))
 
 
 def prepare_training(
@@ -137,9 +138,9 @@ def prepare_training(
     return TrainingData(data.store, data.skipped, data.split, scaler)
 
 
-def _split(store: Store, config: RunConfig, memory: int) -> tuple[list[SkippedRow], Split]:
+def _split(store: Store, config: RunConfig, memory: int, merge: bool) -> tuple[list[SkippedRow], Split]:
     """The rows that are not used, and the split of the others."""
-    oversized = oversized_rows(store, config.model, memory, merge=config.merges)
+    oversized = oversized_rows(store, config.model, memory, merge=merge)
     too_large = [SkippedRow(store.ids[row], store.files[row], reason) for row, reason in oversized.items()]
     if too_large and config.strict:
         first = too_large[0]
@@ -179,17 +180,14 @@ def loader_for(
     trainer: pl.Trainer,
     embeddings: AtomEmbeddings | None = None,
 ) -> DataLoader[Any]:
-    """The batches a sampler chooses, with the texts, and with a teacher's embeddings where they are given.
-
-    torch's batch normalisation across several GPUs knows nothing of rows that stand for several: there are none then.
-    """
+    """The batches a sampler chooses, with the texts, and with a teacher's embeddings where they are given."""
     on_gpu = trainer.strategy.root_device.type == "cuda"
     return make_loader(
         data.store,
         sampler,
         embeddings=embeddings,
         texts=None if data.texts is None else data.texts.values,
-        merge=config.merges and not (on_gpu and trainer.world_size > 1),
+        merge=config.merges(trainer.strategy.root_device.type),
         num_workers=config.num_workers,
         pin_memory=config.pin_memory and on_gpu,
     )

@@ -324,6 +324,6 @@ def test_cell_too_large_for_the_memory(tmp_path: Path, crystals: dict[str, Cryst
     assert store.n_triplets.tolist() == [18**2, 400 * 12**2]
     (row,) = oversized_rows(store, ALIGNNConfig(), 1 << 30)
     assert store.ids[row] == "chain"
-    assert "400 atoms, 4800 bonds and 57600 triplets" in oversized_rows(store, ALIGNNConfig(), 1 << 30)[row]
+    assert "400 atoms, 4800 bonds and 57600 triplets to compute" in oversized_rows(store, ALIGNNConfig(), 1 << 30)[row]
     assert not oversized_rows(store, CGCNNConfig(), 1 << 30)
     assert not oversized_rows(store, ALIGNNConfig(), 1 << 30, merge=True)  # all of its atoms are alike

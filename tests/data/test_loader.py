@@ -105,10 +105,11 @@ def store(crystals, tmp_path_factory):
     return build_store(source, GraphSettings(), cache_dir=tmp_path_factory.mktemp("cache"), jobs=1, progress=False)
 
 
+@pytest.mark.parametrize("merge", [False, True])
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_ids_and_targets_travel_with_the_crystals(store, crystals, num_workers):
+def test_ids_and_targets_travel_with_the_crystals(store, crystals, num_workers, merge):
     sampler = BatchSampler(range(len(store)), store.n_triplets, 5, seed=0)
-    loader = make_loader(store, sampler, num_workers=num_workers)
+    loader = make_loader(store, sampler, num_workers=num_workers, merge=merge)
     for epoch in range(2):  # workers live on from epoch to epoch
         sampler.set_epoch(epoch)
         met = []
@@ -117,6 +118,7 @@ def test_ids_and_targets_travel_with_the_crystals(store, crystals, num_workers):
             assert [store.ids[row] for row in share.rows] == batch.ids
             assert batch.targets[:, 0].tolist() == [len(crystals[name]) for name in batch.ids]
             assert batch.n_atoms.tolist() == [len(crystals[name]) for name in batch.ids]
+            assert (batch.merged is not None) == merge
             met += batch.ids
         assert sorted(met) == sorted(store.ids)
         assert met != store.ids

@@ -65,6 +65,7 @@ def test_classes_of_atoms_are_the_orbits(crystals):
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, GraphSettings(neighbor_strategy="cgcnn"),
+                                      GraphSettings(neighbor_strategy="alignn-torch"),
                                       GraphSettings(neighbor_strategy="radius", cutoff=4.0)])  # fmt: skip
 def test_classes_are_those_of_multisets(crystal, settings):
     edges, found = classes(crystal, settings)
@@ -102,6 +103,19 @@ def test_a_displaced_atom_is_another(crystals):
     edges, found = classes(Crystal(quartz.lattice, moved, quartz.atomic_numbers))
     assert found.atoms.tolist() == list(range(len(quartz)))
     assert len(set(found.edges)) == len(edges)
+
+
+def test_a_wave_of_small_steps_makes_no_atoms_alike():
+    """Simple cubic, layers moved to and fro along an axis: lengths differ by less than 1e-4 from one to the next."""
+    n_layers = 400
+    layers = np.arange(n_layers)
+    moved = layers + 0.02 * np.sin(2 * np.pi * layers / n_layers)
+    coords = np.stack([moved / n_layers, 0 * moved, 0 * moved], axis=1)
+    crystal = Crystal.from_arrays(np.diag([3.0 * n_layers, 3, 3]), coords, ["Po"] * n_layers)
+    edges, found = classes(crystal, GraphSettings(max_neighbors=6))
+    lengths = np.linalg.norm(edges.vectors(crystal), axis=1)
+    for kind in range(int(found.edges.max()) + 1):
+        assert np.ptp(lengths[found.edges == kind]) <= equivalence.LONGEST_CHAIN
 
 
 def test_supercells_have_the_classes_of_the_cell(crystal):
