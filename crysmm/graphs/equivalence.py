@@ -23,6 +23,7 @@ ANGLE_TOLERANCE = 3e-4  # of sums over a bond's angles, which a shift of 1e-5 An
 CONFIRMATIONS = 2  # rounds that split nothing before the colours are believed
 ATOM_SCALE = 1e4  # of sums over an atom's bonds, which are exact: beside sums over angles, 1e-7 is a difference
 ROUNDING = 1e-6  # of sums over an atom's bonds, so scaled
+NUMBERS = np.random.default_rng(0).random(1 << 16)  # any; a cell with more colours has hardly two alike
 PERIODS = np.sqrt(np.array([11, 19, 29, 37], dtype=np.float32))  # of the waves cosines are compared by
 
 
@@ -73,7 +74,7 @@ class _Refinement:
         vectors = edges.vectors(crystal)
         self.lengths = np.sqrt(np.einsum("ed,ed->e", vectors, vectors))
         self.into = _slots(edges.destination, entering, np.arange(len(edges)))  # sorted already
-        self.out_of = _slots(edges.source, leaving, np.argsort(edges.source, kind="stable"))
+        self.out_of = _slots(edges.source, leaving, np.argsort(_narrow(edges.source, len(crystal)), kind="stable"))
         directions = (vectors / self.lengths[:, None]).astype(np.float32)
         n_atoms = len(crystal)
         first, second = (np.zeros((n_atoms * int(counts.max()), 3), np.float32) for counts in (entering, leaving))
@@ -100,7 +101,7 @@ class _Refinement:
 
         But for chance the former is so, and the latter but for lengths that follow each other in small steps.
         """
-        order = np.argsort(found.edges, kind="stable")
+        order = np.argsort(_narrow(found.edges, count), kind="stable")
         starts = np.flatnonzero(np.diff(found.edges[order], prepend=-1))
         lengths = self.lengths[order]
         if (np.maximum.reduceat(lengths, starts) - np.minimum.reduceat(lengths, starts)).max() > LONGEST_CHAIN:
@@ -129,10 +130,14 @@ class _Refinement:
         return numbers
 
 
+def _narrow(numbers: np.ndarray, end: int) -> np.ndarray:
+    """Whole numbers below ``end`` in 16 bits where they fit: numpy sorts those by counting."""
+    return numbers.astype(np.uint16) if end <= 1 << 16 else numbers
+
+
 def _labels(colors: np.ndarray, step: int) -> np.ndarray:
     """Any numbers from 0 to 1, one for each colour, others in every step."""
-    labels: np.ndarray = np.sin((colors + 1) * (step + 1.5)) * 1e4 % 1
-    return labels
+    return NUMBERS.take(colors + 997 * step, mode="wrap")
 
 
 def _slots(atoms: np.ndarray, counts: np.ndarray, order: np.ndarray) -> np.ndarray:
