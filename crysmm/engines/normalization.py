@@ -159,37 +159,47 @@ class Normalizer:
             torch.ops.aten.silu_backward.grad_input(gradient[piece], normalized, grad_input=change)
             if added_to is not None:
                 added_to[piece] -= functional.silu(normalized, inplace=True)
-            of_weight, of_bias = self.to_parameters(rows[piece], change)
+            statistics = self.mean, self.variance, self.mean, torch.rsqrt(self.variance + self.eps)
+            _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+                change, rows[piece], self.weight, *statistics, True, self.eps, [False, True, True]
+            )
             to_weight += of_weight
             to_bias += of_bias
             del normalized  # of all rows, where there is one piece
-        self.through_statistics(rows, to_rows, to_weight, to_bias)
+        self._through_statistics(rows, to_rows, to_weight, to_bias)
         return to_rows, to_weight, to_bias
 
-    def to_parameters(self, rows: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients of weight and bias, ``[d]`` each, from that of the rows, normalised."""
-        statistics = self.mean, self.variance, self.mean, torch.rsqrt(self.variance + self.eps)
-        _, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
-            change, rows, self.weight, *statistics, True, self.eps, [False, True, True]
-        )
-        return to_weight, to_bias
-
-    def through_statistics(self, rows: Tensor, changes: Tensor, to_weight: Tensor, to_bias: Tensor) -> None:
+    def _through_statistics(self, rows: Tensor, changes: Tensor, to_weight: Tensor, to_bias: Tensor) -> None:
         """Make gradients of the rows, normalised, those of the rows, in their place."""
         scale = self.weight * torch.rsqrt(self.variance + self.eps)
         along, shift = scale * to_weight / self.count, to_bias / self.count
         nothing, ones = torch.zeros_like(scale), torch.ones_like(scale)
         for piece in pieces(rows):
-            # what the mean and the variance of the rows take of it; the mean's share in fp32, as batch_norm computes
             if self.multiplicity is None:
                 taken = functional.batch_norm(rows[piece], self.mean, self.variance, along, eps=self.eps)
+                # (change - shift) * scale in fp32, as batch_norm computes
                 scaled = functional.batch_norm(changes[piece], shift, ones, scale, eps=0)
             else:
-                numbers = self.multiplicity.numbers[piece, None].to(scale.dtype)
-                taken = functional.batch_norm(rows[piece], self.mean, self.variance, along, eps=self.eps) * numbers
-                taken += shift * scale * numbers
+                taken = self._taken(rows[piece], self.multiplicity.numbers[piece], along, shift * scale)
                 scaled = functional.batch_norm(changes[piece], nothing, ones, scale, eps=0)
             torch.sub(scaled, taken, out=changes[piece])
+
+    def _taken(self, rows: Tensor, numbers: Tensor, along: Tensor, shift: Tensor) -> Tensor:
+        """What mean and variance take of the gradients of rows that stand for several, ``numbers [n]`` of them."""
+        taken = functional.batch_norm(rows, self.mean, self.variance, along, shift, eps=self.eps)
+        return taken.mul_(numbers[:, None].to(taken.dtype))
+
+    def backward_alone(self, rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`backward` without ``silu``, of rows that stand for several; ``gradient`` is of the rows, normalised."""
+        assert self.multiplicity is not None
+        statistics = self.mean, self.variance, None, None, False, self.eps  # as if they were not of the rows
+        to_rows, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient.contiguous(), rows, self.weight, *statistics, [True, True, True]
+        )
+        if math.isfinite(self.count):
+            scale = self.weight * torch.rsqrt(self.variance + self.eps) / self.count
+            to_rows -= self._taken(rows, self.multiplicity.numbers, scale * to_weight, scale * to_bias)
+        return to_rows, to_weight, to_bias
 
 
 class _Normalize(torch.autograd.Function):
@@ -207,10 +217,7 @@ class _Normalize(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (rows,) = ctx.saved_tensors
-        change = gradients[0].clone(memory_format=torch.contiguous_format)
-        to_parameters = ctx.normalizer.to_parameters(rows, change)
-        ctx.normalizer.through_statistics(rows, change, *to_parameters)
-        return change, *to_parameters, None, None
+        return *ctx.normalizer.backward_alone(rows, gradients[0]), None, None
 
 
 def normalized(norm: nn.Module, rows: Tensor, multiplicity: Multiplicity | None) -> Tensor:
