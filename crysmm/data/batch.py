@@ -119,8 +119,9 @@ class CrystalArrays:
         in_degree: ``[n_atoms_in_all]`` edges into each atom; they stand together.
         source: ``[n_edges_in_all]``, counted within the crystal.
         image: ``[n_edges_in_all, 3]``.
-        alike_atom: ``[n_atoms_in_all]``, counted within the crystal; see :class:`Equivalence`.
-        edge_kind: ``[n_edges_in_all]``, counted within the crystal.
+        alike_atom: ``[n_atoms_in_all]``, counted within the crystal, see :class:`Equivalence`; ``None`` where nothing
+            was compared.
+        edge_kind: ``[n_edges_in_all]``, counted within the crystal, or ``None``.
     """
 
     n_atoms: np.ndarray
@@ -131,16 +132,14 @@ class CrystalArrays:
     in_degree: np.ndarray
     source: np.ndarray
     image: np.ndarray
-    alike_atom: np.ndarray
-    edge_kind: np.ndarray
+    alike_atom: np.ndarray | None = None
+    edge_kind: np.ndarray | None = None
 
     @classmethod
     def join(
         cls, crystals: Sequence[Crystal], edges: Sequence[EdgeList], alike: Sequence[Equivalence] | None = None
     ) -> CrystalArrays:
-        """The arrays of some crystals, one list of edges each, and what is alike among them: without, nothing."""
-        if alike is None:
-            alike = [Equivalence.none(len(crystal), len(edge)) for crystal, edge in zip(crystals, edges, strict=True)]
+        """The arrays of some crystals, one list of edges each, and what is alike in them."""
         return cls(
             np.array([len(crystal) for crystal in crystals]),
             np.array([len(edge_list) for edge_list in edges]),
@@ -155,15 +154,23 @@ class CrystalArrays:
             ),
             np.concatenate([edge_list.source for edge_list in edges]),
             np.concatenate([edge_list.image for edge_list in edges]),
-            np.concatenate([equivalence.atoms for equivalence in alike]),
-            np.concatenate([equivalence.edges for equivalence in alike]),
+            None if alike is None else np.concatenate([equivalence.atoms for equivalence in alike]),
+            None if alike is None else np.concatenate([equivalence.edges for equivalence in alike]),
         )
 
-    def edge_kinds_of_all(self) -> np.ndarray:
-        """``[n_edges_in_all]``: the class of each edge, no two crystals' the same, from 0 and without gaps."""
+    def alike(self) -> tuple[AlikeAtoms, np.ndarray] | None:
+        """Which atoms stand for others, and ``[n_edges_in_all]`` the class of each edge, from 0 and without gaps.
+
+        None where none are alike or nothing was compared.
+        """
+        if self.alike_atom is None or self.edge_kind is None:
+            return None
         numbers = self.edge_kind + np.repeat(np.cumsum(self.n_edges) - self.n_edges, self.n_edges)
-        places: np.ndarray = np.cumsum(np.bincount(numbers) > 0) - 1
-        return places[numbers]
+        places = np.cumsum(np.bincount(numbers) > 0) - 1
+        if len(places) == 0 or places[-1] + 1 == len(numbers):
+            return None
+        first_atom = np.repeat(np.cumsum(self.n_atoms) - self.n_atoms, self.n_atoms)
+        return AlikeAtoms.of(self.alike_atom + first_atom), places[numbers]
 
 
 def make_batch(
@@ -193,15 +200,15 @@ def make_batch(
         steps = arrays.frac_coords[destination[edges]] + arrays.image[edges] - arrays.frac_coords[source[edges]]
         return torch.from_numpy(np.einsum("ei,eij->ej", steps, arrays.lattice[crystal[edges]]).astype(np.float32))
 
-    merged = None
-    kinds = arrays.edge_kinds_of_all() if merge else None
-    if kinds is not None and kinds.max(initial=-1) + 1 < len(kinds):
-        alike = AlikeAtoms.of(arrays.alike_atom + np.repeat(first_atom, arrays.n_atoms))
-        connectivity, order, leaving = Connectivity.merge(source, destination, alike, kinds)
-        atoms = Segments.of(alike.node, len(alike.first))
-        merged = MergedAtoms(torch.from_numpy(alike.first), atoms, vectors(leaving))
-    else:
+    alike = arrays.alike() if merge else None
+    if alike is None:
         connectivity, order = Connectivity.sort(source, destination, n_atoms_in_all)
+        merged = None
+    else:
+        atoms, kinds = alike
+        connectivity, order, leaving = Connectivity.merge(source, destination, atoms, kinds)
+        segments = Segments.of(atoms.node, len(atoms.first))
+        merged = MergedAtoms(torch.from_numpy(atoms.first), segments, vectors(leaving))
     return CrystalBatch(
         ids=ids,
         n_atoms=torch.from_numpy(arrays.n_atoms.astype(np.int64)),

@@ -190,7 +190,7 @@ class Normalizer:
         return taken.mul_(numbers[:, None].to(taken.dtype))
 
     def backward_alone(self, rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """:meth:`backward` without ``silu``, of rows that stand for several; ``gradient`` is of the rows, normalised."""
+        """:meth:`backward` without ``silu``, of rows that stand for several: from the gradient of these, normalised."""
         assert self.multiplicity is not None
         statistics = self.mean, self.variance, None, None, False, self.eps  # as if they were not of the rows
         to_rows, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
