@@ -197,8 +197,10 @@ def make_batch(
     destination = np.repeat(np.arange(n_atoms_in_all), arrays.in_degree)
 
     def vectors(edges: np.ndarray) -> Tensor:
-        steps = arrays.frac_coords[destination[edges]] + arrays.image[edges] - arrays.frac_coords[source[edges]]
-        return torch.from_numpy(np.einsum("ei,eij->ej", steps, arrays.lattice[crystal[edges]]).astype(np.float32))
+        steps = arrays.frac_coords.take(destination.take(edges), axis=0) + arrays.image.take(edges, axis=0)
+        steps -= arrays.frac_coords.take(source.take(edges), axis=0)
+        lattices = arrays.lattice.take(crystal.take(edges), axis=0)
+        return torch.from_numpy(np.einsum("ei,eij->ej", steps, lattices).astype(np.float32))
 
     alike = arrays.alike() if merge else None
     if alike is None:
