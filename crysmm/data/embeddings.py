@@ -147,7 +147,9 @@ def build_embeddings(
     }
     if missing:
         device = torch.device(device)
-        _check_sizes(store, model, memory_limit(device), _merges(backbone, model))
+        merge = backbone.engine == "blocked" and model.merges_alike  # DGL knows nothing of rows that stand for several
+        memory = PREDICTION_SHARE * activations(model, *store.sizes(merge=merge))
+        _check_sizes(store, memory + PROCESS_MEMORY, memory_limit(device))
         teacher = deepcopy(backbone).to(device=device, dtype=torch.float32).eval()
         n_missing = sum(map(len, missing.values()))
         bar = tqdm(
@@ -156,33 +158,25 @@ def build_embeddings(
         )  # fmt: skip
         with bar:
             for number, rows in missing.items():
-                embeddings = np.concatenate(list(_embed(store, teacher, model, rows, device, bar)))
+                batches = np.split(rows, batch_ends(memory[rows], BATCH_SIZE, BATCH_MEMORY)[:-1])
+                embeddings = np.concatenate(list(_embed(store, teacher, batches, merge, device, bar)))
                 with replacing(_part_path(folder, number)) as temporary, temporary.open("wb") as file:
                     np.save(file, embeddings)
     return AtomEmbeddings(folder, n_atoms, width)
 
 
 def _embed(
-    store: Store, teacher: Backbone, model: ModelConfig, rows: np.ndarray, device: torch.device, bar: tqdm[Any]
+    store: Store, teacher: Backbone, batches: list[np.ndarray], merge: bool, device: torch.device, bar: tqdm[Any]
 ) -> Iterator[np.ndarray]:
     """``[n_atoms_in_batch, width]`` of the crystals of a part, batch by batch."""
-    merge = _merges(teacher, model)
-    edges, triplets = store.sizes(merge=merge)
-    memory = PREDICTION_SHARE * activations(model, edges[rows], triplets[rows])
-    for batch in np.split(rows, batch_ends(memory, BATCH_SIZE, BATCH_MEMORY)[:-1]):
+    for batch in batches:
         with torch.inference_mode():
             nodes = precise(teacher(store.batch(batch.tolist(), merge=merge).to(device)).nodes)
             yield functional.normalize(nodes, dim=1).cpu().numpy()
         bar.update(len(batch))
 
 
-def _merges(teacher: Backbone, model: ModelConfig) -> bool:
-    """Whether of atoms that are alike one is computed; DGL knows nothing of rows that stand for several."""
-    return teacher.engine == "blocked" and model.merges_alike
-
-
-def _check_sizes(store: Store, model: ModelConfig, limit: int, merge: bool) -> None:
-    memory = PREDICTION_SHARE * activations(model, *store.sizes(merge=merge)) + PROCESS_MEMORY
+def _check_sizes(store: Store, memory: np.ndarray, limit: int) -> None:
     largest = int(memory.argmax())
     if memory[largest] > limit:
         raise InputError(

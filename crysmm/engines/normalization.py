@@ -151,6 +151,8 @@ class Normalizer:
             gradient: of ``silu`` of the rows, normalised.
             added_to: a total from which that is taken on the way, in its place.
         """
+        deviation = torch.rsqrt(self.variance + self.eps)
+        statistics = self.mean, self.variance, self.mean, deviation
         to_rows = empty_rows(rows.shape, like=rows)
         to_weight, to_bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
         for piece in pieces(rows):
@@ -159,19 +161,19 @@ class Normalizer:
             torch.ops.aten.silu_backward.grad_input(gradient[piece], normalized, grad_input=change)
             if added_to is not None:
                 added_to[piece] -= functional.silu(normalized, inplace=True)
-            statistics = self.mean, self.variance, self.mean, torch.rsqrt(self.variance + self.eps)
             _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
                 change, rows[piece], self.weight, *statistics, True, self.eps, [False, True, True]
             )
             to_weight += of_weight
             to_bias += of_bias
             del normalized  # of all rows, where there is one piece
-        self._through_statistics(rows, to_rows, to_weight, to_bias)
+        self._through_statistics(rows, to_rows, self.weight * deviation, to_weight, to_bias)
         return to_rows, to_weight, to_bias
 
-    def _through_statistics(self, rows: Tensor, changes: Tensor, to_weight: Tensor, to_bias: Tensor) -> None:
+    def _through_statistics(
+        self, rows: Tensor, changes: Tensor, scale: Tensor, to_weight: Tensor, to_bias: Tensor
+    ) -> None:
         """Make gradients of the rows, normalised, those of the rows, in their place."""
-        scale = self.weight * torch.rsqrt(self.variance + self.eps)
         along, shift = scale * to_weight / self.count, to_bias / self.count
         nothing, ones = torch.zeros_like(scale), torch.ones_like(scale)
         for piece in pieces(rows):

@@ -44,13 +44,17 @@ class Equivalence:
         """Every atom and every edge a class of its own."""
         return cls(np.arange(n_atoms, dtype=np.int32), np.arange(n_edges, dtype=np.int32))
 
+    @property
+    def stands(self) -> np.ndarray:
+        """``[n_atoms]`` bool: whether an atom stands for its class."""
+        return self.atoms == np.arange(len(self.atoms))
+
     def sizes(self, edges: EdgeList) -> tuple[int, int]:
         """How many edges and triplets are left where one atom stands for all alike."""
         entering = np.bincount(edges.destination, minlength=len(self.atoms))
-        stands = self.atoms == np.arange(len(self.atoms))
         one_of_each = np.empty(int(self.edges.max(initial=-1)) + 1, dtype=np.int64)
         one_of_each[self.edges] = np.arange(len(self.edges))
-        return int(entering[stands].sum()), int(entering[edges.source[one_of_each]].sum())
+        return int(entering[self.stands].sum()), int(entering[edges.source[one_of_each]].sum())
 
 
 def find_equivalence(crystal: Crystal, edges: EdgeList, settings: GraphSettings) -> Equivalence:
@@ -106,7 +110,7 @@ class _Refinement:
         lengths = self.lengths[order]
         if (np.maximum.reduceat(lengths, starts) - np.minimum.reduceat(lengths, starts)).max() > LONGEST_CHAIN:
             return False
-        stands = found.atoms == np.arange(len(found.atoms))
+        stands = found.stands
         ends = (self.edges.destination, self.edges.source)
         return all(np.bincount(found.edges[stands[end]], minlength=count).all() for end in ends)
 
