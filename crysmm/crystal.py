@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jarvis.core.atoms import Atoms
 
 MINIMUM_VOLUME_PER_ATOM = 0.1  # cubic Angstrom
+FULL_OCCUPANCY = 1e-3  # how far from 1 the occupancy of a full site may be rounded
 LARGEST_NUMBER = 1e6  # Angstrom or cells; beyond lies no crystal, and distances drown in rounding
 NOT_PERIODIC = "the structure is not periodic in three directions; give it a full cell"
 PARTIAL = "partial occupancy: a site is shared or not fully occupied; give an ordered structure"

@@ -182,6 +182,8 @@ class Predictor:
                     named = isinstance(structures[int(result.id)], str | os.PathLike)
                     file = f", {result.file}" if named else ""
                     raise StructureError(f"structure {result.id} (counted from 0){file}: {result.reason}")
+                if result.record.notes:
+                    warnings.warn(f"{result.record.file}: {'; '.join(result.record.notes)}", stacklevel=4)
                 graphed.append(result)
             yield graphed
 
@@ -266,24 +268,28 @@ class Predictor:
 
     @property
     def columns(self) -> list[str]:
-        """Those of a table of predictions: ``id``, those of :mod:`crysmm.training.results`, and ``reason``."""
+        """Those of a table of predictions: ``id``, those of :mod:`crysmm.training.results`, ``reason`` and ``note``."""
         nothing = self._assessor(COVERAGE).assess(self._no_outputs(), [])
-        return ["id", *prediction_columns(self.model.scaler, self.target_names, nothing), "reason"]
+        return ["id", *prediction_columns(self.model.scaler, self.target_names, nothing), "reason", "note"]
 
     def cells(self, results: Sequence[Result], assessment: Assessment) -> Iterator[list[str]]:
-        """Each row of a batch under :attr:`columns`; ``reason`` is empty but for rows that cannot be predicted.
+        """Each row of a batch under :attr:`columns`.
+
+        ``reason`` is empty but for rows that cannot be predicted, ``note`` but for files of which there is something to
+        say how they were read.
 
         Args:
             results: the rows, as :meth:`assess_source` gives them.
             assessment: of those that were read.
         """
-        n_columns = len(self.columns) - 2
+        n_columns = len(self.columns) - 3
         places = iter(range(len(results)))
         for result in results:
             if isinstance(result, GraphedRecord):
-                yield [result.record.id, *prediction_cells(self.model.scaler, assessment, next(places)), ""]
+                cells = prediction_cells(self.model.scaler, assessment, next(places))
+                yield [result.record.id, *cells, "", "; ".join(result.record.notes)]
             else:
-                yield [result.id or result.file, *[""] * n_columns, result.reason]
+                yield [result.id or result.file, *[""] * n_columns, result.reason, ""]
 
     def _assess(
         self,

@@ -122,7 +122,7 @@ def test_probabilities(tmp_path: Path, crystals: dict[str, Crystal], save_small_
     assert predictor.classes == (0.0, 1.0)
     predictor.predict_source(source_from_structures([crystals["Si"]]), tmp_path / "out.csv", progress=False)
     (row,) = read_table(tmp_path / "out.csv")
-    assert list(row) == ["id", "prediction", "probability_0", "probability_1", "domain", "reason"]
+    assert list(row) == ["id", "prediction", "probability_0", "probability_1", "domain", "reason", "note"]
     assert int(row["prediction"]) == probabilities[2].argmax()
     assert float(row["probability_1"]) == pytest.approx(probabilities[2, 1], rel=1e-9)
 
@@ -155,7 +155,7 @@ def test_table_keeps_order_and_reasons(tmp_path: Path, crystals: dict[str, Cryst
     summary = predictor.predict_source(source_from_files(files), tmp_path / "new" / "out.csv", progress=False)
     table = read_table(tmp_path / "new" / "out.csv")
     assert [row["id"] for row in table] == [path.name for path in files]
-    assert list(table[0]) == ["id", "prediction", "domain", "reason"]
+    assert list(table[0]) == ["id", "prediction", "domain", "reason", "note"]
     expected = predictor.predict(crystals["Si"])[0]
     for row in (table[0], table[3]):
         assert float(row["prediction"]) == pytest.approx(expected, rel=1e-5)

@@ -69,6 +69,7 @@ class Answer:
         distance_percentile: percentage of the validation crystals that are nearer to the training crystals.
         domain: in what way it is unlike the training crystals; empty where it is not.
         nearest: training crystals; None where the model does not name them.
+        notes: on how the file was read.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Answer:
     distance_percentile: float | None
     domain: str
     nearest: list[Neighbor] | None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For the JSON file; numbers that are not finite are left out, as JSON has none."""
@@ -95,6 +97,7 @@ class Answer:
             "values": [{name: _finite(value) for name, value in asdict(value).items()} for value in self.values],
             "distance_percentile": self.distance_percentile,
             "domain": self.domain,
+            "notes": list(self.notes),
             "nearest": None
             if self.nearest is None
             else [{**near.crystal._asdict(), "distance": near.distance} for near in self.nearest],
@@ -243,6 +246,7 @@ def _answer(predictor: Predictor, graphed: GraphedRecord, assessment: Assessment
         None if percentile is None else float(percentile[row]),
         "" if domain is None else domain[row],
         None if nearest is None else nearest[row],
+        graphed.record.notes,
     )
 
 

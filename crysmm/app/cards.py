@@ -224,7 +224,8 @@ def _interval(lower: float, value: float, upper: float) -> str:
 
 
 def _trust_card(answer: Answer) -> str:
-    parts = [f'<p class="notice warn">{escape(note)}</p>' for note in answer.domain.split("; ") if note]
+    notes = [*answer.notes, *filter(None, answer.domain.split("; "))]
+    parts = [f'<p class="notice warn">{escape(note)}</p>' for note in notes]
     percentile = answer.distance_percentile
     if percentile is None:
         parts.append(

@@ -85,6 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
         name, reason = next(iter(summary.undescribed.items()))
         count = len(summary.undescribed)
         warn(f"{count} predicted without a description, which the model reads, {name} for one: {reason}")
+    if summary.n_noted:
+        notes = "".join(f"\n  {row.file}: {row.note}" for row in summary.notes)
+        others = summary.n_noted - len(summary.notes)
+        more = f"\n  and {others} more, in the table" if others else ""
+        warn(f"{summary.n_noted} predicted, with a note on how they were read:{notes}{more}")
     if summary.n_failed:
         reasons = "".join(f"\n  {row.file or row.id}: {row.reason}" for row in summary.failures)
         others = summary.n_failed - len(summary.failures)

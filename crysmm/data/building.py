@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from crysmm.config.graph import GraphSettings
-from crysmm.data.source import Row, SkippedRow, Source
+from crysmm.data.source import ReadingNote, Row, SkippedRow, Source
 from crysmm.data.symmetry import find_space_group
 from crysmm.errors import InputError, StructureError
 from crysmm.graphs.equivalence import Equivalence, find_equivalence
@@ -177,34 +178,56 @@ def to_table(records: list[GraphedRecord], with_space_groups: bool) -> pyarrow.T
     return table
 
 
+@dataclass
+class ReadingSummary:
+    """What reading a source has met.
+
+    Args:
+        n_crystals: rows that can be used.
+        n_formulas: crystals whose file gives a chemical formula, with which the atoms agree.
+        skipped: rows that cannot be used.
+        notes: on how crystals were read.
+    """
+
+    n_crystals: int = 0
+    n_formulas: int = 0
+    skipped: list[SkippedRow] = field(default_factory=list)
+    notes: list[ReadingNote] = field(default_factory=list)
+
+    def count(self, record: Record) -> None:
+        """Take note of a crystal."""
+        self.n_crystals += 1
+        self.n_formulas += record.has_formula
+        self.notes += [ReadingNote(record.id, record.file, note) for note in record.notes]
+
+
 def write_arrow(
     results: Iterable[GraphedRecord | SkippedRow], path: Path, strict: bool, with_space_groups: bool
-) -> tuple[int, list[SkippedRow]]:
-    """Write the crystals of a source to an Arrow file; their number and the rows that cannot be used are returned.
+) -> ReadingSummary:
+    """Write the crystals of a source to an Arrow file, and return what was met on the way.
 
     Raises:
         InputError: with ``strict``, at the first row that cannot be used.
     """
     from datasets.arrow_writer import ArrowWriter
 
-    skipped: list[SkippedRow] = []
-    records = _readable(results, skipped, strict)
-    written = 0
+    summary = ReadingSummary()
+    records = _readable(results, summary, strict)
     with ArrowWriter(path=str(path), schema=to_table([], with_space_groups).schema) as writer:
         while some := list(islice(records, ROWS_A_TASK)):
             writer.write_table(to_table(some, with_space_groups))
-            written += len(some)
         writer.finalize()
-    return written, skipped
+    return summary
 
 
 def _readable(
-    results: Iterable[GraphedRecord | SkippedRow], skipped: list[SkippedRow], strict: bool
+    results: Iterable[GraphedRecord | SkippedRow], summary: ReadingSummary, strict: bool
 ) -> Iterator[GraphedRecord]:
     for result in results:
         if isinstance(result, GraphedRecord):
+            summary.count(result.record)
             yield result
         elif strict:
             raise InputError(f"{result.file}: {result.reason} (strict stops at the first row it cannot use)")
         else:
-            skipped.append(result)
+            summary.skipped.append(result)

@@ -16,7 +16,8 @@ from crysmm.data import duplicates
 from crysmm.data.estimate import estimated_memory, estimated_seconds, in_bytes, memory_limit, oversized_rows
 from crysmm.data.folder import FolderTable
 from crysmm.data.records import open_input
-from crysmm.data.source import SkippedRow
+from crysmm.data.site_species import FORMULA_CONTRADICTS
+from crysmm.data.source import ReadingNote, SkippedRow
 from crysmm.data.split import make_split
 from crysmm.data.store import Store, build_store
 from crysmm.elements import elements_in
@@ -63,6 +64,8 @@ class CheckReport:
         duplicates: groups of ids whose structures are the same.
         split_problem: why the data cannot be split as asked; empty where they can.
         split: rows in each split.
+        notes: on how crystals were read; not counted as a fault.
+        n_formulas: crystals whose file gives a chemical formula, with which the atoms agree.
         unnamed_files: structure files in the folder that no row names; not counted as a fault.
         elements: number of crystals that hold each element.
         targets: each target's range.
@@ -78,6 +81,8 @@ class CheckReport:
     duplicates: list[list[str]]
     split_problem: str
     split: dict[str, int]
+    notes: list[ReadingNote]
+    n_formulas: int
     unnamed_files: list[str]
     elements: dict[str, int]
     targets: list[TargetSummary]
@@ -141,6 +146,8 @@ def check_input(config: TrainingConfig) -> CheckReport:
         duplicates=[[store.ids[row] for row in group] for group in groups],
         split_problem=problem,
         split=split,
+        notes=store.notes,
+        n_formulas=store.n_formulas,
         unnamed_files=source.unnamed_files() if isinstance(source, FolderTable) else [],
         elements=_count_elements(store),
         targets=[_summarize(*column) for column in zip(store.target_names, store.targets.T, strict=True)],
@@ -214,6 +221,15 @@ def _lines(report: CheckReport) -> Iterator[str]:
             f"{duplicates.TOLERANCE} Angstrom): {len(report.duplicates)} groups"
         )
         yield from _some(" = ".join(group) for group in report.duplicates)
+    if report.notes:
+        yield f"Read, with a note: {len(report.notes)}"
+        yield from _some(f"{note.id} in {note.file}: {note.note}" for note in report.notes)
+    contradicting = sum(row.reason.startswith(FORMULA_CONTRADICTS) for row in report.skipped)
+    if report.n_formulas or contradicting:
+        yield (
+            f"Chemical formulas in the files: {report.n_formulas} agree with the atoms, {contradicting} contradict "
+            f"them, {report.n_readable - report.n_formulas} readable files give none"
+        )
     if report.unnamed_files:
         yield f"Files that no row names, not used: {len(report.unnamed_files)}"
         yield from _some(report.unnamed_files)

@@ -1,260 +1,431 @@
 """Crystallographic information files: the full cell, by the symmetry operations as they are written.
 
-gemmi reads the text, the operations and the names of space groups. The operations are applied here: libraries judge by
-fractions of a cell whether two images are one atom, or replace what is written by their table's.
+gemmi reads the text. What it says is then held against itself: operations against the cell and the space group's names
+(:mod:`crysmm.data.symmetry_operations`), elements against the formula (:mod:`crysmm.data.site_species`), atoms against
+each other's radii. Where these leave more than one crystal, the file is refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from crysmm.crystal import Crystal
-from crysmm.elements import ATOMIC_NUMBERS
-from crysmm.errors import StructureError
+from crysmm.crystal import FULL_OCCUPANCY, Crystal
+from crysmm.data.site_species import Formula, Readings, choose_elements, compare_formula, read_label, read_type
+from crysmm.data.source import Reading
+from crysmm.data.symmetry_operations import (
+    SAME_SITE,
+    GroupNames,
+    Operations,
+    identity,
+    magnetic_operations,
+    written_operations,
+)
+from crysmm.errors import StructureError, first_of
+from crysmm.graphs.neighbors import close_pairs, too_close
 
 if TYPE_CHECKING:
-    from gemmi import GroupOps, Op, SpaceGroup
-    from gemmi.cif import Block
+    from gemmi import cif
 
-SAME_SITE = 0.05  # Angstrom; images of one site nearer than this are one atom on a special position
-FULL_OCCUPANCY = 1e-3  # how far from 1 an occupancy may be rounded
 UNKNOWN = ("?", ".", "")
-CELL = [f"_cell_length_{axis}" for axis in "abc"] + [f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")]
-OPERATIONS = (
-    "_space_group_symop_operation_xyz",
-    "_space_group_symop.operation_xyz",
-    "_symmetry_equiv_pos_as_xyz",
-)
-GROUP_NAMES = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_space_group_name_H-M")
-GROUP_NUMBERS = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
-HALL_SYMBOLS = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
+LENGTHS = [f"_cell_length_{axis}" for axis in "abc"]
+ANGLES = [f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")]
+OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+MAGNETIC_OPERATIONS = "_space_group_symop_magn_operation_xyz"
+MAGNETIC_CENTRINGS = "_space_group_symop_magn_centering_xyz"
+GROUP_NAMES = ("_space_group_name_h-m_alt", "_symmetry_space_group_name_h-m", "_space_group_name_h-m")
+GROUP_NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
+HALL_SYMBOLS = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 SITES = [f"_atom_site_fract_{axis}" for axis in "xyz"]
-ORIGINS = {"S": ":1", "Z": ":2"}  # how ICSD's names end
-OTHER_SYMMETRY = re.compile(r"symop|symmetry_equiv|space_group_magn|space_group\.name|hall|name_h-m", re.IGNORECASE)
+OTHER_SYMMETRY = re.compile(r"symop|symmetry_equiv|space_group_magn|space_group_name|hall|name_h-m")
+PARENT = "_parent_space_group"  # of a magnetic or distorted structure, not its own
+SPACES = re.compile(r"[^\S\n\r]|[\u200b\u2060\ufeff]")  # no-break and thin spaces among them
 HEADER = re.compile(r"(?im)^(data_\S*)[ \t]+(?![_#]|loop_|save_).*$")  # with blanks in its name
+GLUED = re.compile(r"(?m)^((?:_\S+)?[ \t]*(['\"])[^\n]*\2)[^\s'\"]+[ \t]*$")  # 'A. One, B. Two',
 WHERE = re.compile(r"string:?(?P<line>\d*)[^ ]*(?: in \S+)?: (?P<what>.*)", re.DOTALL)  # how gemmi words an error
 
 
-def parse_cif(text: str) -> Crystal:
-    """The first structure in a CIF, with every atom of its cell.
+def parse_cif(text: str) -> Reading:
+    """Return the structure in a CIF with every atom of its cell, and notes on how it was read.
 
     Raises:
-        StructureError: there is none, or it is disordered, or its symmetry is not given in a usable way.
+        StructureError: there is none or more than one, it is disordered, or what the file says of it is ambiguous or
+            contradicts itself.
     """
-    block = next((block for block in _blocks(text) if _has_sites(block)), None)
-    if block is None:
+    blocks = [block for block in map(Tags, _document(text)) if block.has_sites]
+    if not blocks:
         raise StructureError("the CIF has no atom sites with fractional coordinates (_atom_site_fract_x, _y, _z)")
-    _check_occupancy(block)
-    symbols = _symbols(block)
-    cell = _cell(block)
-    lattice = _lattice(cell)
-    operations = _operations(block, cell)
-    rotations = np.array([operation.rot for operation in operations]) / operations[0].DEN
-    translations = np.array([operation.tran for operation in operations]) / operations[0].DEN
-    coords = [_images(rotations @ site + translations, lattice) for site in _fractional_sites(block)]
-    elements = chain.from_iterable(map(repeat, symbols, map(len, coords)))
-    return Crystal.from_arrays(lattice, np.concatenate(coords), elements)
+    if len(blocks) > 1:
+        names = first_of([block.name for block in blocks])
+        raise StructureError(f"the file holds {len(blocks)} structures (data blocks {names}); expected one a file")
+    return _Structure(blocks[0]).read()
 
 
-def _blocks(text: str) -> Iterable[Block]:
+def _document(text: str) -> cif.Document:
+    """Return the data blocks of a text.
+
+    Raises:
+        StructureError: it is no CIF; the text says where.
+    """
     from gemmi import cif
 
-    text = HEADER.sub(r"\1", text.encode("ascii", "replace").decode())  # what else is no CIF, and does no harm
+    is_cif2 = text.startswith("#\\#CIF_2")
+    text = HEADER.sub(r"\1", SPACES.sub(" ", text).encode("ascii", "replace").decode())  # what else is no CIF 1
     try:
-        return cif.read_string(text, check_level=0)
+        try:
+            return cif.read_string(text, check_level=0)
+        except (ValueError, RuntimeError):
+            return cif.read_string(GLUED.sub(r"\1", text), check_level=0)
     except (ValueError, RuntimeError) as error:
         found = WHERE.match(str(error))
         where = f"line {found['line']} of the CIF" if found and found["line"] else "the CIF"
-        raise StructureError(
-            f"{where} cannot be read: {found['what'] if found else error}; values with blanks need quotes"
-        ) from error
+        remedy = "lists and triple quotes of CIF 2 are not read" if is_cif2 else "values with blanks need quotes"
+        raise StructureError(f"{where} cannot be read: {found['what'] if found else error}; {remedy}") from error
 
 
-def _has_sites(block: Block) -> bool:
-    return any(value not in UNKNOWN for value in _column(block, "_atom_site_fract_x"))
+class Tags:
+    """The values in a data block by tag, in lower case and with ``_`` for the ``.`` of newer dictionaries."""
+
+    def __init__(self, block: cif.Block):
+        self.name = block.name
+        self._columns: dict[str, list[list[str]]] = defaultdict(list)
+        for item in block:
+            if item.pair is not None:
+                tag, value = cast(tuple[str, str], item.pair)
+                self._columns[_normal(tag)].append([value])
+            elif item.loop is not None:
+                width, values = len(item.loop.tags), item.loop.values
+                for column, tag in enumerate(item.loop.tags):
+                    self._columns[_normal(tag)].append(values[column::width])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    @property
+    def has_sites(self) -> bool:
+        """Whether a site has a coordinate."""
+        return any(word not in UNKNOWN for words in self._columns.get(SITES[0], []) for word in words)
+
+    def column(self, tag: str) -> list[str]:
+        """Return the values of a tag without their quotes, ``?`` and ``.`` as they are; none where it is missing.
+
+        Raises:
+            StructureError: the tag stands there more than once, with different values.
+        """
+        from gemmi import cif
+
+        found = self._columns.get(tag, [])
+        if any(values != found[0] for values in found):
+            several = ", ".join(sorted({words[0] for words in found if words}))
+            raise StructureError(f"{tag} stands in the CIF more than once: {several}; expected one structure a file")
+        values = found[0] if found else []
+        return [value if value in UNKNOWN else cif.as_string(value).strip() for value in values]
+
+    def known(self, *tags: str) -> str | None:
+        """Return the first value that is known of some tags."""
+        values = chain.from_iterable(self.column(tag) for tag in tags)
+        return next((value for value in values if value not in UNKNOWN), None)
 
 
-def _check_occupancy(block: Block) -> None:
-    labels = _column(block, "_atom_site_label") or _column(block, "_atom_site_type_symbol")
-    occupancies = _column(block, "_atom_site_occupancy")
-    for label, word, value in zip(labels, occupancies, _numbers(occupancies), strict=False):
-        if word not in UNKNOWN and not abs(value - 1) <= FULL_OCCUPANCY:
-            raise StructureError(f"partial occupancy: site {label} is occupied to {word}; give an ordered structure")
-
-
-def _column(block: Block, tag: str) -> list[str]:
-    """The values of a tag without their quotes; none where it is missing."""
-    from gemmi import cif
-
-    found = {value for name, value in _pairs(block) if name.lower() == tag.lower()}
-    if len(found) > 1:
-        raise StructureError(f"{tag} stands in the CIF more than once: {', '.join(sorted(found))}")
-    return [cif.as_string(value) for value in block.find_values(tag)]
-
-
-def _pairs(block: Block) -> list[tuple[str, str]]:
-    """Tags that stand outside of loops, and their values."""
-    return [cast(tuple[str, str], item.pair) for item in block if item.pair is not None]
+def _normal(tag: str) -> str:
+    return tag.lower().replace(".", "_")
 
 
 def _numbers(words: Iterable[str]) -> list[float]:
-    """Numbers without their uncertainties; NaN of what is none."""
+    """Return numbers without their uncertainties; NaN for what is none."""
     from gemmi import cif
 
     return [cif.as_number(word) for word in words]
 
 
-def _symbols(block: Block) -> list[str]:
-    types = _column(block, "_atom_site_type_symbol")
-    return [_element(word, is_type=bool(types)) for word in types or _column(block, "_atom_site_label")]
+@dataclass
+class _Cell:
+    """Atoms of the full cell as one setting of the space group gives them."""
+
+    crystal: Crystal
+    notes: tuple[str, ...]
 
 
-def _element(word: str, is_type: bool) -> str:
-    """Element of a type symbol (``Fe3+``, ``FE``) or of a label (``Fe12``); isotopes of hydrogen are hydrogen."""
-    match = re.match(r"[A-Za-z]{1,2}", word)
-    if match is None:
-        raise StructureError(f"unknown element {word!r} in the CIF")
-    letters = match[0].capitalize() if is_type else match[0]
-    symbol = letters if letters in ATOMIC_NUMBERS else letters[0]
-    if symbol in ("D", "T"):
-        return "H"
-    if symbol not in ATOMIC_NUMBERS:
-        raise StructureError(f"unknown element {word!r} in the CIF")
-    return symbol
+class _Structure:
+    """One data block, read step by step; see :func:`parse_cif`."""
 
+    def __init__(self, tags: Tags):
+        self.tags = tags
+        self.notes: list[str] = []
+        self.rows = self._real_sites()
+        self.labels = self._site_column("_atom_site_label") or [f"number {row + 1}" for row in self.rows]
+        self.words = self._coordinates()
+        self._check_order()
+        self.readings = self._readings()
+        self.sites = np.array([_numbers(words) for words in self.words])
+        self.steps = np.array([list(map(_last_unit, words)) for words in self.words])
+        self.lattice = self._lattice()
+        self.formula = Formula.parse(tags.known("_chemical_formula_sum"))
 
-def _cell(block: Block) -> list[float]:
-    """Three lengths in Angstrom and three angles in degrees."""
-    words = {tag: next(iter(_column(block, tag)), "?") for tag in CELL}
-    values = _numbers(words.values())
-    for (tag, word), value in zip(words.items(), values, strict=True):
-        if not value > 0:
-            raise StructureError(f"the CIF has no cell lengths and angles that can be used: {tag} is {word}")
-    return values
+    def read(self) -> Reading:
+        """Return the crystal, if the file leaves one.
 
+        Raises:
+            StructureError: it leaves none, or several.
+        """
+        names = GroupNames(*(self.tags.known(*tags) for tags in (GROUP_NAMES, GROUP_NUMBERS, HALL_SYMBOLS)))
+        written = self._written_operations()
+        if written is not None:
+            written.check(self.lattice)
+            cell = self._fill(written)
+            self._compare_with_names(written, names, cell)
+        elif names == GroupNames():
+            self._refuse_other_symmetry()
+            cell = self._fill(identity())
+        else:
+            cell = self._fill_one_of(names.settings(self.lattice))
+        return Reading(cell.crystal, (*self.notes, *cell.notes), self.formula is not None)
 
-def _lattice(cell: list[float]) -> np.ndarray:
-    """``[3, 3]``, a row a lattice vector."""
-    from gemmi import UnitCell
+    def _real_sites(self) -> list[int]:
+        """Return the rows of the sites that are atoms: dummies mark a place, as of a ring's center."""
+        flags = self.tags.column("_atom_site_calc_flag")
+        n_sites = len(self.tags.column(SITES[0]))
+        dummies = [row for row, flag in enumerate(flags) if flag.lower() == "dum"]
+        if dummies:
+            self.notes.append(f"{len(dummies)} dummy sites (_atom_site_calc_flag dum) are no atoms and were left out")
+        return [row for row in range(n_sites) if row not in dummies]
 
-    return np.array(UnitCell(*cell).orth.mat.tolist()).T
+    def _site_column(self, tag: str) -> list[str]:
+        """Return a column of the sites that are atoms; none where it is missing.
 
+        Raises:
+            StructureError: it has not a value for each site.
+        """
+        values = self.tags.column(tag)
+        n_sites = len(self.tags.column(SITES[0]))
+        if values and len(values) != n_sites:
+            raise StructureError(f"the CIF has {n_sites} of {SITES[0]}, {len(values)} of {tag}; expected as many")
+        return [values[row] for row in self.rows] if values else []
 
-def _fractional_sites(block: Block) -> np.ndarray:
-    """``[n_sites, 3]`` as written."""
-    columns = [_column(block, tag) for tag in SITES]
-    if len(set(map(len, columns))) > 1:
-        found = ", ".join(f"{len(words)} of {tag}" for tag, words in zip(SITES, columns, strict=True))
-        raise StructureError(f"the CIF has {found}; expected as many of each")
-    sites = np.array(list(map(_numbers, columns))).T
-    for words, site in zip(zip(*columns, strict=True), sites, strict=True):
-        if not np.isfinite(site).all():
-            raise StructureError(f"a coordinate in the CIF is not a number: {' '.join(words)}")
-    return sites
+    def _coordinates(self) -> list[tuple[str, ...]]:
+        columns = [self._site_column(tag) for tag in SITES]
+        for tag, column in zip(SITES, columns, strict=True):
+            if not column:
+                raise StructureError(f"the CIF has no {tag}; expected as many as of {SITES[0]}")
+        sites = list(zip(*columns, strict=True))
+        for label, words in zip(self.labels, sites, strict=True):
+            if not np.isfinite(_numbers(words)).all():
+                raise StructureError(
+                    f"site {label}: a coordinate in the CIF is not a number: {' '.join(words)}; write it, or leave the "
+                    "site out"
+                )
+        return sites
 
+    def _check_order(self) -> None:
+        """Refuse sites that are partly occupied or alternatives of each other.
 
-def _operations(block: Block, cell: list[float]) -> list[Op]:
-    """The symmetry operations that are written, else the space group's."""
-    from gemmi import Op
+        Raises:
+            StructureError: naming a site.
+        """
+        occupancies = self._site_column("_atom_site_occupancy")
+        for label, word, value in zip(self.labels, occupancies, _numbers(occupancies), strict=False):
+            if word not in UNKNOWN and not abs(value - 1) <= FULL_OCCUPANCY:
+                raise StructureError(
+                    f"partial occupancy: site {label} is occupied to {word}; give an ordered structure"
+                )
+        groups = self._site_column("_atom_site_disorder_group")
+        assemblies = self._site_column("_atom_site_disorder_assembly") or ["."] * len(groups)
+        alternatives: dict[str, set[str]] = defaultdict(set)
+        for assembly, group in zip(assemblies, groups, strict=True):
+            if group not in (*UNKNOWN, "0"):
+                alternatives[assembly].add(group)
+        for assembly, found in alternatives.items():
+            if len(found) > 1 or any(group.startswith("-") for group in found):
+                raise StructureError(
+                    f"disorder groups {', '.join(sorted(found))} of assembly {assembly} are alternatives of each "
+                    "other; give an ordered structure"
+                )
 
-    for tag in OPERATIONS:
-        if written := [text for text in _column(block, tag) if text not in UNKNOWN]:
-            return [_operation(text) for text in written]
-    group = _space_group(block, cell)
-    if group is not None:
-        return list(group)
-    _refuse_other_symmetry(block)
-    return [Op("x,y,z")]
+    def _readings(self) -> list[Readings]:
+        """Return what the type symbol of each site, or its label where it has none, can mean."""
+        types = self._site_column("_atom_site_type_symbol") or ["?"] * len(self.rows)
+        given = self._site_column("_atom_site_label") or ["?"] * len(self.rows)
+        return [
+            read_type(word) if word not in UNKNOWN else read_label(label)
+            for word, label in zip(types, given, strict=True)
+        ]
 
+    def _lattice(self) -> np.ndarray:
+        """Return ``[3, 3]``, rows are the lattice vectors in Angstrom.
 
-def _refuse_other_symmetry(block: Block) -> None:
-    """Refuse symmetry in a form that is not read, instead of taking a part of the cell for all of it."""
-    in_loops = [tag for item in block if item.loop is not None for tag in item.loop.tags]
-    for tag in [*(tag for tag, _ in _pairs(block)), *in_loops]:
-        if OTHER_SYMMETRY.search(tag) and any(value not in UNKNOWN for value in _column(block, tag)):
+        Raises:
+            StructureError: a length or an angle is missing or no positive number.
+        """
+        from gemmi import UnitCell
+
+        missing = [tag for tag in ANGLES if not self.tags.column(tag)]
+        if missing:
+            self.notes.append(f"{', '.join(missing)}: missing, so 90 degrees, the dictionary's default")
+        words = [next(iter(self.tags.column(tag)), "90" if tag in missing else "?") for tag in (*LENGTHS, *ANGLES)]
+        values = _numbers(words)
+        for tag, word, value in zip((*LENGTHS, *ANGLES), words, values, strict=True):
+            if not value > 0:
+                raise StructureError(f"the CIF has no cell lengths and angles that can be used: {tag} is {word}")
+        return np.array(UnitCell(*values).orth.mat.tolist()).T
+
+    def _written_operations(self) -> Operations | None:
+        """Return the symmetry operations that are written; None if there are none.
+
+        Raises:
+            StructureError: one cannot be read, or two lists differ.
+        """
+        lists = [self._known_values(tag) for tag in OPERATIONS]
+        found = [written_operations(texts) for texts in lists if texts]
+        if len(found) == 2 and found[0].triplets != found[1].triplets:
+            raise StructureError(f"the CIF has two lists of symmetry operations that differ: {', '.join(OPERATIONS)}")
+        if found:
+            return found[0]
+        magnetic = self._known_values(MAGNETIC_OPERATIONS)
+        if magnetic:
+            return magnetic_operations(magnetic, self._known_values(MAGNETIC_CENTRINGS))
+        return None
+
+    def _known_values(self, tag: str) -> list[str]:
+        return [text for text in self.tags.column(tag) if text not in UNKNOWN]
+
+    def _refuse_other_symmetry(self) -> None:
+        """Refuse symmetry in a form that is not read, instead of taking a part of the cell for all of it."""
+        for tag in self.tags:
+            if tag.startswith(PARENT) or not OTHER_SYMMETRY.search(tag):
+                continue
+            if self._known_values(tag):
+                raise StructureError(
+                    f"the symmetry in the CIF stands under {tag}, which is not read; write {OPERATIONS[0]}"
+                )
+
+    def _fill(self, operations: Operations) -> _Cell:
+        """Return the atoms that the sites and some operations give.
+
+        Raises:
+            StructureError: elements, formula or distances do not allow them.
+        """
+        images = [
+            operations.images(site, self.lattice, steps) for site, steps in zip(self.sites, self.steps, strict=True)
+        ]
+        counts = list(map(len, images))
+        elements = choose_elements(self.readings, counts, self.formula)
+        origin = np.repeat(np.arange(len(images)), counts)  # site of each atom
+        crystal = Crystal.from_arrays(
+            self.lattice, np.concatenate(images), chain.from_iterable(map(repeat, elements, counts))
+        )
+        crystal, notes = self._each_once(crystal, [self.labels[site] for site in origin])
+        notes += compare_formula(crystal.elements, self.formula)
+        return _Cell(crystal, (*self._moved(images), *notes))
+
+    def _each_once(self, crystal: Crystal, labels: Sequence[str]) -> tuple[Crystal, tuple[str, ...]]:
+        """Leave out atoms that an earlier site has given already.
+
+        Raises:
+            StructureError: two atoms are too close, and not one of them written twice.
+        """
+        first, second, distance = close_pairs(crystal)
+        same = (distance < SAME_SITE) & (crystal.atomic_numbers[first] == crystal.atomic_numbers[second])
+        same &= first != second
+        if not same.all():
+            pair = np.flatnonzero(~same)[distance[~same].argmin()]
+            sites = f" (sites {labels[first[pair]]} and {labels[second[pair]]})"
+            raise StructureError(too_close(crystal, int(first[pair]), int(second[pair]), float(distance[pair]), sites))
+        if not len(same):
+            return crystal, ()
+        repeated = np.unique(np.maximum(first, second))
+        kept = np.setdiff1d(np.arange(len(crystal)), repeated)
+        once = Crystal(crystal.lattice, crystal.frac_coords[kept], crystal.atomic_numbers[kept])
+        names = list(dict.fromkeys(labels[atom] for atom in repeated))
+        return once, (f"atoms given more than once, by {first_of(names)}, were taken once",)
+
+    def _moved(self, images: Sequence[np.ndarray]) -> list[str]:
+        """Return a note on sites that were put on the special position their digits leave open."""
+        notes = []
+        for label, site, atoms in zip(self.labels, self.sites, images, strict=True):
+            steps = atoms - site
+            distance = np.linalg.norm((steps - np.round(steps)) @ self.lattice, axis=1).min()
+            if distance > SAME_SITE:
+                notes.append(f"site {label}: rounded, put on the special position {distance:.2f} Angstrom away")
+        return notes
+
+    def _fill_one_of(self, settings: Sequence[Operations]) -> _Cell:
+        """Return the atoms by the one setting that elements, formula and distances allow.
+
+        Raises:
+            StructureError: none does, or several do.
+        """
+        if len(settings) == 1:
+            return self._fill(settings[0])
+        cells, reasons = {}, []
+        for setting in settings:
+            try:
+                cells[setting.name] = self._fill(setting)
+            except StructureError as error:
+                reasons.append(f"{setting.name}: {error}")
+        if len(cells) > 1:
+            cells = {name: cell for name, cell in cells.items() if self._is_z(cell)}
+        if len(cells) != 1:
+            names = " and ".join(setting.name for setting in settings)
+            why = "; ".join(reasons) if reasons else "its atoms fit more than one"
             raise StructureError(
-                f"the symmetry in the CIF stands under {tag}, which is not read; write {OPERATIONS[0]}"
+                f"the space group in the CIF may be {names}, and {why}; write the symmetry operations or the Hall "
+                "symbol"
             )
+        name, cell = next(iter(cells.items()))
+        return _Cell(cell.crystal, (f"{name}: told by the atoms, the file leaves the origin open", *cell.notes))
 
+    def _is_z(self, cell: _Cell) -> bool:
+        """Whether there are as many atoms, hydrogen aside, as Z and the formula say."""
+        z = self.tags.known("_cell_formula_units_z")
+        if z is None or self.formula is None or not _numbers([z])[0] > 0:
+            return False
+        expected = _numbers([z])[0] * sum(count for symbol, count in self.formula.counts.items() if symbol != "H")
+        return bool(abs(np.count_nonzero(cell.crystal.atomic_numbers > 1) - expected) < 0.5)
 
-def _operation(text: str) -> Op:
-    from gemmi import Op
+    def _compare_with_names(self, written: Operations, names: GroupNames, cell: _Cell) -> None:
+        """Refuse operations that are more or fewer than those of the space group the file names.
 
-    try:
-        operation = Op(text.replace(" ", "").strip("'\";"))
-    except (RuntimeError, ValueError) as error:
-        raise StructureError(
-            f"the symmetry operation {text!r} in the CIF cannot be read: {error}; expected such as -x+1/2,y,z with "
-            "multiples of 1/24"
-        ) from error
-    if abs(operation.det_rot()) != operation.DEN**3:
-        raise StructureError(f"{text!r} in the CIF is not a symmetry operation")
-    return operation
+        They are taken where Z says that the cell is full, or where the atoms already have the symmetry of that group,
+        as in a file that lists all of them.
 
-
-def _space_group(block: Block, cell: list[float]) -> GroupOps | None:
-    """The operations of the space group: by its symbol, which tells the setting, by its number or its Hall symbol."""
-    from gemmi import symops_from_hall
-
-    name, number = _first_known(block, GROUP_NAMES), _first_known(block, GROUP_NUMBERS)
-    group = _named(name, cell) or _numbered(number, cell, only_if_unique=name is not None)
-    if group is not None:
-        return group.operations()
-    hall = _first_known(block, HALL_SYMBOLS)
-    if hall is not None:
+        Raises:
+            StructureError: the file gives both.
+        """
         try:
-            return symops_from_hall(hall)
-        except (RuntimeError, ValueError):
-            name = name or number or hall
-    if name is None and number is None:
-        return None
-    raise StructureError(
-        f"the CIF has no symmetry operations, and the space group {name or number!r} is not known; "
-        f"write the operations ({OPERATIONS[0]})"
-    )
+            settings = names.settings(self.lattice)
+        except StructureError:  # unknown names, or names of another cell, say nothing of these operations
+            return
+        by_number = names.symbol is None and names.hall is None
+        orders = {setting.n_rotations if by_number else len(setting) for setting in settings}
+        order = written.n_rotations if by_number else len(written)
+        if order in orders or self._is_z(cell) or any(_has_symmetry(cell.crystal, setting) for setting in settings):
+            return
+        raise StructureError(
+            f"the CIF gives {order} symmetry operations, and its space group {settings[0].name} has "
+            f"{max(orders)}; write all of them, or the right name"
+        )
 
 
-def _named(name: str | None, cell: list[float]) -> SpaceGroup | None:
-    from gemmi import find_spacegroup_by_name
-
-    if name is None or name.isdecimal():
-        return _numbered(name, cell)
-    symbol, _, last = re.sub(r"[_()]", "", name).rpartition(" ")
-    symbol = f"{symbol} {ORIGINS.get(last, last)}".strip()
-    *_, alpha, _, gamma = cell  # they tell rhombohedral axes from hexagonal ones
-    return find_spacegroup_by_name(symbol, alpha, gamma)
+def _last_unit(word: str) -> float:
+    """Return one unit of the last digit of a coordinate; 0 where it has fewer than two, and may be exact."""
+    decimals = re.match(r"[-+]?\d*\.(\d{2,})(?:\(|$)", word)
+    return 10.0 ** -len(decimals[1]) if decimals else 0.0
 
 
-def _numbered(number: str | None, cell: list[float], only_if_unique: bool = False) -> SpaceGroup | None:
-    from gemmi import find_spacegroup_by_number, spacegroup_table
+def _has_symmetry(crystal: Crystal, operations: Operations) -> bool:
+    """Return True if the operations put every atom of a cell on one of the same element."""
+    from scipy.spatial import cKDTree
 
-    group = find_spacegroup_by_number(int(number)) if number is not None and number.isdecimal() else None
-    if group is None or (only_if_unique and sum(other.number == group.number for other in spacegroup_table()) > 1):
-        return None
-    return _named(group.hm, cell)
-
-
-def _first_known(block: Block, tags: Iterable[str]) -> str | None:
-    values = chain.from_iterable(_column(block, tag) for tag in tags)
-    return next((value for value in values if value not in UNKNOWN), None)
-
-
-def _images(images: np.ndarray, lattice: np.ndarray) -> np.ndarray:
-    """``[n_atoms, 3]`` in the cell: every atom of the images ``[n_operations, 3]`` of one site.
-
-    Images that fall together are one atom on a special position, written with few digits; their mean lies on it.
-    """
-    if len(images) == 1:  # no symmetry: the most frequent case
-        return images % 1.0
-    steps = images - images[:, None]  # from each of the first axis to each of the second
-    steps -= np.round(steps)
-    vectors = steps @ lattice
-    together = np.einsum("ijk,ijk->ij", vectors, vectors) < SAME_SITE**2
-    first = together.argmax(axis=1) == np.arange(len(images))
-    means = np.einsum("ijk,ij->ik", steps[first], together[first]) / together[first].sum(axis=1)[:, None]
-    return (images[first] + means) % 1.0
+    for number in np.unique(crystal.atomic_numbers):
+        atoms = crystal.frac_coords[crystal.atomic_numbers == number] % 1.0 % 1.0  # twice: -1e-17 gives 1.0 first
+        images = np.einsum("oij,aj->oai", operations.rotations, atoms) + operations.translations[:, None]
+        distance, _ = cKDTree(atoms, boxsize=1.0).query(images.reshape(-1, 3) % 1.0 % 1.0)
+        if distance.max() * np.linalg.norm(crystal.lattice, axis=1).max() > SAME_SITE:
+            return False
+    return True

@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
-
 from crysmm.crystal import Crystal, as_crystal
 from crysmm.data.cif import parse_cif
+from crysmm.data.pdb import parse_pdb
 from crysmm.data.poscar import parse_poscar
-from crysmm.data.source import FileFormat
+from crysmm.data.source import FileFormat, Reading
 from crysmm.errors import StructureError
 
 SUFFIXES: dict[str, FileFormat] = {
@@ -51,7 +51,12 @@ def format_from_text(text: str) -> FileFormat | None:
 
 
 def read_structure(path: str | PathLike[str], file_format: FileFormat | None = None) -> Crystal:
-    """The structure in a file.
+    """Return the structure in a file; see :func:`read_file`."""
+    return read_file(path, file_format).crystal
+
+
+def read_file(path: str | PathLike[str], file_format: FileFormat | None = None) -> Reading:
+    """Return the structure in a file, and notes on how it was read.
 
     Args:
         path: of the file.
@@ -65,12 +70,13 @@ def read_structure(path: str | PathLike[str], file_format: FileFormat | None = N
     if found is None:
         raise StructureError("the format is not recognised; expected POSCAR, CIF, extended xyz or PDB")
     try:
-        return _PARSERS[found](text)
+        parsed = _PARSERS[found](text)
     except StructureError:
         raise
     except Exception as error:  # foreign code meets whatever people have; its errors have no common base
         reason = str(error).strip() or type(error).__name__
         raise StructureError(f"not a readable {found} file: {reason[:200]}") from error
+    return parsed if isinstance(parsed, Reading) else Reading(parsed)
 
 
 def _read_text(path: Path) -> str:
@@ -120,17 +126,9 @@ def _refuse_cut_off_xyz(text: str) -> None:
             start += 1
 
 
-def _parse_pdb(text: str) -> Crystal:
-    from ase.io import read
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        atoms = read(io.StringIO(text), index=0, format="proteindatabank")
-    if atoms.cell.rank == 0:
-        raise StructureError("the PDB file has no cell; a CRYST1 line gives it")
-    if "occupancy" in atoms.arrays and not np.isclose(atoms.arrays["occupancy"], 1).all():
-        raise StructureError("partial occupancy: a site is not fully occupied; give an ordered structure")
-    return as_crystal(atoms)
-
-
-_PARSERS = {"poscar": parse_poscar, "cif": parse_cif, "xyz": _parse_xyz, "pdb": _parse_pdb}
+_PARSERS: dict[FileFormat, Callable[[str], Crystal | Reading]] = {
+    "poscar": parse_poscar,
+    "cif": parse_cif,
+    "xyz": _parse_xyz,
+    "pdb": parse_pdb,
+}

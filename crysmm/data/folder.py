@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from crysmm.data.files import SUFFIXES, format_from_name, read_structure
+from crysmm.data.files import SUFFIXES, format_from_name, read_file
 from crysmm.data.source import (
     FileFormat,
     IdRegister,
@@ -117,7 +117,8 @@ class FileRow:
         Raises:
             StructureError: the file cannot be used.
         """
-        return Record(self.id, read_structure(self.path, self.file_format), self.targets, self.file)
+        read = read_file(self.path, self.file_format)
+        return Record(self.id, read.crystal, self.targets, self.file, read.notes, read.has_formula)
 
 
 class _FileRows(Source):

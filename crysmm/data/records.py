@@ -11,7 +11,7 @@ from typing import Any
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.crystal import as_crystal
-from crysmm.data.files import read_structure
+from crysmm.data.files import read_file
 from crysmm.data.folder import FileRow, FilesSource, open_folder
 from crysmm.data.source import (
     FileFormat,
@@ -171,7 +171,8 @@ class _StructureRow:
 
     def read(self) -> Record:
         if isinstance(self.structure, str | PathLike):
-            return Record(self.id, read_structure(self.structure), (), self.file)
+            read = read_file(self.structure)
+            return Record(self.id, read.crystal, (), self.file, read.notes, read.has_formula)
         try:
             return Record(self.id, as_crystal(self.structure), (), self.file)
         except TypeError as error:

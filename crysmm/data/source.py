@@ -12,10 +12,25 @@ from typing import Any, Literal, Protocol, get_args
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError
 
-READING_VERSION = 1  # part of every fingerprint: raise it when the same input is read into other numbers
+READING_VERSION = 2  # part of every fingerprint: raise it when the same input is read into other numbers
 
 FileFormat = Literal["poscar", "cif", "xyz", "pdb"]
 TargetTransform = Literal["none", "log10"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A structure as it was read from a file.
+
+    Args:
+        crystal: the structure.
+        notes: what a user should know of how it was read.
+        has_formula: the file gives a chemical formula, with which the atoms agree.
+    """
+
+    crystal: Crystal
+    notes: tuple[str, ...] = ()
+    has_formula: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,12 +42,15 @@ class Record:
         crystal: the structure.
         targets: in the units of the file, times ``target_multiplication_factor``; empty where none are read.
         file: where it stands, as a user would name it: ``a.vasp`` or ``data.jsonl:17``.
+        notes, has_formula: see :class:`Reading`.
     """
 
     id: str
     crystal: Crystal
     targets: tuple[float, ...]
     file: str
+    notes: tuple[str, ...] = ()
+    has_formula: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,15 @@ class SkippedRow:
     id: str
     file: str
     reason: str
+
+
+@dataclass(frozen=True)
+class ReadingNote:
+    """What a user should know of how the structure of one row was read."""
+
+    id: str
+    file: str
+    note: str
 
 
 class Row(Protocol):

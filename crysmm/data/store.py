@@ -26,7 +26,7 @@ from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import SPACE_GROUP, in_parallel, write_arrow
-from crysmm.data.source import SkippedRow, Source
+from crysmm.data.source import ReadingNote, SkippedRow, Source
 from crysmm.errors import InputError
 from crysmm.leftovers import LOCK, working_folder
 from crysmm.terminal import disables_bar
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow
 
-FORMAT_VERSION = 3  # part of every fingerprint: raise it when graphs or columns change
+FORMAT_VERSION = 4  # part of every fingerprint: raise it when graphs or columns change
 ARROW_FILE, FACTS_FILE = "crystals.arrow", "store.json"
 
 
@@ -64,6 +64,8 @@ class Store:
         settings: how the graphs were made.
         target_names: one a target.
         skipped: the rows of the input that could not be used.
+        notes: on how crystals were read.
+        n_formulas: crystals whose file gives a chemical formula, with which the atoms agree.
     """
 
     def __init__(self, path: Path):
@@ -72,6 +74,8 @@ class Store:
         self.settings = GraphSettings(**facts["settings"])
         self.target_names: tuple[str, ...] = tuple(facts["target_names"])
         self.skipped = [SkippedRow(**row) for row in facts["skipped"]]
+        self.notes = [ReadingNote(**note) for note in facts["notes"]]
+        self.n_formulas: int = facts["n_formulas"]
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
         return Store, (self.path,)
@@ -240,14 +244,13 @@ def build_store(
         rows: Iterable[Any] = in_parallel(source, settings, jobs, symprec)
         hidden = disables_bar(progress)
         rows = tqdm(rows, "reading structures", source.n_rows, unit=" crystals", disable=hidden, delay=1)
-        written, skipped = write_arrow(rows, building / ARROW_FILE, strict, symprec is not None)
-        if not written:
-            _refuse(skipped[:3], "nothing in the input can be used")
+        summary = write_arrow(rows, building / ARROW_FILE, strict, symprec is not None)
+        if not summary.n_crystals:
+            _refuse(summary.skipped[:3], "nothing in the input can be used")
         facts = {
             "settings": settings.model_dump(exclude_none=True),
             "target_names": source.target_names,
-            "n_crystals": written,
-            "skipped": [asdict(row) for row in skipped],
+            **asdict(summary),
         }
         (building / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
         _publish(building, path)

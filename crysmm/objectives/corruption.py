@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from crysmm.data.batch import CrystalBatch
-from crysmm.graphs.neighbors import MINIMUM_DISTANCE
 from crysmm.objectives.substitution import substitute
+
+SHORTEST_BOND = 0.1  # Angstrom; noise leaves no bond shorter
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ class Corruption:
     def _stretch(self, vectors: Tensor, generator: torch.Generator | None) -> Tensor:
         noise = torch.randn(len(vectors), generator=generator).to(vectors)
         lengths = bond_lengths(vectors)
-        return vectors * ((lengths + self.distance_noise * noise).clamp_min(MINIMUM_DISTANCE) / lengths)[:, None]
+        return vectors * ((lengths + self.distance_noise * noise).clamp_min(SHORTEST_BOND) / lengths)[:, None]
 
 
 def bond_lengths(vectors: Tensor) -> Tensor:

@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
+from crysmm.data.building import graph_row
 from crysmm.data.source import SkippedRow, Source
-from crysmm.errors import InputError, MissingDependencyError, StructureError
+from crysmm.errors import InputError, MissingDependencyError
 from crysmm.terminal import disables_bar
 from crysmm.text.descriptions import (
     Appender,
@@ -29,6 +31,7 @@ from crysmm.text.process import DescriberName, borrowed, describer_version, end_
 Backend = Literal["local", "dask"]
 NOT_READ = ""  # in place of the checksum of a structure that could not be read
 SECONDS_TO_CONNECT = 30
+CHECKED = GraphSettings()  # a crystal that no graph can be made of is not described either
 TIMEOUT = 120  # seconds a crystal may take
 
 
@@ -131,14 +134,12 @@ class _Todo:
                 continue
             self.ids.append(row.id)
             known = self._kept[row.id].structure if row.id in self._kept else None
-            try:
-                crystal = row.read().crystal
-            except StructureError as error:
-                if known != NOT_READ:
-                    self.unreadable[row.id] = str(error)
-                    self._bar.update()
-                    continue
-                crystal = None
+            read = graph_row(row, CHECKED)
+            crystal = None if isinstance(read, SkippedRow) else read.record.crystal
+            if isinstance(read, SkippedRow) and known != NOT_READ:
+                self.unreadable[row.id] = read.reason
+                self._bar.update()
+                continue
             if crystal is None or known == structure_checksum(crystal):
                 self.n_kept += 1
                 self._bar.update()

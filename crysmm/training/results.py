@@ -19,11 +19,11 @@ import numpy as np
 from crysmm.atomic_files import write_csv_atomic
 from crysmm.data.building import GraphedRecord
 from crysmm.data.scaler import TargetScaler, class_label
-from crysmm.data.source import SkippedRow
+from crysmm.data.source import ReadingNote, SkippedRow
 from crysmm.errors import InputError, shown
 from crysmm.trust.assessment import Assessment, Assessor
 
-MOST_FAILURES = 3  # kept in a summary
+MOST_FAILURES = 3  # kept in a summary, and as many notes
 
 
 def prediction_columns(scaler: TargetScaler, names: Sequence[str], assessment: Assessment) -> list[str]:
@@ -153,6 +153,8 @@ class PredictionSummary:
         n_far: structures farther from the training structures than nearly all validation structures.
         n_validation: structures the intervals are calibrated on; None where there are no intervals.
         undescribed: why there was no text, by id, for a model that reads texts.
+        n_noted: structures with a note on how they were read.
+        notes: the first few of these.
     """
 
     output: Path
@@ -163,6 +165,8 @@ class PredictionSummary:
     n_far: int = 0
     n_validation: int | None = None
     undescribed: dict[str, str] = field(default_factory=dict)
+    n_noted: int = 0
+    notes: list[ReadingNote] = field(default_factory=list)
 
     def count(self, results: Sequence[GraphedRecord | SkippedRow], assessment: Assessment, assessor: Assessor) -> None:
         """Take note of the rows of a batch.
@@ -179,4 +183,8 @@ class PredictionSummary:
         self.n_far += int(assessment.is_far.sum())
         for result in results:
             if isinstance(result, GraphedRecord):
-                self.unseen.update(assessor.unseen(result.record.crystal.elements))
+                record = result.record
+                self.unseen.update(assessor.unseen(record.crystal.elements))
+                self.n_noted += bool(record.notes)
+                if record.notes and len(self.notes) < MOST_FAILURES:
+                    self.notes.append(ReadingNote(record.id, record.file, "; ".join(record.notes)))

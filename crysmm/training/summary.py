@@ -33,6 +33,9 @@ def describe_data(data: RunData, folder: RunFolder) -> list[str]:
         reasons = [f"  {row.file or row.id}: {row.reason}" for row in data.skipped[:REASONS_SHOWN]]
         more = [f"  and {n_skipped - REASONS_SHOWN} more"] if n_skipped > REASONS_SHOWN else []
         lines += [f"skipped {count(n_skipped, 'row')}, listed in {folder.skipped}:", *reasons, *more]
+    if store.notes:
+        notes = [f"  {note.file}: {note.note}" for note in store.notes[:REASONS_SHOWN]]
+        lines += [f"{count(len(store.notes), 'note')} on how structures were read, all in crysmm check:", *notes]
     return lines
 
 

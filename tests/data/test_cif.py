@@ -1,5 +1,6 @@
 import io
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import gemmi
@@ -72,6 +73,10 @@ _atom_site_fract_z
 """
 
 
+def parse(text: str) -> Crystal:
+    return parse_cif(text).crystal
+
+
 def read_by_ase(text: str) -> Crystal:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -105,7 +110,7 @@ def test_symmetry_gives_the_cell_that_pymatgen_and_ase_give() -> None:
         structure = Structure(Lattice(primitive.lattice), primitive.elements, primitive.frac_coords)
         text = str(CifWriter(structure, symprec=0.01))
         groups.add(structure.get_space_group_info()[1])
-        crystal = parse_cif(text)
+        crystal = parse(text)
         assert len(crystal) % len(primitive) == 0 or len(primitive) % len(crystal) == 0
         assert crystal.formula == primitive.formula
         assert_same_cell(crystal, read_by_pymatgen(text))
@@ -114,7 +119,7 @@ def test_symmetry_gives_the_cell_that_pymatgen_and_ase_give() -> None:
 
 
 def test_cif_of_a_journal() -> None:
-    crystal = parse_cif(QUARTZ)
+    crystal = parse(QUARTZ)
     assert crystal.elements == ["Si"] * 3 + ["O"] * 6
     assert_same_cell(crystal, read_by_ase(QUARTZ))
     assert crystal.volume == pytest.approx(4.916**2 * 5.4054 * np.sqrt(3) / 2)
@@ -123,9 +128,10 @@ def test_cif_of_a_journal() -> None:
 def test_special_position_written_with_few_digits_is_one_atom() -> None:
     """Thirds cut to 0.333 and 0.667 lie .005 Angstrom off their axis; three images must not become three atoms."""
     text = QUARTZ.replace("0.4697(1) 0.0000 0.00000", "0.333 0.667 0.0000").replace("O1  O2-", "#O1")
+    text = text.replace("'P 32 2 1'", "'P 3'")
     hexagonal = text.replace("'x-y,-y,-z'", "'-y,x-y,z'").replace("'-y,x-y,2/3+z'", "'-x+y,-x,z'")
     kept = [line for line in hexagonal.splitlines() if "1/3" not in line and "2/3" not in line]
-    crystal = parse_cif("\n".join(kept))
+    crystal = parse("\n".join(kept))
     assert len(crystal) == 1
     np.testing.assert_allclose(crystal.frac_coords[0], [1 / 3, 2 / 3, 0], atol=1e-9)
 
@@ -144,7 +150,7 @@ def test_space_group_without_operations(cell: dict, n_atoms: int) -> None:
     """Corundum (Lewis et al. 1982) on hexagonal and on rhombohedral axes."""
     hexagonal = "Al1 0 0 0.35216\nO1 0.30624 0 0.25"
     rhombohedral = "Al1 0.35216 0.35216 0.35216\nO1 0.55624 0.94376 0.25"
-    crystal = parse_cif(CORUNDUM.format(sites=hexagonal if n_atoms == 30 else rhombohedral, **cell))
+    crystal = parse(CORUNDUM.format(sites=hexagonal if n_atoms == 30 else rhombohedral, **cell))
     assert crystal.formula == "Al2O3"
     assert len(crystal) == n_atoms
     assert crystal.volume / n_atoms == pytest.approx(8.5, abs=0.02)
@@ -152,14 +158,30 @@ def test_space_group_without_operations(cell: dict, n_atoms: int) -> None:
     assert np.linalg.norm((steps - np.round(steps)) @ crystal.lattice, axis=1).min() == pytest.approx(1.855, abs=5e-3)
 
 
+def cell_of(number: int) -> str:
+    """A CIF with a cell that has the lattice symmetry of a space group, hexagonal axes where there are two."""
+    lengths = (35, 40, 44) if number < 75 else (35, 35, 44) if number < 195 else (35, 35, 35)
+    angles = (80, 85, 95) if number < 3 else (90, 95, 90) if number < 16 else (90, 90, 120)
+    angles = (90, 90, 90) if 15 < number < 143 or number > 194 else angles
+    lines = CORUNDUM.replace("IT_number 167", f"IT_number {number}").splitlines()
+    names = [line.split()[0] for line in lines[1:7]]
+    values = [f"{name} {value}" for name, value in zip(names, (*lengths, *angles), strict=True)]
+    return "\n".join([lines[0], *values, *lines[7:]]) + "\n"
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_every_space_group_has_the_operations_of_ases_table(named: bool) -> None:
     """An atom at a general position has as many images, and those, as ASE's table has operations."""
     site = np.array([0.13, 0.41, 0.29])
     for group in map(Spacegroup, range(1, 231)):
-        symbol = group.symbol if named else "?"
-        text = CORUNDUM.format(a=9, c=9, angle=90, gamma=120, symbol=symbol, sites="Al1 .13 .41 .29")
-        crystal = parse_cif(text.replace("IT_number 167", f"IT_number {group.no}"))
+        two_origins = gemmi.find_spacegroup_by_number(group.no).ext == "1"
+        symbol = group.symbol + " :1" * two_origins if named else "?"
+        text = cell_of(group.no).format(symbol=symbol, sites="Al1 .13 .41 .29")
+        if two_origins and not named:
+            with pytest.raises(StructureError, match=r"may be .*:1 and .*:2, and its atoms fit more than one"):
+                parse(text)
+            continue
+        crystal = parse(text)
         rotations, translations = zip(*group.get_symop(), strict=True)
         steps = crystal.frac_coords[:, None] - (np.array(rotations) @ site + translations)
         found = np.abs(steps - np.round(steps)).max(axis=2) < 1e-9
@@ -170,7 +192,7 @@ def test_every_space_group_has_the_operations_of_ases_table(named: bool) -> None
 def test_no_symmetry_at_all_is_p1() -> None:
     lines = [line for line in QUARTZ.splitlines() if "symop" not in line and "symmetry" not in line]
     text = "\n".join(line for line in lines if not line.startswith("  '"))
-    assert len(parse_cif(text.replace("loop_\nloop_", "loop_"))) == 2
+    assert len(parse(text.replace("loop_\nloop_", "loop_"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -187,7 +209,7 @@ def test_no_symmetry_at_all_is_p1() -> None:
 )
 def test_habits_that_do_no_harm(old: str, new: str) -> None:
     assert QUARTZ.count(old) == 1
-    assert_same_cell(parse_cif(QUARTZ.replace(old, new)), parse_cif(QUARTZ))
+    assert_same_cell(parse(QUARTZ.replace(old, new)), parse(QUARTZ))
 
 
 @pytest.mark.parametrize(
@@ -202,15 +224,16 @@ def test_habits_that_do_no_harm(old: str, new: str) -> None:
     ],
 )
 def test_names_of_space_groups(lines: str, number: str) -> None:
-    text = CORUNDUM.format(a=9, c=9, angle=90, gamma=90, symbol="?", sites="Al1 .13 .41 .29")
+    cubic = gemmi.find_spacegroup_by_name(number).number > 194
+    text = CORUNDUM.format(a=35, c=35 if cubic else 44, angle=90, gamma=90, symbol="?", sites="Al1 .13 .41 .29")
     kept = [line for line in text.splitlines() if not line.startswith("_space_group")]
-    crystal = parse_cif("\n".join([kept[0], lines, *kept[1:]]))
+    crystal = parse("\n".join([kept[0], lines, *kept[1:]]))
     assert len(crystal) == len(list(gemmi.find_spacegroup_by_name(number).operations()))
 
 
 @pytest.mark.parametrize(("word", "symbol"), [("FE", "Fe"), ("Fe3+", "Fe"), ("D", "H"), ("O2-", "O"), ("h", "H")])
 def test_type_symbols(word: str, symbol: str) -> None:
-    assert symbol in parse_cif(QUARTZ.replace("Si4+", word)).elements
+    assert symbol in parse(QUARTZ.replace("Si4+", word)).elements
 
 
 @pytest.mark.parametrize(
@@ -218,7 +241,6 @@ def test_type_symbols(word: str, symbol: str) -> None:
     [
         ("0.1191(2) 1.0", "0.1191(2) 0.5", "partial occupancy: site O1 is occupied to 0.5"),
         ("Si4+", "Qq", "unknown element 'Qq'"),
-        ("Si4+", "?", "unknown element"),
         ("0.4135(3)", "x", "a coordinate in the CIF is not a number"),
         ("0.2669(2) 0.1191(2) 1.0", "0.2669(2)", "line 27 .* Wrong number of values in loop _atom_site"),
         ("_cell_length_c 5.4054(4)\n", "", "no cell lengths"),
@@ -234,11 +256,15 @@ def test_type_symbols(word: str, symbol: str) -> None:
             "_cell_length_a stands in the CIF more than once",
         ),
         ("_cell_angle_beta 90", "_cell_angle_beta 0", "_cell_angle_beta is 0"),
-        ("_atom_site_fract_y", "_atom_site_other_y", "2 of _atom_site_fract_x, 0 of _atom_site_fract_y"),
+        (
+            "_atom_site_fract_y",
+            "_atom_site_other_y",
+            "the CIF has no _atom_site_fract_y; expected as many as of _atom_site_fract_x",
+        ),
         (
             "_symmetry_space_group_name_H-M 'P 32 2 1'\nloop_\n_space_group_symop_operation_xyz",
-            "loop_\n_space_group_symop_magn_operation.xyz",
-            "symop_magn_operation.xyz, which",
+            "loop_\n_space_group_symop_ssg_operation_algebraic",
+            "stands under _space_group_symop_ssg_operation_algebraic, which is not read",
         ),
         ("'y,x,2/3-z'", "'y+1/5,x,2/3-z'", "multiples of 1/24"),
     ],
@@ -254,4 +280,276 @@ def test_bad_cif_has_a_reason(old: str, new: str, reason: str, tmp_path) -> None
 def test_unknown_space_group_without_operations_is_refused() -> None:
     text = CORUNDUM.format(a=5, c=5, angle=90, gamma=90, symbol="P 1 21/q 1", sites="Al1 0 0 0")
     with pytest.raises(StructureError, match=r"write the operations"):
-        parse_cif(text)
+        parse(text)
+
+
+def test_a_label_helps_out_where_a_type_is_unknown() -> None:
+    assert parse(QUARTZ.replace("Si4+", "?")).elements == ["Si"] * 3 + ["O"] * 6
+
+
+# Magnesium aluminate (Peterson, Lager and Hitterman 1991): the origin at a center of inversion
+SITES = "Mg1 Mg2+ 0.125 0.125 0.125\nAl1 Al3+ 0.5 0.5 0.5\nO1 O2- 0.2617 0.2617 0.2617\n"
+SPINEL = f"""data_spinel
+_chemical_formula_sum 'Al2 Mg O4'
+_cell_length_a 8.0806
+_cell_length_b 8.0806
+_cell_length_c 8.0806
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_cell_formula_units_Z 8
+_symmetry_space_group_name_H-M 'F d -3 m'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+{SITES}"""
+DIAMOND = SPINEL.replace("Al2 Mg O4", "C").replace(SITES, "C1 C 0.125 0.125 0.125\n").replace("8.0806", "3.567")
+ROCK_SALT = DIAMOND.replace("'C'", "'Cl Na'").replace("C1 C 0.125 0.125 0.125", "Na1 Na 0 0 0\nCl1 Cl 0.5 0.5 0.5")
+ROCK_SALT = ROCK_SALT.replace("F d -3 m", "F m -3 m").replace("3.567", "5.64")
+
+
+def nearest(crystal: Crystal, one: str, other: str) -> float:
+    """Shortest distance between atoms of two elements, Angstrom."""
+    elements = np.array(crystal.elements)
+    steps = crystal.frac_coords[elements == one][:, None] - crystal.frac_coords[elements == other]
+    distances = np.linalg.norm((steps - np.round(steps)) @ crystal.lattice, axis=2)
+    return float(distances[distances > 1e-6].min())
+
+
+def test_the_formula_tells_the_origin() -> None:
+    read = parse_cif(SPINEL)
+    assert Counter(read.crystal.elements) == {"Mg": 8, "Al": 16, "O": 32}
+    assert nearest(read.crystal, "Mg", "O") == pytest.approx(1.913, abs=2e-3)
+    assert nearest(read.crystal, "Al", "O") == pytest.approx(1.928, abs=5e-3)
+    assert read.notes == ("F d -3 m:2: told by the atoms, the file leaves the origin open",)
+    moved = SPINEL.replace(SITES, "Mg1 Mg2+ 0 0 0\nAl1 Al3+ 0.625 0.625 0.625\nO1 O2- 0.3867 0.3867 0.3867\n")
+    other = parse_cif(moved)
+    assert other.notes[0].startswith("F d -3 m:1")
+    assert nearest(other.crystal, "Al", "O") == pytest.approx(1.928, abs=5e-3)
+
+
+@pytest.mark.parametrize("name", ["F d -3 m", "Fd3m", "F 41/d -3 2/m", "227"])
+def test_z_tells_the_origin(name: str) -> None:
+    text = DIAMOND.replace("'F d -3 m'", f"'{name}'")
+    crystal = parse(text)
+    assert len(crystal) == 8
+    assert nearest(crystal, "C", "C") == pytest.approx(1.5446, abs=1e-3)
+    with pytest.raises(StructureError, match="F d -3 m:1 and F d -3 m:2, and its atoms fit more than one"):
+        parse(text.replace("_cell_formula_units_Z 8\n", ""))
+
+
+def test_the_hall_symbol_tells_the_origin() -> None:
+    bare = DIAMOND.replace("_cell_formula_units_Z 8\n", "")
+    for hall, n_atoms in (("-F 4vw 2vw 3", 8), ("F 4d 2 3 -1d", 16)):
+        assert len(parse(bare.replace("loop_", f"_space_group_name_Hall '{hall}'\nloop_", 1))) == n_atoms
+
+
+@pytest.mark.parametrize("line", ["_space_group_name_Hall '-P 4 2 3'", "_space_group_IT_number 221"])
+def test_names_that_contradict_each_other_are_refused(line: str) -> None:
+    with pytest.raises(StructureError, match="the CIF names two space groups"):
+        parse(SPINEL.replace("loop_", f"{line}\nloop_", 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("P m -3 m", (4, 4, 6, 90, 90, 90)),
+        ("P 4/m m m", (4, 5, 6, 90, 90, 90)),
+        ("P 63/m m c", (4, 4, 6, 90, 90, 90)),
+        ("P 21/c", (7, 8, 9, 90, 90, 105)),
+        ("P 1 21/c 1", (7, 8, 9, 90, 90, 105)),
+        ("P n m a", (7, 8, 9, 90, 95, 90)),
+        ("R -3 m :H", (4.5, 4.5, 4.5, 57, 57, 57)),
+        ("R -3 m :R", (4.5, 4.5, 12, 90, 90, 120)),
+        ("R -3 m", (4.5, 4.5, 4.5, 57, 60, 57)),
+    ],
+)
+@pytest.mark.parametrize("by_operations", [True, False])
+def test_symmetry_that_does_not_fit_the_cell_is_refused(name: str, cell: tuple, by_operations: bool) -> None:
+    lines = CORUNDUM.splitlines()
+    values = [f"{line.split()[0]} {value}" for line, value in zip(lines[1:7], cell, strict=True)]
+    text = "\n".join([lines[0], *values, *lines[9:]]).format(sites="Al1 0.1 0.2 0.3")
+    symmetry = f"_space_group_name_H-M_alt '{name}'"
+    if by_operations:
+        operations = [op.triplet() for op in gemmi.find_spacegroup_by_name(name).operations()]
+        symmetry = "loop_\n_symmetry_equiv_pos_as_xyz\n" + "\n".join(operations)
+    with pytest.raises(StructureError, match=r"does not fit its cell|are no symmetry of its cell"):
+        parse(text.replace("loop_", f"{symmetry}\nloop_", 1))
+
+
+def test_the_cell_tells_the_axis_of_a_short_monoclinic_symbol() -> None:
+    text = CORUNDUM.format(a=5, c=9, angle=90, gamma=110, symbol="P 2/m", sites="Al1 0.1 0.2 0.3").replace("167", "10")
+    crystal = parse(text)
+    assert_same_cell(crystal, read_by_pymatgen(text.replace("P 2/m", "P 1 1 2/m")))
+    assert len(crystal) == 4
+
+
+def rock_salt(*operations: str, name: str = "F m -3 m", z: int | None = None) -> str:
+    """Rock salt with these operations written."""
+    loop = "loop_\n_symmetry_equiv_pos_as_xyz\n" + "".join(f"'{text}'\n" for text in operations) + "loop_"
+    text = ROCK_SALT.replace("F m -3 m", name).replace("loop_", loop, 1)
+    return text.replace("_cell_formula_units_Z 8\n", "" if z is None else f"_cell_formula_units_Z {z}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (rock_salt("x,y,z"), "gives 1 symmetry operations, and its space group F m -3 m has 192"),
+        (rock_salt("x,y,z", name="F 4/m -3 2/m", z=4), "gives 1 symmetry operations"),
+        (rock_salt("x,y,z", "-x,-y,-z"), "gives 2 symmetry operations"),
+        (rock_salt("x,y,z", "y,z,x"), r"the symmetry operations in the CIF \(2\) form no group"),
+        (rock_salt("x,y,z", "x+1/2,y+1/2,z", "x,y+1/2,z+1/2"), "form no group"),
+        (rock_salt("x,y,z", "-x,-y,z+1/3"), "form no group"),
+        (
+            rock_salt(*(op.triplet() for op in gemmi.find_spacegroup_by_name("P m -3 m").operations())),
+            "gives 48 symmetry operations, and its space group F m -3 m has 192",
+        ),
+    ],
+)
+def test_operations_that_are_not_the_groups_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(StructureError, match=reason):
+        parse(text)
+
+
+def test_operations_may_be_fewer_where_the_file_lists_all_atoms() -> None:
+    """By Z, or as the atoms have the symmetry the name says; an operation written twice is one."""
+    assert len(parse(rock_salt("x,y,z", z=1))) == 2
+    centrings = ("x,y,z", "x,y+1/2,z+1/2", "x+1/2,y,z+1/2", "x+1/2,y+1/2,z", "X, Y, Z")
+    assert len(parse(rock_salt(*centrings))) == 8
+
+
+def test_two_lists_of_operations_must_agree() -> None:
+    text = rock_salt("x,y,z", name="P 1")
+    other = "loop_\n_space_group_symop_operation_xyz\n'x,y,z'\nloop_"
+    assert len(parse(text.replace("loop_", other, 1))) == 2
+    with pytest.raises(StructureError, match="two lists of symmetry operations that differ"):
+        parse(text.replace("loop_", other.replace("\nloop_", "\n'-x,-y,-z'\nloop_"), 1))
+
+
+def test_magnetic_operations_without_time_reversal() -> None:
+    """The parent's name is of the paramagnetic cell, half as large."""
+    symmetry = (
+        "_parent_space_group.name_H-M 'F m -3 m'\n"
+        "loop_\n_space_group_symop_magn_operation.xyz\nx,y,z,+1\n-x,-y,-z,+1\n"
+        "loop_\n_space_group_symop_magn_centering.xyz\nx,y,z,+1\nx+1/2,y+1/2,z,-1\nloop_"
+    )
+    lines = [line for line in ROCK_SALT.splitlines() if "space_group" not in line]
+    text = "\n".join(lines).replace("loop_", symmetry, 1).replace("_cell_length_c 5.64", "_cell_length_c 11.28")
+    crystal = parse(text.replace("Cl1 Cl 0.5 0.5 0.5", "Cl1 Cl 0 0.5 0.25").replace("'Cl Na'", "'Cl2 Na'"))
+    assert Counter(crystal.elements) == {"Na": 2, "Cl": 4}
+
+
+@pytest.mark.parametrize(
+    ("coords", "n_atoms"),
+    [("0.33 0.67 0", 1), ("0.33 0.66 0", 1), ("0.333 0.667 0", 1), ("0.30 0.60 0", 3), ("0.2 0.8 0", 3)],
+)
+def test_thirds_of_two_digits_are_one_atom_in_a_large_cell(coords: str, n_atoms: int) -> None:
+    text = CORUNDUM.format(a=12.5, c=5, angle=90, gamma=120, symbol="P 3", sites=f"Al1 {coords}").replace("167", "143")
+    read = parse_cif(text)
+    assert len(read.crystal) == n_atoms
+    if n_atoms == 1:
+        np.testing.assert_allclose(read.crystal.frac_coords[0, :2], [1 / 3, 2 / 3], atol=1e-9)
+    assert bool(read.notes) == (coords in ("0.33 0.67 0", "0.33 0.66 0"))
+
+
+@pytest.mark.parametrize("x", ["0.01", "0.006", "0.020"])
+def test_a_site_near_its_own_image_is_refused(x: str) -> None:
+    text = CORUNDUM.format(a=10, c=10, angle=90, gamma=90, symbol="P -1", sites=f"Al1 {x} 0 0").replace("167", "2")
+    with pytest.raises(StructureError, match=r"sites Al1 and Al1\) are 0\..* between Al and Al"):
+        parse(text)
+
+
+def test_a_cell_listed_in_full_beside_its_operations() -> None:
+    """Every atom is there once, whatever a file repeats; an atom of another element on its place is refused."""
+    others = "Na2 Na 0.5 0.5 0\nNa3 Na 0.5 0 0.5\nNa4 Na 0 0.5 0.5\nCl2 Cl 0 0 0.5\n"
+    read = parse_cif(ROCK_SALT + others)
+    assert Counter(read.crystal.elements) == {"Na": 4, "Cl": 4}
+    assert read.notes == ("atoms given more than once, by Na2, Na3, Na4, Cl2, were taken once",)
+    with pytest.raises(StructureError, match=r"sites Na1 and K1\) are 0.000 Angstrom apart"):
+        parse(ROCK_SALT.replace("'Cl Na'", "'Cl K Na'") + "K1 K 0.5 0.5 0\n")
+
+
+@pytest.mark.parametrize(
+    ("loop", "reason"),
+    [
+        ("C1 C 0.1 0.1 0.1 A 1\nO1A O 0.3 0.1 0.1 A 1\nO1B O 0.6 0.2 0.1 A 2", "disorder groups 1, 2 of assembly A"),
+        ("C1 C 0.1 0.1 0.1 . .\nO1A O 0.3 0.1 0.1 . 1\nO1B O 0.6 0.2 0.1 . 2", "disorder groups 1, 2"),
+        ("C1 C 0.1 0.1 0.1 . .\nO1A O 0.3 0.1 0.1 . -1", "disorder groups -1"),
+        ("C1 C 0.1 0.1 0.1 . .\nO1A O 0.3 0.1 0.1 A 1", ""),
+        ("C1 C 0.1 0.1 0.1 . .\nO1A O 0.3 0.1 0.1 A 1\nO1B O 0.6 0.2 0.1 B 2", ""),
+    ],
+)
+def test_disorder_groups_of_full_occupancy(loop: str, reason: str) -> None:
+    head = "\n".join(CORUNDUM.splitlines()[:7]).format(a=6, c=8, angle=90, gamma=90)
+    tags = ["label", "type_symbol", "fract_x", "fract_y", "fract_z", "disorder_assembly", "disorder_group"]
+    text = "\n".join([head, "loop_", *(f"_atom_site_{tag}" for tag in tags), loop, ""])
+    if reason:
+        with pytest.raises(StructureError, match=f"{reason}.* alternatives of each other"):
+            parse(text)
+    else:
+        assert len(parse(text)) == len(loop.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (QUARTZ + DIAMOND, r"holds 2 structures \(data blocks quartz, spinel\)"),
+        (QUARTZ + "loop_\n_atom_site_fract_x\n0.1\n", "_atom_site_fract_x stands in the CIF more than once"),
+        (QUARTZ.replace("O1  O2-  0.4135(3) 0.2669(2)", "O1 O2- . ?"), r"site O1: a coordinate .* \. \? 0.1191"),
+        (
+            "#\\#CIF_2.0\n" + QUARTZ.replace("'Quartz'", "'''a 'quoted'\ntext'''"),
+            "lists and triple quotes of CIF 2 are not read",
+        ),
+        (QUARTZ.replace("data_quartz", "data_quartz\n_chemical_formula_sum 'Ge O2'"), "'Ge O2', the atoms are O2 Si1"),
+    ],
+)
+def test_what_leaves_no_one_crystal_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(StructureError, match=reason):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("'Quartz'", "'Quartz, low',"),
+        ("'Quartz'", "'Quartz'\u200b\u00a0"),
+        ("'Quartz'", "'Quartz'\u00ae"),
+        ("Si1 Si4+ 0.4697(1)", "Si1\u00a0Si4+\u20090.4697(1)"),
+        ("_atom_site_", "_atom_site."),
+        ("_cell_", "_cell."),
+        ("_space_group_symop_operation_xyz", "_space_group_symop.operation_xyz"),
+        ("data_quartz", "data_quartz\n_chemical_formula_sum 'O2 Si'"),
+        ("data_quartz", "data_quartz\n_chemical_formula_sum 'SI1 O2'"),
+    ],
+)
+def test_habits_that_do_not_change_a_crystal(old: str, new: str) -> None:
+    assert old in QUARTZ
+    read = parse_cif(QUARTZ.replace(old, new))
+    assert read.notes == ()
+    assert_same_cell(read.crystal, parse(QUARTZ))
+
+
+def test_missing_angles_are_right_angles_and_said() -> None:
+    read = parse_cif("\n".join(line for line in ROCK_SALT.splitlines() if "_angle_" not in line))
+    assert len(read.crystal) == 8
+    assert "_cell_angle_alpha, _cell_angle_beta, _cell_angle_gamma: missing, so 90 degrees" in read.notes[0]
+    with pytest.raises(StructureError, match="are no symmetry of its cell"):
+        parse("\n".join(line for line in QUARTZ.splitlines() if "_angle_" not in line))
+
+
+def test_dummy_sites_are_no_atoms() -> None:
+    text = QUARTZ.replace("_atom_site_occupancy", "_atom_site_occupancy\n_atom_site_calc_flag")
+    text = text.replace("0.00000 1", "0.00000 1 d").replace("0.1191(2) 1.0", "0.1191(2) 1.0 d\nCg1 X 0 0 0 1 dum")
+    read = parse_cif(text)
+    assert_same_cell(read.crystal, parse(QUARTZ))
+    assert read.notes == ("1 dummy sites (_atom_site_calc_flag dum) are no atoms and were left out",)
+
+
+def test_hydrogen_without_positions_is_said() -> None:
+    read = parse_cif(QUARTZ.replace("data_quartz", "data_quartz\n_chemical_formula_sum 'Si O2 H'"))
+    assert read.has_formula
+    assert read.notes == ("100% of the hydrogen in the formula 'Si O2 H' has no positions",)
+    assert not parse_cif(QUARTZ).has_formula

@@ -41,7 +41,7 @@ def test_cgcnn(three, tmp_path):
     for name, crystal in three.items():
         atoms = Atoms(crystal.elements, cell=crystal.lattice, scaled_positions=crystal.frac_coords, pbc=True)
         write(tmp_path / f"{name}.cif", atoms)
-        assert parse_cif((tmp_path / f"{name}.cif").read_text()).formula == crystal.formula
+        assert parse_cif((tmp_path / f"{name}.cif").read_text()).crystal.formula == crystal.formula
     (tmp_path / "id_prop.csv").write_text("".join(f"{name},{value}\n" for name, value in TARGETS.items()))
     (tmp_path / "atom_init.json").write_text(json.dumps({"1": [0, 1]}))
     expected = {name: ((TARGETS[name],), crystal.formula) for name, crystal in three.items()}

@@ -33,7 +33,7 @@ SAMPLE = "examples/sample_data"
 
 def overlapping():
     """Two atoms so near that a tolerance of 0.3 A takes them for one: moyo finds no symmetry."""
-    return Crystal(4 * np.eye(3), np.array([[0, 0, 0], [0, 0, 0.03]]), np.array([11, 11], dtype=np.uint8))
+    return Crystal(4 * np.eye(3), np.array([[0, 0, 0], [0, 0, 0.072]]), np.array([1, 1], dtype=np.uint8))
 
 
 def test_known_space_groups(crystals):

@@ -283,7 +283,7 @@ def test_cells_that_cannot_be_searched_are_refused(lattice, settings):
         find_edges(Crystal.from_arrays(lattice, [[0, 0, 0]], ["Fe"]), settings)
 
 
-@pytest.mark.parametrize("lattice", [np.diag([2000, 4, 4]), np.diag([0.2, 4, 4]), [[3, 0, 0], [60, 3, 0], [0, 0, 3]]])
+@pytest.mark.parametrize("lattice", [np.diag([2000, 4, 4]), np.diag([1.2, 4, 4]), [[3, 0, 0], [60, 3, 0], [0, 0, 3]]])
 def test_unusual_cells_are_searched(lattice):
     crystal = Crystal.from_arrays(lattice, [[0, 0, 0]], ["Fe"])
     assert len(find_edges(crystal, RADIUS)) > 0

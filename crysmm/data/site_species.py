@@ -1,0 +1,239 @@
+"""Elements of the sites of a CIF, and whether they agree with its chemical formula.
+
+A type symbol names an element (``Fe3+``), or the site is not an atom: ``H2O`` and ``Fe,Ni`` are refused. A label names
+one only by habit: ``CO1`` is cobalt, or carbon, or a carbonyl group. It is read where a single reading is possible, or
+where a single one agrees with the formula, and refused otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from crysmm.elements import ATOMIC_NUMBERS, HYDROGENS
+from crysmm.errors import StructureError, shown
+
+FORMULA_CONTRADICTS = "the formula contradicts the atoms"  # how the reason begins
+MOST_COMBINATIONS = 4096  # of readings compared with a formula
+TYPE = re.compile(r"([A-Za-z]{1,2})(?:\d*\.?\d*[+-]?|[+-]\d*\.?\d*)")  # Fe, FE, Fe3+, Fe+3, O2-, Fe1, H1.33
+WATER = re.compile(r"wat|h2o|h3o|d2o|hoh|ow", re.IGNORECASE)  # labels of a water's oxygen
+SEPARATED = re.compile(r"[A-Za-z][\d.+-]*\s*[,/;:|&+]\s*[\d.]*\s*[A-Z]")  # Fe,Ni and 0.6Cu + 0.4Al
+TERM = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
+ELEMENT_AND_NUMBER = re.compile(r"[A-Za-z]{1,2}\d*\.?\d*")
+FORMULA = re.compile(rf"(?:{TERM.pattern}\s*)+")
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A chemical formula as a file gives it.
+
+    Args:
+        text: as written.
+        counts: number of each element; deuterium and tritium are hydrogen.
+        rounding: one unit of the last digit of each number, added up; 0 of integers.
+    """
+
+    text: str
+    counts: Mapping[str, float]
+    rounding: float
+
+    @classmethod
+    def parse(cls, text: str | None) -> Formula | None:
+        """Return the formula in a text such as ``Fe2 O3``, ``FE2 O3`` or ``Fe2O3``; None if it is none."""
+        words = [] if text is None else text.split()
+        if len(words) > 1 and all(ELEMENT_AND_NUMBER.fullmatch(word) for word in words):
+            words = [word.capitalize() for word in words]  # SI1 O2: blanks keep elements apart, so SI is silicon
+        if text is None or not words or not all(FORMULA.fullmatch(word) for word in words):
+            return None
+        counts: dict[str, float] = {}
+        rounding = 0.0
+        for symbol, number in TERM.findall(" ".join(words)):
+            element = HYDROGENS.get(symbol, symbol)
+            if element not in ATOMIC_NUMBERS or number == ".":
+                return None
+            counts[element] = counts.get(element, 0.0) + float(number or 1)
+            rounding += 10.0 ** -len(number.partition(".")[2]) if "." in number else 0.0
+        present = {element: count for element, count in counts.items() if count > 0}
+        return cls(text, present, rounding) if present else None
+
+    def missing_hydrogen(self, atoms: Mapping[str, int]) -> float | None:
+        """Return the fraction of the hydrogen that these atoms lack; None if they contradict the formula.
+
+        Proportions are compared, not numbers. Hydrogen may be missing: X-rays hardly see it.
+        """
+        ours = {element: count for element, count in atoms.items() if element != "H"}
+        theirs = {element: count for element, count in self.counts.items() if element != "H"}
+        if ours.keys() != theirs.keys():
+            return None
+        hydrogen, expected = atoms.get("H", 0), self.counts.get("H", 0.0)
+        if not ours:
+            return 0.0 if hydrogen else None
+        scale = sum(ours.values()) / sum(theirs.values())
+        slack = scale * self.rounding + 1e-6
+        if any(abs(count - scale * theirs[element]) > slack for element, count in ours.items()):
+            return None
+        missing = scale * expected - hydrogen
+        if abs(missing) <= slack:
+            return 0.0
+        return missing / (scale * expected) if missing > 0 else None
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The elements a word of a CIF can mean.
+
+    Args:
+        elements: the likeliest one first; empty where the word means no element.
+        certain: the word alone tells which one, without a formula.
+        reason: why it is not certain.
+    """
+
+    elements: tuple[str, ...]
+    certain: bool
+    reason: str = field(default="", compare=False)
+
+
+def read_type(word: str) -> Readings:
+    """Return what a type symbol can mean.
+
+    Raises:
+        StructureError: it names several elements on one site, a group of atoms, or no element.
+    """
+    found = TYPE.fullmatch(word)
+    if found is None:
+        _refuse_several(word, "type symbol")
+        raise StructureError(f"unknown element {word!r} in the CIF; expected a symbol such as Fe or Fe3+")
+    letters = found[1]
+    symbol = HYDROGENS.get(letters.capitalize(), letters.capitalize())
+    if letters == "T" or symbol not in ATOMIC_NUMBERS:  # tritium is rare, tetrahedral sites are not
+        _refuse_several(word, "type symbol")
+        raise StructureError(f"unknown element {word!r} in the CIF; a vacancy or a dummy is no atom, leave it out")
+    if letters.isupper() and len(letters) == 2 and all(letter in ATOMIC_NUMBERS for letter in letters):
+        return Readings((symbol,), False, f"the type symbol {word!r} may be {symbol} or the group {letters}")
+    return Readings((symbol,), True)
+
+
+def read_label(label: str) -> Readings:
+    """Return what the label of a site can mean.
+
+    Raises:
+        StructureError: it names several elements on one site.
+    """
+    if SEPARATED.search(label):
+        _refuse_several(label, "label")
+    letters = (re.match(r"[A-Za-z]*", label) or [""])[0]
+    symbol, first = letters[:2].capitalize(), letters[:1].upper()
+    elements = [two for two in (symbol,) if len(letters) > 1 and two in ATOMIC_NUMBERS]
+    elements += [HYDROGENS.get(one, one) for one in (first,) if one in ATOMIC_NUMBERS or one in HYDROGENS]
+    if WATER.match(label):
+        return Readings(tuple(dict.fromkeys(("O", *elements))), False, f"the label {label!r} may be a water molecule")
+    proper = letters in ATOMIC_NUMBERS
+    only = len(elements) == 1 and letters.isupper() and len(letters) == 2 and elements == [symbol]  # ZN: Z is none
+    reason = f"the label {label!r} alone does not tell its element"
+    return Readings(tuple(elements), proper or only, reason)
+
+
+def _refuse_several(word: str, what: str) -> None:
+    """Refuse a word that names several elements.
+
+    Raises:
+        StructureError: with the elements.
+    """
+    symbols = [symbol for symbol, _ in TERM.findall(word)]
+    known = list(dict.fromkeys(symbol for symbol in symbols if HYDROGENS.get(symbol, symbol) in ATOMIC_NUMBERS))
+    if len(known) < 2 or len(known) < len(set(symbols)):
+        return
+    fractions = re.search(r"\d*\.\d", word)
+    if SEPARATED.search(word) or fractions:
+        raise StructureError(
+            f"the {what} {word!r} puts {' and '.join(known)} on one site: disordered; give an ordered structure"
+        )
+    raise StructureError(
+        f"the {what} {word!r} puts several atoms on one site; expected one element, each atom with its coordinates"
+    )
+
+
+def choose_elements(readings: Sequence[Readings], counts: Sequence[int], formula: Formula | None) -> list[str]:
+    """Return the element of each site: the one its word names, or the one that agrees with the formula.
+
+    Args:
+        readings: what the word of each site can mean.
+        counts: number of atoms in the cell that each site stands for.
+        formula: the formula of the file; None if it has none.
+
+    Raises:
+        StructureError: a word is ambiguous or unknown, and the formula, if any, does not decide.
+    """
+    if formula is None:
+        for reading in readings:
+            if not reading.certain:
+                raise StructureError(f"{reading.reason}; write _atom_site_type_symbol or _chemical_formula_sum")
+        return [reading.elements[0] for reading in readings]
+    if all(reading.certain and len(reading.elements) == 1 for reading in readings):
+        return [reading.elements[0] for reading in readings]
+    words = list(dict.fromkeys(readings))
+    agreeing = _agreeing(words, readings, counts, formula)
+    if not agreeing:
+        doubtful = next((word for word in words if not word.certain), None)
+        if doubtful is not None:
+            raise StructureError(
+                f"{doubtful.reason}, and no reading agrees with the formula {formula.text!r}; write "
+                "_atom_site_type_symbol"
+            )
+        return [reading.elements[0] for reading in readings]  # comparing these with the formula tells both
+    differing = [word for word in words if len({chosen[word] for chosen in agreeing}) > 1]
+    doubtful = next((word for word in differing if not word.certain), None)
+    if doubtful is not None:
+        raise StructureError(
+            f"{doubtful.reason}, and several readings agree with the formula {formula.text!r}; write "
+            "_atom_site_type_symbol"
+        )
+    return [agreeing[0][reading] for reading in readings]
+
+
+def _agreeing(
+    words: Sequence[Readings], readings: Sequence[Readings], counts: Sequence[int], formula: Formula
+) -> list[dict[Readings, str]]:
+    """Return the choices of an element for each word that agree with the formula, the likeliest first.
+
+    Those that lack hydrogen count only where no other agrees.
+    """
+    possible = [[element for element in word.elements if element in formula.counts] for word in words]
+    if not 0 < math.prod(map(len, possible)) <= MOST_COMBINATIONS:
+        return []
+    complete: list[dict[Readings, str]] = []
+    lacking: list[dict[Readings, str]] = []
+    for elements in product(*possible):
+        chosen = dict(zip(words, elements, strict=True))
+        totals: Counter[str] = Counter()
+        for reading, count in zip(readings, counts, strict=True):
+            totals[chosen[reading]] += count
+        missing = formula.missing_hydrogen(totals)
+        if missing is not None:
+            (lacking if missing else complete).append(chosen)
+    return complete or lacking
+
+
+def compare_formula(elements: Sequence[str], formula: Formula | None) -> tuple[str, ...]:
+    """Return a note if the atoms lack hydrogen of the formula, else nothing.
+
+    Raises:
+        StructureError: the atoms contradict the formula; both are in the text.
+    """
+    if formula is None:
+        return ()
+    atoms = Counter(elements)
+    missing = formula.missing_hydrogen(atoms)
+    if missing is None:
+        divisor = math.gcd(*atoms.values())
+        found = " ".join(f"{element}{count // divisor}" for element, count in sorted(atoms.items()))
+        raise StructureError(
+            f"{FORMULA_CONTRADICTS}: _chemical_formula_sum is {shown(formula.text)}, the atoms are {found}"
+        )
+    if missing:
+        return (f"{missing:.0%} of the hydrogen in the formula {shown(formula.text)} has no positions",)
+    return ()

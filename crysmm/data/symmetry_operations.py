@@ -1,0 +1,352 @@
+"""Symmetry operations of a cell: from a space group's names or as written, checked, and applied to sites.
+
+gemmi reads the operations and knows the settings of the space groups. The operations are applied here: libraries judge
+by fractions of a cell whether two images are one atom, or replace what is written by their table's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crysmm.errors import StructureError, shown
+
+if TYPE_CHECKING:
+    from gemmi import Op, SpaceGroup
+
+SAME_SITE = 0.05  # Angstrom; images of one site nearer than this are one atom on a special position
+METRIC_TOLERANCE = 0.005  # of squared lengths: 0.25% of a length, 0.3 degrees of an angle
+MARKED = re.compile(r"^(.+?)[\s:]*(?:\(?\s*origin[\w\s]*([12])\s*\)?|:?O?([12SZHR]))$", re.IGNORECASE)
+TIME_REVERSAL = re.compile(r",\s*[-+]?1\s*$")
+ENDINGS = {"S": "1", "Z": "2"}  # as ICSD ends the names of the two origins
+
+
+@dataclass(frozen=True, eq=False)
+class Operations:
+    """The symmetry operations of a setting of a space group.
+
+    Args:
+        name: of the setting, for messages.
+        ops: every operation of the group, centrings included, each once.
+    """
+
+    name: str
+    ops: tuple[Op, ...]
+
+    @classmethod
+    def once(cls, name: str, ops: Iterable[Op]) -> Operations:
+        """Make the operations of a list that may hold some of them twice."""
+        return cls(name, tuple({op.wrap().triplet(): op for op in ops}.values()))
+
+    def __len__(self) -> int:
+        return len(self.ops)
+
+    @cached_property
+    def triplets(self) -> frozenset[str]:
+        """The operations as texts; two lists are the same group in the same setting if these agree."""
+        return frozenset(op.triplet() for op in self.ops)
+
+    @cached_property
+    def rotations(self) -> np.ndarray:
+        """``[n, 3, 3]``."""
+        return np.array([op.rot for op in self.ops]) / self.ops[0].DEN
+
+    @cached_property
+    def translations(self) -> np.ndarray:
+        """``[n, 3]`` in fractions of the cell."""
+        return np.array([op.tran for op in self.ops]) / self.ops[0].DEN
+
+    @property
+    def n_rotations(self) -> int:
+        """Order of the point group, which is the same in all settings."""
+        return len({str(op.rot) for op in self.ops})
+
+    def fit(self, lattice: np.ndarray) -> bool:
+        """Return True if every operation keeps the lengths and angles of the cell."""
+        metric = lattice @ lattice.T
+        moved = np.swapaxes(self.rotations, 1, 2) @ metric @ self.rotations
+        lengths = np.sqrt(np.diag(metric))
+        return bool((np.abs(moved - metric) <= METRIC_TOLERANCE * np.outer(lengths, lengths)).all())
+
+    def check(self, lattice: np.ndarray) -> None:
+        """Refuse operations that are no symmetry of the cell or no group.
+
+        Raises:
+            StructureError: with the reason.
+        """
+        if not self.fit(lattice):
+            raise StructureError(
+                f"{self.name} in the CIF are no symmetry of its cell ({_cell_in_words(lattice)}); mend the one or the "
+                "other"
+            )
+        if not self._is_closed():
+            raise StructureError(
+                f"{self.name} in the CIF ({len(self)}) form no group: some are missing or wrong; write all of them"
+            )
+
+    def _is_closed(self) -> bool:
+        """Return True if the product of any two operations is one of them, which makes a finite set a group."""
+        n_ops = len(self)
+        rotations = np.einsum("aij,bjk->abik", self.rotations, self.rotations, optimize=True)
+        translations = np.einsum("aij,bj->abi", self.rotations, self.translations) + self.translations[:, None]
+        products = _keys(rotations.reshape(n_ops**2, 9), translations.reshape(n_ops**2, 3))
+        return bool(np.isin(products, _keys(self.rotations.reshape(n_ops, 9), self.translations)).all())
+
+    def images(self, site: np.ndarray, lattice: np.ndarray, steps: np.ndarray | None = None) -> np.ndarray:
+        """Return ``[n_atoms, 3]`` in the cell: every atom that a site stands for.
+
+        Images that fall together are one atom on a special position, written with few digits; their mean lies on it.
+
+        Args:
+            site: ``[3]`` fractional coordinates.
+            lattice: ``[3, 3]``, rows are the lattice vectors, Angstrom.
+            steps: ``[3]``, one unit of the last digit of each coordinate; without them a site is on a special position
+                only within ``SAME_SITE``.
+        """
+        images = self.rotations @ site + self.translations
+        if len(images) == 1:  # no symmetry: the most frequent case
+            return images % 1.0
+        special = None if steps is None else self._special_position(site, images, steps)
+        if special is not None:
+            images = self.rotations @ special + self.translations
+        return merged(images, lattice)
+
+    def _special_position(self, site: np.ndarray, images: np.ndarray, steps: np.ndarray) -> np.ndarray | None:
+        """Return the special position that a site written with few digits stands for; None if it is general."""
+        moves = images - site
+        moves -= np.round(moves)
+        rounding = steps + np.abs(self.rotations) @ steps  # of the site and of its image
+        kept = (np.abs(moves) <= rounding + 1e-9).all(axis=1)
+        moved = moves[kept].mean(axis=0)
+        cut_off = (moved * site >= 0) & (np.abs(moved) < steps)  # 0.66 for 2/3
+        if kept.sum() == 1 or not (cut_off | (np.abs(moved) <= steps / 2 + 1e-9)).all():
+            return None
+        special = site + moved
+        moves = self.rotations @ special + self.translations - special
+        fixed = (np.abs(moves - np.round(moves)) < 1e-6).all(axis=1)
+        return special if (fixed == kept).all() else None
+
+
+def _keys(rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:
+    """Return one integer for each operation: rotations ``[n, 9]`` of small integers, translations ``[n, 3]``."""
+    entries = np.rint(rotations).astype(np.int64) + 3
+    steps = np.rint(translations * 24).astype(np.int64) % 24
+    keys: np.ndarray = entries @ 7 ** np.arange(9) * 24**3 + steps @ 24 ** np.arange(3)
+    return keys
+
+
+def merged(images: np.ndarray, lattice: np.ndarray) -> np.ndarray:
+    """Return the different atoms ``[n_atoms, 3]`` of images ``[n, 3]`` of which some may be one, in the cell."""
+    steps = images - images[:, None]  # from each of the first axis to each of the second
+    steps -= np.round(steps)
+    vectors = steps @ lattice
+    together = np.einsum("ijk,ijk->ij", vectors, vectors) < SAME_SITE**2
+    first = together.argmax(axis=1) == np.arange(len(images))
+    means = np.einsum("ijk,ij->ik", steps[first], together[first]) / together[first].sum(axis=1)[:, None]
+    atoms: np.ndarray = (images[first] + means) % 1.0
+    return atoms
+
+
+IDENTITY_NAME = "no symmetry"
+
+
+def identity() -> Operations:
+    """Return the operations of a cell without symmetry."""
+    from gemmi import Op
+
+    return Operations(IDENTITY_NAME, (Op("x,y,z"),))
+
+
+def written_operations(texts: Iterable[str]) -> Operations:
+    """Return operations such as ``-x+1/2,y,z``.
+
+    Raises:
+        StructureError: one cannot be read.
+    """
+    return Operations.once("the symmetry operations", map(_operation, texts))
+
+
+def _operation(text: str) -> Op:
+    from gemmi import Op
+
+    try:
+        operation = Op(text.replace(" ", "").strip("'\";"))
+    except (RuntimeError, ValueError) as error:
+        raise StructureError(
+            f"the symmetry operation {text!r} in the CIF cannot be read: {error}; expected such as -x+1/2,y,z with "
+            "multiples of 1/24"
+        ) from error
+    if abs(operation.det_rot()) != operation.DEN**3:
+        raise StructureError(f"{text!r} in the CIF is not a symmetry operation")
+    return operation
+
+
+def magnetic_operations(texts: Sequence[str], centrings: Sequence[str]) -> Operations:
+    """Return operations such as ``x,y,z,-1`` and their products with the centrings, without time reversal.
+
+    Raises:
+        StructureError: one cannot be read.
+    """
+    written = [_operation(TIME_REVERSAL.sub("", text)) for text in texts]
+    shifts = [_operation(TIME_REVERSAL.sub("", text)) for text in centrings] or [_operation("x,y,z")]
+    return Operations.once("the symmetry operations", (op * shift for op, shift in product(written, shifts)))
+
+
+@dataclass(frozen=True)
+class GroupNames:
+    """What a file calls its space group; None where it does not."""
+
+    symbol: str | None = None
+    number: str | None = None
+    hall: str | None = None
+
+    def settings(self, lattice: np.ndarray) -> list[Operations]:
+        """Return the settings these names allow in a cell: one, or several that only the atoms can tell apart.
+
+        A Hall symbol tells the setting. A Hermann-Mauguin symbol leaves the origin open where the group has two.
+
+        Raises:
+            StructureError: no group is known by these names, they contradict each other, or none of its settings fits
+                the cell.
+        """
+        entries = self._entries(lattice)
+        hall = self._by_hall()
+        if hall is not None:
+            numbers = {entry.number for entry in entries}
+            found = _number_of(hall)
+            if numbers and found is not None and found not in numbers:
+                raise StructureError(
+                    f"the CIF names two space groups: {self.symbol or self.number}, and {self.hall} (number {found}); "
+                    "write the symmetry operations"
+                )
+            possible = [hall]
+        else:
+            possible = [Operations.once(entry.xhm(), entry.operations()) for entry in entries]
+        fitting = [setting for setting in possible if setting.fit(lattice)]
+        if possible and not fitting:
+            raise StructureError(
+                f"the space group {possible[0].name} in the CIF does not fit its cell ({_cell_in_words(lattice)}); "
+                "write the symmetry operations"
+            )
+        if not fitting:
+            raise StructureError(
+                f"the CIF has no symmetry operations, and the space group "
+                f"{self.symbol or self.number or self.hall!r} is not known; write the operations "
+                "(_space_group_symop_operation_xyz)"
+            )
+        return list({setting.triplets: setting for setting in fitting}.values())
+
+    def _by_hall(self) -> Operations | None:
+        from gemmi import symops_from_hall
+
+        if self.hall is None:
+            return None
+        try:
+            return Operations.once(self.hall, symops_from_hall(self.hall))
+        except (RuntimeError, ValueError):
+            return None
+
+    def _entries(self, lattice: np.ndarray) -> list[SpaceGroup]:
+        """Return the settings in gemmi's table that the symbol or the number allows."""
+        number = int(self.number) if self.number is not None and self.number.isdecimal() else None
+        if self.symbol is None or self.symbol.isdecimal():
+            return _entries_of_number(int(self.symbol) if self.symbol is not None else number)
+        entries = entries_of_symbol(self.symbol, lattice)
+        if not entries:  # the number tells the setting only of a group that has one
+            others = _table(number)
+            return others if len(others) == 1 else []
+        if number is not None and number not in {entry.number for entry in entries}:
+            raise StructureError(
+                f"the CIF names two space groups: {self.symbol} (number {entries[0].number}) and number {number}; "
+                "write the symmetry operations"
+            )
+        return entries
+
+
+def entries_of_symbol(symbol: str, lattice: np.ndarray) -> list[SpaceGroup]:
+    """Return the settings that a Hermann-Mauguin symbol, short or full, allows in a cell."""
+    for base, extension in _spellings(symbol):
+        group = _find(base)
+        if group is None:
+            continue
+        same = [entry for entry in _table(group.number) if entry.hm == group.hm]
+        chosen = [entry for entry in same if extension in ("", entry.ext)]
+        if not chosen:
+            continue
+        if group.crystal_system_str() == "monoclinic" and not Operations.once("", group.operations()).fit(lattice):
+            short = _without_ones(base)  # P 2/m leaves the axis open; the cell may tell that it is not b
+            others = [entry for entry in _table(group.number) if _without_ones(entry.hm) == short]
+            return [entry for entry in others if Operations.once("", entry.operations()).fit(lattice)] or chosen
+        return chosen
+    return []
+
+
+def _spellings(symbol: str) -> list[tuple[str, str]]:
+    """Return ``(symbol, extension)`` of each way to read a symbol: ``P 2(1)/c``, ``Fm-3m (225)``, ``F d -3 m Z``."""
+    bare = re.sub(r"\s*\((?:no\.?\s*)?\d+\)$", "", symbol, flags=re.IGNORECASE)
+    readings = []
+    for text in (symbol, bare):
+        if found := MARKED.match(text.strip()):
+            mark = (found[2] or found[3]).upper()
+            readings.append((found[1], ENDINGS.get(mark, mark)))
+        readings.append((text, ""))
+    return [(re.sub(r"[_()]", "", text).strip(), extension) for text, extension in readings]
+
+
+def _find(symbol: str) -> SpaceGroup | None:
+    """Return a setting of the group with this symbol, which may be a full one: ``F 4/m -3 2/m``."""
+    from gemmi import find_spacegroup_by_name, spacegroup_table
+    from moyopy import HallSymbolEntry
+
+    group = None if ":" in symbol else find_spacegroup_by_name(symbol)
+    if group is not None:
+        return group
+    short = _without_ones(symbol)
+    for entry in spacegroup_table():
+        if entry.crystal_system_str() == "monoclinic" and _without_ones(entry.hm) == short:
+            return entry
+    squeezed = symbol.replace(" ", "").lower()
+    for number in range(1, 531):
+        full = HallSymbolEntry(number)
+        if full.hm_full.replace(" ", "").replace("_", "").lower() == squeezed:
+            return find_spacegroup_by_name(full.hm_short.replace("_", ""))
+    return None
+
+
+def _table(number: int | None) -> list[SpaceGroup]:
+    from gemmi import spacegroup_table
+
+    return [entry for entry in spacegroup_table() if entry.number == number]
+
+
+def _entries_of_number(number: int | None) -> list[SpaceGroup]:
+    """Return the standard setting of a group, in both origins and on both kinds of axes where it has two."""
+    table = _table(number)
+    return [entry for entry in table if entry.hm == table[0].hm]
+
+
+def _without_ones(symbol: str) -> str:
+    """Return a monoclinic symbol without the axes that have no symmetry: ``P 1 21/c 1`` is ``P21/c``."""
+    centring, *axes = re.sub(r"^(\S)(?=\S)", r"\1 ", symbol.strip()).split() or [""]
+    return centring + "".join(axis for axis in axes if axis != "1")
+
+
+def _number_of(operations: Operations) -> int | None:
+    from gemmi import GroupOps, find_spacegroup_by_ops
+
+    group = find_spacegroup_by_ops(GroupOps(list(operations.ops)))
+    return None if group is None else int(group.number)
+
+
+def _cell_in_words(lattice: np.ndarray) -> str:
+    lengths = np.linalg.norm(lattice, axis=1)
+    a, b, c = lattice / lengths[:, None]
+    angles = np.degrees(np.arccos(np.clip([b @ c, c @ a, a @ b], -1, 1)))
+    words = " ".join(f"{number:.4g}" for number in (*lengths, *angles))
+    return shown(words).strip("'")
