@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from jarvis.core.atoms import Atoms
 
 MINIMUM_VOLUME_PER_ATOM = 0.1  # cubic Angstrom
-# Reciprocal lengths, multiplied, times the volume: 1 of an orthogonal cell, at most 15 in 150,000 crystals of JARVIS,
-# the Materials Project and matminer. A lattice vector of 2.5 Angstrom bounds by it the cells within 8 Angstrom: 96.
+# At most 15 in 120,000 crystals of JARVIS, the Materials Project and matminer. No lattice vector is longer than this
+# many times the distance of the faces it joins, so that 8 Angstrom hold at most 96 cells with vectors of 2.5 Angstrom.
 LARGEST_SKEW = 30
 LARGEST_CANCELLATION = 1e9  # lengths, multiplied, over the volume; beyond, rounding decides what the reduced cell is
 FULL_OCCUPANCY = 1e-3  # how far from 1 an occupancy may be rounded
@@ -121,8 +121,10 @@ def atomic_number(symbol: Any) -> int:
         StructureError: not the symbol of an element.
     """
     try:
-        return 1 if symbol == "D" else ATOMIC_NUMBERS[symbol]
+        return ATOMIC_NUMBERS[symbol]
     except (KeyError, TypeError):
+        if isinstance(symbol, str) and symbol == "D":
+            return ATOMIC_NUMBERS["H"]
         raise StructureError(f"unknown element {shown(symbol)}: expected a symbol such as 'Si' or 'O'") from None
 
 
@@ -301,7 +303,12 @@ def refuse_shared_sites(occupancy: Any, kinds: Iterable[Any]) -> None:
     """
     sites = occupancy if isinstance(occupancy, Mapping) else {}
     for kind in sorted(set(map(str, kinds)) & set(sites)):
-        _only_element(f"by 'occupancy', kind {kind} of 'spacegroup_kinds'", sites[kind].items())
+        try:
+            _only_element(f"by 'occupancy', kind {kind} of 'spacegroup_kinds'", sites[kind].items())
+        except (AttributeError, TypeError):
+            raise StructureError(
+                f"'occupancy' of kind {kind} is {shown(sites[kind])}; expected symbols and numbers"
+            ) from None
 
 
 def refuse_vacancies(occupancies: Any) -> None:
