@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from jarvis.core.atoms import Atoms
 
 MINIMUM_VOLUME_PER_ATOM = 0.1  # cubic Angstrom
-FULL_OCCUPANCY = 1e-3  # how far from 1 the occupancy of a full site may be rounded
+# At most 15 in 120,000 crystals of JARVIS, the Materials Project and matminer. No lattice vector is longer than this
+# many times the distance of the faces it joins, so that 8 Angstrom hold at most 96 cells with vectors of 2.5 Angstrom.
+LARGEST_SKEW = 30
+LARGEST_CANCELLATION = 1e9  # lengths, multiplied, over the volume; beyond, rounding decides what the reduced cell is
+FULL_OCCUPANCY = 1e-3  # how far from 1 an occupancy may be rounded
 LARGEST_NUMBER = 1e6  # Angstrom or cells; beyond lies no crystal, and distances drown in rounding
 NOT_PERIODIC = "the structure is not periodic in three directions; give it a full cell"
-PARTIAL = "partial occupancy: a site is shared or not fully occupied; give an ordered structure"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,8 @@ class Crystal:
     def from_arrays(cls, lattice: Any, frac_coords: Any, elements: Any) -> Crystal:
         """A checked crystal from lattice vectors (Angstrom), fractional coordinates and element symbols.
 
+        Of a cell too skewed to search (``LARGEST_SKEW``), the same crystal in a reduced cell, its atoms within it.
+
         Raises:
             StructureError: wrong shapes, unknown elements, numbers not finite or far too large, or no volume.
         """
@@ -51,7 +56,7 @@ class Crystal:
         except (TypeError, ValueError, OverflowError) as error:
             raise StructureError(f"lattice or coordinates are not numbers: {error}") from error
         check_crystal(crystal)
-        return crystal
+        return _less_skewed(crystal)
 
     def __len__(self) -> int:
         return len(self.atomic_numbers)
@@ -80,6 +85,12 @@ class Crystal:
         volume, faces = self._volume_and_faces()
         return [volume / face for face in faces]
 
+    @property
+    def skew(self) -> float:
+        """How far the cell is from orthogonal: its volume times its reciprocal lengths, 1 or more."""
+        volume, (first, second, third) = self._volume_and_faces()
+        return first * second * third / volume**2
+
     def _volume_and_faces(self) -> tuple[float, list[float]]:
         """Its volume, and the areas of its faces; of nine numbers numpy would take four times as long."""
         (ax, ay, az), (bx, by, bz), (cx, cy, cz) = self.lattice.tolist()
@@ -104,7 +115,7 @@ class Crystal:
 
 
 def atomic_number(symbol: Any) -> int:
-    """Atomic number of an element symbol.
+    """Atomic number of an element symbol; deuterium, D, is hydrogen.
 
     Raises:
         StructureError: not the symbol of an element.
@@ -112,6 +123,8 @@ def atomic_number(symbol: Any) -> int:
     try:
         return ATOMIC_NUMBERS[symbol]
     except (KeyError, TypeError):
+        if isinstance(symbol, str) and symbol == "D":
+            return ATOMIC_NUMBERS["H"]
         raise StructureError(f"unknown element {shown(symbol)}: expected a symbol such as 'Si' or 'O'") from None
 
 
@@ -137,6 +150,25 @@ def check_crystal(crystal: Crystal) -> None:
         raise StructureError(f"a lattice vector or a coordinate is larger than {LARGEST_NUMBER:g}; expected Angstrom")
     if crystal.volume < MINIMUM_VOLUME_PER_ATOM * n_atoms:
         raise StructureError(f"the cell of {n_atoms} atoms has a volume of {crystal.volume:.3g} cubic Angstrom")
+
+
+def _less_skewed(crystal: Crystal) -> Crystal:
+    """The same crystal in a Minkowski-reduced cell where its own is skewed beyond ``LARGEST_SKEW``, else itself.
+
+    No cell is that skewed but by an unlucky choice of lattice vectors, which puts neighbors hundreds of cells apart.
+    """
+    if crystal.skew <= LARGEST_SKEW:
+        return crystal
+    if np.linalg.norm(crystal.lattice, axis=1).prod() > LARGEST_CANCELLATION * crystal.volume:
+        return crystal
+    from ase.geometry import minkowski_reduce
+
+    try:
+        lattice = np.array(minkowski_reduce(crystal.lattice)[0])
+    except RuntimeError:  # no end of its iterations
+        return crystal
+    frac_coords = to_fractional(lattice, crystal.frac_coords @ crystal.lattice)
+    return Crystal(lattice, frac_coords - np.floor(frac_coords), crystal.atomic_numbers)
 
 
 def as_crystal(structure: Any) -> Crystal:
@@ -173,10 +205,15 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
             "expected the keys lattice_mat, elements and frac_coords (or JARVIS' coords), "
             f"got {', '.join(sorted(map(str, structure))) or 'none'}"
         )
+    cartesian = structure.get("cartesian", False)
+    if cartesian not in (True, False):
+        raise StructureError(f"cartesian is {shown(cartesian)}; expected true or false")
+    if cartesian and "coords" not in structure:
+        raise StructureError("cartesian is true, and there are frac_coords alone; name cartesian coordinates coords")
     if "frac_coords" in structure:
         return Crystal.from_arrays(structure["lattice_mat"], structure["frac_coords"], structure["elements"])
     coords = structure["coords"]
-    if structure.get("cartesian", False):
+    if cartesian:
         coords = to_fractional(structure["lattice_mat"], coords)
     return Crystal.from_arrays(structure["lattice_mat"], coords, structure["elements"])
 
@@ -185,17 +222,35 @@ def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:
     try:
         lattice, sites = structure["lattice"], structure["sites"]
         periodic, matrix = lattice.get("pbc", (True, True, True)), lattice["matrix"]
-        species = [site["species"] for site in sites]
-        ordered = all(len(kinds) == 1 and kinds[0].get("occu", 1) == 1 for kinds in species)
-        symbols = [kinds[0]["element"] for kinds in species if kinds]
+        symbols = [
+            _only_element(f"site {number}", ((kind["element"], kind.get("occu", 1)) for kind in site["species"]))
+            for number, site in enumerate(sites, 1)
+        ]
         coords = [site["abc"] for site in sites]
     except (KeyError, TypeError, AttributeError) as error:
         raise StructureError(f"the dict of a pymatgen Structure is incomplete: {error!r}") from error
     if not all(periodic):
         raise StructureError(NOT_PERIODIC)
-    if not ordered:
-        raise StructureError(PARTIAL)
     return Crystal.from_arrays(matrix, coords, symbols)
+
+
+def _only_element(site: str, species: Iterable[tuple[Any, float]]) -> Any:
+    """The element of a site, whose species may be several oxidation states of it.
+
+    Args:
+        site: its name.
+        species: symbols and how much of the site each occupies.
+
+    Raises:
+        StructureError: no element or several, or they do not fill the site.
+    """
+    occupancies: dict[Any, float] = {}
+    for symbol, occupancy in species:
+        occupancies[symbol] = occupancies.get(symbol, 0) + occupancy
+    if len(occupancies) == 1 and all(abs(total - 1) <= FULL_OCCUPANCY for total in occupancies.values()):
+        return next(iter(occupancies))
+    found = ", ".join(f"{symbol} {total:g}" for symbol, total in occupancies.items()) or "nothing"
+    raise StructureError(f"partial occupancy: {site} holds {found}; give an ordered structure")
 
 
 def to_fractional(lattice: Any, cartesian: Any) -> np.ndarray:
@@ -219,14 +274,51 @@ def _from_pymatgen(structure: Any) -> Crystal:
         raise StructureError(f"a pymatgen {type(structure).__name__} has no lattice; a periodic Structure is needed")
     if not all(structure.lattice.pbc):
         raise StructureError(NOT_PERIODIC)
-    if not structure.is_ordered:
-        raise StructureError(PARTIAL)
-    symbols = [site.specie.symbol for site in structure]
+    symbols = [
+        _only_element(f"site {number}", ((kind.symbol, occupancy) for kind, occupancy in site.species.items()))
+        for number, site in enumerate(structure, 1)
+    ]
     return Crystal.from_arrays(structure.lattice.matrix, structure.frac_coords, symbols)
 
 
 def _from_ase(atoms: Any) -> Crystal:
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise StructureError(NOT_PERIODIC)
+    refuse_shared_sites(atoms.info.get("occupancy"), atoms.arrays.get("spacegroup_kinds", ()))
+    refuse_vacancies(atoms.arrays.get("occupancy", ()))
     lattice = atoms.cell.array
     return Crystal.from_arrays(lattice, to_fractional(lattice, atoms.get_positions()), atoms.get_chemical_symbols())
+
+
+def refuse_shared_sites(occupancy: Any, kinds: Iterable[Any]) -> None:
+    """Refuse atoms that ASE has read from a disordered CIF: each is but the most frequent species of its site.
+
+    Args:
+        occupancy: what ASE keeps of it, by the kind of site: ``{"0": {"Fe": 0.6, "Ni": 0.4}}``; ignored if it is
+            anything else.
+        kinds: of the sites there are.
+
+    Raises:
+        StructureError: a site is shared, or not fully occupied.
+    """
+    sites = occupancy if isinstance(occupancy, Mapping) else {}
+    for kind in sorted(set(map(str, kinds)) & set(sites)):
+        try:
+            _only_element(f"by 'occupancy', kind {kind} of 'spacegroup_kinds'", sites[kind].items())
+        except (AttributeError, TypeError):
+            raise StructureError(
+                f"'occupancy' of kind {kind} is {shown(sites[kind])}; expected symbols and numbers"
+            ) from None
+
+
+def refuse_vacancies(occupancies: Any) -> None:
+    """Refuse atoms that a file says are there only in part.
+
+    Raises:
+        StructureError: with the first such atom.
+    """
+    for atom, occupancy in enumerate(occupancies, 1):
+        if not abs(occupancy - 1) <= FULL_OCCUPANCY:
+            raise StructureError(
+                f"partial occupancy: atom {atom} is occupied to {occupancy:g}; give an ordered structure"
+            )

@@ -1,8 +1,13 @@
+import contextlib
+import io
+
 import numpy as np
 import pytest
 
-from crysmm.crystal import Crystal, as_crystal, to_fractional
+from crysmm.config import GraphSettings
+from crysmm.crystal import LARGEST_SKEW, Crystal, as_crystal, to_fractional
 from crysmm.errors import StructureError
+from crysmm.graphs.neighbors import find_edges
 
 CUBE = 4.0 * np.eye(3)
 
@@ -186,3 +191,210 @@ def test_dicts_of_pymatgen_that_are_refused(crystals):
             as_crystal(structure)
     with pytest.raises(StructureError, match="pymatgen Structure is incomplete"):
         as_crystal({"lattice": {}, "sites": [{}]})
+
+
+def test_deuterium_is_hydrogen_at_every_door():
+    ase, core = pytest.importorskip("ase"), pytest.importorskip("pymatgen.core")
+    dictionary = {"lattice_mat": CUBE.tolist(), "coords": [[0, 0, 0]], "elements": ["D"]}
+    sites = [{"species": [{"element": "D", "occu": 1}], "abc": [0, 0, 0]}]
+    for structure in (
+        dictionary,
+        {"lattice": {"matrix": CUBE.tolist()}, "sites": sites},
+        core.Structure(CUBE, ["D"], [[0, 0, 0]]),
+        Crystal.from_arrays(CUBE, [[0, 0, 0]], np.array(["D"])),
+        ase.Atoms("H", cell=CUBE, pbc=True, masses=[2.014]),
+    ):
+        assert as_crystal(structure).elements == ["H"]
+
+
+@pytest.mark.parametrize("symbol", ["T", "d", "D1", np.array(["D", "D"])])
+def test_what_is_not_deuterium(symbol):
+    with pytest.raises(StructureError, match="unknown element"):
+        Crystal.from_arrays(CUBE, [[0, 0, 0]], [symbol])
+
+
+def site_of(*occupancies):
+    """The dict of a pymatgen structure with a chlorine atom and a site of these species."""
+    species = [{"element": element, "occu": occupancy} for element, occupancy in occupancies]
+    chlorine = {"species": [{"element": "Cl", "occu": 1}], "abc": [0.5, 0.5, 0.5]}
+    return {"lattice": {"matrix": CUBE.tolist()}, "sites": [{"species": species, "abc": [0, 0, 0]}, chlorine]}
+
+
+@pytest.mark.parametrize("species", [[("Cs", 0.9999)], [("Cs", 1.0009)], [("Cs", 0.5), ("Cs", 0.5)]])
+def test_site_of_one_element_is_full_within_rounding(species):
+    assert as_crystal(site_of(*species)).elements == ["Cs", "Cl"]
+
+
+def test_oxidation_states_that_share_a_site_are_one_element():
+    core = pytest.importorskip("pymatgen.core")
+    structure = core.Structure(CUBE, [{"Fe2+": 0.5, "Fe3+": 0.4999}, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    for form in (structure, structure.as_dict()):
+        assert as_crystal(form).elements == ["Fe", "O"]
+
+
+@pytest.mark.parametrize(
+    ("species", "found"),
+    [
+        ([], "nothing"),
+        ([("Cs", 0.998)], "Cs 0.998"),
+        ([("Cs", 1.002)], "Cs 1.002"),
+        ([("Cs", float("nan"))], "Cs nan"),
+        ([("Cs", 0.5), ("Rb", 0.5)], "Cs 0.5, Rb 0.5"),
+        ([("Cs", 0.9999), ("Rb", 0.0001)], "Cs 0.9999, Rb 0.0001"),
+        ([("Fe2+", 0.5), ("Fe3+", 0.5)], r"Fe2\+ 0.5, Fe3\+ 0.5"),
+    ],
+)
+def test_site_that_holds_no_one_element_is_refused(species, found):
+    with pytest.raises(StructureError, match=f"partial occupancy: site 1 holds {found}; give an ordered structure"):
+        as_crystal(site_of(*species))
+
+
+def test_other_sites_of_pymatgen_that_are_refused():
+    core = pytest.importorskip("pymatgen.core")
+    dummy = core.Structure(CUBE, [core.DummySpecies("X", 1)], [[0, 0, 0]])
+    empty = core.Structure(CUBE, [{}], [[0, 0, 0]])
+    for structure, reason in ((dummy, "unknown element 'X'"), (empty, "site 1 holds nothing")):
+        for form in (structure, structure.as_dict()):
+            with pytest.raises(StructureError, match=reason):
+                as_crystal(form)
+    for occupancy in (None, "1"):
+        with pytest.raises(StructureError, match="incomplete"):
+            as_crystal(site_of(("Cs", occupancy)))
+
+
+def test_structure_of_pymatgen_from_cartesian_coordinates(crystals):
+    core, crystal = pytest.importorskip("pymatgen.core"), crystals["ZrO2"]
+    positions = crystal.frac_coords @ crystal.lattice
+    structure = core.Structure(crystal.lattice, crystal.elements, positions, coords_are_cartesian=True)
+    assert_same(as_crystal(structure), crystal)
+    assert_same(as_crystal(structure.as_dict()), crystal)
+
+
+def test_atoms_of_jarvis_from_cartesian_coordinates(crystals):
+    from jarvis.core.atoms import Atoms
+
+    crystal = crystals["TiO2"]
+    positions = (crystal.frac_coords @ crystal.lattice).tolist()
+    atoms = Atoms(crystal.lattice.tolist(), positions, crystal.elements, cartesian=True)
+    assert_same(as_crystal(atoms), crystal)
+    assert_same(as_crystal(atoms.to_dict()), crystal)
+
+
+@pytest.mark.parametrize("cartesian", ["false", "True", None, 2, []])
+def test_cartesian_that_is_neither_true_nor_false_is_refused(cartesian):
+    structure = {"lattice_mat": CUBE, "coords": [[0, 0, 0]], "elements": ["Cu"], "cartesian": cartesian}
+    with pytest.raises(StructureError, match=r"cartesian is .*; expected true or false"):
+        as_crystal(structure)
+
+
+def test_fractional_coordinates_said_to_be_cartesian_are_refused():
+    structure = {"lattice_mat": CUBE, "frac_coords": [[0, 0, 0]], "elements": ["Cu"], "cartesian": True}
+    with pytest.raises(StructureError, match="cartesian is true, and there are frac_coords alone"):
+        as_crystal(structure)
+
+
+def test_atoms_of_ase_with_a_constraint_and_with_a_dummy(crystals):
+    ase, constraints = pytest.importorskip("ase"), pytest.importorskip("ase.constraints")
+    crystal = crystals["SiO2"]
+    atoms = ase.Atoms(crystal.elements, scaled_positions=crystal.frac_coords, cell=crystal.lattice, pbc=True)
+    atoms.set_constraint([constraints.FixAtoms([0, 1]), constraints.FixScaled(2, [True, False, True])])
+    assert_same(as_crystal(atoms), crystal)
+    atoms.set_constraint()
+    atoms.symbols[3] = "X"
+    with pytest.raises(StructureError, match="unknown element 'X'"):
+        as_crystal(atoms)
+
+
+def test_disorder_that_ase_keeps_beside_its_atoms_is_refused(crystals):
+    ase, ase_io = pytest.importorskip("ase"), pytest.importorskip("ase.io")
+    sites = "Na1 Na 0 0 0 0.6\nK1 K 0 0 0 0.4\nCl1 Cl .5 .5 .5 1\n"
+    names = "label type_symbol fract_x fract_y fract_z occupancy".split()
+    cell = "".join(
+        f"_cell_length_{axis} 4\n_cell_angle_{angle} 90\n"
+        for axis, angle in zip("abc", ("alpha", "beta", "gamma"), strict=True)
+    )
+    text = f"data_x\n{cell}loop_\n" + "".join(f"_atom_site_{name}\n" for name in names) + sites
+    atoms = ase_io.read(io.StringIO(text), format="cif")
+    with pytest.raises(StructureError, match=r"partial occupancy: .* kind 0 .* holds Na 0\.6, K 0\.4"):
+        as_crystal(atoms * (1, 1, 2))
+    assert as_crystal(atoms[[1]]).formula == "Cl"
+    atoms.info["occupancy"] = {"0": {"Na": {"Na": 1}}}
+    with pytest.raises(StructureError, match=r"'occupancy' of kind 0 is .*; expected symbols and numbers"):
+        as_crystal(atoms)
+    atoms.info["occupancy"] = "full"
+    assert as_crystal(atoms).formula == "ClNa"
+    salt = ase.Atoms("NaCl", [[0, 0, 0], [2, 2, 2]], cell=CUBE, pbc=True)
+    salt.set_array("occupancy", np.array([1.0, 0.5]))
+    with pytest.raises(StructureError, match=r"atom 2 is occupied to 0\.5"):
+        as_crystal(salt)
+
+
+def unimodular(generator, steps):
+    """A random whole matrix of determinant 1."""
+    matrix = np.eye(3, dtype=int)
+    for _ in range(steps):
+        first, second = generator.choice(3, 2, replace=False)
+        matrix[first] += generator.integers(-4, 5) * matrix[second]
+    return matrix
+
+
+def bond_lengths(crystal, settings):
+    """Sorted lengths of all edges."""
+    return np.sort(np.linalg.norm(find_edges(crystal, settings).vectors(crystal), axis=1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_skewed_cells_give_the_graph_of_the_crystal(crystal, seed):
+    generator = np.random.default_rng(seed)
+    reduced = 0
+    for steps in (3, 5, 8, 8):
+        matrix = unimodular(generator, steps)
+        coords = crystal.frac_coords @ np.round(np.linalg.inv(matrix))
+        raw = Crystal(matrix @ crystal.lattice, coords, crystal.atomic_numbers)
+        skewed = Crystal.from_arrays(raw.lattice, coords, crystal.elements)
+        if raw.skew > LARGEST_SKEW:
+            reduced += 1
+            assert skewed.skew < 3
+            assert skewed.elements == crystal.elements
+            assert skewed.volume == pytest.approx(crystal.volume)
+            steps = (skewed.frac_coords @ skewed.lattice - coords @ raw.lattice) @ np.linalg.inv(raw.lattice)
+            np.testing.assert_allclose(steps, np.round(steps), atol=1e-6)  # moved by whole lattice vectors
+            assert_same(Crystal.from_arrays(skewed.lattice, skewed.frac_coords, skewed.elements), skewed)
+        else:
+            assert_same(skewed, raw)
+        for settings in (GraphSettings(), GraphSettings(neighbor_strategy="radius", cutoff=5.0)):
+            np.testing.assert_allclose(bond_lengths(skewed, settings), bond_lengths(crystal, settings), atol=1e-6)
+    assert reduced
+
+
+def test_unreduced_cell_of_copper_is_copper(crystals):
+    lattice = [[0, 1.8075, 1.8075], [1.8075, 16.2675, 18.075], [34.3425, -18.075, 12.6525]]
+    skewed = Crystal.from_arrays(lattice, [[0.25, 0.5, 0.75]], ["Cu"])
+    settings = GraphSettings()
+    np.testing.assert_allclose(bond_lengths(skewed, settings), bond_lengths(crystals["Cu"], settings), atol=1e-9)
+
+
+def test_cells_of_the_crystals_are_kept(crystal):
+    assert crystal.skew < 3
+    assert_same(Crystal.from_arrays(crystal.lattice, crystal.frac_coords, crystal.elements), crystal)
+
+
+@pytest.mark.parametrize("exponent", range(16))
+def test_flat_and_thin_cells_end_at_once(exponent):
+    """What rounding leaves of a cell is not reduced; the search refuses it."""
+    generator = np.random.default_rng(exponent)
+    for _ in range(20):
+        lattice = generator.integers(-1, 2, size=(3, 3)) * 1e5 + generator.normal(size=(3, 3)) * 10.0 ** (4 - exponent)
+        crystal = Crystal(lattice, np.array([[0.1, 0.2, 0.3]]), np.array([29], dtype=np.uint8))
+        with contextlib.suppress(StructureError):  # of no volume
+            crystal = Crystal.from_arrays(lattice, [[0.1, 0.2, 0.3]], ["Cu"])
+        assert crystal.volume == pytest.approx(Crystal(lattice, crystal.frac_coords, crystal.atomic_numbers).volume)
+
+
+def test_reduction_that_does_not_end_leaves_the_cell(monkeypatch):
+    def endless(lattice):
+        raise RuntimeError("Reduced basis not found after 100000 iterations")
+
+    monkeypatch.setattr("ase.geometry.minkowski_reduce", endless)
+    lattice = np.array([[3.0, 0, 0], [300, 3, 0], [0, 0, 3]])
+    np.testing.assert_array_equal(Crystal.from_arrays(lattice, [[0, 0, 0]], ["Cu"]).lattice, lattice)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import re
-import warnings
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
-from crysmm.crystal import Crystal, as_crystal
+from crysmm.crystal import Crystal
 from crysmm.data.cif import parse_cif
 from crysmm.data.pdb import parse_pdb
 from crysmm.data.poscar import parse_poscar
 from crysmm.data.source import FileFormat, Reading
+from crysmm.data.xyz import parse_xyz
 from crysmm.errors import StructureError
 
 SUFFIXES: dict[str, FileFormat] = {
@@ -96,39 +95,9 @@ def _read_text(path: Path) -> str:
     return content.decode("utf-8-sig", errors="replace")
 
 
-def _parse_xyz(text: str) -> Crystal:
-    from ase.io import read
-
-    _refuse_cut_off_xyz(text)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        frames = read(io.StringIO(text), index=":", format="extxyz")
-    if len(frames) != 1:
-        raise StructureError(f"the file holds {len(frames)} structures; expected one a file")
-    if frames[0].cell.rank == 0:
-        raise StructureError('the xyz file has no cell; extended xyz has Lattice="..." in its second line')
-    return as_crystal(frames[0])
-
-
-def _refuse_cut_off_xyz(text: str) -> None:
-    """Refuse a structure that is announced and not there: ASE would go on reading behind the end, up to any number.
-
-    Raises:
-        StructureError: a structure has fewer lines than its first line says.
-    """
-    lines, start = text.split("\n"), 0
-    while start < len(lines) and lines[start].strip().isdecimal():
-        count = int(lines[start])
-        if count > len(lines) - start:
-            raise StructureError(f"the xyz file is cut off: {count:.15g} atoms in {len(lines) - start} lines")
-        start += count + 2
-        while start < len(lines) and lines[start].startswith("VEC"):  # vectors of the cell, which ASE reads too
-            start += 1
-
-
 _PARSERS: dict[FileFormat, Callable[[str], Crystal | Reading]] = {
     "poscar": parse_poscar,
     "cif": parse_cif,
-    "xyz": _parse_xyz,
+    "xyz": parse_xyz,
     "pdb": parse_pdb,
 }

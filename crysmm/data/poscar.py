@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import chain, repeat
+from itertools import accumulate, chain, groupby, repeat, takewhile
 
 import numpy as np
 
 from crysmm.crystal import Crystal, to_fractional
 from crysmm.elements import ATOMIC_NUMBERS
-from crysmm.errors import StructureError
+from crysmm.errors import StructureError, first_of
 
-HEADER_SYMBOL = re.compile(r"([A-Z][a-z]?)(\d*)$")  # a word of a VASP 4 comment: "Si" or "Si2"
+SPECIES = re.compile(r"([A-Z][a-z]?)(?:(\d+)|\d*\.?\d*[+-].*|,.*)?$")  # "Si", "Si2", pymatgen's "Si4+" and "Si,spin=1"
+HYDROGEN = re.compile(r"(?:D\d*|T|H\d*\.\d+)$")  # its isotopes, and VASP's of a fractional charge: "H1.33", "H.5"
+FLAGS = {"T", "F", ".T.", ".F.", "TRUE", "FALSE", ".TRUE.", ".FALSE."}  # of selective dynamics
+FORTRAN = str.maketrans("Dd_", "EE?")  # its exponent "1.0D0"; and "1_0", a number in Python alone
+LONGEST_HEADER = 100  # lines before the coordinates
 
 
 def parse_poscar(text: str) -> Crystal:
     """The structure in a POSCAR or CONTCAR: VASP 4 or 5, direct or cartesian, any kind of scale.
 
     Raises:
-        StructureError: with the line where the text stops being a POSCAR.
+        StructureError: with the line where the text stops being a POSCAR, or with what contradicts what.
     """
     lines = text.splitlines()
     if len(lines) < 8:
@@ -32,24 +36,30 @@ def parse_poscar(text: str) -> Crystal:
     lattice, scale = _read_lattice(lines)
     symbols, counts, position = _read_species(lines)
     n_atoms = sum(counts)
-    if _first_letter(lines, position) == "s":
-        position += 1  # selective dynamics: the flags behind the coordinates are not needed
+    if n_atoms > len(lines):
+        raise StructureError(f"the POSCAR is cut off: {n_atoms} atoms in {len(lines)} lines")
+    selective = _first_letter(lines, position) == "s"
+    if selective:
+        position += 1
     cartesian = _first_letter(lines, position) in "ck"
-    coords = _read_rows(lines, position + 1, n_atoms, "coordinates")
+    start, end = position + 1, position + 1 + n_atoms
+    coords = _read_rows(lines, start, n_atoms, "coordinates")
+    _refuse_more_atoms(lines, end, n_atoms)
     if cartesian:
         coords = to_fractional(lattice, coords * scale)
-    return Crystal.from_arrays(lattice, coords, chain.from_iterable(map(repeat, symbols, counts)))
+    elements = _elements(lines, symbols, counts, _elements_behind(lines[start:end], selective))
+    return Crystal.from_arrays(lattice, coords, elements)
 
 
 def _read_lattice(lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """The lattice in Angstrom, and the factors (one, or one a direction) that made it so."""
-    words = lines[1].split()
-    three = len(words) >= 3 and all(_is_number(word) for word in words[:3])
-    if not words or not _is_number(words[0]):
-        raise StructureError(f"line 2 of the POSCAR is {_shown(lines[1])}; expected the scale")
-    scale = np.array([float(word) for word in words[: 3 if three else 1]])
+    words = list(takewhile(is_number, _words(lines[1])))
+    if len(words) not in (1, 3):
+        found = f"{_shown(lines[1])}, {len(words)} numbers" if words else _shown(lines[1])
+        raise StructureError(f"line 2 of the POSCAR is {found}; expected the scale: one number or three")
+    scale = np.array([read_number(word) for word in words])
     lattice = _read_rows(lines, 2, 3, "lattice vectors")
-    if three and (scale <= 0).any():
+    if len(words) == 3 and (scale <= 0).any():
         raise StructureError(f"line 2 of the POSCAR is {_shown(lines[1])}; three scales must be positive")
     if scale[0] < 0:  # the volume of the cell
         unscaled = abs(np.linalg.det(lattice))
@@ -59,47 +69,152 @@ def _read_lattice(lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return lattice * scale, scale
 
 
-def _read_species(lines: Sequence[str]) -> tuple[list[str], list[int], int]:
-    """Symbols, their counts, and the index of the line behind them."""
+def _read_species(lines: Sequence[str]) -> tuple[list[str] | None, list[int], int]:
+    """Symbols (None where VASP 4 writes none), their counts, and the index of the line behind them.
+
+    Both go on in further lines where there are many of them.
+    """
     words = _words(lines[5])
     if not words:
         raise StructureError("line 6 of the POSCAR is empty; expected element symbols or counts")
     if words[0].lstrip("+-").isdigit():
-        counts = _read_counts(lines, 5)
-        return _symbols_of_comment(lines[0], counts), counts, 6
-    counts = _read_counts(lines, 6)
+        counts, position = _read_counts(lines, 5, len(lines))
+        return None, counts, position
+    position = 6
+    while position < len(lines) and (more := _words(lines[position])) and all(map(_element, more)):
+        words += more
+        position += 1
+    counts, position = _read_counts(lines, position, len(words))
     if len(words) != len(counts):
-        raise StructureError(f"the POSCAR names {len(words)} elements ({' '.join(words)}) but has {len(counts)} counts")
-    return [_bare_symbol(word) for word in words], counts, 7
+        raise StructureError(f"the POSCAR names {len(words)} elements ({first_of(words)}) but has {len(counts)} counts")
+    return [_element(word) or word for word in words], counts, position
 
 
-def _read_counts(lines: Sequence[str], index: int) -> list[int]:
-    words = _words(lines[index])
-    if not words or not all(word.isdecimal() and word.isascii() for word in words):
-        raise StructureError(f"line {index + 1} of the POSCAR is {_shown(lines[index])}; expected counts of atoms")
-    counts = [int(word) for word in words]
-    if sum(counts) > len(lines):
-        raise StructureError(f"the POSCAR is cut off: {sum(counts)} atoms in {len(lines)} lines")
-    return counts
+def _read_counts(lines: Sequence[str], start: int, expected: int) -> tuple[list[int], int]:
+    """Counts from as many lines as hold those expected, and the index of the line behind them."""
+    counts: list[int] = []
+    position = start
+    while position < len(lines) and len(counts) < expected:
+        words = _words(lines[position])
+        if not words or not all(word.isdecimal() and word.isascii() for word in words):
+            break
+        counts += map(int, words)
+        position += 1
+    if not counts:
+        found = f"is {_shown(lines[start])}" if start < len(lines) else "is missing"
+        raise StructureError(f"line {start + 1} of the POSCAR {found}; expected counts of atoms")
+    return counts, position
 
 
-def _symbols_of_comment(comment: str, counts: Sequence[int]) -> list[str]:
-    """Elements of a VASP 4 file, which has them, if anywhere, in its first line: ``Si O`` or ``Si2 O4``."""
-    words = _words(comment)
-    matches = [HEADER_SYMBOL.match(_bare_symbol(word)) for word in words]
-    found = [(match[1], match[2]) for match in matches if match and match[1] in ATOMIC_NUMBERS]
-    agree = all(not number or int(number) == count for (_, number), count in zip(found, counts, strict=False))
-    if len(found) != len(words) or len(found) != len(counts) or not agree:
+def _elements(
+    lines: Sequence[str], symbols: Sequence[str] | None, counts: Sequence[int], behind: Sequence[str] | None
+) -> list[str]:
+    """The element of every atom.
+
+    Args:
+        lines: of the file.
+        symbols: one a count, of the lines above the counts; in VASP 4 the first line may name them instead.
+        counts: of atoms.
+        behind: one an atom, of the words behind the coordinates.
+
+    Raises:
+        StructureError: no place names the elements, or two places contradict each other.
+    """
+    place = "the line of symbols"
+    if symbols is None:
+        place, symbols = "the first line", _symbols_of_comment(lines[0], counts)
+    if symbols is None and behind:
+        starts = accumulate(counts, initial=0)
+        place, symbols = "the counts", [behind[min(start, len(behind) - 1)] for start in starts][:-1]
+    if symbols is None:
         raise StructureError(
-            f"no element symbols: line 6 of the POSCAR holds counts, and the first line, {_shown(comment)}, "
+            f"no element symbols: line 6 of the POSCAR holds counts, and the first line, {_shown(lines[0])}, "
             f"is not the {len(counts)} symbols; write the symbols above the counts"
         )
-    return [symbol for symbol, _ in found]
+    elements = list(chain.from_iterable(map(repeat, symbols, counts)))
+    for atom, (element, other) in enumerate(zip(elements, behind or elements, strict=True)):
+        if element != other:
+            runs = [symbol for symbol, _ in groupby(behind or ())]
+            raise StructureError(
+                f"the POSCAR contradicts itself: by {place} ({first_of(symbols)}) atom {atom + 1} is {element}, "
+                f"and behind its coordinates stands {other} ({first_of(runs)}); correct the one that is wrong"
+            )
+    return elements
+
+
+def _symbols_of_comment(comment: str, counts: Sequence[int]) -> list[str] | None:
+    """Elements that the first line of a VASP 4 file names, one a count: ``Si O`` or ``Si2 O4``; None if it does not."""
+    words = _words(comment)
+    symbols = [symbol for symbol in map(_element, words) if symbol]
+    matches = map(SPECIES.match, words)
+    agree = all(
+        not (match and match[2]) or int(match[2]) == count for match, count in zip(matches, counts, strict=False)
+    )
+    return symbols if len(symbols) == len(words) == len(counts) and agree else None
+
+
+def _elements_behind(rows: Sequence[str], selective: bool) -> list[str] | None:
+    """Elements that the words behind the coordinates name; None unless all of them do.
+
+    Flags of selective dynamics come before such a word; the flag F is not fluorine.
+    """
+    elements = []
+    for row in rows:
+        words = row.replace("!", " ").replace("#", " ").split()[3:]
+        if not words:
+            return None
+        flags = len(list(takewhile(lambda word: word.upper() in FLAGS, words)))
+        if flags >= 3:
+            words = words[3:]
+        elif flags == 2 or (flags and selective):  # neither three flags nor an element
+            return None
+        element = _element(words[0]) if words else None
+        if element is None:
+            return None
+        elements.append(element)
+    return elements
+
+
+def _refuse_more_atoms(lines: Sequence[str], end: int, n_atoms: int) -> None:
+    """Refuse a file that goes on with atoms or with another structure where the counted atoms end.
+
+    Velocities may follow, behind an empty line or a word; VASP's molecular dynamics writes more such blocks.
+
+    Raises:
+        StructureError: with the line.
+    """
+    if end < len(lines) and len(words := lines[end].split(None, 3)[:3]) == 3 and all(map(is_number, words)):
+        raise StructureError(
+            f"the counts of the POSCAR say {n_atoms} atoms, and line {end + 1}, {_shown(lines[end])}, is one more; "
+            "correct the counts, or put an empty line before velocities"
+        )
+    for index in range(end, len(lines)):
+        if not lines[index][:80].lstrip()[:1].isalpha():
+            continue
+        headers = (lines[start : start + LONGEST_HEADER] for start in range(max(end, index - 7), index - 4))
+        if re.match(r"\s*direct\s+configuration", lines[index], re.IGNORECASE) or any(map(_is_header, headers)):
+            raise StructureError(
+                f"the file holds more than one structure: another one begins before line {index + 1}, "
+                f"{_shown(lines[index])}; expected one a file"
+            )
+
+
+def _is_header(lines: Sequence[str]) -> bool:
+    """Whether lines begin as a POSCAR does, down to the coordinates."""
+    if len(lines) < 7:
+        return False
+    try:
+        _read_lattice(lines)
+        _first_letter(lines, _read_species(lines)[2])
+    except StructureError:
+        return False
+    return True
 
 
 def _read_rows(lines: Sequence[str], start: int, count: int, what: str) -> np.ndarray:
     """``[count, 3]`` numbers from the first three words of each line."""
-    rows = [line.split(None, 3)[:3] for line in lines[start : start + count]]
+    block = "\n".join(lines[start : start + count]).translate(FORTRAN)
+    rows = [line.split(None, 3)[:3] for line in block.split("\n")] if count else []
     try:
         return np.array(rows, dtype=np.float64).reshape(count, 3)
     except ValueError:
@@ -107,7 +222,7 @@ def _read_rows(lines: Sequence[str], start: int, count: int, what: str) -> np.nd
     for offset, row in enumerate(rows):
         if not row:
             break
-        if len(row) < 3 or not all(_is_number(word) for word in row):
+        if len(row) < 3 or not all(is_number(word) for word in row):
             line = start + offset
             raise StructureError(f"line {line + 1} of the POSCAR is {_shown(lines[line])}; expected {what}")
     found = next((offset for offset, row in enumerate(rows) if not row), len(rows))
@@ -118,7 +233,7 @@ def _first_letter(lines: Sequence[str], index: int) -> str:
     line = lines[index].strip() if index < len(lines) else ""
     if not line:
         raise StructureError(f"the POSCAR has no line {index + 1}; expected 'Direct' or 'Cartesian'")
-    if _is_number(line.split()[0]):
+    if is_number(line.split()[0]):
         raise StructureError(f"line {index + 1} of the POSCAR is {_shown(line)}; expected 'Direct' or 'Cartesian'")
     return line[0].lower()
 
@@ -128,15 +243,28 @@ def _words(line: str) -> list[str]:
     return re.split(r"[!#]", line, maxsplit=1)[0].split()
 
 
-def _bare_symbol(word: str) -> str:
-    """``Fe`` of ``Fe_pv`` and ``Si/0123abc``; hydrogen of its isotopes."""
-    symbol = re.split(r"[_/]", word, maxsplit=1)[0]
-    return "H" if symbol in ("D", "T") else symbol
+def _element(word: str) -> str | None:
+    """The element of a species: Fe of ``Fe``, ``Fe_pv``, ``Fe/0123abc``, ``Fe1`` and ``Fe3+``; None if it has none."""
+    word = re.split(r"[_/]", word, maxsplit=1)[0]
+    if HYDROGEN.match(word):
+        return "H"
+    match = SPECIES.match(word)
+    return match[1] if match and match[1] in ATOMIC_NUMBERS else None
 
 
-def _is_number(word: str) -> bool:
+def read_number(word: str) -> float:
+    """A number as Fortran reads it: ``1.5``, ``1.5E0`` or ``1.5D0``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return float(word.translate(FORTRAN))
+
+
+def is_number(word: str) -> bool:
+    """Whether :func:`read_number` takes a word."""
     try:
-        float(word)
+        read_number(word)
     except ValueError:
         return False
     return True

@@ -90,7 +90,7 @@ LATTICE = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3'
         ("a.xyz", WATER.replace("\n\n", f'\n{LATTICE} pbc="T T F"\n'), "not periodic in three directions"),
         ("a.xyz", WATER.replace("\n\n", f"\n{LATTICE}\n") * 2, "2 structures; expected one a file"),
         ("a.xyz", WATER.replace("\n\n", f"\n{LATTICE}\n").replace("O 0.0", "O nan"), "not finite"),
-        ("a.xyz", WATER.replace("3\n\n", f"4\n{LATTICE}\n"), "not a readable xyz file"),
+        ("a.xyz", WATER.replace("3\n\n", f"4\n{LATTICE}\n"), "cut off: 3 of 4 lines of atoms"),
         ("a.xyz", WATER.replace("3\n\n", f"9223372036854775808\n{LATTICE}\n"), "cut off: 9.22.*e.18 atoms in 6 lines"),
         ("a.xyz", WATER.replace("\n\n", f"\n{LATTICE}\n") + "4294967296\n", "cut off: 4294967296 atoms in 2 lines"),
         ("a.pdb", "ATOM      1  O   HOH A   1       0.000   0.000   0.119  1.00  0.00           O\n", "CRYST1"),
