@@ -47,7 +47,7 @@ from crysmm.errors import StructureError
 
 TOLERANCE = 0.02  # Angstrom, of distances; pymatgen moves atoms by 1e-4 of a cell to thirds and sixths
 VOLUME_TOLERANCE = 1e-3  # of the volume per atom
-MOST_ATOMS = 20_000  # of larger cells formula and volume are compared alone
+MOST_ATOMS = 20_000  # of larger cells formula and volume are compared alone, as of those with atoms on one place
 FULL_OCCUPANCY = 1e-3  # as crysmm takes it
 SAME_SITE = 0.05  # Angstrom, likewise
 CONTENT_DECIDES = ("", ".mcif", ".mmcif", ".ent", ".txt")  # elsewhere it is source code that looks like CIF
@@ -264,7 +264,10 @@ def difference(one: Crystal, other: Crystal) -> str:
         return "volume per atom"
     if max(len(one), len(other)) > MOST_ATOMS:
         return ""
-    distance = float(np.abs(distance_fingerprint(one) - distance_fingerprint(other)).max())
+    try:
+        distance = float(np.abs(distance_fingerprint(one) - distance_fingerprint(other)).max())
+    except StructureError:
+        return ""
     return f"{distance:.3f}" if distance > TOLERANCE else ""
 
 
