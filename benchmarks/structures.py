@@ -6,7 +6,8 @@
 Every file that crysmm's readers would take is read twice, in a process that is replaced when it dies or finds no end.
 Two structures are the same if they have one reduced formula, volumes per atom that differ by less than
 ``VOLUME_TOLERANCE``, and distances of neighbours, pair of elements by pair (crysmm/data/duplicates.py), that differ by
-less than ``TOLERANCE``: cell, origin and orientation do not matter. Verdicts:
+less than ``TOLERANCE``: cell, origin and orientation do not matter. A structure with atoms on one place, of which
+crysmm makes no graph, is none. Verdicts:
 
 - same, different: both read an ordered structure; or crysmm reads one where the reference finds disorder (different)
 - refused: by crysmm, with its reason, where the reference reads an ordered structure
@@ -40,14 +41,17 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.processes import heading, row
+from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal, to_fractional
 from crysmm.data.duplicates import distance_fingerprint
 from crysmm.data.files import format_from_name, format_from_text, read_structure
 from crysmm.errors import StructureError
+from crysmm.graphs.neighbors import find_edges
 
 TOLERANCE = 0.02  # Angstrom, of distances; pymatgen moves atoms by 1e-4 of a cell to thirds and sixths
 VOLUME_TOLERANCE = 1e-3  # of the volume per atom
-MOST_ATOMS = 20_000  # of larger cells formula and volume are compared alone, as of those with atoms on one place
+MOST_ATOMS = 20_000  # of larger cells formula and volume are compared alone
+CLOSE = GraphSettings(neighbor_strategy="radius", cutoff=1.0)  # a search that refuses atoms on one place
 FULL_OCCUPANCY = 1e-3  # as crysmm takes it
 SAME_SITE = 0.05  # Angstrom, likewise
 CONTENT_DECIDES = ("", ".mcif", ".mmcif", ".ent", ".txt")  # elsewhere it is source code that looks like CIF
@@ -242,6 +246,7 @@ def _warm_up(reference: str) -> None:
 def _try(read: Callable[[Path], Crystal], path: Path) -> tuple[Reading, Crystal | None]:
     try:
         crystal = read(path)
+        find_edges(crystal, CLOSE)
     except StructureError as error:
         return Reading(reason=_line(error)), None
     except DisorderedError:
@@ -266,7 +271,7 @@ def difference(one: Crystal, other: Crystal) -> str:
         return ""
     try:
         distance = float(np.abs(distance_fingerprint(one) - distance_fingerprint(other)).max())
-    except StructureError:
+    except StructureError:  # a cell too thin for the search
         return ""
     return f"{distance:.3f}" if distance > TOLERANCE else ""
 
@@ -386,23 +391,22 @@ def main() -> int:
         extract(arguments.sdist or (), folder)
         found = list(find_files(folder))
         files = [(path, file_format) for path, file_format in found if file_format is not None]
-        rows: list[Row] = []
         done = compare(files, folder, arguments.reference, arguments.timeout)
-        for found_row in tqdm(done, total=len(files), unit=" files", disable=None):
-            rows.append(found_row)
-            tqdm.write(line(found_row))
-    if arguments.csv is not None:
-        write(arguments.csv, rows)
+        rows = list(shown(tqdm(done, total=len(files), unit=" files", disable=None), arguments.csv))
     print(f"\n{len(found) - len(files):,} files of no known format are left out\n\n{report(rows)}")
     return 0
 
 
-def write(path: Path, rows: Iterable[Row]) -> None:
-    """A CSV with a line a file."""
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+def shown(rows: Iterable[Row], path: Path | None) -> Iterator[Row]:
+    """The same rows, printed and written as they come."""
+    with open(path or os.devnull, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)])
         writer.writeheader()
-        writer.writerows(map(asdict, rows))
+        for found in rows:
+            writer.writerow(asdict(found))
+            file.flush()
+            tqdm.write(line(found))
+            yield found
 
 
 if __name__ == "__main__":
