@@ -33,7 +33,7 @@ _atom_site_occupancy
 {site}
 """
 CUBIC = {"header": "data_po", "a": 3.35, "c": 3.35, "gamma": 90, "group": "P 1", "operations": "x,y,z"}
-LONG = {"c": 900.0}  # pymatgen takes 0.33325 for 1/3: 0.075 Angstrom
+LONG = {"c": 3000.0}  # pymatgen takes 0.33331 for 1/3, which is 0.07 Angstrom away
 FRAME = '1\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3 pbc="T T T"\nPo 0 0 0\n'
 
 
@@ -44,7 +44,7 @@ def folder(tmp_path):
     folder.mkdir(parents=True)
     shutil.copy(SAMPLE_DATA / "mp-10003.vasp", folder / "same.vasp")
     (folder / "same.mcif").write_text(CELL.format(**CUBIC, site="Po1 0 0 0 1"))
-    (folder / "different.cif").write_text(CELL.format(**CUBIC | LONG, site="Po1 0 0 0.33325 1\nPo2 0 0 0.3360 1"))
+    (folder / "different.cif").write_text(CELL.format(**CUBIC | LONG, site="Po1 0 0 0.33331 1\nPo2 0 0 0.3341 1"))
     (folder / "refused.xyz").write_text(2 * FRAME)
     (folder / "disordered.cif").write_text(CELL.format(**CUBIC, site="Po1 0 0 0 0.5"))
     (folder / "neither.cif").write_text("data_empty\n_cell_length_a 3\n")
@@ -76,7 +76,7 @@ def test_every_verdict_is_given(folder, run, capsys):
     assert rows["deep/same.mcif"]["format"] == "cif"
     found = rows["deep/different.cif"]
     assert (found["formula"], found["reference_formula"]) == ("Po", "Po")
-    assert float(found["difference"]) == pytest.approx(0.075, abs=1e-3)
+    assert float(found["difference"]) == pytest.approx(0.07, abs=1e-3)
     assert "2 structures" in rows["deep/refused.xyz"]["reason"]
     assert rows["deep/neither.cif"]["reference_error"]
     printed = capsys.readouterr().out
