@@ -115,17 +115,22 @@ class Tags:
     def column(self, tag: str) -> list[str]:
         """Return the values of a tag without their quotes, ``?`` and ``.`` as they are; none where it is missing.
 
+        Where the tag stands there more than once, values that are all unknown do not count.
+
         Raises:
             StructureError: the tag stands there more than once, with different values.
         """
         from gemmi import cif
 
-        found = self._columns.get(tag, [])
-        if any(values != found[0] for values in found):
-            several = ", ".join(sorted({words[0] for words in found if words}))
+        found = [
+            [word if word in UNKNOWN else cif.as_string(word).strip() for word in words]
+            for words in self._columns.get(tag, [])
+        ]
+        known = [words for words in found if any(word not in UNKNOWN for word in words)] or found[:1]
+        if any(words != known[0] for words in known):
+            several = ", ".join(sorted({words[0] for words in known}))
             raise StructureError(f"{tag} stands in the CIF more than once: {several}; expected one structure a file")
-        values = found[0] if found else []
-        return [value if value in UNKNOWN else cif.as_string(value).strip() for value in values]
+        return known[0] if known else []
 
     def known(self, *tags: str) -> str | None:
         """Return the first value that is known of some tags."""
@@ -188,13 +193,17 @@ class _Structure:
         return Reading(cell.crystal, (*self.notes, *cell.notes), self.formula is not None)
 
     def _real_sites(self) -> list[int]:
-        """Return the rows of the sites that are atoms: dummies mark a place, as of a ring's center."""
-        flags = self.tags.column("_atom_site_calc_flag")
+        """Return the rows of the sites that are atoms: dummies and empty sites mark a place, as of a ring's center."""
         n_sites = len(self.tags.column(SITES[0]))
-        dummies = [row for row, flag in enumerate(flags) if flag.lower() == "dum"]
+        flags = self.tags.column("_atom_site_calc_flag")
+        dummies = {row for row, flag in enumerate(flags) if flag.lower() == "dum"}
         if dummies:
-            self.notes.append(f"{len(dummies)} dummy sites (_atom_site_calc_flag dum) are no atoms and were left out")
-        return [row for row in range(n_sites) if row not in dummies]
+            self.notes.append(f"dummy sites (_atom_site_calc_flag dum) are no atoms: {len(dummies)} left out")
+        occupancies = _numbers(self.tags.column("_atom_site_occupancy"))
+        empty = {row for row, value in enumerate(occupancies) if value == 0} - dummies
+        if empty:
+            self.notes.append(f"sites of occupancy 0 are no atoms: {len(empty)} left out")
+        return [row for row in range(n_sites) if row not in dummies | empty]
 
     def _site_column(self, tag: str) -> list[str]:
         """Return a column of the sites that are atoms; none where it is missing.
@@ -237,7 +246,7 @@ class _Structure:
         groups = self._site_column("_atom_site_disorder_group")
         assemblies = self._site_column("_atom_site_disorder_assembly") or ["."] * len(groups)
         alternatives: dict[str, set[str]] = defaultdict(set)
-        for assembly, group in zip(assemblies, groups, strict=True):
+        for assembly, group in zip(assemblies, groups, strict=False):  # no groups, no alternatives
             if group not in (*UNKNOWN, "0"):
                 alternatives[assembly].add(group)
         for assembly, found in alternatives.items():

@@ -21,6 +21,7 @@ FORMULA_CONTRADICTS = "the formula contradicts the atoms"  # how the reason begi
 MOST_COMBINATIONS = 4096  # of readings compared with a formula
 TYPE = re.compile(r"([A-Za-z]{1,2})(?:\d*\.?\d*[+-]?|[+-]\d*\.?\d*)")  # Fe, FE, Fe3+, Fe+3, O2-, Fe1, H1.33
 WATER = re.compile(r"wat|h2o|h3o|d2o|hoh|ow", re.IGNORECASE)  # labels of a water's oxygen
+KIND = re.compile(r"([A-Z][a-z])([A-Z])")
 SEPARATED = re.compile(r"[A-Za-z][\d.+-]*\s*[,/;:|&+]\s*[\d.]*\s*[A-Z]")  # Fe,Ni and 0.6Cu + 0.4Al
 TERM = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
 ELEMENT_AND_NUMBER = re.compile(r"[A-Za-z]{1,2}\d*\.?\d*")
@@ -44,10 +45,11 @@ class Formula:
     @classmethod
     def parse(cls, text: str | None) -> Formula | None:
         """Return the formula in a text such as ``Fe2 O3``, ``FE2 O3`` or ``Fe2O3``; None if it is none."""
-        words = [] if text is None else text.split()
+        text = "?" if text is None or re.search(r"\)[\d.n]", text) else text
+        words = re.sub(r"[()]", " ", text).split()
         if len(words) > 1 and all(ELEMENT_AND_NUMBER.fullmatch(word) for word in words):
             words = [word.capitalize() for word in words]  # SI1 O2: blanks keep elements apart, so SI is silicon
-        if text is None or not words or not all(FORMULA.fullmatch(word) for word in words):
+        if not words or not all(FORMULA.fullmatch(word) for word in words):
             return None
         counts: dict[str, float] = {}
         rounding = 0.0
@@ -131,8 +133,10 @@ def read_label(label: str) -> Readings:
     elements += [HYDROGENS.get(one, one) for one in (first,) if one in ATOMIC_NUMBERS or one in HYDROGENS]
     if WATER.match(label):
         return Readings(tuple(dict.fromkeys(("O", *elements))), False, f"the label {label!r} may be a water molecule")
+    if (kind := KIND.fullmatch(letters)) and kind[2] not in ATOMIC_NUMBERS:
+        letters = kind[1]  # BeA is beryllium of kind A
     proper = letters in ATOMIC_NUMBERS
-    only = len(elements) == 1 and letters.isupper() and len(letters) == 2 and elements == [symbol]  # ZN: Z is none
+    only = letters.isupper() and len(letters) == 2 and elements == [symbol]  # ZN: there is no element Z
     reason = f"the label {label!r} alone does not tell its element"
     return Readings(tuple(elements), proper or only, reason)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gemmi import Op, SpaceGroup
 
 SAME_SITE = 0.05  # Angstrom; images of one site nearer than this are one atom on a special position
-METRIC_TOLERANCE = 0.005  # of squared lengths: 0.25% of a length, 0.3 degrees of an angle
+METRIC_TOLERANCE = 0.01  # of squared lengths: 0.5% of a length, 0.6 degrees of an angle
 MARKED = re.compile(r"^(.+?)[\s:]*(?:\(?\s*origin[\w\s]*([12])\s*\)?|:?O?([12SZHR]))$", re.IGNORECASE)
 TIME_REVERSAL = re.compile(r",\s*[-+]?1\s*$")
 ENDINGS = {"S": "1", "Z": "2"}  # as ICSD ends the names of the two origins

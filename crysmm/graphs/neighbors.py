@@ -21,6 +21,7 @@ from crysmm.elements import covalent_radii
 from crysmm.errors import StructureError
 
 SHELL_TOLERANCE = 1e-4  # Angstrom
+SHORTEST = 0.5  # Angstrom; no two atoms are closer, hydrogen's among them
 CLOSEST = 0.45  # of the sum of covalent radii: 85,723 crystals of JARVIS and the Materials Project begin at 0.49
 MAXIMUM_IMAGE = 127  # images are stored as int8
 MAXIMUM_ATOMS = 700_000  # what the keys of edges hold, see _keys
@@ -134,8 +135,8 @@ def _compute(crystal: Crystal, radius: float) -> tuple[np.ndarray, np.ndarray, n
 def _are_close(crystal: Crystal, center: np.ndarray, neighbor: np.ndarray, distance: np.ndarray) -> np.ndarray:
     """Places of the pairs that are closer than chemistry allows."""
     radii = covalent_radii()[crystal.atomic_numbers]
-    possible = np.flatnonzero(distance < 2 * CLOSEST * radii.max())
-    limits = CLOSEST * (radii[center[possible]] + radii[neighbor[possible]])
+    possible = np.flatnonzero(distance < max(SHORTEST, 2 * CLOSEST * radii.max()))
+    limits = np.maximum(SHORTEST, CLOSEST * (radii[center[possible]] + radii[neighbor[possible]]))
     close: np.ndarray = possible[distance[possible] < limits]
     return close
 
@@ -143,10 +144,10 @@ def _are_close(crystal: Crystal, center: np.ndarray, neighbor: np.ndarray, dista
 def too_close(crystal: Crystal, first: int, second: int, distance: float, sites: str = "") -> str:
     """The reason to refuse a crystal with two atoms so near; ``sites`` says more of which they are."""
     elements = [crystal.elements[atom] for atom in (first, second)]
-    limit = CLOSEST * covalent_radii()[crystal.atomic_numbers[[first, second]]].sum()
+    limit = max(SHORTEST, CLOSEST * covalent_radii()[crystal.atomic_numbers[[first, second]]].sum())
     return (
         f"atoms {first + 1} and {second + 1}{sites} are {distance:.3f} Angstrom apart; at least {limit:.2f} is needed "
-        f"between {elements[0]} and {elements[1]}, {CLOSEST} of the sum of their covalent radii"
+        f"between {elements[0]} and {elements[1]} (by their covalent radii)"
     )
 
 
@@ -156,7 +157,7 @@ def close_pairs(crystal: Crystal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Returns:
         Two atoms and their distance in Angstrom of each such pair; ``[n_pairs]`` each, from both ends.
     """
-    radius = 2 * CLOSEST * covalent_radii()[crystal.atomic_numbers].max()
+    radius = max(SHORTEST, 2 * CLOSEST * covalent_radii()[crystal.atomic_numbers].max())
     center, neighbor, _, distance = _compute(crystal, radius)
     close = _are_close(crystal, center, neighbor, distance)
     return center[close].astype(np.int64), neighbor[close].astype(np.int64), distance[close]

@@ -523,6 +523,8 @@ def test_what_leaves_no_one_crystal_is_refused(text: str, reason: str) -> None:
         ("_space_group_symop_operation_xyz", "_space_group_symop.operation_xyz"),
         ("data_quartz", "data_quartz\n_chemical_formula_sum 'O2 Si'"),
         ("data_quartz", "data_quartz\n_chemical_formula_sum 'SI1 O2'"),
+        ("data_quartz", "data_quartz\n_chemical_formula_sum ''\n_chemical_formula_sum 'O2 Si'"),
+        ("data_quartz", "data_quartz\n_chemical_formula_sum '(Si O2)'"),
     ],
 )
 def test_habits_that_do_not_change_a_crystal(old: str, new: str) -> None:
@@ -545,7 +547,13 @@ def test_dummy_sites_are_no_atoms() -> None:
     text = text.replace("0.00000 1", "0.00000 1 d").replace("0.1191(2) 1.0", "0.1191(2) 1.0 d\nCg1 X 0 0 0 1 dum")
     read = parse_cif(text)
     assert_same_cell(read.crystal, parse(QUARTZ))
-    assert read.notes == ("1 dummy sites (_atom_site_calc_flag dum) are no atoms and were left out",)
+    assert read.notes == ("dummy sites (_atom_site_calc_flag dum) are no atoms: 1 left out",)
+
+
+def test_sites_of_occupancy_zero_are_no_atoms() -> None:
+    read = parse_cif(QUARTZ + "Cg1 C 0 0 0 0.00\n")
+    assert_same_cell(read.crystal, parse(QUARTZ))
+    assert read.notes == ("sites of occupancy 0 are no atoms: 1 left out",)
 
 
 def test_hydrogen_without_positions_is_said() -> None:

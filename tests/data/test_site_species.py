@@ -100,6 +100,7 @@ def test_capitals_that_may_be_a_group_need_a_formula(word: str) -> None:
         (["Na1", "Cl1"], None, ["Na", "Cl"]),
         (["Na(1)", "O_2", "O1A", "C12B", "U"], None, ["Na", "O", "O", "C", "U"]),
         (["ZN1", "AL2", "MG"], None, ["Zn", "Al", "Mg"]),
+        (["BeA", "SiT1"], None, ["Be", "Si"]),
         (["NI1", "BR2", "SC"], "Br Ni Sc", ["Ni", "Br", "Sc"]),
         (["CA1", "C1", "O1"], "C Ca O", ["Ca", "C", "O"]),
         (["CA1", "CB1", "NA1"], "C2 N", ["C", "C", "N"]),
@@ -118,7 +119,8 @@ def test_labels(labels: list[str], formula: str | None, expected: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    "label", ["Wat", "Vac1", "Va", "Dum1", "Dis1", "Tet", "T1", "D1", "M1", "X", "1", "OH1", "H2O", "CO1", "NA1", "CL2"]
+    "label",
+    ["Wat", "Vac1", "Va", "Dum1", "Dis1", "Tet", "T1", "D1", "M1", "X", "1", "OH1", "H2O", "CO1", "NA1", "CL2", "FeO1"],
 )
 def test_labels_that_tell_no_element_alone(label: str) -> None:
     with pytest.raises(StructureError, match="label"):
