@@ -407,13 +407,16 @@ class _Structure:
             StructureError: the file gives both.
         """
         try:
-            settings = names.settings(self.lattice)
-        except StructureError:  # unknown names, or names of another cell, say nothing of these operations
+            named = names.named(self.lattice)
+        except StructureError:  # names of two groups say nothing of these operations
             return
+        settings = [setting for setting in named if setting.fit(self.lattice)] or named
         by_number = names.symbol is None and names.hall is None
         orders = {setting.n_rotations if by_number else len(setting) for setting in settings}
         order = written.n_rotations if by_number else len(written)
-        if order in orders or self._is_z(cell) or any(_has_symmetry(cell.crystal, setting) for setting in settings):
+        if not orders or order in orders or self._is_z(cell):
+            return
+        if any(setting.fit(self.lattice) and _has_symmetry(cell.crystal, setting) for setting in settings):
             return
         raise StructureError(
             f"the CIF gives {order} symmetry operations, and its space group {settings[0].name} has "

@@ -21,6 +21,7 @@ FORMULA_CONTRADICTS = "the formula contradicts the atoms"  # how the reason begi
 MOST_COMBINATIONS = 4096  # of readings compared with a formula
 TYPE = re.compile(r"([A-Za-z]{1,2})(?:\d*\.?\d*[+-]?|[+-]\d*\.?\d*)")  # Fe, FE, Fe3+, Fe+3, O2-, Fe1, H1.33
 WATER = re.compile(r"wat|h2o|h3o|d2o|hoh|ow", re.IGNORECASE)  # labels of a water's oxygen
+GROUPS = ("CO", "NO", "HO", "HF", "CS", "PO")  # of atoms, or an element in capitals
 KIND = re.compile(r"([A-Z][a-z])([A-Z])")
 SEPARATED = re.compile(r"[A-Za-z][\d.+-]*\s*[,/;:|&+]\s*[\d.]*\s*[A-Z]")  # Fe,Ni and 0.6Cu + 0.4Al
 TERM = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
@@ -114,7 +115,7 @@ def read_type(word: str) -> Readings:
     if letters == "T" or symbol not in ATOMIC_NUMBERS:  # tritium is rare, tetrahedral sites are not
         _refuse_several(word, "type symbol")
         raise StructureError(f"unknown element {word!r} in the CIF; a vacancy or a dummy is no atom, leave it out")
-    if letters.isupper() and len(letters) == 2 and all(letter in ATOMIC_NUMBERS for letter in letters):
+    if letters in GROUPS:
         return Readings((symbol,), False, f"the type symbol {word!r} may be {symbol} or the group {letters}")
     return Readings((symbol,), True)
 

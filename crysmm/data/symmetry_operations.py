@@ -206,14 +206,13 @@ class GroupNames:
     number: str | None = None
     hall: str | None = None
 
-    def settings(self, lattice: np.ndarray) -> list[Operations]:
-        """Return the settings these names allow in a cell: one, or several that only the atoms can tell apart.
+    def named(self, lattice: np.ndarray) -> list[Operations]:
+        """Return the settings that these names allow, whether they fit the cell or not; none for unknown names.
 
         A Hall symbol tells the setting. A Hermann-Mauguin symbol leaves the origin open where the group has two.
 
         Raises:
-            StructureError: no group is known by these names, they contradict each other, or none of its settings fits
-                the cell.
+            StructureError: the names are those of different groups.
         """
         entries = self._entries(lattice)
         hall = self._by_hall()
@@ -225,9 +224,17 @@ class GroupNames:
                     f"the CIF names two space groups: {self.symbol or self.number}, and {self.hall} (number {found}); "
                     "write the symmetry operations"
                 )
-            possible = [hall]
-        else:
-            possible = [Operations.once(entry.xhm(), entry.operations()) for entry in entries]
+            return [hall]
+        return [Operations.once(entry.xhm(), entry.operations()) for entry in entries]
+
+    def settings(self, lattice: np.ndarray) -> list[Operations]:
+        """Return the settings these names allow in a cell: one, or several that only the atoms can tell apart.
+
+        Raises:
+            StructureError: no group is known by these names, they contradict each other, or none of its settings fits
+                the cell.
+        """
+        possible = self.named(lattice)
         fitting = [setting for setting in possible if setting.fit(lattice)]
         if possible and not fitting:
             raise StructureError(

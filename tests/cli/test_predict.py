@@ -11,6 +11,7 @@ import pytest
 from crysmm.cli.main import main
 from crysmm.crystal import Crystal
 from crysmm.models.heads import PropertyNetwork
+from crysmm.predictor import load
 
 POSCAR = "rock salt\n5.64\n0 .5 .5\n.5 0 .5\n.5 .5 0\nNa Cl\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"
 
@@ -133,3 +134,36 @@ def test_wrong_options_leave_with_2(folder: Path, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         predict(*arguments)
     assert exit_info.value.code == 2
+
+
+# Brucite without its hydrogen, and the same atoms under another formula
+BRUCITE = """data_brucite
+_chemical_formula_sum 'H2 Mg O2'
+_cell_length_a 3.142
+_cell_length_b 3.142
+_cell_length_c 4.766
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 120
+_space_group_name_H-M_alt 'P -3 m 1'
+loop_
+_atom_site_label
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Mg1 0 0 0
+O1 0.3333 0.6667 0.2203
+"""
+
+
+def test_how_a_file_was_read_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("new/brucite.cif").write_text(BRUCITE)
+    Path("new/other.cif").write_text(BRUCITE.replace("Mg O2", "Zn O2"))
+    assert predict("--files", "new/brucite.cif", "new/other.cif") == 0
+    note = "100% of the hydrogen in the formula 'H2 Mg O2' has no positions"
+    assert table()["brucite.cif"]["note"] == note
+    assert "the formula contradicts the atoms" in table()["other.cif"]["reason"]
+    warnings = capsys.readouterr().err
+    assert f"1 predicted, with a note on how they were read:\n  new/brucite.cif: {note}" in warnings
+    with pytest.warns(UserWarning, match="of the hydrogen in the formula"):
+        load("model").predict(["new/brucite.cif"])

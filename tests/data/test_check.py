@@ -130,3 +130,26 @@ def test_memory_limit_is_the_containers(
     (tmp_path / "memory.max").write_text(text)
     monkeypatch.setattr("crysmm.data.estimate.CONTAINER_LIMIT", tmp_path / "memory.max")
     assert memory_limit(torch.device("cpu")) == (limit or machine)
+
+
+def test_formulas_and_notes_are_reported(tmp_path: Path, crystals) -> None:
+    """Of five files, one agrees with its formula, one but for hydrogen, one contradicts it, two have none."""
+    folder = tmp_path / "crystals"
+    folder.mkdir()
+    cell = "".join(f"_cell_length_{axis} 4.2\n" for axis in "abc")
+    cell += "".join(f"_cell_angle_{angle} 90\n" for angle in ("alpha", "beta", "gamma"))
+    sites = (
+        "loop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\nNi1 0 0 0\nO1 .5 .5 .5\n"
+    )
+    formulas = {"agrees": "Ni O", "lacks": "Ni O H", "contradicts": "Ni O2", "none": "?", "nothing": "?"}
+    for number, (name, formula) in enumerate(formulas.items()):
+        text = f"data_a\n_chemical_formula_sum '{formula}'\n{cell.replace('4.2', f'4.{number}')}{sites}"
+        (folder / f"{name}.cif").write_text(text)
+    (folder / "id_prop.csv").write_text("".join(f"{name},1.5\n" for name in formulas))
+    report = check(folder, tmp_path)
+    assert report.n_formulas == 2
+    assert [(note.id, note.file) for note in report.notes] == [("lacks", "lacks.cif")]
+    text = report.text()
+    assert "lacks in lacks.cif: 100% of the hydrogen in the formula 'Ni O H' has no positions" in text
+    assert "in the files: 2 agree with the atoms, 1 contradict them, 2 readable files give none" in text
+    assert report.findings[0] == "1 rows that cannot be used"

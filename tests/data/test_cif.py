@@ -400,6 +400,7 @@ def rock_salt(*operations: str, name: str = "F m -3 m", z: int | None = None) ->
         (rock_salt("x,y,z"), "gives 1 symmetry operations, and its space group F m -3 m has 192"),
         (rock_salt("x,y,z", name="F 4/m -3 2/m", z=4), "gives 1 symmetry operations"),
         (rock_salt("x,y,z", "-x,-y,-z"), "gives 2 symmetry operations"),
+        (rock_salt("x,y,z").replace("_length_c 5.64", "_length_c 6.64"), "gives 1 symmetry operations"),
         (rock_salt("x,y,z", "y,z,x"), r"the symmetry operations in the CIF \(2\) form no group"),
         (rock_salt("x,y,z", "x+1/2,y+1/2,z", "x,y+1/2,z+1/2"), "form no group"),
         (rock_salt("x,y,z", "-x,-y,z+1/3"), "form no group"),

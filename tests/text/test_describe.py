@@ -168,3 +168,12 @@ def test_the_command_says_what_failed(records, tmp_path, capsys, foreign):
     assert f"{records[0]['id']}: the describer ended with {-signal.SIGABRT}" in error
     assert "no structure could be described" in error
     assert os.path.exists(tmp_path / "out.jsonl")
+
+
+def test_a_structure_that_is_not_predicted_is_not_described_either(run):
+    """Two atoms on one place: a describer writes a text of it, with a number for it."""
+    double = {"id": "double", "lattice_mat": (4 * np.eye(3)).tolist(), "elements": ["Fe", "Co", "O"]}
+    summary, rows = run([double | {"frac_coords": [[0, 0, 0], [0, 0, 0], [0.5, 0.5, 0.5]]}])
+    assert not summary.described
+    assert rows[0].text is None
+    assert "atoms 1 and 2 are 0.000 Angstrom apart" in rows[0].reason
