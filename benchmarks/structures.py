@@ -6,8 +6,8 @@
 Every file that crysmm's readers would take is read twice, in a process that is replaced when it dies or finds no end.
 Two structures are the same if they have one reduced formula, volumes per atom that differ by less than
 ``VOLUME_TOLERANCE``, and distances of neighbours, pair of elements by pair (crysmm/data/duplicates.py), that differ by
-less than ``TOLERANCE``: cell, origin and orientation do not matter. A structure with atoms on one place, of which
-crysmm makes no graph, is none. Verdicts:
+less than ``TOLERANCE``: cell, origin and orientation do not matter. A structure of which crysmm makes no graph, as its
+atoms are closer than they can be, is refused. Verdicts:
 
 - same, different: both read an ordered structure; or crysmm reads one where the reference finds disorder (different)
 - refused: by crysmm, with its reason, where the reference reads an ordered structure
@@ -51,7 +51,7 @@ from crysmm.graphs.neighbors import find_edges
 TOLERANCE = 0.02  # Angstrom, of distances; pymatgen moves atoms by 1e-4 of a cell to thirds and sixths
 VOLUME_TOLERANCE = 1e-3  # of the volume per atom
 MOST_ATOMS = 20_000  # of larger cells formula and volume are compared alone
-CLOSE = GraphSettings(neighbor_strategy="radius", cutoff=1.0)  # a search that refuses atoms on one place
+CLOSE = GraphSettings(neighbor_strategy="radius", cutoff=2.5)  # a search that refuses atoms closer than they can be
 FULL_OCCUPANCY = 1e-3  # as crysmm takes it
 SAME_SITE = 0.05  # Angstrom, likewise
 CONTENT_DECIDES = ("", ".mcif", ".mmcif", ".ent", ".txt")  # elsewhere it is source code that looks like CIF
@@ -94,6 +94,13 @@ class Row:
     reference_atoms: int
     reference_volume: float
     reference_error: str
+
+
+def read_and_check(path: Path) -> Crystal:
+    """The structure in a file as crysmm's commands take it."""
+    crystal = read_structure(path)
+    find_edges(crystal, CLOSE)
+    return crystal
 
 
 def read_with_pymatgen_cif(path: Path) -> Crystal:
@@ -229,7 +236,7 @@ def serve(connection: Connection, reference: str) -> None:
         if question == "difference":
             connection.send(difference(crystals["crysmm"], crystals["reference"]))
             continue
-        read = read_structure if question == "crysmm" else REFERENCES[reference][file_format]
+        read = read_and_check if question == "crysmm" else REFERENCES[reference][file_format]
         reading, crystal = _try(read, path)
         if crystal is not None:
             crystals[question] = crystal
@@ -246,7 +253,6 @@ def _warm_up(reference: str) -> None:
 def _try(read: Callable[[Path], Crystal], path: Path) -> tuple[Reading, Crystal | None]:
     try:
         crystal = read(path)
-        find_edges(crystal, CLOSE)
     except StructureError as error:
         return Reading(reason=_line(error)), None
     except DisorderedError:
@@ -271,8 +277,8 @@ def difference(one: Crystal, other: Crystal) -> str:
         return ""
     try:
         distance = float(np.abs(distance_fingerprint(one) - distance_fingerprint(other)).max())
-    except StructureError:  # a cell too thin for the search
-        return ""
+    except StructureError as error:  # the reference's atoms on one place; or a cell too thin for the search
+        return "atoms too close" if "Angstrom apart" in str(error) else ""
     return f"{distance:.3f}" if distance > TOLERANCE else ""
 
 
