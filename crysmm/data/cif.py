@@ -333,10 +333,11 @@ class _Structure:
         return _Cell(crystal, (*self._moved(images), *notes))
 
     def _each_once(self, crystal: Crystal, labels: Sequence[str]) -> tuple[Crystal, tuple[str, ...]]:
-        """Leave out atoms that an earlier site has given already.
+        """Leave out atoms that an earlier site has given already, in a file that lists all atoms beside the symmetry.
 
         Raises:
-            StructureError: two atoms are too close, and not one of them written twice.
+            StructureError: two atoms are too close and not one atom given twice, or the sites are more than symmetry
+                needs and less than the cell: then the symmetry may be another cell's.
         """
         first, second, distance = close_pairs(crystal)
         same = (distance < SAME_SITE) & (crystal.atomic_numbers[first] == crystal.atomic_numbers[second])
@@ -351,6 +352,11 @@ class _Structure:
         kept = np.setdiff1d(np.arange(len(crystal)), repeated)
         once = Crystal(crystal.lattice, crystal.frac_coords[kept], crystal.atomic_numbers[kept])
         names = list(dict.fromkeys(labels[atom] for atom in repeated))
+        if len(once) != len(self.sites) and not self._is_z(once):
+            raise StructureError(
+                f"sites {first_of(names)} are where symmetry puts atoms of other sites, and symmetry makes more atoms "
+                f"({len(once)}) than the {len(self.sites)} sites; give either all atoms or one of each kind"
+            )
         return once, (f"atoms given more than once, by {first_of(names)}, were taken once",)
 
     def _moved(self, images: Sequence[np.ndarray]) -> list[str]:
@@ -378,7 +384,7 @@ class _Structure:
             except StructureError as error:
                 reasons.append(f"{setting.name}: {error}")
         if len(cells) > 1:
-            cells = {name: cell for name, cell in cells.items() if self._is_z(cell)}
+            cells = {name: cell for name, cell in cells.items() if self._is_z(cell.crystal)}
         if len(cells) != 1:
             names = " and ".join(setting.name for setting in settings)
             why = "; ".join(reasons) if reasons else "its atoms fit more than one"
@@ -389,13 +395,13 @@ class _Structure:
         name, cell = next(iter(cells.items()))
         return _Cell(cell.crystal, (f"{name}: told by the atoms, the file leaves the origin open", *cell.notes))
 
-    def _is_z(self, cell: _Cell) -> bool:
+    def _is_z(self, crystal: Crystal) -> bool:
         """Whether there are as many atoms, hydrogen aside, as Z and the formula say."""
         z = self.tags.known("_cell_formula_units_z")
         if z is None or self.formula is None or not _numbers([z])[0] > 0:
             return False
         expected = _numbers([z])[0] * sum(count for symbol, count in self.formula.counts.items() if symbol != "H")
-        return bool(abs(np.count_nonzero(cell.crystal.atomic_numbers > 1) - expected) < 0.5)
+        return bool(abs(np.count_nonzero(crystal.atomic_numbers > 1) - expected) < 0.5)
 
     def _compare_with_names(self, written: Operations, names: GroupNames, cell: _Cell) -> None:
         """Refuse operations that are more or fewer than those of the space group the file names.
@@ -414,7 +420,7 @@ class _Structure:
         by_number = names.symbol is None and names.hall is None
         orders = {setting.n_rotations if by_number else len(setting) for setting in settings}
         order = written.n_rotations if by_number else len(written)
-        if not orders or order in orders or self._is_z(cell):
+        if not orders or order in orders or self._is_z(cell.crystal):
             return
         if any(setting.fit(self.lattice) and _has_symmetry(cell.crystal, setting) for setting in settings):
             return

@@ -465,12 +465,22 @@ def test_a_site_near_its_own_image_is_refused(x: str) -> None:
 
 def test_a_cell_listed_in_full_beside_its_operations() -> None:
     """Every atom is there once, whatever a file repeats; an atom of another element on its place is refused."""
-    others = "Na2 Na 0.5 0.5 0\nNa3 Na 0.5 0 0.5\nNa4 Na 0 0.5 0.5\nCl2 Cl 0 0 0.5\n"
-    read = parse_cif(ROCK_SALT + others)
+    sodium = "Na2 Na 0.5 0.5 0\nNa3 Na 0.5 0 0.5\nNa4 Na 0 0.5 0.5\n"
+    read = parse_cif(ROCK_SALT + sodium + "Cl2 Cl 0 0 0.5\nCl3 Cl 0 0.5 0\nCl4 Cl 0.5 0 0\n")
     assert Counter(read.crystal.elements) == {"Na": 4, "Cl": 4}
-    assert read.notes == ("atoms given more than once, by Na2, Na3, Na4, Cl2, were taken once",)
+    assert read.notes == ("atoms given more than once, by Na2, Na3, Na4, Cl2, Cl3, ..., were taken once",)
+    assert len(parse((ROCK_SALT + sodium).replace("_Z 8", "_Z 4"))) == 8
+    with pytest.raises(StructureError, match=r"sites Na2, Na3, Na4 are where .* more atoms \(8\) than the 5 sites"):
+        parse(ROCK_SALT + sodium)
     with pytest.raises(StructureError, match=r"sites Na1 and K1\) are 0.000 Angstrom apart"):
         parse(ROCK_SALT.replace("'Cl Na'", "'Cl K Na'") + "K1 K 0.5 0.5 0\n")
+
+
+def test_symmetry_of_another_cell_is_refused() -> None:
+    """Indium in a face-centered cell, by the symbol of its body-centered one, which has half the volume."""
+    text = CORUNDUM.format(a=4.583, c=4.936, angle=90, gamma=90, symbol="I 4/m m m", sites="In1 0 0 0\nIn2 .5 .5 0\n")
+    with pytest.raises(StructureError, match=r"more atoms \(8\) than the 4 sites"):
+        parse(text.replace("167", "139") + "In3 .5 0 .5\nIn4 0 .5 .5\n")
 
 
 @pytest.mark.parametrize(
