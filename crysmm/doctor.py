@@ -27,6 +27,7 @@ REQUIRED = {  # what is installed: what is imported
     "packaging": "packaging",
     "pyarrow": "pyarrow",
     "scikit-learn": "sklearn",
+    "scipy": "scipy",
     "transformers": "transformers",
     "safetensors": "safetensors",
     "torchmetrics": "torchmetrics",

@@ -40,7 +40,7 @@ def naming(key):
 @pytest.fixture(scope="module")
 def mixed(crystals):
     """One-atom cells, self-image bonds, unequal degrees and an atom without neighbours within 4.5 Angstrom."""
-    alone = Crystal.from_arrays(12 * np.eye(3), [[0, 0, 0], [0.1, 0, 0], [0.5, 0.5, 0.5]], ["Na", "Cl", "Ar"])
+    alone = Crystal.from_arrays(12 * np.eye(3), [[0, 0, 0], [0.2, 0, 0], [0.5, 0.5, 0.5]], ["Na", "Cl", "Ar"])
     return [crystals["Cu"], crystals["SiO2"], alone, crystals["TiO2"], crystals["CuO"]]
 
 
