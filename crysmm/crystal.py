@@ -185,11 +185,11 @@ def as_crystal(structure: Any) -> Crystal:
         return structure
     if isinstance(structure, Mapping):
         return _from_dict(structure)
-    readers = {"jarvis": _from_jarvis, "pymatgen": _from_pymatgen, "ase": _from_ase}
-    for base in type(structure).__mro__:  # people make classes of their own from these
-        package = base.__module__.partition(".")[0]
-        if package in readers:
-            return readers[package](structure)
+    readers = {"jarvis": _from_jarvis, "ase": _from_ase, "pymatgen": _from_pymatgen}
+    packages = {base.__module__.partition(".")[0] for base in type(structure).__mro__}  # people make classes of these
+    for package, reader in readers.items():  # pymatgen makes one of ase's Atoms, so ase comes first
+        if package in packages:
+            return reader(structure)
     raise TypeError(
         "expected a JARVIS Atoms, a pymatgen Structure, an ase Atoms, a Crystal or a dict of one, "
         f"got {type(structure).__name__}"

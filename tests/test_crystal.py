@@ -398,3 +398,15 @@ def test_reduction_that_does_not_end_leaves_the_cell(monkeypatch):
     monkeypatch.setattr("ase.geometry.minkowski_reduce", endless)
     lattice = np.array([[3.0, 0, 0], [300, 3, 0], [0, 0, 3]])
     np.testing.assert_array_equal(Crystal.from_arrays(lattice, [[0, 0, 0]], ["Cu"]).lattice, lattice)
+
+
+def test_atoms_that_pymatgen_makes_for_ase(crystals):
+    """Its class has a base in pymatgen and one in ASE."""
+    from pymatgen.core import Lattice, Structure
+
+    for crystal in crystals.values():
+        structure = Structure(Lattice(crystal.lattice), crystal.elements, crystal.frac_coords)
+        atoms = structure.to_ase_atoms()
+        assert type(atoms).__module__.startswith("pymatgen")
+        np.testing.assert_allclose(as_crystal(atoms).frac_coords, crystal.frac_coords, atol=1e-9)
+        assert as_crystal(atoms).elements == crystal.elements

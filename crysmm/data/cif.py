@@ -27,19 +27,26 @@ from crysmm.data.symmetry_operations import (
     magnetic_operations,
     written_operations,
 )
-from crysmm.errors import StructureError, first_of
+from crysmm.errors import StructureError, first_of, shown
 from crysmm.graphs.neighbors import close_pairs, too_close
 
 if TYPE_CHECKING:
     from gemmi import cif
 
+VOLUME_TOLERANCE = 0.05  # of the volume; typing errors make more, other rounding less
 UNKNOWN = ("?", ".", "")
 LENGTHS = [f"_cell_length_{axis}" for axis in "abc"]
 ANGLES = [f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")]
 OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 MAGNETIC_OPERATIONS = "_space_group_symop_magn_operation_xyz"
 MAGNETIC_CENTRINGS = "_space_group_symop_magn_centering_xyz"
-GROUP_NAMES = ("_space_group_name_h-m_alt", "_symmetry_space_group_name_h-m", "_space_group_name_h-m")
+GROUP_NAMES = (
+    "_space_group_name_h-m_alt",
+    "_symmetry_space_group_name_h-m",
+    "_space_group_name_h-m",
+    "_space_group_name_h-m_full",
+    "_space_group_name_h-m_ref",
+)
 GROUP_NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
 HALL_SYMBOLS = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 SITES = [f"_atom_site_fract_{axis}" for axis in "xyz"]
@@ -47,7 +54,9 @@ OTHER_SYMMETRY = re.compile(r"symop|symmetry_equiv|space_group_magn|space_group_
 PARENT = "_parent_space_group"  # of a magnetic or distorted structure, not its own
 SPACES = re.compile(r"[^\S\n\r]|[\u200b\u2060\ufeff]")  # no-break and thin spaces among them
 HEADER = re.compile(r"(?im)^(data_\S*)[ \t]+(?![_#]|loop_|save_).*$")  # with blanks in its name
-GLUED = re.compile(r"(?m)^((?:_\S+)?[ \t]*(['\"])[^\n]*\2)[^\s'\"]+[ \t]*$")  # 'A. One, B. Two',
+START = re.compile(r"(?im)^data_")
+MINUS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"))
+GLUED = re.compile(r"(?m)^((?:[^\n'\"]*[ \t])?(['\"])[^\n]*\2)[^\s'\"]+[ \t]*$")  # 'A. One, B. Two',
 WHERE = re.compile(r"string:?(?P<line>\d*)[^ ]*(?: in \S+)?: (?P<what>.*)", re.DOTALL)  # how gemmi words an error
 
 
@@ -76,7 +85,8 @@ def _document(text: str) -> cif.Document:
     from gemmi import cif
 
     is_cif2 = text.startswith("#\\#CIF_2")
-    text = HEADER.sub(r"\1", SPACES.sub(" ", text).encode("ascii", "replace").decode())  # what else is no CIF 1
+    text = SPACES.sub(" ", text.translate(MINUS)).encode("ascii", "replace").decode()  # what else is no CIF 1
+    text = HEADER.sub(r"\1", _without_preface(text))
     try:
         try:
             return cif.read_string(text, check_level=0)
@@ -87,6 +97,15 @@ def _document(text: str) -> cif.Document:
         where = f"line {found['line']} of the CIF" if found and found["line"] else "the CIF"
         remedy = "lists and triple quotes of CIF 2 are not read" if is_cif2 else "values with blanks need quotes"
         raise StructureError(f"{where} cannot be read: {found['what'] if found else error}; {remedy}") from error
+
+
+def _without_preface(text: str) -> str:
+    """Return a text without the lines before its first data block, in which JARVIS names itself."""
+    start = START.search(text)
+    preface = text[: start.start()] if start else ""
+    if re.search(r"(?im)^\s*(_|loop_|save_|global_)", preface):
+        return text
+    return "\n" * preface.count("\n") + text[len(preface) :]  # so that messages count the same lines
 
 
 class Tags:
@@ -134,8 +153,12 @@ class Tags:
 
     def known(self, *tags: str) -> str | None:
         """Return the first value that is known of some tags."""
+        return next(iter(self.all_known(*tags)), None)
+
+    def all_known(self, *tags: str) -> tuple[str, ...]:
+        """Return the different values that are known of some tags."""
         values = chain.from_iterable(self.column(tag) for tag in tags)
-        return next((value for value in values if value not in UNKNOWN), None)
+        return tuple(dict.fromkeys(value for value in values if value not in UNKNOWN))
 
 
 def _normal(tag: str) -> str:
@@ -171,7 +194,10 @@ class _Structure:
         self.sites = np.array([_numbers(words) for words in self.words])
         self.steps = np.array([list(map(_last_unit, words)) for words in self.words])
         self.lattice = self._lattice()
-        self.formula = Formula.parse(tags.known("_chemical_formula_sum"))
+        written = tags.known("_chemical_formula_sum")
+        self.formula = Formula.parse(written)
+        if written is not None and self.formula is None:
+            self.notes.append(f"the formula {shown(written)} is not of the form 'Fe2 O3', and was not compared")
 
     def read(self) -> Reading:
         """Return the crystal, if the file leaves one.
@@ -179,18 +205,32 @@ class _Structure:
         Raises:
             StructureError: it leaves none, or several.
         """
-        names = GroupNames(*(self.tags.known(*tags) for tags in (GROUP_NAMES, GROUP_NUMBERS, HALL_SYMBOLS)))
+        self._refuse_modulation()
+        names = self._group_names()
         written = self._written_operations()
         if written is not None:
             written.check(self.lattice)
             cell = self._fill(written)
             self._compare_with_names(written, names, cell)
-        elif names == GroupNames():
+        elif not names:
             self._refuse_other_symmetry()
             cell = self._fill(identity())
         else:
-            cell = self._fill_one_of(names.settings(self.lattice))
+            settings = names.settings(self.lattice)
+            cell = self._fill_one_of(settings)
+            if names.leaves_setting_open:
+                self.notes.append(
+                    f"of space group {names.numbers[0]} the standard setting, {settings[0].name}, was taken"
+                )
+        self._compare_with_z(cell.crystal)
         return Reading(cell.crystal, (*self.notes, *cell.notes), self.formula is not None)
+
+    def _group_names(self) -> GroupNames:
+        symbols, numbers, halls = (self.tags.all_known(*tags) for tags in (GROUP_NAMES, GROUP_NUMBERS, HALL_SYMBOLS))
+        origin = self.tags.known("_space_group_it_coordinate_system_code", "_symmetry_it_coordinate_system_code")
+        if origin in ("1", "2"):
+            symbols = tuple(symbol if symbol[-2:-1] == ":" else f"{symbol} :{origin}" for symbol in symbols)
+        return GroupNames(symbols, numbers, halls)
 
     def _real_sites(self) -> list[int]:
         """Return the rows of the sites that are atoms: dummies and empty sites mark a place, as of a ring's center."""
@@ -219,6 +259,8 @@ class _Structure:
 
     def _coordinates(self) -> list[tuple[str, ...]]:
         columns = [self._site_column(tag) for tag in SITES]
+        if not self.rows:
+            raise StructureError("the CIF has no atoms: all its sites are dummies or of occupancy 0")
         for tag, column in zip(SITES, columns, strict=True):
             if not column:
                 raise StructureError(f"the CIF has no {tag}; expected as many as of {SITES[0]}")
@@ -237,7 +279,7 @@ class _Structure:
         Raises:
             StructureError: naming a site.
         """
-        occupancies = self._site_column("_atom_site_occupancy")
+        occupancies = self._site_column("_atom_site_occupancy") or self._site_column("_atom_site_fract_occupancy")
         for label, word, value in zip(self.labels, occupancies, _numbers(occupancies), strict=False):
             if word not in UNKNOWN and not abs(value - 1) <= FULL_OCCUPANCY:
                 raise StructureError(
@@ -280,8 +322,19 @@ class _Structure:
         values = _numbers(words)
         for tag, word, value in zip((*LENGTHS, *ANGLES), words, values, strict=True):
             if not value > 0:
-                raise StructureError(f"the CIF has no cell lengths and angles that can be used: {tag} is {word}")
-        return np.array(UnitCell(*values).orth.mat.tolist()).T
+                raise StructureError(
+                    f"the CIF has no cell lengths and angles that can be used: {tag} is {word or 'empty'}"
+                )
+        cell = UnitCell(*values)
+        written = self.tags.known("_cell_volume")
+        volume = _numbers([written])[0] if written else cell.volume
+        if not cell.volume > 0:
+            raise StructureError(f"no cell has the angles {' '.join(words[3:])}")
+        if abs(volume / cell.volume - 1) > VOLUME_TOLERANCE:
+            raise StructureError(
+                f"_cell_volume is {written}, lengths and angles give {cell.volume:.1f}; correct the one that is wrong"
+            )
+        return np.array(cell.orth.mat.tolist()).T
 
     def _written_operations(self) -> Operations | None:
         """Return the symmetry operations that are written; None if there are none.
@@ -291,17 +344,22 @@ class _Structure:
         """
         lists = [self._known_values(tag) for tag in OPERATIONS]
         found = [written_operations(texts) for texts in lists if texts]
-        if len(found) == 2 and found[0].triplets != found[1].triplets:
-            raise StructureError(f"the CIF has two lists of symmetry operations that differ: {', '.join(OPERATIONS)}")
-        if found:
-            return found[0]
         magnetic = self._known_values(MAGNETIC_OPERATIONS)
         if magnetic:
-            return magnetic_operations(magnetic, self._known_values(MAGNETIC_CENTRINGS))
-        return None
+            found.append(magnetic_operations(magnetic, self._known_values(MAGNETIC_CENTRINGS)))
+        if any(operations.triplets != found[0].triplets for operations in found):
+            raise StructureError("the CIF has two lists of symmetry operations, and they differ; keep the right one")
+        return found[0] if found else None
 
     def _known_values(self, tag: str) -> list[str]:
         return [text for text in self.tags.column(tag) if text not in UNKNOWN]
+
+    def _refuse_modulation(self) -> None:
+        """Refuse a structure whose atoms are displaced from cell to cell: its average is another crystal."""
+        dimension = self.tags.known("_cell_modulation_dimension")
+        name = self.tags.known("_space_group_ssg_name", "_space_group_ssg_name_h-m", "_space_group_ssg_name_it")
+        if dimension not in (None, "0") or name is not None:
+            raise StructureError("the CIF is of a modulated structure, whose cells differ; give a supercell of it")
 
     def _refuse_other_symmetry(self) -> None:
         """Refuse symmetry in a form that is not read, instead of taking a part of the cell for all of it."""
@@ -395,39 +453,74 @@ class _Structure:
         name, cell = next(iter(cells.items()))
         return _Cell(cell.crystal, (f"{name}: told by the atoms, the file leaves the origin open", *cell.notes))
 
-    def _is_z(self, crystal: Crystal) -> bool:
-        """Whether there are as many atoms, hydrogen aside, as Z and the formula say."""
+    def _expected_atoms(self) -> set[float]:
+        """Return how many atoms besides hydrogen Z and the formula promise; nothing where one is missing.
+
+        The formula may be the one of the whole cell, of which Z then is a divisor: so pymatgen writes both.
+        """
         z = self.tags.known("_cell_formula_units_z")
         if z is None or self.formula is None or not _numbers([z])[0] > 0:
-            return False
-        expected = _numbers([z])[0] * sum(count for symbol, count in self.formula.counts.items() if symbol != "H")
-        return bool(abs(np.count_nonzero(crystal.atomic_numbers > 1) - expected) < 0.5)
+            return set()
+        number, counts = _numbers([z])[0], self.formula.counts
+        total = sum(count for symbol, count in counts.items() if symbol != "H")
+        of_cell = all(count % number == 0 for count in counts.values())
+        return {number * total, total} if of_cell else {number * total}
 
-    def _compare_with_names(self, written: Operations, names: GroupNames, cell: _Cell) -> None:
-        """Refuse operations that are more or fewer than those of the space group the file names.
+    def _is_z(self, crystal: Crystal) -> bool:
+        """Return True if there are as many atoms as Z and the formula promise."""
+        n_atoms = np.count_nonzero(crystal.atomic_numbers > 1)
+        return any(abs(n_atoms - expected) < 0.5 for expected in self._expected_atoms())
 
-        They are taken where Z says that the cell is full, or where the atoms already have the symmetry of that group,
-        as in a file that lists all of them.
+    def _compare_with_z(self, crystal: Crystal) -> None:
+        """Refuse a cell that holds more or fewer atoms than Z and the formula promise.
 
         Raises:
-            StructureError: the file gives both.
+            StructureError: with both numbers.
         """
+        expected = self._expected_atoms()
+        if expected and not self._is_z(crystal):
+            raise StructureError(
+                f"the cell has {np.count_nonzero(crystal.atomic_numbers > 1)} atoms besides hydrogen, Z and the "
+                f"formula promise {max(expected):g}: symmetry, sites or Z are wrong; correct them, or set Z to ?"
+            )
+
+    def _compare_with_names(self, written: Operations, names: GroupNames, cell: _Cell) -> None:
+        """Refuse operations of another group than the file names.
+
+        They are taken, with a note, where Z says that the cell is full, or where the atoms already have the symmetry of
+        the named group, as in a file that lists all of them.
+
+        Raises:
+            StructureError: nothing tells which of both is right.
+        """
+        numbers = names.group_numbers(self.lattice)
         try:
             named = names.named(self.lattice)
-        except StructureError:  # names of two groups say nothing of these operations
+        except StructureError:
+            if not self._is_z(cell.crystal) and (len(written) == 1 or written.number not in numbers.values()):
+                raise
+            self.notes.append(f"the file names two space groups or settings; its operations are of {written.number}")
             return
         settings = [setting for setting in named if setting.fit(self.lattice)] or named
-        by_number = names.symbol is None and names.hall is None
+        if not settings:
+            return
+        by_number = not names.symbols and not names.halls
         orders = {setting.n_rotations if by_number else len(setting) for setting in settings}
         order = written.n_rotations if by_number else len(written)
-        if not orders or order in orders or self._is_z(cell.crystal):
+        if order in orders and written.number in (None, *numbers.values()):
+            if names.halls and all(setting.triplets != written.triplets for setting in settings):
+                self.notes.append(f"the symmetry operations, which were taken, are not those of {names.halls[0]}")
             return
-        if any(setting.fit(self.lattice) and _has_symmetry(cell.crystal, setting) for setting in settings):
-            return
-        raise StructureError(
-            f"the CIF gives {order} symmetry operations, and its space group {settings[0].name} has "
-            f"{max(orders)}; write all of them, or the right name"
-        )
+        fewer = order < max(orders)
+        if self._is_z(cell.crystal):
+            self.notes.append(f"the symmetry operations, which were taken, are not those of {settings[0].name}")
+        elif not (
+            fewer and any(setting.fit(self.lattice) and _has_symmetry(cell.crystal, setting) for setting in settings)
+        ):
+            raise StructureError(
+                f"the file gives {order} symmetry operations, and its space group {settings[0].name} has others "
+                f"({max(orders)}); write all of them, or the right name"
+            )
 
 
 def _last_unit(word: str) -> float:

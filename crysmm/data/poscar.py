@@ -183,7 +183,13 @@ def _refuse_more_atoms(lines: Sequence[str], end: int, n_atoms: int) -> None:
     Raises:
         StructureError: with the line.
     """
-    if end < len(lines) and len(words := lines[end].split(None, 3)[:3]) == 3 and all(map(is_number, words)):
+    block = list(takewhile(_is_row, lines[end + 1 :])) if end < len(lines) and not lines[end].strip() else []
+    if block and len(block) != n_atoms:
+        raise StructureError(
+            f"{len(block)} rows of numbers follow the coordinates of the POSCAR, from line {end + 2}; expected none, "
+            f"or velocities of the {n_atoms} atoms"
+        )
+    if end < len(lines) and _is_row(lines[end]):
         raise StructureError(
             f"the counts of the POSCAR say {n_atoms} atoms, and line {end + 1}, {_shown(lines[end])}, is one more; "
             "correct the counts, or put an empty line before velocities"
@@ -211,6 +217,12 @@ def _is_header(lines: Sequence[str]) -> bool:
     return True
 
 
+def _is_row(line: str) -> bool:
+    """Return True if a line begins with three numbers."""
+    words = line.split(None, 3)[:3]
+    return len(words) == 3 and all(map(is_number, words))
+
+
 def _read_rows(lines: Sequence[str], start: int, count: int, what: str) -> np.ndarray:
     """``[count, 3]`` numbers from the first three words of each line."""
     block = "\n".join(lines[start : start + count]).translate(FORTRAN)
@@ -233,7 +245,7 @@ def _first_letter(lines: Sequence[str], index: int) -> str:
     line = lines[index].strip() if index < len(lines) else ""
     if not line:
         raise StructureError(f"the POSCAR has no line {index + 1}; expected 'Direct' or 'Cartesian'")
-    if is_number(line.split()[0]):
+    if line[0].lower() not in "dfcks":  # VASP takes any other word, Angstrom among them, for Direct
         raise StructureError(f"line {index + 1} of the POSCAR is {_shown(line)}; expected 'Direct' or 'Cartesian'")
     return line[0].lower()
 
@@ -245,7 +257,9 @@ def _words(line: str) -> list[str]:
 
 def _element(word: str) -> str | None:
     """The element of a species: Fe of ``Fe``, ``Fe_pv``, ``Fe/0123abc``, ``Fe1`` and ``Fe3+``; None if it has none."""
-    word = re.split(r"[_/]", word, maxsplit=1)[0]
+    word, *behind = re.split(r"[_/,]", word)
+    if any(other in ATOMIC_NUMBERS for other in behind):  # Fe_Ni, Fe/Ni: a shared site
+        return None
     if HYDROGEN.match(word):
         return "H"
     match = SPECIES.match(word)

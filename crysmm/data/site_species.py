@@ -19,9 +19,13 @@ from crysmm.errors import StructureError, shown
 
 FORMULA_CONTRADICTS = "the formula contradicts the atoms"  # how the reason begins
 MOST_COMBINATIONS = 4096  # of readings compared with a formula
-TYPE = re.compile(r"([A-Za-z]{1,2})(?:\d*\.?\d*[+-]?|[+-]\d*\.?\d*)")  # Fe, FE, Fe3+, Fe+3, O2-, Fe1, H1.33
+TYPE = re.compile(r"([A-Za-z]{1,2})(?:\d*|\d*\.?\d*[+-]|[+-]\d*\.?\d*)|([Hh])\d*\.\d+")  # Fe, FE1, Fe3+, O-2, H1.33
 WATER = re.compile(r"wat|h2o|h3o|d2o|hoh|ow", re.IGNORECASE)  # labels of a water's oxygen
-GROUPS = ("CO", "NO", "HO", "HF", "CS", "PO")  # of atoms, or an element in capitals
+GROUPS = ("CO", "NO", "HO", "HF", "CF", "CS", "NP", "PO")  # of atoms, or an element in capitals
+NO_ATOM = re.compile(
+    r"(?:V(?:ac?|AC)|D(?:u|U|um|UM|is|IS)|T(?:et|ET)?|O(?:ct|CT)|Hal|X|Q)(?![A-Za-z])"
+)  # sites and dummies
+HEAVIEST = 96  # atomic number beyond which labels such as No1 and Md1 mean something else
 KIND = re.compile(r"([A-Z][a-z])([A-Z])")
 SEPARATED = re.compile(r"[A-Za-z][\d.+-]*\s*[,/;:|&+]\s*[\d.]*\s*[A-Z]")  # Fe,Ni and 0.6Cu + 0.4Al
 TERM = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
@@ -48,7 +52,8 @@ class Formula:
         """Return the formula in a text such as ``Fe2 O3``, ``FE2 O3`` or ``Fe2O3``; None if it is none."""
         text = "?" if text is None or re.search(r"\)[\d.n]", text) else text
         words = re.sub(r"[()]", " ", text).split()
-        if len(words) > 1 and all(ELEMENT_AND_NUMBER.fullmatch(word) for word in words):
+        has_case = any(re.match("[A-Z][a-z]", word) for word in words)
+        if len(words) > 1 and not has_case and all(ELEMENT_AND_NUMBER.fullmatch(word) for word in words):
             words = [word.capitalize() for word in words]  # SI1 O2: blanks keep elements apart, so SI is silicon
         if not words or not all(FORMULA.fullmatch(word) for word in words):
             return None
@@ -59,7 +64,8 @@ class Formula:
             if element not in ATOMIC_NUMBERS or number == ".":
                 return None
             counts[element] = counts.get(element, 0.0) + float(number or 1)
-            rounding += 10.0 ** -len(number.partition(".")[2]) if "." in number else 0.0
+            decimals = number.partition(".")[2]
+            rounding += 10.0 ** -len(decimals) if decimals else 0.0
         present = {element: count for element, count in counts.items() if count > 0}
         return cls(text, present, rounding) if present else None
 
@@ -110,7 +116,7 @@ def read_type(word: str) -> Readings:
     if found is None:
         _refuse_several(word, "type symbol")
         raise StructureError(f"unknown element {word!r} in the CIF; expected a symbol such as Fe or Fe3+")
-    letters = found[1]
+    letters = found[1] or found[2]
     symbol = HYDROGENS.get(letters.capitalize(), letters.capitalize())
     if letters == "T" or symbol not in ATOMIC_NUMBERS:  # tritium is rare, tetrahedral sites are not
         _refuse_several(word, "type symbol")
@@ -128,18 +134,28 @@ def read_label(label: str) -> Readings:
     """
     if SEPARATED.search(label):
         _refuse_several(label, "label")
-    letters = (re.match(r"[A-Za-z]*", label) or [""])[0]
+    if NO_ATOM.match(label):
+        return Readings((), False, f"the label {label!r} names a kind of site, not an element")
+    letters, rest = re.fullmatch(r"([A-Za-z]*)(.*)", label, re.DOTALL).groups()  # type: ignore[union-attr]  # any text
     symbol, first = letters[:2].capitalize(), letters[:1].upper()
     elements = [two for two in (symbol,) if len(letters) > 1 and two in ATOMIC_NUMBERS]
-    elements += [HYDROGENS.get(one, one) for one in (first,) if one in ATOMIC_NUMBERS or one in HYDROGENS]
+    if first in ATOMIC_NUMBERS and not (first == "H" and re.match(r"H[a-z]{2}", letters)):
+        elements.append(first)
+    elif letters == "D":
+        elements.append("H")
     if WATER.match(label):
         return Readings(tuple(dict.fromkeys(("O", *elements))), False, f"the label {label!r} may be a water molecule")
     if (kind := KIND.fullmatch(letters)) and kind[2] not in ATOMIC_NUMBERS:
         letters = kind[1]  # BeA is beryllium of kind A
-    proper = letters in ATOMIC_NUMBERS
-    only = letters.isupper() and len(letters) == 2 and elements == [symbol]  # ZN: there is no element Z
+    proper = ATOMIC_NUMBERS.get(letters, HEAVIEST + 1) <= HEAVIEST and _is_single(symbol, rest)
+    only = letters.isupper() and letters != "RE" and len(letters) == 2 and elements == [symbol]  # ZN: no element is Z
     reason = f"the label {label!r} alone does not tell its element"
     return Readings(tuple(elements), proper or only, reason)
+
+
+def _is_single(symbol: str, rest: str) -> bool:
+    """Return True if a label goes on without a second element, as in ``Fe-Ni`` and ``Fe0.5Ni0.5``."""
+    return all(other == symbol or other not in ATOMIC_NUMBERS for other in re.findall("[A-Z][a-z]", rest))
 
 
 def _refuse_several(word: str, what: str) -> None:
@@ -180,8 +196,11 @@ def choose_elements(readings: Sequence[Readings], counts: Sequence[int], formula
         return [reading.elements[0] for reading in readings]
     if all(reading.certain and len(reading.elements) == 1 for reading in readings):
         return [reading.elements[0] for reading in readings]
-    words = list(dict.fromkeys(readings))
-    agreeing = _agreeing(words, readings, counts, formula)
+    atoms_of: Counter[Readings] = Counter()
+    for reading, count in zip(readings, counts, strict=True):
+        atoms_of[reading] += count
+    words = list(atoms_of)
+    agreeing = _agreeing(atoms_of, formula)
     if not agreeing:
         doubtful = next((word for word in words if not word.certain), None)
         if doubtful is not None:
@@ -200,23 +219,21 @@ def choose_elements(readings: Sequence[Readings], counts: Sequence[int], formula
     return [agreeing[0][reading] for reading in readings]
 
 
-def _agreeing(
-    words: Sequence[Readings], readings: Sequence[Readings], counts: Sequence[int], formula: Formula
-) -> list[dict[Readings, str]]:
+def _agreeing(atoms_of: Mapping[Readings, int], formula: Formula) -> list[dict[Readings, str]]:
     """Return the choices of an element for each word that agree with the formula, the likeliest first.
 
     Those that lack hydrogen count only where no other agrees.
     """
-    possible = [[element for element in word.elements if element in formula.counts] for word in words]
+    possible = [[element for element in word.elements if element in formula.counts] for word in atoms_of]
     if not 0 < math.prod(map(len, possible)) <= MOST_COMBINATIONS:
         return []
     complete: list[dict[Readings, str]] = []
     lacking: list[dict[Readings, str]] = []
     for elements in product(*possible):
-        chosen = dict(zip(words, elements, strict=True))
+        chosen = dict(zip(atoms_of, elements, strict=True))
         totals: Counter[str] = Counter()
-        for reading, count in zip(readings, counts, strict=True):
-            totals[chosen[reading]] += count
+        for word, count in atoms_of.items():
+            totals[chosen[word]] += count
         missing = formula.missing_hydrogen(totals)
         if missing is not None:
             (lacking if missing else complete).append(chosen)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gemmi import Op, SpaceGroup
 
 SAME_SITE = 0.05  # Angstrom; images of one site nearer than this are one atom on a special position
+MOST_OPERATIONS = 768  # four times those of the largest space groups, for magnetic cells
 METRIC_TOLERANCE = 0.01  # of squared lengths: 0.5% of a length, 0.6 degrees of an angle
 MARKED = re.compile(r"^(.+?)[\s:]*(?:\(?\s*origin[\w\s]*([12])\s*\)?|:?O?([12SZHR]))$", re.IGNORECASE)
 TIME_REVERSAL = re.compile(r",\s*[-+]?1\s*$")
@@ -67,6 +68,14 @@ class Operations:
         """Order of the point group, which is the same in all settings."""
         return len({str(op.rot) for op in self.ops})
 
+    @cached_property
+    def number(self) -> int | None:
+        """Number of the space group, where gemmi's table has this setting of it."""
+        from gemmi import GroupOps, find_spacegroup_by_ops
+
+        group = find_spacegroup_by_ops(GroupOps(list(self.ops)))
+        return None if group is None else int(group.number)
+
     def fit(self, lattice: np.ndarray) -> bool:
         """Return True if every operation keeps the lengths and angles of the cell."""
         metric = lattice @ lattice.T
@@ -82,12 +91,11 @@ class Operations:
         """
         if not self.fit(lattice):
             raise StructureError(
-                f"{self.name} in the CIF are no symmetry of its cell ({_cell_in_words(lattice)}); mend the one or the "
-                "other"
+                f"{self.name} are no symmetry of the cell ({_cell_in_words(lattice)}); mend the one or the other"
             )
-        if not self._is_closed():
+        if len(self) > MOST_OPERATIONS or not self._is_closed():
             raise StructureError(
-                f"{self.name} in the CIF ({len(self)}) form no group: some are missing or wrong; write all of them"
+                f"{self.name} ({len(self)}) form no group: some are missing or wrong; write all of them"
             )
 
     def _is_closed(self) -> bool:
@@ -179,11 +187,11 @@ def _operation(text: str) -> Op:
         operation = Op(text.replace(" ", "").strip("'\";"))
     except (RuntimeError, ValueError) as error:
         raise StructureError(
-            f"the symmetry operation {text!r} in the CIF cannot be read: {error}; expected such as -x+1/2,y,z with "
+            f"the symmetry operation {text!r} cannot be read: {error}; expected such as -x+1/2,y,z with "
             "multiples of 1/24"
         ) from error
     if abs(operation.det_rot()) != operation.DEN**3:
-        raise StructureError(f"{text!r} in the CIF is not a symmetry operation")
+        raise StructureError(f"{text!r} is not a symmetry operation")
     return operation
 
 
@@ -200,11 +208,28 @@ def magnetic_operations(texts: Sequence[str], centrings: Sequence[str]) -> Opera
 
 @dataclass(frozen=True)
 class GroupNames:
-    """What a file calls its space group; None where it does not."""
+    """What a file calls its space group: every symbol, number and Hall symbol it gives."""
 
-    symbol: str | None = None
-    number: str | None = None
-    hall: str | None = None
+    symbols: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    halls: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.symbols or self.numbers or self.halls)
+
+    def group_numbers(self, lattice: np.ndarray) -> dict[str, int]:
+        """Return the number of each group that is known, by what it is called."""
+        found = {}
+        for symbol in self.symbols:
+            if entries := entries_of_symbol(symbol, lattice):
+                found[symbol] = int(entries[0].number)
+        found |= {f"number {number}": int(number) for number in self.numbers if _table(number)}
+        for hall in self.halls:
+            operations = _by_hall(hall)
+            number = None if operations is None else operations.number
+            if number is not None:
+                found[hall] = number
+        return found
 
     def named(self, lattice: np.ndarray) -> list[Operations]:
         """Return the settings that these names allow, whether they fit the cell or not; none for unknown names.
@@ -214,18 +239,28 @@ class GroupNames:
         Raises:
             StructureError: the names are those of different groups.
         """
-        entries = self._entries(lattice)
-        hall = self._by_hall()
-        if hall is not None:
-            numbers = {entry.number for entry in entries}
-            found = _number_of(hall)
-            if numbers and found is not None and found not in numbers:
-                raise StructureError(
-                    f"the CIF names two space groups: {self.symbol or self.number}, and {self.hall} (number {found}); "
-                    "write the symmetry operations"
-                )
-            return [hall]
-        return [Operations.once(entry.xhm(), entry.operations()) for entry in entries]
+        numbers = self.group_numbers(lattice)
+        if len(set(numbers.values())) > 1:
+            called = " and ".join(f"{name} ({number})" for name, number in numbers.items())
+            raise StructureError(f"the file names two space groups, {called}; write the symmetry operations")
+        halls = [operations for hall in self.halls if (operations := _by_hall(hall)) is not None]
+        by_symbol = [
+            [Operations.once(entry.xhm(), entry.operations()) for entry in entries]
+            for symbol in self.symbols
+            if (entries := entries_of_symbol(symbol, lattice))
+        ]
+        allowed = [[hall] for hall in halls] + by_symbol
+        if not allowed and self.numbers:
+            entries = _entries_of_number(self.numbers[0])
+            if self.symbols:  # a symbol that is not known; the number tells the setting only of a group that has one
+                table = _table(self.numbers[0])
+                entries = table if len(table) == 1 else []
+            return [Operations.once(entry.xhm(), entry.operations()) for entry in entries]
+        shared = set.intersection(*({each.triplets for each in some} for some in allowed)) if allowed else set()
+        if allowed and not shared:
+            called = " and ".join((*self.halls, *self.symbols))
+            raise StructureError(f"the file names two settings of a group, {called}; write the symmetry operations")
+        return [operations for operations in allowed[0] if operations.triplets in shared] if allowed else []
 
     def settings(self, lattice: np.ndarray) -> list[Operations]:
         """Return the settings these names allow in a cell: one, or several that only the atoms can tell apart.
@@ -238,46 +273,36 @@ class GroupNames:
         fitting = [setting for setting in possible if setting.fit(lattice)]
         if possible and not fitting:
             raise StructureError(
-                f"the space group {possible[0].name} in the CIF does not fit its cell ({_cell_in_words(lattice)}); "
+                f"the space group {possible[0].name} does not fit the cell ({_cell_in_words(lattice)}); "
                 "write the symmetry operations"
             )
         if not fitting:
+            name = next(iter((*self.symbols, *self.numbers, *self.halls)))
             raise StructureError(
-                f"the CIF has no symmetry operations, and the space group "
-                f"{self.symbol or self.number or self.hall!r} is not known; write the operations "
+                f"the space group {name!r} is not known, and there are no symmetry operations; write them "
                 "(_space_group_symop_operation_xyz)"
             )
         return list({setting.triplets: setting for setting in fitting}.values())
 
-    def _by_hall(self) -> Operations | None:
-        from gemmi import symops_from_hall
+    @property
+    def leaves_setting_open(self) -> bool:
+        """Whether a number alone names the group, and tables know other axes for it."""
+        return not (self.symbols or self.halls) and len({entry.hm for entry in _table(self.numbers[0])}) > 1
 
-        if self.hall is None:
-            return None
-        try:
-            return Operations.once(self.hall, symops_from_hall(self.hall))
-        except (RuntimeError, ValueError):
-            return None
 
-    def _entries(self, lattice: np.ndarray) -> list[SpaceGroup]:
-        """Return the settings in gemmi's table that the symbol or the number allows."""
-        number = int(self.number) if self.number is not None and self.number.isdecimal() else None
-        if self.symbol is None or self.symbol.isdecimal():
-            return _entries_of_number(int(self.symbol) if self.symbol is not None else number)
-        entries = entries_of_symbol(self.symbol, lattice)
-        if not entries:  # the number tells the setting only of a group that has one
-            others = _table(number)
-            return others if len(others) == 1 else []
-        if number is not None and number not in {entry.number for entry in entries}:
-            raise StructureError(
-                f"the CIF names two space groups: {self.symbol} (number {entries[0].number}) and number {number}; "
-                "write the symmetry operations"
-            )
-        return entries
+def _by_hall(symbol: str) -> Operations | None:
+    from gemmi import symops_from_hall
+
+    try:
+        return Operations.once(symbol, symops_from_hall(symbol))
+    except (RuntimeError, ValueError):
+        return None
 
 
 def entries_of_symbol(symbol: str, lattice: np.ndarray) -> list[SpaceGroup]:
-    """Return the settings that a Hermann-Mauguin symbol, short or full, allows in a cell."""
+    """Return the settings that a Hermann-Mauguin symbol, short or full, allows in a cell; none if it is not known."""
+    if symbol.isdecimal():
+        return _entries_of_number(symbol)
     for base, extension in _spellings(symbol):
         group = _find(base)
         if group is None:
@@ -286,9 +311,10 @@ def entries_of_symbol(symbol: str, lattice: np.ndarray) -> list[SpaceGroup]:
         chosen = [entry for entry in same if extension in ("", entry.ext)]
         if not chosen:
             continue
-        if group.crystal_system_str() == "monoclinic" and not Operations.once("", group.operations()).fit(lattice):
-            short = _without_ones(base)  # P 2/m leaves the axis open; the cell may tell that it is not b
-            others = [entry for entry in _table(group.number) if _without_ones(entry.hm) == short]
+        is_short = group.crystal_system_str() == "monoclinic" and "1" not in base.split()
+        if is_short and not Operations.once("", group.operations()).fit(lattice):
+            bare = _without_ones(base)  # P 2/m leaves the axis open; the cell may tell that it is not b
+            others = [entry for entry in _table(group.number) if _without_ones(entry.hm) == bare]
             return [entry for entry in others if Operations.once("", entry.operations()).fit(lattice)] or chosen
         return chosen
     return []
@@ -326,13 +352,14 @@ def _find(symbol: str) -> SpaceGroup | None:
     return None
 
 
-def _table(number: int | None) -> list[SpaceGroup]:
+def _table(number: int | str) -> list[SpaceGroup]:
+    """Return every setting of a group in gemmi's table."""
     from gemmi import spacegroup_table
 
-    return [entry for entry in spacegroup_table() if entry.number == number]
+    return [entry for entry in spacegroup_table() if str(entry.number) == str(number)]
 
 
-def _entries_of_number(number: int | None) -> list[SpaceGroup]:
+def _entries_of_number(number: str) -> list[SpaceGroup]:
     """Return the standard setting of a group, in both origins and on both kinds of axes where it has two."""
     table = _table(number)
     return [entry for entry in table if entry.hm == table[0].hm]
@@ -342,13 +369,6 @@ def _without_ones(symbol: str) -> str:
     """Return a monoclinic symbol without the axes that have no symmetry: ``P 1 21/c 1`` is ``P21/c``."""
     centring, *axes = re.sub(r"^(\S)(?=\S)", r"\1 ", symbol.strip()).split() or [""]
     return centring + "".join(axis for axis in axes if axis != "1")
-
-
-def _number_of(operations: Operations) -> int | None:
-    from gemmi import GroupOps, find_spacegroup_by_ops
-
-    group = find_spacegroup_by_ops(GroupOps(list(operations.ops)))
-    return None if group is None else int(group.number)
 
 
 def _cell_in_words(lattice: np.ndarray) -> str:

@@ -23,7 +23,7 @@ PAIR = re.compile(  # a key and its value, which may stand in quotes or brackets
     r"""([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^}]*\}|\[[^\]]*\]|[^\s"'{\[]\S*)"""
 )
 PLAIN = "species:S:1:pos:R:3"  # the columns where the header names none
-OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos"}
+OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos", "occ": "occupancy", "occupancies": "occupancy"}
 WIDTHS = {"species": 1, "z": 1, "pos": 3}  # how many columns each takes
 
 
@@ -33,12 +33,14 @@ def parse_xyz(text: str) -> Crystal:
     Raises:
         StructureError: with the line or the key that cannot be read, or with what contradicts what.
     """
-    lines = text.split("\n")
+    lines = re.split(r"\r\n|\r|\n", text)
     frames = _find_frames(lines)
     if len(frames) != 1:
         raise StructureError(f"the file holds {len(frames)} structures; expected one a file")
     (atoms,) = frames
     header = _read_header(lines[atoms.start - 1])
+    if header.get("unit", header.get("units", "angstrom")).lower() not in ("angstrom", "angstroms", "a"):
+        raise StructureError(f"the unit is {shown(header.get('unit', header.get('units')))}; expected Angstrom")
     lattice = _read_lattice(header, [line for line in lines[atoms.stop :] if line.strip()])
     _refuse_not_periodic(header)
     places = _read_properties(header.get("properties", PLAIN))

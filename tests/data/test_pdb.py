@@ -15,6 +15,9 @@ ATOMS = (
     "HETATM    2  O1  UNL A   1       2.100   2.200   3.300  1.00  0.00           O\n"
 )
 END = "END\n"
+SCALE = (
+    "SCALE2      0.000000  0.083333  0.000000        0.00000\nSCALE3      0.000000  0.000000  0.073950        0.00000\n"
+)
 
 
 def test_the_space_group_gives_the_whole_cell() -> None:
@@ -40,11 +43,29 @@ def test_without_symmetry(group: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "residue", "element"),
-    [(" CA ", "ALA", "C"), ("CA  ", " CA", "Ca"), (" N  ", "ALA", "N"), ("FE  ", "HEM", "Fe"), (" HG ", "CYS", "H")],
+    [(" CA ", "ALA", "C"), (" N  ", "ALA", "N"), (" HG ", "CYS", "H"), ("HH11", "ARG", "H"), (" O  ", "HOH", "O")],
 )
-def test_columns_13_and_14_tell_the_element(name: str, residue: str, element: str) -> None:
+def test_columns_13_and_14_tell_the_element_in_biopolymers(name: str, residue: str, element: str) -> None:
     atom = f"ATOM      1 {name} {residue} A   1       1.000   2.000   3.000  1.00  0.00\n"
     assert set(parse_pdb(HEAD + atom + END).crystal.elements) == {element}
+
+
+@pytest.mark.parametrize(
+    ("name", "residue"),
+    [
+        ("CA  ", "ALA"),
+        ("CD  ", "GLU"),
+        (" SI1", "UNL"),
+        (" CL1", "UNL"),
+        (" NA ", " NA"),
+        (" DU ", "UNL"),
+        ("FE  ", "HEM"),
+    ],
+)
+def test_elsewhere_the_element_must_be_written(name: str, residue: str) -> None:
+    atom = f"ATOM      1 {name} {residue} A   1       1.000   2.000   3.000  1.00  0.00\n"
+    with pytest.raises(StructureError, match="has no element; expected its symbol in columns 77 and 78"):
+        parse_pdb(HEAD + atom + END)
 
 
 def test_deuterium_is_hydrogen_and_a_special_position_one_atom() -> None:
@@ -56,13 +77,21 @@ def test_deuterium_is_hydrogen_and_a_special_position_one_atom() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (ATOMS, "no cell; a CRYST1 line gives it"),
+        (ATOMS, "no cell: a CRYST1 line gives it"),
+        (HEAD + ATOMS + END + ATOMS, "more than one structure: line 5 is behind END"),
+        (HEAD + HEAD.replace("10.000", "11.000") + ATOMS, "several CRYST1 lines"),
+        (
+            HEAD + ATOMS.replace("   1.000", "********"),
+            r"line 2 .* has the coordinates '\*+.*'; expected three numbers",
+        ),
+        (HEAD + ATOMS.replace("   1.000", "   1,000"), "expected three numbers in columns 31 to 54"),
+        (HEAD + "SCALE1      0.050000  0.000000  0.000000        0.00000\n" + SCALE + ATOMS, "SCALE lines"),
         ("CRYST1    1.000    1.000    1.000  90.00  90.00  90.00 P 1           1\n" + ATOMS, "of no crystal"),
         (f"{HEAD}MODEL        1\n{ATOMS}ENDMDL\nMODEL        2\n{ATOMS}ENDMDL\n", "2 structures"),
         (HEAD + ATOMS.replace("C1  UNL", "C1 AUNL"), r"atom 1 \(C1 of UNL\) is not fully occupied"),
         (HEAD + ATOMS.replace("3.300  1.00", "3.300  0.50"), r"atom 2 \(O1 of UNL\) is not fully occupied"),
         (HEAD + ATOMS.replace("           C", "           X"), "atom 1 .* has no element"),
-        (HEAD.replace("P 1 21/c 1", "P 63/m m c") + ATOMS, "does not fit its cell"),
+        (HEAD.replace("P 1 21/c 1", "P 63/m m c") + ATOMS, "does not fit the cell"),
         (HEAD.replace("P 1 21/c 1", "P 9 9 9   ") + ATOMS, "'P 9 9 9' is not known"),
         (HEAD + END, "no atoms"),
         (

@@ -47,7 +47,7 @@ def assert_rutile(text: str) -> None:
     [
         RUTILE,
         RUTILE.replace("\n", "\r\n"),
-        RUTILE + "\n0.0 0.0 0.0\n" * 6,  # velocities
+        RUTILE + "\n" + "0.0 0.0 0.0\n" * 6 + "\n",  # velocities
         edited(6, "Ti_pv O_s"),
         edited(6, "Ti_sv/0123abcd O/4f56"),
         edited(7, "2 4 ! counts"),
@@ -244,6 +244,21 @@ def test_trajectory_as_ase_writes_it(crystals, tmp_path) -> None:
                 read_structure(tmp_path / "XDATCAR")
         else:
             assert read_structure(tmp_path / "XDATCAR").elements == crystal.elements
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (edited(6, "Ti_O O"), "names? .*Ti_O|unknown element 'Ti_O'"),
+        (edited(6, "Ti/V O"), "unknown element 'Ti/V'"),
+        (edited(6, "Ti,V O"), "unknown element 'Ti,V'"),
+        (edited(8, "Angstrom"), "'Angstrom'; expected 'Direct' or 'Cartesian'"),
+        (RUTILE + "\n0.1 0.2 0.3\n", "1 rows of numbers follow the coordinates"),
+    ],
+)
+def test_what_vasp_or_others_would_pass_over_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(StructureError, match=reason):
+        parse_poscar(text)
 
 
 def test_an_element_may_come_twice() -> None:

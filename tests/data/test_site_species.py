@@ -19,6 +19,7 @@ def elements(labels: list[str], formula: str | None, counts: list[int] | None = 
         ("FE2 O3", "Fe2O3"),
         ("SI1 O2", "SiO2"),
         ("CO1 O1", "CoO"),
+        ("Ca CO3", "CaCO3"),
     ],
 )
 def test_formulas_are_read_as_pymatgen_reads_them(text: str, usual: str) -> None:
@@ -28,7 +29,9 @@ def test_formulas_are_read_as_pymatgen_reads_them(text: str, usual: str) -> None
     assert dict(formula.counts) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("text", [None, "?", "", "C2 H6, 2(H2 O)", "(C2 H4)n", "Qq2 O", "M O2", "Fe2 O."])
+@pytest.mark.parametrize(
+    "text", [None, "?", "", "C2 H6, 2(H2 O)", "(C2 H4)n", "Qq2 O", "M O2", "Fe2 O-", "(Si O2)3", "Si O2 1-"]
+)
 def test_what_is_no_formula_decides_nothing(text: str | None) -> None:
     assert Formula.parse(text) is None
     assert compare_formula(["Fe"], Formula.parse(text)) == ()
@@ -48,6 +51,7 @@ def test_what_is_no_formula_decides_nothing(text: str | None) -> None:
         ("C432 H288", {"C": 431, "H": 288}, None),
         ("Fe0.667 O", {"Fe": 2, "O": 3}, 0.0),
         ("Fe0.667 O", {"Fe": 3, "O": 4}, None),
+        ("Si1. O2.", {"Si": 1, "O": 1}, None),
         ("Fe1.00 O1.50", {"Fe": 2, "O": 3}, 0.0),
         ("H2", {"H": 4}, 0.0),
     ],
@@ -77,7 +81,7 @@ def test_type_symbols(word: str, symbol: str) -> None:
     [
         *((word, "disordered") for word in ("Fe,Ni", "Fe/Ni", "Fe0.5Ni0.5", "0.6Cu + 0.4Al", "Na+/K+", "Si;Al")),
         *((word, "several atoms on one site") for word in ("H2O", "NH4", "OH", "CN", "SO4", "NH4+")),
-        *((word, "unknown element") for word in ("Va", "Vac", "X", "Q1", "T", "Wat", "M2+", "12", "-", "Qq")),
+        *((word, "unknown element") for word in ("Fe0.9", "Va", "Vac", "X", "Q1", "T", "Wat", "M2+", "12", "-", "Qq")),
     ],
 )
 def test_types_that_are_no_atom(word: str, reason: str) -> None:
@@ -85,7 +89,7 @@ def test_types_that_are_no_atom(word: str, reason: str) -> None:
         read_type(word)
 
 
-@pytest.mark.parametrize("word", ["CO", "NO", "HO", "CS", "PO"])
+@pytest.mark.parametrize("word", ["CO", "NO", "HO", "CS", "CF", "PO"])
 def test_capitals_that_may_be_a_group_need_a_formula(word: str) -> None:
     reading = read_type(word)
     with pytest.raises(StructureError, match=f"{word!r} may be {word.capitalize()} or the group"):
@@ -113,6 +117,8 @@ def test_capitals_that_may_be_a_group_need_a_formula(word: str) -> None:
         (["SiT1", "AlT2", "OBO"], "Al Si O", ["Si", "Al", "O"]),
         (["D1", "D2", "O"], "D2 O", ["H", "H", "O"]),
         (["Mg1", "O1", "Ho1"], "Mg O H", ["Mg", "O", "H"]),
+        (["HO1", "HA2", "Hw3", "O1"], "H3 O", ["H", "H", "H", "O"]),
+        (["V1", "VA2", "O1"], "V2 O", ["V", "V", "O"]),
     ],
 )
 def test_labels(labels: list[str], formula: str | None, expected: list[str]) -> None:
@@ -121,7 +127,33 @@ def test_labels(labels: list[str], formula: str | None, expected: list[str]) -> 
 
 @pytest.mark.parametrize(
     "label",
-    ["Wat", "Vac1", "Va", "Dum1", "Dis1", "Tet", "T1", "D1", "M1", "X", "1", "OH1", "H2O", "CO1", "NA1", "CL2", "FeO1"],
+    [
+        "Wat",
+        "Vac1",
+        "Va",
+        "Dum1",
+        "Dis1",
+        "Tet",
+        "T1",
+        "D1",
+        "M1",
+        "X",
+        "1",
+        "OH1",
+        "H2O",
+        "CO1",
+        "NA1",
+        "CL2",
+        "FeO1",
+        "Fe-Ni",
+        "Fe_Ni",
+        "Fe0.5Ni0.5",
+        "Fe1Ni1",
+        "RE1",
+        "No1",
+        "Du1",
+        "Hal1",
+    ],
 )
 def test_labels_that_tell_no_element_alone(label: str) -> None:
     with pytest.raises(StructureError, match="label"):
@@ -137,8 +169,13 @@ def test_labels_of_mixed_sites(label: str) -> None:
 @pytest.mark.parametrize(
     ("labels", "formula", "reason"),
     [
-        (["T1", "O1"], "Si O", "'T1' alone does not tell its element, and no reading agrees"),
-        (["Vac", "Ti1", "O1"], "Ti O", "'Vac' alone"),
+        (["T1", "O1"], "Si O", "'T1' names a kind of site, not an element, and no reading agrees"),
+        (["Vac", "Ti1", "O1"], "Ti O", "'Vac' names a kind of site"),
+        (["V1", "Vac1", "O1"], "V2 O", "'Vac1' names a kind of site"),
+        (["C1", "O1", "Dum1"], "C H O", "'Dum1' names a kind of site"),
+        (["C1", "Hal1"], "C H", "'Hal1' names a kind of site"),
+        (["Na1", "Cl1", "Tet1"], "Na Cl H", "'Tet1' names a kind of site"),
+        (["C1", "Hyd1"], "C H", "'Hyd1' alone"),
         (["CA1", "CA2", "C1", "O1"], "C Ca O2", "no reading agrees"),
         (["Co1", "CO2"], "C Co", "'CO2' alone does not tell its element, and several readings agree"),
     ],
