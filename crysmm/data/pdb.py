@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crysmm.crystal import FULL_OCCUPANCY, Crystal
+from crysmm.data.site_species import read_label
 from crysmm.data.source import Reading
 from crysmm.data.symmetry_operations import GroupNames, identity
 from crysmm.elements import ATOMIC_NUMBERS, HYDROGENS
@@ -100,8 +101,8 @@ def _check_cell(structure: Structure) -> None:
 def _element(site: CRA, is_guessed: bool) -> str:
     """Return the element of a fully occupied atom.
 
-    Columns 13 and 14 tell it where columns 77 and 78 do not, but many programs shift them: then it is believed only in
-    amino acids, nucleotides and water, whose few elements are known.
+    Columns 13 and 14 tell it where columns 77 and 78 do not, but many programs shift them: then it is believed only if
+    the name leaves no other (``Zn``, ``O1``), and in amino acids, nucleotides and water, whose few elements are known.
 
     Raises:
         StructureError: the atom is not fully there, or nothing tells its element.
@@ -113,7 +114,9 @@ def _element(site: CRA, is_guessed: bool) -> str:
     if atom.altloc != "\0" or abs(atom.occ - 1) > FULL_OCCUPANCY:
         raise StructureError(f"partial occupancy: {where} is not fully occupied; give an ordered structure")
     symbol = HYDROGENS.get(atom.element.name, atom.element.name)
-    is_biopolymer = residue.is_amino_acid() or residue.is_nucleic_acid() or residue.is_water()
-    if symbol not in ATOMIC_NUMBERS or (is_guessed and not (is_biopolymer and symbol in OF_BIOPOLYMERS)):
+    is_known = not is_guessed or (read_label(atom.name).certain and read_label(atom.name).elements[0] == symbol)
+    if residue.is_amino_acid() or residue.is_nucleic_acid() or residue.is_water():
+        is_known |= symbol in OF_BIOPOLYMERS
+    if symbol not in ATOMIC_NUMBERS or not is_known:
         raise StructureError(f"{where} has no element; expected its symbol in columns 77 and 78")
     return symbol

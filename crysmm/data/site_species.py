@@ -139,7 +139,7 @@ def read_label(label: str) -> Readings:
     letters, rest = re.fullmatch(r"([A-Za-z]*)(.*)", label, re.DOTALL).groups()  # type: ignore[union-attr]  # any text
     symbol, first = letters[:2].capitalize(), letters[:1].upper()
     elements = [two for two in (symbol,) if len(letters) > 1 and two in ATOMIC_NUMBERS]
-    if first in ATOMIC_NUMBERS and not (first == "H" and re.match(r"H[a-z]{2}", letters)):
+    if first in ATOMIC_NUMBERS:
         elements.append(first)
     elif letters == "D":
         elements.append("H")

@@ -43,7 +43,15 @@ def test_without_symmetry(group: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "residue", "element"),
-    [(" CA ", "ALA", "C"), (" N  ", "ALA", "N"), (" HG ", "CYS", "H"), ("HH11", "ARG", "H"), (" O  ", "HOH", "O")],
+    [
+        (" CA ", "ALA", "C"),
+        (" N  ", "ALA", "N"),
+        (" HG ", "CYS", "H"),
+        ("HH11", "ARG", "H"),
+        (" O  ", "HOH", "O"),
+        ("Zn  ", "MOL", "Zn"),
+        (" O12", "UNL", "O"),
+    ],
 )
 def test_columns_13_and_14_tell_the_element_in_biopolymers(name: str, residue: str, element: str) -> None:
     atom = f"ATOM      1 {name} {residue} A   1       1.000   2.000   3.000  1.00  0.00\n"
