@@ -412,8 +412,8 @@ class _Structure:
         names = list(dict.fromkeys(labels[atom] for atom in repeated))
         if len(once) != len(self.sites) and not self._is_z(once):
             raise StructureError(
-                f"sites {first_of(names)} are where symmetry puts atoms of other sites, and symmetry makes more atoms "
-                f"({len(once)}) than the {len(self.sites)} sites; give either all atoms or one of each kind"
+                f"sites {first_of(names)} repeat atoms of other sites, and the {len(self.sites)} sites are not the "
+                f"{len(once)} atoms of the cell; give either every atom once or one of each kind"
             )
         return once, (f"atoms given more than once, by {first_of(names)}, were taken once",)
 
