@@ -87,7 +87,7 @@ class Crystal:
 
     @property
     def skew(self) -> float:
-        """How far the cell is from orthogonal: its volume times its reciprocal lengths, 1 or more."""
+        """Distance of the cell from an orthogonal one: its volume times its reciprocal lengths, 1 or more."""
         volume, (first, second, third) = self._volume_and_faces()
         return first * second * third / volume**2
 
@@ -153,7 +153,7 @@ def check_crystal(crystal: Crystal) -> None:
 
 
 def _less_skewed(crystal: Crystal) -> Crystal:
-    """The same crystal in a Minkowski-reduced cell where its own is skewed beyond ``LARGEST_SKEW``, else itself.
+    """Return a crystal skewed beyond ``LARGEST_SKEW`` in its Minkowski-reduced cell, any other as it is.
 
     No cell is that skewed but by an unlucky choice of lattice vectors, which puts neighbors hundreds of cells apart.
     """

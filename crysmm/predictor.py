@@ -268,7 +268,7 @@ class Predictor:
 
     @property
     def columns(self) -> list[str]:
-        """Those of a table of predictions: ``id``, those of :mod:`crysmm.training.results`, ``reason`` and ``note``."""
+        """Columns of a table: ``id``, those of :mod:`crysmm.training.results`, ``reason`` and ``note``."""
         nothing = self._assessor(COVERAGE).assess(self._no_outputs(), [])
         return ["id", *prediction_columns(self.model.scaler, self.target_names, nothing), "reason", "note"]
 

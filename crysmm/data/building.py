@@ -180,7 +180,7 @@ def to_table(records: list[GraphedRecord], with_space_groups: bool) -> pyarrow.T
 
 @dataclass
 class ReadingSummary:
-    """What reading a source has met.
+    """Counts, skipped rows and notes from reading a source.
 
     Args:
         n_crystals: rows that can be used.

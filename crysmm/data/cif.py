@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, cast
 
@@ -24,6 +25,7 @@ from crysmm.data.symmetry_operations import (
     GroupNames,
     Operations,
     identity,
+    is_coarse,
     magnetic_operations,
     written_operations,
 )
@@ -52,7 +54,7 @@ HALL_SYMBOLS = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 SITES = [f"_atom_site_fract_{axis}" for axis in "xyz"]
 OTHER_SYMMETRY = re.compile(r"symop|symmetry_equiv|space_group_magn|space_group_name|hall|name_h-m")
 PARENT = "_parent_space_group"  # of a magnetic or distorted structure, not its own
-SPACES = re.compile(r"[^\S\n\r]|[\u200b\u2060\ufeff]")  # no-break and thin spaces among them
+SPACES = re.compile(r"[^\S\n\r \t]|[\u200b\u2060\ufeff]")  # no-break and thin spaces
 HEADER = re.compile(r"(?im)^(data_\S*)[ \t]+(?![_#]|loop_|save_).*$")  # with blanks in its name
 START = re.compile(r"(?im)^data_")
 MINUS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"))
@@ -85,7 +87,8 @@ def _document(text: str) -> cif.Document:
     from gemmi import cif
 
     is_cif2 = text.startswith("#\\#CIF_2")
-    text = SPACES.sub(" ", text.translate(MINUS)).encode("ascii", "replace").decode()  # what else is no CIF 1
+    if not text.isascii():
+        text = SPACES.sub(" ", text.translate(MINUS)).encode("ascii", "replace").decode()  # what else is no CIF 1
     text = HEADER.sub(r"\1", _without_preface(text))
     try:
         try:
@@ -114,6 +117,7 @@ class Tags:
     def __init__(self, block: cif.Block):
         self.name = block.name
         self._columns: dict[str, list[list[str]]] = defaultdict(list)
+        self._read: dict[str, list[str]] = {}
         for item in block:
             if item.pair is not None:
                 tag, value = cast(tuple[str, str], item.pair)
@@ -128,7 +132,7 @@ class Tags:
 
     @property
     def has_sites(self) -> bool:
-        """Whether a site has a coordinate."""
+        """True if a site has a coordinate."""
         return any(word not in UNKNOWN for words in self._columns.get(SITES[0], []) for word in words)
 
     def column(self, tag: str) -> list[str]:
@@ -139,6 +143,11 @@ class Tags:
         Raises:
             StructureError: the tag stands there more than once, with different values.
         """
+        if tag not in self._read:
+            self._read[tag] = self._only_column(tag)
+        return self._read[tag]
+
+    def _only_column(self, tag: str) -> list[str]:
         from gemmi import cif
 
         found = [
@@ -192,7 +201,6 @@ class _Structure:
         self._check_order()
         self.readings = self._readings()
         self.sites = np.array([_numbers(words) for words in self.words])
-        self.steps = np.array([list(map(_last_unit, words)) for words in self.words])
         self.lattice = self._lattice()
         written = tags.known("_chemical_formula_sum")
         self.formula = Formula.parse(written)
@@ -231,6 +239,11 @@ class _Structure:
         if origin in ("1", "2"):
             symbols = tuple(symbol if symbol[-2:-1] == ":" else f"{symbol} :{origin}" for symbol in symbols)
         return GroupNames(symbols, numbers, halls)
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """``[n_sites, 3]``, one unit of the last digit of each coordinate."""
+        return np.array([list(map(_last_unit, words)) for words in self.words])
 
     def _real_sites(self) -> list[int]:
         """Return the rows of the sites that are atoms: dummies and empty sites mark a place, as of a ring's center."""
@@ -377,18 +390,23 @@ class _Structure:
         Raises:
             StructureError: elements, formula or distances do not allow them.
         """
-        images = [
-            operations.images(site, self.lattice, steps) for site, steps in zip(self.sites, self.steps, strict=True)
-        ]
+        if len(operations) == 1:  # the most frequent case; atoms too close are found with the neighbors
+            images = list(self.sites[:, None] % 1.0)
+        else:
+            images = [
+                operations.images(site, self.lattice, steps) for site, steps in zip(self.sites, self.steps, strict=True)
+            ]
         counts = list(map(len, images))
         elements = choose_elements(self.readings, counts, self.formula)
         origin = np.repeat(np.arange(len(images)), counts)  # site of each atom
         crystal = Crystal.from_arrays(
             self.lattice, np.concatenate(images), chain.from_iterable(map(repeat, elements, counts))
         )
-        crystal, notes = self._each_once(crystal, [self.labels[site] for site in origin])
-        notes += compare_formula(crystal.elements, self.formula)
-        return _Cell(crystal, (*self._moved(images), *notes))
+        notes: tuple[str, ...] = ()
+        if len(operations) > 1:
+            crystal, notes = self._each_once(crystal, [self.labels[site] for site in origin])
+            notes = (*self._moved(images), *notes)
+        return _Cell(crystal, (*notes, *compare_formula(crystal.elements, self.formula)))
 
     def _each_once(self, crystal: Crystal, labels: Sequence[str]) -> tuple[Crystal, tuple[str, ...]]:
         """Leave out atoms that an earlier site has given already, in a file that lists all atoms beside the symmetry.
@@ -420,9 +438,11 @@ class _Structure:
     def _moved(self, images: Sequence[np.ndarray]) -> list[str]:
         """Return a note on sites that were put on the special position their digits leave open."""
         notes = []
-        for label, site, atoms in zip(self.labels, self.sites, images, strict=True):
-            steps = atoms - site
-            distance = np.linalg.norm((steps - np.round(steps)) @ self.lattice, axis=1).min()
+        for label, site, atoms, steps in zip(self.labels, self.sites, images, self.steps, strict=True):
+            if not is_coarse(steps, self.lattice):
+                continue
+            moves = atoms - site
+            distance = np.linalg.norm((moves - np.round(moves)) @ self.lattice, axis=1).min()
             if distance > SAME_SITE:
                 notes.append(f"site {label}: rounded, put on the special position {distance:.2f} Angstrom away")
         return notes

@@ -206,7 +206,7 @@ def _refuse_more_atoms(lines: Sequence[str], end: int, n_atoms: int) -> None:
 
 
 def _is_header(lines: Sequence[str]) -> bool:
-    """Whether lines begin as a POSCAR does, down to the coordinates."""
+    """Return True if lines begin as a POSCAR does, down to the coordinates."""
     if len(lines) < 7:
         return False
     try:
@@ -276,7 +276,7 @@ def read_number(word: str) -> float:
 
 
 def is_number(word: str) -> bool:
-    """Whether :func:`read_number` takes a word."""
+    """Return True if :func:`read_number` takes a word."""
     try:
         read_number(word)
     except ValueError:

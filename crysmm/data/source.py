@@ -64,7 +64,7 @@ class SkippedRow:
 
 @dataclass(frozen=True)
 class ReadingNote:
-    """What a user should know of how the structure of one row was read."""
+    """A note on how the structure of one row was read."""
 
     id: str
     file: str

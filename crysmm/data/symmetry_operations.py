@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -89,6 +89,8 @@ class Operations:
         Raises:
             StructureError: with the reason.
         """
+        if self.triplets == {"x,y,z"}:
+            return
         if not self.fit(lattice):
             raise StructureError(
                 f"{self.name} are no symmetry of the cell ({_cell_in_words(lattice)}); mend the one or the other"
@@ -120,9 +122,10 @@ class Operations:
         images = self.rotations @ site + self.translations
         if len(images) == 1:  # no symmetry: the most frequent case
             return images % 1.0
-        special = None if steps is None else self._special_position(site, images, steps)
-        if special is not None:
-            images = self.rotations @ special + self.translations
+        if steps is not None and is_coarse(steps, lattice):
+            special = self._special_position(site, images, steps)
+            if special is not None:
+                images = self.rotations @ special + self.translations
         return merged(images, lattice)
 
     def _special_position(self, site: np.ndarray, images: np.ndarray, steps: np.ndarray) -> np.ndarray | None:
@@ -139,6 +142,11 @@ class Operations:
         moves = self.rotations @ special + self.translations - special
         fixed = (np.abs(moves - np.round(moves)) < 1e-6).all(axis=1)
         return special if (fixed == kept).all() else None
+
+
+def is_coarse(steps: np.ndarray, lattice: np.ndarray) -> bool:
+    """Return True if rounding by such steps of a coordinate can move an atom off its special position."""
+    return bool((steps * np.linalg.norm(lattice, axis=1)).max() > SAME_SITE / 4)
 
 
 def _keys(rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:
@@ -208,7 +216,7 @@ def magnetic_operations(texts: Sequence[str], centrings: Sequence[str]) -> Opera
 
 @dataclass(frozen=True)
 class GroupNames:
-    """What a file calls its space group: every symbol, number and Hall symbol it gives."""
+    """Names of a space group in a file: every symbol, number and Hall symbol it gives."""
 
     symbols: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
@@ -245,7 +253,7 @@ class GroupNames:
             raise StructureError(f"the file names two space groups, {called}; write the symmetry operations")
         halls = [operations for hall in self.halls if (operations := _by_hall(hall)) is not None]
         by_symbol = [
-            [Operations.once(entry.xhm(), entry.operations()) for entry in entries]
+            list(map(_operations_of, entries))
             for symbol in self.symbols
             if (entries := entries_of_symbol(symbol, lattice))
         ]
@@ -253,9 +261,8 @@ class GroupNames:
         if not allowed and self.numbers:
             entries = _entries_of_number(self.numbers[0])
             if self.symbols:  # a symbol that is not known; the number tells the setting only of a group that has one
-                table = _table(self.numbers[0])
-                entries = table if len(table) == 1 else []
-            return [Operations.once(entry.xhm(), entry.operations()) for entry in entries]
+                entries = list(_table(self.numbers[0])) if len(_table(self.numbers[0])) == 1 else []
+            return list(map(_operations_of, entries))
         shared = set.intersection(*({each.triplets for each in some} for some in allowed)) if allowed else set()
         if allowed and not shared:
             called = " and ".join((*self.halls, *self.symbols))
@@ -286,7 +293,7 @@ class GroupNames:
 
     @property
     def leaves_setting_open(self) -> bool:
-        """Whether a number alone names the group, and tables know other axes for it."""
+        """True if a number alone names the group, and tables know other axes for it."""
         return not (self.symbols or self.halls) and len({entry.hm for entry in _table(self.numbers[0])}) > 1
 
 
@@ -307,15 +314,16 @@ def entries_of_symbol(symbol: str, lattice: np.ndarray) -> list[SpaceGroup]:
         group = _find(base)
         if group is None:
             continue
-        same = [entry for entry in _table(group.number) if entry.hm == group.hm]
+        table = _table(str(group.number))
+        same = [entry for entry in table if entry.hm == group.hm]
         chosen = [entry for entry in same if extension in ("", entry.ext)]
         if not chosen:
             continue
         is_short = group.crystal_system_str() == "monoclinic" and "1" not in base.split()
-        if is_short and not Operations.once("", group.operations()).fit(lattice):
+        if is_short and not _operations_of(group).fit(lattice):
             bare = _without_ones(base)  # P 2/m leaves the axis open; the cell may tell that it is not b
-            others = [entry for entry in _table(group.number) if _without_ones(entry.hm) == bare]
-            return [entry for entry in others if Operations.once("", entry.operations()).fit(lattice)] or chosen
+            others = [entry for entry in table if _without_ones(entry.hm) == bare]
+            return [entry for entry in others if _operations_of(entry).fit(lattice)] or chosen
         return chosen
     return []
 
@@ -332,6 +340,7 @@ def _spellings(symbol: str) -> list[tuple[str, str]]:
     return [(re.sub(r"[_()]", "", text).strip(), extension) for text, extension in readings]
 
 
+@cache
 def _find(symbol: str) -> SpaceGroup | None:
     """Return a setting of the group with this symbol, which may be a full one: ``F 4/m -3 2/m``."""
     from gemmi import find_spacegroup_by_name, spacegroup_table
@@ -352,11 +361,17 @@ def _find(symbol: str) -> SpaceGroup | None:
     return None
 
 
-def _table(number: int | str) -> list[SpaceGroup]:
+@cache
+def _table(number: str) -> tuple[SpaceGroup, ...]:
     """Return every setting of a group in gemmi's table."""
     from gemmi import spacegroup_table
 
-    return [entry for entry in spacegroup_table() if str(entry.number) == str(number)]
+    return tuple(entry for entry in spacegroup_table() if str(entry.number) == number)
+
+
+@cache
+def _operations_of(entry: SpaceGroup) -> Operations:
+    return Operations.once(entry.xhm(), entry.operations())
 
 
 def _entries_of_number(number: str) -> list[SpaceGroup]:
