@@ -106,7 +106,7 @@ def _without_preface(text: str) -> str:
     """Return a text without the lines before its first data block, in which JARVIS names itself."""
     start = START.search(text)
     preface = text[: start.start()] if start else ""
-    if re.search(r"(?im)^\s*(_|loop_|save_|global_)", preface):
+    if re.search(r"(?im)^[ \t]*(_|loop_|save_|global_)", preface):
         return text
     return "\n" * preface.count("\n") + text[len(preface) :]  # so that messages count the same lines
 

@@ -38,7 +38,7 @@ def format_from_name(name: str) -> FileFormat | None:
 def format_from_text(text: str) -> FileFormat | None:
     """The format that a file's content tells, or None."""
     lines = text.splitlines()[:6]
-    if re.search(r"^\s*(data_|_cell_length_a)", text, flags=re.MULTILINE | re.IGNORECASE):
+    if re.search(r"^[ \t]*(data_|_cell_length_a)", text, flags=re.MULTILINE | re.IGNORECASE):
         return "cif"
     if re.search(r"^(CRYST1|ATOM  |HETATM)", text, flags=re.MULTILINE):
         return "pdb"

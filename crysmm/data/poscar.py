@@ -17,7 +17,9 @@ from crysmm.crystal import Crystal, to_fractional
 from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.errors import StructureError, first_of
 
-SPECIES = re.compile(r"([A-Z][a-z]?)(?:(\d+)|\d*\.?\d*[+-].*|,.*)?$")  # "Si", "Si2", pymatgen's "Si4+" and "Si,spin=1"
+SPECIES = re.compile(
+    r"([A-Z][a-z]?)(?:(\d+)|(?:\d+(?:\.\d*)?|\.\d+)?[+-].*|,.*)?$"
+)  # "Si", "Si2", pymatgen's "Si4+" and "Si,spin=1"
 HYDROGEN = re.compile(r"(?:D\d*|T|H\d*\.\d+)$")  # its isotopes, and VASP's of a fractional charge: "H1.33", "H.5"
 FLAGS = {"T", "F", ".T.", ".F.", "TRUE", "FALSE", ".TRUE.", ".FALSE."}  # of selective dynamics
 FORTRAN = str.maketrans("Dd_", "EE?")  # its exponent "1.0D0"; and "1_0", a number in Python alone

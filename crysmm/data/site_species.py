@@ -19,7 +19,8 @@ from crysmm.errors import StructureError, shown
 
 FORMULA_CONTRADICTS = "the formula contradicts the atoms"  # how the reason begins
 MOST_COMBINATIONS = 4096  # of readings compared with a formula
-TYPE = re.compile(r"([A-Za-z]{1,2})(?:\d*|\d*\.?\d*[+-]|[+-]\d*\.?\d*)|([Hh])\d*\.\d+")  # Fe, FE1, Fe3+, O-2, H1.33
+NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)"  # digits in one way alone: a long row of them is not tried in all ways
+TYPE = re.compile(rf"([A-Za-z]{{1,2}})(?:\d*|{NUMBER}?[+-]|[+-]{NUMBER}?)|([Hh])\d*\.\d+")  # Fe, FE1, Fe3+, O-2, H1.33
 WATER = re.compile(r"wat|h2o|h3o|d2o|hoh|ow", re.IGNORECASE)  # labels of a water's oxygen
 GROUPS = ("CO", "NO", "HO", "HF", "CF", "CS", "NP", "PO")  # of atoms, or an element in capitals
 NO_ATOM = re.compile(
@@ -28,8 +29,8 @@ NO_ATOM = re.compile(
 HEAVIEST = 96  # atomic number beyond which labels such as No1 and Md1 mean something else
 KIND = re.compile(r"([A-Z][a-z])([A-Z])")
 SEPARATED = re.compile(r"[A-Za-z][\d.+-]*\s*[,/;:|&+]\s*[\d.]*\s*[A-Z]")  # Fe,Ni and 0.6Cu + 0.4Al
-TERM = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
-ELEMENT_AND_NUMBER = re.compile(r"[A-Za-z]{1,2}\d*\.?\d*")
+TERM = re.compile(rf"([A-Z][a-z]?)({NUMBER}?)")
+ELEMENT_AND_NUMBER = re.compile(rf"[A-Za-z]{{1,2}}{NUMBER}?")
 FORMULA = re.compile(rf"(?:{TERM.pattern}\s*)+")
 
 

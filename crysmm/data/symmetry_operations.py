@@ -24,6 +24,7 @@ SAME_SITE = 0.05  # Angstrom; images of one site nearer than this are one atom o
 MOST_OPERATIONS = 768  # four times those of the largest space groups, for magnetic cells
 METRIC_TOLERANCE = 0.01  # of squared lengths: 0.5% of a length, 0.6 degrees of an angle
 MARKED = re.compile(r"^(.+?)[\s:]*(?:\(?\s*origin[\w\s]*([12])\s*\)?|:?O?([12SZHR]))$", re.IGNORECASE)
+LONGEST_SYMBOL = 60  # characters; "I 41/a -3 2/d (origin choice 1)" has 32
 TIME_REVERSAL = re.compile(r",\s*[-+]?1\s*$")
 ENDINGS = {"S": "1", "Z": "2"}  # as ICSD ends the names of the two origins
 
@@ -330,6 +331,8 @@ def entries_of_symbol(symbol: str, lattice: np.ndarray) -> list[SpaceGroup]:
 
 def _spellings(symbol: str) -> list[tuple[str, str]]:
     """Return ``(symbol, extension)`` of each way to read a symbol: ``P 2(1)/c``, ``Fm-3m (225)``, ``F d -3 m Z``."""
+    if len(symbol) > LONGEST_SYMBOL:
+        return []
     bare = re.sub(r"\s*\((?:no\.?\s*)?\d+\)$", "", symbol, flags=re.IGNORECASE)
     readings = []
     for text in (symbol, bare):

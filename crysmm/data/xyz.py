@@ -20,7 +20,7 @@ from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS
 from crysmm.errors import StructureError, shown
 
 PAIR = re.compile(  # a key and its value, which may stand in quotes or brackets
-    r"""([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^}]*\}|\[[^\]]*\]|[^\s"'{\[]\S*)"""
+    r"""(?<![\w-])([\w-]++)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[[^\[\]]*\]|[^\s"'{\[]\S*)"""
 )
 PLAIN = "species:S:1:pos:R:3"  # the columns where the header names none
 OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos", "occ": "occupancy", "occupancies": "occupancy"}

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import stat
+import time
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from crysmm.config import GraphSettings
 from crysmm.crystal import Crystal
+from crysmm.data.files import read_structure
 from crysmm.data.folder import FolderTable
 from crysmm.data.records import SkippedRow, open_source
 from crysmm.data.store import Store, build_store
@@ -327,3 +329,23 @@ def test_cell_too_large_for_the_memory(tmp_path: Path, crystals: dict[str, Cryst
     assert "400 atoms, 4800 bonds and 57600 triplets to compute" in oversized_rows(store, ALIGNNConfig(), 1 << 30)[row]
     assert not oversized_rows(store, CGCNNConfig(), 1 << 30)
     assert not oversized_rows(store, ALIGNNConfig(), 1 << 30, merge=True)  # all of its atoms are alike
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.xyz", "1\n" + "a" * 50_000 + "\nH 0 0 0\n"),
+        ("a.xyz", "1\n" + "a={" * 20_000 + "\nH 0 0 0\n"),
+        ("a.cif", "\n" * 50_000 + "data_a\n"),
+        ("a.txt", "\n" * 50_000 + "data_a\n"),
+        ("a.cif", CIF.replace("data_", "data_a\n_chemical_formula_sum 'C" + "1" * 50_000 + "!'\n_other ", 1)),
+        ("a.vasp", SILICON.replace("Si", "Si" + "1" * 50_000 + "x")),
+    ],
+)
+def test_long_rows_of_one_character_take_no_time(name: str, text: str, tmp_path: Path) -> None:
+    """Patterns that try them in all ways take minutes."""
+    (tmp_path / name).write_text(text)
+    started = time.process_time()
+    with pytest.raises(StructureError):
+        read_structure(tmp_path / name)
+    assert time.process_time() - started < 5
