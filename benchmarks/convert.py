@@ -28,10 +28,10 @@ from crysmm.config.graph import GraphSettings
 from crysmm.convert.checkpoint import read_checkpoint
 from crysmm.convert.run import convert
 from crysmm.crystal import Crystal
-from crysmm.data.records import open_source
-from crysmm.data.writing import crystal_row
 from crysmm.graphs.neighbors import find_edges
-from crysmm.predictor import load
+from crysmm.inference.predictor import load
+from crysmm.io.inputs import open_source
+from crysmm.io.writing import crystal_row
 from data_prep.convert import readable_records
 from data_prep.files import write_jsonl
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from crysmm.crystal import Crystal
-from crysmm.data.records import open_source
-from crysmm.data.source import SkippedRow
+from crysmm.io.inputs import open_source
+from crysmm.io.source import SkippedRow
 
 
 def read_crystals(path: Path, limit: int) -> dict[str, Crystal]:

@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 
 from benchmarks.study import N_SEEN, WITHOUT_TEXT, Results, Study, command_line, read_results, table
-from crysmm.atomic_files import write_json_atomic
+from crysmm.files import write_json_atomic
 
 END_OF_TRAINING, END_OF_VALIDATION = 24_000, N_SEEN
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 import crysmm
+from crysmm.audit.finished_run import read_run
 from crysmm.data.store import Store
-from crysmm.training.folder import RunFolder
-from crysmm.trust import COVERAGE
-from crysmm.trust.domain import Domain, rows_to_keep
-from crysmm.trust.finished_run import read_run
-from crysmm.trust.intervals import absolute_errors, conformal_quantile
+from crysmm.inference import COVERAGE
+from crysmm.inference.domain import Domain, rows_to_keep
+from crysmm.inference.intervals import absolute_errors, conformal_quantile
+from crysmm.runs.folder import RunFolder
 
 N_DIVISIONS = 200
 

@@ -20,10 +20,10 @@ from crysmm.config import TrainingConfig
 from crysmm.data.batch import CrystalBatch, collate_crystals
 from crysmm.data.building import count_triplets
 from crysmm.data.loader import batch_ends
-from crysmm.data.records import open_input
 from crysmm.data.scaler import TargetScaler
+from crysmm.device import freed_memory_kept
 from crysmm.graphs.neighbors import find_edges
-from crysmm.memory import freed_memory_kept
+from crysmm.io.inputs import open_input
 from crysmm.models.heads import build_network
 from crysmm.objectives.property import PropertyObjective
 from crysmm.training.optimizers import make_optimizer

@@ -26,9 +26,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # of a file that is run, Python knows the folder alone
 
 from benchmarks.processes import CHECKOUT, SAMPLE_DATA, output_of
-from crysmm.data.records import open_source
 from crysmm.data.store import cache_folder
-from crysmm.data.writing import crystal_row
+from crysmm.io.inputs import open_source
+from crysmm.io.writing import crystal_row
 from data_prep.convert import readable_records
 from data_prep.files import write_folder, write_jsonl
 from data_prep.synthetic import synthetic_crystals

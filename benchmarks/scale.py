@@ -19,11 +19,11 @@ from pathlib import Path
 from threading import Event, Thread
 
 from benchmarks.processes import CHECKOUT, SAMPLE_DATA, check, heading, output_of, row
-from crysmm.atomic_files import write_json_atomic
 from crysmm.config import TrainingConfig
 from crysmm.data.loader import BatchSampler, make_loader
-from crysmm.data.records import open_input
 from crysmm.data.store import Store, build_store
+from crysmm.files import write_json_atomic
+from crysmm.io.inputs import open_input
 from data_prep.synthetic import PROPERTY
 
 SECONDS_BETWEEN_LOOKS = 0.2

@@ -15,17 +15,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from crysmm.atomic_files import write_json_atomic
 from crysmm.cli.main import guarded
 from crysmm.config import PretrainingConfig, TrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.errors import InputError
-from crysmm.training.card import FIGURES, Card, write_card
+from crysmm.files import write_json_atomic
+from crysmm.inference.calibration import CALIBRATION_FILE
+from crysmm.inference.card import FIGURES, Card, write_card
+from crysmm.inference.folder import DESCRIPTION_FILE, WEIGHTS_FILE, ModelDescription, read_description
+from crysmm.runs.card import run_card
+from crysmm.runs.folder import RunFolder
 from crysmm.training.encoder import load_encoder
-from crysmm.training.folder import RunFolder
-from crysmm.training.model_card import run_card
-from crysmm.training.model_folder import DESCRIPTION_FILE, WEIGHTS_FILE, ModelDescription, read_description
-from crysmm.trust.calibration import CALIBRATION_FILE
 from crysmm.zoo import ZOO
 
 LARGEST = 1_000_000  # bytes of weights

@@ -44,9 +44,9 @@ from benchmarks.processes import heading, row
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal, to_fractional
 from crysmm.data.duplicates import distance_fingerprint
-from crysmm.data.files import format_from_name, format_from_text, read_structure
 from crysmm.errors import StructureError
 from crysmm.graphs.neighbors import find_edges
+from crysmm.io.structure_file import format_from_name, format_from_text, read_structure
 
 TOLERANCE = 0.02  # Angstrom, of distances; pymatgen moves atoms by 1e-4 of a cell to thirds and sixths
 VOLUME_TOLERANCE = 1e-3  # of the volume per atom

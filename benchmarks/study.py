@@ -20,7 +20,7 @@ from itertools import product
 from pathlib import Path
 from threading import Lock
 
-from crysmm.atomic_files import write_csv_atomic
+from crysmm.files import write_csv_atomic
 
 RECIPE = ["--epochs", "60", "--batch_size", "64", "--learning_rate", "0.004", "--precision", "bf16"]
 PRETRAINING = ["--epochs", "20", "--precision", "bf16"]  # an encoder's own options come after

@@ -24,9 +24,9 @@ from benchmarks.study import ARMS, ENCODERS, TEXT_ALONE, Results, Study, command
 from crysmm.cli.options import add_config_options, config_from
 from crysmm.cli.parser import CommandParser
 from crysmm.config import TrainingConfig
-from crysmm.data.records import open_input
-from crysmm.data.source import Record, SkippedRow
 from crysmm.data.split import make_split
+from crysmm.io.inputs import open_input
+from crysmm.io.source import Record, SkippedRow
 from crysmm.text.descriptions import Description, read_descriptions, write_descriptions
 from crysmm.text.embeddings import embed_texts
 from crysmm.text.encoder import TextEncoder

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from crysmm.crystal import Crystal, as_crystal
     from crysmm.errors import CrysmmError
     from crysmm.graphs.dgl import crystal_graph, line_graph
+    from crysmm.inference.predictor import Predictor, load
     from crysmm.models.backbones import build_backbone
-    from crysmm.predictor import Predictor, load
     from crysmm.training.pretrain import pretrain
     from crysmm.training.train import train
 
@@ -24,14 +24,14 @@ _HOMES = {
     "Crystal": "crysmm.crystal",
     "CrysmmError": "crysmm.errors",
     "GraphSettings": "crysmm.config",
-    "Predictor": "crysmm.predictor",
+    "Predictor": "crysmm.inference.predictor",
     "PretrainingConfig": "crysmm.config",
     "TrainingConfig": "crysmm.config",
     "as_crystal": "crysmm.crystal",
     "build_backbone": "crysmm.models.backbones",
     "crystal_graph": "crysmm.graphs.dgl",
     "line_graph": "crysmm.graphs.dgl",
-    "load": "crysmm.predictor",
+    "load": "crysmm.inference.predictor",
     "pretrain": "crysmm.training.pretrain",
     "train": "crysmm.training.train",
 }

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from crysmm.data.records import Record, SkippedRow, Source, open_source
-from crysmm.data.writing import crystal_row
 from crysmm.errors import StructureError
+from crysmm.io.inputs import Record, SkippedRow, Source, open_source
+from crysmm.io.writing import crystal_row
 from data_prep.files import run_command, write_folder, write_jsonl
 
 

@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from crysmm.atomic_files import replacing, why_not_writable, write_json_atomic
 from crysmm.crystal import Crystal
 from crysmm.data.building import map_in_order
-from crysmm.data.json_text import json_list_items
-from crysmm.data.symmetry import find_space_group
-from crysmm.data.tables import crystal_of_row, parse_row
-from crysmm.data.writing import crystal_row
+from crysmm.data.space_groups import find_space_group
 from crysmm.errors import InputError, StructureError
+from crysmm.files import replacing, why_not_writable, write_json_atomic
+from crysmm.io.json_stream import json_list_items
+from crysmm.io.table import crystal_of_row, parse_row
+from crysmm.io.writing import crystal_row
 from crysmm.terminal import disables_bar
 from data_prep.files import write_jsonl
 from data_prep.structure_index import StructureIndex, StructureKey, pack_keys, structure_key, unpack_keys

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from crysmm.crystal import as_crystal
-from crysmm.data.poscar import parse_poscar
-from crysmm.data.writing import crystal_row
 from crysmm.errors import InputError
+from crysmm.io.poscar import parse_poscar
+from crysmm.io.writing import crystal_row
 from data_prep.files import run_command, write_folder, write_jsonl
 
 ARCHIVE = "matminer-0.4.2.tar.gz"

@@ -14,9 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from crysmm.crystal import Crystal
-from crysmm.data.records import open_source
-from crysmm.data.writing import crystal_row
 from crysmm.elements import ATOMIC_NUMBERS
+from crysmm.io.inputs import open_source
+from crysmm.io.writing import crystal_row
 from data_prep.convert import readable_records
 from data_prep.files import run_command, write_jsonl
 

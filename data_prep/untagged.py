@@ -21,10 +21,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from crysmm.cli.inputs import positive
-from crysmm.data.records import Record, open_source
+from crysmm.data.space_groups import describe_symmetry
 from crysmm.data.split import read_ids
-from crysmm.data.symmetry import describe_symmetry
 from crysmm.errors import InputError, StructureError
+from crysmm.io.inputs import Record, open_source
 from crysmm.terminal import disables_bar
 from data_prep.convert import readable_records
 from data_prep.deduplicate import check_output, deduplicate

@@ -126,8 +126,8 @@ def save_small_model(crystals):
     from crysmm.config import TrainingConfig
     from crysmm.data.batch import collate_crystals
     from crysmm.data.scaler import TargetScaler
+    from crysmm.inference.loading import save_model
     from crysmm.models.heads import build_network
-    from crysmm.training.checkpoint import save_model
 
     def save(folder, name="cgcnn", **settings):
         config = TrainingConfig(model=SMALL_MODELS[name], **settings)

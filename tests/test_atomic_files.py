@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from crysmm.atomic_files import replacing, write_csv_atomic, write_json_atomic, write_text_atomic
+from crysmm.files import replacing, write_csv_atomic, write_json_atomic, write_text_atomic
 
 
 def test_text_replaces_text(tmp_path: Path) -> None:

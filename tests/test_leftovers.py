@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from crysmm.atomic_files import write_text_atomic
+from crysmm.files import write_text_atomic
 from crysmm.leftovers import working_folder
 
 WRITES_A_FILE = """
 import sys
 from pathlib import Path
-from crysmm.atomic_files import replacing
+from crysmm.files import replacing
 with replacing(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     print("at work", flush=True)

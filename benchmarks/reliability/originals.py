@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.processes import CHECKOUT, SAMPLE_DATA
-from crysmm.atomic_files import write_json_atomic, write_text_atomic
 from crysmm.cli.main import main
 from crysmm.config import PretrainingConfig, TrainingConfig
 from crysmm.convert import alignn, cgcnn
 from crysmm.crystal import Crystal
-from crysmm.data.records import Record, open_source
+from crysmm.files import write_json_atomic, write_text_atomic
+from crysmm.io.inputs import Record, open_source
 from crysmm.models.heads import build_network
 
 N_CRYSTALS = 30

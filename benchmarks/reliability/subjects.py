@@ -21,10 +21,10 @@ from benchmarks.processes import SAMPLE_DATA
 from benchmarks.reliability.mutations import damaged, damaged_json, damaged_value
 from benchmarks.reliability.originals import ALGORITHM, BENCHMARK, Originals, submitting
 from benchmarks.reliability.watching import contents
-from crysmm.atomic_files import write_json_atomic
-from crysmm.training.checkpoint import load_model
+from crysmm.files import write_json_atomic
+from crysmm.inference.folder import EncoderDescription, read_description
+from crysmm.inference.loading import load_model
 from crysmm.training.encoder import load_encoder
-from crysmm.training.model_folder import EncoderDescription, read_description
 
 ACCEPTED, SKIPPED, REFUSED = "accepted", "skipped", "refused"
 GOOD = 2  # sound crystals beside a damaged one

@@ -21,17 +21,17 @@ from crysmm import __version__
 from crysmm.crystal import Crystal
 from crysmm.data.building import GraphedRecord
 from crysmm.data.estimate import in_bytes
-from crysmm.data.folder import FileRow, FilesSource
 from crysmm.data.scaler import class_label
-from crysmm.data.source import ReadingOptions, SkippedRow
-from crysmm.data.symmetry import find_space_group
+from crysmm.data.space_groups import find_space_group
 from crysmm.errors import InputError
-from crysmm.explain.report import CrystalExplanation
 from crysmm.explain.run import explain_crystal
-from crysmm.predictor import Predictor
-from crysmm.trust import COVERAGE
-from crysmm.trust.assessment import Assessment
-from crysmm.trust.domain import Neighbor
+from crysmm.explain.tables import CrystalExplanation
+from crysmm.inference import COVERAGE
+from crysmm.inference.assessment import Assessment
+from crysmm.inference.domain import Neighbor
+from crysmm.inference.predictor import Predictor
+from crysmm.io.folder import FileRow, FilesSource
+from crysmm.io.source import ReadingOptions, SkippedRow
 
 LARGEST_FILE = 20 << 20  # bytes
 MOST_FILES = 200  # at once

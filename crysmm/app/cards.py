@@ -12,14 +12,14 @@ from typing import Any
 from moyopy import SpaceGroupType
 
 from crysmm.app.answer import Answer, Answers, Value, cell_parameters
-from crysmm.data.symmetry import CRYSTAL_SYSTEMS, crystal_system
-from crysmm.explain.report import CrystalExplanation
-from crysmm.predictor import Predictor
+from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system
+from crysmm.explain.tables import CrystalExplanation
+from crysmm.inference import COVERAGE
+from crysmm.inference.card import read_card
+from crysmm.inference.domain import FAR
+from crysmm.inference.predictor import Predictor
 from crysmm.report.formula import formula_parts
 from crysmm.report.structure import structure_view
-from crysmm.training.card import read_card
-from crysmm.trust import COVERAGE
-from crysmm.trust.domain import FAR
 from crysmm.zoo import ZOO
 
 STATIC, EXAMPLE_FILES = (Path(__file__).parent / name for name in ("static", "examples"))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from crysmm.predictor import Predictor, load
-from crysmm.training.model_folder import ModelDescription, read_description
+from crysmm.inference.folder import ModelDescription, read_description
+from crysmm.inference.predictor import Predictor, load
 from crysmm.zoo import ZOO, shipped_names
 
 KEPT = 4  # models in memory

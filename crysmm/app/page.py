@@ -30,8 +30,8 @@ from crysmm.app.cards import (
 )
 from crysmm.app.models import Models
 from crysmm.errors import CrysmmError
-from crysmm.explain.report import CrystalExplanation
-from crysmm.predictor import Predictor
+from crysmm.explain.tables import CrystalExplanation
+from crysmm.inference.predictor import Predictor
 
 LARGEST_REQUEST = 5 * LARGEST_FILE  # bytes; files with a larger one among them are not even sent
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")

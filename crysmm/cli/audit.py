@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from crysmm.data.source import FileFormat
 from crysmm.errors import InputError
+from crysmm.io.source import FileFormat
 
 if TYPE_CHECKING:
-    from crysmm.trust.audit import Audit
+    from crysmm.audit.leakage import Audit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: No split is named, or it does not fit the structures.
     """
-    from crysmm.atomic_files import refuse_unwritable
+    from crysmm.files import refuse_unwritable
 
     folder = _folder(arguments)
     refuse_unwritable(folder)
@@ -69,8 +69,8 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 
 def _audit(arguments: argparse.Namespace) -> "Audit":
-    from crysmm.data.records import open_source
-    from crysmm.trust.audit import audit_ids, audit_run
+    from crysmm.audit.leakage import audit_ids, audit_run
+    from crysmm.io.inputs import open_source
 
     if arguments.model is not None:
         return audit_run(arguments.model, arguments.root_dir)

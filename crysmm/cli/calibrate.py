@@ -19,9 +19,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrysmmError: The run, its model or its structures cannot be used.
     """
-    from crysmm.training.summary import describe_trust
-    from crysmm.trust.calibrate import calibrate
-    from crysmm.trust.calibration import CALIBRATION_FILE
+    from crysmm.audit.calibrate import calibrate
+    from crysmm.inference.calibration import CALIBRATION_FILE
+    from crysmm.runs.summary import describe_trust
 
     found = calibrate(arguments.model, arguments.root_dir, device=arguments.device)
     print(*describe_trust(found), f"written to {arguments.model}: {CALIBRATION_FILE}", sep="\n")

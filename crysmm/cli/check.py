@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     report(notes)
     if config.root_dir is None:
         raise InputError("--root_dir: missing; name the structures to check")
-    from crysmm.data.check import check_input
+    from crysmm.audit.check import check_input
 
     findings = check_input(config)
     print(findings.text())

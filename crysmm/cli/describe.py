@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import get_args
 
 from crysmm.cli.inputs import positive, warn
-from crysmm.data.source import FileFormat
 from crysmm.errors import CrysmmError
+from crysmm.io.source import FileFormat
 
 SHOWN = 3
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrysmmError: The input as a whole, the output or the describer cannot be used.
     """
-    from crysmm.data.records import open_source
+    from crysmm.io.inputs import open_source
     from crysmm.text.describe import describe
 
     source = open_source(

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from crysmm.cli.inputs import add_model_and_structures, positive, refuse_row_options, warn
-from crysmm.data.source import FileFormat
 from crysmm.errors import InputError
+from crysmm.io.source import FileFormat
 
 if TYPE_CHECKING:
     from crysmm.data.store import Store
     from crysmm.explain.run import Explanation
-    from crysmm.training.checkpoint import LoadedModel
+    from crysmm.inference.loading import LoadedModel
 
 SHOWN = 10  # features on the screen
 
@@ -54,10 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrysmmError: The model folder, the input as a whole or the output cannot be used.
     """
-    from crysmm.atomic_files import refuse_unwritable
     from crysmm.explain.run import explain, refuse_texts
-    from crysmm.training.checkpoint import load_model
-    from crysmm.training.folder import RunFolder
+    from crysmm.files import refuse_unwritable
+    from crysmm.inference.loading import load_model
+    from crysmm.runs.folder import RunFolder
 
     refuse_row_options(arguments, "target_key", "id_key", "limit")
     refuse_unwritable(arguments.output_dir)
@@ -80,9 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _store(arguments: argparse.Namespace, model: "LoadedModel") -> "Store":
     """The structures, with targets where they can be read; those of ``--target_key`` must be."""
-    from crysmm.data.records import open_source, source_from_files
     from crysmm.data.store import build_store
     from crysmm.explain.run import why_not_measured
+    from crysmm.io.inputs import open_source, source_from_files
 
     kept = {"cache_dir": arguments.cache_dir, "jobs": arguments.jobs}
     if arguments.files is not None:

@@ -66,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         report([*notes, *aside, *benchmark.notes])
         prepare_run(config)
 
+    from crysmm.audit.finished_run import read_config
     from crysmm.publish.leaderboard import (
         CONTRIBUTIONS,
         describe_score,
@@ -76,10 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
         training_command,
         write_contribution,
     )
+    from crysmm.runs.folder import RunFolder
     from crysmm.training.distributed import is_main_process
-    from crysmm.training.folder import RunFolder
     from crysmm.training.machine import hardware_of
-    from crysmm.trust.finished_run import read_config
 
     finished = None if arguments.run is None else RunFolder(arguments.run)
     settings = config if finished is None else read_config(finished)

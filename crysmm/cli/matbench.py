@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: The task, its folds, a setting, the crystals or the folder cannot be used.
     """
-    from crysmm.publish.tasks import find_task, load_folds
+    from crysmm.publish.matbench_tasks import find_task, load_folds
 
     task = find_task(arguments.task)
     folds = load_folds(task, arguments.folds)

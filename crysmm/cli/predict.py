@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import get_args
 
 from crysmm.cli.inputs import add_model_and_structures, positive, refuse_row_options, share, warn
-from crysmm.data.source import FileFormat, Source
 from crysmm.errors import CrysmmError
-from crysmm.trust import COVERAGE
+from crysmm.inference import COVERAGE
+from crysmm.io.source import FileFormat, Source
 
 SHOWN = 10  # a table of at most so many rows is printed too
 
@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrysmmError: The model folder, the input as a whole or the output cannot be used.
     """
-    from crysmm.predictor import load
-    from crysmm.trust.intervals import fewest_errors
+    from crysmm.inference.intervals import fewest_errors
+    from crysmm.inference.predictor import load
 
     refuse_row_options(arguments, "id_key")
     predictor = load(arguments.model, arguments.device, arguments.precision)
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _source(arguments: argparse.Namespace) -> Source:
-    from crysmm.data.records import open_source, source_from_files
+    from crysmm.io.inputs import open_source, source_from_files
 
     if arguments.files is not None:
         return source_from_files(arguments.files, file_format=arguments.file_format)

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from crysmm.config.alignn_files import SYNONYMS, translate, translate_model
 from crysmm.config.head import DistilledConfig, MultimodalConfig, VanillaConfig
 from crysmm.config.methods import METHODS
 from crysmm.config.models import BACKBONES
-from crysmm.config.peers import SYNONYMS, translate, translate_model
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
 from crysmm.config.training import TrainingConfig

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crysmm.config.alignn_files import MODEL_ONLY
 from crysmm.config.loading import make_config
-from crysmm.config.peers import MODEL_ONLY
 from crysmm.config.training import TrainingConfig
 from crysmm.convert.checkpoint import Checkpoint, finite_number
 from crysmm.convert.conversion import Conversion

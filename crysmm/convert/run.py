@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from crysmm.atomic_files import refuse_unwritable
 from crysmm.config.loading import read_json
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.training import TrainingConfig
@@ -18,13 +17,14 @@ from crysmm.convert.crysgnn import convert_crysgnn
 from crysmm.convert.crysxpp import convert_crysxpp
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError
+from crysmm.files import refuse_unwritable
+from crysmm.inference.card import write_card
+from crysmm.inference.folder import DESCRIPTION_FILE, WEIGHTS_FILE, Origin, read_description
+from crysmm.inference.loading import save_model
 from crysmm.models.base import Backbone
 from crysmm.models.heads import PropertyNetwork
-from crysmm.training.card import write_card
-from crysmm.training.checkpoint import save_model
+from crysmm.runs.card import converted_card
 from crysmm.training.encoder import save_encoder
-from crysmm.training.model_card import converted_card
-from crysmm.training.model_folder import DESCRIPTION_FILE, WEIGHTS_FILE, Origin, read_description
 from crysmm.zoo import ZOO, shipped_names
 
 CODES: dict[str, Callable[[Checkpoint, Mapping[str, Any]], Conversion]] = {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crysmm.errors import InputError, brief
-from crysmm.training.model_folder import shape_of
+from crysmm.inference.folder import shape_of
 
 COUNTER = ".num_batches_tracked"  # of a batch normalisation; not there in old checkpoints, and nothing here reads it
 NAMED = 5  # names in a message

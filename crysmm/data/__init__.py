@@ -1,1 +1,1 @@
-"""From folders, files and lists of structures to batches."""
+"""From records to batches: the store, splits, scaling, and what crystals have in common."""

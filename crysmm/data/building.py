@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from crysmm.config.graph import GraphSettings
-from crysmm.data.source import ReadingNote, Row, SkippedRow, Source
-from crysmm.data.symmetry import find_space_group
+from crysmm.data.space_groups import find_space_group
 from crysmm.errors import InputError, StructureError
 from crysmm.graphs.equivalence import Equivalence, find_equivalence
 from crysmm.graphs.neighbors import EdgeList, find_edges
+from crysmm.io.source import ReadingNote, Row, SkippedRow, Source
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from crysmm.data.source import Record
+    from crysmm.io.source import Record
 
 ROWS_A_TASK = 64  # enough to hide what it costs to reach a worker, few enough to stop quickly
 TASKS_AHEAD = 3

@@ -18,7 +18,6 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from crysmm.atomic_files import replacing
 from crysmm.config.models import ModelConfig
 from crysmm.data.estimate import (
     BATCH_MEMORY,
@@ -32,6 +31,7 @@ from crysmm.data.loader import batch_ends
 from crysmm.data.store import FORMAT_VERSION as STORE_VERSION
 from crysmm.data.store import Store, cache_folder
 from crysmm.errors import InputError
+from crysmm.files import replacing
 from crysmm.models.layers import precise
 from crysmm.terminal import disables_bar
 

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from crysmm.atomic_files import naming
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import SPACE_GROUP, in_parallel, write_arrow
-from crysmm.data.source import ReadingNote, SkippedRow, Source
 from crysmm.errors import InputError
+from crysmm.files import naming
+from crysmm.io.source import ReadingNote, SkippedRow, Source
 from crysmm.leftovers import LOCK, working_folder
 from crysmm.terminal import disables_bar
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from crysmm.device import empty_rows
 from crysmm.engines.cache import STEPS, covering, few_shapes_are_faster
-from crysmm.memory import empty_rows
 
 
 class Linear(nn.Linear):

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from crysmm.device import empty_rows
 from crysmm.engines.cache import pieces
 from crysmm.engines.linear import as_computed, product, product_backward
 from crysmm.engines.normalization import BatchNorm, Multiplicity, Normalizer, normalized_silu
-from crysmm.memory import empty_rows
 
 Layer = tuple[nn.Linear, nn.Module]  # and its normalisation
 Expansion = Callable[[Tensor], Tensor]

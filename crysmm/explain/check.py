@@ -15,7 +15,7 @@ import numpy as np
 
 from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
-from crysmm.explain.atoms import Explainer
+from crysmm.explain.attribution import Explainer
 
 REMOVED = (5, 10, 20)
 DRAWS = 20

@@ -7,8 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crysmm.explain.report import CrystalExplanation, FeatureRow
-from crysmm.training.plots import clean, new_figure, save_figure
+from crysmm.explain.tables import CrystalExplanation, FeatureRow
+from crysmm.runs.plots import clean, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def plot_elements(path: Path, rows: Sequence[dict[str, Any]], quantity: str) -> 
 
     Args:
         path: of the PNG file.
-        rows: of :func:`crysmm.explain.report.element_rows`.
+        rows: of :func:`crysmm.explain.tables.element_rows`.
         quantity: what is explained.
     """
     rows = sorted(rows, key=lambda row: -abs(row["n_crystals"] * row["mean_contribution"]))[:SHOWN]

@@ -11,22 +11,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from crysmm.atomic_files import write_csv_atomic, write_json_atomic
 from crysmm.crystal import Crystal
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import count_triplets
 from crysmm.data.estimate import BATCH_MEMORY, activations, memory_limit, oversized_rows, why_too_large
 from crysmm.data.loader import batch_ends
 from crysmm.data.scaler import TargetScaler, class_label
-from crysmm.data.source import SkippedRow
 from crysmm.data.store import Store
 from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.errors import InputError
-from crysmm.explain.atoms import Explainer
+from crysmm.explain.attribution import Explainer
 from crysmm.explain.check import Check, ErrorMeasure, check_rankings
 from crysmm.explain.features import feature_names
 from crysmm.explain.plots import plot_atoms, plot_elements, plot_features, plot_features_of_crystal
-from crysmm.explain.report import (
+from crysmm.explain.tables import (
     CrystalExplanation,
     CrystalTables,
     FeatureRow,
@@ -36,11 +34,13 @@ from crysmm.explain.report import (
     write_rows,
 )
 from crysmm.explain.totals import BatchTables, Totals
+from crysmm.files import write_csv_atomic, write_json_atomic
 from crysmm.graphs.features import feature_table
 from crysmm.graphs.neighbors import find_edges
+from crysmm.inference.loading import LoadedModel
+from crysmm.io.source import SkippedRow
 from crysmm.models.crysxpp import CrysXPP
 from crysmm.terminal import disables_bar
-from crysmm.training.checkpoint import LoadedModel
 
 BY_WEIGHT, BY_CONTRIBUTION = "feature weight", "mean absolute contribution"
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from crysmm.data.batch import CrystalBatch
 from crysmm.elements import SYMBOLS
-from crysmm.explain.atoms import Contributions
+from crysmm.explain.attribution import Contributions
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from crysmm.config.methods import CrysAEConfig
 from crysmm.objectives.bonds import BondLengthTerm, DistanceTerm
-from crysmm.objectives.connectivity import ConnectivityTerm
 from crysmm.objectives.features import AtomFeatureTerm
+from crysmm.objectives.reconstruction import ConnectivityTerm
 from crysmm.objectives.terms import Term
 
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from crysmm.config.methods import CrysGNNConfig
 from crysmm.objectives.bonds import DistanceTerm
-from crysmm.objectives.connectivity import ConnectivityTerm
 from crysmm.objectives.features import AtomFeatureTerm
+from crysmm.objectives.reconstruction import ConnectivityTerm
 from crysmm.objectives.symmetry import CrystalSystemTerm, SpaceGroupTerm
 from crysmm.objectives.terms import Term
 

@@ -20,12 +20,12 @@ from crysmm.models.backbones import build_backbone
 from crysmm.models.base import Backbone, Embedding
 from crysmm.models.layers import precise
 from crysmm.objectives.base import Objective
-from crysmm.objectives.connectivity import ConnectivityTerm
 from crysmm.objectives.corruption import Corruption, Example
 from crysmm.objectives.crysae import crysae_terms
 from crysmm.objectives.crysgnn import crysgnn_terms
 from crysmm.objectives.decoys import decoy_terms
 from crysmm.objectives.features import AtomFeatureTerm
+from crysmm.objectives.reconstruction import ConnectivityTerm
 from crysmm.objectives.terms import Term
 
 MEASURING_SEED = 0

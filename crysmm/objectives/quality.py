@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from crysmm.data.batch import CrystalBatch
-from crysmm.data.symmetry import CRYSTAL_SYSTEMS, crystal_system
+from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system
 from crysmm.graphs.features import CGCNN_LAST_ELEMENT, feature_table
 from crysmm.models.layers import crystal_mean, precise
 from crysmm.objectives.bonds import LENGTH_CLASSES, BondLengthTerm, DistanceTerm, length_classes
-from crysmm.objectives.connectivity import CLASSES, NO_PAIR, ConnectivityTerm
 from crysmm.objectives.corruption import Example, bond_lengths
 from crysmm.objectives.decoys import DecoyTerm, ReplacedAtomTerm, decoys, replaced_atoms
 from crysmm.objectives.features import AtomFeatureTerm
 from crysmm.objectives.pretraining import PretrainingObjective
+from crysmm.objectives.reconstruction import CLASSES, NO_PAIR, ConnectivityTerm
 from crysmm.objectives.symmetry import SPACE_GROUPS, SpaceGroupTerm
 
 NEIGHBORS = 10

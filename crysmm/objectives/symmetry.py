@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crysmm.data.symmetry import crystal_system
+from crysmm.data.space_groups import crystal_system
 from crysmm.models.layers import crystal_mean, precise
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.terms import Term, mean_losses, space_groups_of

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from crysmm.data.json_text import read_json_object
 from crysmm.errors import InputError, brief, first_of, shown
+from crysmm.io.json_stream import read_json_object
 from crysmm.publish.installed import installed_file
 
 Values = dict[str, tuple[float, ...]]

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crysmm.atomic_files import write_text_atomic
 from crysmm.errors import InputError, brief
+from crysmm.files import write_text_atomic
 
 MARK = "# written by crysmm, and again unless it was edited: "
 

@@ -16,20 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from crysmm.atomic_files import replacing, write_json_atomic
 from crysmm.config.training import TrainingConfig
-from crysmm.data.records import open_source
 from crysmm.data.split import read_ids
 from crysmm.errors import InputError, first_of
+from crysmm.files import replacing, write_json_atomic
+from crysmm.inference.table import read_predictions
+from crysmm.io.inputs import open_source
 from crysmm.publish.benchmark import ENDING, METRICS, PACKAGE, Benchmark
-from crysmm.publish.data import write_data
 from crysmm.publish.edited import describe_kept, filled_in, write_script
 from crysmm.publish.settings import SPLIT, VALUES, settings_on
+from crysmm.publish.submission import write_data
+from crysmm.runs.card import versions
+from crysmm.runs.folder import RunFolder
 from crysmm.training.command import given
 from crysmm.training.distributed import is_main_process
-from crysmm.training.folder import RunFolder
-from crysmm.training.model_card import versions
-from crysmm.training.results import read_predictions
 from crysmm.training.train import train
 
 RUN, DATA, IDS, CONTRIBUTIONS = "run", "data.jsonl.gz", "ids.json", "contributions"

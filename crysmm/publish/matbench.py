@@ -12,27 +12,27 @@ from typing import Any
 import numpy as np
 
 from crysmm import __version__
-from crysmm.atomic_files import write_json_atomic
 from crysmm.citations import PAPERS, papers_behind
 from crysmm.config.training import TrainingConfig
-from crysmm.data.records import open_source
-from crysmm.data.source import Row, SkippedRow
 from crysmm.data.split import read_ids
 from crysmm.errors import InputError
+from crysmm.files import write_json_atomic
+from crysmm.inference.folder import without_paths
+from crysmm.inference.table import read_predictions
+from crysmm.io.inputs import open_source
+from crysmm.io.source import Row, SkippedRow
 from crysmm.publish.benchmark import carve_validation
-from crysmm.publish.data import write_data
 from crysmm.publish.edited import describe_kept, filled_in, write_script
 from crysmm.publish.matbench_results import BENCHMARK, fold_results, read_tasks, write_results
+from crysmm.publish.matbench_tasks import PACKAGE, Fold, Task
 from crysmm.publish.matminer import is_matminer_table, matminer_rows
 from crysmm.publish.settings import SPLIT, settings_on, validation_share
-from crysmm.publish.tasks import PACKAGE, Fold, Task
+from crysmm.publish.submission import write_data
+from crysmm.runs.card import versions
+from crysmm.runs.folder import RunFolder
 from crysmm.training.callbacks import share_of_hours
 from crysmm.training.command import given
 from crysmm.training.distributed import is_main_process
-from crysmm.training.folder import RunFolder
-from crysmm.training.model_card import versions
-from crysmm.training.model_folder import without_paths
-from crysmm.training.results import read_predictions
 from crysmm.training.train import train
 
 DATA, IDS = "data.jsonl.gz", "ids"

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from crysmm.crystal import as_crystal
-from crysmm.data.json_text import json_object_items, open_text
-from crysmm.data.source import Record
-from crysmm.data.targets import read_number
 from crysmm.errors import InputError, StructureError
+from crysmm.io.json_stream import json_object_items, open_text
+from crysmm.io.source import Record
+from crysmm.io.targets import read_number
 
 STRUCTURE = "structure"
 

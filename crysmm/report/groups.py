@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crysmm.data.symmetry import CRYSTAL_SYSTEMS, crystal_system
+from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system
 from crysmm.elements import elements_in
 
 SIZES = ((1, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 64), (65, None))

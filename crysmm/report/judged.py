@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from crysmm.data.store import Store
+from crysmm.inference.assessment import Assessment
 from crysmm.report.errors import CrystalErrors
-from crysmm.trust.assessment import Assessment
 
 
 @dataclass(frozen=True)

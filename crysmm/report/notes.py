@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from crysmm.config.training import TrainingConfig
 from crysmm.report.groups import Group
 from crysmm.report.parts import Table
+from crysmm.runs.plots import TITLES
+from crysmm.runs.summary import count, describe_split
 from crysmm.training.data import SPLITS, TrainingData
-from crysmm.training.plots import TITLES
-from crysmm.training.summary import count, describe_split
 
 MOST_SKIPPED = 50  # rows of the table
 

@@ -14,27 +14,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crysmm import __version__
-from crysmm.atomic_files import write_text_atomic
 from crysmm.config.training import TrainingConfig
-from crysmm.report import facts, headline, notes, periodic_table
+from crysmm.files import write_text_atomic
+from crysmm.inference.assessment import Assessment
+from crysmm.report import facts, notes, periodic_table
+from crysmm.report import tables as headline
 from crysmm.report.errors import crystal_errors
 from crysmm.report.figures import classes, learning, values
 from crysmm.report.figures.base import Figure
 from crysmm.report.figures.groups import by_group
 from crysmm.report.groups import by_crystal_system, by_element, by_size
+from crysmm.report.html import script_tags, security_policy, static_file
 from crysmm.report.judged import Judged
 from crysmm.report.numbers import number
-from crysmm.report.scripts import script_tags, security_policy, static_file
 from crysmm.report.shared import find_shared, shared_table
 from crysmm.report.structure import structure_sources
 from crysmm.report.symmetry import find_space_groups
 from crysmm.report.worst import N_WORST, worst_crystals
+from crysmm.runs.folder import RunFolder
+from crysmm.runs.plots import TITLES
+from crysmm.runs.summary import count
 from crysmm.training.data import TrainingData
-from crysmm.training.folder import RunFolder
 from crysmm.training.machine import Machine
-from crysmm.training.plots import TITLES
-from crysmm.training.summary import count
-from crysmm.trust.assessment import Assessment
 
 if TYPE_CHECKING:
     import jinja2

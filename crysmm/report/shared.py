@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crysmm.data.counterparts import Counterpart, find_counterparts
 from crysmm.data.duplicates import rows_by_formula
 from crysmm.data.store import Store
 from crysmm.report.judged import Judged
 from crysmm.report.numbers import share
 from crysmm.report.parts import Table
-from crysmm.training.plots import TITLES
-from crysmm.trust.leakage import Counterpart, find_counterparts
+from crysmm.runs.plots import TITLES
 
 MOST_COMPARED = 1000  # structures, about a millisecond each
 

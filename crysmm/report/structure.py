@@ -20,7 +20,7 @@ from crysmm.crystal import Crystal
 from crysmm.elements import SYMBOLS
 from crysmm.errors import StructureError
 from crysmm.graphs.neighbors import find_edges
-from crysmm.report.scripts import script_tags, security_policy, static_file
+from crysmm.report.html import script_tags, security_policy, static_file
 
 BOND_TOLERANCE = 1.15  # times the distance of an atom's nearest neighbour
 ON_A_FACE = 1e-3  # fractional; an atom so near to a face of the cell lies on it

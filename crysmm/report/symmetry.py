@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from crysmm.data.space_groups import find_space_group
 from crysmm.data.store import Store
-from crysmm.data.symmetry import find_space_group
 
 MOST_FOUND = 1000  # about a millisecond each
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crysmm.data.counterparts import Counterpart
 from crysmm.data.scaler import TargetScaler, class_label
-from crysmm.data.symmetry import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, find_space_group
+from crysmm.data.space_groups import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, find_space_group
+from crysmm.inference import COVERAGE
 from crysmm.report.formula import formula_parts
 from crysmm.report.judged import Judged
 from crysmm.report.numbers import number, share
 from crysmm.report.structure import structure_element
-from crysmm.trust import COVERAGE
-from crysmm.trust.leakage import Counterpart
 
 N_WORST = 10
 STRUCTURE_HEIGHT = 230  # pixels

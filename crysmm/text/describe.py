@@ -16,9 +16,10 @@ from tqdm import tqdm
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.building import graph_row
-from crysmm.data.source import SkippedRow, Source
 from crysmm.errors import InputError, MissingDependencyError
+from crysmm.io.source import SkippedRow, Source
 from crysmm.terminal import disables_bar
+from crysmm.text.describers import DescriberName, borrowed, describer_version, end_processes
 from crysmm.text.descriptions import (
     Appender,
     Description,
@@ -26,7 +27,6 @@ from crysmm.text.descriptions import (
     structure_checksum,
     write_descriptions,
 )
-from crysmm.text.process import DescriberName, borrowed, describer_version, end_processes
 
 Backend = Literal["local", "dask"]
 NOT_READ = ""  # in place of the checksum of a structure that could not be read

@@ -14,9 +14,9 @@ from typing import Self
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from crysmm.atomic_files import naming, text_replacing
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError
+from crysmm.files import naming, text_replacing
 
 
 @dataclass(frozen=True)

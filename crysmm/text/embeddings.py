@@ -16,8 +16,8 @@ from zipfile import BadZipFile
 import numpy as np
 from tqdm import tqdm
 
-from crysmm.atomic_files import replacing
 from crysmm.data.store import cache_folder
+from crysmm.files import replacing
 from crysmm.terminal import disables_bar
 from crysmm.text.encoder import TextEncoder
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from crysmm.data.folder import CRYSMMNET_COLUMNS, DESCRIPTION, FolderTable, is_crysmmnet, read_csv
-from crysmm.data.source import SkippedRow, Source, encodable
-from crysmm.data.tables import TableRow, parse_row
 from crysmm.errors import InputError, StructureError
+from crysmm.io.folder import CRYSMMNET_COLUMNS, DESCRIPTION, FolderTable, is_crysmmnet, read_csv
+from crysmm.io.source import SkippedRow, Source, encodable
+from crysmm.io.table import TableRow, parse_row
 from crysmm.text.descriptions import Description, read_descriptions
 
 

@@ -14,9 +14,9 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
-from crysmm.atomic_files import write_csv_atomic
 from crysmm.errors import DivergedError, InputError
-from crysmm.training.folder import RunFolder
+from crysmm.files import write_csv_atomic
+from crysmm.runs.folder import RunFolder
 from crysmm.training.module import TrainingModule
 from crysmm.training.progress import Progress
 from crysmm.training.signals import listen

@@ -10,7 +10,7 @@ from crysmm.config.head import MultimodalConfig, TaughtConfig
 from crysmm.config.options import options
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.training.folder import FREE_SETTINGS
+from crysmm.runs.folder import FREE_SETTINGS
 
 PATHS = frozenset({"root_dir", "ids_file", "init_from"})  # free to change in a run that is resumed, and its input
 

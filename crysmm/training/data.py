@@ -15,13 +15,13 @@ from crysmm.config.training import TrainingConfig
 from crysmm.data.embeddings import AtomEmbeddings
 from crysmm.data.estimate import memory_limit, oversized_rows
 from crysmm.data.loader import BatchSampler, make_loader
-from crysmm.data.records import open_input
 from crysmm.data.scaler import TargetScaler
-from crysmm.data.source import SkippedRow
 from crysmm.data.split import Split, make_split
 from crysmm.data.store import Store, build_store
 from crysmm.elements import elements_in
 from crysmm.errors import InputError
+from crysmm.io.inputs import open_input
+from crysmm.io.source import SkippedRow
 from crysmm.text.crystals import Texts
 from crysmm.training.distributed import main_first, on_main
 

@@ -23,9 +23,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from crysmm.atomic_files import replacing
 from crysmm.config.run import RunConfig
 from crysmm.errors import CrysmmError, InputError
+from crysmm.files import replacing
 from crysmm.training.machine import Machine
 
 PATIENCE = timedelta(days=2)  # others wait so long for the main process, which may have a large store to build

@@ -18,10 +18,7 @@ from crysmm.config.pretraining import PretrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.graphs.features import feature_table
-from crysmm.models.backbones import build_backbone
-from crysmm.models.base import Backbone
-from crysmm.training.checkpoint import load_model
-from crysmm.training.model_folder import (
+from crysmm.inference.folder import (
     EncoderDescription,
     Origin,
     load_weights,
@@ -32,6 +29,9 @@ from crysmm.training.model_folder import (
     refuse_larger,
     write_folder,
 )
+from crysmm.inference.loading import load_model
+from crysmm.models.backbones import build_backbone
+from crysmm.models.base import Backbone
 from crysmm.training.transfer import BACKBONE
 from crysmm.zoo import resolve
 
@@ -65,7 +65,7 @@ def save_encoder(
     references: Sequence[Crystal],
     origin: Origin | None = None,
 ) -> None:
-    """Write the folder of a pre-training run; see :func:`crysmm.training.model_folder.write_folder`.
+    """Write the folder of a pre-training run; see :func:`crysmm.inference.folder.write_folder`.
 
     Args:
         folder: other files in it are left alone.

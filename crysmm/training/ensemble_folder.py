@@ -10,10 +10,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from crysmm.atomic_files import write_json_atomic
 from crysmm.errors import ModelFolderError
-from crysmm.training.checkpoint import LoadedModel, load_model
-from crysmm.training.model_folder import ENSEMBLE_FILE, read_description
+from crysmm.files import write_json_atomic
+from crysmm.inference.folder import ENSEMBLE_FILE, read_description
+from crysmm.inference.loading import LoadedModel, load_model
 from crysmm.zoo import resolve
 
 

@@ -12,21 +12,21 @@ from tqdm import tqdm
 from crysmm.config.training import TrainingConfig
 from crysmm.data.loader import Share
 from crysmm.elements import elements_in
-from crysmm.inference import Inference, Outputs
+from crysmm.inference import COVERAGE
+from crysmm.inference.assessment import Assessment, Assessor
+from crysmm.inference.calibration import Calibration
+from crysmm.inference.domain import rows_to_keep, training_crystals
+from crysmm.inference.folder import reference_rows
+from crysmm.inference.loading import save_model
+from crysmm.inference.network import Inference, Outputs
+from crysmm.inference.table import write_predictions
 from crysmm.models.heads import PropertyNetwork
+from crysmm.runs.folder import RunFolder
+from crysmm.runs.metrics import Metrics, evaluate, judge
+from crysmm.runs.plots import plot_parity
 from crysmm.terminal import disables_bar
-from crysmm.training.checkpoint import save_model
 from crysmm.training.data import SPLITS, TrainingData, loader_for, sampler_for
 from crysmm.training.distributed import gather
-from crysmm.training.folder import RunFolder
-from crysmm.training.metrics import Metrics, evaluate, judge
-from crysmm.training.model_folder import reference_rows
-from crysmm.training.plots import plot_parity
-from crysmm.training.results import write_predictions
-from crysmm.trust import COVERAGE
-from crysmm.trust.assessment import Assessment, Assessor
-from crysmm.trust.calibration import Calibration
-from crysmm.trust.domain import rows_to_keep, training_crystals
 
 SplitOutputs = dict[str, Outputs]
 """By split; of the training split, embeddings are there of :func:`rows_to_keep` alone."""

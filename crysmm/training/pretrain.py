@@ -10,17 +10,17 @@ from tqdm import tqdm
 from crysmm.config.methods import ReconstructionConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.data.loader import BatchSampler
-from crysmm.data.symmetry import describe_symmetry
+from crysmm.data.space_groups import describe_symmetry
+from crysmm.inference.folder import reference_rows
 from crysmm.objectives.base import Objective
 from crysmm.objectives.pretraining import PretrainingObjective, build_pretraining
 from crysmm.objectives.quality import EncoderQuality
+from crysmm.runs.summary import describe_encoder
 from crysmm.terminal import disables_bar
 from crysmm.training.data import SPLITS, RunData, loader_for, prepare_data
 from crysmm.training.distributed import on_main
 from crysmm.training.encoder import save_encoder
-from crysmm.training.model_folder import reference_rows
 from crysmm.training.run import Run, RunResult, carry_out
-from crysmm.training.summary import describe_encoder
 
 
 def pretrain(config: PretrainingConfig, records: Sequence[Mapping[str, Any]] | None = None) -> RunResult:

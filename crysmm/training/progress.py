@@ -10,8 +10,8 @@ from typing import Any
 import lightning.pytorch as pl
 from tqdm import tqdm
 
+from crysmm.training.console import Report
 from crysmm.training.module import TrainingModule
-from crysmm.training.report import Report
 
 
 class Progress(pl.Callback):

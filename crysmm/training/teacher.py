@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from crysmm.config.training import TrainingConfig
 from crysmm.data.embeddings import AtomEmbeddings, build_embeddings
-from crysmm.data.records import open_input
 from crysmm.data.store import build_store
+from crysmm.io.inputs import open_input
 from crysmm.training.data import TrainingData
 from crysmm.training.distributed import main_first
 from crysmm.training.encoder import load_encoder

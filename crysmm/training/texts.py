@@ -11,10 +11,10 @@ import numpy as np
 
 from crysmm.config.head import MultimodalConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.data.folder import DESCRIPTION
-from crysmm.data.records import open_input
 from crysmm.data.store import Store
 from crysmm.errors import InputError
+from crysmm.io.folder import DESCRIPTION
+from crysmm.io.inputs import open_input
 from crysmm.text.crystals import Texts, TextSettings, with_gaps
 from crysmm.text.descriptions import Description, structure_checksum
 from crysmm.text.embeddings import embed_texts

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from crysmm.config.graph import GraphSettings
 from crysmm.errors import InputError
-from crysmm.training.model_folder import read_description, read_weights, shape_of
+from crysmm.inference.folder import read_description, read_weights, shape_of
 from crysmm.zoo import resolve
 
 BACKBONE = "backbone."  # how the weights of a backbone are called in every network

@@ -22,8 +22,8 @@ from typing import Any
 
 from crysmm.cli.main import guarded
 from crysmm.config import PretrainingConfig, TrainingConfig, load_config
-from crysmm.data.records import open_source
 from crysmm.errors import InputError
+from crysmm.io.inputs import open_source
 from crysmm.training.pretrain import pretrain
 from crysmm.training.train import train
 

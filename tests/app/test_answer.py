@@ -15,7 +15,7 @@ from crysmm.app.cards import EXAMPLE_FILES, EXAMPLES
 from crysmm.app.models import Models
 from crysmm.cli.main import main
 from crysmm.errors import InputError, MissingDependencyError, ModelFolderError
-from crysmm.predictor import Predictor
+from crysmm.inference.predictor import Predictor
 
 QUARTZ = 154  # P3_221
 RUTILE = 136

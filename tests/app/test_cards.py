@@ -17,8 +17,8 @@ from crysmm.app.cards import (
     summary_columns,
     summary_rows,
 )
-from crysmm.data.source import SkippedRow
-from crysmm.trust.domain import Neighbor, TrainingCrystal
+from crysmm.inference.domain import Neighbor, TrainingCrystal
+from crysmm.io.source import SkippedRow
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import few_labels, study
 from crysmm.cli.main import main
-from crysmm.data.records import open_source
+from crysmm.io.inputs import open_source
 
 CHECKOUT = Path(__file__).parents[2]
 SAMPLE_DATA = CHECKOUT / "examples" / "sample_data"

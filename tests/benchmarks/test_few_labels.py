@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import few_labels, properties, study
 from crysmm.config import TrainingConfig
-from crysmm.data.records import open_source
+from crysmm.io.inputs import open_source
 from crysmm.zoo import shipped_names
 
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import ours, run
 from benchmarks.run import ROWS, Inputs
 from crysmm.config import TrainingConfig
-from crysmm.data.records import open_source
+from crysmm.io.inputs import open_source
 
 CHECKOUT = Path(__file__).parents[2]
 QUICK = {"data": None, "target_key": None, "quick": True, "crystals": 70, "predicted": 5}

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks import study, texts
-from crysmm.data.records import open_source
-from crysmm.data.source import SkippedRow
+from crysmm.io.inputs import open_source
+from crysmm.io.source import SkippedRow
 from crysmm.text.descriptions import read_descriptions, write_descriptions
 from crysmm.text.encoder import TextEncoder
 

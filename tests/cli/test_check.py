@@ -21,9 +21,9 @@ class Report:
 
 @pytest.mark.parametrize(("clean", "code"), [(True, 0), (False, 1)])
 def test_exit_code(clean: bool, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    check = ModuleType("crysmm.data.check")
+    check = ModuleType("crysmm.audit.check")
     check.check_input = lambda config: Report(config, clean)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "crysmm.data.check", check)
+    monkeypatch.setitem(sys.modules, "crysmm.audit.check", check)
     assert main(["check", "--root_dir", "here", "--target_key", "gap"]) == code
     assert capsys.readouterr().out == "read here for gap\n"
 

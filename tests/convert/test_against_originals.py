@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from crysmm.convert.run import convert
-from crysmm.predictor import load
-from crysmm.training.checkpoint import load_model
+from crysmm.inference.loading import load_model
+from crysmm.inference.predictor import load
 
 from .conftest import DATA, Original, read_crystals
 

@@ -13,7 +13,7 @@ from crysmm.convert.run import convert
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.graphs.features import feature_table
-from crysmm.predictor import load
+from crysmm.inference.predictor import load
 from crysmm.training.encoder import load_encoder
 
 from .conftest import Original, read_crystals

@@ -11,9 +11,9 @@ from crysmm.data import embeddings as module
 from crysmm.data.batch import collate_crystals
 from crysmm.data.embeddings import build_embeddings
 from crysmm.data.loader import BatchSampler, make_loader
-from crysmm.data.records import source_from_records
 from crysmm.data.store import build_store
 from crysmm.errors import InputError
+from crysmm.io.inputs import source_from_records
 from crysmm.models.backbones import build_backbone
 
 TEACHERS = {

@@ -8,8 +8,8 @@ import torch
 
 from crysmm.config import GraphSettings
 from crysmm.data.loader import BatchSampler, StoreDataset, make_loader
-from crysmm.data.records import source_from_records
 from crysmm.data.store import build_store
+from crysmm.io.inputs import source_from_records
 
 TRIPLETS = np.array([5, 1, 9, 2, 2, 30, 4, 4, 1, 1])
 ROWS = np.arange(10) + 100

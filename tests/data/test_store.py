@@ -11,9 +11,9 @@ from crysmm.config import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data import building
 from crysmm.data.batch import collate_crystals
-from crysmm.data.records import source_from_records, source_from_structures
 from crysmm.data.store import Store, build_store, cache_folder
 from crysmm.errors import InputError
+from crysmm.io.inputs import source_from_records, source_from_structures
 
 SETTINGS = GraphSettings()
 

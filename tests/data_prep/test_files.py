@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from crysmm.data.writing import crystal_row
 from crysmm.errors import InputError
+from crysmm.io.writing import crystal_row
 from data_prep.files import run_command, write_folder, write_jsonl
 
 

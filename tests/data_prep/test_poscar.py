@@ -2,7 +2,7 @@ import numpy as np
 from jarvis.io.vasp.inputs import Poscar as JarvisPoscar
 
 from crysmm.crystal import Crystal
-from crysmm.data.poscar import parse_poscar
+from crysmm.io.poscar import parse_poscar
 from data_prep.poscar import format_poscar
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crysmm.data.records import open_source
 from crysmm.elements import SYMBOLS
+from crysmm.io.inputs import open_source
 from crysmm.text.descriptions import read_descriptions, structure_checksum
 from data_prep.sample_data import choose
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crysmm.data.records import open_source
+from crysmm.io.inputs import open_source
 from data_prep import synthetic
 from data_prep.synthetic import GROUPS, LARGEST_STRAIN, synthetic_crystals
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from crysmm.crystal import Crystal, as_crystal
-from crysmm.data.records import open_source
-from crysmm.data.symmetry import find_space_group
+from crysmm.data.space_groups import find_space_group
 from crysmm.errors import InputError
+from crysmm.io.inputs import open_source
 from data_prep import deduplicate as module
 from data_prep.deduplicate import deduplicate
 from data_prep.structure_index import StructureIndex
@@ -95,7 +95,7 @@ def test_the_result_is_an_input(archives, tmp_path):
 
 def test_test_sets_are_left_out(run_module, archives, tmp_path, crystals):
     """A whole folder of files, and one id of a table; each matches in whatever cell it comes."""
-    from crysmm.data.writing import crystal_row
+    from crysmm.io.writing import crystal_row
     from data_prep.files import write_folder, write_jsonl
 
     write_folder([("a", doubled(crystals["Cu"]), [1.0])], ["value"], tmp_path / "folder")

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from crysmm.data.records import open_source
-from crysmm.data.writing import crystal_row
+from crysmm.io.inputs import open_source
+from crysmm.io.writing import crystal_row
 from crysmm.objectives.pretraining import build_pretraining
 from crysmm.text.descriptions import read_descriptions
 from data_prep.files import write_jsonl

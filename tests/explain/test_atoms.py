@@ -10,15 +10,15 @@ import torch
 
 from crysmm.config import GraphSettings
 from crysmm.data.batch import collate_crystals
-from crysmm.data.files import read_structure
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import MissingDependencyError
-from crysmm.explain import atoms
-from crysmm.explain.atoms import Explainer
+from crysmm.explain import attribution as atoms
+from crysmm.explain.attribution import Explainer
 from crysmm.explain.totals import BatchTables, Totals
-from crysmm.inference import Inference
+from crysmm.inference.loading import load_model
+from crysmm.inference.network import Inference
+from crysmm.io.structure_file import read_structure
 from crysmm.models.layers import crystal_mean
-from crysmm.training.checkpoint import load_model
 
 SILICON = Path(__file__).parents[2] / "examples" / "sample_data" / "mp-149.vasp"
 FORMULAS = ["SiO2", "Cu", "NaCl", "TiO2"]

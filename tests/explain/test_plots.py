@@ -8,13 +8,13 @@ from crysmm.config import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.explain import plots
-from crysmm.explain.atoms import Explainer
+from crysmm.explain.attribution import Explainer
 from crysmm.explain.features import feature_names
 from crysmm.explain.plots import FALLS, RISES, SHOWN_ATOMS, plot_atoms, plot_features_of_crystal
-from crysmm.explain.report import CrystalExplanation, crystal_rows
+from crysmm.explain.tables import CrystalExplanation, crystal_rows
 from crysmm.explain.totals import BatchTables
+from crysmm.inference.loading import load_model
 from crysmm.testing import supercell
-from crysmm.training.checkpoint import load_model
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 
 from crysmm.config import GraphSettings
 from crysmm.crystal import Crystal
-from crysmm.data.records import open_source
 from crysmm.graphs import equivalence
 from crysmm.graphs.equivalence import find_equivalence
 from crysmm.graphs.neighbors import find_edges
+from crysmm.io.inputs import open_source
 from crysmm.testing import supercell
 
 SETTINGS = GraphSettings()

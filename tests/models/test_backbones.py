@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from crysmm.config import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, GraphSettings, TrainingConfig
 from crysmm.data.batch import collate_crystals
-from crysmm.data.records import open_source
 from crysmm.errors import InputError
+from crysmm.io.inputs import open_source
 from crysmm.models.backbones import build_backbone
 from crysmm.models.base import Embedding
 from crysmm.models.cgcnn import CGCNN

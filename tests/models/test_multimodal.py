@@ -11,7 +11,7 @@ import torch
 from crysmm.config.graph import GraphSettings
 from crysmm.config.models import ALIGNNConfig, CGCNNConfig
 from crysmm.data.batch import collate_crystals
-from crysmm.data.records import open_source
+from crysmm.io.inputs import open_source
 from crysmm.models.backbones import build_backbone
 from crysmm.models.base import Embedding
 from crysmm.models.heads import MultimodalHead, PropertyNetwork

@@ -11,8 +11,8 @@ from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.engines.blocked import Connectivity
-from crysmm.objectives.connectivity import NO_PAIR, ConnectivityTerm
 from crysmm.objectives.corruption import Example
+from crysmm.objectives.reconstruction import NO_PAIR, ConnectivityTerm
 
 WEIGHTS = [0.1, 1, 1, 1, 1, 1]
 

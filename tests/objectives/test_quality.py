@@ -8,9 +8,9 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from crysmm.config.pretraining import PretrainingConfig
-from crysmm.objectives.connectivity import NO_PAIR
 from crysmm.objectives.pretraining import build_pretraining
 from crysmm.objectives.quality import EncoderQuality
+from crysmm.objectives.reconstruction import NO_PAIR
 
 SYSTEMS = np.array([6, 6, 6, 6, 6, 5, 6, 6, 3, 4, 1, 1])
 

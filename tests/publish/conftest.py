@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crysmm.data.records import open_source
+from crysmm.io.inputs import open_source
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
 SMALL = ["--model.conv_layers", "1", "--model.node_features", "8", "--model.fc_features", "8", "--epochs", "1"]

@@ -18,8 +18,8 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from crysmm.cli.main import main
 from crysmm.errors import InputError
 from crysmm.publish.matbench_results import checksum, fold_results, read_tasks, write_results
+from crysmm.publish.matbench_tasks import TASKS, find_task, load_folds
 from crysmm.publish.matminer import matminer_rows
-from crysmm.publish.tasks import TASKS, find_task, load_folds
 
 from .conftest import SAMPLE_DATA, table
 
@@ -474,7 +474,7 @@ def test_files_that_hold_no_folds(splits, message, tmp_path):
 
 
 def test_without_folds_it_says_where_they_are(monkeypatch):
-    monkeypatch.setattr("crysmm.publish.tasks.PACKAGE", "no_such_package")
+    monkeypatch.setattr("crysmm.publish.matbench_tasks.PACKAGE", "no_such_package")
     with pytest.raises(
         InputError, match=r"--folds: .* give the file matbench_v0.1_validation.json: it is in the package"
     ):

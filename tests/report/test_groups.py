@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crysmm.data.symmetry import find_space_group
+from crysmm.data.space_groups import find_space_group
 from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.report.figures.values import MOST_POINTS, Points, parity
 from crysmm.report.groups import by_crystal_system, by_size

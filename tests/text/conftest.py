@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from crysmm.data.records import open_source
-from crysmm.text.process import end_processes
+from crysmm.io.inputs import open_source
+from crysmm.text.describers import end_processes
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
 

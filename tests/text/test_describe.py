@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from crysmm.cli.main import main
-from crysmm.data.records import source_from_records
 from crysmm.errors import InputError
+from crysmm.io.inputs import source_from_records
 from crysmm.text.describe import describe
 from crysmm.text.descriptions import read_descriptions
 

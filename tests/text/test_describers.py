@@ -9,7 +9,7 @@ import time
 import pytest
 
 from crysmm.crystal import Crystal
-from crysmm.text.process import DescribingProcess
+from crysmm.text.describers import DescribingProcess
 
 LETTERS = """
 import json, sys

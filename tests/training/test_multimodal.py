@@ -17,10 +17,10 @@ import crysmm
 from crysmm.cli.main import main
 from crysmm.config import TrainingConfig, load_config
 from crysmm.config.graph import GraphSettings
-from crysmm.data.records import open_source, source_from_records
 from crysmm.data.split import Split
 from crysmm.data.store import build_store
 from crysmm.errors import InputError, ModelFolderError
+from crysmm.io.inputs import open_source, source_from_records
 from crysmm.text.crystals import Texts, TextSettings
 from crysmm.text.describe import describe
 from crysmm.text.descriptions import read_descriptions, write_descriptions

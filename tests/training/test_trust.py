@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 import crysmm
 from crysmm.crystal import Crystal
-from crysmm.data.files import read_structure
 from crysmm.errors import InputError, ModelFolderError
+from crysmm.io.structure_file import read_structure
 from crysmm.training.train import train
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"

@@ -7,7 +7,7 @@ import numpy as np
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.report.figures.base import COLORS, LINES, Figure, new_drawing, thin_line
 from crysmm.report.numbers import share
-from crysmm.training.plots import TITLES
+from crysmm.runs.plots import TITLES
 
 CONFIDENCE_BINS = 10
 CURVE_POINTS = 200

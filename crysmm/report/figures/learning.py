@@ -9,7 +9,7 @@ import numpy as np
 
 from crysmm.report.figures.base import COLORS, LINES, UNIT, Figure, log_axis, new_drawing, thin_line
 from crysmm.report.numbers import number
-from crysmm.training.plots import BASELINES, MEASURES, TITLES
+from crysmm.runs.plots import BASELINES, MEASURES, TITLES
 
 if TYPE_CHECKING:
     import plotly.graph_objects

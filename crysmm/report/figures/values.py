@@ -17,7 +17,7 @@ import numpy as np
 
 from crysmm.report.figures.base import COLORS, UNIT, Figure, axis, log_axis, new_drawing, thin_line
 from crysmm.report.numbers import number
-from crysmm.training.plots import TITLES
+from crysmm.runs.plots import TITLES
 
 MOST_POINTS = 1500
 WORST_DRAWN = 10

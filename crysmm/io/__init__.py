@@ -1,0 +1,1 @@
+"""From input to record: structure files, tables, folders, and what is compared before a structure is believed."""

@@ -1,0 +1,562 @@
+"""Crystallographic information files: the full cell, by the symmetry operations as they are written.
+
+gemmi reads the text. What it says is then held against itself: operations against the cell and the space group's names
+(:mod:`crysmm.io.symmetry_operations`), elements against the formula (:mod:`crysmm.io.site_species`), atoms against
+each other's radii. Where these leave more than one crystal, the file is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from crysmm.crystal import FULL_OCCUPANCY, Crystal
+from crysmm.errors import StructureError, first_of, shown
+from crysmm.graphs.neighbors import close_pairs, too_close
+from crysmm.io.site_species import Formula, Readings, choose_elements, compare_formula, read_label, read_type
+from crysmm.io.source import Reading
+from crysmm.io.symmetry_operations import (
+    SAME_SITE,
+    GroupNames,
+    Operations,
+    identity,
+    is_coarse,
+    magnetic_operations,
+    written_operations,
+)
+
+if TYPE_CHECKING:
+    from gemmi import cif
+
+VOLUME_TOLERANCE = 0.05  # of the volume; typing errors make more, other rounding less
+UNKNOWN = ("?", ".", "")
+LENGTHS = [f"_cell_length_{axis}" for axis in "abc"]
+ANGLES = [f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")]
+OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+MAGNETIC_OPERATIONS = "_space_group_symop_magn_operation_xyz"
+MAGNETIC_CENTRINGS = "_space_group_symop_magn_centering_xyz"
+GROUP_NAMES = (
+    "_space_group_name_h-m_alt",
+    "_symmetry_space_group_name_h-m",
+    "_space_group_name_h-m",
+    "_space_group_name_h-m_full",
+    "_space_group_name_h-m_ref",
+)
+GROUP_NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
+HALL_SYMBOLS = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
+SITES = [f"_atom_site_fract_{axis}" for axis in "xyz"]
+OTHER_SYMMETRY = re.compile(r"symop|symmetry_equiv|space_group_magn|space_group_name|hall|name_h-m")
+PARENT = "_parent_space_group"  # of a magnetic or distorted structure, not its own
+SPACES = re.compile(r"[^\S\n\r \t]|[\u200b\u2060\ufeff]")  # no-break and thin spaces
+HEADER = re.compile(r"(?im)^(data_\S*)[ \t]+(?![_#]|loop_|save_).*$")  # with blanks in its name
+START = re.compile(r"(?im)^data_")
+MINUS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"))
+GLUED = re.compile(r"(?m)^((?:[^\n'\"]*[ \t])?(['\"])[^\n]*\2)[^\s'\"]+[ \t]*$")  # 'A. One, B. Two',
+WHERE = re.compile(r"string:?(?P<line>\d*)[^ ]*(?: in \S+)?: (?P<what>.*)", re.DOTALL)  # how gemmi words an error
+
+
+def parse_cif(text: str) -> Reading:
+    """Return the structure in a CIF with every atom of its cell, and notes on how it was read.
+
+    Raises:
+        StructureError: there is none or more than one, it is disordered, or what the file says of it is ambiguous or
+            contradicts itself.
+    """
+    blocks = [block for block in map(Tags, _document(text)) if block.has_sites]
+    if not blocks:
+        raise StructureError("the CIF has no atom sites with fractional coordinates (_atom_site_fract_x, _y, _z)")
+    if len(blocks) > 1:
+        names = first_of([block.name for block in blocks])
+        raise StructureError(f"the file holds {len(blocks)} structures (data blocks {names}); expected one a file")
+    return _Structure(blocks[0]).read()
+
+
+def _document(text: str) -> cif.Document:
+    """Return the data blocks of a text.
+
+    Raises:
+        StructureError: it is no CIF; the text says where.
+    """
+    from gemmi import cif
+
+    is_cif2 = text.startswith("#\\#CIF_2")
+    if not text.isascii():
+        text = SPACES.sub(" ", text.translate(MINUS)).encode("ascii", "replace").decode()  # what else is no CIF 1
+    text = HEADER.sub(r"\1", _without_preface(text))
+    try:
+        try:
+            return cif.read_string(text, check_level=0)
+        except (ValueError, RuntimeError):
+            return cif.read_string(GLUED.sub(r"\1", text), check_level=0)
+    except (ValueError, RuntimeError) as error:
+        found = WHERE.match(str(error))
+        where = f"line {found['line']} of the CIF" if found and found["line"] else "the CIF"
+        remedy = "lists and triple quotes of CIF 2 are not read" if is_cif2 else "values with blanks need quotes"
+        raise StructureError(f"{where} cannot be read: {found['what'] if found else error}; {remedy}") from error
+
+
+def _without_preface(text: str) -> str:
+    """Return a text without the lines before its first data block, in which JARVIS names itself."""
+    start = START.search(text)
+    preface = text[: start.start()] if start else ""
+    if re.search(r"(?im)^[ \t]*(_|loop_|save_|global_)", preface):
+        return text
+    return "\n" * preface.count("\n") + text[len(preface) :]  # so that messages count the same lines
+
+
+class Tags:
+    """The values in a data block by tag, in lower case and with ``_`` for the ``.`` of newer dictionaries."""
+
+    def __init__(self, block: cif.Block):
+        self.name = block.name
+        self._columns: dict[str, list[list[str]]] = defaultdict(list)
+        self._read: dict[str, list[str]] = {}
+        for item in block:
+            if item.pair is not None:
+                tag, value = cast(tuple[str, str], item.pair)
+                self._columns[_normal(tag)].append([value])
+            elif item.loop is not None:
+                width, values = len(item.loop.tags), item.loop.values
+                for column, tag in enumerate(item.loop.tags):
+                    self._columns[_normal(tag)].append(values[column::width])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    @property
+    def has_sites(self) -> bool:
+        """True if a site has a coordinate."""
+        return any(word not in UNKNOWN for words in self._columns.get(SITES[0], []) for word in words)
+
+    def column(self, tag: str) -> list[str]:
+        """Return the values of a tag without their quotes, ``?`` and ``.`` as they are; none where it is missing.
+
+        Where the tag stands there more than once, values that are all unknown do not count.
+
+        Raises:
+            StructureError: the tag stands there more than once, with different values.
+        """
+        if tag not in self._read:
+            self._read[tag] = self._only_column(tag)
+        return self._read[tag]
+
+    def _only_column(self, tag: str) -> list[str]:
+        from gemmi import cif
+
+        found = [
+            [word if word in UNKNOWN else cif.as_string(word).strip() for word in words]
+            for words in self._columns.get(tag, [])
+        ]
+        known = [words for words in found if any(word not in UNKNOWN for word in words)] or found[:1]
+        if any(words != known[0] for words in known):
+            several = ", ".join(sorted({words[0] for words in known}))
+            raise StructureError(f"{tag} stands in the CIF more than once: {several}; expected one structure a file")
+        return known[0] if known else []
+
+    def known(self, *tags: str) -> str | None:
+        """Return the first value that is known of some tags."""
+        return next(iter(self.all_known(*tags)), None)
+
+    def all_known(self, *tags: str) -> tuple[str, ...]:
+        """Return the different values that are known of some tags."""
+        values = chain.from_iterable(self.column(tag) for tag in tags)
+        return tuple(dict.fromkeys(value for value in values if value not in UNKNOWN))
+
+
+def _normal(tag: str) -> str:
+    return tag.lower().replace(".", "_")
+
+
+def _numbers(words: Iterable[str]) -> list[float]:
+    """Return numbers without their uncertainties; NaN for what is none."""
+    from gemmi import cif
+
+    return [cif.as_number(word) for word in words]
+
+
+@dataclass
+class _Cell:
+    """Atoms of the full cell as one setting of the space group gives them."""
+
+    crystal: Crystal
+    notes: tuple[str, ...]
+
+
+class _Structure:
+    """One data block, read step by step; see :func:`parse_cif`."""
+
+    def __init__(self, tags: Tags):
+        self.tags = tags
+        self.notes: list[str] = []
+        self.rows = self._real_sites()
+        self.labels = self._site_column("_atom_site_label") or [f"number {row + 1}" for row in self.rows]
+        self.words = self._coordinates()
+        self._check_order()
+        self.readings = self._readings()
+        self.sites = np.array([_numbers(words) for words in self.words])
+        self.lattice = self._lattice()
+        written = tags.known("_chemical_formula_sum")
+        self.formula = Formula.parse(written)
+        if written is not None and self.formula is None:
+            self.notes.append(f"the formula {shown(written)} is not of the form 'Fe2 O3', and was not compared")
+
+    def read(self) -> Reading:
+        """Return the crystal, if the file leaves one.
+
+        Raises:
+            StructureError: it leaves none, or several.
+        """
+        self._refuse_modulation()
+        names = self._group_names()
+        written = self._written_operations()
+        if written is not None:
+            written.check(self.lattice)
+            cell = self._fill(written)
+            self._compare_with_names(written, names, cell)
+        elif not names:
+            self._refuse_other_symmetry()
+            cell = self._fill(identity())
+        else:
+            settings = names.settings(self.lattice)
+            cell = self._fill_one_of(settings)
+            if names.leaves_setting_open:
+                self.notes.append(
+                    f"of space group {names.numbers[0]} the standard setting, {settings[0].name}, was taken"
+                )
+        self._compare_with_z(cell.crystal)
+        return Reading(cell.crystal, (*self.notes, *cell.notes), self.formula is not None)
+
+    def _group_names(self) -> GroupNames:
+        symbols, numbers, halls = (self.tags.all_known(*tags) for tags in (GROUP_NAMES, GROUP_NUMBERS, HALL_SYMBOLS))
+        origin = self.tags.known("_space_group_it_coordinate_system_code", "_symmetry_it_coordinate_system_code")
+        if origin in ("1", "2"):
+            symbols = tuple(symbol if symbol[-2:-1] == ":" else f"{symbol} :{origin}" for symbol in symbols)
+        return GroupNames(symbols, numbers, halls)
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """``[n_sites, 3]``, one unit of the last digit of each coordinate."""
+        return np.array([list(map(_last_unit, words)) for words in self.words])
+
+    def _real_sites(self) -> list[int]:
+        """Return the rows of the sites that are atoms: dummies and empty sites mark a place, as of a ring's center."""
+        n_sites = len(self.tags.column(SITES[0]))
+        flags = self.tags.column("_atom_site_calc_flag")
+        dummies = {row for row, flag in enumerate(flags) if flag.lower() == "dum"}
+        if dummies:
+            self.notes.append(f"dummy sites (_atom_site_calc_flag dum) are no atoms: {len(dummies)} left out")
+        occupancies = _numbers(self.tags.column("_atom_site_occupancy"))
+        empty = {row for row, value in enumerate(occupancies) if value == 0} - dummies
+        if empty:
+            self.notes.append(f"sites of occupancy 0 are no atoms: {len(empty)} left out")
+        return [row for row in range(n_sites) if row not in dummies | empty]
+
+    def _site_column(self, tag: str) -> list[str]:
+        """Return a column of the sites that are atoms; none where it is missing.
+
+        Raises:
+            StructureError: it has not a value for each site.
+        """
+        values = self.tags.column(tag)
+        n_sites = len(self.tags.column(SITES[0]))
+        if values and len(values) != n_sites:
+            raise StructureError(f"the CIF has {n_sites} of {SITES[0]}, {len(values)} of {tag}; expected as many")
+        return [values[row] for row in self.rows] if values else []
+
+    def _coordinates(self) -> list[tuple[str, ...]]:
+        columns = [self._site_column(tag) for tag in SITES]
+        if not self.rows:
+            raise StructureError("the CIF has no atoms: all its sites are dummies or of occupancy 0")
+        for tag, column in zip(SITES, columns, strict=True):
+            if not column:
+                raise StructureError(f"the CIF has no {tag}; expected as many as of {SITES[0]}")
+        sites = list(zip(*columns, strict=True))
+        for label, words in zip(self.labels, sites, strict=True):
+            if not np.isfinite(_numbers(words)).all():
+                raise StructureError(
+                    f"site {label}: a coordinate in the CIF is not a number: {' '.join(words)}; write it, or leave the "
+                    "site out"
+                )
+        return sites
+
+    def _check_order(self) -> None:
+        """Refuse sites that are partly occupied or alternatives of each other.
+
+        Raises:
+            StructureError: naming a site.
+        """
+        occupancies = self._site_column("_atom_site_occupancy") or self._site_column("_atom_site_fract_occupancy")
+        for label, word, value in zip(self.labels, occupancies, _numbers(occupancies), strict=False):
+            if word not in UNKNOWN and not abs(value - 1) <= FULL_OCCUPANCY:
+                raise StructureError(
+                    f"partial occupancy: site {label} is occupied to {word}; give an ordered structure"
+                )
+        groups = self._site_column("_atom_site_disorder_group")
+        assemblies = self._site_column("_atom_site_disorder_assembly") or ["."] * len(groups)
+        alternatives: dict[str, set[str]] = defaultdict(set)
+        for assembly, group in zip(assemblies, groups, strict=False):  # no groups, no alternatives
+            if group not in (*UNKNOWN, "0"):
+                alternatives[assembly].add(group)
+        for assembly, found in alternatives.items():
+            if len(found) > 1 or any(group.startswith("-") for group in found):
+                raise StructureError(
+                    f"disorder groups {', '.join(sorted(found))} of assembly {assembly} are alternatives of each "
+                    "other; give an ordered structure"
+                )
+
+    def _readings(self) -> list[Readings]:
+        """Return what the type symbol of each site, or its label where it has none, can mean."""
+        types = self._site_column("_atom_site_type_symbol") or ["?"] * len(self.rows)
+        given = self._site_column("_atom_site_label") or ["?"] * len(self.rows)
+        return [
+            read_type(word) if word not in UNKNOWN else read_label(label)
+            for word, label in zip(types, given, strict=True)
+        ]
+
+    def _lattice(self) -> np.ndarray:
+        """Return ``[3, 3]``, rows are the lattice vectors in Angstrom.
+
+        Raises:
+            StructureError: a length or an angle is missing or no positive number.
+        """
+        from gemmi import UnitCell
+
+        missing = [tag for tag in ANGLES if not self.tags.column(tag)]
+        if missing:
+            self.notes.append(f"{', '.join(missing)}: missing, so 90 degrees, the dictionary's default")
+        words = [next(iter(self.tags.column(tag)), "90" if tag in missing else "?") for tag in (*LENGTHS, *ANGLES)]
+        values = _numbers(words)
+        for tag, word, value in zip((*LENGTHS, *ANGLES), words, values, strict=True):
+            if not value > 0:
+                raise StructureError(
+                    f"the CIF has no cell lengths and angles that can be used: {tag} is {word or 'empty'}"
+                )
+        cell = UnitCell(*values)
+        written = self.tags.known("_cell_volume")
+        volume = _numbers([written])[0] if written else cell.volume
+        if not cell.volume > 0:
+            raise StructureError(f"no cell has the angles {' '.join(words[3:])}")
+        if abs(volume / cell.volume - 1) > VOLUME_TOLERANCE:
+            raise StructureError(
+                f"_cell_volume is {written}, lengths and angles give {cell.volume:.1f}; correct the one that is wrong"
+            )
+        return np.array(cell.orth.mat.tolist()).T
+
+    def _written_operations(self) -> Operations | None:
+        """Return the symmetry operations that are written; None if there are none.
+
+        Raises:
+            StructureError: one cannot be read, or two lists differ.
+        """
+        lists = [self._known_values(tag) for tag in OPERATIONS]
+        found = [written_operations(texts) for texts in lists if texts]
+        magnetic = self._known_values(MAGNETIC_OPERATIONS)
+        if magnetic:
+            found.append(magnetic_operations(magnetic, self._known_values(MAGNETIC_CENTRINGS)))
+        if any(operations.triplets != found[0].triplets for operations in found):
+            raise StructureError("the CIF has two lists of symmetry operations, and they differ; keep the right one")
+        return found[0] if found else None
+
+    def _known_values(self, tag: str) -> list[str]:
+        return [text for text in self.tags.column(tag) if text not in UNKNOWN]
+
+    def _refuse_modulation(self) -> None:
+        """Refuse a structure whose atoms are displaced from cell to cell: its average is another crystal."""
+        dimension = self.tags.known("_cell_modulation_dimension")
+        name = self.tags.known("_space_group_ssg_name", "_space_group_ssg_name_h-m", "_space_group_ssg_name_it")
+        if dimension not in (None, "0") or name is not None:
+            raise StructureError("the CIF is of a modulated structure, whose cells differ; give a supercell of it")
+
+    def _refuse_other_symmetry(self) -> None:
+        """Refuse symmetry in a form that is not read, instead of taking a part of the cell for all of it."""
+        for tag in self.tags:
+            if tag.startswith(PARENT) or not OTHER_SYMMETRY.search(tag):
+                continue
+            if self._known_values(tag):
+                raise StructureError(
+                    f"the symmetry in the CIF stands under {tag}, which is not read; write {OPERATIONS[0]}"
+                )
+
+    def _fill(self, operations: Operations) -> _Cell:
+        """Return the atoms that the sites and some operations give.
+
+        Raises:
+            StructureError: elements, formula or distances do not allow them.
+        """
+        if len(operations) == 1:  # the most frequent case; atoms too close are found with the neighbors
+            images = list(self.sites[:, None] % 1.0)
+        else:
+            images = [
+                operations.images(site, self.lattice, steps) for site, steps in zip(self.sites, self.steps, strict=True)
+            ]
+        counts = list(map(len, images))
+        elements = choose_elements(self.readings, counts, self.formula)
+        origin = np.repeat(np.arange(len(images)), counts)  # site of each atom
+        crystal = Crystal.from_arrays(
+            self.lattice, np.concatenate(images), chain.from_iterable(map(repeat, elements, counts))
+        )
+        notes: tuple[str, ...] = ()
+        if len(operations) > 1:
+            crystal, notes = self._each_once(crystal, [self.labels[site] for site in origin])
+            notes = (*self._moved(images), *notes)
+        return _Cell(crystal, (*notes, *compare_formula(crystal.elements, self.formula)))
+
+    def _each_once(self, crystal: Crystal, labels: Sequence[str]) -> tuple[Crystal, tuple[str, ...]]:
+        """Leave out atoms that an earlier site has given already, in a file that lists all atoms beside the symmetry.
+
+        Raises:
+            StructureError: two atoms are too close and not one atom given twice, or the sites are more than symmetry
+                needs and less than the cell: then the symmetry may be another cell's.
+        """
+        first, second, distance = close_pairs(crystal)
+        same = (distance < SAME_SITE) & (crystal.atomic_numbers[first] == crystal.atomic_numbers[second])
+        same &= first != second
+        if not same.all():
+            pair = np.flatnonzero(~same)[distance[~same].argmin()]
+            sites = f" (sites {labels[first[pair]]} and {labels[second[pair]]})"
+            raise StructureError(too_close(crystal, int(first[pair]), int(second[pair]), float(distance[pair]), sites))
+        if not len(same):
+            return crystal, ()
+        repeated = np.unique(np.maximum(first, second))
+        kept = np.setdiff1d(np.arange(len(crystal)), repeated)
+        once = Crystal(crystal.lattice, crystal.frac_coords[kept], crystal.atomic_numbers[kept])
+        names = list(dict.fromkeys(labels[atom] for atom in repeated))
+        if len(once) != len(self.sites) and not self._is_z(once):
+            raise StructureError(
+                f"sites {first_of(names)} repeat atoms of other sites, and the {len(self.sites)} sites are not the "
+                f"{len(once)} atoms of the cell; give either every atom once or one of each kind"
+            )
+        return once, (f"atoms given more than once, by {first_of(names)}, were taken once",)
+
+    def _moved(self, images: Sequence[np.ndarray]) -> list[str]:
+        """Return a note on sites that were put on the special position their digits leave open."""
+        notes = []
+        for label, site, atoms, steps in zip(self.labels, self.sites, images, self.steps, strict=True):
+            if not is_coarse(steps, self.lattice):
+                continue
+            moves = atoms - site
+            distance = np.linalg.norm((moves - np.round(moves)) @ self.lattice, axis=1).min()
+            if distance > SAME_SITE:
+                notes.append(f"site {label}: rounded, put on the special position {distance:.2f} Angstrom away")
+        return notes
+
+    def _fill_one_of(self, settings: Sequence[Operations]) -> _Cell:
+        """Return the atoms by the one setting that elements, formula and distances allow.
+
+        Raises:
+            StructureError: none does, or several do.
+        """
+        if len(settings) == 1:
+            return self._fill(settings[0])
+        cells, reasons = {}, []
+        for setting in settings:
+            try:
+                cells[setting.name] = self._fill(setting)
+            except StructureError as error:
+                reasons.append(f"{setting.name}: {error}")
+        if len(cells) > 1:
+            cells = {name: cell for name, cell in cells.items() if self._is_z(cell.crystal)}
+        if len(cells) != 1:
+            names = " and ".join(setting.name for setting in settings)
+            why = "; ".join(reasons) if reasons else "its atoms fit more than one"
+            raise StructureError(
+                f"the space group in the CIF may be {names}, and {why}; write the symmetry operations or the Hall "
+                "symbol"
+            )
+        name, cell = next(iter(cells.items()))
+        return _Cell(cell.crystal, (f"{name}: told by the atoms, the file leaves the origin open", *cell.notes))
+
+    def _expected_atoms(self) -> set[float]:
+        """Return how many atoms besides hydrogen Z and the formula promise; nothing where one is missing.
+
+        The formula may be the one of the whole cell, of which Z then is a divisor: so pymatgen writes both.
+        """
+        z = self.tags.known("_cell_formula_units_z")
+        if z is None or self.formula is None or not _numbers([z])[0] > 0:
+            return set()
+        number, counts = _numbers([z])[0], self.formula.counts
+        total = sum(count for symbol, count in counts.items() if symbol != "H")
+        of_cell = all(count % number == 0 for count in counts.values())
+        return {number * total, total} if of_cell else {number * total}
+
+    def _is_z(self, crystal: Crystal) -> bool:
+        """Return True if there are as many atoms as Z and the formula promise."""
+        n_atoms = np.count_nonzero(crystal.atomic_numbers > 1)
+        return any(abs(n_atoms - expected) < 0.5 for expected in self._expected_atoms())
+
+    def _compare_with_z(self, crystal: Crystal) -> None:
+        """Refuse a cell that holds more or fewer atoms than Z and the formula promise.
+
+        Raises:
+            StructureError: with both numbers.
+        """
+        expected = self._expected_atoms()
+        if expected and not self._is_z(crystal):
+            raise StructureError(
+                f"the cell has {np.count_nonzero(crystal.atomic_numbers > 1)} atoms besides hydrogen, Z and the "
+                f"formula promise {max(expected):g}: symmetry, sites or Z are wrong; correct them, or set Z to ?"
+            )
+
+    def _compare_with_names(self, written: Operations, names: GroupNames, cell: _Cell) -> None:
+        """Refuse operations of another group than the file names.
+
+        They are taken, with a note, where Z says that the cell is full, or where the atoms already have the symmetry of
+        the named group, as in a file that lists all of them.
+
+        Raises:
+            StructureError: nothing tells which of both is right.
+        """
+        numbers = names.group_numbers(self.lattice)
+        try:
+            named = names.named(self.lattice)
+        except StructureError:
+            if not self._is_z(cell.crystal) and (len(written) == 1 or written.number not in numbers.values()):
+                raise
+            self.notes.append(f"the file names two space groups or settings; its operations are of {written.number}")
+            return
+        settings = [setting for setting in named if setting.fit(self.lattice)] or named
+        if not settings:
+            return
+        by_number = not names.symbols and not names.halls
+        orders = {setting.n_rotations if by_number else len(setting) for setting in settings}
+        order = written.n_rotations if by_number else len(written)
+        if order in orders and written.number in (None, *numbers.values()):
+            if names.halls and all(setting.triplets != written.triplets for setting in settings):
+                self.notes.append(f"the symmetry operations, which were taken, are not those of {names.halls[0]}")
+            return
+        fewer = order < max(orders)
+        if self._is_z(cell.crystal):
+            self.notes.append(f"the symmetry operations, which were taken, are not those of {settings[0].name}")
+        elif not (
+            fewer and any(setting.fit(self.lattice) and _has_symmetry(cell.crystal, setting) for setting in settings)
+        ):
+            raise StructureError(
+                f"the file gives {order} symmetry operations, and its space group {settings[0].name} has others "
+                f"({max(orders)}); write all of them, or the right name"
+            )
+
+
+def _last_unit(word: str) -> float:
+    """Return one unit of the last digit of a coordinate; 0 where it has fewer than two, and may be exact."""
+    decimals = re.match(r"[-+]?\d*\.(\d{2,})(?:\(|$)", word)
+    return 10.0 ** -len(decimals[1]) if decimals else 0.0
+
+
+def _has_symmetry(crystal: Crystal, operations: Operations) -> bool:
+    """Return True if the operations put every atom of a cell on one of the same element."""
+    from scipy.spatial import cKDTree
+
+    for number in np.unique(crystal.atomic_numbers):
+        atoms = crystal.frac_coords[crystal.atomic_numbers == number] % 1.0 % 1.0  # twice: -1e-17 gives 1.0 first
+        images = np.einsum("oij,aj->oai", operations.rotations, atoms) + operations.translations[:, None]
+        distance, _ = cKDTree(atoms, boxsize=1.0).query(images.reshape(-1, 3) % 1.0 % 1.0)
+        if distance.max() * np.linalg.norm(crystal.lattice, axis=1).max() > SAME_SITE:
+            return False
+    return True

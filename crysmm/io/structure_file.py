@@ -1,0 +1,103 @@
+"""One structure out of one file: POSCAR, CIF, extended xyz or PDB."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+
+from crysmm.crystal import Crystal
+from crysmm.errors import StructureError
+from crysmm.io.cif import parse_cif
+from crysmm.io.pdb import parse_pdb
+from crysmm.io.poscar import parse_poscar
+from crysmm.io.source import FileFormat, Reading
+from crysmm.io.xyz import parse_xyz
+
+SUFFIXES: dict[str, FileFormat] = {
+    ".vasp": "poscar",
+    ".poscar": "poscar",
+    ".contcar": "poscar",
+    ".cif": "cif",
+    ".xyz": "xyz",
+    ".extxyz": "xyz",
+    ".pdb": "pdb",
+}
+LARGEST_FILE = 100 << 20  # bytes; a structure of a million atoms takes less
+
+
+def format_from_name(name: str) -> FileFormat | None:
+    """The format that a file's name tells, or None."""
+    suffix = Path(name).suffix.lower()
+    if suffix in SUFFIXES:
+        return SUFFIXES[suffix]
+    return "poscar" if Path(name).name.upper().startswith(("POSCAR", "CONTCAR")) else None
+
+
+def format_from_text(text: str) -> FileFormat | None:
+    """The format that a file's content tells, or None."""
+    lines = text.splitlines()[:6]
+    if re.search(r"^[ \t]*(data_|_cell_length_a)", text, flags=re.MULTILINE | re.IGNORECASE):
+        return "cif"
+    if re.search(r"^(CRYST1|ATOM  |HETATM)", text, flags=re.MULTILINE):
+        return "pdb"
+    if lines and lines[0].strip().isdigit() and (len(lines) < 2 or "=" in lines[1]):
+        return "xyz"
+    if len(lines) == 6 and all(re.match(r"\s*[-+]?\.?\d", line) for line in lines[1:5]):
+        return "poscar"
+    return None
+
+
+def read_structure(path: str | PathLike[str], file_format: FileFormat | None = None) -> Crystal:
+    """Return the structure in a file; see :func:`read_file`."""
+    return read_file(path, file_format).crystal
+
+
+def read_file(path: str | PathLike[str], file_format: FileFormat | None = None) -> Reading:
+    """Return the structure in a file, and notes on how it was read.
+
+    Args:
+        path: of the file.
+        file_format: by default told by the name, else by the content.
+
+    Raises:
+        StructureError: there is no such file, or no structure in it that can be used; the text is the reason.
+    """
+    text = _read_text(Path(path))
+    found = file_format or format_from_name(Path(path).name) or format_from_text(text)
+    if found is None:
+        raise StructureError("the format is not recognised; expected POSCAR, CIF, extended xyz or PDB")
+    try:
+        parsed = _PARSERS[found](text)
+    except StructureError:
+        raise
+    except Exception as error:  # foreign code meets whatever people have; its errors have no common base
+        reason = str(error).strip() or type(error).__name__
+        raise StructureError(f"not a readable {found} file: {reason[:200]}") from error
+    return parsed if isinstance(parsed, Reading) else Reading(parsed)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise StructureError(f"the file has {size >> 20} MB; a structure file has at most {LARGEST_FILE >> 20} MB")
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise StructureError("the file does not exist") from None
+    except OSError as error:
+        raise StructureError(f"the file cannot be opened: {error.strerror or error}") from error
+    if not content.strip():
+        raise StructureError("the file is empty")
+    if b"\0" in content:
+        raise StructureError("the file is binary, not text")
+    return content.decode("utf-8-sig", errors="replace")
+
+
+_PARSERS: dict[FileFormat, Callable[[str], Crystal | Reading]] = {
+    "poscar": parse_poscar,
+    "cif": parse_cif,
+    "xyz": parse_xyz,
+    "pdb": parse_pdb,
+}

@@ -1,0 +1,247 @@
+"""Rows that hold their structure: JSON files, JSONL files and lists of dicts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from crysmm.crystal import Crystal, as_crystal
+from crysmm.errors import InputError, StructureError
+from crysmm.io.json_stream import json_list_items, jsonl_lines
+from crysmm.io.source import IdRegister, ReadingOptions, Record, Row, SkippedRow, Source, encodable, new_hash
+from crysmm.io.targets import flatten, read_number, read_targets
+
+STRUCTURE_KEYS = frozenset({"atoms", "lattice_mat", "elements", "frac_coords", "coords", "cartesian"})
+SAMPLE = 100  # rows looked at to find out what properties there are
+
+RowData = Mapping[str, Any] | str
+
+
+def open_table(path: Path, options: ReadingOptions) -> Source:
+    """A ``.json``, ``.json.zip``, ``.jsonl`` or ``.jsonl.gz`` file.
+
+    Raises:
+        InputError: it is none of these, is broken, or has no such target or id.
+    """
+    if path.name.endswith((".json", ".json.zip", ".json.gz")):
+        return FileTable(path, options, is_list=True)
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
+        return FileTable(path, options, is_list=False)
+    raise InputError(
+        f"{path} is not a folder and not a .json, .json.zip, .jsonl or .jsonl.gz file; "
+        "a single structure file is predicted with --files"
+    )
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row that holds its structure, as JSON text or as a dict."""
+
+    id: str
+    file: str
+    data: RowData
+    target_keys: tuple[str, ...]
+    target_names: tuple[str, ...]
+    options: ReadingOptions
+
+    def read(self) -> Record:
+        """The record.
+
+        Raises:
+            StructureError: the structure or a target cannot be used.
+        """
+        fields = parse_row(self.data)
+        values = [value for key in self.target_keys for value in flatten(fields.get(key))]
+        targets = read_targets(values, self.target_names, self.options)
+        return Record(self.id, crystal_of_row(fields), targets, self.file)
+
+
+def parse_row(data: RowData) -> Mapping[str, Any]:
+    """The fields of a row.
+
+    Raises:
+        StructureError: the text is not a JSON object.
+    """
+    if isinstance(data, str):
+        try:
+            data = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise StructureError(f"broken JSON: {error}") from error
+    if not isinstance(data, Mapping):
+        raise StructureError(f"expected a row of named fields, got {type(data).__name__}")
+    return data
+
+
+def crystal_of_row(fields: Mapping[str, Any]) -> Crystal:
+    """The structure in a row: ``atoms``, or ``lattice_mat`` with ``elements`` and coordinates.
+
+    Raises:
+        StructureError: there is none that can be used.
+    """
+    try:
+        return as_crystal(fields.get("atoms", fields))
+    except TypeError as error:
+        raise StructureError(f"the structure cannot be read: {error}") from error
+
+
+def hash_rows(rows: Iterator[Row | SkippedRow], digest: hashlib._Hash) -> str:
+    """Sha256 over what reading gives, for rows that are not in files."""
+    for row in rows:
+        try:
+            if isinstance(row, SkippedRow):
+                raise StructureError(row.reason)
+            record = row.read()
+        except StructureError as error:
+            digest.update(f"{row.id}\n{error}\n".encode())
+            continue
+        digest.update(f"{record.id}\n{record.targets}\n{len(record.crystal)}\n".encode())
+        for array in (record.crystal.lattice, record.crystal.frac_coords, record.crystal.atomic_numbers):
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+class _Table(Source):
+    """What the tables have in common: which fields are the id and the targets."""
+
+    def __init__(self, name: str, options: ReadingOptions) -> None:
+        self._name = name
+        self._options = options
+        self.n_rows = None
+        self._target_keys: tuple[str, ...] = ()
+        self.target_names = ()
+        sample = list(islice(self._readable(), SAMPLE))
+        if not sample:
+            raise InputError(f"{name} holds no readable row; expected JSON objects with a structure and properties")
+        self._check_id(sample[0])
+        if options.needs_targets:
+            self._target_keys = options.target_keys or (self._only_target(sample),)
+            self.target_names = self._find_names()
+
+    @abstractmethod
+    def _items(self) -> Iterator[tuple[str, RowData]]:
+        """``(place, row)`` of every row."""
+
+    def _readable(self) -> Iterator[Mapping[str, Any]]:
+        for _, data in self._items():
+            try:
+                yield parse_row(data)
+            except StructureError:
+                continue
+
+    def _check_id(self, fields: Mapping[str, Any]) -> None:
+        if not any(key in fields for key in self._options.id_keys):
+            raise InputError(
+                f"the first row of {self._name} has no {' or '.join(self._options.id_keys)}; name the id with "
+                f"id_key; the row has {', '.join(map(str, fields))}"
+            )
+
+    def _only_target(self, sample: Sequence[Mapping[str, Any]]) -> str:
+        columns = _numeric_columns(sample, exclude=frozenset(self._options.id_keys))
+        if "target" in columns:
+            return "target"
+        if len(columns) == 1:
+            return columns[0]
+        if not columns:
+            raise InputError(f"{self._name} has no numeric property besides the structure: nothing to train on")
+        raise InputError(f"{self._name} has several properties; choose with target_key: {', '.join(columns)}")
+
+    def _find_names(self) -> tuple[str, ...]:
+        """Names from the first row that has every target; a list of n values gives n names."""
+        for fields in self._readable():
+            try:
+                groups = [_target_values(fields, key) for key in self._target_keys]
+            except StructureError:
+                continue
+            named = zip(self._target_keys, groups, strict=True)
+            return tuple(name for key, group in named for name in group_names(key, group))
+        columns = _numeric_columns(list(islice(self._readable(), SAMPLE)), exclude=frozenset(self._options.id_keys))
+        raise InputError(
+            f"no row of {self._name} has a number for {' and '.join(self._target_keys)} (target_key); "
+            f"there are {', '.join(columns) or 'no numeric properties'}"
+        )
+
+    def rows(self) -> Iterator[Row | SkippedRow]:
+        """Every row; one whose id is missing, bad or repeated is a :class:`SkippedRow`."""
+        register = IdRegister()
+        for file, data in islice(self._items(), self._options.limit):
+            raw_id: Any = None
+            try:
+                fields = parse_row(data)
+                raw_id = next((fields[key] for key in self._options.id_keys if key in fields), None)
+                identifier = register.admit(raw_id)
+            except StructureError as error:
+                yield SkippedRow("" if raw_id is None else encodable(str(raw_id)), file, str(error))
+            else:
+                yield TableRow(identifier, file, data, self._target_keys, self.target_names, self._options)
+
+
+def group_names(key: str, values: Sequence[Any]) -> tuple[str, ...]:
+    """Names of the targets in one field: its own, or numbered where it holds several."""
+    return (key,) if len(values) == 1 else tuple(f"{key}_{number}" for number in range(len(values)))
+
+
+def _target_values(fields: Mapping[str, Any], key: str) -> list[float]:
+    values = [read_number(value, key) for value in flatten(fields.get(key))]
+    if not values:
+        raise StructureError(f"no target: {key} is an empty list")
+    return values
+
+
+def _numeric_columns(rows: Sequence[Mapping[str, Any]], exclude: frozenset[str]) -> list[str]:
+    """Fields that hold a number, or a list of numbers, in at least one of the rows."""
+    columns: dict[str, None] = {}
+    for fields in rows:
+        for key in fields:
+            if key in columns or key in exclude or key in STRUCTURE_KEYS:
+                continue
+            try:
+                _target_values(fields, key)
+            except StructureError:
+                continue
+            columns[key] = None
+    return list(columns)
+
+
+class FileTable(_Table):
+    """A JSON or JSONL file."""
+
+    def __init__(self, path: Path, options: ReadingOptions, *, is_list: bool) -> None:
+        self._path = path
+        self._is_list = is_list
+        super().__init__(str(path), options)
+        if not is_list:  # lines are counted fast, the items of a list are not
+            self.n_rows = sum(1 for _ in islice(self._items(), options.limit))
+
+    def _items(self) -> Iterator[tuple[str, RowData]]:
+        return json_list_items(self._path) if self._is_list else jsonl_lines(self._path)
+
+    def fingerprint(self) -> str:
+        """Sha256 over the file and the reading options."""
+        digest = new_hash(self._options)
+        with self._path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+
+class RecordsTable(_Table):
+    """A list of dicts in memory."""
+
+    def __init__(self, records: Sequence[Mapping[str, Any]], options: ReadingOptions) -> None:
+        self._records = records
+        super().__init__("the list of records", options)
+        self.n_rows = len(records) if options.limit is None else min(options.limit, len(records))
+
+    def _items(self) -> Iterator[tuple[str, RowData]]:
+        for number, record in enumerate(self._records, start=1):
+            yield f"record {number}", record
+
+    def fingerprint(self) -> str:
+        """Sha256 over what reading the records gives, and the reading options."""
+        return hash_rows(self.rows(), new_hash(self._options))

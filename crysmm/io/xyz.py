@@ -1,0 +1,194 @@
+"""Extended xyz, read strictly: what its header and its rows say of an atom must be one thing.
+
+ASE reads this format too, but without a word it passes over keys in other letters than its own (``PBC``), columns that
+have no name and whatever follows an empty line; it takes an atomic number over the symbol beside it, and puts atoms
+without a position at the origin.
+Format: https://github.com/libAtoms/extxyz
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from crysmm.crystal import NOT_PERIODIC, Crystal, refuse_shared_sites, refuse_vacancies, to_fractional
+from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS
+from crysmm.errors import StructureError, shown
+from crysmm.io.poscar import read_number
+
+PAIR = re.compile(  # a key and its value, which may stand in quotes or brackets
+    r"""(?<![\w-])([\w-]++)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[[^\[\]]*\]|[^\s"'{\[]\S*)"""
+)
+PLAIN = "species:S:1:pos:R:3"  # the columns where the header names none
+OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos", "occ": "occupancy", "occupancies": "occupancy"}
+WIDTHS = {"species": 1, "z": 1, "pos": 3}  # how many columns each takes
+
+
+def parse_xyz(text: str) -> Crystal:
+    """The structure in an extended xyz file, or in a plain one that ends with the cell, ``VEC1`` to ``VEC3``.
+
+    Raises:
+        StructureError: with the line or the key that cannot be read, or with what contradicts what.
+    """
+    lines = re.split(r"\r\n|\r|\n", text)
+    frames = _find_frames(lines)
+    if len(frames) != 1:
+        raise StructureError(f"the file holds {len(frames)} structures; expected one a file")
+    (atoms,) = frames
+    header = _read_header(lines[atoms.start - 1])
+    if header.get("unit", header.get("units", "angstrom")).lower() not in ("angstrom", "angstroms", "a"):
+        raise StructureError(f"the unit is {shown(header.get('unit', header.get('units')))}; expected Angstrom")
+    lattice = _read_lattice(header, [line for line in lines[atoms.stop :] if line.strip()])
+    _refuse_not_periodic(header)
+    places = _read_properties(header.get("properties", PLAIN))
+    rows = _read_rows(lines, atoms, places, exact="properties" in header)
+    positions = _read_numbers(rows, places["pos"], atoms.start)
+    if "occupancy" in places:
+        refuse_vacancies(_read_numbers(rows, places["occupancy"], atoms.start)[:, 0])
+    if "spacegroup_kinds" in places and header.get("occupancy", "").startswith("_JSON "):
+        shares = json.loads(header["occupancy"].removeprefix("_JSON "))
+        refuse_shared_sites(shares, [row[places["spacegroup_kinds"]][0] for row in rows])
+    return Crystal.from_arrays(lattice, to_fractional(lattice, positions), _read_elements(rows, places, atoms.start))
+
+
+def _find_frames(lines: Sequence[str]) -> list[range]:
+    """The indices of the lines of atoms, one range a structure."""
+    frames: list[range] = []
+    index = 0
+    while index < len(lines):
+        line = lines[index].strip()
+        if line.isdecimal():
+            count, start = int(line), index + 2
+            if start + count > len(lines):
+                raise StructureError(f"the xyz file is cut off: {count:.15g} atoms in {len(lines) - index} lines")
+            frames.append(range(start, start + count))
+            index = start + count
+        elif not line or (frames and line.startswith("VEC")):
+            index += 1
+        else:
+            expected = f"nothing behind its {len(frames[-1])} atoms" if frames else "the number of atoms"
+            raise StructureError(f"line {index + 1} of the xyz file is {shown(line)}; expected {expected}")
+    return frames
+
+
+def _read_header(line: str) -> dict[str, str]:
+    """The values in the second line, by their keys in small letters."""
+    header: dict[str, str] = {}
+    for key, value in PAIR.findall(line):
+        key = key.lower()
+        if key in header and key in ("lattice", "properties", "pbc"):
+            raise StructureError(f"line 2 of the xyz file has {key} twice; keep one")
+        header[key] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] in "\"'{[" else value
+    return header
+
+
+def _read_lattice(header: Mapping[str, str], vectors: Sequence[str]) -> np.ndarray:
+    """The cell of the header, or of the lines behind the atoms."""
+    if vectors and "lattice" in header:
+        raise StructureError("the xyz file has two cells, Lattice and lines VEC; keep one")
+    if not vectors and "lattice" not in header:
+        raise StructureError('the xyz file has no cell; extended xyz has Lattice="..." in its second line')
+    if vectors:
+        if [line.split()[0] for line in vectors] != ["VEC1", "VEC2", "VEC3"]:
+            raise StructureError(f"{NOT_PERIODIC}: lines VEC1, VEC2 and VEC3 behind the atoms")
+        rows, what = [line.split()[1:] for line in vectors], "lines VEC1 to VEC3 hold"
+    else:
+        rows, what = [header["lattice"].replace(",", " ").split()], "Lattice holds"
+    try:
+        return np.array([[read_number(word) for word in row] for row in rows]).reshape(3, 3)
+    except ValueError:
+        found = shown(", ".join(map(" ".join, rows)))
+        raise StructureError(f"{what} {found}; expected nine numbers") from None
+
+
+def _refuse_not_periodic(header: Mapping[str, str]) -> None:
+    """Refuse a header whose ``pbc``, which need not be there, is anything but T T T.
+
+    Raises:
+        StructureError: it is.
+    """
+    words = header.get("pbc", "T").replace(",", " ").lower().split()
+    if len(words) not in (1, 3) or not set(words) <= {"t", "true", "1", "f", "false", "0"}:
+        raise StructureError(f"pbc is {shown(header['pbc'])}; expected T T T, for a full cell")
+    if not set(words) <= {"t", "true", "1"}:
+        raise StructureError(NOT_PERIODIC)
+
+
+def _read_properties(text: str) -> dict[str, slice]:
+    """The columns of each property: ``species`` or ``z`` (or both), ``pos``, and others."""
+    fields = text.split(":")
+    if len(fields) % 3 or not all(width.isdecimal() for width in fields[2::3]):
+        raise StructureError(f"Properties is {shown(text)}; expected names, types and widths, such as {PLAIN}")
+    places: dict[str, slice] = {}
+    end = 0
+    for name, width in zip(fields[::3], map(int, fields[2::3]), strict=True):
+        start, end = end, end + width
+        key = OTHER_NAMES.get(name.lower(), name.lower())
+        if key in places and key in WIDTHS:
+            raise StructureError(f"Properties, {shown(text)}, names {key} twice; keep one")
+        if width != WIDTHS.get(key, width):
+            raise StructureError(f"Properties, {shown(text)}, has {width} columns of {name}; expected {WIDTHS[key]}")
+        places[key] = slice(start, end)
+    if "pos" not in places or not ("species" in places or "z" in places):
+        raise StructureError(f"Properties is {shown(text)}; expected species (or Z) and pos, such as {PLAIN}")
+    return places
+
+
+def _read_rows(lines: Sequence[str], atoms: range, places: Mapping[str, slice], exact: bool) -> list[list[str]]:
+    """The words of each atom's line; as many as there are columns, or, unless exact, more."""
+    expected = max(place.stop for place in places.values())
+    rows = [lines[index].split() for index in atoms]
+    for found, row in enumerate(rows):
+        if not row:
+            raise StructureError(f"the xyz file is cut off: {found} of {len(rows)} lines of atoms")
+        if len(row) < expected or (exact and len(row) > expected):
+            line = atoms.start + found
+            raise StructureError(
+                f"line {line + 1} of the xyz file, {shown(lines[line].strip())}, has {len(row)} columns; "
+                f"expected {expected}{' by Properties' if exact else ''}"
+            )
+    return rows
+
+
+def _read_numbers(rows: Sequence[Sequence[str]], place: slice, start: int) -> np.ndarray:
+    """``[n_atoms, n_columns]`` numbers."""
+    numbers = np.empty((len(rows), place.stop - place.start))
+    for atom, row in enumerate(rows):
+        try:
+            numbers[atom] = [read_number(word) for word in row[place]]
+        except ValueError:
+            found = shown(" ".join(row[place]))
+            raise StructureError(f"line {start + atom + 1} of the xyz file has {found}; expected numbers") from None
+    return numbers
+
+
+def _read_elements(rows: Sequence[Sequence[str]], places: Mapping[str, slice], start: int) -> list[str | None]:
+    """The element of each atom, from its symbol or its atomic number, or from both, which must agree."""
+    elements = []
+    for atom, row in enumerate(rows, 1):
+        where = f"atom {atom} (line {start + atom}) of the xyz file"
+        element = None
+        if "species" in places:
+            (word,) = row[places["species"]]
+            element = _element(word)
+            if element is None:
+                raise StructureError(f"{where} is {shown(word)}; expected an element symbol such as 'Si'")
+        if "z" in places:
+            (word,) = row[places["z"]]
+            number = int(word) if word.isdecimal() else 0
+            if not 0 < number < len(SYMBOLS):
+                raise StructureError(f"{where} has Z {shown(word)}; expected an atomic number")
+            if element not in (None, SYMBOLS[number]):
+                raise StructureError(f"{where} is {element} and has Z {number}; correct the one that is wrong")
+            element = SYMBOLS[number]
+        elements.append(element)
+    return elements
+
+
+def _element(word: str) -> str | None:
+    """The element of a symbol, which may be in small letters alone; of capitals (CO, CA) no one knows."""
+    symbol = "H" if word == "D" else word.capitalize() if word.islower() else word
+    return symbol if symbol in ATOMIC_NUMBERS else None

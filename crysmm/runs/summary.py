@@ -1,0 +1,169 @@
+"""What a run tells people about its data and its result."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from crysmm.config.graph import GraphSettings
+from crysmm.config.head import weight_name
+from crysmm.config.options import options
+from crysmm.config.run import RunConfig
+from crysmm.config.training import TrainingConfig
+from crysmm.runs.folder import MAX_HOURS, RunFolder
+from crysmm.training.data import SPLITS, RunData, TrainingData
+from crysmm.training.machine import Machine
+
+REASONS_SHOWN = 3
+TARGETS_SHOWN = 4
+SHAPE = ("model", *GraphSettings.model_fields)  # settings by which a network and its graphs are those of another
+STOPPED_EARLY = "max_hours stopped training early: give the same command and --resume to go on"
+
+
+def describe_data(data: RunData, folder: RunFolder) -> list[str]:
+    """How much could be read, and what it is."""
+    store, n_skipped = data.store, len(data.skipped)
+    n_elements = len(store.elements)
+    lines = [
+        f"read {count(len(store), 'crystal')} of {count(n_elements, 'element')}, on average "
+        f"{store.n_atoms.mean():.1f} atoms and {store.n_edges.mean():.0f} bonds"
+    ]
+    if n_skipped:
+        reasons = [f"  {row.file or row.id}: {row.reason}" for row in data.skipped[:REASONS_SHOWN]]
+        more = [f"  and {n_skipped - REASONS_SHOWN} more"] if n_skipped > REASONS_SHOWN else []
+        lines += [f"skipped {count(n_skipped, 'row')}, listed in {folder.skipped}:", *reasons, *more]
+    if store.notes:
+        notes = [f"  {note.file}: {note.note}" for note in store.notes[:REASONS_SHOWN]]
+        lines += [f"{count(len(store.notes), 'note')} on how structures were read, all in crysmm check:", *notes]
+    return lines
+
+
+def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -> list[str]:
+    """The split, the target and the score to beat."""
+    sizes = ", ".join(f"{len(data.rows(split))} {split}" for split in SPLITS)
+    target, classes = ", ".join(first_targets(data.store.target_names)), data.scaler.classes
+    if classes is not None:
+        score = f"predicting the frequencies of the {len(classes)} classes has a validation loss of {baseline:.4g}"
+    else:
+        score = f"predicting the mean of the training split has a validation MAE of {baseline:.4g}"
+    lines = [f"split: {sizes} ({describe_split(config)})", f"target {target}: {score}"]
+    lines += [] if data.texts is None else data.texts.lines
+    if data.embeddings is not None and config.taught is not None:
+        deltas = ", ".join(map(weight_name, config.taught.delta))
+        lines.append(f"teacher {config.taught.teacher}: {data.embeddings.width} features an atom, delta {deltas}")
+    if config.model.link != "identity" and config.standardize_target and classes is None:
+        lines.append(f"model.link {config.model.link}: the target is not standardised")
+    return lines
+
+
+def describe_split(config: RunConfig) -> str:
+    """How the crystals were split."""
+    if config.ids_file is not None:
+        return f"as {config.ids_file} says"
+    if config.keep_data_order:
+        return "in the order of the rows"
+    return f"{config.split_strategy}, seed {config.random_seed}"
+
+
+def describe_machine(config: RunConfig, machine: Machine, n_parameters: int, n_processes: int) -> str:
+    """The network and what it computes on."""
+    processes = f", {n_processes} processes" if n_processes > 1 else ""
+    bits = "bf16" if machine.precision == "bf16" else "32 bits"
+    return f"{config.model.name} with {n_parameters:,} parameters on {machine.device}{processes}, {bits}"
+
+
+def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
+    """How good the best epoch is, and where to go from here."""
+    lines = [
+        f"{split}: {_scores(metrics[split])} ({count(len_of(metrics[split]), 'crystal')})"
+        for split in ("val", "test")
+        if split in metrics
+    ]
+    if "best_epoch" in metrics:
+        lines[0] += f", best epoch {metrics['best_epoch']} of {metrics['epochs']}"
+    lines += describe_trust(metrics.get("test", {}))
+    if metrics["stopped_by"] == MAX_HOURS:
+        lines.append(STOPPED_EARLY)
+    model = shlex.quote(str(folder.path))
+    return [
+        *lines,
+        f"written to {folder.path}: {_names(folder)}",
+        f"predict with: crysmm predict --model {model} --root_dir FOLDER --output predictions.csv",
+    ]
+
+
+def describe_members(metrics: Mapping[str, Any]) -> list[str]:
+    """How good the members of an ensemble are, to be read before the ensemble itself."""
+    members = metrics["members"]
+    split = "test" if "test" in metrics else "val"
+    return [f"{name}, {split}: {_scores(member[split])}" for name, member in members.items()] + ["ensemble:"]
+
+
+def describe_trust(test: Mapping[str, Any]) -> list[str]:
+    """Whether the intervals hold on the test split what they promise."""
+    if "intervals" not in test:
+        return []
+    intervals = test["intervals"]
+    asked, n_validation = intervals["asked"], intervals["n_validation"]
+    if "reason" in intervals:
+        return [f"{asked:.0%} intervals: infinite; {intervals['reason']}, there are {n_validation}"]
+    width = f", median width {_number(intervals['median_width'])}" if "median_width" in intervals else ""
+    return [f"{asked:.0%} intervals: hold {intervals['covered']:.1%} of the test targets{width}"]
+
+
+def describe_encoder(metrics: Mapping[str, Any], config: RunConfig, folder: RunFolder) -> list[str]:
+    """What a pre-trained encoder knows of crystals held out, and where to go from here."""
+    model = shlex.quote(str(folder.path))
+    lines = [f"best epoch {metrics['best_epoch']} of {metrics['epochs']}; on the crystals held out:"]
+    lines += [f"  {name.replace('_', ' ')}: {_number(value)}" for name, value in metrics["quality"].items()]
+    if metrics["stopped_by"] == MAX_HOURS:
+        lines.append(STOPPED_EARLY)
+    return [
+        *lines,
+        f"written to {folder.path}: model.safetensors, {_names(folder)}",
+        f"fine-tune with: crysmm train {shlex.join([*options(config, SHAPE), '--init_from'])} {model}",
+        f"distil with: crysmm train --head distilled --head.teacher {model}",
+    ]
+
+
+def len_of(metrics: Mapping[str, Any]) -> int:
+    """Number of crystals in a split's metrics."""
+    several = metrics.get("per_target")
+    return int(next(iter(several.values()))["n"] if several else metrics["n"])
+
+
+def _scores(metrics: Mapping[str, Any]) -> str:
+    if "accuracy" in metrics:
+        return ", ".join(f"{name} {_number(metrics[key])}" for name, key in CLASS_SCORES.items())
+    if "per_target" in metrics:
+        each = first_targets([f"{name}: {_errors(one)}" for name, one in metrics["per_target"].items()])
+        return f"MAE/MAD {_number(metrics['mean']['mae_over_mad'])} on average; {'; '.join(each)}"
+    return _errors(metrics)
+
+
+CLASS_SCORES = {"accuracy": "accuracy", "ROC-AUC": "roc_auc", "F1": "f1"}
+
+
+def _errors(metrics: Mapping[str, Any]) -> str:
+    return f"MAE {_number(metrics['mae'])}, MAE/MAD {_number(metrics['mae_over_mad'])}, R2 {_number(metrics['r2'])}"
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
+
+
+def first_targets(targets: Sequence[str]) -> list[str]:
+    """The first few of what is said of each target; a spectrum has hundreds."""
+    n_more = len(targets) - TARGETS_SHOWN
+    return [*targets[:TARGETS_SHOWN], *([f"and {n_more} more"] if n_more > 0 else [])]
+
+
+def _names(folder: RunFolder) -> str:
+    shown = [folder.report, folder.predictions("test"), folder.metrics, folder.parity_plot, folder.history_plot]
+    return ", ".join(path.name for path in shown if path.exists())
+
+
+def count(number: int, noun: str) -> str:
+    """So many of something: ``1 crystal``, ``2,000 crystals``."""
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"

@@ -1,0 +1,155 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from crysmm.audit.check import CheckReport, check_input
+from crysmm.config import ALIGNNConfig, CGCNNConfig, GATGNNConfig, TrainingConfig
+from crysmm.data.estimate import estimated_memory, in_bytes, memory_limit
+from crysmm.errors import InputError
+
+SAMPLE = Path(__file__).parents[2] / "examples" / "sample_data"
+
+
+def check(path: Path, tmp_path: Path, **settings) -> CheckReport:
+    return check_input(TrainingConfig(root_dir=path, cache_dir=tmp_path / "cache", jobs=1, progress=False, **settings))
+
+
+def test_sample_data_is_clean(tmp_path: Path) -> None:
+    report = check(SAMPLE, tmp_path)
+    assert report.clean, report.text()
+    assert report.n_readable == 200
+    assert report.split == {"train": 160, "val": 20, "test": 20}
+    values = np.genfromtxt(SAMPLE / "id_prop.csv", delimiter=",", skip_header=1)[:, 1]
+    assert report.targets[0].mean == pytest.approx(values.mean())
+    assert report.targets[0].mae_of_mean == pytest.approx(np.abs(values - values.mean()).mean())
+    texts = [path.read_text().splitlines()[5].split() for path in SAMPLE.glob("*.vasp")]
+    assert report.elements["Si"] == sum("Si" in symbols for symbols in texts)
+    assert len(report.elements) == len({symbol for symbols in texts for symbol in symbols})
+    assert report.costs.disk == sum(path.stat().st_size for path in (tmp_path / "cache" / "stores").glob("*/*"))
+    assert "Nothing wrong was found." in report.text()
+    assert not list(tmp_path.glob("*.csv"))
+
+
+@pytest.fixture
+def table(tmp_path: Path, crystals) -> Path:
+    """Every crystal once, silicon also as a supercell with a wrong target, and two bad rows."""
+    silicon = crystals["Si"].to_jarvis()
+    rows = [(name, crystal.to_jarvis(), number) for number, (name, crystal) in enumerate(crystals.items())]
+    rows += [("Si again", silicon.make_supercell([2, 1, 1]), 5), ("gap?", silicon, "na"), ("Cu", silicon, 1)]
+    lines = [json.dumps({"id": name, "atoms": atoms.to_dict(), "gap": gap}) for name, atoms, gap in rows]
+    (tmp_path / "d.jsonl").write_text("\n".join(lines))
+    return tmp_path / "d.jsonl"
+
+
+def test_everything_found_is_reported(table: Path, tmp_path: Path) -> None:
+    report = check(table, tmp_path)
+    assert not report.clean
+    assert report.n_readable == 13
+    assert report.duplicates == [["Si", "Si again"]]
+    assert [(row.id, row.file) for row in report.skipped] == [("gap?", "d.jsonl:14"), ("Cu", "d.jsonl:15")]
+    assert "an earlier row" in report.skipped[1].reason
+    assert report.graph["atoms"] == (pytest.approx(58 / 13), 12)
+    text = report.text()
+    for part in ("Si = Si again", "gap? in d.jsonl:14: no target: gap is 'na'", "2 rows that cannot be used"):
+        assert part in text
+    assert json.loads(json.dumps(report.to_dict()))["findings"] == report.findings
+
+
+def test_fewer_crystals_than_splits_need(table: Path, tmp_path: Path) -> None:
+    report = check(table, tmp_path, limit=5)
+    assert (report.skipped, report.duplicates, report.split) == ([], [], {})
+    assert len(report.findings) == 1
+    assert "5" in report.split_problem
+
+
+def test_classes_are_counted(table: Path, tmp_path: Path) -> None:
+    assert check(table, tmp_path, classification_threshold=3.5).classes == {"0": 4, "1": 9}
+
+
+def test_files_that_no_row_names_are_a_notice(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    names = sorted(path.name for path in SAMPLE.glob("*.vasp"))[:12]
+    for name in names:
+        (folder / name).write_text((SAMPLE / name).read_text())
+    (folder / "id_prop.csv").write_text("".join(f"{name},1\n" for name in names[:-1]))
+    report = check(folder, tmp_path)
+    assert report.unnamed_files == names[-1:]
+    assert report.clean
+
+
+def test_long_lists_are_cut_on_the_screen_only(tmp_path: Path, crystals) -> None:
+    row = {"id": "Si", "gap": 1, "atoms": crystals["Si"].to_jarvis().to_dict()}
+    (tmp_path / "d.jsonl").write_text("\n".join([json.dumps(row)] * 51))
+    report = check(tmp_path / "d.jsonl", tmp_path)
+    assert len(report.skipped) == 50
+    assert "... and 30 more" in report.text()
+
+
+def test_batches_and_cells_that_do_not_fit(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crysmm.audit.check.memory_limit", lambda device: 450 << 20)
+    report = check(table, tmp_path, model="alignn", engine="dgl")
+    assert [row.id for row in report.oversized] == ["NaCl"]  # 18 bonds an atom, and 8 atoms
+    assert report.findings[-1].startswith("a batch does not fit in memory")
+    assert check(table, tmp_path, model="alignn", engine="dgl", max_triplets=1).costs.mean_batch_memory < 450 << 20
+    merging = check(table, tmp_path, model="alignn")
+    assert not merging.oversized  # of which one atom of each element is computed
+    assert merging.costs.largest_batch_memory < report.costs.largest_batch_memory
+
+
+def test_nothing_to_check() -> None:
+    with pytest.raises(InputError, match="root_dir"):
+        check_input(TrainingConfig())
+
+
+@pytest.mark.parametrize(
+    ("model", "n_edges", "n_triplets", "measured"),
+    [(CGCNNConfig(), 20124, 241488, 239), (GATGNNConfig(), 20124, 241488, 579), (ALIGNNConfig(), 5166, 69010, 1397)],
+)
+def test_estimated_memory_is_near_what_was_measured(model, n_edges: int, n_triplets: int, measured: float) -> None:
+    """Growth of the resident memory in MB over three steps in fp32 on Materials Project crystals."""
+    estimate = estimated_memory(model, n_edges, n_triplets) - estimated_memory(model, 0, 0)
+    assert estimate / 2**20 == pytest.approx(measured, rel=1 / 3)
+
+
+def test_memory_limit_is_the_machines() -> None:
+    total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
+    assert 0 < memory_limit(torch.device("cpu")) <= 1.01 * total
+    assert [in_bytes(size) for size in (512, 98.4 * 1024, 3.5 * 2**30)] == ["512 B", "98.4 kB", "3.5 GB"]
+
+
+@pytest.mark.parametrize(("text", "limit"), [("4096\n", 4096), ("max\n", None)])
+def test_memory_limit_is_the_containers(
+    text: str, limit: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    (tmp_path / "memory.max").write_text(text)
+    monkeypatch.setattr("crysmm.data.estimate.CONTAINER_LIMIT", tmp_path / "memory.max")
+    assert memory_limit(torch.device("cpu")) == (limit or machine)
+
+
+def test_formulas_and_notes_are_reported(tmp_path: Path, crystals) -> None:
+    """Of five files, one agrees with its formula, one but for hydrogen, one contradicts it, two have none."""
+    folder = tmp_path / "crystals"
+    folder.mkdir()
+    cell = "".join(f"_cell_length_{axis} 4.2\n" for axis in "abc")
+    cell += "".join(f"_cell_angle_{angle} 90\n" for angle in ("alpha", "beta", "gamma"))
+    sites = (
+        "loop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\nNi1 0 0 0\nO1 .5 .5 .5\n"
+    )
+    formulas = {"agrees": "Ni O", "lacks": "Ni O H", "contradicts": "Ni O2", "none": "?", "nothing": "?"}
+    for number, (name, formula) in enumerate(formulas.items()):
+        text = f"data_a\n_chemical_formula_sum '{formula}'\n{cell.replace('4.2', f'4.{number}')}{sites}"
+        (folder / f"{name}.cif").write_text(text)
+    (folder / "id_prop.csv").write_text("".join(f"{name},1.5\n" for name in formulas))
+    report = check(folder, tmp_path)
+    assert report.n_formulas == 2
+    assert [(note.id, note.file) for note in report.notes] == [("lacks", "lacks.cif")]
+    text = report.text()
+    assert "lacks in lacks.cif: 100% of the hydrogen in the formula 'Ni O H' has no positions" in text
+    assert "in the files: 2 agree with the atoms, 1 contradict them, 2 readable files give none" in text
+    assert report.findings[0] == "1 rows that cannot be used"

@@ -1,0 +1,329 @@
+import gzip
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from crysmm.crystal import Crystal
+from crysmm.errors import InputError, StructureError
+from crysmm.io.inputs import (
+    Record,
+    SkippedRow,
+    Source,
+    open_source,
+    source_from_files,
+    source_from_records,
+    source_from_structures,
+)
+
+
+def poscar_of(crystal: Crystal) -> str:
+    """VASP 5 text with an element line for every atom."""
+    rows = ["crystal", "1.0", *(" ".join(map(repr, row)) for row in crystal.lattice.tolist())]
+    rows += [" ".join(crystal.elements), " ".join("1" * len(crystal)), "Direct"]
+    return "\n".join(rows + [" ".join(map(repr, row)) for row in crystal.frac_coords.tolist()]) + "\n"
+
+
+def jarvis_of(crystal: Crystal) -> dict[str, Any]:
+    return crystal.to_jarvis().to_dict()
+
+
+def flat_of(crystal: Crystal) -> dict[str, Any]:
+    return {
+        "lattice_mat": crystal.lattice.tolist(),
+        "elements": crystal.elements,
+        "frac_coords": crystal.frac_coords.tolist(),
+    }
+
+
+def read_all(source: Source) -> tuple[list[Record], list[SkippedRow]]:
+    """Records and skipped rows, each row sent through pickle as to a worker process."""
+    records, skipped = [], []
+    for row in source.rows():
+        if isinstance(row, SkippedRow):
+            skipped.append(row)
+            continue
+        try:
+            records.append(pickle.loads(pickle.dumps(row)).read())  # noqa: S301
+        except StructureError as error:
+            skipped.append(SkippedRow(row.id, row.file, str(error)))
+    return records, skipped
+
+
+@pytest.fixture
+def folder(tmp_path: Path, crystals) -> Path:
+    """Files a.vasp (NaCl), b.vasp (Si), POSCAR-c.vasp (Cu); no table yet."""
+    for name, formula in {"a.vasp": "NaCl", "b.vasp": "Si", "POSCAR-c.vasp": "Cu"}.items():
+        (tmp_path / name).write_text(poscar_of(crystals[formula]))
+    return tmp_path
+
+
+def with_table(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    (folder / "id_prop.csv").write_bytes(text.encode(encoding))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("a.vasp,1.5\nb.vasp,2\nPOSCAR-c.vasp,-3e-1\n", ["a.vasp", "b.vasp", "POSCAR-c.vasp"]),  # ALIGNN's layout
+        ("a,1.5\nb,2\nc,-0.3", ["a", "b", "c"]),
+        ("\n\na , 1.5\r\n\r\n b,2\r\nc,-0.3\r\n\r\n", ["a", "b", "c"]),
+        ("id,target\na,1.5\nb,2\nc,-0.3\n", ["a", "b", "c"]),
+        ("\ufefffile,band gap\na.vasp,1.5\nb,2\nc,-0.3\n", ["a.vasp", "b", "c"]),
+        ("\ufeffa,1.5\nb,2\nc,-0.3\n", ["a", "b", "c"]),
+        ('target,id\n"1.5",a\n2,b\n-0.3,c\n', ["a", "b", "c"]),
+    ],
+    ids=["alignn", "bare", "blanks", "header", "bom_header", "bom", "id_last"],
+)
+def test_tables_of_every_kind(text: str, ids: list[str], folder: Path) -> None:
+    source = open_source(with_table(folder, text))
+    records, skipped = read_all(source)
+    assert not skipped
+    assert [record.id for record in records] == ids
+    assert [record.targets for record in records] == [(1.5,), (2.0,), (-0.3,)]
+    assert [record.crystal.formula for record in records] == ["ClNa", "Si", "Cu"]
+    assert [record.file for record in records] == ["a.vasp", "b.vasp", "POSCAR-c.vasp"]
+    assert source.n_rows == 3
+    assert source.target_names == ("band gap" if "band gap" in text else "target",)
+
+
+def test_cgcnn_layout(tmp_path: Path, crystals) -> None:
+    """``ID.cif`` with ids alone in the table, and the file of atom vectors beside it."""
+    from ase import Atoms
+
+    for identifier, name in (("1000041", "NaCl"), ("1000050", "SiO2")):
+        crystal = crystals[name]
+        atoms = Atoms(crystal.elements, cell=crystal.lattice, scaled_positions=crystal.frac_coords, pbc=True)
+        atoms.write(tmp_path / f"{identifier}.cif")
+    (tmp_path / "atom_init.json").write_text('{"1": [0, 1]}')
+    source = open_source(with_table(tmp_path, "1000041,5.2\n1000050,1\n"))
+    records, skipped = read_all(source)
+    assert not skipped
+    assert [(record.id, record.file) for record in records] == [("1000041", "1000041.cif"), ("1000050", "1000050.cif")]
+    assert [record.crystal.formula for record in records] == ["ClNa", "O2Si"]
+    assert source.unnamed_files() == []
+
+
+def test_mixed_formats_and_subfolders(tmp_path: Path, crystals) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "si.vasp").write_text(poscar_of(crystals["Si"]))
+    lattice = " ".join(map(str, crystals["Cu"].lattice.ravel()))
+    (tmp_path / "cu.xyz").write_text(f'1\nLattice="{lattice}" Properties=species:S:1:pos:R:3\nCu 0 0 0\n')
+    records, skipped = read_all(open_source(with_table(tmp_path, "more/si,1\ncu,2\n")))
+    assert not skipped
+    assert [(record.file, record.crystal.formula) for record in records] == [("more/si.vasp", "Si"), ("cu.xyz", "Cu")]
+
+
+def test_several_columns(folder: Path) -> None:
+    with_table(folder, "id,gap,formula,modulus\na,1,NaCl,10\nb,2,Si,20\n")
+    source = open_source(folder, target_key="modulus, gap")
+    assert source.target_names == ("modulus", "gap")
+    assert [record.targets for record in read_all(source)[0]] == [(10.0, 1.0), (20.0, 2.0)]
+    with_table(folder, "a,1,10\nb,2\nc,3,30\n")
+    source = open_source(folder)
+    records, skipped = read_all(source)
+    assert source.target_names == ("target_0", "target_1")
+    assert [record.targets for record in records] == [(1.0, 10.0), (3.0, 30.0)]
+    assert [(row.id, row.file, row.reason) for row in skipped] == [
+        ("b", "id_prop.csv:2", "the row has 2 columns; expected 3")
+    ]
+    assert open_source(folder, target_key="gap,modulus").target_names == ("gap", "modulus")
+
+
+def test_alignns_placeholder_names_no_column(folder: Path) -> None:
+    with_table(folder, "id,gap\na,1\n")
+    assert open_source(folder, target_key="target", id_key="jid").target_names == ("gap",)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "reason"),
+    [
+        ("", {}, "is empty"),
+        ("\n \n", {}, "is empty"),
+        ("a\nb\n", {}, "has one column"),
+        ("id,gap\na,1\n", {"target_key": "modulus"}, "no column 'modulus' .*it has gap"),
+        ("id,gap\na,1\n", {"id_key": "name"}, "no column 'name' .*it has id, gap"),
+        ("a,1\nb,2\n", {"id_key": "name"}, "no header"),
+        ("a,1,2\nb,2,3\n", {"target_key": "gap"}, "2 target columns; target_key names 1"),
+        ("a,1\nb,\u00e9\n", {}, "cannot be read"),
+    ],
+)
+def test_tables_that_cannot_be_used(text: str, options: dict, reason: str, folder: Path) -> None:
+    with_table(folder, text, encoding="latin-1")
+    with pytest.raises(InputError, match=reason):
+        open_source(folder, **options)
+
+
+def test_search_order_is_alignns(folder: Path, crystals) -> None:
+    with_table(folder, "a,1\n")
+    rows = [{"jid": "JVASP-1", "atoms": jarvis_of(crystals["Si"]), "target": 2.0}]
+    (folder / "id_prop.json").write_text(json.dumps(rows))
+    assert read_all(open_source(folder))[0][0].targets == (2.0,)
+    rows[0]["target"] = 3.0
+    with zipfile.ZipFile(folder / "id_prop.json.zip", "w") as archive:
+        archive.writestr("id_prop.json", json.dumps(rows))
+    record = read_all(open_source(folder))[0][0]
+    assert (record.targets, record.id, record.file) == ((3.0,), "JVASP-1", "id_prop.json.zip:row 1")
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> Path:
+    lines = "\n".join(json.dumps(row) for row in rows) + "\n"
+    if path.name.endswith(".jsonl.gz"):
+        path.write_bytes(gzip.compress(lines.encode()))
+    elif path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("data.json", json.dumps(rows, indent=1))
+    else:
+        path.write_text(json.dumps(rows) if path.suffix == ".json" else lines)
+    return path
+
+
+@pytest.mark.parametrize("name", ["d.json", "d.json.zip", "d.jsonl", "d.jsonl.gz"])
+@pytest.mark.parametrize("form", [jarvis_of, flat_of])
+def test_tables_of_rows(name: str, form: Any, tmp_path: Path, crystals) -> None:
+    rows = [{"id": number, "gap": number / 2, **({"atoms": form(c)} if form is jarvis_of else form(c))}
+            for number, c in enumerate(crystals.values())]  # fmt: skip
+    source = open_source(write_table(tmp_path / name, rows))
+    records, skipped = read_all(source)
+    assert not skipped
+    assert source.target_names == ("gap",)
+    assert [record.id for record in records] == [str(number) for number in range(len(crystals))]
+    for number, (record, crystal) in enumerate(zip(records, crystals.values(), strict=True)):
+        assert record.targets == (number / 2,)
+        np.testing.assert_allclose(record.crystal.frac_coords, crystal.frac_coords, atol=1e-9)
+        np.testing.assert_allclose(record.crystal.lattice, crystal.lattice, atol=1e-9)
+        assert record.crystal.elements == crystal.elements
+    assert records[2].file == (f"{name}:3" if "jsonl" in name else f"{name}:row 3")
+
+
+def test_lines_are_counted_for_the_time_left(tmp_path: Path, crystals) -> None:
+    path = write_table(tmp_path / "d.jsonl.gz", [{"id": n, "gap": n, **flat_of(crystals["Si"])} for n in range(7)])
+    assert open_source(path).n_rows == 7
+    assert open_source(path, limit=3).n_rows == 3
+    assert open_source(path, limit=9).n_rows == 7
+
+
+def test_a_list_longer_than_the_buffer_is_read_whole(tmp_path: Path, crystals) -> None:
+    rows = [{"id": f"x{n}", "gap": n, "note": "]" * 5000, **flat_of(crystals["Si"])} for n in range(700)]
+    text = json.dumps(rows)
+    assert len(text) > 3 << 20
+    (tmp_path / "d.json").write_text(text)
+    assert [record.targets[0] for record in read_all(open_source(tmp_path / "d.json"))[0]] == list(range(700))
+
+
+def test_choosing_the_target(crystals) -> None:
+    atoms = jarvis_of(crystals["Si"])
+    rows = [{"jid": "a", "atoms": atoms, "formula": "Si", "gap": "na", "k": 1, "list": [1, [2, "3"]]}]
+    rows += [{**rows[0], "jid": "b", "gap": "0.5"}]
+    with pytest.raises(InputError, match="choose with target_key: k, list, gap"):
+        source_from_records(rows)
+    with pytest.raises(InputError, match=r"has a number for Gap .*there are k, list, gap"):
+        source_from_records(rows, target_key="Gap")
+    source = source_from_records(rows, target_key="gap,list")
+    assert source.target_names == ("gap", "list_0", "list_1", "list_2")
+    records, skipped = read_all(source)
+    assert [record.targets for record in records] == [(0.5, 1.0, 2.0, 3.0)]
+    assert [(row.id, row.reason) for row in skipped] == [("a", "no target: gap is 'na'")]
+    assert source_from_records([{**row, "target": 4} for row in rows]).target_names == ("target",)
+    assert source_from_records(rows, target_key="target", needs_targets=False).target_names == ()
+    with pytest.raises(InputError, match="no numeric property"):
+        source_from_records([{"jid": "a", "atoms": atoms, "formula": "Si"}])
+
+
+def test_ids_of_rows(crystals) -> None:
+    row = {**flat_of(crystals["Si"]), "gap": 1.0}
+    both = [{**row, "jid": "j", "id": "i", "name": "n"}]
+    assert read_all(source_from_records(both))[0][0].id == "j"
+    assert read_all(source_from_records(both, id_key="id"))[0][0].id == "i"
+    assert read_all(source_from_records(both, id_key="name"))[0][0].id == "n"
+    assert read_all(source_from_records([{**row, "id": 7}], id_key="jid"))[0][0].id == "7"
+    with pytest.raises(InputError, match="no jid or id; name the id with id_key"):
+        source_from_records([row])
+    with pytest.raises(InputError, match="no mpid"):
+        source_from_records(both, id_key="mpid")
+
+
+def test_factor_limit_and_log(folder: Path) -> None:
+    with_table(folder, "a,-1\nb,2\nc,3\n")
+    source = open_source(folder, target_multiplication_factor=10, target_transform="log10", limit=2)
+    records, skipped = read_all(source)
+    assert (source.n_rows, [record.targets for record in records]) == (2, [(20.0,)])
+    assert [row.reason for row in skipped] == ["the target target is -10; target_transform log10 needs a positive one"]
+    for wrong in ({"limit": 0}, {"target_transform": "ln"}, {"file_format": "mol"}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            open_source(folder, **wrong)
+
+
+def test_fingerprint_follows_contents_and_options(folder: Path, crystals) -> None:
+    with_table(folder, "a,1\nb,2\n")
+    first = open_source(folder).fingerprint()
+    assert open_source(folder).fingerprint() == first
+    assert open_source(folder, limit=1).fingerprint() != first
+    assert open_source(folder, target_multiplication_factor=2).fingerprint() != first
+    (folder / "POSCAR-c.vasp").write_text("not named by the table")
+    assert open_source(folder).fingerprint() == first
+    (folder / "b.vasp").write_text(poscar_of(crystals["Cu"]))
+    second = open_source(folder).fingerprint()
+    assert second != first
+    with_table(folder, "a,1\nb,3\n")
+    assert open_source(folder).fingerprint() not in (first, second)
+    rows = [{"id": 1, "gap": 1.0, **flat_of(crystals["Si"])}]
+    other = [{**rows[0], "gap": 2.0}]
+    assert source_from_records(rows).fingerprint() == source_from_records(json.loads(json.dumps(rows))).fingerprint()
+    assert source_from_records(rows).fingerprint() != source_from_records(other).fingerprint()
+
+
+def test_prediction_needs_no_table(folder: Path) -> None:
+    (folder / "README.md").write_text("about")
+    (folder / ".hidden.vasp").write_text("")
+    source = open_source(folder, needs_targets=False)
+    records, skipped = read_all(source)
+    assert not skipped
+    assert [record.id for record in records] == ["POSCAR-c.vasp", "a.vasp", "b.vasp"]
+    assert (source.target_names, records[0].targets, source.n_rows) == ((), (), 3)
+    with_table(folder, "id\nb\n")
+    assert [record.id for record in read_all(open_source(folder, needs_targets=False))[0]] == ["b"]
+
+
+def test_files_by_name(folder: Path, tmp_path_factory) -> None:
+    paths = [folder / "a.vasp", folder / "b.vasp"]
+    assert [record.id for record in read_all(source_from_files(paths))[0]] == ["a.vasp", "b.vasp"]
+    other = tmp_path_factory.mktemp("other") / "a.vasp"
+    other.write_text((folder / "b.vasp").read_text())
+    records, _ = read_all(source_from_files([folder / "a.vasp", other]))
+    assert [record.id for record in records] == [str(folder / "a.vasp"), str(other)]
+    _, skipped = read_all(source_from_files([other, other]))
+    assert [row.reason for row in skipped] == ["the file was given before"]
+
+
+def test_structures_in_memory(folder: Path, crystals) -> None:
+    from ase import Atoms
+    from pymatgen.core import Lattice, Structure
+
+    crystal = crystals["NaCl"]
+    kinds = [
+        crystal,
+        crystal.to_jarvis(),
+        jarvis_of(crystal),
+        Structure(Lattice(crystal.lattice), crystal.elements, crystal.frac_coords),
+        Atoms(crystal.elements, cell=crystal.lattice, scaled_positions=crystal.frac_coords, pbc=True),
+        folder / "a.vasp",
+        str(folder / "a.vasp"),
+    ]
+    records, skipped = read_all(source_from_structures(kinds))
+    assert not skipped
+    assert [record.id for record in records] == list("0123456")
+    for record in records:
+        np.testing.assert_allclose(record.crystal.frac_coords, crystal.frac_coords, atol=1e-9)
+        assert record.crystal.elements == crystal.elements
+    assert records[0].file == "structure 1"
+    _, skipped = read_all(source_from_structures([3.0, folder / "none.vasp"], ids=["x", "y"]))
+    assert [row.id for row in skipped] == ["x", "y"]
+    assert "got float" in skipped[0].reason
+    with pytest.raises(InputError, match="2 structures need as many different ids"):
+        source_from_structures(kinds[:2], ids=["x", "x"])

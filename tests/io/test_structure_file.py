@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io import write as ase_write
+
+from crysmm.crystal import Crystal
+from crysmm.errors import StructureError
+from crysmm.io.structure_file import format_from_name, format_from_text, read_structure
+
+FORMATS = {"vasp": "vasp", "cif": "cif", "extxyz": "xyz", "proteindatabank": "pdb"}  # ASE's name, suffix
+
+
+def to_ase(crystal: Crystal) -> Atoms:
+    return Atoms(crystal.elements, cell=crystal.lattice, scaled_positions=crystal.frac_coords, pbc=True)
+
+
+def distances(crystal: Crystal) -> np.ndarray:
+    """Sorted distances between nearest images: what no choice of axes changes."""
+    steps = crystal.frac_coords[:, None] - crystal.frac_coords
+    return np.sort(np.linalg.norm((steps - np.round(steps)) @ crystal.lattice, axis=2), axis=None)
+
+
+@pytest.mark.parametrize("ase_format", FORMATS)
+@pytest.mark.parametrize("renamed", [False, True])
+def test_every_format_gives_the_structure(ase_format: str, renamed: bool, crystals, tmp_path: Path) -> None:
+    """Found by the name, and where the name says nothing, by the content."""
+    for name in ("TiO2", "SiO2", "NaCl", "Mg"):
+        path = tmp_path / f"{name}.{FORMATS[ase_format]}"
+        ase_write(path, to_ase(crystals[name]), format=ase_format)
+        if renamed:
+            path = path.rename(tmp_path / f"{name}.structure")
+        crystal = read_structure(path)
+        assert crystal.elements == crystals[name].elements
+        assert crystal.volume == pytest.approx(crystals[name].volume, rel=1e-3)
+        np.testing.assert_allclose(distances(crystal), distances(crystals[name]), atol=3e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.vasp", "poscar"),
+        ("POSCAR", "poscar"),
+        ("POSCAR-JVASP-10.vasp", "poscar"),
+        ("POSCAR_3", "poscar"),
+        ("CONTCAR", "poscar"),
+        ("a.POSCAR", "poscar"),
+        ("POSCAR-3.cif", "cif"),
+        ("a.CIF", "cif"),
+        ("a.extxyz", "xyz"),
+        ("a.pdb", "pdb"),
+        ("README.md", None),
+        ("id_prop.csv", None),
+    ],
+)
+def test_format_from_name(name: str, expected: str | None) -> None:
+    assert format_from_name(name) == expected
+
+
+def test_format_from_text_knows_what_it_does_not_know() -> None:
+    assert format_from_text("Dear reader,\nthis is a letter.\n") is None
+
+
+def test_file_format_overrides_the_name(crystals, tmp_path: Path) -> None:
+    path = tmp_path / "NaCl.vasp"
+    ase_write(path, to_ase(crystals["NaCl"]), format="cif")
+    assert read_structure(path, "cif").formula == "ClNa"
+    with pytest.raises(StructureError):
+        read_structure(path)
+
+
+def test_no_warnings_reach_the_screen(crystals, tmp_path: Path, recwarn) -> None:
+    for ase_format, suffix in FORMATS.items():
+        path = tmp_path / f"a.{suffix}"
+        ase_write(path, to_ase(crystals["SiO2"]), format=ase_format)
+        recwarn.clear()
+        read_structure(path)
+        assert not recwarn.list
+
+
+WATER = "3\n\nO 0.0 0.0 0.119\nH 0.0 0.763 -0.477\nH 0.0 -0.763 -0.477\n"
+LATTICE = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("a.xyz", WATER, 'no cell; extended xyz has Lattice="..."'),
+        ("a.xyz", WATER.replace("\n\n", f'\n{LATTICE} pbc="T T F"\n'), "not periodic in three directions"),
+        ("a.xyz", WATER.replace("\n\n", f"\n{LATTICE}\n") * 2, "2 structures; expected one a file"),
+        ("a.xyz", WATER.replace("\n\n", f"\n{LATTICE}\n").replace("O 0.0", "O nan"), "not finite"),
+        ("a.xyz", WATER.replace("3\n\n", f"4\n{LATTICE}\n"), "cut off: 3 of 4 lines of atoms"),
+        ("a.xyz", WATER.replace("3\n\n", f"9223372036854775808\n{LATTICE}\n"), "cut off: 9.22.*e.18 atoms in 6 lines"),
+        ("a.xyz", WATER.replace("\n\n", f"\n{LATTICE}\n") + "4294967296\n", "cut off: 4294967296 atoms in 2 lines"),
+        ("a.pdb", "ATOM      1  O   HOH A   1       0.000   0.000   0.119  1.00  0.00           O\n", "CRYST1"),
+        ("a.dat", "Dear reader,\nthis is a letter.\n", "format is not recognised"),
+    ],
+)
+def test_bad_files_have_a_reason(name: str, text: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(StructureError, match=reason):
+        read_structure(tmp_path / name)
+
+
+def test_partial_occupancy_in_pdb(tmp_path: Path) -> None:
+    cell = "CRYST1    9.000    9.000    9.000  90.00  90.00  90.00 P 1\n"
+    atom = "ATOM      1  O   HOH A   1       0.000   0.000   0.119  0.50  0.00           O\n"
+    (tmp_path / "a.pdb").write_text(cell + atom)
+    with pytest.raises(StructureError, match="partial occupancy"):
+        read_structure(tmp_path / "a.pdb")

@@ -1,0 +1,172 @@
+import io
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.constraints import FixAtoms
+from ase.io import read as ase_read
+from ase.io import write as ase_write
+
+from crysmm.crystal import Crystal
+from crysmm.errors import StructureError
+from crysmm.io.xyz import parse_xyz
+
+CELL = 'Lattice="4 0 0 0 5 0 1 0 6"'
+
+
+def salt(header: str = CELL, sodium: str = "Na 0 0 0", chlorine: str = "Cl 2 2.5 3", rest: str = "") -> str:
+    return f"2\n{header}\n{sodium}\n{chlorine}\n{rest}"
+
+
+def assert_salt(text: str) -> None:
+    crystal = parse_xyz(text)
+    assert crystal.elements == ["Na", "Cl"]
+    np.testing.assert_allclose(crystal.lattice, [[4, 0, 0], [0, 5, 0], [1, 0, 6]])
+    np.testing.assert_allclose(crystal.frac_coords @ crystal.lattice, [[0, 0, 0], [2, 2.5, 3]], atol=1e-12)
+
+
+def ase_atoms(crystal: Crystal) -> Atoms:
+    return Atoms(crystal.elements, cell=crystal.lattice, scaled_positions=crystal.frac_coords, pbc=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        salt(),
+        salt().replace("\n", "\r\n"),
+        salt(rest="\n \n"),
+        salt(f'{CELL} pbc="T T T"'),
+        salt(f"{CELL} pbc=T"),
+        salt(f"{CELL} PBC=[1, 1, 1]"),
+        salt("energy=-1.5 lattice={4 0 0, 0 5 0, 1 0 6}"),
+        salt("Lattice = '4 0 0 0 5 0 1D0 0 6.0d0'"),
+        salt(f'{CELL} Origin="1 2 3" comment="Lattice=3 \\" pbc=F"'),  # an origin moves the cell, which has none
+        salt(CELL, "Na 0 0 0 0.1 -0.1 0.2", "Cl 2 2.5 3 0 0 0"),
+        salt(CELL, "na 0 0 0", "cl 2 2.5 3"),
+        salt(f"{CELL} Properties=pos:R:3:forces:R:3:species:S:1", "0 0 0 1 1 1 Na", "2 2.5 3 1 1 1 Cl"),
+        salt(f"{CELL} Properties=Z:I:1:pos:R:3", "11 0 0 0", "17 2 2.5 3"),
+        salt(f"{CELL} Properties=numbers:I:1:positions:R:3:symbols:S:1", "11 0 0 0 Na", "17 2 2.5 3 Cl"),
+        salt(f"{CELL} Properties=species:S:1:frac:R:3:pos:R:3", "Na .1 .1 .1 0 0 0", "Cl .1 .1 .1 2 2.5 3"),
+        salt(f"{CELL} Properties=species:S:1:pos:R:3:occupancy:R:1", "Na 0 0 0 1.0", "Cl 2 2.5 3 0.9999"),
+        salt("salt", rest="VEC1 4 0 0\nVEC2 0 5 0\nVEC3 1 0 6\n"),
+        salt("Properties=pos:R:3:species:S:1", "0 0 0 Na", "2 2.5 3 Cl", rest="VEC1 4 0 0\nVEC2 0 5 0\nVEC3 1 0 6\n\n"),
+    ],
+)
+def test_forms_of_one_structure(text: str) -> None:
+    assert_salt(text)
+
+
+@pytest.mark.parametrize("options", [{}, {"vec_cell": True}, {"columns": ["symbols", "positions", "numbers"]}])
+def test_what_ase_writes_is_read_as_ase_reads_it(options: dict, crystal: Crystal) -> None:
+    atoms = ase_atoms(crystal)
+    atoms.set_constraint(FixAtoms([0]))
+    atoms.set_initial_charges(np.arange(len(atoms)))
+    atoms.info |= {"name": 'a "b" c', "numbers": [1, 2], "matrix": np.eye(3), "d": {"Lattice": 1}}
+    file = io.StringIO()
+    ase_write(file, atoms, format="extxyz", **options)
+    found = parse_xyz(file.getvalue())
+    file.seek(0)
+    expected = ase_read(file, format="extxyz")
+    assert found.elements == expected.get_chemical_symbols() == crystal.elements
+    np.testing.assert_allclose(found.lattice, expected.cell.array, atol=1e-12)
+    np.testing.assert_allclose(found.frac_coords @ found.lattice, expected.positions, atol=1e-9)
+
+
+def test_deuterium_is_hydrogen() -> None:
+    assert parse_xyz(salt(CELL, "D 0 0 0", "O 2 2.5 3")).elements == ["H", "O"]
+    columns = f"{CELL} Properties=species:S:1:Z:I:1:pos:R:3"
+    assert parse_xyz(salt(columns, "D 1 0 0 0", "O 8 2 2.5 3")).elements == ["H", "O"]
+
+
+@pytest.mark.parametrize("word", ["55", "1", "X", "Xx", "CL", "CO", "CA", "Fe1", "Na+", "d", "*"])
+def test_what_is_no_element_symbol_is_refused(word: str) -> None:
+    with pytest.raises(
+        StructureError, match=r"atom 2 \(line 4\) of the xyz file is .*; expected an element symbol"
+    ) as error:
+        parse_xyz(salt(CELL, chlorine=f"{word} 2 2.5 3"))
+    assert repr(word) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (salt("salt"), 'no cell; extended xyz has Lattice="..."'),
+        (salt('cell="4 0 0 0 5 0 1 0 6"'), "no cell"),
+        (salt('Lattice="4 5 6"'), "Lattice holds '4 5 6'; expected nine numbers"),
+        (salt('Lattice="4 0 0 0 5 0 1 0 c"'), "expected nine numbers"),
+        (salt('Lattice="[[4,0,0],[0,5,0],[1,0,6]]"'), "expected nine numbers"),
+        (salt('Lattice="4 0 0 0 5 0 4 5 0"'), "cartesian coordinates cannot be turned"),
+        (salt(f'{CELL} Lattice="4 0 0 0 5 0 1 0 7"'), "has lattice twice"),
+        (salt(f'{CELL} lattice="4 0 0 0 5 0 1 0 7"'), "has lattice twice"),
+        (salt(f'{CELL} pbc="T T F"'), "not periodic in three directions"),
+        (salt(f'{CELL} PBC="F F F"'), "not periodic in three directions"),
+        (salt(f"{CELL} pbc=0"), "not periodic in three directions"),
+        (salt(f"{CELL} pbc=xyz"), "pbc is 'xyz'; expected T T T"),
+        (salt(f'{CELL} pbc="T T"'), "pbc is 'T T'; expected T T T"),
+        (salt(f"{CELL} Properties=pos:R:3", "0 0 0", "2 2.5 3"), r"expected species \(or Z\) and pos"),
+        (salt(f"{CELL} Properties=type:I:1:pos:R:3", "1 0 0 0", "2 2 2.5 3"), r"expected species \(or Z\) and pos"),
+        (salt(f"{CELL} Properties=species:S:1", "Na", "Cl"), r"expected species \(or Z\) and pos"),
+        (salt(f"{CELL} Properties=species:S:1:frac:R:3"), r"expected species \(or Z\) and pos"),
+        (salt(f"{CELL} Properties=species:S:1:pos:R:2"), "has 2 columns of pos; expected 3"),
+        (salt(f"{CELL} Properties=species:S:1:pos:R"), "expected names, types and widths"),
+        (salt(f"{CELL} Properties=species:S:one:pos:R:3"), "expected names, types and widths"),
+        (salt(f"{CELL} Properties=species:S:1:pos:R:3:positions:R:3"), "names pos twice"),
+        (
+            salt(f"{CELL} Properties=species:S:1:pos:R:3:Z:I:1", "Na 0 0 0 17", "Cl 0 0 0 17"),
+            "atom 1 .* is Na and has Z 17",
+        ),
+        (
+            salt(f"{CELL} Properties=Z:I:1:pos:R:3", "0 0 0 0", "17 0 0 0"),
+            "atom 1 .* has Z '0'; expected an atomic number",
+        ),
+        (salt(f"{CELL} Properties=Z:R:1:pos:R:3", "11 0 0 0", "17.5 0 0 0"), "atom 2 .* has Z '17.5'"),
+        (salt(f"{CELL} Properties=Z:I:1:pos:R:3", "11 0 0 0", "170 0 0 0"), "atom 2 .* has Z '170'"),
+        (
+            salt(f"{CELL} Properties=species:S:1:pos:R:3", "Na 0 0 0 7"),
+            "line 3 .* has 5 columns; expected 4 by Properties",
+        ),
+        (salt(CELL, "Na 0 0"), "line 3 .*'Na 0 0', has 3 columns; expected 4"),
+        (salt(CELL, "Na 0 0 O"), "line 3 of the xyz file has '0 0 O'; expected numbers"),
+        (salt(CELL, "Na 0 0 1_0"), "line 3 of the xyz file has '0 0 1_0'; expected numbers"),
+        (salt(rest="K 1 1 1\n"), "line 5 of the xyz file is 'K 1 1 1'; expected nothing behind its 2 atoms"),
+        (salt(rest="\nK 1 1 1\n"), "line 6 .*expected nothing behind its 2 atoms"),
+        (salt() * 2, "2 structures; expected one a file"),
+        (salt() + "\n" + salt(), "2 structures; expected one a file"),
+        (salt().replace("2\n", "3\n", 1), "cut off: 2 of 3 lines of atoms"),
+        (salt().replace("2\n", "two\n", 1), "line 1 of the xyz file is 'two'; expected the number of atoms"),
+        (salt(rest="VEC1 4 0 0\nVEC2 0 5 0\nVEC3 1 0 6\n"), "two cells, Lattice and lines VEC"),
+        (
+            salt("salt", rest="VEC1 4 0 0\nVEC2 0 5 0\n"),
+            "not periodic in three directions.*: lines VEC1, VEC2 and VEC3",
+        ),
+        (salt("salt", rest="VEC1 4 0 0\nVEC3 0 5 0\nVEC2 0 0 6\n"), "lines VEC1, VEC2 and VEC3"),
+        (salt("salt", rest="VEC1 4\nVEC2 5\nVEC3 6\n"), "VEC1 to VEC3 hold '4, 5, 6'; expected nine numbers"),
+        (
+            salt("salt", rest="VEC1 4 0 0 0\nVEC2 5 0\nVEC3 1 0 6\n"),
+            "VEC1 to VEC3 hold '4 0 0 0, 5 0, 1 0 6'; expected",
+        ),
+        (salt("salt pbc=F", rest="VEC1 4 0 0\nVEC2 0 5 0\nVEC3 1 0 6\n"), "not periodic"),
+        (
+            salt(f"{CELL} Properties=species:S:1:pos:R:3:occupancy:R:1", "Na 0 0 0 1", "Cl 2 2 3 0.5"),
+            "atom 2 is occupied to 0.5",
+        ),
+        ("0\n" + CELL + "\n", "no atoms"),
+    ],
+)
+def test_what_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(StructureError, match=reason):
+        parse_xyz(text)
+
+
+def test_disordered_atoms_that_ase_has_written_are_refused(crystals: dict[str, Crystal]) -> None:
+    atoms = ase_atoms(crystals["CsCl"])
+    atoms.set_array("spacegroup_kinds", np.array([0, 1]))
+    for shares, refused in (({"Cs": 1.0}, False), ({"Cs": 0.6, "Rb": 0.4}, True), ({"Cs": 0.6}, True)):
+        atoms.info["occupancy"] = {"0": shares, "1": {"Cl": 1.0}}
+        file = io.StringIO()
+        ase_write(file, atoms, format="extxyz")
+        if refused:
+            with pytest.raises(StructureError, match=r"partial occupancy: .* holds Cs 0\.6"):
+                parse_xyz(file.getvalue())
+        else:
+            assert parse_xyz(file.getvalue()).elements == ["Cs", "Cl"]
