@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 
 from benchmarks.reliability import kills
 from crysmm.cli.main import main
@@ -18,6 +19,15 @@ def finish_here(command, folder, again=False):
     (folder / "output").mkdir(parents=True, exist_ok=True)
     with contextlib.chdir(folder):
         return main([*command.argv, *(command.again if again else [])])
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Compute here with as many threads as in the killed processes: some processors' sums depend on them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
