@@ -1,4 +1,4 @@
-"""What crysmm makes of real structure files, beside what another library makes of them.
+"""Compare what crysmm and another library read in real structure files.
 
     python -m benchmarks.structures FOLDER --reference pymatgen --csv structures.csv
     python -m benchmarks.structures --sdist gemmi-0.7.5.tar.gz ase-3.29.0.tar.gz
@@ -69,7 +69,7 @@ class DisorderedError(Exception):
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader has made of a file: a structure, or the reason why none."""
+    """A structure that a reader has found in a file, or the reason why none."""
 
     formula: str = ""
     atoms: int = 0
@@ -267,7 +267,7 @@ def _line(error: Exception) -> str:
 
 
 def difference(one: Crystal, other: Crystal) -> str:
-    """What two structures differ in; nothing where they are the same."""
+    """Return the difference of two structures in words; nothing where they are the same."""
     if one.formula != other.formula:
         return "formula"
     volumes = one.volume / len(one), other.volume / len(other)
@@ -357,7 +357,7 @@ def compare(files: Iterable[tuple[Path, str]], folder: Path, reference: str, tim
 
 
 def line(found: Row) -> str:
-    """What is printed of a file."""
+    """Return the printed line of a file."""
     one = f"{found.formula}, {found.atoms} atoms, {found.volume:g} A^3" if found.atoms else found.reason
     other = f"{found.reference_formula}, {found.reference_atoms} atoms, {found.reference_volume:g} A^3"
     parts = {
@@ -404,7 +404,7 @@ def main() -> int:
 
 
 def shown(rows: Iterable[Row], path: Path | None) -> Iterator[Row]:
-    """The same rows, printed and written as they come."""
+    """Yield rows, and print and write each as it comes."""
     with open(path or os.devnull, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)])
         writer.writeheader()

@@ -256,7 +256,8 @@ class _Structure:
         empty = {row for row, value in enumerate(occupancies) if value == 0} - dummies
         if empty:
             self.notes.append(f"sites of occupancy 0 are no atoms: {len(empty)} left out")
-        return [row for row in range(n_sites) if row not in dummies | empty]
+        left_out = dummies | empty
+        return [row for row in range(n_sites) if row not in left_out]
 
     def _site_column(self, tag: str) -> list[str]:
         """Return a column of the sites that are atoms; none where it is missing.

@@ -114,7 +114,10 @@ def _element(site: CRA, is_guessed: bool) -> str:
     if atom.altloc != "\0" or abs(atom.occ - 1) > FULL_OCCUPANCY:
         raise StructureError(f"partial occupancy: {where} is not fully occupied; give an ordered structure")
     symbol = HYDROGENS.get(atom.element.name, atom.element.name)
-    is_known = not is_guessed or (read_label(atom.name).certain and read_label(atom.name).elements[0] == symbol)
+    is_known = True
+    if is_guessed:
+        by_name = read_label(atom.name)
+        is_known = by_name.certain and by_name.elements[0] == symbol
     if residue.is_amino_acid() or residue.is_nucleic_acid() or residue.is_water():
         is_known |= symbol in OF_BIOPOLYMERS
     if symbol not in ATOMIC_NUMBERS or not is_known:

@@ -170,14 +170,11 @@ def merged(images: np.ndarray, lattice: np.ndarray) -> np.ndarray:
     return atoms
 
 
-IDENTITY_NAME = "no symmetry"
-
-
 def identity() -> Operations:
     """Return the operations of a cell without symmetry."""
     from gemmi import Op
 
-    return Operations(IDENTITY_NAME, (Op("x,y,z"),))
+    return Operations("no symmetry", (Op("x,y,z"),))
 
 
 def written_operations(texts: Iterable[str]) -> Operations:
