@@ -21,7 +21,7 @@ from crysmm.data.batch import CrystalBatch, collate_crystals
 from crysmm.data.building import count_triplets
 from crysmm.data.loader import batch_ends
 from crysmm.data.scaler import TargetScaler
-from crysmm.device import freed_memory_kept
+from crysmm.engines.memory import freed_memory_kept
 from crysmm.graphs.neighbors import find_edges
 from crysmm.io.inputs import open_input
 from crysmm.models.heads import build_network

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from crysmm.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from crysmm.config import GraphSettings, PretrainingConfig, TrainingConfig
     from crysmm.crystal import Crystal, as_crystal
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from crysmm.models.backbones import build_backbone
     from crysmm.training.pretrain import pretrain
     from crysmm.training.train import train
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Crystal": "crysmm.crystal",

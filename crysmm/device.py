@@ -1,117 +1,128 @@
-"""Memory that is freed and soon needed again, kept by the process."""
+"""What a run computes on: the device, the arithmetic, memory and repeatability."""
 
 from __future__ import annotations
 
-import ctypes
-import math
-import mmap
 import os
+import platform
+import re
 import sys
-import weakref
-from bisect import insort
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from threading import Lock
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch.utils import deterministic
 
-TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # M_... of malloc.h
-AFTERWARDS = {TRIM_THRESHOLD: 64 << 20, MMAP_THRESHOLD: 32 << 20, MMAP_MAX: 65536}  # what large blocks lead glibc to
-LARGE = 4 << 20  # bytes
-PAGE = mmap.PAGESIZE
-NO_RESERVE = 0x4000  # MAP_NORESERVE of Linux: room is taken, memory only when it is written to
+from crysmm.config.run import DEVICES, RunConfig
+from crysmm.errors import InputError
+from crysmm.version import __version__
+
+CPU_FLAGS = Path("/proc/cpuinfo")
+BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}  # Intel's tiles, Intel's and AMD's vectors, Arm's
 
 
-class Workspace:
-    """Room for large tensors, used again when the tensor in it is gone; each lies in the smallest gap that holds it.
-
-    In the heap, smaller blocks would settle in the gaps that large ones leave, and the next large ones need new memory.
+def resolve_device(device: str) -> torch.device:
+    """The device a setting means: ``auto`` is the first GPU where there is one, else the CPU.
 
     Raises:
-        OSError: the system gives no room.
+        InputError: It is no such setting, or a GPU that torch does not see.
     """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(DEVICES, device):
+        raise InputError(f"--device: expected auto, cpu, cuda or cuda:N, got {device!r}")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"--device: {device} is not there: torch {torch.__version__} sees {torch.cuda.device_count()} GPUs; "
+            "use --device cpu or auto, and `crysmm doctor` to see what is installed"
+        )
+    return chosen
 
-    def __init__(self) -> None:
-        room = os.sysconf("SC_PHYS_PAGES") * PAGE
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE  # private: a forked child has its own
-        self.memory = mmap.mmap(-1, room, flags=flags)
-        self.gaps = [(0, room)]  # start and end, ascending
-        self._returned: deque[tuple[int, int]] = deque()  # a tensor may go in the midst of anything
-        self._lock = Lock()
 
-    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
-        """A tensor on the CPU with any numbers in it, or none where there is no room; the shape must not be empty."""
-        size = math.prod(shape) * dtype.itemsize
-        taken = self._take(-(-size // PAGE) * PAGE)
-        if taken is None:
+def resolve_precision(
+    precision: str, device: torch.device, engine: Literal["blocked", "dgl"] = "blocked"
+) -> Literal["32", "bf16"]:
+    """The arithmetic a setting means: ``auto`` is bf16 where the processor multiplies it, else 32 bits.
+
+    DGL's kernels compute in 32 bits only.
+    """
+    if precision == "32" or engine == "dgl":
+        return "32"
+    if precision == "bf16":
+        return "bf16"
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else multiplies_bf16()
+    return "bf16" if fast else "32"
+
+
+def multiplies_bf16() -> bool:
+    """Whether this CPU has bf16 matrix or vector products of its own, and torch the library that uses them.
+
+    Read from Linux' list of processor features; elsewhere the answer is no.
+    """
+    if not torch.backends.mkldnn.is_available() or not CPU_FLAGS.is_file():
+        return False
+    return not BF16_FLAGS.isdisjoint(CPU_FLAGS.read_text().split())
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A device, and the arithmetic of training on it."""
+
+    device: torch.device
+    precision: Literal["32", "bf16"]
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Machine:
+        """What the settings mean here.
+
+        Raises:
+            InputError: the device asked for is not there.
+        """
+        device = resolve_device(config.device)
+        return cls(device, resolve_precision(config.precision, device, config.engine))
+
+    def versions(self) -> dict[str, str]:
+        """Of what decides numbers, by name."""
+        own = {"python": platform.python_version(), "crysmm": __version__}
+        return own | {name: version(name) for name in ("torch", "lightning", "numpy", "vesin")}
+
+    def peak_memory(self) -> float | None:
+        """Most memory this process has taken so far, on the GPU or in all, in GiB; None where it is not known."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**30
+        if sys.platform == "win32":
             return None
-        held = np.frombuffer(self.memory, np.uint8, size, taken[0])  # lives as long as the tensor
-        weakref.finalize(held, self._returned.append, taken).atexit = False
-        tensor = torch.from_numpy(held).view(dtype).view(*shape)
-        return tensor.detach()  # no view: autograd adds gradients to it in place
+        from resource import RUSAGE_SELF, getrusage
 
-    def _take(self, size: int) -> tuple[int, int] | None:
-        """Start and end of so many bytes, no longer a gap."""
-        with self._lock:
-            while self._returned:
-                insort(self.gaps, self._returned.popleft())
-            self.gaps = _joined(self.gaps)
-            fitting = [(end - start, place) for place, (start, end) in enumerate(self.gaps) if end - start >= size]
-            if not fitting:
-                return None
-            _, place = min(fitting)
-            start, end = self.gaps[place]
-            self.gaps[place] = (start + size, end)
-            return start, start + size
+        unit = 1 if sys.platform == "darwin" else 2**10
+        return getrusage(RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def _joined(gaps: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Those that touch as one, and none without length."""
-    joined: list[tuple[int, int]] = []
-    for start, end in gaps:
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], end)
-        elif start < end:
-            joined.append((start, end))
-    return joined
-
-
-_workspace: Workspace | None = None  # in use
-
-
-def empty_rows(shape: Sequence[int], like: Tensor) -> Tensor:
-    """A tensor of that shape, with the type and the device of another, and any numbers in it."""
-    workspace = _workspace  # another thread may end it
-    if workspace is None or not like.is_cpu or math.prod(shape) * like.dtype.itemsize < LARGE:
-        return like.new_empty(shape)
-    room = workspace.empty(shape, like.dtype)
-    return like.new_empty(shape) if room is None else room
+def hardware_of(device: str) -> str:
+    """A device of this machine, in words."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 @contextmanager
-def freed_memory_kept(device: torch.device) -> Iterator[None]:
-    """Keep what is freed while a CPU computes, and give it back afterwards.
-
-    As it comes, glibc returns large tensors to the kernel, and the pages of the next ones, faulted in anew, cost as
-    much as half of an ALIGNN step. Where there is no glibc nothing is done. Blocks must not be nested: with the inner
-    one the outer one ends.
-    """
-    global _workspace  # as what mallopt sets, it is the whole process'
-    library = ctypes.CDLL(None) if sys.platform == "linux" and device.type == "cpu" else None
-    if library is None or not hasattr(library, "mallopt"):
+def reproducible(device: torch.device) -> Iterator[None]:
+    """On a GPU, choose kernels that give the same numbers every time, where there are any; others warn."""
+    if device.type != "cuda":
         yield
         return
-    library.mallopt(TRIM_THRESHOLD, -1)  # never
-    library.mallopt(MMAP_MAX, 0)
-    with suppress(OSError):  # the heap does for all
-        _workspace = Workspace()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fills = deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        _workspace = None
-        for option, value in AFTERWARDS.items():
-            library.mallopt(option, value)
-        library.malloc_trim(0)
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from crysmm import __version__
+from crysmm.version import __version__
 
 REQUIRED = {  # what is installed: what is imported
     "torch": "torch",
@@ -110,7 +110,7 @@ def examine_machine() -> Iterator[Finding]:
     import torch
 
     from crysmm.config import TrainingConfig
-    from crysmm.training.precision import resolve_device, resolve_precision
+    from crysmm.device import resolve_device, resolve_precision
 
     defaults = TrainingConfig()
     yield Finding("threads", f"{torch.get_num_threads()} (of {os.cpu_count()} cores)")

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from crysmm import __version__
 from crysmm.crystal import Crystal
 from crysmm.data.building import GraphedRecord
 from crysmm.data.estimate import in_bytes
@@ -32,6 +31,7 @@ from crysmm.inference.domain import Neighbor
 from crysmm.inference.predictor import Predictor
 from crysmm.io.folder import FileRow, FilesSource
 from crysmm.io.source import ReadingOptions, SkippedRow
+from crysmm.version import __version__
 
 LARGEST_FILE = 20 << 20  # bytes
 MOST_FILES = 200  # at once

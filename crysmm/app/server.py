@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from crysmm.app.models import Models
 from crysmm.errors import InputError, MissingDependencyError
-from crysmm.training.signals import StopRequested, listening
+from crysmm.signals import StopRequested, listening
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -9,10 +9,10 @@ from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessor
 from crysmm.inference.calibration import Calibration
 from crysmm.inference.domain import rows_to_keep, training_crystals
+from crysmm.inference.loading import load_members
 from crysmm.inference.predictor import Predictor
 from crysmm.runs.folder import RunFolder
 from crysmm.runs.metrics import Metrics, judge
-from crysmm.training.ensemble_folder import load_members
 
 
 def calibrate(folder: Path, root_dir: Path | None = None, *, device: str = "auto", progress: bool = True) -> Metrics:

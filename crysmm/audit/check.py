@@ -16,13 +16,13 @@ from crysmm.data import duplicates
 from crysmm.data.estimate import estimated_memory, estimated_seconds, in_bytes, memory_limit, oversized_rows
 from crysmm.data.split import make_split
 from crysmm.data.store import Store, build_store
+from crysmm.device import resolve_device
 from crysmm.elements import elements_in
 from crysmm.errors import InputError
 from crysmm.io.folder import FolderTable
 from crysmm.io.inputs import open_input
 from crysmm.io.site_species import FORMULA_CONTRADICTS
 from crysmm.io.source import ReadingNote, SkippedRow
-from crysmm.training.precision import resolve_device
 
 SHOWN = 20  # lines of one kind on the screen
 

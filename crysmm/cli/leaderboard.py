@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         prepare_run(config)
 
     from crysmm.audit.finished_run import read_config
+    from crysmm.device import hardware_of
     from crysmm.publish.leaderboard import (
         CONTRIBUTIONS,
         describe_score,
@@ -79,7 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
     )
     from crysmm.runs.folder import RunFolder
     from crysmm.training.distributed import is_main_process
-    from crysmm.training.machine import hardware_of
 
     finished = None if arguments.run is None else RunFolder(arguments.run)
     settings = config if finished is None else read_config(finished)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from crysmm.data.batch import CrystalBatch
 
 if TYPE_CHECKING:
-    from crysmm.data.embeddings import AtomEmbeddings
+    from crysmm.data.atom_embeddings import AtomEmbeddings
     from crysmm.data.store import Store
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crysmm.device import empty_rows
 from crysmm.engines.cache import STEPS, covering, few_shapes_are_faster
+from crysmm.engines.memory import empty_rows
 
 
 class Linear(nn.Linear):
@@ -29,6 +29,11 @@ def as_computed(rows: Tensor) -> Tensor:
     """Rows in the type that autocast multiplies, where it is on."""
     kind = rows.device.type
     return rows.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else rows
+
+
+def precise(rows: Tensor) -> Tensor:
+    """The same numbers in fp32 at least: what bf16 layers give, before sums over many atoms and losses."""
+    return rows if rows.dtype == torch.float64 else rows.float()
 
 
 def product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

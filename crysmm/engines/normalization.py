@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.config.models import Normalization
-from crysmm.device import empty_rows
 from crysmm.engines.cache import pieces
+from crysmm.engines.memory import empty_rows
 
 
 @dataclass(frozen=True, eq=False)

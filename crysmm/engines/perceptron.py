@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crysmm.device import empty_rows
 from crysmm.engines.cache import pieces
 from crysmm.engines.linear import as_computed, product, product_backward
+from crysmm.engines.memory import empty_rows
 from crysmm.engines.normalization import BatchNorm, Multiplicity, Normalizer, normalized_silu
 
 Layer = tuple[nn.Linear, nn.Module]  # and its normalisation

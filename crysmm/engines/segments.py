@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crysmm.device import empty_rows
+from crysmm.engines.memory import empty_rows
 
 
 @dataclass(frozen=True, eq=False)

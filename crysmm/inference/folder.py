@@ -20,7 +20,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from torch import Tensor, nn
 
-from crysmm import __version__
 from crysmm.config.graph import GraphSettings
 from crysmm.config.head import MultimodalConfig
 from crysmm.config.models import ModelConfig
@@ -34,6 +33,7 @@ from crysmm.errors import InputError, ModelFolderError, brief
 from crysmm.files import replacing, write_json_atomic
 from crysmm.text.crystals import TextSettings, to_lists
 from crysmm.text.encoder import MAX_TOKENS
+from crysmm.version import __version__
 from crysmm.zoo import shipped_names
 
 MOST_WORDS = 2**31  # of a language model

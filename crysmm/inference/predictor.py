@@ -16,22 +16,21 @@ from tqdm import tqdm
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import GraphedRecord, count_triplets, graph_row, in_parallel
 from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memory, in_bytes, memory_limit
-from crysmm.device import freed_memory_kept
+from crysmm.device import resolve_device
+from crysmm.engines.memory import freed_memory_kept
 from crysmm.errors import InputError, StructureError
 from crysmm.files import table_replacing, why_not_writable
 from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment, Assessor
 from crysmm.inference.calibration import Calibration, read_calibration
 from crysmm.inference.intervals import is_coverage
-from crysmm.inference.loading import LoadedModel
+from crysmm.inference.loading import LoadedModel, load_members
 from crysmm.inference.network import Inference, InferencePrecision, Outputs
 from crysmm.inference.table import PredictionSummary, prediction_cells, prediction_columns
 from crysmm.io.inputs import source_from_structures
 from crysmm.io.source import SkippedRow, Source
 from crysmm.terminal import disables_bar
 from crysmm.text.reader import TextReader
-from crysmm.training.ensemble_folder import load_members
-from crysmm.training.precision import resolve_device
 from crysmm.zoo import resolve
 
 Result = GraphedRecord | SkippedRow

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from crysmm.config.models import Link
 from crysmm.data.batch import CrystalBatch
+from crysmm.engines.linear import precise
 from crysmm.graphs.features import feature_table
 from crysmm.models.backbones import build_backbone
 from crysmm.models.base import Backbone, Embedding
-from crysmm.models.layers import precise
 from crysmm.text.tuning import TunedEncoder
 
 if TYPE_CHECKING:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from crysmm.engines.linear import precise
+
 SMALLEST_EXPONENT = -126.0  # of 2 in normal fp32 numbers; below, processors are several times slower
 
 
@@ -32,11 +34,6 @@ class GaussianExpansion(nn.Module):
         """``[n]`` to ``[n, bins]``."""
         exponents = (values[:, None] - self.centers).square_().mul_(-self.sharpness / math.log(2))
         return exponents.clamp_(min=SMALLEST_EXPONENT).exp2_()  # takes a quarter of the time of exp_
-
-
-def precise(rows: Tensor) -> Tensor:
-    """The same numbers in fp32 at least: what bf16 layers give, before sums over many atoms and losses."""
-    return rows if rows.dtype == torch.float64 else rows.float()
 
 
 def crystal_sum(atoms: Tensor, n_atoms: Tensor) -> Tensor:

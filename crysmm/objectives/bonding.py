@@ -22,8 +22,9 @@ from torch.nn import functional
 from crysmm.data.batch import CrystalBatch
 from crysmm.elements import SYMBOLS
 from crysmm.engines.blocked import BlockedGraph
+from crysmm.engines.linear import precise
 from crysmm.engines.normalization import BatchNorm
-from crysmm.models.layers import crystal_mean, precise
+from crysmm.models.layers import crystal_mean
 from crysmm.objectives.corruption import Example, bond_lengths
 from crysmm.objectives.terms import Term, hidden_decoder, over_atoms
 

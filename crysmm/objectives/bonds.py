@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from crysmm.data.batch import CrystalBatch
 from crysmm.engines.blocked import BlockedGraph
-from crysmm.engines.linear import Linear
-from crysmm.models.layers import GaussianExpansion, precise
+from crysmm.engines.linear import Linear, precise
+from crysmm.models.layers import GaussianExpansion
 from crysmm.objectives.corruption import Example, bond_lengths
 from crysmm.objectives.pairs import PairClassifier
 from crysmm.objectives.terms import Term, over_edges

@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from crysmm.config.methods import DecoysConfig
-from crysmm.models.layers import crystal_mean, precise
+from crysmm.engines.linear import precise
+from crysmm.models.layers import crystal_mean
 from crysmm.objectives.bonding import BondingTerm
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.terms import Term, hidden_decoder, over_atoms

@@ -30,9 +30,10 @@ from torch.nn import functional
 from crysmm.config.head import RISING, Projection, Rising
 from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
+from crysmm.engines.linear import precise
 from crysmm.errors import InputError
 from crysmm.models.heads import PropertyNetwork
-from crysmm.models.layers import crystal_mean, precise
+from crysmm.models.layers import crystal_mean
 from crysmm.objectives.property import Criterion, PropertyObjective
 
 

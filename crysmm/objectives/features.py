@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crysmm.engines.linear import Linear
-from crysmm.models.layers import precise
+from crysmm.engines.linear import Linear, precise
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.terms import Term, over_atoms
 

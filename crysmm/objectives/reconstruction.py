@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crysmm.data.batch import CrystalBatch
-from crysmm.models.layers import precise
+from crysmm.engines.linear import precise
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.pairs import PairClassifier
 from crysmm.objectives.terms import Term, crystals_of_atoms, mean_losses

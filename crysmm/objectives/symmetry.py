@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.data.space_groups import crystal_system
-from crysmm.models.layers import crystal_mean, precise
+from crysmm.engines.linear import precise
+from crysmm.models.layers import crystal_mean
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.terms import Term, mean_losses, space_groups_of
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from crysmm import __version__
 from crysmm.citations import PAPERS, papers_behind
 from crysmm.config.training import TrainingConfig
 from crysmm.data.split import read_ids
@@ -28,12 +27,12 @@ from crysmm.publish.matbench_tasks import PACKAGE, Fold, Task
 from crysmm.publish.matminer import is_matminer_table, matminer_rows
 from crysmm.publish.settings import SPLIT, settings_on, validation_share
 from crysmm.publish.submission import write_data
-from crysmm.runs.card import versions
+from crysmm.runs.card import given, versions
 from crysmm.runs.folder import RunFolder
 from crysmm.training.callbacks import share_of_hours
-from crysmm.training.command import given
 from crysmm.training.distributed import is_main_process
 from crysmm.training.train import train
+from crysmm.version import __version__
 
 DATA, IDS = "data.jsonl.gz", "ids"
 RESULTS, INFO, CODE = "results.json.gz", "info.json", "run.py"

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from crysmm import __version__
 from crysmm.errors import InputError
 from crysmm.files import replacing
 from crysmm.io.json_stream import read_json_object
 from crysmm.publish.matbench_tasks import TASKS, WITHOUT_STRUCTURES
+from crysmm.version import __version__
 
 VERSION = "0.6"  # of Matbench, whose form this is
 BENCHMARK = "matbench_v0.1"

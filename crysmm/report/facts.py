@@ -13,8 +13,8 @@ import torch
 
 from crysmm.config.options import options
 from crysmm.config.training import TrainingConfig
+from crysmm.device import Machine
 from crysmm.report.numbers import duration
-from crysmm.training.machine import Machine
 
 NOT_OF_THE_RUN = {"resume", "overwrite", "progress"}
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from crysmm.config.training import TrainingConfig
 from crysmm.report.groups import Group
 from crysmm.report.parts import Table
+from crysmm.runs.data import SPLITS, TrainingData
 from crysmm.runs.plots import TITLES
 from crysmm.runs.summary import count, describe_split
-from crysmm.training.data import SPLITS, TrainingData
 
 MOST_SKIPPED = 50  # rows of the table
 

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crysmm import __version__
 from crysmm.config.training import TrainingConfig
+from crysmm.device import Machine
 from crysmm.files import write_text_atomic
 from crysmm.inference.assessment import Assessment
 from crysmm.report import facts, notes, periodic_table
@@ -31,11 +31,11 @@ from crysmm.report.shared import find_shared, shared_table
 from crysmm.report.structure import structure_sources
 from crysmm.report.symmetry import find_space_groups
 from crysmm.report.worst import N_WORST, worst_crystals
+from crysmm.runs.data import TrainingData
 from crysmm.runs.folder import RunFolder
 from crysmm.runs.plots import TITLES
 from crysmm.runs.summary import count
-from crysmm.training.data import TrainingData
-from crysmm.training.machine import Machine
+from crysmm.version import __version__
 
 if TYPE_CHECKING:
     import jinja2

@@ -8,9 +8,9 @@ from typing import Any
 from crysmm.config.head import weight_name
 from crysmm.report.numbers import duration, number, share
 from crysmm.report.parts import Card, Table
+from crysmm.runs.data import SPLITS
 from crysmm.runs.plots import TITLES
 from crysmm.runs.summary import CLASS_SCORES, len_of
-from crysmm.training.data import SPLITS
 
 MOST_TARGETS = 50  # rows of a table
 RELATIVE_ERRORS = {"MAE/MAD": "mae_over_mad", "R2": "r2"}

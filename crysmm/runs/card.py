@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from crysmm import __version__
 from crysmm.citations import PAPERS, papers_behind
+from crysmm.config.head import MultimodalConfig, TaughtConfig
 from crysmm.config.options import options
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
@@ -18,9 +18,9 @@ from crysmm.data.scaler import class_label
 from crysmm.elements import SYMBOLS
 from crysmm.inference.card import FIGURES, Card, as_text
 from crysmm.inference.folder import Description, ModelDescription, read_description
-from crysmm.runs.folder import RunFolder
+from crysmm.runs.folder import FREE_SETTINGS, RunFolder
 from crysmm.runs.summary import SHAPE, TARGETS_SHOWN, describe_split, describe_trust, first_targets
-from crysmm.training.command import given
+from crysmm.version import __version__
 
 LICENCE = (
     "Licence: not chosen. Whoever gives this model away says here under which licence the weights are, and whose data "
@@ -257,3 +257,32 @@ def _licence(config: RunConfig) -> str:
 
 def _listed(lines: Iterator[str] | Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
+
+
+PATHS = frozenset({"root_dir", "ids_file", "init_from"})  # free to change in a run that is resumed, and its input
+
+
+def given(config: RunConfig, leave_out: Set[str] = frozenset()) -> list[str]:
+    """The options that say what a run does: files without their folders, nothing of where it is computed.
+
+    Args:
+        config: of the run.
+        leave_out: settings to leave out.
+    """
+    names = [name for name in type(config).model_fields if name not in (FREE_SETTINGS - PATHS) | leave_out]
+    files: dict[str, Any] = {name: Path(path.name) for name in PATHS if (path := getattr(config, name)) is not None}
+    if isinstance(config, TrainingConfig):
+        files["head"] = config.head.model_copy(update=_names_of(config))
+    return list(options(config.model_copy(update=files), names))
+
+
+def _names_of(config: TrainingConfig) -> dict[str, Any]:
+    """The files that the settings of a head name, without their folders."""
+    head = config.head
+    names: dict[str, Any] = {}
+    if isinstance(head, TaughtConfig) and head.teacher is not None:
+        names["teacher"] = Path(head.teacher).name
+    if isinstance(head, MultimodalConfig):
+        names["descriptions"] = head.descriptions and Path(head.descriptions.name)
+        names["encoder"] = Path(head.encoder).name if Path(head.encoder).is_dir() else head.encoder
+    return names

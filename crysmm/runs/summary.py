@@ -11,9 +11,9 @@ from crysmm.config.head import weight_name
 from crysmm.config.options import options
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
+from crysmm.device import Machine
+from crysmm.runs.data import SPLITS, RunData, TrainingData
 from crysmm.runs.folder import MAX_HOURS, RunFolder
-from crysmm.training.data import SPLITS, RunData, TrainingData
-from crysmm.training.machine import Machine
 
 REASONS_SHOWN = 3
 TARGETS_SHOWN = 4

@@ -22,9 +22,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from crysmm.device import resolve_precision
+from crysmm.engines.linear import precise
 from crysmm.errors import InputError, MissingDependencyError
-from crysmm.models.layers import precise
-from crysmm.training.precision import resolve_precision
 
 Pooling = Literal["cls", "mean"]
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from crysmm.errors import DivergedError, InputError
 from crysmm.files import write_csv_atomic
 from crysmm.runs.folder import RunFolder
+from crysmm.signals import listen
 from crysmm.training.module import TrainingModule
 from crysmm.training.progress import Progress
-from crysmm.training.signals import listen
 
 TIME_AFTER_TRAINING = 0.5  # of an epoch: kept free of max_hours for the predictions of every split
 

@@ -24,9 +24,9 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from crysmm.config.run import RunConfig
+from crysmm.device import Machine
 from crysmm.errors import CrysmmError, InputError
 from crysmm.files import replacing
-from crysmm.training.machine import Machine
 
 PATIENCE = timedelta(days=2)  # others wait so long for the main process, which may have a large store to build
 

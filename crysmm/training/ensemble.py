@@ -8,14 +8,13 @@ from functools import partial
 from typing import Any
 
 from crysmm.config.training import TrainingConfig
-from crysmm.inference.loading import load_model
+from crysmm.inference.loading import load_model, write_ensemble
 from crysmm.inference.network import Outputs
+from crysmm.runs.data import SPLITS, TrainingData
 from crysmm.runs.folder import MAX_HOURS, MEMBER
 from crysmm.runs.summary import describe_members
 from crysmm.training.callbacks import share_of_hours
-from crysmm.training.data import SPLITS, TrainingData
 from crysmm.training.distributed import connect, on_main
-from crysmm.training.ensemble_folder import write_ensemble
 from crysmm.training.evaluate import SplitOutputs, predict_splits, write_judged
 from crysmm.training.run import RunResult
 from crysmm.training.runs import TrainingRun, training_run

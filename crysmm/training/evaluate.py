@@ -21,12 +21,13 @@ from crysmm.inference.loading import save_model
 from crysmm.inference.network import Inference, Outputs
 from crysmm.inference.table import write_predictions
 from crysmm.models.heads import PropertyNetwork
+from crysmm.runs.data import SPLITS, TrainingData
 from crysmm.runs.folder import RunFolder
 from crysmm.runs.metrics import Metrics, evaluate, judge
 from crysmm.runs.plots import plot_parity
 from crysmm.terminal import disables_bar
-from crysmm.training.data import SPLITS, TrainingData, loader_for, sampler_for
 from crysmm.training.distributed import gather
+from crysmm.training.prepare import loader_for, sampler_for
 
 SplitOutputs = dict[str, Outputs]
 """By split; of the training split, embeddings are there of :func:`rows_to_keep` alone."""

@@ -15,11 +15,12 @@ from crysmm.inference.folder import reference_rows
 from crysmm.objectives.base import Objective
 from crysmm.objectives.pretraining import PretrainingObjective, build_pretraining
 from crysmm.objectives.quality import EncoderQuality
+from crysmm.runs.data import SPLITS, RunData
 from crysmm.runs.summary import describe_encoder
 from crysmm.terminal import disables_bar
-from crysmm.training.data import SPLITS, RunData, loader_for, prepare_data
 from crysmm.training.distributed import on_main
 from crysmm.training.encoder import save_encoder
+from crysmm.training.prepare import loader_for, prepare_data
 from crysmm.training.run import Run, RunResult, carry_out
 
 

@@ -16,16 +16,19 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from crysmm.config.run import RunConfig
 from crysmm.data.loader import BatchSampler
-from crysmm.device import freed_memory_kept
+from crysmm.device import Machine, reproducible
+from crysmm.engines.memory import freed_memory_kept
 from crysmm.errors import DivergedError, InputError, NoResultError
 from crysmm.files import write_csv_atomic, write_json_atomic
 from crysmm.inference.card import CARD_FILE, write_card
 from crysmm.inference.folder import read_description
 from crysmm.objectives.base import Objective
 from crysmm.runs.card import run_card
+from crysmm.runs.data import RunData
 from crysmm.runs.folder import ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS, RunFolder
 from crysmm.runs.plots import plot_history
 from crysmm.runs.summary import describe_data, describe_machine
+from crysmm.signals import StopRequested, listening
 from crysmm.training.callbacks import (
     OutOfTimeError,
     Recorder,
@@ -35,12 +38,10 @@ from crysmm.training.callbacks import (
     write_history,
 )
 from crysmm.training.console import Report
-from crysmm.training.data import RunData, loader_for, sampler_for
 from crysmm.training.distributed import connect, disconnect, lightning_silenced, make_trainer, on_main
-from crysmm.training.machine import Machine, reproducible
 from crysmm.training.module import TrainingModule, seed_everything
+from crysmm.training.prepare import loader_for, sampler_for
 from crysmm.training.progress import Progress
-from crysmm.training.signals import StopRequested, listening
 from crysmm.training.transfer import Freezer, copy_weights
 from crysmm.zoo import resolve
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from crysmm.config.head import Rising, TaughtConfig, weight_name
 from crysmm.config.training import TrainingConfig
+from crysmm.device import Machine
 from crysmm.errors import DivergedError, NoResultError
 from crysmm.files import replacing
 from crysmm.inference.assessment import Assessment
@@ -18,14 +19,14 @@ from crysmm.models.heads import PropertyNetwork, build_network
 from crysmm.objectives.base import Objective
 from crysmm.objectives.distillation import DistillationObjective, make_projection
 from crysmm.objectives.property import PropertyObjective, baseline
+from crysmm.runs.data import TrainingData
 from crysmm.runs.folder import MAX_HOURS, PART
 from crysmm.runs.summary import describe_result, describe_task
 from crysmm.training.callbacks import share_of_hours
-from crysmm.training.data import TrainingData, prepare_training
 from crysmm.training.distributed import connect, on_main
 from crysmm.training.evaluate import Judgement, predict_splits, write_results
-from crysmm.training.machine import Machine
 from crysmm.training.module import TrainingModule
+from crysmm.training.prepare import prepare_training
 from crysmm.training.run import Run
 from crysmm.training.teacher import embed_by_teacher
 from crysmm.training.texts import read_texts

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+from crysmm.config.models import ModelConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.data.embeddings import AtomEmbeddings, build_embeddings
-from crysmm.data.store import build_store
+from crysmm.data.atom_embeddings import CRYSTALS_A_PART, AtomEmbeddings, part_path, split_in_parts
+from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, PROCESS_MEMORY, activations, in_bytes, memory_limit
+from crysmm.data.loader import batch_ends
+from crysmm.data.store import FORMAT_VERSION as STORE_VERSION
+from crysmm.data.store import Store, build_store, cache_folder
+from crysmm.engines.linear import precise
+from crysmm.errors import InputError
+from crysmm.files import replacing
 from crysmm.io.inputs import open_input
-from crysmm.training.data import TrainingData
+from crysmm.models.base import Backbone
+from crysmm.runs.data import TrainingData
+from crysmm.terminal import disables_bar
 from crysmm.training.distributed import main_first
 from crysmm.training.encoder import load_encoder
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+
+FORMAT_VERSION = 1  # part of every folder's name: raise it when what is written changes
+BATCH_SIZE = 256
+LENGTH_TOLERANCE = 1e-3  # of the squared length of an embedding
 
 
 def embed_by_teacher(
@@ -60,3 +81,92 @@ def embed_by_teacher(
         return embeddings.matched(store, data.store, [*data.split.train, *data.split.val])
 
     return main_first(trainer, build)
+
+
+def build_embeddings(
+    store: Store,
+    backbone: Backbone,
+    model: ModelConfig,
+    weights_sha256: str,
+    *,
+    cache_dir: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+) -> AtomEmbeddings:
+    """The embeddings of a store's atoms after a backbone's last message-passing layer, divided by their lengths.
+
+    They are those in the cache where it has them. The backbone computes in evaluation mode and 32 bits, without
+    gradients; it is left as it is.
+
+    Args:
+        store: with the graphs the backbone was trained on.
+        backbone: the teacher.
+        model: its settings.
+        weights_sha256: checksum of its weights.
+        cache_dir: see :func:`~crysmm.data.store.cache_folder`.
+        device: where to compute.
+        progress: show a bar.
+
+    Raises:
+        InputError: a crystal is too large for the device's memory.
+    """
+    graphs = f"{STORE_VERSION} {store.settings.model_dump_json()} {store.structures_sha256}"
+    key = f"{FORMAT_VERSION} {CRYSTALS_A_PART} {weights_sha256} {model.model_dump_json()} {graphs}"
+    folder = cache_folder(cache_dir) / "embeddings" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    width, n_atoms = backbone.node_features, store.n_atoms
+    parts = split_in_parts(len(store))
+    missing = {
+        number: rows
+        for number, rows in enumerate(parts)
+        if not _is_whole(part_path(folder, number), (int(n_atoms[rows].sum()), width))
+    }
+    if missing:
+        device = torch.device(device)
+        merge = backbone.engine == "blocked" and model.merges_alike  # DGL knows nothing of rows that stand for several
+        memory = PREDICTION_SHARE * activations(model, *store.sizes(merge=merge))
+        _check_sizes(store, memory + PROCESS_MEMORY, memory_limit(device))
+        teacher = deepcopy(backbone).to(device=device, dtype=torch.float32).eval()
+        n_missing = sum(map(len, missing.values()))
+        bar = tqdm(
+            desc="embedding by the teacher", initial=len(store) - n_missing, total=len(store), unit=" crystals",
+            disable=disables_bar(progress), delay=1,
+        )  # fmt: skip
+        with bar:
+            for number, rows in missing.items():
+                batches = np.split(rows, batch_ends(memory[rows], BATCH_SIZE, BATCH_MEMORY)[:-1])
+                embeddings = np.concatenate(list(_embed(store, teacher, batches, merge, device, bar)))
+                with replacing(part_path(folder, number)) as temporary, temporary.open("wb") as file:
+                    np.save(file, embeddings)
+    return AtomEmbeddings(folder, n_atoms, width)
+
+
+def _embed(
+    store: Store, teacher: Backbone, batches: list[np.ndarray], merge: bool, device: torch.device, bar: tqdm[Any]
+) -> Iterator[np.ndarray]:
+    """``[n_atoms_in_batch, width]`` of the crystals of a part, batch by batch."""
+    for batch in batches:
+        with torch.inference_mode():
+            nodes = precise(teacher(store.batch(batch.tolist(), merge=merge).to(device)).nodes)
+            yield functional.normalize(nodes, dim=1).cpu().numpy()
+        bar.update(len(batch))
+
+
+def _check_sizes(store: Store, memory: np.ndarray, limit: int) -> None:
+    largest = int(memory.argmax())
+    if memory[largest] > limit:
+        raise InputError(
+            f"{store.files[largest]} is too large for the teacher: its {store.n_atoms[largest]} atoms need about "
+            f"{in_bytes(memory[largest])} of memory, there are {in_bytes(limit)}; leave it out of the input"
+        )
+
+
+def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
+    """Whether a file holds so many rows of length 1, or 0; bytes that a disk has damaged make others."""
+    try:
+        rows = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    if rows.shape != shape:
+        return False
+    squares = np.einsum("ij,ij->i", rows, rows)
+    return bool((np.minimum(squares, np.abs(squares - 1)) < LENGTH_TOLERANCE).all())

@@ -16,9 +16,8 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.elements import elements_in
 from crysmm.errors import InputError, ModelFolderError
 from crysmm.inference.folder import read_description, reference_rows
-from crysmm.inference.loading import load_model, save_model
+from crysmm.inference.loading import load_members, load_model, save_model
 from crysmm.models.heads import PropertyNetwork, build_network
-from crysmm.training.ensemble_folder import load_members
 from crysmm.training.transfer import copy_weights
 
 CGCNN = {"name": "cgcnn", "node_features": 8, "fc_features": 8, "conv_layers": 1}

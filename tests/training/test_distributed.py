@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from crysmm.device import Machine
 from crysmm.errors import InputError
 from crysmm.training.distributed import Processes, make_trainer
-from crysmm.training.machine import Machine
 from crysmm.training.train import train
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

@@ -207,7 +207,7 @@ def test_bad_rows_are_skipped_listed_and_told(make_config, tmp_path, capsys):
 
 
 def test_cells_too_large_for_the_memory_are_skipped(make_config, tiny_alignn, monkeypatch):
-    monkeypatch.setattr("crysmm.training.data.memory_limit", lambda device: estimate.PROCESS_MEMORY + 30_000)
+    monkeypatch.setattr("crysmm.training.prepare.memory_limit", lambda device: estimate.PROCESS_MEMORY + 30_000)
     result = train(make_config(model=tiny_alignn, epochs=1, n_val=2, n_test=2))
     skipped = table(result.folder / "skipped.csv")
     assert 0 < len(skipped) < 25

@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from crysmm.config import TrainingConfig
-from crysmm.data import embeddings as module
+from crysmm.data import atom_embeddings
 from crysmm.data.batch import collate_crystals
-from crysmm.data.embeddings import build_embeddings
 from crysmm.data.loader import BatchSampler, make_loader
 from crysmm.data.store import build_store
 from crysmm.errors import InputError
 from crysmm.io.inputs import source_from_records
 from crysmm.models.backbones import build_backbone
+from crysmm.training import teacher as module
+from crysmm.training.teacher import build_embeddings
 
 TEACHERS = {
     "cgcnn": {"name": "cgcnn", "conv_layers": 2, "node_features": 6},
@@ -94,7 +95,7 @@ def direct(teacher, config, crystals, names):
 
 @pytest.mark.parametrize("crystals_a_part", [5, 8192])
 def test_rows_in_any_order(embed, store, config, teacher, crystals, monkeypatch, crystals_a_part):
-    monkeypatch.setattr(module, "CRYSTALS_A_PART", crystals_a_part)
+    monkeypatch.setattr(atom_embeddings, "CRYSTALS_A_PART", crystals_a_part)
     embeddings = embed()
     everything = np.random.default_rng(0).permutation(len(store)).tolist()
     for rows in (everything, everything[:4], [3], [0], [0, 1], [11, 0, 11]):
@@ -144,7 +145,7 @@ def test_they_are_computed_once(embed, teacher, monkeypatch):
 
 
 def test_a_stopped_computation_goes_on(embed, store, teacher, config, crystals, monkeypatch):
-    monkeypatch.setattr(module, "CRYSTALS_A_PART", 5)
+    monkeypatch.setattr(atom_embeddings, "CRYSTALS_A_PART", 5)
     with monkeypatch.context() as patch:
         forbid_forward(patch, teacher, after=1)
         with pytest.raises(KeyboardInterrupt):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from crysmm.device import LARGE, PAGE, Workspace, empty_rows, freed_memory_kept
+from crysmm.engines.memory import LARGE, PAGE, Workspace, empty_rows, freed_memory_kept
 
 PROGRAM = """
 import resource
 import torch
-from crysmm.device import empty_rows, freed_memory_kept
+from crysmm.engines.memory import empty_rows, freed_memory_kept
 
 def faults(count, size):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from crysmm import device
+from crysmm.device import resolve_device, resolve_precision
 from crysmm.errors import InputError
-from crysmm.training import precision
-from crysmm.training.precision import resolve_device, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -23,12 +23,12 @@ CPU = torch.device("cpu")
 )
 def test_auto_follows_the_processor(flags: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
-    monkeypatch.setattr(precision, "CPU_FLAGS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(device, "CPU_FLAGS", tmp_path / "cpuinfo")
     assert resolve_precision("auto", CPU) == expected
 
 
 def test_auto_without_a_list_of_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "CPU_FLAGS", tmp_path / "nothing")
+    monkeypatch.setattr(device, "CPU_FLAGS", tmp_path / "nothing")
     assert resolve_precision("auto", CPU) == "32"
 
 

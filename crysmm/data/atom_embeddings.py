@@ -1,0 +1,96 @@
+"""A teacher's embeddings of every atom of a store: computed once, kept on disk, memory-mapped.
+
+They lie in the cache, under a name that follows from the teacher's weights, the structures and the settings of the
+graphs, so that embeddings of something else cannot be taken for them, and every property of one file finds the same.
+Crystals stand in parts, one file each; what a stopped computation has written of them is not computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crysmm.data.store import Store
+from crysmm.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+CRYSTALS_A_PART = 8192
+
+
+class AtomEmbeddings:
+    """Embeddings of the atoms of a store's crystals, each of length 1; read-only, and cheap to send to a process.
+
+    Args:
+        folder: holds one array ``[n_atoms_in_part, width]`` float32 a part.
+        n_atoms: ``[n_crystals]`` of the store they were computed on.
+        width: length of an embedding.
+        rows: ``[n_rows]``, the crystal of that store each row asked for stands for, -1 for none; by default itself.
+    """
+
+    def __init__(self, folder: Path, n_atoms: np.ndarray, width: int, rows: np.ndarray | None = None):
+        self.folder = folder
+        self.width = width
+        self._n_atoms = n_atoms
+        self._first_atom = np.cumsum(n_atoms) - n_atoms
+        self._rows = np.arange(len(n_atoms)) if rows is None else rows
+        self._parts: dict[int, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_parts": {}}  # another process maps the files itself
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Embeddings of all atoms of some crystals, ``[n_atoms_in_all, width]``, crystal by crystal."""
+        crystals = self._rows[np.asarray(rows, dtype=np.int64)]
+        n_atoms = self._n_atoms[crystals]
+        shift = self._first_atom[crystals] - (np.cumsum(n_atoms) - n_atoms)
+        atoms = np.arange(n_atoms.sum()) + np.repeat(shift, n_atoms)
+        parts = np.repeat(crystals // CRYSTALS_A_PART, n_atoms)
+        embeddings = np.empty((len(atoms), self.width), dtype=np.float32)
+        for part in np.unique(parts):
+            chosen = parts == part
+            embeddings[chosen] = self._part(int(part))[atoms[chosen] - self._first_atom[part * CRYSTALS_A_PART]]
+        return embeddings
+
+    def _part(self, number: int) -> np.ndarray:
+        if number not in self._parts:
+            self._parts[number] = np.load(part_path(self.folder, number), mmap_mode="r")
+        return self._parts[number]
+
+    def matched(self, teacher_store: Store, store: Store, rows: Sequence[int]) -> AtomEmbeddings:
+        """The same embeddings, to be taken by the rows of another store of the same structures.
+
+        Args:
+            teacher_store: the one they were computed on.
+            store: the other, which may have other graphs and lack other rows.
+            rows: those that will be asked for.
+
+        Raises:
+            InputError: one of them is not in the teacher's store.
+        """
+        row_of = {identifier: row for row, identifier in enumerate(teacher_store.ids)}
+        matching = np.array([row_of.get(identifier, -1) for identifier in store.ids], dtype=np.int64)
+        missing = [row for row in rows if matching[row] < 0]
+        if missing:
+            identifier = store.ids[missing[0]]
+            reasons = [skipped.reason for skipped in teacher_store.skipped if skipped.id == identifier]
+            why = f" ({reasons[0]})" if reasons else ""
+            more = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+            raise InputError(
+                f"the teacher's graphs lack {identifier}{more}{why}; leave it out of the input, or take another teacher"
+            )
+        return AtomEmbeddings(self.folder, self._n_atoms, self.width, matching)
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """File of one part of the embeddings."""
+    return folder / f"part-{number:05d}.npy"
+
+
+def split_in_parts(n_crystals: int) -> list[np.ndarray]:
+    """Rows of the crystals in each part."""
+    return np.split(np.arange(n_crystals), range(CRYSTALS_A_PART, n_crystals, CRYSTALS_A_PART))
