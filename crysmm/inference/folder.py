@@ -31,7 +31,7 @@ from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError, ModelFolderError, brief
 from crysmm.files import replacing, write_json_atomic
-from crysmm.text.crystals import TextSettings, to_lists
+from crysmm.text.embeddings import TextSettings, to_lists
 from crysmm.text.encoder import MAX_TOKENS
 from crysmm.version import __version__
 from crysmm.zoo import shipped_names

@@ -35,7 +35,7 @@ from crysmm.inference.folder import (
 )
 from crysmm.inference.network import Inference
 from crysmm.models.heads import PropertyNetwork, build_network
-from crysmm.text.crystals import Texts, from_lists
+from crysmm.text.embeddings import Texts, from_lists
 from crysmm.zoo import resolve
 
 

@@ -30,7 +30,7 @@ from crysmm.inference.table import PredictionSummary, prediction_cells, predicti
 from crysmm.io.inputs import source_from_structures
 from crysmm.io.source import SkippedRow, Source
 from crysmm.terminal import disables_bar
-from crysmm.text.reader import TextReader
+from crysmm.text.embeddings import TextReader
 from crysmm.zoo import resolve
 
 Result = GraphedRecord | SkippedRow

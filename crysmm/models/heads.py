@@ -13,11 +13,11 @@ from crysmm.engines.linear import precise
 from crysmm.graphs.features import feature_table
 from crysmm.models.backbones import build_backbone
 from crysmm.models.base import Backbone, Embedding
-from crysmm.text.tuning import TunedEncoder
+from crysmm.text.encoder import TunedEncoder
 
 if TYPE_CHECKING:
     from crysmm.config import TrainingConfig
-    from crysmm.text.crystals import TextSettings
+    from crysmm.text.embeddings import TextSettings
 
 
 PROJECTED = 64  # width of the projections of graph and text, by the authors' code

@@ -10,15 +10,13 @@ has no bond lengths and weights connectivity by 0.9 and features by 0.1: ``featu
 0.9, bond_length_weight 0``, 102,924 parameters with their encoder. Where this differs from their code: the encoder's
 first layer has a bias; losses are divided by the crystals of the batch rather than by 512 whatever its size, which
 a step size makes up for; bonds of atoms with fewer neighbours than k are not invented; and the classes of bond
-lengths are as meant (see :class:`~crysmm.objectives.bonds.BondLengthTerm`), with cross-entropy over them.
+lengths are as meant (see :class:`~crysmm.objectives.reconstruction.BondLengthTerm`), with cross-entropy over them.
 """
 
 from __future__ import annotations
 
 from crysmm.config.methods import CrysAEConfig
-from crysmm.objectives.bonds import BondLengthTerm, DistanceTerm
-from crysmm.objectives.features import AtomFeatureTerm
-from crysmm.objectives.reconstruction import ConnectivityTerm
+from crysmm.objectives.reconstruction import AtomFeatureTerm, BondLengthTerm, ConnectivityTerm, DistanceTerm
 from crysmm.objectives.terms import Term
 
 

@@ -24,8 +24,7 @@ from crysmm.objectives.corruption import Corruption, Example
 from crysmm.objectives.crysae import crysae_terms
 from crysmm.objectives.crysgnn import crysgnn_terms
 from crysmm.objectives.decoys import decoy_terms
-from crysmm.objectives.features import AtomFeatureTerm
-from crysmm.objectives.reconstruction import ConnectivityTerm
+from crysmm.objectives.reconstruction import AtomFeatureTerm, ConnectivityTerm
 from crysmm.objectives.terms import Term
 
 MEASURING_SEED = 0

@@ -11,13 +11,20 @@ from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system
 from crysmm.engines.linear import precise
 from crysmm.graphs.features import CGCNN_LAST_ELEMENT, feature_table
 from crysmm.models.layers import crystal_mean
-from crysmm.objectives.bonds import LENGTH_CLASSES, BondLengthTerm, DistanceTerm, length_classes
 from crysmm.objectives.corruption import Example, bond_lengths
+from crysmm.objectives.crysgnn import SPACE_GROUPS, SpaceGroupTerm
 from crysmm.objectives.decoys import DecoyTerm, ReplacedAtomTerm, decoys, replaced_atoms
-from crysmm.objectives.features import AtomFeatureTerm
 from crysmm.objectives.pretraining import PretrainingObjective
-from crysmm.objectives.reconstruction import CLASSES, NO_PAIR, ConnectivityTerm
-from crysmm.objectives.symmetry import SPACE_GROUPS, SpaceGroupTerm
+from crysmm.objectives.reconstruction import (
+    CLASSES,
+    LENGTH_CLASSES,
+    NO_PAIR,
+    AtomFeatureTerm,
+    BondLengthTerm,
+    ConnectivityTerm,
+    DistanceTerm,
+    length_classes,
+)
 
 NEIGHBORS = 10
 MOST_POOLED = 10_000  # crystals whose pooled embeddings are compared, each with all others

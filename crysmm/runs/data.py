@@ -14,7 +14,7 @@ from crysmm.data.split import Split
 from crysmm.data.store import Store
 from crysmm.elements import elements_in
 from crysmm.io.source import SkippedRow
-from crysmm.text.crystals import Texts
+from crysmm.text.embeddings import Texts
 
 SPLITS = ("train", "val", "test")
 

@@ -10,7 +10,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 
 from crysmm.config.run import RunConfig
-from crysmm.text.tuning import TunedEncoder
+from crysmm.text.encoder import TunedEncoder
 
 
 def make_optimizer(config: RunConfig, network: nn.Module) -> Optimizer:

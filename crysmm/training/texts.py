@@ -16,11 +16,9 @@ from crysmm.errors import InputError
 from crysmm.io.folder import DESCRIPTION
 from crysmm.io.inputs import open_input
 from crysmm.runs.data import TrainingData
-from crysmm.text.crystals import Texts, TextSettings, with_gaps
-from crysmm.text.descriptions import Description, structure_checksum
-from crysmm.text.embeddings import embed_texts
+from crysmm.text.descriptions import Description, descriptions_from_file, descriptions_of_input, structure_checksum
+from crysmm.text.embeddings import Texts, TextSettings, embed_texts, with_gaps
 from crysmm.text.encoder import TextEncoder, pad
-from crysmm.text.reading import descriptions_from_file, descriptions_of_input
 from crysmm.training.distributed import main_first
 
 if TYPE_CHECKING:

@@ -11,11 +11,9 @@ from torch.nn import functional
 
 from crysmm.config import PretrainingConfig
 from crysmm.graphs.features import feature_table
-from crysmm.objectives.bonding import BondingTerm, _tables, bonding
-from crysmm.objectives.corruption import Corruption, Example
-from crysmm.objectives.decoys import DecoyTerm, ReplacedAtomTerm, decoys, replaced_atoms
+from crysmm.objectives.corruption import Corruption, Example, substitute
+from crysmm.objectives.decoys import BondingTerm, DecoyTerm, ReplacedAtomTerm, _tables, bonding, decoys, replaced_atoms
 from crysmm.objectives.pretraining import build_pretraining
-from crysmm.objectives.substitution import substitute
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import torch
 from pytorch_metric_learning.losses import NTXentLoss
 
 from crysmm.objectives.corruption import Example
+from crysmm.objectives.crysgnn import CrystalSystemTerm
 from crysmm.objectives.ntxent import NTXent
-from crysmm.objectives.symmetry import CrystalSystemTerm
 
 LABELS = torch.tensor([6, 6, 1, 3, 6, 1, 2, 0, 3, 3])
 

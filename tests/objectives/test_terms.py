@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from crysmm.objectives.bonds import BondLengthTerm, DistanceTerm
 from crysmm.objectives.corruption import Corruption, Example
-from crysmm.objectives.features import AtomFeatureTerm
-from crysmm.objectives.symmetry import SpaceGroupTerm
+from crysmm.objectives.crysgnn import SpaceGroupTerm
+from crysmm.objectives.reconstruction import AtomFeatureTerm, BondLengthTerm, DistanceTerm
 from crysmm.objectives.terms import mean_losses
 
 

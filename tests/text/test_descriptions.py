@@ -5,8 +5,13 @@ from dataclasses import replace
 import pytest
 
 from crysmm.errors import InputError
-from crysmm.text.descriptions import Appender, Description, read_descriptions, write_descriptions
-from crysmm.text.reading import descriptions_from_file
+from crysmm.text.descriptions import (
+    Appender,
+    Description,
+    descriptions_from_file,
+    read_descriptions,
+    write_descriptions,
+)
 
 FIRST = Description("a", "NaCl is Halite structured.", "robocrys", "0.2.13", 0.8, "0123")
 SECOND = Description("b", None, "jarvis", "2026.6", 0.1, "4567", reason="ValueError: no")

@@ -22,9 +22,9 @@ from crysmm.data.store import build_store
 from crysmm.errors import InputError, ModelFolderError
 from crysmm.io.inputs import open_source, source_from_records
 from crysmm.runs.data import RunData
-from crysmm.text.crystals import Texts, TextSettings
 from crysmm.text.describe import describe
 from crysmm.text.descriptions import read_descriptions, write_descriptions
+from crysmm.text.embeddings import Texts, TextSettings
 from crysmm.text.encoder import TextEncoder
 from crysmm.training.progress import Progress
 from crysmm.training.train import train
