@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 
 import crysmm
-from crysmm.audit.finished_run import read_run
+from crysmm.audit.leakage import read_run
 from crysmm.data.store import Store
-from crysmm.inference import COVERAGE
 from crysmm.inference.domain import Domain, rows_to_keep
-from crysmm.inference.intervals import absolute_errors, conformal_quantile
-from crysmm.runs.folder import RunFolder
+from crysmm.inference.intervals import COVERAGE, absolute_errors, conformal_quantile
+from crysmm.runs.run_folder import RunFolder
 
 N_DIVISIONS = 200
 

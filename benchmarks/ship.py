@@ -20,12 +20,12 @@ from crysmm.config import PretrainingConfig, TrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.errors import InputError
 from crysmm.files import write_json_atomic
-from crysmm.inference.calibration import CALIBRATION_FILE
-from crysmm.inference.card import FIGURES, Card, write_card
-from crysmm.inference.folder import DESCRIPTION_FILE, WEIGHTS_FILE, ModelDescription, read_description
-from crysmm.runs.card import run_card
-from crysmm.runs.folder import RunFolder
-from crysmm.training.encoder import load_encoder
+from crysmm.inference.intervals import CALIBRATION_FILE
+from crysmm.inference.model_card import FIGURES, Card, write_card
+from crysmm.inference.model_folder import DESCRIPTION_FILE, WEIGHTS_FILE, ModelDescription, read_description
+from crysmm.inference.saved_models import load_encoder
+from crysmm.runs.card_text import run_card
+from crysmm.runs.run_folder import RunFolder
 from crysmm.zoo import ZOO
 
 LARGEST = 1_000_000  # bytes of weights

@@ -126,7 +126,7 @@ def save_small_model(crystals):
     from crysmm.config import TrainingConfig
     from crysmm.data.batch import collate_crystals
     from crysmm.data.scaler import TargetScaler
-    from crysmm.inference.loading import save_model
+    from crysmm.inference.saved_models import save_model
     from crysmm.models.heads import build_network
 
     def save(folder, name="cgcnn", **settings):

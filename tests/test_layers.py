@@ -20,7 +20,7 @@ LAYERS = (  # folders and top-level modules, from the lowest to the highest; wit
     {"runs"},
     {"report"},
     {"training"},
-    {"audit", "convert", "doctor", "explain", "publish"},
+    {"audit", "convert", "explain", "publish"},
     {"app"},
     {"cli"},
     {"__main__"},

@@ -22,9 +22,8 @@ from benchmarks.reliability.mutations import damaged, damaged_json, damaged_valu
 from benchmarks.reliability.originals import ALGORITHM, BENCHMARK, Originals, submitting
 from benchmarks.reliability.watching import contents
 from crysmm.files import write_json_atomic
-from crysmm.inference.folder import EncoderDescription, read_description
-from crysmm.inference.loading import load_model
-from crysmm.training.encoder import load_encoder
+from crysmm.inference.model_folder import EncoderDescription, read_description
+from crysmm.inference.saved_models import load_encoder, load_model
 
 ACCEPTED, SKIPPED, REFUSED = "accepted", "skipped", "refused"
 GOOD = 2  # sound crystals beside a damaged one

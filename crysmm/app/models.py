@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from crysmm.inference.folder import ModelDescription, read_description
+from crysmm.inference.model_folder import ModelDescription, read_description
 from crysmm.inference.predictor import Predictor, load
 from crysmm.zoo import ZOO, shipped_names
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crysmm.audit.finished_run import read_run
-from crysmm.inference import COVERAGE
+from crysmm.audit.leakage import read_run
 from crysmm.inference.assessment import Assessor
-from crysmm.inference.calibration import Calibration
 from crysmm.inference.domain import rows_to_keep, training_crystals
-from crysmm.inference.loading import load_members
+from crysmm.inference.intervals import COVERAGE, Calibration
 from crysmm.inference.predictor import Predictor
-from crysmm.runs.folder import RunFolder
+from crysmm.inference.saved_models import load_members
 from crysmm.runs.metrics import Metrics, judge
+from crysmm.runs.run_folder import RunFolder
 
 
 def calibrate(folder: Path, root_dir: Path | None = None, *, device: str = "auto", progress: bool = True) -> Metrics:

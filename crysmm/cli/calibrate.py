@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
         CrysmmError: The run, its model or its structures cannot be used.
     """
     from crysmm.audit.calibrate import calibrate
-    from crysmm.inference.calibration import CALIBRATION_FILE
+    from crysmm.inference.intervals import CALIBRATION_FILE
     from crysmm.runs.summary import describe_trust
 
     found = calibrate(arguments.model, arguments.root_dir, device=arguments.device)

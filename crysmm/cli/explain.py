@@ -11,7 +11,7 @@ from crysmm.io.source import FileFormat
 if TYPE_CHECKING:
     from crysmm.data.store import Store
     from crysmm.explain.run import Explanation
-    from crysmm.inference.loading import LoadedModel
+    from crysmm.inference.saved_models import LoadedModel
 
 SHOWN = 10  # features on the screen
 
@@ -56,8 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from crysmm.explain.run import explain, refuse_texts
     from crysmm.files import refuse_unwritable
-    from crysmm.inference.loading import load_model
-    from crysmm.runs.folder import RunFolder
+    from crysmm.inference.saved_models import load_model
+    from crysmm.runs.run_folder import RunFolder
 
     refuse_row_options(arguments, "target_key", "id_key", "limit")
     refuse_unwritable(arguments.output_dir)

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         report([*notes, *aside, *benchmark.notes])
         prepare_run(config)
 
-    from crysmm.audit.finished_run import read_config
+    from crysmm.audit.leakage import read_config
     from crysmm.device import hardware_of
     from crysmm.publish.leaderboard import (
         CONTRIBUTIONS,
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         training_command,
         write_contribution,
     )
-    from crysmm.runs.folder import RunFolder
+    from crysmm.runs.run_folder import RunFolder
     from crysmm.training.distributed import is_main_process
 
     finished = None if arguments.run is None else RunFolder(arguments.run)

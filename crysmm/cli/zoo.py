@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
         ModelFolderError: A shipped model is incomplete.
     """
     from crysmm import zoo
-    from crysmm.inference.card import CARD_FILE, MARK
+    from crysmm.inference.model_card import CARD_FILE, MARK
 
     names = zoo.shipped_names()
     if arguments.name is None:
@@ -39,8 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _entry(name: str) -> str:
     """What a model is, how large and how good, in a few lines."""
     from crysmm import zoo
-    from crysmm.inference.card import read_card
-    from crysmm.inference.folder import WEIGHTS_FILE, EncoderDescription, ModelDescription, read_description
+    from crysmm.inference.model_card import read_card
+    from crysmm.inference.model_folder import WEIGHTS_FILE, EncoderDescription, ModelDescription, read_description
 
     folder = zoo.ZOO / name
     description, card = read_description(folder), read_card(folder)

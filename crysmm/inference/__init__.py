@@ -1,3 +1,1 @@
-"""A trained model: its folder, the network ready to compute, predictions, intervals and domain."""
-
-COVERAGE = 0.9  # of intervals, unless another is asked for
+"""Trained models: saving, loading, prediction, intervals, and the distance from the training crystals."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from crysmm.data.scaler import TargetScaler
-from crysmm.inference.calibration import Calibration
 from crysmm.inference.domain import FAR, Neighbors
-from crysmm.inference.network import Outputs
+from crysmm.inference.frozen_network import Outputs
+from crysmm.inference.intervals import Calibration
 
 
 @dataclass(frozen=True)

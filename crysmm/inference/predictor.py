@@ -20,12 +20,10 @@ from crysmm.device import resolve_device
 from crysmm.engines.memory import freed_memory_kept
 from crysmm.errors import InputError, StructureError
 from crysmm.files import table_replacing, why_not_writable
-from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment, Assessor
-from crysmm.inference.calibration import Calibration, read_calibration
-from crysmm.inference.intervals import is_coverage
-from crysmm.inference.loading import LoadedModel, load_members
-from crysmm.inference.network import Inference, InferencePrecision, Outputs
+from crysmm.inference.frozen_network import Inference, InferencePrecision, Outputs
+from crysmm.inference.intervals import COVERAGE, Calibration, is_coverage, read_calibration
+from crysmm.inference.saved_models import LoadedModel, load_members
 from crysmm.inference.table import PredictionSummary, prediction_cells, prediction_columns
 from crysmm.io.inputs import source_from_structures
 from crysmm.io.source import SkippedRow, Source

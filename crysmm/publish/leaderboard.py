@@ -26,8 +26,8 @@ from crysmm.publish.benchmark import ENDING, METRICS, PACKAGE, Benchmark
 from crysmm.publish.edited import describe_kept, filled_in, write_script
 from crysmm.publish.settings import SPLIT, VALUES, settings_on
 from crysmm.publish.submission import write_data
-from crysmm.runs.card import given, versions
-from crysmm.runs.folder import RunFolder
+from crysmm.runs.card_text import given, versions
+from crysmm.runs.run_folder import RunFolder
 from crysmm.training.distributed import is_main_process
 from crysmm.training.train import train
 

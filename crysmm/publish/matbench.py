@@ -16,7 +16,7 @@ from crysmm.config.training import TrainingConfig
 from crysmm.data.split import read_ids
 from crysmm.errors import InputError
 from crysmm.files import write_json_atomic
-from crysmm.inference.folder import without_paths
+from crysmm.inference.model_folder import without_paths
 from crysmm.inference.table import read_predictions
 from crysmm.io.inputs import open_source
 from crysmm.io.source import Row, SkippedRow
@@ -27,8 +27,8 @@ from crysmm.publish.matbench_tasks import PACKAGE, Fold, Task
 from crysmm.publish.matminer import is_matminer_table, matminer_rows
 from crysmm.publish.settings import SPLIT, settings_on, validation_share
 from crysmm.publish.submission import write_data
-from crysmm.runs.card import given, versions
-from crysmm.runs.folder import RunFolder
+from crysmm.runs.card_text import given, versions
+from crysmm.runs.run_folder import RunFolder
 from crysmm.training.callbacks import share_of_hours
 from crysmm.training.distributed import is_main_process
 from crysmm.training.train import train

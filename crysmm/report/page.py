@@ -32,8 +32,8 @@ from crysmm.report.structure import structure_sources
 from crysmm.report.symmetry import find_space_groups
 from crysmm.report.worst import N_WORST, worst_crystals
 from crysmm.runs.data import TrainingData
-from crysmm.runs.folder import RunFolder
 from crysmm.runs.plots import TITLES
+from crysmm.runs.run_folder import RunFolder
 from crysmm.runs.summary import count
 from crysmm.version import __version__
 

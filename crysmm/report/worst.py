@@ -10,7 +10,7 @@ import numpy as np
 from crysmm.data.counterparts import Counterpart
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, find_space_group
-from crysmm.inference import COVERAGE
+from crysmm.inference.intervals import COVERAGE
 from crysmm.report.formula import formula_parts
 from crysmm.report.judged import Judged
 from crysmm.report.numbers import number, share

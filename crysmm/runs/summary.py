@@ -13,7 +13,7 @@ from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.device import Machine
 from crysmm.runs.data import SPLITS, RunData, TrainingData
-from crysmm.runs.folder import MAX_HOURS, RunFolder
+from crysmm.runs.run_folder import MAX_HOURS, RunFolder
 
 REASONS_SHOWN = 3
 TARGETS_SHOWN = 4

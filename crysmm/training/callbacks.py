@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crysmm.errors import DivergedError, InputError
 from crysmm.files import write_csv_atomic
-from crysmm.runs.folder import RunFolder
+from crysmm.runs.run_folder import RunFolder
 from crysmm.signals import listen
 from crysmm.training.module import TrainingModule
 from crysmm.training.progress import Progress

@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 from crysmm.config.training import TrainingConfig
-from crysmm.inference.loading import load_model, write_ensemble
-from crysmm.inference.network import Outputs
+from crysmm.inference.frozen_network import Outputs
+from crysmm.inference.saved_models import load_model, write_ensemble
 from crysmm.runs.data import SPLITS, TrainingData
-from crysmm.runs.folder import MAX_HOURS, MEMBER
+from crysmm.runs.run_folder import MAX_HOURS, MEMBER
 from crysmm.runs.summary import describe_members
 from crysmm.training.callbacks import share_of_hours
 from crysmm.training.distributed import connect, on_main

@@ -12,19 +12,18 @@ from tqdm import tqdm
 from crysmm.config.training import TrainingConfig
 from crysmm.data.loader import Share
 from crysmm.elements import elements_in
-from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment, Assessor
-from crysmm.inference.calibration import Calibration
 from crysmm.inference.domain import rows_to_keep, training_crystals
-from crysmm.inference.folder import reference_rows
-from crysmm.inference.loading import save_model
-from crysmm.inference.network import Inference, Outputs
+from crysmm.inference.frozen_network import Inference, Outputs
+from crysmm.inference.intervals import COVERAGE, Calibration
+from crysmm.inference.model_folder import reference_rows
+from crysmm.inference.saved_models import save_model
 from crysmm.inference.table import write_predictions
 from crysmm.models.heads import PropertyNetwork
 from crysmm.runs.data import SPLITS, TrainingData
-from crysmm.runs.folder import RunFolder
 from crysmm.runs.metrics import Metrics, evaluate, judge
 from crysmm.runs.plots import plot_parity
+from crysmm.runs.run_folder import RunFolder
 from crysmm.terminal import disables_bar
 from crysmm.training.distributed import gather
 from crysmm.training.prepare import loader_for, sampler_for

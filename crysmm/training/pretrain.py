@@ -11,7 +11,8 @@ from crysmm.config.methods import ReconstructionConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.data.loader import BatchSampler
 from crysmm.data.space_groups import describe_symmetry
-from crysmm.inference.folder import reference_rows
+from crysmm.inference.model_folder import reference_rows
+from crysmm.inference.saved_models import save_encoder
 from crysmm.objectives.base import Objective
 from crysmm.objectives.pretraining import PretrainingObjective, build_pretraining
 from crysmm.objectives.quality import EncoderQuality
@@ -19,7 +20,6 @@ from crysmm.runs.data import SPLITS, RunData
 from crysmm.runs.summary import describe_encoder
 from crysmm.terminal import disables_bar
 from crysmm.training.distributed import on_main
-from crysmm.training.encoder import save_encoder
 from crysmm.training.prepare import loader_for, prepare_data
 from crysmm.training.run import Run, RunResult, carry_out
 

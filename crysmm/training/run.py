@@ -20,13 +20,13 @@ from crysmm.device import Machine, reproducible
 from crysmm.engines.memory import freed_memory_kept
 from crysmm.errors import DivergedError, InputError, NoResultError
 from crysmm.files import write_csv_atomic, write_json_atomic
-from crysmm.inference.card import CARD_FILE, write_card
-from crysmm.inference.folder import read_description
+from crysmm.inference.model_card import CARD_FILE, write_card
+from crysmm.inference.model_folder import read_description
 from crysmm.objectives.base import Objective
-from crysmm.runs.card import run_card
+from crysmm.runs.card_text import run_card
 from crysmm.runs.data import RunData
-from crysmm.runs.folder import ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS, RunFolder
 from crysmm.runs.plots import plot_history
+from crysmm.runs.run_folder import ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS, RunFolder
 from crysmm.runs.summary import describe_data, describe_machine
 from crysmm.signals import StopRequested, listening
 from crysmm.training.callbacks import (

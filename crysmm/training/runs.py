@@ -20,7 +20,7 @@ from crysmm.objectives.base import Objective
 from crysmm.objectives.distillation import DistillationObjective, make_projection
 from crysmm.objectives.property import PropertyObjective, baseline
 from crysmm.runs.data import TrainingData
-from crysmm.runs.folder import MAX_HOURS, PART
+from crysmm.runs.run_folder import MAX_HOURS, PART
 from crysmm.runs.summary import describe_result, describe_task
 from crysmm.training.callbacks import share_of_hours
 from crysmm.training.distributed import connect, on_main

@@ -23,12 +23,12 @@ from crysmm.data.store import Store, build_store, cache_folder
 from crysmm.engines.linear import precise
 from crysmm.errors import InputError
 from crysmm.files import replacing
+from crysmm.inference.saved_models import load_encoder
 from crysmm.io.inputs import open_input
 from crysmm.models.base import Backbone
 from crysmm.runs.data import TrainingData
 from crysmm.terminal import disables_bar
 from crysmm.training.distributed import main_first
-from crysmm.training.encoder import load_encoder
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl

@@ -13,10 +13,9 @@ from torch.optim import Optimizer
 
 from crysmm.config.graph import GraphSettings
 from crysmm.errors import InputError
-from crysmm.inference.folder import read_description, read_weights, shape_of
+from crysmm.inference.model_folder import BACKBONE, read_description, read_weights, shape_of
 from crysmm.zoo import resolve
 
-BACKBONE = "backbone."  # how the weights of a backbone are called in every network
 SAME_LAYERS = {"crysxpp": "cgcnn"}  # backbones that have the layers of another
 
 

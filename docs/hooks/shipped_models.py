@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator
 from typing import Any
 
-from crysmm.inference.card import read_card
+from crysmm.inference.model_card import read_card
 from crysmm.zoo import ZOO, shipped_names
 
 MARKER = "<!-- zoo -->"

@@ -10,7 +10,7 @@ import pytest
 
 import crysmm
 from crysmm.cli.main import main
-from crysmm.inference.card import read_card
+from crysmm.inference.model_card import read_card
 
 CHECKOUT = Path(__file__).parents[2]
 SAMPLE_DATA = CHECKOUT / "examples" / "sample_data"

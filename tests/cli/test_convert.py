@@ -9,7 +9,7 @@ from torch import nn
 
 from crysmm.cli.main import main
 from crysmm.config import TrainingConfig
-from crysmm.inference.card import read_card
+from crysmm.inference.model_card import read_card
 from crysmm.models.heads import build_network
 from crysmm.training.transfer import copy_weights
 
@@ -85,7 +85,7 @@ def test_a_disk_full_after_the_weights_leaves_an_empty_folder(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr("crysmm.inference.folder.write_json_atomic", full)
+        patch.setattr("crysmm.inference.model_folder.write_json_atomic", full)
         assert convert() == 2
     assert "model/model.json: No space left on device" in capsys.readouterr().err
     assert list((folder / "model").iterdir()) == []

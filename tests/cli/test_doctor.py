@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import crysmm
-from crysmm import doctor
+from crysmm.cli import doctor
+from crysmm.cli.doctor import Finding
 from crysmm.cli.main import main
-from crysmm.doctor import Finding
 
 DGL_REMEDY = 'pip install "dgl>=1.1.3,<2" packaging'
 

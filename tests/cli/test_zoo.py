@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from crysmm.cli.main import main
-from crysmm.inference.card import MARK, SECTIONS, Card
+from crysmm.inference.model_card import MARK, SECTIONS, Card
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from crysmm.convert.run import convert
-from crysmm.inference.loading import load_model
+from crysmm.convert.conversion import convert
 from crysmm.inference.predictor import load
+from crysmm.inference.saved_models import load_model
 
 from .conftest import DATA, Original, read_crystals
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
-from crysmm.convert.run import convert
+from crysmm.convert.conversion import convert
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.graphs.features import feature_table
 from crysmm.inference.predictor import load
-from crysmm.training.encoder import load_encoder
+from crysmm.inference.saved_models import load_encoder
 
 from .conftest import Original, read_crystals
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from crysmm.convert.checkpoint import read_checkpoint
-from crysmm.convert.run import convert
+from crysmm.convert.conversion import convert
 from crysmm.errors import InputError
 
 from .conftest import Original

@@ -15,8 +15,8 @@ from crysmm.errors import MissingDependencyError
 from crysmm.explain import attribution as atoms
 from crysmm.explain.attribution import Explainer
 from crysmm.explain.totals import BatchTables, Totals
-from crysmm.inference.loading import load_model
-from crysmm.inference.network import Inference
+from crysmm.inference.frozen_network import Inference
+from crysmm.inference.saved_models import load_model
 from crysmm.io.structure_file import read_structure
 from crysmm.models.layers import crystal_mean
 

@@ -13,7 +13,7 @@ from crysmm.explain.features import feature_names
 from crysmm.explain.plots import FALLS, RISES, SHOWN_ATOMS, plot_atoms, plot_features_of_crystal
 from crysmm.explain.tables import CrystalExplanation, crystal_rows
 from crysmm.explain.totals import BatchTables
-from crysmm.inference.loading import load_model
+from crysmm.inference.saved_models import load_model
 from crysmm.testing import supercell
 
 

@@ -276,7 +276,7 @@ def test_durations(seconds, text):
 
 
 def test_the_page_is_listed_and_replaced(run):
-    from crysmm.runs.folder import RunFolder
+    from crysmm.runs.run_folder import RunFolder
 
     assert RunFolder(run.folder).report in RunFolder(run.folder).files()
     assert re.search("report.html", (run.folder / "train.log").read_text("utf-8"))

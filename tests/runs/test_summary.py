@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from crysmm.runs.folder import RunFolder
+from crysmm.runs.run_folder import RunFolder
 from crysmm.runs.summary import describe_result
 
 

@@ -14,10 +14,10 @@ import pytest
 
 import crysmm
 from crysmm.errors import CrysmmError, InputError
+from crysmm.inference.saved_models import load_encoder
 from crysmm.objectives.distillation import DistillationObjective
 from crysmm.training import runs as training
 from crysmm.training.callbacks import OutOfTimeError
-from crysmm.training.encoder import load_encoder
 from crysmm.training.progress import Progress
 from crysmm.training.train import train
 

@@ -16,7 +16,7 @@ import crysmm
 from crysmm.cli.main import main
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError, ModelFolderError
-from crysmm.inference.loading import load_model
+from crysmm.inference.saved_models import load_model
 from crysmm.training.train import train
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"

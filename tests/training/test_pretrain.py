@@ -12,12 +12,11 @@ from crysmm.config import PretrainingConfig
 from crysmm.data.batch import collate_crystals
 from crysmm.device import Machine
 from crysmm.errors import InputError, ModelFolderError
-from crysmm.inference.folder import WEIGHTS_FILE, read_description, read_weights
-from crysmm.inference.loading import load_model
+from crysmm.inference.model_folder import WEIGHTS_FILE, read_description, read_weights
+from crysmm.inference.saved_models import load_encoder, load_model
 from crysmm.io.inputs import open_source
 from crysmm.objectives.quality import EncoderQuality
 from crysmm.training.distributed import make_trainer
-from crysmm.training.encoder import load_encoder
 from crysmm.training.prepare import prepare_data
 from crysmm.training.pretrain import pretrain
 from crysmm.training.train import train

@@ -15,7 +15,7 @@ import crysmm
 from crysmm.data import estimate
 from crysmm.data.store import Store
 from crysmm.errors import InputError
-from crysmm.inference.loading import load_model
+from crysmm.inference.saved_models import load_model
 from crysmm.training.callbacks import Recorder
 from crysmm.training.module import TrainingModule
 from crysmm.training.progress import Progress

@@ -10,7 +10,7 @@ import pytest
 import crysmm
 from crysmm.cli.main import main
 from crysmm.errors import ModelFolderError
-from crysmm.training.encoder import load_encoder
+from crysmm.inference.saved_models import load_encoder
 from crysmm.zoo import resolve, shipped_names
 
 CHECKOUT = Path(__file__).parents[2]

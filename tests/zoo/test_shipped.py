@@ -9,9 +9,9 @@ import pytest
 
 import crysmm
 from crysmm.cli.main import main
-from crysmm.inference.card import read_card
-from crysmm.inference.folder import ModelDescription, read_description
-from crysmm.training.encoder import load_encoder
+from crysmm.inference.model_card import read_card
+from crysmm.inference.model_folder import ModelDescription, read_description
+from crysmm.inference.saved_models import load_encoder
 from crysmm.zoo import ZOO, shipped_names
 
 CHECKOUT = Path(__file__).parents[2]

@@ -1,7 +1,7 @@
 import pytest
 
 from crysmm.errors import ModelFolderError
-from crysmm.inference.card import SECTIONS, Card, read_card
+from crysmm.inference.model_card import SECTIONS, Card, read_card
 
 COMMAND = "```\n# a comment\ncrysmm train\n```"
 

@@ -9,7 +9,7 @@ import pytest
 
 from crysmm.cli.main import main
 from crysmm.config import PretrainingConfig
-from crysmm.inference.card import MARK, read_card
+from crysmm.inference.model_card import MARK, read_card
 from crysmm.training.pretrain import pretrain
 from crysmm.training.train import train
 

@@ -15,8 +15,8 @@ from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
 from crysmm.elements import elements_in
 from crysmm.errors import InputError, ModelFolderError
-from crysmm.inference.folder import read_description, reference_rows
-from crysmm.inference.loading import load_members, load_model, save_model
+from crysmm.inference.model_folder import read_description, reference_rows
+from crysmm.inference.saved_models import load_members, load_model, save_model
 from crysmm.models.heads import PropertyNetwork, build_network
 from crysmm.training.transfer import copy_weights
 

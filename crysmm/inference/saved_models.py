@@ -1,10 +1,11 @@
-"""Models that predict properties, written to their folders and read from them."""
+"""Save and load models that predict properties, ensembles of them, and pre-trained encoders."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,16 +14,23 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
 
 from crysmm.config.graph import GraphSettings
+from crysmm.config.models import ModelConfig
+from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import ModelFolderError
 from crysmm.files import write_json_atomic
-from crysmm.inference.folder import (
+from crysmm.graphs.features import feature_table
+from crysmm.inference.frozen_network import Inference
+from crysmm.inference.model_folder import (
+    BACKBONE,
     ENSEMBLE_FILE,
+    EncoderDescription,
     ModelDescription,
     Origin,
     load_weights,
@@ -33,7 +41,8 @@ from crysmm.inference.folder import (
     refuse_larger,
     write_folder,
 )
-from crysmm.inference.network import Inference
+from crysmm.models.backbones import build_backbone
+from crysmm.models.base import Backbone
 from crysmm.models.heads import PropertyNetwork, build_network
 from crysmm.text.embeddings import Texts, from_lists
 from crysmm.zoo import resolve
@@ -89,7 +98,7 @@ def save_model(
     texts: Texts | None = None,
     origin: Origin | None = None,
 ) -> str:
-    """Write the folder of a model; see :func:`crysmm.inference.folder.write_folder`.
+    """Write the folder of a model; see :func:`crysmm.inference.model_folder.write_folder`.
 
     Args:
         folder: other files in it are left alone.
@@ -227,3 +236,101 @@ def load_members(folder: Path | str) -> tuple[list[LoadedModel], str]:
         if model.description.weights_sha256 != checksum:
             raise ModelFolderError(f"{model.folder} is another model than {path} names; copy the whole folder again")
     return models, description.checksum
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """A backbone read from a model folder; in evaluation mode, without gradients, on the CPU.
+
+    Args:
+        folder: it was read from.
+        backbone: with its weights.
+        model: its settings.
+        settings: the graphs it needs.
+        weights_sha256: names the weights.
+    """
+
+    folder: Path
+    backbone: Backbone
+    model: ModelConfig
+    settings: GraphSettings
+    weights_sha256: str
+
+
+def save_encoder(
+    folder: Path,
+    network: nn.Module,
+    backbone: Backbone,
+    config: PretrainingConfig,
+    *,
+    elements: Sequence[str] | None,
+    references: Sequence[Crystal],
+    origin: Origin | None = None,
+) -> None:
+    """Write the folder of a pre-training run; see :func:`crysmm.inference.model_folder.write_folder`.
+
+    Args:
+        folder: other files in it are left alone.
+        network: the backbone with its decoders.
+        backbone: part of it.
+        config: what it was trained with.
+        elements: symbols that occur in the training split; ``None`` where that is not known.
+        references: a few crystals to keep with their pooled embeddings.
+        origin: what it was converted from, if it was.
+    """
+    write_folder(
+        folder,
+        network,
+        config,
+        kind="crysmm-encoder",
+        elements=elements,
+        references=references,
+        predictions=_embed(backbone, config.graph_settings(), references),
+        origin=origin,
+        others={},
+    )
+
+
+def load_encoder(folder: Path | str) -> LoadedEncoder:
+    """Read the backbone of a model folder of either kind.
+
+    Args:
+        folder: of a run of ``crysmm pretrain`` or ``crysmm train``, or the name of a shipped model.
+
+    Raises:
+        ModelFolderError: it is not one, incomplete or damaged, or gives other numbers than when it was written.
+    """
+    folder = resolve(folder)
+    description = read_description(folder)
+    if isinstance(description, EncoderDescription):
+        backbone = _read_backbone(folder, description)
+    else:
+        model = load_model(folder)
+        model.check_references()
+        backbone = model.network.backbone
+    backbone.requires_grad_(False)
+    return LoadedEncoder(folder, backbone, description.config.model, description.graph, description.weights_sha256)
+
+
+def _read_backbone(folder: Path, description: EncoderDescription) -> Backbone:
+    settings = description.graph
+    model, n_features = description.config.model, feature_table(settings.atom_features).shape[1]
+    weights = read_weights(folder, description)
+    own = {name.removeprefix(BACKBONE): tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
+    build = partial(build_backbone, model, n_features, settings.cutoff)
+    refuse_larger(build, model, own, folder)
+    backbone = build()
+    load_weights(backbone, own, folder)
+    found = _embed(backbone, settings, [reference.crystal for reference in description.references])
+    expected = reference_predictions(folder, description, found.shape[1])
+    drift = float(np.abs(found - expected).max() / np.abs(expected).max())
+    refuse_drift(folder, description, drift, "the largest entry of their embeddings")
+    return backbone
+
+
+def _embed(backbone: Backbone, settings: GraphSettings, crystals: Sequence[Crystal]) -> np.ndarray:
+    """float64 ``[n, d]`` pooled embeddings."""
+    copy = deepcopy(backbone).to(device="cpu", dtype=torch.float64).eval()
+    with torch.inference_mode():
+        embeddings: np.ndarray = copy(collate_crystals(crystals, settings).double()).graph.numpy()
+    return embeddings

@@ -9,9 +9,9 @@ from typing import Any
 from crysmm.config.run import RunConfig
 from crysmm.errors import InputError
 from crysmm.files import why_not_writable
-from crysmm.inference.calibration import CALIBRATION_FILE
-from crysmm.inference.card import CARD_FILE, holds_card
-from crysmm.inference.folder import ENSEMBLE_FILE, Description, read_description
+from crysmm.inference.intervals import CALIBRATION_FILE
+from crysmm.inference.model_card import CARD_FILE, holds_card
+from crysmm.inference.model_folder import ENSEMBLE_FILE, Description, read_description
 
 ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS = "all epochs", "early stopping", "max_hours"
 """Ways for training to end; after the first two there is nothing to resume."""

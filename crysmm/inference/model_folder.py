@@ -41,6 +41,7 @@ LARGE = 2**26  # weights; a network of more is compared with its file before it 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 ENSEMBLE_FILE = "ensemble.json"  # in place of the two, where models in the folder predict together
 FORMAT_VERSION = 1
+BACKBONE = "backbone."  # prefix of the weights of a backbone in every network
 N_REFERENCES = 3
 REFERENCE_ATOMS = 6  # reference structures have at most so many atoms where the data have such
 LARGEST_DRIFT = 1e-4  # of the spread of the training targets, or of the embeddings

@@ -16,9 +16,9 @@ from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.scaler import class_label
 from crysmm.elements import SYMBOLS
-from crysmm.inference.card import FIGURES, Card, as_text
-from crysmm.inference.folder import Description, ModelDescription, read_description
-from crysmm.runs.folder import FREE_SETTINGS, RunFolder
+from crysmm.inference.model_card import FIGURES, Card, as_text
+from crysmm.inference.model_folder import Description, ModelDescription, read_description
+from crysmm.runs.run_folder import FREE_SETTINGS, RunFolder
 from crysmm.runs.summary import SHAPE, TARGETS_SHOWN, describe_split, describe_trust, first_targets
 from crysmm.version import __version__
 
