@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,17 @@ from crysmm.data.estimate import in_bytes
 from crysmm.data.scaler import class_label
 from crysmm.data.space_groups import find_space_group
 from crysmm.errors import InputError
-from crysmm.explain.run import explain_crystal
+from crysmm.explain.explanation import explain_crystal
 from crysmm.explain.tables import CrystalExplanation
 from crysmm.inference.assessment import Assessment
 from crysmm.inference.domain import Neighbor
 from crysmm.inference.intervals import COVERAGE
-from crysmm.inference.predictor import Predictor
+from crysmm.inference.model_folder import ModelDescription, read_description
+from crysmm.inference.predictor import Predictor, load
 from crysmm.io.folder import FileRow, FilesSource
 from crysmm.io.source import ReadingOptions, SkippedRow
 from crysmm.version import __version__
+from crysmm.zoo import ZOO, shipped_names
 
 LARGEST_FILE = 20 << 20  # bytes
 MOST_FILES = 200  # at once
@@ -261,3 +264,37 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+KEPT = 4  # models in memory
+
+
+class Models:
+    """Models by name, loaded when they are first asked for.
+
+    Args:
+        folders: of models, or names of shipped ones, as the user gives them; they come first. They are loaded at once,
+            so that a damaged one is told at the start; where there are none, the first shipped one is.
+
+    Attributes:
+        names: in the order in which they are offered.
+
+    Raises:
+        ModelFolderError: a folder holds no model, or no sound one.
+    """
+
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
+        own = [str(folder) for folder in folders]
+        shipped = [name for name in shipped_names() if isinstance(read_description(ZOO / name), ModelDescription)]
+        self.names = list(dict.fromkeys([*own, *shipped]))
+        self._load = lru_cache(KEPT)(load)
+        for name in own or self.names[:1]:
+            self._load(name)
+
+    def __getitem__(self, name: str) -> Predictor:
+        """The model of a name.
+
+        Raises:
+            ModelFolderError: it is damaged.
+        """
+        return self._load(name)

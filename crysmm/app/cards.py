@@ -18,7 +18,7 @@ from crysmm.inference.domain import FAR
 from crysmm.inference.intervals import COVERAGE
 from crysmm.inference.model_card import read_card
 from crysmm.inference.predictor import Predictor
-from crysmm.report.formula import formula_parts
+from crysmm.report.html import formula_parts
 from crysmm.report.structure import structure_view
 from crysmm.zoo import ZOO
 

@@ -11,7 +11,7 @@ import gradio as gr
 from fastapi import FastAPI
 from gradio.utils import get_upload_folder
 
-from crysmm.app.answer import LARGEST_FILE, Answer, Answers, answer, explain
+from crysmm.app.answer import LARGEST_FILE, Answer, Answers, Models, answer, explain
 from crysmm.app.cards import (
     EXAMPLE_FILES,
     EXAMPLES,
@@ -28,7 +28,6 @@ from crysmm.app.cards import (
     summary_rows,
     welcome,
 )
-from crysmm.app.models import Models
 from crysmm.errors import CrysmmError
 from crysmm.explain.tables import CrystalExplanation
 from crysmm.inference.predictor import Predictor

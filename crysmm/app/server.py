@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crysmm.app.models import Models
+from crysmm.app.answer import Models
 from crysmm.errors import InputError, MissingDependencyError
 from crysmm.signals import StopRequested, listening
 

@@ -10,7 +10,7 @@ from crysmm.io.source import FileFormat
 
 if TYPE_CHECKING:
     from crysmm.data.store import Store
-    from crysmm.explain.run import Explanation
+    from crysmm.explain.explanation import Explanation
     from crysmm.inference.saved_models import LoadedModel
 
 SHOWN = 10  # features on the screen
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrysmmError: The model folder, the input as a whole or the output cannot be used.
     """
-    from crysmm.explain.run import explain, refuse_texts
+    from crysmm.explain.explanation import explain, refuse_texts
     from crysmm.files import refuse_unwritable
     from crysmm.inference.saved_models import load_model
     from crysmm.runs.run_folder import RunFolder
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _store(arguments: argparse.Namespace, model: "LoadedModel") -> "Store":
     """The structures, with targets where they can be read; those of ``--target_key`` must be."""
     from crysmm.data.store import build_store
-    from crysmm.explain.run import why_not_measured
+    from crysmm.explain.explanation import why_not_measured
     from crysmm.io.inputs import open_source, source_from_files
 
     kept = {"cache_dir": arguments.cache_dir, "jobs": arguments.jobs}

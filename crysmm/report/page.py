@@ -17,20 +17,22 @@ from crysmm.config.training import TrainingConfig
 from crysmm.device import Machine
 from crysmm.files import write_text_atomic
 from crysmm.inference.assessment import Assessment
-from crysmm.report import facts, notes, periodic_table
-from crysmm.report import tables as headline
-from crysmm.report.errors import crystal_errors
-from crysmm.report.figures import classes, learning, values
-from crysmm.report.figures.base import Figure
-from crysmm.report.figures.groups import by_group
-from crysmm.report.groups import by_crystal_system, by_element, by_size
-from crysmm.report.html import script_tags, security_policy, static_file
-from crysmm.report.judged import Judged
-from crysmm.report.numbers import number
-from crysmm.report.shared import find_shared, shared_table
+from crysmm.report import errors as by_error
+from crysmm.report import figures, tables
+from crysmm.report.errors import (
+    N_WORST,
+    Judged,
+    by_crystal_system,
+    by_element,
+    by_size,
+    crystal_errors,
+    find_space_groups,
+    worst_crystals,
+)
+from crysmm.report.figures import Figure, by_group
+from crysmm.report.html import number, script_tags, security_policy, static_file
 from crysmm.report.structure import structure_sources
-from crysmm.report.symmetry import find_space_groups
-from crysmm.report.worst import N_WORST, worst_crystals
+from crysmm.report.tables import find_shared, shared_table
 from crysmm.runs.data import TrainingData
 from crysmm.runs.plots import TITLES
 from crysmm.runs.run_folder import RunFolder
@@ -91,24 +93,24 @@ def make_page(
         subtitle=_subtitle(folder, data, config),
         split=TITLES[judged.split],
         n_judged=len(judged.rows),
-        cards=headline.cards(metrics, judged.split),
-        score_tables=headline.tables(metrics, judged.split),
+        cards=tables.cards(metrics, judged.split),
+        score_tables=tables.tables(metrics, judged.split),
         prediction_figures=_prediction_figures(data, assessments, judged),
         n_targets_left=max(0, len(data.store.target_names) - TARGETS_DRAWN) if data.scaler.classes is None else 0,
         learning_figures=_learning_figures(folder, metrics),
         group_figures=_group_figures(judged),
         errors=judged.errors,
-        full_color=periodic_table.FULL_COLOR,
-        cells=periodic_table.cells(elements, judged.errors.mean, [group.name for group in unseen]),
+        full_color=by_error.FULL_COLOR,
+        cells=by_error.cells(elements, judged.errors.mean, [group.name for group in unseen]),
         elements=sorted(elements, key=lambda group: -group.error),
         worst=worst_crystals(judged, data.scaler, data.store.target_names, shared.counterparts),
-        data_facts=notes.data_facts(data, config, judged.split, unseen),
+        data_facts=tables.data_facts(data, config, judged.split, unseen),
         shared_table=shared_table(judged, shared),
-        skipped_table=notes.skipped_table(data) if data.skipped else None,
-        command=facts.command(config),
+        skipped_table=tables.skipped_table(data) if data.skipped else None,
+        command=tables.command(config),
         settings=json.dumps(config.model_dump(mode="json"), indent=2),
-        timing=facts.timing(metrics),
-        environment=facts.environment(machine, metrics),
+        timing=tables.timing(metrics),
+        environment=tables.environment(machine, metrics),
     )
 
 
@@ -137,16 +139,16 @@ def _prediction_figures(
     if scaler.classes is not None:
         truth, probabilities = scaler.class_indices(judged.targets), judged.assessment.predictions
         found = [
-            classes.confusions(scaler, truth, probabilities.argmax(axis=1), judged.split),
-            classes.roc_curves(scaler, truth, probabilities),
-            classes.reliability(truth, probabilities),
+            figures.confusions(scaler, truth, probabilities.argmax(axis=1), judged.split),
+            figures.roc_curves(scaler, truth, probabilities),
+            figures.reliability(truth, probabilities),
         ]
         return {names[0]: [figure for figure in found if figure is not None]}
     logarithmic = scaler.transform == "log10"
     drawn = {}
     for column, name in enumerate(names[:TARGETS_DRAWN]):
         points = [
-            values.Points(
+            figures.Points(
                 split,
                 data.targets(split)[:, column],
                 assessment.predictions[:, column],
@@ -156,8 +158,8 @@ def _prediction_figures(
             for split, assessment in assessments.items()
         ]
         drawn[name] = [
-            values.parity(name, points, logarithmic=logarithmic),
-            values.error_spread(name, points[-1], logarithmic=logarithmic),
+            figures.parity(name, points, logarithmic=logarithmic),
+            figures.error_spread(name, points[-1], logarithmic=logarithmic),
         ]
     return drawn
 
@@ -166,17 +168,17 @@ def _learning_figures(folder: RunFolder, metrics: Mapping[str, Any]) -> list[Fig
     if "members" in metrics:
         histories = {name: _read_history(RunFolder(folder.path / name).history) for name in metrics["members"]}
         first = next(iter(histories.values()))[0]
-        return [learning.of_members(histories, "mae" if "val_mae" in first else "loss")]
+        return [figures.of_members(histories, "mae" if "val_mae" in first else "loss")]
     history, measure = _read_history(folder.history), metrics["monitored"].removeprefix("val_")
     drawn = [
-        learning.losses(history),
-        learning.monitored(history, measure, metrics["best_epoch"], metrics["baseline"]),
+        figures.losses(history),
+        figures.monitored(history, measure, metrics["best_epoch"], metrics["baseline"]),
     ]
     others = [name for name in history[0] if name.startswith("val_") and name not in ("val_loss", f"val_{measure}")]
-    return [*drawn, *(learning.other_measure(history, name) for name in others)]
+    return [*drawn, *(figures.other_measure(history, name) for name in others)]
 
 
-def _read_history(path: Path) -> learning.History:
+def _read_history(path: Path) -> figures.History:
     with path.open(encoding="utf-8", newline="") as file:
         return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 

@@ -1,16 +1,64 @@
-"""The scores of a run, which are read first: a few in large type, and tables of all."""
+"""What a page is made of besides figures: numbers in large type, and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import platform
+import random
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+import numpy as np
+import torch
+
 from crysmm.config.head import weight_name
-from crysmm.report.numbers import duration, number, share
-from crysmm.report.parts import Card, Table
-from crysmm.runs.data import SPLITS
+from crysmm.config.options import options
+from crysmm.config.training import TrainingConfig
+from crysmm.data.counterparts import Counterpart, find_counterparts
+from crysmm.data.duplicates import rows_by_formula
+from crysmm.data.store import Store
+from crysmm.device import Machine
+from crysmm.report.errors import Group, Judged
+from crysmm.report.html import duration, number, share
+from crysmm.runs.data import SPLITS, TrainingData
 from crysmm.runs.plots import TITLES
-from crysmm.runs.summary import CLASS_SCORES, len_of
+from crysmm.runs.summary import CLASS_SCORES, count, describe_split, len_of
+
+
+@dataclass(frozen=True)
+class Card:
+    """A number in large type.
+
+    Args:
+        label: what it is.
+        value: the number.
+        detail: what to hold beside it.
+    """
+
+    label: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; its first column names the rows, the others are numbers.
+
+    Args:
+        caption: what it shows.
+        header: names of the columns.
+        rows: of cells.
+        is_text: the other columns hold text, not numbers.
+    """
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    is_text: bool = False
+
 
 MOST_TARGETS = 50  # rows of a table
 RELATIVE_ERRORS = {"MAE/MAD": "mae_over_mad", "R2": "r2"}
@@ -142,3 +190,165 @@ def _main_score(scores: Metrics) -> tuple[str, str]:
     if "per_target" in scores:
         return "MAE/MAD, mean", number(scores["mean"]["mae_over_mad"])
     return "MAE", number(scores["mae"])
+
+
+MOST_COMPARED = 1000  # structures, about a millisecond each
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a split shares with the training split.
+
+    Args:
+        has_formula: ``[n]`` whether a training crystal has a crystal's formula.
+        counterparts: by row of the store, of the crystals with such a formula whose structures were compared.
+    """
+
+    has_formula: np.ndarray
+    counterparts: Mapping[int, Counterpart]
+
+    def kinds(self, rows: Sequence[int]) -> np.ndarray:
+        """``[n]`` how alike each crystal and its counterpart are, empty where that is not known."""
+        return np.array([self.counterparts[row].kind if row in self.counterparts else "" for row in rows])
+
+
+def find_shared(store: Store, training: Sequence[int], rows: Sequence[int], first: Sequence[int]) -> Shared:
+    """Look for the formulas of some crystals in the training split, and compare the structures of some of these.
+
+    Args:
+        store: the crystals.
+        training: rows learned from.
+        rows: held out.
+        first: those of them to compare before others.
+    """
+    of_training, held_out = rows_by_formula(store.formulas, training), rows_by_formula(store.formulas, rows)
+    has_formula = np.array([store.formulas[row] in of_training for row in rows])
+    formulas = sorted(held_out.keys() & of_training.keys())
+    random.Random(0).shuffle(formulas)
+    wanted = {store.formulas[row] for row in first}
+    formulas.sort(key=lambda formula: formula not in wanted)
+    compared: list[int] = []
+    left = MOST_COMPARED
+    for formula in formulas:
+        cost = len(held_out[formula]) + len(of_training[formula])
+        if cost <= left:
+            left -= cost
+            compared += held_out[formula]
+    found = find_counterparts(store, training, compared, progress=False)
+    return Shared(has_formula, {counterpart.row: counterpart for counterpart in found})
+
+
+def shared_table(judged: Judged, shared: Shared) -> Table:
+    """How far off the crystals are that have something in common with training crystals, and those that have not."""
+    kinds = shared.kinds(judged.rows)
+    domain = judged.assessment.domain
+    groups = {
+        "all": np.ones(len(kinds), dtype=bool),
+        "formula of a training crystal": shared.has_formula,
+        "identical structure in training": kinds == "identical",
+        "near-identical structure in training": kinds == "near-identical",
+        "formula of no training crystal": ~shared.has_formula,
+        **({} if domain is None else {"unlike the training crystals": np.array([bool(note) for note in domain])}),
+    }
+    errors = judged.errors
+    rows = [
+        [
+            name,
+            f"{members.sum():,}",
+            share(members.mean()),
+            errors.text(errors.values[members].mean()) if members.any() else "-",
+        ]
+        for name, members in groups.items()
+    ]
+    n_left = int(shared.has_formula.sum()) - len(shared.counterparts)
+    left = f"; of {n_left:,} with a shared formula, structures were not compared: crysmm audit does" if n_left else ""
+    caption = f"What {TITLES[judged.split]} crystals share with the training split{left}"
+    return Table(caption, ["crystals", "number", "share", errors.measure], rows)
+
+
+MOST_SKIPPED = 50  # rows of the table
+
+
+def data_facts(data: TrainingData, config: TrainingConfig, split: str, unseen: Sequence[Group]) -> dict[str, str]:
+    """A sentence on each subject.
+
+    Args:
+        data: of the run.
+        config: how it was split is read.
+        split: the one that the model is judged by.
+        unseen: its crystals with elements that no training crystal holds, by element.
+    """
+    store = data.store
+    sizes = ", ".join(f"{len(data.rows(name)):,} {TITLES[name]}" for name in SPLITS)
+    facts = {
+        "read": f"{len(store):,} crystals of {len(store.elements)} elements, on average {store.n_atoms.mean():.1f} "
+        f"atoms and {store.n_edges.mean():.0f} bonds",
+        "split": f"{sizes} ({describe_split(config)})",
+        "rows left out": f"{len(data.skipped):,}" if data.skipped else "none",
+        f"{TITLES[split]} elements in no training crystal": ", ".join(
+            f"{one.name} ({count(one.n, 'crystal')})" for one in unseen
+        )
+        or "none",
+    }
+    if data.texts is not None:
+        lines = "; ".join(line.strip() for line in data.texts.lines)
+        facts["descriptions"] = lines.removeprefix("descriptions: ")
+    if data.embeddings is not None and config.taught is not None:
+        facts["teacher"] = f"{config.taught.teacher}, {data.embeddings.width} features an atom"
+    return facts
+
+
+def skipped_table(data: TrainingData) -> Table:
+    """The first rows that were left out, and why."""
+    shown = data.skipped[:MOST_SKIPPED]
+    more = f"; the first {MOST_SKIPPED}, all stand in skipped.csv" if len(data.skipped) > len(shown) else ""
+    rows = [(row.id or row.file, row.file, row.reason) for row in shown]
+    return Table(f"Rows left out ({len(data.skipped):,}{more})", ["id", "file", "reason"], rows, is_text=True)
+
+
+NOT_OF_THE_RUN = {"resume", "overwrite", "progress"}
+
+
+def command(config: TrainingConfig) -> list[str]:
+    """The command of such a run, each option with its value; none where it has learned from records in memory."""
+    if config.root_dir is None:
+        return []
+    names = [name for name in TrainingConfig.model_fields if name not in NOT_OF_THE_RUN]
+    parts = ["crysmm train"]
+    for word in options(config, names):
+        if word.startswith("--"):
+            parts.append(word)
+        else:
+            parts[-1] += f" {shlex.quote(word)}"
+    return parts
+
+
+def timing(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """How long it took, and how it ended."""
+    facts = {"time in all": duration(metrics["seconds"])}
+    if "seconds_per_epoch" in metrics:
+        facts["time of an epoch"] = duration(metrics["seconds_per_epoch"])
+    if "best_epoch" in metrics:
+        facts["best epoch"] = f"{metrics['best_epoch']} of {metrics['epochs']}, by {metrics['monitored']}"
+    facts["training ended by"] = metrics["stopped_by"].replace("_", " ")
+    if metrics.get("peak_memory_gib") is not None:
+        facts["most memory taken"] = f"{metrics['peak_memory_gib']:.2f} GiB"
+    if "n_parameters" in metrics:
+        facts["parameters"] = f"{metrics['n_parameters']:,}"
+    return facts
+
+
+def environment(machine: Machine, metrics: Mapping[str, Any]) -> dict[str, str]:
+    """What it was computed on, and with."""
+    device = str(machine.device)
+    if machine.device.type == "cuda":
+        device = f"{device}, {torch.cuda.get_device_name(machine.device)}"
+    return {
+        "finished": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M UTC%z"),
+        "device": device,
+        "precision": "bf16" if machine.precision == "bf16" else "32 bits",
+        "processes": f"{metrics['n_processes']}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "system": platform.platform(),
+        **machine.versions(),
+    }

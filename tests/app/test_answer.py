@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 import crysmm
-from crysmm.app.answer import LARGEST_FILE, MOST_FILES, Answer, answer, cell_parameters, explain
+from crysmm.app.answer import LARGEST_FILE, MOST_FILES, Answer, Models, answer, cell_parameters, explain
 from crysmm.app.cards import EXAMPLE_FILES, EXAMPLES
-from crysmm.app.models import Models
 from crysmm.cli.main import main
 from crysmm.errors import InputError, MissingDependencyError, ModelFolderError
 from crysmm.inference.predictor import Predictor

@@ -14,7 +14,7 @@ import pytest
 from crysmm.cli.options import config_from
 from crysmm.cli.train import add_arguments
 from crysmm.config import TrainingConfig
-from crysmm.report.numbers import duration, number
+from crysmm.report.html import duration, number
 from tests.report.conftest import HOSTILE_ID, HOSTILE_TARGET
 
 

@@ -7,7 +7,7 @@ import pytest
 from pymatgen.core import Element
 
 from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS
-from crysmm.explain.features import feature_names
+from crysmm.explain.feature_names import feature_names
 from crysmm.graphs.features import feature_table
 
 ELEMENTS = SYMBOLS[1:101]

@@ -21,19 +21,20 @@ from crysmm.data.store import Store
 from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.errors import InputError
 from crysmm.explain.attribution import Explainer
-from crysmm.explain.check import Check, ErrorMeasure, check_rankings
-from crysmm.explain.features import feature_names
-from crysmm.explain.plots import plot_atoms, plot_elements, plot_features, plot_features_of_crystal
+from crysmm.explain.charts import plot_atoms, plot_elements, plot_features, plot_features_of_crystal
+from crysmm.explain.faithfulness import Check, ErrorMeasure, check_rankings
+from crysmm.explain.feature_names import feature_names
 from crysmm.explain.tables import (
+    BatchTables,
     CrystalExplanation,
     CrystalTables,
     FeatureRow,
+    Totals,
     crystal_rows,
     element_rows,
     feature_rows,
     write_rows,
 )
-from crysmm.explain.totals import BatchTables, Totals
 from crysmm.files import write_csv_atomic, write_json_atomic
 from crysmm.graphs.features import feature_table
 from crysmm.graphs.neighbors import find_edges

@@ -7,12 +7,11 @@ from PIL import Image
 from crysmm.config import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
-from crysmm.explain import plots
+from crysmm.explain import charts
 from crysmm.explain.attribution import Explainer
-from crysmm.explain.features import feature_names
-from crysmm.explain.plots import FALLS, RISES, SHOWN_ATOMS, plot_atoms, plot_features_of_crystal
-from crysmm.explain.tables import CrystalExplanation, crystal_rows
-from crysmm.explain.totals import BatchTables
+from crysmm.explain.charts import FALLS, RISES, SHOWN_ATOMS, plot_atoms, plot_features_of_crystal
+from crysmm.explain.feature_names import feature_names
+from crysmm.explain.tables import BatchTables, CrystalExplanation, crystal_rows
 from crysmm.inference.saved_models import load_model
 from crysmm.testing import supercell
 
@@ -21,13 +20,13 @@ from crysmm.testing import supercell
 def figures(monkeypatch):
     """The figures drawn, to look into."""
     kept = []
-    save = plots.save_figure
+    save = charts.save_figure
 
     def keep(figure, path):
         kept.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(plots, "save_figure", keep)
+    monkeypatch.setattr(charts, "save_figure", keep)
     return kept
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from crysmm.report.figures.learning import losses, monitored
+from crysmm.report.figures import losses, monitored
 
 
 @pytest.mark.parametrize("first", [math.inf, math.nan, 60.0])

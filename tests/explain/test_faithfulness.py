@@ -6,7 +6,7 @@ import pytest
 from crysmm.config import GraphSettings, TrainingConfig
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
-from crysmm.explain.check import Check, ErrorMeasure, check_rankings
+from crysmm.explain.faithfulness import Check, ErrorMeasure, check_rankings
 from crysmm.graphs.features import feature_table
 
 

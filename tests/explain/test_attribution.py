@@ -14,7 +14,7 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.errors import MissingDependencyError
 from crysmm.explain import attribution as atoms
 from crysmm.explain.attribution import Explainer
-from crysmm.explain.totals import BatchTables, Totals
+from crysmm.explain.tables import BatchTables, Totals
 from crysmm.inference.frozen_network import Inference
 from crysmm.inference.saved_models import load_model
 from crysmm.io.structure_file import read_structure

@@ -5,9 +5,8 @@ import pytest
 
 from crysmm.data.space_groups import find_space_group
 from crysmm.elements import ATOMIC_NUMBERS
-from crysmm.report.figures.values import MOST_POINTS, Points, parity
-from crysmm.report.groups import by_crystal_system, by_size
-from crysmm.report.periodic_table import place
+from crysmm.report.errors import by_crystal_system, by_size, place
+from crysmm.report.figures import MOST_POINTS, Points, parity
 
 SYSTEMS = {
     "Cu": "cubic", "Fe": "cubic", "Mg": "hexagonal", "SiO2": "trigonal", "TiO2": "tetragonal", "ZrO2": "monoclinic"
