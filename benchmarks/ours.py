@@ -24,7 +24,7 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.engines.memory import freed_memory_kept
 from crysmm.graphs.neighbors import find_edges
 from crysmm.io.inputs import open_input
-from crysmm.models.heads import build_network
+from crysmm.models.networks import build_network
 from crysmm.objectives.property import PropertyObjective
 from crysmm.training.optimizers import make_optimizer
 from crysmm.training.train import train

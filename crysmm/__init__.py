@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from crysmm.errors import CrysmmError
     from crysmm.graphs.dgl import crystal_graph, line_graph
     from crysmm.inference.predictor import Predictor, load
-    from crysmm.models.backbones import build_backbone
+    from crysmm.models.networks import build_backbone
     from crysmm.training.pretrain import pretrain
     from crysmm.training.train import train
 
@@ -28,7 +28,7 @@ _HOMES = {
     "PretrainingConfig": "crysmm.config",
     "TrainingConfig": "crysmm.config",
     "as_crystal": "crysmm.crystal",
-    "build_backbone": "crysmm.models.backbones",
+    "build_backbone": "crysmm.models.networks",
     "crystal_graph": "crysmm.graphs.dgl",
     "line_graph": "crysmm.graphs.dgl",
     "load": "crysmm.inference.predictor",

@@ -1,11 +1,13 @@
-"""The periodic table, as far as names and numbers go."""
+"""The periodic table: symbols, atomic numbers, covalent radii and element features."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING
+from importlib.resources import files
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +20,10 @@ SYMBOLS: tuple[str, ...] = (
     *"Md No Lr".split(),
 )
 ATOMIC_NUMBERS: dict[str, int] = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
+CGCNN_LAST_ELEMENT = 100  # Fm; JARVIS gives its features to Md, No and Lr, with a warning printed for each
 HYDROGENS = {"D": "H", "T": "H"}  # isotopes that have symbols of their own
+
+FeatureSet = Literal["cgcnn", "basic", "atomic_number", "cfid"]
 
 
 def elements_in(formulas: Iterable[str]) -> list[str]:
@@ -34,3 +39,29 @@ def covalent_radii() -> np.ndarray:
     from gemmi import Element
 
     return np.array([0.0, *(Element(symbol).covalent_r for symbol in SYMBOLS[1:])])
+
+
+@cache
+def feature_table(features: FeatureSet) -> np.ndarray:
+    """Return the features of every element, to be indexed with atomic numbers.
+
+    Args:
+        features: ``cgcnn`` (92 columns, Xie and Grossman 2018), ``basic`` (11), ``atomic_number`` (1) or
+            ``cfid`` (438, Choudhary et al. 2018). ``cgcnn`` ends at Fm: Md, No and Lr have Fm's row, as in JARVIS.
+
+    Returns:
+        ``[104, F]`` float32, read-only. Row Z belongs to the element of atomic number Z; row 0 is zero.
+    """
+    import numpy as np
+
+    if features == "cgcnn":
+        # read from JARVIS' file: importing its module, which reads other tables too, takes 0.3 s
+        by_number = json.loads((files("jarvis.core") / "atom_init.json").read_text(encoding="utf-8"))
+        rows = [by_number[str(min(number, CGCNN_LAST_ELEMENT))] for number in range(1, len(SYMBOLS))]
+    else:
+        from jarvis.core.specie import get_node_attributes
+
+        rows = [get_node_attributes(symbol, features) for symbol in SYMBOLS[1:]]
+    table = np.concatenate((np.zeros((1, len(rows[0]))), rows)).astype(np.float32)
+    table.setflags(write=False)  # shared by every caller
+    return table

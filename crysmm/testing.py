@@ -12,7 +12,7 @@ from torch import Tensor
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import CrystalBatch, collate_crystals
-from crysmm.models.base import Backbone, Embedding
+from crysmm.models.backbone import Backbone, Embedding
 
 SAME = 1e-10  # float64 sums taken in another order
 ROUNDED = 1e-5  # the same crystal whose bond vectors were rounded to float32 elsewhere

@@ -127,7 +127,7 @@ def save_small_model(crystals):
     from crysmm.data.batch import collate_crystals
     from crysmm.data.scaler import TargetScaler
     from crysmm.inference.saved_models import save_model
-    from crysmm.models.heads import build_network
+    from crysmm.models.networks import build_network
 
     def save(folder, name="cgcnn", **settings):
         config = TrainingConfig(model=SMALL_MODELS[name], **settings)

@@ -19,7 +19,7 @@ from crysmm.convert import alignn, cgcnn
 from crysmm.crystal import Crystal
 from crysmm.files import write_json_atomic, write_text_atomic
 from crysmm.io.inputs import Record, open_source
-from crysmm.models.heads import build_network
+from crysmm.models.networks import build_network
 
 N_CRYSTALS = 30
 TINY = ["--model.conv_layers", "1", "--model.node_features", "8", "--model.fc_features", "8"]

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from crysmm.elements import FeatureSet
+
 
 def _with_k_nearest(as_jarvis: bool, info: ValidationInfo) -> bool:
     """ALIGNN has the graphs of k-nearest alone."""
@@ -26,7 +28,7 @@ NeighborStrategy = Annotated[
 Cutoff = Annotated[float, Field(ge=0.5, le=50, description="Radius of the neighbour search, Angstrom.")]
 MaxNeighbors = Annotated[int, Field(ge=1, le=1000, description="k of k-nearest, cgcnn and alignn-torch.")]
 AtomFeatures = Annotated[
-    Literal["cgcnn", "basic", "atomic_number", "cfid"],
+    FeatureSet,
     Field(description="Which element features the atoms carry."),
 ]
 AsJarvis = Annotated[

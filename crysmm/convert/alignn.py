@@ -21,7 +21,7 @@ from crysmm.convert.checkpoint import Checkpoint, ConvertedModel, fill, finite_n
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError, shown
 from crysmm.models.alignn import LARGEST_BOND
-from crysmm.models.heads import build_network
+from crysmm.models.networks import build_network
 
 NORMALIZATION = {"alignn": "batch", "alignn_atomwise": "layer", "alignn_atomwise_pure": "layer"}
 CENTERS = {"edge_embedding.0.centers": (0.0, LARGEST_BOND), "angle_embedding.0.centers": (-1.0, 1.0)}

@@ -29,11 +29,10 @@ from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.convert.checkpoint import Checkpoint, ConvertedModel, fill, finite_number, n_layers, shape
 from crysmm.data.scaler import TargetScaler
+from crysmm.elements import feature_table
 from crysmm.errors import InputError, brief, shown
-from crysmm.graphs.features import feature_table
 from crysmm.inference.model_folder import BACKBONE
-from crysmm.models.backbones import build_backbone
-from crysmm.models.heads import build_network
+from crysmm.models.networks import build_backbone, build_network
 
 STEP = 0.2  # Angstrom between the centres of the Gaussians
 GRAPH_KEYS = ("cutoff", "max_neighbors")

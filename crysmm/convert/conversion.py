@@ -18,8 +18,8 @@ from crysmm.files import refuse_unwritable
 from crysmm.inference.model_card import write_card
 from crysmm.inference.model_folder import DESCRIPTION_FILE, WEIGHTS_FILE, Origin, read_description
 from crysmm.inference.saved_models import save_encoder, save_model
-from crysmm.models.base import Backbone
-from crysmm.models.heads import PropertyNetwork
+from crysmm.models.backbone import Backbone
+from crysmm.models.networks import PropertyNetwork
 from crysmm.runs.card_text import converted_card
 from crysmm.zoo import ZOO, shipped_names
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
+from crysmm.elements import feature_table
 from crysmm.engines.blocked import AlikeAtoms, Connectivity
 from crysmm.engines.segments import Segments
 from crysmm.graphs.equivalence import Equivalence, find_equivalence
-from crysmm.graphs.features import feature_table
 from crysmm.graphs.neighbors import EdgeList, find_edges
 
 

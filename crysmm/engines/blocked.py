@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crysmm.engines.cache import covering
 from crysmm.engines.linear import as_computed, product_backward
-from crysmm.engines.memory import empty_rows
+from crysmm.engines.memory import covering, empty_rows
 from crysmm.engines.normalization import Multiplicity
 from crysmm.engines.segments import Segments, gather, rows_at, stable_order
 from crysmm.engines.topology import Topology

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.engines.blocked import Connectivity
-from crysmm.engines.cache import rows_at_a_time
 from crysmm.engines.linear import multiply, product_over_rows
-from crysmm.engines.memory import empty_rows
+from crysmm.engines.memory import empty_rows, rows_at_a_time
 from crysmm.engines.normalization import BatchNorm, Multiplicity, Normalizer, normalized_silu
 from crysmm.engines.segments import gather
 from crysmm.engines.topology import NO_GATE_OPEN, GatherTopology, Topology

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.config.models import Normalization
-from crysmm.engines.cache import pieces
-from crysmm.engines.memory import empty_rows
+from crysmm.engines.memory import empty_rows, pieces
 
 
 @dataclass(frozen=True, eq=False)

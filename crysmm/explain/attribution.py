@@ -26,8 +26,8 @@ from torch import Tensor
 from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import MissingDependencyError
-from crysmm.models.heads import PropertyNetwork
 from crysmm.models.layers import crystal_sum
+from crysmm.models.networks import PropertyNetwork
 
 STEPS = (32, 64, 128)  # of the integral; more are taken until the residuals are small
 LARGEST_RESIDUAL = 1e-4  # of the largest change from baseline to prediction in a batch

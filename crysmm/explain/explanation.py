@@ -18,7 +18,7 @@ from crysmm.data.estimate import BATCH_MEMORY, activations, memory_limit, oversi
 from crysmm.data.loader import batch_ends
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.data.store import Store
-from crysmm.elements import ATOMIC_NUMBERS
+from crysmm.elements import ATOMIC_NUMBERS, feature_table
 from crysmm.errors import InputError
 from crysmm.explain.attribution import Explainer
 from crysmm.explain.charts import plot_atoms, plot_elements, plot_features, plot_features_of_crystal
@@ -36,7 +36,6 @@ from crysmm.explain.tables import (
     write_rows,
 )
 from crysmm.files import write_csv_atomic, write_json_atomic
-from crysmm.graphs.features import feature_table
 from crysmm.graphs.neighbors import find_edges
 from crysmm.inference.saved_models import LoadedModel
 from crysmm.io.source import SkippedRow

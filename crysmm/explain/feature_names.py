@@ -22,7 +22,7 @@ from itertools import pairwise
 import numpy as np
 
 from crysmm.config.graph import AtomFeatures
-from crysmm.graphs.features import feature_table
+from crysmm.elements import feature_table
 
 N_BINS = 10
 BASIC = (
@@ -61,7 +61,7 @@ class Feature:
 
 @cache
 def feature_names(atom_features: AtomFeatures) -> tuple[Feature, ...]:
-    """Every column of :func:`crysmm.graphs.features.feature_table`, in order.
+    """Every column of :func:`crysmm.elements.feature_table`, in order.
 
     Args:
         atom_features: which table.

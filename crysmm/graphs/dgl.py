@@ -13,8 +13,8 @@ from torch import Tensor
 
 from crysmm.config.graph import AtomFeatures, GraphSettings, NeighborStrategy
 from crysmm.crystal import as_crystal
+from crysmm.elements import feature_table
 from crysmm.errors import InputError, MissingDependencyError
-from crysmm.graphs.features import feature_table
 from crysmm.graphs.neighbors import find_edges
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def crystal_graph(
         neighbor_strategy: which neighbours become bonds (:func:`~crysmm.graphs.neighbors.find_edges`).
         cutoff: radius of the search, Angstrom.
         max_neighbors: k of ``k-nearest``, ``cgcnn`` and ``alignn-torch``.
-        atom_features: the element features (:func:`~crysmm.graphs.features.feature_table`).
+        atom_features: the element features (:func:`~crysmm.elements.feature_table`).
         as_jarvis: the edges JARVIS lists, some of them twice.
         use_canonize: with ``as_jarvis``, JARVIS' option of that name.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
-from crysmm.models.heads import PropertyNetwork
+from crysmm.models.networks import PropertyNetwork
 
 InferencePrecision = Literal["32", "bf16"]
 

@@ -23,9 +23,9 @@ from crysmm.config.training import TrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
+from crysmm.elements import feature_table
 from crysmm.errors import ModelFolderError
 from crysmm.files import write_json_atomic
-from crysmm.graphs.features import feature_table
 from crysmm.inference.frozen_network import Inference
 from crysmm.inference.model_folder import (
     BACKBONE,
@@ -41,9 +41,8 @@ from crysmm.inference.model_folder import (
     refuse_larger,
     write_folder,
 )
-from crysmm.models.backbones import build_backbone
-from crysmm.models.base import Backbone
-from crysmm.models.heads import PropertyNetwork, build_network
+from crysmm.models.backbone import Backbone
+from crysmm.models.networks import PropertyNetwork, build_backbone, build_network
 from crysmm.text.embeddings import Texts, from_lists
 from crysmm.zoo import resolve
 

@@ -18,12 +18,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from crysmm.config.models import ALIGNNConfig, Normalization
-from crysmm.engines.linear import linear
+from crysmm.engines.linear import linear, perceptron
 from crysmm.engines.normalization import Multiplicity, normalization, normalized_silu
-from crysmm.engines.perceptron import perceptron
 from crysmm.engines.topology import Topology
-from crysmm.models.base import Backbone
-from crysmm.models.inputs import Engine, GraphInput
+from crysmm.models.backbone import Backbone, Engine, GraphInput
 from crysmm.models.layers import GaussianExpansion, crystal_mean
 
 LARGEST_BOND = 8.0  # Angstrom; the last Gaussian, whatever the cutoff

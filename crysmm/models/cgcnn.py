@@ -19,8 +19,7 @@ from crysmm.config.models import ConvolutionalConfig
 from crysmm.engines.linear import Linear, linear
 from crysmm.engines.normalization import BatchNorm, normalized
 from crysmm.engines.topology import Topology
-from crysmm.models.base import Backbone, hidden_layers
-from crysmm.models.inputs import Engine, GraphInput
+from crysmm.models.backbone import Backbone, Engine, GraphInput, hidden_layers
 from crysmm.models.layers import GaussianExpansion, crystal_mean
 
 

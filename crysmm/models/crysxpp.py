@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.config.models import CrysXPPConfig
+from crysmm.models.backbone import Engine, GraphInput
 from crysmm.models.cgcnn import CGCNN
-from crysmm.models.inputs import Engine, GraphInput
 
 
 class FeatureSelector(nn.Module):

@@ -21,8 +21,7 @@ from crysmm.engines.linear import Linear, linear, precise
 from crysmm.engines.normalization import BatchNorm, normalized
 from crysmm.engines.topology import Topology
 from crysmm.errors import InputError
-from crysmm.models.base import Backbone, hidden_layers
-from crysmm.models.inputs import Engine, GraphInput
+from crysmm.models.backbone import Backbone, Engine, GraphInput, hidden_layers
 from crysmm.models.layers import GaussianExpansion, crystal_mean, crystal_softmax, crystal_sum, spread
 
 N_ELEMENTS = 103

@@ -14,11 +14,11 @@ from torch.nn import functional
 from crysmm.config.methods import CrysAEConfig, CrysGNNConfig, DecoysConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.data.batch import CrystalBatch
+from crysmm.elements import feature_table
 from crysmm.engines.linear import precise
 from crysmm.errors import InputError
-from crysmm.graphs.features import feature_table
-from crysmm.models.backbones import build_backbone
-from crysmm.models.base import Backbone, Embedding
+from crysmm.models.backbone import Backbone, Embedding
+from crysmm.models.networks import build_backbone
 from crysmm.objectives.base import Objective
 from crysmm.objectives.corruption import Corruption, Example
 from crysmm.objectives.crysae import crysae_terms

@@ -13,7 +13,7 @@ from torch.nn import functional
 from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
 from crysmm.engines.linear import precise
-from crysmm.models.heads import PropertyNetwork
+from crysmm.models.networks import PropertyNetwork
 from crysmm.objectives.base import Objective
 
 Criterion = Literal["l1", "mse", "huber"]

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from crysmm.data.batch import CrystalBatch
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system
+from crysmm.elements import CGCNN_LAST_ELEMENT, feature_table
 from crysmm.engines.linear import precise
-from crysmm.graphs.features import CGCNN_LAST_ELEMENT, feature_table
 from crysmm.models.layers import crystal_mean
 from crysmm.objectives.corruption import Example, bond_lengths
 from crysmm.objectives.crysgnn import SPACE_GROUPS, SpaceGroupTerm

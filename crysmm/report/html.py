@@ -11,8 +11,7 @@ from functools import cache
 from importlib.resources import files
 from itertools import chain
 
-from crysmm.elements import ATOMIC_NUMBERS
-from crysmm.graphs.features import feature_table
+from crysmm.elements import ATOMIC_NUMBERS, feature_table
 
 
 @cache

@@ -19,7 +19,7 @@ from crysmm.inference.intervals import COVERAGE, Calibration
 from crysmm.inference.model_folder import reference_rows
 from crysmm.inference.saved_models import save_model
 from crysmm.inference.table import write_predictions
-from crysmm.models.heads import PropertyNetwork
+from crysmm.models.networks import PropertyNetwork
 from crysmm.runs.data import SPLITS, TrainingData
 from crysmm.runs.metrics import Metrics, evaluate, judge
 from crysmm.runs.plots import plot_parity

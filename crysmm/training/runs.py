@@ -15,7 +15,7 @@ from crysmm.device import Machine
 from crysmm.errors import DivergedError, NoResultError
 from crysmm.files import replacing
 from crysmm.inference.assessment import Assessment
-from crysmm.models.heads import PropertyNetwork, build_network
+from crysmm.models.networks import PropertyNetwork, build_network
 from crysmm.objectives.base import Objective
 from crysmm.objectives.distillation import DistillationObjective, make_projection
 from crysmm.objectives.property import PropertyObjective, baseline

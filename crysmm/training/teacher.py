@@ -25,7 +25,7 @@ from crysmm.errors import InputError
 from crysmm.files import replacing
 from crysmm.inference.saved_models import load_encoder
 from crysmm.io.inputs import open_input
-from crysmm.models.base import Backbone
+from crysmm.models.backbone import Backbone
 from crysmm.runs.data import TrainingData
 from crysmm.terminal import disables_bar
 from crysmm.training.distributed import main_first

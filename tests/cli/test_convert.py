@@ -10,7 +10,7 @@ from torch import nn
 from crysmm.cli.main import main
 from crysmm.config import TrainingConfig
 from crysmm.inference.model_card import read_card
-from crysmm.models.heads import build_network
+from crysmm.models.networks import build_network
 from crysmm.training.transfer import copy_weights
 
 POSCAR = "rock salt\n5.64\n0 .5 .5\n.5 0 .5\n.5 .5 0\nNa Cl\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"

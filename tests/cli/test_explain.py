@@ -12,7 +12,7 @@ from crysmm.cli.main import main
 from crysmm.crystal import Crystal
 from crysmm.data.scaler import TargetScaler
 from crysmm.explain.explanation import why_not_measured
-from crysmm.models.heads import PropertyNetwork
+from crysmm.models.networks import PropertyNetwork
 
 POSCAR = "rock salt\n5.64\n0 .5 .5\n.5 0 .5\n.5 .5 0\nNa Cl\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"
 FILES = {

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize, softplus
 from crysmm.convert.conversion import convert
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
-from crysmm.graphs.features import feature_table
+from crysmm.elements import feature_table
 from crysmm.inference.predictor import load
 from crysmm.inference.saved_models import load_encoder
 

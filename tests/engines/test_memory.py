@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from crysmm.engines.memory import LARGE, PAGE, Workspace, empty_rows, freed_memory_kept
+from crysmm.engines.memory import LARGE, PAGE, ROWS_IN_CACHE, Workspace, covering, empty_rows, freed_memory_kept
 
+COUNTS = [0, 1, 2, 63, 64, 65, 200, 511, 512, 513, 4095, 4096, 4097, 9000]
 PROGRAM = """
 import resource
 import torch
@@ -138,3 +139,20 @@ def test_rows_are_ordinary_where_they_are_small_or_nothing_is_kept():
 def _in_workspace(tensor):
     """Storages made from other memory cannot be resized."""
     return not tensor.untyped_storage().resizable()
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("in_cache", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_pieces_cover_all_rows(count, in_cache, dtype):
+    rows = torch.arange(count)
+    pieces = [rows[piece] for piece in covering(torch.empty(count, dtype=dtype), in_cache=in_cache)]
+    assert sorted({int(row) for piece in pieces for row in piece}) == rows.tolist()
+    assert max(map(len, pieces), default=0) <= (ROWS_IN_CACHE if in_cache else count)
+
+
+def test_batches_of_all_sizes_need_few_shapes():
+    counts = [*range(64, 5000), *range(5000, 300_000, 997)]
+    batches = (torch.empty(count, dtype=torch.bfloat16) for count in counts)
+    lengths = {piece.stop - piece.start for rows in batches for piece in covering(rows)}
+    assert lengths == {*range(64, 512, 64), *range(512, 4096, 512), *(1 << k for k in range(12, 19))}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from crysmm.engines.cache import ROWS_IN_CACHE
+from crysmm.engines.memory import ROWS_IN_CACHE
 from crysmm.engines.normalization import BatchNorm, Multiplicity, normalization, normalized_silu, weighted_statistics
 
 WIDTH = 3

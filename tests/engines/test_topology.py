@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from crysmm.engines import cache
+from crysmm.engines import memory
 from crysmm.engines.blocked import BlockedGraph, Connectivity
 from crysmm.engines.dgl import DGLTopology
 from crysmm.engines.line_graph import BlockedLineGraph, incomplete_line_graph
@@ -159,7 +159,7 @@ def gate_inputs(graph, seed):
 @pytest.mark.parametrize("rows", [2048, 20, 1])
 @pytest.mark.parametrize("kind", ["batch", "layer", None])
 def test_gate(topology, monkeypatch, rows, kind):
-    monkeypatch.setattr(cache, "ROWS_IN_CACHE", rows)
+    monkeypatch.setattr(memory, "ROWS_IN_CACHE", rows)
     graph, *_ = topology
     source, destination, values, weight = gate_inputs(graph, 1)
     edges = random_rows(graph.n_edges, 5)
@@ -179,7 +179,7 @@ def test_gate(topology, monkeypatch, rows, kind):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_gates_one_after_the_other(topology, training, monkeypatch):
-    monkeypatch.setattr(cache, "ROWS_IN_CACHE", 20)
+    monkeypatch.setattr(memory, "ROWS_IN_CACHE", 20)
     graph, *_ = topology
     layers = [(gate_inputs(graph, 10 * layer), normalization("batch", WIDTH).double()) for layer in range(3)]
     layers.append((gate_inputs(graph, 40), None))

@@ -11,7 +11,7 @@ from crysmm.cli.main import main
 from crysmm.cli.options import add_config_options, config_from
 from crysmm.cli.parser import CommandParser
 from crysmm.config import TrainingConfig, load_config
-from crysmm.models.heads import build_network
+from crysmm.models.networks import build_network
 
 CHECKOUT = Path(__file__).parents[2]
 REPRODUCE = CHECKOUT / "examples" / "reproduce"

@@ -6,8 +6,8 @@ import pytest
 from crysmm.config import GraphSettings, TrainingConfig
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
+from crysmm.elements import feature_table
 from crysmm.explain.faithfulness import Check, ErrorMeasure, check_rankings
-from crysmm.graphs.features import feature_table
 
 
 class Additive:

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from pymatgen.core import Element
 
-from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS
+from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS, feature_table
 from crysmm.explain.feature_names import feature_names
-from crysmm.graphs.features import feature_table
 
 ELEMENTS = SYMBOLS[1:101]
 # Single-bond covalent radii in pm, H to Fm: Pyykko and Atsumi, Chem. Eur. J. 15, 186 (2009), table 2.

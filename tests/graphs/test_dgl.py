@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from crysmm.elements import feature_table
 from crysmm.errors import InputError, StructureError
 from crysmm.graphs.dgl import crystal_graph, line_graph
-from crysmm.graphs.features import feature_table
 
 pytestmark = pytest.mark.usefixtures("dgl")
 

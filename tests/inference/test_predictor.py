@@ -17,7 +17,7 @@ from crysmm.errors import InputError, ModelFolderError, StructureError
 from crysmm.inference.predictor import load
 from crysmm.io.inputs import source_from_files, source_from_structures
 from crysmm.io.source import Row, SkippedRow, Source
-from crysmm.models.heads import PropertyNetwork
+from crysmm.models.networks import PropertyNetwork
 
 Save = Callable[..., PropertyNetwork]
 BACKBONES = ["cgcnn", "crysxpp", "gatgnn", "alignn"]

@@ -17,7 +17,7 @@ from crysmm.elements import elements_in
 from crysmm.errors import InputError, ModelFolderError
 from crysmm.inference.model_folder import read_description, reference_rows
 from crysmm.inference.saved_models import load_members, load_model, save_model
-from crysmm.models.heads import PropertyNetwork, build_network
+from crysmm.models.networks import PropertyNetwork, build_network
 from crysmm.training.transfer import copy_weights
 
 CGCNN = {"name": "cgcnn", "node_features": 8, "fc_features": 8, "conv_layers": 1}

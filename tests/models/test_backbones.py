@@ -10,12 +10,10 @@ from crysmm.config import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig
 from crysmm.data.batch import collate_crystals
 from crysmm.errors import InputError
 from crysmm.io.inputs import open_source
-from crysmm.models.backbones import build_backbone
-from crysmm.models.base import Embedding
+from crysmm.models.backbone import Embedding, from_batch
 from crysmm.models.cgcnn import CGCNN
-from crysmm.models.heads import build_network
-from crysmm.models.inputs import from_batch
 from crysmm.models.layers import crystal_sum
+from crysmm.models.networks import build_backbone, build_network
 from crysmm.testing import check_backbone
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"

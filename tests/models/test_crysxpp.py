@@ -7,9 +7,8 @@ from torch.nn import functional
 from crysmm.config import CGCNNConfig, CrysXPPConfig, GraphSettings, TrainingConfig
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
-from crysmm.models.backbones import build_backbone
-from crysmm.models.heads import build_network
-from crysmm.models.inputs import from_batch
+from crysmm.models.backbone import from_batch
+from crysmm.models.networks import build_backbone, build_network
 from crysmm.objectives.property import PropertyObjective
 from crysmm.training.transfer import copy_weights
 

@@ -10,7 +10,7 @@ import crysmm
 from crysmm.config import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
-from crysmm.models.backbones import build_backbone
+from crysmm.models.networks import build_backbone
 
 BACKBONES = [
     CGCNNConfig(),

@@ -10,7 +10,7 @@ from pymatgen.core import Element
 from torch.nn import functional
 
 from crysmm.config import PretrainingConfig
-from crysmm.graphs.features import feature_table
+from crysmm.elements import feature_table
 from crysmm.objectives.corruption import Corruption, Example, substitute
 from crysmm.objectives.decoys import BondingTerm, DecoyTerm, ReplacedAtomTerm, _tables, bonding, decoys, replaced_atoms
 from crysmm.objectives.pretraining import build_pretraining

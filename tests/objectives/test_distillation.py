@@ -10,7 +10,7 @@ from crysmm.config import TrainingConfig
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError
-from crysmm.models.heads import build_network
+from crysmm.models.networks import build_network
 from crysmm.objectives.distillation import DistillationObjective, make_projection
 from crysmm.objectives.property import PropertyObjective
 

@@ -210,7 +210,7 @@ def test_freezing_needs_weights(make_config):
 
 
 def test_a_network_of_another_width_takes_nothing(make_config, encoder):
-    from crysmm.models.heads import build_network
+    from crysmm.models.networks import build_network
 
     config = make_config(model={"name": "cgcnn", "node_features": 5})
     with pytest.raises(InputError, match="no weight of"):

@@ -13,7 +13,7 @@ from crysmm.data.loader import BatchSampler, make_loader
 from crysmm.data.store import build_store
 from crysmm.errors import InputError
 from crysmm.io.inputs import source_from_records
-from crysmm.models.backbones import build_backbone
+from crysmm.models.networks import build_backbone
 from crysmm.training import teacher as module
 from crysmm.training.teacher import build_embeddings
 

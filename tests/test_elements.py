@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from crysmm.elements import ATOMIC_NUMBERS
-from crysmm.graphs.features import feature_table
+from crysmm.elements import ATOMIC_NUMBERS, feature_table
 
 
 @pytest.mark.parametrize(("name", "width"), [("cgcnn", 92), ("basic", 11), ("atomic_number", 1), ("cfid", 438)])

@@ -1,4 +1,4 @@
-"""Heads: from a crystal's embedding to its prediction."""
+"""Networks from their settings: a backbone, the heads that read its embeddings, and both together."""
 
 from __future__ import annotations
 
@@ -7,20 +7,51 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from crysmm.config.models import Link
+from crysmm.config.models import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, Link, ModelConfig
 from crysmm.data.batch import CrystalBatch
+from crysmm.elements import feature_table
 from crysmm.engines.linear import precise
-from crysmm.graphs.features import feature_table
-from crysmm.models.backbones import build_backbone
-from crysmm.models.base import Backbone, Embedding
+from crysmm.errors import InputError
+from crysmm.models.alignn import ALIGNN
+from crysmm.models.backbone import Backbone, Embedding, Engine
+from crysmm.models.cgcnn import CGCNN
+from crysmm.models.crysxpp import CrysXPP
+from crysmm.models.gatgnn import GATGNN
 from crysmm.text.encoder import TunedEncoder
 
 if TYPE_CHECKING:
     from crysmm.config import TrainingConfig
     from crysmm.text.embeddings import TextSettings
 
-
 PROJECTED = 64  # width of the projections of graph and text, by the authors' code
+
+
+def build_backbone(model: ModelConfig, atom_input_features: int, cutoff: float, engine: Engine = "blocked") -> Backbone:
+    """A backbone with fresh weights.
+
+    Args:
+        model: which one, and its widths and depths.
+        atom_input_features: features an atom carries, by ``atom_features`` of the graph settings.
+        cutoff: of the neighbour search, Angstrom.
+        engine: which engine passes the messages.
+
+    Raises:
+        InputError: ``model.atom_input_features`` is set to another number than the atoms carry.
+    """
+    if model.atom_input_features not in (None, atom_input_features):
+        raise InputError(
+            f"model.atom_input_features is {model.atom_input_features}, but the chosen atom_features give "
+            f"{atom_input_features}: leave the key out, or change atom_features"
+        )
+    match model:
+        case CGCNNConfig():
+            return CGCNN(model, atom_input_features, cutoff, engine)
+        case CrysXPPConfig():
+            return CrysXPP(model, atom_input_features, cutoff, engine)
+        case GATGNNConfig():
+            return GATGNN(model, atom_input_features, cutoff, engine)
+        case ALIGNNConfig():
+            return ALIGNN(model, atom_input_features, engine)
 
 
 def apply_link(outputs: Tensor, link: Link) -> Tensor:
