@@ -41,8 +41,6 @@ def main(arguments: list[str] | None = None) -> None:
 def measure(package: Path) -> dict[str, str]:
     """Rows of the table by name."""
     sources = {path: path.read_text(encoding="utf-8") for path in sorted(package.rglob("*.py"))}
-    if not sources:
-        sys.exit(f"{package} holds no Python files")
     trees = {path: ast.parse(text) for path, text in sources.items()}
     lengths = [len(text.splitlines()) for text in sources.values()]
     functions = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, Function)]
@@ -52,7 +50,9 @@ def measure(package: Path) -> dict[str, str]:
         for node in ast.walk(tree)
         if isinstance(node, Function)
     )
-    texts = [doc for tree in trees.values() for doc in docstrings(tree)]
+    if not bodies:
+        sys.exit(f"{package} holds no Python functions")
+    clauses = [bool(CLAUSE.match(text)) for tree in trees.values() for text in docstrings(tree)]
     thousands = sum(lengths) / 1000
     return {
         "files": str(len(sources)),
@@ -61,7 +61,7 @@ def measure(package: Path) -> dict[str, str]:
         "functions in 1,000 lines": f"{len(functions) / thousands:.0f}",
         "bodies of 4 lines or fewer": f"{sum(body <= 4 for body in bodies) / len(bodies):.0%}",
         "comments in 1,000 lines": f"{sum(map(n_comments, sources.values())) / thousands:.0f}",
-        "docstrings that open with a clause": f"{sum(map(bool, map(CLAUSE.match, texts))) / len(texts):.1%}",
+        "docstrings that open with a clause": f"{sum(clauses) / max(len(clauses), 1):.1%}",
         "private functions with one caller": "{} of {}".format(*single_callers(trees)),
         "import cycles between folders": str(len(cycles(package, trees))),
     }
