@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from benchmarks.reliability.disk import commands
-from benchmarks.reliability.watching import contents, run
 from crysmm.text.descriptions import Appender, Description, read_descriptions
+from tests.reliability.disk import commands
+from tests.reliability.watching import contents, run
 
 LIMITS = {"store": (4096,), "predict": (64, 4096), "convert": (64, 4096), "train": (16, 1500)}
 

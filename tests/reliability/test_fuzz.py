@@ -1,4 +1,4 @@
-"""The fuzz run, made small; and that it sees what it looks for."""
+"""The fuzz run on a few inputs, and tests that it sees what it looks for."""
 
 import os
 import signal
@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 
-from benchmarks.reliability import fuzz, originals, subjects, watching
-from benchmarks.reliability.mutations import damaged, damaged_json
-from benchmarks.reliability.watching import Writes
+from tests.reliability import fuzz, originals, subjects, watching
+from tests.reliability.mutations import damaged, damaged_json
+from tests.reliability.watching import Writes
 
 FEW = {"poscar": 15, "cif": 15, "xyz": 15, "csv": 15, "json": 15, "config": 25, "model": 25}
 FEW |= {"run": 15, "checkpoint": 40, "benchmark": 15}

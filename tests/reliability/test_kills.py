@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.reliability import kills
 from crysmm.cli.main import main
+from tests.reliability import kills
 
 SHORT = {"store": ["--jobs", "1"], "train": ["--epochs", "3"], "predict": ["--jobs", "1"]}
 

@@ -18,12 +18,12 @@ from random import Random
 import torch
 
 from benchmarks.processes import SAMPLE_DATA
-from benchmarks.reliability.mutations import damaged, damaged_json, damaged_value
-from benchmarks.reliability.originals import ALGORITHM, BENCHMARK, Originals, submitting
-from benchmarks.reliability.watching import contents
 from crysmm.files import write_json_atomic
 from crysmm.inference.model_folder import EncoderDescription, read_description
 from crysmm.inference.saved_models import load_encoder, load_model
+from tests.reliability.mutations import damaged, damaged_json, damaged_value
+from tests.reliability.originals import ALGORITHM, BENCHMARK, Originals, submitting
+from tests.reliability.watching import contents
 
 ACCEPTED, SKIPPED, REFUSED = "accepted", "skipped", "refused"
 GOOD = 2  # sound crystals beside a damaged one

@@ -1,6 +1,6 @@
 r"""Kill -9 at random moments: the same command, given again, finishes with what an undisturbed one gives.
 
-    python -m benchmarks.reliability.kills --work DIR
+    python -m tests.reliability.kills --work DIR
 
 Building a store, training, pre-training, describing and predicting are each run undisturbed once, and then killed at
 seeded moments between their first file and their end, with all the processes they have started. The second run (with
@@ -29,7 +29,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.processes import CHECKOUT, SAMPLE_DATA, check, heading, row
-from benchmarks.reliability.originals import TINY
+from tests.reliability.originals import TINY
 
 KILLS = 10  # of each command
 SECONDS_BETWEEN_LOOKS = 0.01

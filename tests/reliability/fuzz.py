@@ -1,10 +1,10 @@
 r"""Ten thousand damaged inputs: each is read, skipped with a reason, or refused with a clear error.
 
-    python -m benchmarks.reliability.fuzz --work DIR
+    python -m tests.reliability.fuzz --work DIR
 
 Structure files, tables, settings, model folders, finished runs, checkpoints of other code and files of benchmarks are
 made of real ones by seeded changes
-(:mod:`benchmarks.reliability.mutations`) and given to the commands that read them. An input fails if it gets anything
+(:mod:`tests.reliability.mutations`) and given to the commands that read them. An input fails if it gets anything
 but an exit code with a short message: a traceback, a crash of compiled code, more than 10 seconds of processor time,
 more than 1 GiB of memory, a sound crystal that is not predicted beside it, or a file written elsewhere than to the
 output and the cache. What fails is kept in ``DIR/failures`` and printed. Inputs run in a process that is replaced when
@@ -35,10 +35,10 @@ from typing import TextIO
 from tqdm import tqdm
 
 from benchmarks.processes import CHECKOUT, heading, row
-from benchmarks.reliability.originals import Originals
-from benchmarks.reliability.subjects import ACCEPTED, REFUSED, SKIPPED, SUBJECTS, Subject, checking, predicting
-from benchmarks.reliability.watching import Writes, peak_memory, reset_peak_memory
-from benchmarks.reliability.watching import run as run_command
+from tests.reliability.originals import Originals
+from tests.reliability.subjects import ACCEPTED, REFUSED, SKIPPED, SUBJECTS, Subject, checking, predicting
+from tests.reliability.watching import Writes, peak_memory, reset_peak_memory
+from tests.reliability.watching import run as run_command
 
 FAILED = "failed"
 COUNTS = {
@@ -174,7 +174,7 @@ class Server:
             self._process = None
 
     def _start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "benchmarks.reliability.fuzz", "--work", str(self._work), "--serve"]
+        command = [sys.executable, "-m", "tests.reliability.fuzz", "--work", str(self._work), "--serve"]
         home = {"HOME": str(self._work / "home"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             command, cwd=CHECKOUT, env=os.environ | home, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

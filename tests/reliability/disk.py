@@ -1,6 +1,6 @@
 r"""A full disk and a read-only folder: a clear error, and what was there before is as it was.
 
-    python -m benchmarks.reliability.disk --work DIR        # as root: it mounts small file systems in DIR
+    python -m tests.reliability.disk --work DIR        # as root: it mounts small file systems in DIR
 
 Each command first writes something into its output folder and its cache, then meets one of the two on a file system
 that is read-only, or has so many KiB left, and has to end with exit code 2 and a message that names a place; the files
@@ -24,8 +24,8 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.processes import SAMPLE_DATA, heading, row
-from benchmarks.reliability.originals import TINY, of_cgcnn
-from benchmarks.reliability.watching import contents, run
+from tests.reliability.originals import TINY, of_cgcnn
+from tests.reliability.watching import contents, run
 
 ROOM = (0, 4, 16, 64, 256, 1024)  # KiB
 LARGE = "64m"
