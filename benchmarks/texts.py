@@ -21,8 +21,7 @@ import numpy as np
 
 from benchmarks.properties import PROPERTIES
 from benchmarks.study import ARMS, ENCODERS, TEXT_ALONE, Results, Study, command_line, read_results, table
-from crysmm.cli.options import add_config_options, config_from
-from crysmm.cli.parser import CommandParser
+from crysmm.cli.options import CommandParser, add_config_options, config_from
 from crysmm.config import TrainingConfig
 from crysmm.data.split import make_split
 from crysmm.io.inputs import open_input

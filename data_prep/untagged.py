@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from crysmm.cli.inputs import positive
+from crysmm.cli.options import positive
 from crysmm.data.space_groups import describe_symmetry
 from crysmm.data.split import read_ids
 from crysmm.errors import InputError, StructureError

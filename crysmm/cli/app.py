@@ -4,7 +4,7 @@ import argparse
 import webbrowser
 from pathlib import Path
 
-from crysmm.cli.inputs import positive
+from crysmm.cli.options import positive
 
 HIGHEST_PORT = 65535
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from crysmm.cli.inputs import positive, warn
+from crysmm.cli.options import positive, warn
 from crysmm.errors import CrysmmError
 from crysmm.io.source import FileFormat
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from crysmm.cli.inputs import add_model_and_structures, positive, refuse_row_options, warn
+from crysmm.cli.options import add_model_and_structures, positive, refuse_row_options, warn
 from crysmm.errors import InputError
 from crysmm.io.source import FileFormat
 

@@ -12,7 +12,7 @@ from crysmm.errors import CrysmmError
 from crysmm.version import __version__
 
 if TYPE_CHECKING:
-    from crysmm.cli.parser import CommandParser
+    from crysmm.cli.options import CommandParser
 
 # Threads of a step wait for each other. Spinning as long as GNU OpenMP does unasked, they take the core from the one
 # they wait for where another program runs too, and a step takes ten times as long.
@@ -72,7 +72,7 @@ def run_command(module_name: str, prog: str, description: str, argv: Sequence[st
 
 def make_parser(command: ModuleType, prog: str, description: str) -> "CommandParser":
     """The parser of a command, its module's ``add_arguments`` applied."""
-    from crysmm.cli.parser import CommandParser
+    from crysmm.cli.options import CommandParser
 
     parser = CommandParser(prog=prog, description=description, usage=f"{prog} [options]")
     command.add_arguments(parser)

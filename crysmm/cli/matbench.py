@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from crysmm.cli.inputs import folder_name
-from crysmm.cli.options import add_config_options, config_from, report
+from crysmm.cli.options import add_config_options, config_from, folder_name, report
 from crysmm.cli.train import prepare_run
 from crysmm.config import TrainingConfig
 from crysmm.publish.settings import SPLIT, left_aside

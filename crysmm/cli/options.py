@@ -3,22 +3,41 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from pydantic_settings import CliSettingsSource, SettingsError
 
 from crysmm.config import TrainingConfig, load_config
-from crysmm.config.loading import SECTIONS, AnyConfig
-from crysmm.config.options import written
+from crysmm.config.loading import SECTIONS, AnyConfig, commands_with, nearest, written
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
 from crysmm.errors import InputError
 
 METAVARS = {"Path": "PATH", "str": "TEXT", "int": "N", "float": "X"}
+
+
+class CommandParser(argparse.ArgumentParser):
+    """As `argparse.ArgumentParser`, with short errors."""
+
+    def __init__(self, prog: str, description: str | None = None, usage: str | None = None) -> None:
+        super().__init__(prog=prog, description=description, usage=usage, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in a line and leave with 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+    def refuse_unknown(self, unknown: Sequence[str]) -> None:
+        """Leave with 2 if there are arguments that no option took."""
+        if unknown:
+            option = unknown[0].split("=")[0]
+            others = commands_with(option.removeprefix("--"))
+            if others and self.prog not in others:
+                self.error(f"{option} is a setting of {' and '.join(others)}, which this command does not have")
+            self.error(f"unknown argument {option}{nearest(option, list(self._option_string_actions))}")
 
 
 def add_config_options(
@@ -123,3 +142,58 @@ def _help_of_choice(choices: Mapping[str, type[BaseModel]], default: str, name: 
 
 def _shown(value: Any) -> str:
     return "" if value in (None, PydanticUndefined) else written(value)
+
+
+def add_model_and_structures(parser: argparse.ArgumentParser, root_dir_help: str) -> None:
+    """Give a command ``--model``, and ``--root_dir`` or ``--files``."""
+    parser.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="Folder of the trained model, or the name of a shipped one (crysmm zoo).",
+    )
+    inputs = parser.add_mutually_exclusive_group(required=True)
+    inputs.add_argument("--root_dir", type=Path, metavar="PATH", help=root_dir_help)
+    inputs.add_argument("--files", type=Path, nargs="+", metavar="FILE", help="Structure files.")
+
+
+def positive(text: str) -> int:
+    """A whole number of an option, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number, 1 or more, got {text!r}")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """A number of an option, between 0 and 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
+    return number
+
+
+def folder_name(text: str) -> str:
+    """The name of a folder, as an option gives it."""
+    if text in ("", "..") or Path(text).name != text or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"expected the name of a folder, got {text!r}")
+    return text
+
+
+def refuse_row_options(arguments: argparse.Namespace, *names: str) -> None:
+    """Some options say how the rows of ``--root_dir`` are read; beside ``--files`` they would do nothing.
+
+    Raises:
+        InputError: One of these is given with ``--files``.
+    """
+    for name in names:
+        if arguments.files is not None and vars(arguments)[name] is not None:
+            raise InputError(f"--{name}: is for the rows of --root_dir; --files have none, leave it out")
+
+
+def warn(text: str) -> None:
+    """Print a warning beside the output."""
+    print(f"warning: {text}", file=sys.stderr)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from crysmm.cli.inputs import add_model_and_structures, positive, refuse_row_options, share, warn
+from crysmm.cli.options import add_model_and_structures, positive, refuse_row_options, share, warn
 from crysmm.errors import CrysmmError
 from crysmm.io.source import FileFormat, Source
 

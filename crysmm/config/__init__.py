@@ -3,9 +3,8 @@
 from crysmm.config.graph import GraphSettings
 from crysmm.config.head import DistilledConfig, HeadConfig, MultimodalConfig, VanillaConfig
 from crysmm.config.loading import load_config
-from crysmm.config.methods import CrysAEConfig, CrysGNNConfig, DecoysConfig, MethodConfig
 from crysmm.config.models import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, ModelConfig
-from crysmm.config.pretraining import PretrainingConfig
+from crysmm.config.pretraining import CrysAEConfig, CrysGNNConfig, DecoysConfig, MethodConfig, PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 

@@ -1,7 +1,7 @@
 """From a JSON file and a command line to settings, with every problem said in a line."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,9 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from crysmm.config.alignn_files import SYNONYMS, translate, translate_model
 from crysmm.config.head import DistilledConfig, MultimodalConfig, VanillaConfig
-from crysmm.config.methods import METHODS
 from crysmm.config.models import BACKBONES
-from crysmm.config.pretraining import PretrainingConfig
+from crysmm.config.pretraining import METHODS, PretrainingConfig
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, shown
@@ -185,3 +184,35 @@ def _unknown_choice(key: str, choice: str) -> str:
         return f"--{key}: a setting of {' and '.join(others)}; --{section}.name is {choice}"
     known = [f"{section}.{field}" for field in choices[choice].model_fields]
     return f"{key}: unknown setting of {choice}{nearest(key, known)}"
+
+
+def options(config: RunConfig, names: Iterable[str]) -> Iterator[str]:
+    """The words of a command line for those of the named settings that are not at their defaults.
+
+    Args:
+        config: the settings.
+        names: of fields; of one that is a choice with settings of its own, such as ``model``, these are given too.
+    """
+    default = type(config)(model=config.model)
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            yield from _choice(name, value)
+        elif value is not None and value != getattr(default, name):
+            yield from (f"--{name}", written(value))
+
+
+def _choice(section: str, settings: BaseModel) -> Iterator[str]:
+    values = dict(settings)
+    if (name := values.pop("name")) != DEFAULT_CHOICES[section]:
+        yield from (f"--{section}", name)
+    for key, value in values.items():
+        if value != type(settings).model_fields[key].default:
+            yield from (f"--{section}.{key}", written(value))
+
+
+def written(value: Any) -> str:
+    """A value as a command line takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -15,7 +15,7 @@ lengths are as meant (see :class:`~crysmm.objectives.reconstruction.BondLengthTe
 
 from __future__ import annotations
 
-from crysmm.config.methods import CrysAEConfig
+from crysmm.config.pretraining import CrysAEConfig
 from crysmm.objectives.reconstruction import AtomFeatureTerm, BondLengthTerm, ConnectivityTerm, DistanceTerm
 from crysmm.objectives.terms import Term
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crysmm.config.methods import CrysGNNConfig
+from crysmm.config.pretraining import CrysGNNConfig
 from crysmm.data.space_groups import crystal_system
 from crysmm.engines.linear import precise
 from crysmm.models.layers import crystal_mean

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crysmm.config.methods import DecoysConfig
+from crysmm.config.pretraining import DecoysConfig
 from crysmm.data.batch import CrystalBatch
 from crysmm.elements import SYMBOLS
 from crysmm.engines.blocked import BlockedGraph

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crysmm.config.methods import CrysAEConfig, CrysGNNConfig, DecoysConfig
-from crysmm.config.pretraining import PretrainingConfig
+from crysmm.config.pretraining import CrysAEConfig, CrysGNNConfig, DecoysConfig, PretrainingConfig
 from crysmm.data.batch import CrystalBatch
 from crysmm.elements import feature_table
 from crysmm.engines.linear import precise

@@ -10,7 +10,7 @@ from typing import Any
 
 from crysmm.citations import PAPERS, papers_behind
 from crysmm.config.head import MultimodalConfig, TaughtConfig
-from crysmm.config.options import options
+from crysmm.config.loading import options
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig

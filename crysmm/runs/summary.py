@@ -8,7 +8,7 @@ from typing import Any
 
 from crysmm.config.graph import GraphSettings
 from crysmm.config.head import weight_name
-from crysmm.config.options import options
+from crysmm.config.loading import options
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.device import Machine

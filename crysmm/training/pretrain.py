@@ -7,8 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from crysmm.config.methods import ReconstructionConfig
-from crysmm.config.pretraining import PretrainingConfig
+from crysmm.config.pretraining import PretrainingConfig, ReconstructionConfig
 from crysmm.data.loader import BatchSampler
 from crysmm.data.space_groups import describe_symmetry
 from crysmm.inference.model_folder import reference_rows

@@ -10,7 +10,7 @@ from typing import Any
 
 from crysmm.cli import train_folder
 from crysmm.cli.main import COMMANDS, make_parser
-from crysmm.cli.parser import CommandParser
+from crysmm.cli.options import CommandParser
 from crysmm.config import PretrainingConfig, RunConfig, TrainingConfig
 
 MARKER = "<!-- commands -->"

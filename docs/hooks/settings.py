@@ -12,9 +12,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from crysmm.config import RunConfig
-from crysmm.config.loading import COMMANDS, SECTIONS
+from crysmm.config.loading import COMMANDS, SECTIONS, written
 from crysmm.config.models import BACKBONES
-from crysmm.config.options import written
 from crysmm.config.run import DEFAULT_CHOICES
 
 MARKER = "<!-- settings -->"

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from crysmm.cli.main import main
-from crysmm.cli.options import add_config_options, config_from
-from crysmm.cli.parser import CommandParser
+from crysmm.cli.options import CommandParser, add_config_options, config_from
 from crysmm.config import TrainingConfig, load_config
 from crysmm.models.networks import build_network
 
