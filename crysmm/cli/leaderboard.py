@@ -7,7 +7,7 @@ from crysmm.cli.options import add_config_options, config_from, folder_name, rep
 from crysmm.cli.train import prepare_run
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
-from crysmm.publish.settings import SPLIT, VALUES, left_aside, validation_share
+from crysmm.publish.submission import SPLIT, VALUES, left_aside, validation_share
 
 ABOUT = {
     "team_name": "Who contributes.",

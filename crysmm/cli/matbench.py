@@ -6,7 +6,7 @@ from pathlib import Path
 from crysmm.cli.options import add_config_options, config_from, folder_name, report
 from crysmm.cli.train import prepare_run
 from crysmm.config import TrainingConfig
-from crysmm.publish.settings import SPLIT, left_aside
+from crysmm.publish.submission import SPLIT, left_aside
 
 SET = SPLIT | {"classification_threshold"}
 

@@ -9,7 +9,6 @@ A name is ``category-subcategory-property-dataset-split-metric``. The values lie
 from __future__ import annotations
 
 import math
-import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from typing import Any
 
 from crysmm.errors import InputError, brief, first_of, shown
 from crysmm.io.json_stream import read_json_object
-from crysmm.publish.installed import installed_file
+from crysmm.publish.submission import carve_validation, installed_file
 
 Values = dict[str, tuple[float, ...]]
 """By id, in the order of the benchmark; several for a spectrum."""
@@ -75,18 +74,6 @@ class Benchmark:
     def ids(self) -> dict[str, list[str]]:
         """What an ``ids_train_val_test.json`` holds."""
         return {"id_train": list(self.train), "id_val": list(self.val), "id_test": list(self.test)}
-
-
-def carve_validation(ids: list[str], share: float, seed: int) -> tuple[list[str], list[str]]:
-    """Training and validation ids out of those that may be learned from, both in their order.
-
-    Args:
-        ids: all of them.
-        share: of the validation ids; at least one is taken.
-        seed: decides which.
-    """
-    taken = set(random.Random(seed).sample(ids, max(1, round(share * len(ids)))))
-    return [name for name in ids if name not in taken], [name for name in ids if name in taken]
 
 
 def load_benchmark(name: str, path: Path | None) -> Benchmark:

@@ -23,9 +23,7 @@ from crysmm.files import replacing, write_json_atomic
 from crysmm.inference.table import read_predictions
 from crysmm.io.inputs import open_source
 from crysmm.publish.benchmark import ENDING, METRICS, PACKAGE, Benchmark
-from crysmm.publish.edited import describe_kept, filled_in, write_script
-from crysmm.publish.settings import SPLIT, VALUES, settings_on
-from crysmm.publish.submission import write_data
+from crysmm.publish.submission import SPLIT, VALUES, describe_kept, filled_in, settings_on, write_data, write_script
 from crysmm.runs.card_text import given, versions
 from crysmm.runs.run_folder import RunFolder
 from crysmm.training.distributed import is_main_process

@@ -17,9 +17,8 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from crysmm.cli.main import main
 from crysmm.errors import InputError
-from crysmm.publish.matbench_results import checksum, fold_results, read_tasks, write_results
-from crysmm.publish.matbench_tasks import TASKS, find_task, load_folds
-from crysmm.publish.matminer import matminer_rows
+from crysmm.publish.matbench import checksum, fold_results, read_tasks, write_results
+from crysmm.publish.matbench_tasks import TASKS, find_task, load_folds, matminer_rows
 
 from .conftest import SAMPLE_DATA, table
 
