@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from crysmm.config.head import weight_name
-from crysmm.config.options import options
+from crysmm.config.loading import options
 from crysmm.config.training import TrainingConfig
 from crysmm.data.counterparts import Counterpart, find_counterparts
 from crysmm.data.duplicates import rows_by_formula
