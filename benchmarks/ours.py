@@ -21,7 +21,7 @@ from crysmm.data.batch import CrystalBatch, collate_crystals
 from crysmm.data.building import count_triplets
 from crysmm.data.loader import batch_ends
 from crysmm.data.scaler import TargetScaler
-from crysmm.engines.memory import freed_memory_kept
+from crysmm.engines.memory import keep_freed_memory
 from crysmm.graphs.neighbors import find_edges
 from crysmm.io.inputs import open_input
 from crysmm.models.networks import build_network
@@ -127,7 +127,7 @@ def main() -> None:
     if arguments.what == "epochs":
         print(json.dumps(cgcnn_epochs(config, arguments.count)))
         return
-    with freed_memory_kept(CPU):
+    with keep_freed_memory(CPU):
         print(json.dumps(training_steps(config, arguments.steps)))
 
 

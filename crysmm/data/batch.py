@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,29 +12,25 @@ from torch import Tensor
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.elements import feature_table
-from crysmm.engines.blocked import AlikeAtoms, Connectivity
-from crysmm.engines.segments import Segments
+from crysmm.engines.blocked import AtomClasses, Connectivity
+from crysmm.engines.segments import Segments, map_tensors
 from crysmm.graphs.equivalence import Equivalence, find_equivalence
 from crysmm.graphs.neighbors import EdgeList, find_edges
 
 
 @dataclass(frozen=True, eq=False)
 class MergedAtoms:
-    """Atoms that stand for others, see :meth:`Connectivity.merge`.
+    """Atoms that represent all equivalent ones, see :meth:`Connectivity.merge`.
 
     Args:
-        first: ``[n_nodes]`` int64, the atoms that stand for all alike.
-        atoms: for each atom which of them does.
-        leaving_vectors: ``[n_leaving, 3]`` float32, Angstrom, of the connectivity's edges out.
+        representatives: Atoms that are computed, ``[n_nodes]`` int64.
+        atoms: Assignment of all atoms to their representatives.
+        outgoing_vectors: Vectors of the connectivity's outgoing edges, ``[n_outgoing, 3]`` float32, Angstrom.
     """
 
-    first: Tensor
+    representatives: Tensor
     atoms: Segments
-    leaving_vectors: Tensor
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> MergedAtoms:
-        """The same with every tensor changed: moved to a device, pinned."""
-        return MergedAtoms(change(self.first), self.atoms.map(change), change(self.leaving_vectors))
+    outgoing_vectors: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,31 +75,15 @@ class CrystalBatch:
 
     def to(self, device: torch.device | str) -> CrystalBatch:
         """The same batch on another device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> CrystalBatch:
         """The same batch in pinned memory, from where it is copied to a GPU faster."""
-        return self._map(lambda tensor: tensor.pin_memory())
+        return map_tensors(self, lambda tensor: tensor.pin_memory())
 
     def double(self) -> CrystalBatch:
         """The same batch with float64 features and vectors, as they are (rounded to float32)."""
-        return self._map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> CrystalBatch:
-        return replace(
-            self,
-            n_atoms=change(self.n_atoms),
-            atomic_numbers=change(self.atomic_numbers),
-            atom_features=change(self.atom_features),
-            lattice=change(self.lattice),
-            bond_vectors=change(self.bond_vectors),
-            connectivity=self.connectivity.map(change),
-            targets=None if self.targets is None else change(self.targets),
-            space_groups=None if self.space_groups is None else change(self.space_groups),
-            teacher_nodes=None if self.teacher_nodes is None else change(self.teacher_nodes),
-            texts=None if self.texts is None else change(self.texts),
-            merged=None if self.merged is None else self.merged.map(change),
-        )
+        return map_tensors(self, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,11 +134,11 @@ class CrystalArrays:
             ),
             np.concatenate([edge_list.source for edge_list in edges]),
             np.concatenate([edge_list.image for edge_list in edges]),
-            None if alike is None else np.concatenate([equivalence.atoms for equivalence in alike]),
-            None if alike is None else np.concatenate([equivalence.edges for equivalence in alike]),
+            None if alike is None else np.concatenate([equivalence.representative for equivalence in alike]),
+            None if alike is None else np.concatenate([equivalence.edge_class for equivalence in alike]),
         )
 
-    def alike(self) -> tuple[AlikeAtoms, np.ndarray] | None:
+    def alike(self) -> tuple[AtomClasses, np.ndarray] | None:
         """Which atoms stand for others, and ``[n_edges_in_all]`` the class of each edge, from 0 and without gaps.
 
         None where none are alike or nothing was compared.
@@ -170,7 +150,7 @@ class CrystalArrays:
         if len(places) == 0 or places[-1] + 1 == len(numbers):
             return None
         first_atom = np.repeat(np.cumsum(self.n_atoms) - self.n_atoms, self.n_atoms)
-        return AlikeAtoms.of(self.alike_atom + first_atom), places[numbers]
+        return AtomClasses.of(self.alike_atom + first_atom), places[numbers]
 
 
 def make_batch(
@@ -208,9 +188,9 @@ def make_batch(
         merged = None
     else:
         atoms, kinds = alike
-        connectivity, order, leaving = Connectivity.merge(source, destination, atoms, kinds)
-        segments = Segments.of(atoms.node, len(atoms.first))
-        merged = MergedAtoms(torch.from_numpy(atoms.first), segments, vectors(leaving))
+        connectivity, order, outgoing = Connectivity.merge(source, destination, atoms, kinds)
+        segments = Segments.of(atoms.node, len(atoms.representatives))
+        merged = MergedAtoms(torch.from_numpy(atoms.representatives), segments, vectors(outgoing))
     return CrystalBatch(
         ids=ids,
         n_atoms=torch.from_numpy(arrays.n_atoms.astype(np.int64)),

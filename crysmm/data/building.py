@@ -146,7 +146,7 @@ def to_table(records: list[GraphedRecord], with_space_groups: bool) -> pyarrow.T
         return pa.array([array.ravel() for array in arrays], type=pa.list_(kind))
 
     counts = zip(crystals, edges, strict=True)
-    merged = [graphed.alike.sizes(graphed.edges) for graphed in records]
+    merged = [graphed.alike.merged_sizes(graphed.edges) for graphed in records]
     table = pa.table(
         {
             "id": pa.array([graphed.record.id for graphed in records], type=pa.string()),
@@ -168,8 +168,8 @@ def to_table(records: list[GraphedRecord], with_space_groups: bool) -> pyarrow.T
             ),
             "source": lists((edge_list.source for edge_list in edges), pa.int32()),
             "image": lists((edge_list.image for edge_list in edges), pa.int8()),
-            "alike_atom": lists((graphed.alike.atoms for graphed in records), pa.int32()),
-            "edge_kind": lists((graphed.alike.edges for graphed in records), pa.int32()),
+            "alike_atom": lists((graphed.alike.representative for graphed in records), pa.int32()),
+            "edge_kind": lists((graphed.alike.edge_class for graphed in records), pa.int32()),
         }
     )
     if with_space_groups:

@@ -1,4 +1,4 @@
-"""The dgl engine: DGL's own kernels, the reference for the blocked one."""
+"""The dgl engine: DGL's own kernels, the reference for the blocked engine."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 
 class DGLTopology(Topology):
-    """The nodes and edges of a ``dgl.DGLGraph``, in its order."""
+    """Nodes and edges of a ``dgl.DGLGraph``, in its order.
+
+    Args:
+        graph: Homogeneous graph; its features are not used.
+    """
 
     def __init__(self, graph: dgl.DGLGraph):
-        """Args: any homogeneous graph; its features are not used."""
         self.operations = import_dgl().ops
         self.graph = graph
         self.n_nodes = graph.num_nodes()
@@ -27,31 +30,31 @@ class DGLTopology(Topology):
 
     @classmethod
     def from_edges(cls, source: Tensor, destination: Tensor, n_nodes: int) -> DGLTopology:
-        """The topology of listed edges, ``[n_edges]`` int64 each."""
+        """Make the topology of listed edges, ``[n_edges]`` int64 each."""
         return cls(import_dgl().graph((source, destination), num_nodes=n_nodes))
 
     def at_source(self, nodes: Tensor) -> Tensor:
-        """See :class:`Topology`."""
+        """Gather the row of each edge's source, ``[n_edges, d]``."""
         return self.operations.copy_u(self.graph, nodes)
 
     def at_destination(self, nodes: Tensor) -> Tensor:
-        """See :class:`Topology`."""
+        """Gather the row of each edge's destination, ``[n_edges, d]``."""
         return self.operations.copy_v(self.graph, nodes)
 
     def sum(self, edges: Tensor) -> Tensor:
-        """See :class:`Topology`."""
+        """Sum over the incoming edges of each node, ``[n_nodes, d]``."""
         return self.operations.copy_e_sum(self.graph, edges)
 
     def softmax(self, scores: Tensor) -> Tensor:
-        """See :class:`Topology`."""
+        """Compute a softmax over the incoming edges of each node, ``[n_edges, d]``."""
         return self.operations.edge_softmax(self.graph, scores)
 
     def add(self, source: Tensor, destination: Tensor, edges: Tensor, weight: Tensor) -> Tensor:
-        """See :class:`Topology`."""
+        """Add source, destination and projected edge rows; see :meth:`Topology.add`."""
         return self.operations.u_add_v(self.graph, source, destination) + functional.linear(edges, weight)
 
     def gated_sum(self, gates: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`Topology`."""
+        """Sum gated values and gates, the former in one pass; see :meth:`Topology.gated_sum`."""
         weights = torch.sigmoid(gates)
         return (
             self.operations.u_mul_e_sum(self.graph, values, weights),

@@ -1,6 +1,6 @@
-"""Linear layers whose results and gradients lie in reused memory, and perceptrons that keep their input alone.
+"""Linear layers with results and gradients in reused memory, and perceptrons that keep nothing but their input.
 
-An embedding of angles makes 256 numbers of one: what lies between is cheap to compute, and much to keep. So the
+An angle embedding makes 256 numbers of one cosine: everything in between is cheap to compute and large to keep, so the
 backward pass of a perceptron computes it again.
 """
 
@@ -13,104 +13,111 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crysmm.engines.memory import STEPS, covering, empty_rows, few_shapes_are_faster, pieces
+from crysmm.engines.memory import ROW_STEPS, chunks, empty_rows, matmul_chunks, multiplied_by_onednn
 from crysmm.engines.normalization import BatchNorm, Multiplicity, Normalizer, normalized_silu
 
-Layer = tuple[nn.Linear, nn.Module]  # and its normalisation
+Layer = tuple[nn.Linear, nn.Module]  # a linear layer and its normalization
 Expansion = Callable[[Tensor], Tensor]
 
 
 class Linear(nn.Linear):
-    """torch's layer for the rows of atoms or bonds, of which every batch has another number; see :func:`linear`."""
+    """Linear layer for rows of atoms or bonds, whose number differs in every batch; see :func:`linear`."""
 
     def forward(self, rows: Tensor) -> Tensor:
-        """``[n, c]`` to ``[n, d]``; other shapes as torch's."""
+        """Map ``[n, c]`` to ``[n, d]``; other shapes are handled by torch."""
         return linear(rows, self.weight, self.bias) if rows.dim() == 2 else super().forward(rows)
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``rows @ weight.T + bias``, ``[n, c]`` to ``[n, d]``; computed in autocast's type where that is on."""
-    return _Linear.apply(as_computed(rows), weight, bias)
+    """Return ``rows @ weight.T + bias``, ``[n, c]`` to ``[n, d]``, in autocast's dtype where autocast is on."""
+    return _Linear.apply(to_autocast_dtype(rows), weight, bias)
 
 
-def as_computed(rows: Tensor) -> Tensor:
-    """Rows in the type that autocast multiplies, where it is on."""
+def to_autocast_dtype(rows: Tensor) -> Tensor:
+    """Convert rows to the dtype in which autocast multiplies; unchanged where autocast is off."""
     kind = rows.device.type
     return rows.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else rows
 
 
 def precise(rows: Tensor) -> Tensor:
-    """The same numbers in fp32 at least: what bf16 layers give, before sums over many atoms and losses."""
+    """Convert the results of bf16 layers to fp32, before sums over many atoms and losses; keep float64."""
     return rows if rows.dtype == torch.float64 else rows.float()
 
 
-def product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """:func:`linear` in the type of the rows, without gradients."""
-    bias = None if bias is None else bias.to(rows.dtype)
-    return _multiplied(rows, weight.to(rows.dtype).t(), bias)
-
-
-def _multiplied(rows: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``rows @ matrix``, and a bias added to each row."""
-    out = empty_rows((len(rows), matrix.shape[1]), like=rows)
-    multiply(rows, matrix, out, None if bias is None else bias.expand_as(out))
+def linear_forward(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute :func:`linear` in the dtype of the rows, without recording gradients."""
+    out = empty_rows((len(rows), len(weight)), like=rows)
+    added = None if bias is None else bias.to(rows.dtype).expand_as(out)
+    matmul_into(out, rows, weight.to(rows.dtype).t(), added)
     return out
 
 
-def multiply(rows: Tensor, matrix: Tensor, out: Tensor, added: Tensor | None = None) -> None:
-    """Write ``rows @ matrix + added``, which must not lie where it is written to; all ``[n, ...]`` but the matrix."""
-    for piece in covering(rows):
+def matmul_into(out: Tensor, rows: Tensor, matrix: Tensor, added: Tensor | None = None) -> None:
+    """Write ``rows @ matrix + added`` into ``out``.
+
+    Args:
+        out: Result, ``[n, d]``; must not share memory with ``rows`` or ``added``, whose rows may be read twice.
+        rows: Left factor, ``[n, c]``.
+        matrix: Right factor, ``[c, d]``.
+        added: Summand, ``[n, d]``.
+    """
+    for chunk in matmul_chunks(rows):
         if added is None:
-            torch.mm(rows[piece], matrix, out=out[piece])
+            torch.mm(rows[chunk], matrix, out=out[chunk])
         else:
-            torch.addmm(added[piece], rows[piece], matrix, out=out[piece])
+            torch.addmm(added[chunk], rows[chunk], matrix, out=out[chunk])
 
 
-def product_over_rows(left: Tensor, right: Tensor) -> Tensor:
-    """``left.T @ right`` of ``[n, d]`` and ``[n, c]``; where few shapes are faster, their sum and the rest in fp32."""
-    if not few_shapes_are_faster(left):
+def matmul_over_rows(left: Tensor, right: Tensor) -> Tensor:
+    """Return ``left.T @ right`` for ``[n, d]`` and ``[n, c]``, the gradient of a weight; fp32 where oneDNN multiplies.
+
+    The reduction runs over the rows, so chunks must not overlap here: those of whole steps do not, and the remaining
+    rows are multiplied in fp32, for which no code is generated.
+    """
+    if not multiplied_by_onednn(left):
         return left.t() @ right
-    end = len(left) // STEPS[0] * STEPS[0]  # of whole steps no piece begins within another
+    end = len(left) // ROW_STEPS[0] * ROW_STEPS[0]
     total = left[end:].t().float() @ right[end:].float()
-    for piece in covering(left[:end]):
-        total += left[piece].t() @ right[piece]
+    for chunk in matmul_chunks(left[:end]):
+        total += left[chunk].t() @ right[chunk]
     return total
 
 
-def product_backward(
+def linear_backward(
     gradient: Tensor, rows: Tensor, weight: Tensor, needed: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients of :func:`product`: of the rows, the weight and the bias.
+    """Return the gradients of the rows, the weight and the bias of :func:`linear_forward`.
 
     Args:
-        gradient: ``[n, d]``.
-        rows: ``[n, c]``.
-        weight: ``[d, c]``.
-        needed: which of the three.
+        gradient: Gradient of the result, ``[n, d]``.
+        rows: Input, ``[n, c]``.
+        weight: Weight, ``[d, c]``.
+        needed: Whether each of the three is computed; None is returned for the others.
     """
     to_rows = to_weight = to_bias = None
     if needed[0]:
-        to_rows = _multiplied(gradient, weight.to(gradient.dtype))
+        to_rows = empty_rows((len(gradient), weight.shape[1]), like=gradient)
+        matmul_into(to_rows, gradient, weight.to(gradient.dtype))
     if needed[1]:
-        to_weight = product_over_rows(gradient, rows).to(weight.dtype)
+        to_weight = matmul_over_rows(gradient, rows).to(weight.dtype)
     if needed[2]:
         to_bias = gradient.sum(0).to(weight.dtype)
     return to_rows, to_weight, to_bias
 
 
 class _Linear(torch.autograd.Function):
-    """:func:`product`."""
+    """Differentiable :func:`linear_forward`."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(rows, weight)
-        return product(rows, weight, bias)
+        return linear_forward(rows, weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         rows, weight = ctx.saved_tensors
-        return product_backward(gradients[0], rows, weight, ctx.needs_input_grad)
+        return linear_backward(gradients[0], rows, weight, ctx.needs_input_grad)
 
 
 def perceptron(
@@ -119,28 +126,33 @@ def perceptron(
     expansion: Expansion | None = None,
     multiplicity: Multiplicity | None = None,
 ) -> Tensor:
-    """``silu(norm(linear(...)))``, layer after layer.
+    """Apply ``silu(norm(linear(...)))``, layer after layer.
 
     Args:
-        values: ``[n, c]``, or what the expansion takes.
-        layers: linear layers, each with its normalisation.
-        expansion: makes ``[n, c]`` of the values, without parameters; ``None`` where they are that.
-        multiplicity: how many rows each stands for; ``None`` for one.
+        values: Input, ``[n, c]``, or ``[n]`` with an expansion.
+        layers: Linear layers, each with its normalization.
+        expansion: Parameter-free function from ``values`` to ``[n, c]``.
+        multiplicity: Number of rows that each row represents; None for one.
     """
-    again = all(isinstance(norm, BatchNorm) for _, norm in layers)
-    if not again or (expansion is not None and values.requires_grad):
+    # layer norms, and expansions whose input has a gradient, are left to autograd
+    recomputed = all(isinstance(norm, BatchNorm) for _, norm in layers)
+    if not recomputed or (expansion is not None and values.requires_grad):
         rows = values if expansion is None else expansion(values)
         for layer, norm in layers:
             rows = normalized_silu(norm, layer(rows), multiplicity=multiplicity)
         return rows
     parameters = chain.from_iterable((layer.weight, layer.bias, norm.weight, norm.bias) for layer, norm in layers)
-    values = values if expansion is not None else as_computed(values)
-    dtype = as_computed(values.new_empty(0)).dtype
+    # an expansion gets full-precision values: bf16 has too few digits for lengths and cosines
+    values = values if expansion is not None else to_autocast_dtype(values)
+    dtype = to_autocast_dtype(values.new_empty(0)).dtype
     return _Perceptron.apply(values, [norm for _, norm in layers], multiplicity, expansion, dtype, *parameters)
 
 
 class _Perceptron(torch.autograd.Function):
-    """:func:`perceptron` with batch normalisation."""
+    """Differentiable :func:`perceptron` with batch normalization.
+
+    The parameters are flat, as autograd requires: weight, bias, norm weight, norm bias of each layer.
+    """
 
     @staticmethod
     def forward(
@@ -156,7 +168,8 @@ class _Perceptron(torch.autograd.Function):
         ctx.expansion, ctx.dtype, ctx.normalizers = expansion, dtype, []
         rows = _expanded(values, expansion, dtype, parameters[0].shape[1])
         for place, norm in enumerate(norms):
-            projected = product(rows, *parameters[4 * place : 4 * place + 2])
+            projected = linear_forward(rows, *parameters[4 * place : 4 * place + 2])
+            # the batch statistics are kept, so that the running ones see the batch once
             ctx.normalizers.append(Normalizer.of(norm, projected, multiplicity))
             rows = ctx.normalizers[-1].add_activated(projected, None)
         return rows
@@ -164,27 +177,29 @@ class _Perceptron(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        of_rows: Tensor | None = gradients[0]
+        to_rows: Tensor | None = gradients[0]
         values, *parameters = ctx.saved_tensors
+        # forward again, up to the last projection
         inputs, projections = [_expanded(values, ctx.expansion, ctx.dtype, parameters[0].shape[1])], []
         for place, normalizer in enumerate(ctx.normalizers):
-            projections.append(product(inputs[-1], *parameters[4 * place : 4 * place + 2]))
+            projections.append(linear_forward(inputs[-1], *parameters[4 * place : 4 * place + 2]))
             if place + 1 < len(ctx.normalizers):
                 inputs.append(normalizer.add_activated(projections[-1], None))
-        of_parameters: list[Tensor | None] = []
+        to_parameters: list[Tensor | None] = []
         for place in reversed(range(len(ctx.normalizers))):
-            change, *of_norm = ctx.normalizers[place].backward(projections.pop(), of_rows)
+            # pop: each layer's rows are freed as soon as they have been used
+            to_projected, *to_norm = ctx.normalizers[place].backward(projections.pop(), to_rows)
             needed = place > 0 or ctx.needs_input_grad[0], True, True
-            of_rows, *of_linear = product_backward(change, inputs.pop(), parameters[4 * place], needed)
-            of_parameters = [*of_linear, *of_norm, *of_parameters]
-        return of_rows, None, None, None, None, *of_parameters
+            to_rows, *to_linear = linear_backward(to_projected, inputs.pop(), parameters[4 * place], needed)
+            to_parameters = [*to_linear, *to_norm, *to_parameters]
+        return to_rows, None, None, None, None, *to_parameters
 
 
 def _expanded(values: Tensor, expansion: Expansion | None, dtype: torch.dtype, width: int) -> Tensor:
-    """``[n, width]``; the values themselves where nothing expands them."""
+    """Return the expanded values, ``[n, width]``; the values themselves without an expansion."""
     if expansion is None:
         return values
     rows = empty_rows((len(values), width), like=values.new_empty(0, dtype=dtype))
-    for piece in pieces(values):
-        rows[piece] = expansion(values[piece])
+    for chunk in chunks(values):  # the fp32 Gaussians exist for one chunk at a time
+        rows[chunk] = expansion(values[chunk])
     return rows

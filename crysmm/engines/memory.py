@@ -1,7 +1,11 @@
-"""Memory of a CPU: rows taken so many at a time that its cache holds them, and large tensors whose memory is reused.
+"""Memory of a CPU: row chunks that stay in its cache, and large tensors that reuse freed memory.
 
-For products in bf16 it matters, too, that the numbers of rows are few in all: oneDNN generates code for each shape it
-has not met before, which takes .5 ms and .3 MB, and batches have other numbers of rows every time.
+Two costs are avoided here. Rows of all triplets do not fit into the cache, so that every operation on them would read
+and write main memory; in chunks, successive operations find their rows in the cache. And glibc returns freed large
+tensors to the kernel, which must fault in the pages of the next ones.
+
+For products in bf16 the shapes must be few as well: oneDNN generates code for each shape it has not met before, which
+takes 0.5 ms and 0.3 MB, and every batch has another number of rows.
 """
 
 from __future__ import annotations
@@ -22,143 +26,129 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ROWS_IN_CACHE = 4096  # of 256 numbers in bf16: 2 MiB
-STEPS = (512, 64)  # whose multiples are the numbers of rows multiplied at once; fewer rows are taken as they are
+ROWS_IN_CACHE = 4096  # rows of 256 numbers in bf16 are 2 MiB; from 2,048 to 8,192 a step takes the same time
+ROW_STEPS = (512, 64)  # bf16 products take multiples of the first that is not too large; fewer rows are taken at once
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # M_... of malloc.h
-AFTERWARDS = {TRIM_THRESHOLD: 64 << 20, MMAP_THRESHOLD: 32 << 20, MMAP_MAX: 65536}  # what large blocks lead glibc to
+AFTERWARDS = {TRIM_THRESHOLD: 64 << 20, MMAP_THRESHOLD: 32 << 20, MMAP_MAX: 65536}  # glibc's own after large blocks
 LARGE = 4 << 20  # bytes
 PAGE = mmap.PAGESIZE
-NO_RESERVE = 0x4000  # MAP_NORESERVE of Linux: room is taken, memory only when it is written to
+NO_RESERVE = 0x4000  # MAP_NORESERVE of Linux: reserve addresses; pages take memory once they are written to
 
 
-def rows_at_a_time(tensor: Tensor) -> float:
-    """On a CPU as many as its cache holds, else any number."""
+def rows_in_cache(tensor: Tensor) -> float:
+    """Return the number of rows to compute at a time: what a CPU's cache holds, any number on a GPU."""
     return ROWS_IN_CACHE if tensor.is_cpu else math.inf
 
 
-def pieces(rows: Tensor) -> Iterator[slice]:
-    """Successive rows, so many at a time."""
-    step = int(min(rows_at_a_time(rows), max(1, len(rows))))
+def chunks(rows: Tensor) -> Iterator[slice]:
+    """Return slices of successive rows that stay in the cache from one operation to the next."""
+    step = int(min(rows_in_cache(rows), max(1, len(rows))))
     return (slice(start, start + step) for start in range(0, len(rows), step))
 
 
-def few_shapes_are_faster(rows: Tensor) -> bool:
-    """Whether oneDNN multiplies them."""
+def multiplied_by_onednn(rows: Tensor) -> bool:
+    """Return whether oneDNN multiplies these rows, which is faster with few shapes."""
     return rows.is_cpu and rows.dtype == torch.bfloat16
 
 
-def covering(rows: Tensor, *, in_cache: bool = False) -> Iterator[slice]:
-    """Successive rows, of few lengths in all; the last may begin within those before.
+def matmul_chunks(rows: Tensor, *, in_cache: bool = False) -> Iterator[slice]:
+    """Yield slices that cover the rows, of few lengths over all batches.
 
-    Where the number of rows does not matter, all at once, or as :func:`pieces`.
+    Where any length is fast, yield all rows at once, or :func:`chunks` with ``in_cache``. Elsewhere the last slice may
+    begin within the one before: its first rows are then computed twice, with the same result, to keep its length.
 
     Args:
-        rows: what is to be covered.
-        in_cache: never more at a time than stay in the cache.
+        rows: Rows to cover, ``[n, d]``.
+        in_cache: Never yield more rows at a time than stay in the cache.
     """
     count = len(rows)
-    if not few_shapes_are_faster(rows):
-        yield from pieces(rows) if in_cache else [slice(0, count)]
+    if not multiplied_by_onednn(rows):
+        yield from chunks(rows) if in_cache else [slice(0, count)]
         return
-    step = next((step for step in STEPS if step <= count), count)
+    step = next((step for step in ROW_STEPS if step <= count), count)
     start = 0
     while start < count:
-        length = _length(count - start, step)
+        left = count - start
+        # powers of two while many rows are left, then multiples of the step: few lengths over all batches
+        length = 1 << left.bit_length() - 1 if left > ROWS_IN_CACHE else -(-left // step) * step
         length = min(length, ROWS_IN_CACHE if in_cache else length, count // step * step)
         end = min(start + length, count)
         yield slice(end - length, end)
         start = end
 
 
-def _length(left: int, step: int) -> int:
-    """Of the next piece: a power of two while more are left than stay in the cache, then a multiple of the step."""
-    if left > ROWS_IN_CACHE:
-        return 1 << left.bit_length() - 1
-    return -(-left // step) * step
-
-
 class Workspace:
-    """Room for large tensors, used again when the tensor in it is gone; each lies in the smallest gap that holds it.
+    """Memory for large tensors, reused when a tensor is gone; a new one is put into the smallest gap that holds it.
 
-    In the heap, smaller blocks would settle in the gaps that large ones leave, and the next large ones need new memory.
+    In the heap, small blocks would settle in the gaps that large tensors leave, and the next large ones would need new
+    memory.
 
     Raises:
-        OSError: the system gives no room.
+        OSError: The system does not reserve the addresses.
     """
 
     def __init__(self) -> None:
-        room = os.sysconf("SC_PHYS_PAGES") * PAGE
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE  # private: a forked child has its own
-        self.memory = mmap.mmap(-1, room, flags=flags)
-        self.gaps = [(0, room)]  # start and end, ascending
-        self._returned: deque[tuple[int, int]] = deque()  # a tensor may go in the midst of anything
+        size = os.sysconf("SC_PHYS_PAGES") * PAGE
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE  # private, so that a forked child has its own
+        self.memory = mmap.mmap(-1, size, flags=flags)
+        self.gaps = [(0, size)]  # (start, end) in bytes, ascending
+        self._freed: deque[tuple[int, int]] = deque()  # finalizers may run at any point, so they only append here
         self._lock = Lock()
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
-        """A tensor on the CPU with any numbers in it, or none where there is no room; the shape must not be empty."""
+        """Return an uninitialized CPU tensor of a shape with at least one number, or None if no gap holds it."""
         size = math.prod(shape) * dtype.itemsize
-        taken = self._take(-(-size // PAGE) * PAGE)
-        if taken is None:
-            return None
-        held = np.frombuffer(self.memory, np.uint8, size, taken[0])  # lives as long as the tensor
-        weakref.finalize(held, self._returned.append, taken).atexit = False
-        tensor = torch.from_numpy(held).view(dtype).view(*shape)
-        return tensor.detach()  # no view: autograd adds gradients to it in place
-
-    def _take(self, size: int) -> tuple[int, int] | None:
-        """Start and end of so many bytes, no longer a gap."""
+        in_pages = -(-size // PAGE) * PAGE
         with self._lock:
-            while self._returned:
-                insort(self.gaps, self._returned.popleft())
-            self.gaps = _joined(self.gaps)
-            fitting = [(end - start, place) for place, (start, end) in enumerate(self.gaps) if end - start >= size]
+            while self._freed:
+                insort(self.gaps, self._freed.popleft())
+            joined: list[tuple[int, int]] = []
+            for start, end in self.gaps:
+                if joined and joined[-1][1] == start:  # adjacent gaps become one
+                    joined[-1] = (joined[-1][0], end)
+                elif start < end:
+                    joined.append((start, end))
+            self.gaps = joined
+            fitting = [(end - start, place) for place, (start, end) in enumerate(joined) if end - start >= in_pages]
             if not fitting:
                 return None
             _, place = min(fitting)
-            start, end = self.gaps[place]
-            self.gaps[place] = (start + size, end)
-            return start, start + size
+            start, end = joined[place]
+            joined[place] = (start + in_pages, end)
+        # the array is the tensor's memory: it lives as long as any view of the tensor, and then returns the gap
+        held = np.frombuffer(self.memory, np.uint8, size, start)
+        weakref.finalize(held, self._freed.append, (start, start + in_pages)).atexit = False
+        tensor = torch.from_numpy(held).view(dtype).view(*shape)
+        return tensor.detach()  # not a view: autograd may add gradients to it in place
 
 
-def _joined(gaps: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Those that touch as one, and none without length."""
-    joined: list[tuple[int, int]] = []
-    for start, end in gaps:
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], end)
-        elif start < end:
-            joined.append((start, end))
-    return joined
-
-
-_workspace: Workspace | None = None  # in use
+_workspace: Workspace | None = None  # that of the running keep_freed_memory block
 
 
 def empty_rows(shape: Sequence[int], like: Tensor) -> Tensor:
-    """A tensor of that shape, with the type and the device of another, and any numbers in it."""
-    workspace = _workspace  # another thread may end it
+    """Return an uninitialized tensor with the dtype and device of another; a large one reuses freed memory."""
+    workspace = _workspace  # another thread may end the block meanwhile
     if workspace is None or not like.is_cpu or math.prod(shape) * like.dtype.itemsize < LARGE:
         return like.new_empty(shape)
-    room = workspace.empty(shape, like.dtype)
-    return like.new_empty(shape) if room is None else room
+    tensor = workspace.empty(shape, like.dtype)
+    return like.new_empty(shape) if tensor is None else tensor
 
 
 @contextmanager
-def freed_memory_kept(device: torch.device) -> Iterator[None]:
-    """Keep what is freed while a CPU computes, and give it back afterwards.
+def keep_freed_memory(device: torch.device) -> Iterator[None]:
+    """Keep freed memory in the process while a CPU computes, and return it to the system afterwards.
 
-    As it comes, glibc returns large tensors to the kernel, and the pages of the next ones, faulted in anew, cost as
-    much as half of an ALIGNN step. Where there is no glibc nothing is done. Blocks must not be nested: with the inner
-    one the outer one ends.
+    By default glibc returns large tensors to the kernel, and faulting in the pages of the next ones takes up to half of
+    an ALIGNN step. Nothing is done without glibc. Blocks must not be nested: the inner one would end the outer one.
     """
-    global _workspace  # as what mallopt sets, it is the whole process'
+    global _workspace  # of the whole process, as are the options that mallopt sets
     library = ctypes.CDLL(None) if sys.platform == "linux" and device.type == "cpu" else None
     if library is None or not hasattr(library, "mallopt"):
         yield
         return
-    library.mallopt(TRIM_THRESHOLD, -1)  # never
-    library.mallopt(MMAP_MAX, 0)
-    with suppress(OSError):  # the heap does for all
+    library.mallopt(TRIM_THRESHOLD, -1)  # never trim the heap
+    library.mallopt(MMAP_MAX, 0)  # large blocks, too, come from the heap
+    with suppress(OSError):  # without a workspace everything is in the heap
         _workspace = Workspace()
     try:
         yield

@@ -1,43 +1,53 @@
-"""Normalisations, and SiLU after them without keeping what lies between.
+"""Normalizations, and SiLU after them without keeping the results in between.
 
-A row may stand for several that are alike (see :mod:`crysmm.graphs.equivalence`): what batch normalisation makes of it
-is what it would make of all of them, and so is the gradient, which for such a row is that of all together.
+For rows ``x [n, d]`` and batch normalization with mean m, variance s^2, weight w and bias b (Ioffe and Szegedy 2015):
+
+    z = w (x - m) / s + b,    y = silu(z) + residual
+
+With g the gradient of z, ``x' = (x - m) / s`` and sums over the N rows that m and s^2 are taken from:
+
+    to b = sum g,    to w = sum g x',    to x = w / s (g - (to b + x' to w) / N)
+
+Only x is kept for the backward pass; z is computed again. A row may represent k equivalent ones
+(:mod:`crysmm.graphs.equivalence`). Then m and s^2 weight it by k, and its gradient is the sum over all k: g is that sum
+already, and the part that goes through m and s^2 is multiplied by k.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.config.models import Normalization
-from crysmm.engines.memory import empty_rows, pieces
+from crysmm.engines.memory import chunks, empty_rows
 
 
 @dataclass(frozen=True, eq=False)
 class Multiplicity:
-    """How many rows each row stands for.
+    """Number of equivalent rows that each row represents.
 
     Args:
-        numbers: ``[n]`` float32, whole numbers.
-        total: their sum.
+        counts: Rows represented by each row, ``[n]`` float32 integers.
+        total: Sum of the counts.
     """
 
-    numbers: Tensor
+    counts: Tensor
     total: int
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Multiplicity:
-        """The same with its tensor changed: moved to a device, pinned."""
-        return Multiplicity(change(self.numbers), self.total)
+    @classmethod
+    def of(cls, counts: np.ndarray) -> Multiplicity:
+        """Make a multiplicity from integer counts, ``[n]``."""
+        return cls(torch.from_numpy(counts.astype(np.float32)), int(counts.sum()))
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that takes a batch of one row, or of none, by its running statistics."""
+    """Batch normalization that uses the running statistics for a batch of one row, or of none."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -45,7 +55,7 @@ class BatchNorm(nn.BatchNorm1d):
     momentum: float
 
     def forward(self, rows: Tensor, multiplicity: Multiplicity | None = None) -> Tensor:
-        """``[n, d]`` to ``[n, d]``."""
+        """Normalize ``[n, d]``."""
         if multiplicity is not None:
             normalized: Tensor = _Normalize.apply(rows, self.weight, self.bias, self, multiplicity)
             return normalized
@@ -56,9 +66,11 @@ class BatchNorm(nn.BatchNorm1d):
         )
 
     def statistics(self, rows: Tensor, multiplicity: Multiplicity | None = None) -> tuple[Tensor, Tensor, float]:
-        """The mean and variance :meth:`forward` uses, ``[d]`` each, and of how many rows they are.
+        """Return the statistics that :meth:`forward` uses, and update the running ones in training.
 
-        In training the running ones take them in; where they are the running ones themselves, the number is infinite.
+        Returns:
+            Mean and variance, ``[d]`` each, and the number of rows they are taken from; infinity for the running ones,
+            through which no gradient flows.
         """
         count = len(rows) if multiplicity is None else multiplicity.total
         if not self.training or count < 2:
@@ -70,42 +82,43 @@ class BatchNorm(nn.BatchNorm1d):
             return *found, count
         mean, variance = weighted_statistics(rows, multiplicity)
         self.running_mean.lerp_(mean, self.momentum)
+        # as in torch, the running variance is the unbiased one
         self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         return mean, variance, count
 
 
 def weighted_statistics(rows: Tensor, multiplicity: Multiplicity) -> tuple[Tensor, Tensor]:
-    """Mean and variance, ``[d]`` each, of rows that stand for several, in fp32 or better."""
+    """Return the mean and variance of rows with multiplicities, ``[d]`` each, in fp32 or better."""
     dtype = torch.promote_types(rows.dtype, torch.float32)
-    numbers = multiplicity.numbers.to(dtype)
-    near = rows[0].to(dtype)  # taken from all, so that their squares do not drown the variance
+    counts = multiplicity.counts.to(dtype)
+    shift = rows[0].to(dtype)  # subtracted first, so that large means do not drown the variance in rounding
     sums = torch.zeros((2, rows.shape[1]), dtype=dtype, device=rows.device)
-    with torch.autocast(rows.device.type, enabled=False):
-        for piece in pieces(rows):
-            shifted = rows[piece] - near
-            sums[0] += numbers[piece] @ shifted
-            sums[1] += numbers[piece] @ shifted.square_()
+    with torch.autocast(rows.device.type, enabled=False):  # bf16 would round counts above 256
+        for chunk in chunks(rows):
+            shifted = rows[chunk] - shift
+            sums[0] += counts[chunk] @ shifted
+            sums[1] += counts[chunk] @ shifted.square_()
     mean, squares = sums / multiplicity.total
-    return mean + near, (squares - mean.square()).clamp_(min=0)
+    return mean + shift, (squares - mean.square()).clamp_(min=0)
 
 
 def normalization(kind: Normalization, features: int) -> nn.Module:
-    """Batch or layer normalisation of ``features`` columns."""
+    """Make a batch or layer normalization of ``features`` columns."""
     return BatchNorm(features) if kind == "batch" else nn.LayerNorm(features)
 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """Batch normalisation of one batch, with SiLU after it: both ways, without keeping what lies between.
+    """Batch normalization with the statistics of one batch, followed by SiLU; forward and backward, chunk by chunk.
 
     Args:
-        mean: ``[d]``.
-        variance: ``[d]``.
-        weight: ``[d]``.
-        bias: ``[d]``.
-        eps: added to the variance.
-        count: rows that mean and variance are of; infinite where they are the running ones.
-        multiplicity: how many rows each stands for; ``None`` for one.
+        mean: Mean, ``[d]``.
+        variance: Biased variance, ``[d]``.
+        weight: Scale, ``[d]``.
+        bias: Shift, ``[d]``.
+        eps: Number added to the variance.
+        count: Number of rows that mean and variance are taken from; infinity for running statistics.
+        multiplicity: Number of rows that each row represents; None for one.
     """
 
     mean: Tensor
@@ -118,93 +131,93 @@ class Normalizer:
 
     @classmethod
     def of(cls, norm: BatchNorm, rows: Tensor, multiplicity: Multiplicity | None = None) -> Normalizer:
-        """As the layer normalises these rows; in training its running statistics take them in."""
+        """Take the statistics of a layer for these rows; in training, update its running ones."""
         mean, variance, count = norm.statistics(rows, multiplicity)
         return cls(mean, variance, norm.weight.detach(), norm.bias.detach(), norm.eps, count, multiplicity)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """The rows, normalised."""
+        """Normalize rows, ``[n, d]``."""
         return functional.batch_norm(rows, self.mean, self.variance, self.weight, self.bias, eps=self.eps)
 
     def add_activated(self, rows: Tensor, residual: Tensor | None) -> Tensor:
-        """``silu`` of the rows, normalised, plus the residual."""
+        """Return ``silu(norm(rows)) + residual``, ``[n, d]``."""
         out = empty_rows(rows.shape, like=rows)
-        for piece in pieces(rows):
-            normalized = self(rows[piece])
+        for chunk in chunks(rows):
+            normalized = self(rows[chunk])
             if residual is None:
-                torch.ops.aten.silu.out(normalized, out=out[piece])
+                torch.ops.aten.silu.out(normalized, out=out[chunk])
             else:
-                torch.add(functional.silu(normalized, inplace=True), residual[piece], out=out[piece])
+                torch.add(functional.silu(normalized, inplace=True), residual[chunk], out=out[chunk])
         return out
 
     def subtract_activated(self, rows: Tensor, total: Tensor) -> None:
-        """Take ``silu`` of the rows, normalised, from a total, in its place."""
-        for piece in pieces(rows):
-            total[piece] -= functional.silu(self(rows[piece]), inplace=True)
+        """Subtract ``silu(norm(rows))`` from ``total`` in place."""
+        for chunk in chunks(rows):
+            total[chunk] -= functional.silu(self(rows[chunk]), inplace=True)
 
     def backward(self, rows: Tensor, gradient: Tensor, added_to: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of the rows, ``[n, d]``, of the weight and of the bias, ``[d]``.
+        """Return the gradients of the rows, ``[n, d]``, the weight and the bias, ``[d]`` each.
 
         Args:
-            rows: before normalisation.
-            gradient: of ``silu`` of the rows, normalised.
-            added_to: a total from which that is taken on the way, in its place.
+            rows: Input of the normalization, ``[n, d]``.
+            gradient: Gradient of ``silu(norm(rows))``, ``[n, d]``.
+            added_to: Total from which ``silu(norm(rows))`` is subtracted in place, as it is computed here anyway.
         """
-        deviation = torch.rsqrt(self.variance + self.eps)
-        statistics = self.mean, self.variance, self.mean, deviation
+        inverse_deviation = torch.rsqrt(self.variance + self.eps)
+        statistics = self.mean, self.variance, self.mean, inverse_deviation
         to_rows = empty_rows(rows.shape, like=rows)
         to_weight, to_bias = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
-        for piece in pieces(rows):
-            change = to_rows[piece]  # for the time being that of the normalised rows
-            normalized = self(rows[piece])
-            torch.ops.aten.silu_backward.grad_input(gradient[piece], normalized, grad_input=change)
+        # first pass: the gradient of the normalized rows, and its sums over all rows
+        for chunk in chunks(rows):
+            to_normalized = to_rows[chunk]
+            normalized = self(rows[chunk])
+            torch.ops.aten.silu_backward.grad_input(gradient[chunk], normalized, grad_input=to_normalized)
             if added_to is not None:
-                added_to[piece] -= functional.silu(normalized, inplace=True)
+                added_to[chunk] -= functional.silu(normalized, inplace=True)
+            # torch's kernel computes the sums in one pass, accumulated in fp32; it is not asked for the rows' gradient
             _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-                change, rows[piece], self.weight, *statistics, True, self.eps, [False, True, True]
+                to_normalized, rows[chunk], self.weight, *statistics, True, self.eps, [False, True, True]
             )
             to_weight += of_weight
             to_bias += of_bias
-            del normalized  # of all rows, where there is one piece
-        self._through_statistics(rows, to_rows, self.weight * deviation, to_weight, to_bias)
+            del normalized  # on a GPU one chunk is all rows: free it before the next tensor of that size
+        # second pass, with the sums complete: through scale, mean and variance, in place
+        scale = self.weight * inverse_deviation
+        along, shift = scale * to_weight / self.count, to_bias / self.count
+        zeros, ones = torch.zeros_like(scale), torch.ones_like(scale)
+        for chunk in chunks(rows):
+            # batch_norm serves as a fused multiply-add that computes in fp32 and rounds once, whatever the dtype
+            if self.multiplicity is None:
+                through = functional.batch_norm(rows[chunk], self.mean, self.variance, along, eps=self.eps)
+                scaled = functional.batch_norm(to_rows[chunk], shift, ones, scale, eps=0)
+            else:
+                counts = self.multiplicity.counts[chunk]
+                through = self._through_statistics(rows[chunk], counts, along, shift * scale)
+                scaled = functional.batch_norm(to_rows[chunk], zeros, ones, scale, eps=0)
+            torch.sub(scaled, through, out=to_rows[chunk])
         return to_rows, to_weight, to_bias
 
-    def _through_statistics(
-        self, rows: Tensor, changes: Tensor, scale: Tensor, to_weight: Tensor, to_bias: Tensor
-    ) -> None:
-        """Make gradients of the rows, normalised, those of the rows, in their place."""
-        along, shift = scale * to_weight / self.count, to_bias / self.count
-        nothing, ones = torch.zeros_like(scale), torch.ones_like(scale)
-        for piece in pieces(rows):
-            if self.multiplicity is None:
-                taken = functional.batch_norm(rows[piece], self.mean, self.variance, along, eps=self.eps)
-                # (change - shift) * scale in fp32, as batch_norm computes
-                scaled = functional.batch_norm(changes[piece], shift, ones, scale, eps=0)
-            else:
-                taken = self._taken(rows[piece], self.multiplicity.numbers[piece], along, shift * scale)
-                scaled = functional.batch_norm(changes[piece], nothing, ones, scale, eps=0)
-            torch.sub(scaled, taken, out=changes[piece])
-
-    def _taken(self, rows: Tensor, numbers: Tensor, along: Tensor, shift: Tensor) -> Tensor:
-        """What mean and variance take of the gradients of rows that stand for several, ``numbers [n]`` of them."""
-        taken = functional.batch_norm(rows, self.mean, self.variance, along, shift, eps=self.eps)
-        return taken.mul_(numbers[:, None].to(taken.dtype))
-
-    def backward_alone(self, rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """:meth:`backward` without ``silu``, of rows that stand for several: from the gradient of these, normalised."""
+    def backward_without_silu(self, rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients as :meth:`backward` does, from the gradient of ``norm(rows)`` with multiplicities."""
         assert self.multiplicity is not None
-        statistics = self.mean, self.variance, None, None, False, self.eps  # as if they were not of the rows
+        # torch's kernel in evaluation mode: scale, weight and bias, as if the statistics were constants
+        statistics = self.mean, self.variance, None, None, False, self.eps
         to_rows, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
             gradient.contiguous(), rows, self.weight, *statistics, [True, True, True]
         )
         if math.isfinite(self.count):
             scale = self.weight * torch.rsqrt(self.variance + self.eps) / self.count
-            to_rows -= self._taken(rows, self.multiplicity.numbers, scale * to_weight, scale * to_bias)
+            to_rows -= self._through_statistics(rows, self.multiplicity.counts, scale * to_weight, scale * to_bias)
         return to_rows, to_weight, to_bias
+
+    def _through_statistics(self, rows: Tensor, counts: Tensor, along: Tensor, shift: Tensor) -> Tensor:
+        """Return the part of the gradient through mean and variance, ``counts * (x' * along + shift)``, ``[n, d]``."""
+        part = functional.batch_norm(rows, self.mean, self.variance, along, shift, eps=self.eps)
+        return part.mul_(counts[:, None].to(part.dtype))
 
 
 class _Normalize(torch.autograd.Function):
-    """Batch normalisation of rows that stand for several."""
+    """Batch normalization of rows with multiplicities."""
 
     @staticmethod
     def forward(
@@ -218,11 +231,11 @@ class _Normalize(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (rows,) = ctx.saved_tensors
-        return *ctx.normalizer.backward_alone(rows, gradients[0]), None, None
+        return *ctx.normalizer.backward_without_silu(rows, gradients[0]), None, None
 
 
 def normalized(norm: nn.Module, rows: Tensor, multiplicity: Multiplicity | None) -> Tensor:
-    """``norm(rows)``, ``[n, d]``; only where rows stand for several it has to be a :class:`BatchNorm`."""
+    """Return ``norm(rows)``, ``[n, d]``; with a multiplicity, ``norm`` must be a :class:`BatchNorm`."""
     result: Tensor = norm(rows) if multiplicity is None else norm(rows, multiplicity)
     return result
 
@@ -230,10 +243,9 @@ def normalized(norm: nn.Module, rows: Tensor, multiplicity: Multiplicity | None)
 def normalized_silu(
     norm: nn.Module, rows: Tensor, residual: Tensor | None = None, multiplicity: Multiplicity | None = None
 ) -> Tensor:
-    """``silu(norm(rows)) + residual``, ``[n, d]`` each.
+    """Return ``silu(norm(rows)) + residual``, ``[n, d]`` each.
 
-    After batch normalisation the backward pass computes the normalised rows again: of ``n`` times ``d`` numbers the
-    rows alone are kept.
+    With batch normalization the backward pass computes the normalized rows again, and only ``rows`` are kept.
     """
     if not isinstance(norm, BatchNorm):
         activated = functional.silu(norm(rows))
@@ -242,7 +254,7 @@ def normalized_silu(
 
 
 class _BatchNormSiLU(torch.autograd.Function):
-    """``silu(norm(rows)) + residual``."""
+    """``silu(norm(rows)) + residual`` with batch normalization."""
 
     @staticmethod
     def forward(
@@ -255,6 +267,7 @@ class _BatchNormSiLU(torch.autograd.Function):
         multiplicity: Multiplicity | None,
     ) -> Tensor:
         ctx.save_for_backward(rows)
+        # weight and bias are inputs for their gradients alone: the normalizer holds their values
         ctx.normalizer, ctx.has_residual = Normalizer.of(norm, rows, multiplicity), residual is not None
         return ctx.normalizer.add_activated(rows, residual)
 

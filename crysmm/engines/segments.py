@@ -1,16 +1,21 @@
-"""Sums of rows by the node they belong to, without scattering.
+"""Sums and gathers of rows by the node they belong to, without scattering.
+
+For rows ``x [n_rows, d]`` and the node ``v(r)`` of each row, each operation is the gradient of the other:
+
+    sum:     y_v = sum of x_r over rows r with v(r) = v,      [n_nodes, d]
+    gather:  x_r = y_v(r),                                    [n_rows, d]
 
 The rows of a node are listed together, so that torch's embedding bag reads them where they are and adds them up in
-fp32: no atomic additions, the same bits on every run, and nothing between. Its bf16 kernels take a seventh of
-the time of ``Tensor.sum``, a tenth of that of ``index_select`` and ``Tensor.sum`` (17,000 rows of 256, AVX-512).
+fp32: no atomic additions, the same bits in every run, and no copy in between. Its bf16 kernels take a seventh of the
+time of ``Tensor.sum``, and a tenth of that of ``index_select`` and ``Tensor.sum`` (17,000 rows of 256, AVX-512).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,15 +24,17 @@ from torch.nn import functional
 
 from crysmm.engines.memory import empty_rows
 
+Value = TypeVar("Value")
+
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Which rows belong to which node.
+    """Assignment of rows to nodes.
 
     Args:
-        node: ``[n_rows]`` int64, the node of each row.
-        order: ``[n_rows]`` int64, the rows of the first node, those of the second, and so on.
-        starts: ``[n_nodes]`` int64, where in ``order`` each node's begin.
+        node: Node of each row, ``[n_rows]`` int64.
+        order: Rows sorted by node, ``[n_rows]`` int64.
+        starts: Index in ``order`` of each node's first row, ``[n_nodes]`` int64.
     """
 
     node: Tensor
@@ -36,39 +43,49 @@ class Segments:
 
     @classmethod
     def of(cls, node: np.ndarray, n_nodes: int) -> Segments:
-        """Those of rows whose nodes are known, ``[n_rows]`` int64; a node may have none."""
+        """Make the segments of rows with known nodes, ``[n_rows]`` int64; a node may have no rows."""
         counts = np.bincount(node, minlength=n_nodes)
         return cls(*map(torch.from_numpy, (node, stable_order(node, n_nodes), np.cumsum(counts) - counts)))
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Segments:
-        """The same with every tensor changed: moved to a device, pinned."""
-        return Segments(change(self.node), change(self.order), change(self.starts))
-
     def sum(self, rows: Tensor) -> Tensor:
-        """``[n_nodes, ...]`` sums over each node's rows of ``[n_rows, ...]``, 0 where it has none."""
+        """Sum rows ``[n_rows, ...]`` over each node, ``[n_nodes, ...]``; 0 for a node without rows."""
         sums: Tensor = _Sum.apply(rows, self)
         return sums
 
 
-def stable_order(keys: np.ndarray, end: int) -> np.ndarray:
-    """The permutation that sorts whole numbers below ``end``; equal ones keep their order.
+def map_tensors(value: Value, change: Callable[[Tensor], Tensor]) -> Value:
+    """Return a copy of a dataclass with every tensor in it changed, for example moved to a device."""
+    if isinstance(value, Tensor):
+        return change(value)  # type: ignore[return-value]
+    if not is_dataclass(value):
+        return value
+    changed = {field.name: map_tensors(getattr(value, field.name), change) for field in fields(value)}
+    return replace(value, **changed)  # type: ignore[type-var]
 
-    In 16 bits numpy counts them instead of comparing, 20 times faster.
-    """
+
+def stable_order(keys: np.ndarray, end: int) -> np.ndarray:
+    """Return the permutation that sorts integers below ``end`` and keeps equal ones in order."""
+    # numpy sorts 16-bit integers by counting, 20 times faster than it compares larger ones
     return np.argsort(keys.astype(np.uint16) if end <= 1 << 16 else keys, kind="stable")
 
 
-def rows_at(rows: Tensor, index: Tensor) -> Tensor:
-    """``rows[index]`` in memory that is used again, without gradients."""
+def select_rows(rows: Tensor, index: Tensor) -> Tensor:
+    """Return ``rows[index]`` in reused memory, without gradients."""
     return torch.index_select(rows, 0, index, out=empty_rows((len(index), *rows.shape[1:]), like=rows))
 
 
+def gather(rows: Tensor, segments: Segments) -> Tensor:
+    """Return ``rows[segments.node]``, ``[n_nodes, d]`` to ``[n_rows, d]``; differentiable without scattering."""
+    return _Gather.apply(rows, segments)
+
+
 class _Sum(torch.autograd.Function):
-    """:meth:`Segments.sum`; a gradient is gathered."""
+    """Differentiable :meth:`Segments.sum`; its gradient is gathered."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, segments: Segments) -> Tensor:
         ctx.segments = segments
+        # embedding_bag takes matrices; the width is written out because -1 is ambiguous without rows
         table = rows.contiguous().view(len(rows), math.prod(rows.shape[1:]))
         sums = functional.embedding_bag(segments.order, table, segments.starts, mode="sum")
         return sums.view(len(sums), *rows.shape[1:])
@@ -77,24 +94,19 @@ class _Sum(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,) = gradients
-        return rows_at(gradient, ctx.segments.node), None
+        return select_rows(gradient, ctx.segments.node), None
 
 
 class _Gather(torch.autograd.Function):
-    """``rows[node]``, whose gradient is summed by :meth:`Segments.sum`."""
+    """Differentiable :func:`gather`; its gradient is summed by :meth:`Segments.sum`."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, segments: Segments) -> Tensor:
         ctx.segments = segments
-        return rows_at(rows, segments.node)
+        return select_rows(rows, segments.node)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,) = gradients
         return ctx.segments.sum(gradient), None
-
-
-def gather(rows: Tensor, segments: Segments) -> Tensor:
-    """``rows[segments.node]``, ``[n_nodes, d]`` to ``[n_rows, d]``, differentiable without scattering."""
-    return _Gather.apply(rows, segments)

@@ -1,1 +1,1 @@
-"""From a crystal to its graph: neighbour lists, element features, and DGL graphs for those who want them."""
+"""Graphs of crystals: neighbor lists, equivalence classes of atoms and bonds, and DGL graphs."""

@@ -1,4 +1,4 @@
-"""DGL graphs: the one door to dgl, the crystal graph and its line graph in ALIGNN's conventions."""
+"""DGL graphs: the import of dgl, and crystal and line graphs in ALIGNN's conventions."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ INSTALL_LINE = 'pip install "dgl>=1.1.3,<2" packaging'
 
 
 def import_dgl() -> ModuleType:
-    """The ``dgl`` package, imported so that it writes nothing into the home folder.
+    """Import the ``dgl`` package so that it writes nothing into the home folder.
 
     Raises:
-        MissingDependencyError: dgl is not installed, or is installed and does not load.
+        MissingDependencyError: dgl is not installed, or does not load.
     """
+    # without a backend in the environment dgl writes its choice to ~/.dgl/config.json
     os.environ.setdefault("DGLBACKEND", "pytorch")
     try:
         return import_module("dgl")
@@ -36,7 +37,7 @@ def import_dgl() -> ModuleType:
         raise MissingDependencyError(
             f"DGL graphs need the dgl package, which cannot be imported here ({error}). Install it with\n"
             f"    {INSTALL_LINE}\n"
-            "It has wheels for Python up to 3.11. Training and prediction with the default engine do without it."
+            "It has wheels for Python up to 3.11. Training and prediction with the default engine do not need it."
         ) from error
 
 
@@ -50,28 +51,29 @@ def crystal_graph(
     as_jarvis: bool = False,
     use_canonize: bool = True,
 ) -> dgl.DGLGraph:
-    """The graph of a crystal; the keywords are those of :class:`~crysmm.config.graph.GraphSettings`.
+    """Make the graph of a crystal.
 
-    All but ``triplet_cutoff``, which is the line graph's.
+    The keywords are those of :class:`~crysmm.config.graph.GraphSettings` but ``triplet_cutoff``, which belongs to
+    :func:`line_graph`.
 
     Args:
         atoms: JARVIS ``Atoms``, a pymatgen ``Structure``, ``ase.Atoms``, a ``Crystal`` or a dict of one.
-        neighbor_strategy: which neighbours become bonds (:func:`~crysmm.graphs.neighbors.find_edges`).
-        cutoff: radius of the search, Angstrom.
+        neighbor_strategy: Choice of the neighbors that become bonds (:func:`~crysmm.graphs.neighbors.find_edges`).
+        cutoff: Radius of the search, Angstrom.
         max_neighbors: k of ``k-nearest``, ``cgcnn`` and ``alignn-torch``.
-        atom_features: the element features (:func:`~crysmm.elements.feature_table`).
-        as_jarvis: the edges JARVIS lists, some of them twice.
-        use_canonize: with ``as_jarvis``, JARVIS' option of that name.
+        atom_features: Element features of the atoms (:func:`~crysmm.elements.feature_table`).
+        as_jarvis: List the edges as JARVIS does, some of them twice.
+        use_canonize: Option of JARVIS of that name, with ``as_jarvis``.
 
     Returns:
-        A graph with ``ndata`` ``atom_features`` ``[n_atoms, F]`` float32, ``Z`` ``[n_atoms]`` int64 and
+        Graph with ``ndata`` ``atom_features`` ``[n_atoms, F]`` float32, ``Z`` ``[n_atoms]`` int64 and
         ``frac_coords`` ``[n_atoms, 3]`` float32; ``edata`` ``r`` ``[n_edges, 3]`` float32, Angstrom, and
         ``images`` ``[n_edges, 3]`` float32. For every edge r = (x_dst + image - x_src) . lattice. Edges are
         sorted by (destination, source, image).
 
     Raises:
-        InputError: a keyword's value is not allowed, or ``as_jarvis`` is given without ``k-nearest``.
-        StructureError: the structure is not usable.
+        InputError: The value of a keyword is not allowed, or ``as_jarvis`` is given without ``k-nearest``.
+        StructureError: The structure is not usable.
         MissingDependencyError: dgl is not installed.
     """
     dgl = import_dgl()
@@ -101,20 +103,20 @@ def crystal_graph(
 
 
 def line_graph(graph: dgl.DGLGraph, *, as_jarvis: bool = False, triplet_cutoff: float | None = None) -> dgl.DGLGraph:
-    """The line graph: its nodes are the bonds, its edges the angles between a bond and the next.
+    """Make the line graph, with the bonds as nodes and the angles between successive bonds as edges.
 
-    Bonds e1 = u->v and e2 = v->w are joined for every e1 into and e2 out of an atom v. That includes (e, e) where
-    e ends at an image of the atom it starts from; DGL's own ``line_graph`` leaves these out, and then a cell and
+    Bonds e1 = u->v and e2 = v->w are joined for every incoming e1 and outgoing e2 of an atom v. That includes (e, e)
+    where e ends at an image of the atom it starts from; DGL's own ``line_graph`` leaves these out, and then a cell and
     its supercell differ.
 
     Args:
-        graph: a graph with ``edata["r"]`` (a batch of them as well).
-        as_jarvis: leave (e, e) out, to have what ``graph.line_graph(shared=True)`` gives, edge for edge.
-        triplet_cutoff: leave out pairs with a bond longer than this, Angstrom.
+        graph: Graph, or batch of graphs, with ``edata["r"]``.
+        as_jarvis: Leave (e, e) out, which gives ``graph.line_graph(shared=True)``, edge for edge.
+        triplet_cutoff: Length of the longest bond that is part of a pair, Angstrom; None for any length.
 
     Returns:
-        A graph of ``graph.num_edges()`` nodes with ``ndata["r"]``, the bond vectors, and ``edata["h"]``, the cosine
-        of the angle at v, ``-r1 . r2 / (|r1| |r2|)`` (Choudhary and DeCost 2021). Edges are sorted by (e1, e2).
+        Graph of ``graph.num_edges()`` nodes with ``ndata["r"]``, the bond vectors, and ``edata["h"]``, the cosine of
+        the angle at v, ``-r1 . r2 / (|r1| |r2|)`` (Choudhary and DeCost 2021). Edges are sorted by (e1, e2).
     """
     dgl = import_dgl()
     source, destination = graph.edges()
@@ -128,8 +130,10 @@ def line_graph(graph: dgl.DGLGraph, *, as_jarvis: bool = False, triplet_cutoff: 
     first, second = first[kept], second[kept]
     angles = dgl.graph((first, second), num_nodes=graph.num_edges(), idtype=graph.idtype, device=graph.device)
     angles.ndata["r"] = vectors
+    # rounding may leave [-1, 1]
     products = (-vectors[first] * vectors[second]).sum(dim=1)
     angles.edata["h"] = (products / (lengths[first] * lengths[second])).clamp(-1, 1)
+    # the line graph of a batch is again a batch, with the bonds and angles of each crystal
     bonds = graph.batch_num_edges()
     crystal_of_bond = torch.repeat_interleave(torch.arange(len(bonds), device=graph.device), bonds)
     angles.set_batch_num_nodes(bonds)
@@ -138,7 +142,8 @@ def line_graph(graph: dgl.DGLGraph, *, as_jarvis: bool = False, triplet_cutoff: 
 
 
 def _consecutive_bonds(source: Tensor, destination: Tensor, n_nodes: int) -> tuple[Tensor, Tensor]:
-    """All pairs of edges (e1, e2), e2 starting where e1 ends, sorted; two ``[n_pairs]`` int64."""
+    """List all pairs of edges (e1, e2) in which e2 starts where e1 ends, sorted; two ``[n_pairs]`` int64."""
+    # e1 is repeated for each of its successors, which are a range of the edges sorted by source
     by_source = torch.argsort(source, stable=True)
     out_degree = torch.bincount(source, minlength=n_nodes)
     first_out = out_degree.cumsum(0) - out_degree

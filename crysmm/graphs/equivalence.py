@@ -1,10 +1,16 @@
-"""Which atoms and bonds of a crystal a graph network cannot tell apart: it needs to compute each kind but once.
+"""Equivalence classes of atoms and bonds: those that a graph network cannot tell apart are computed once.
 
-Two of them are alike where their surroundings are, to any depth: symmetry makes most atoms of a crystal the copy of
-another. The classes are found by colour refinement (Weisfeiler and Leman 1968) of the graph and its line graph: bonds
-start with a colour for their elements and length, and get a new one from the colours of the bonds at both ends
-and the angles with them, until no colour splits. A network whose bonds and atoms see no more than elements, lengths and
-angles gives one class one value, whatever its weights.
+Two atoms or bonds are equivalent if their surroundings are, to any depth; symmetry makes most atoms of a crystal copies
+of another. The classes are found by color refinement (Weisfeiler and Leman 1968) of the graph and its line graph: with
+``c_e`` the color of bond e = u->v, one round is
+
+    c_e  <-  split(c_e,  sum over bonds f into u of label(c_f) wave(cos(f, e))  +  a_u  -  pi a_v)
+    a_v   =  sum over bonds f into v of label(c_f)  +  e * sum over bonds f out of v of label'(c_f)    (modulo 1)
+
+The first colors are the elements at both ends and the length; ``split`` gives bonds of one color different colors where
+these sums differ, and the rounds end when no color splits. Labels are random numbers, so that a sum stands for the
+multiset of what it adds up. A network that reads only elements, lengths and angles gives one class one value, whatever
+its weights.
 """
 
 from __future__ import annotations
@@ -17,76 +23,80 @@ from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.graphs.neighbors import SHELL_TOLERANCE, EdgeList
 
-LARGEST_SEARCH = 1 << 21  # pairs of bonds; more are not compared, which bounds memory
-LONGEST_CHAIN = 5 * SHELL_TOLERANCE  # Angstrom between the shortest and the longest of bonds that are alike
-ANGLE_TOLERANCE = 3e-4  # of sums over a bond's angles, which a shift of 1e-5 Angstrom changes by less than 1e-4
-CONFIRMATIONS = 2  # rounds that split nothing before the colours are believed
-ATOM_SCALE = 1e4  # of sums over an atom's bonds, which are exact: beside sums over angles, 1e-7 is a difference
-ROUNDING = 1e-6  # of sums over an atom's bonds, so scaled
-NUMBERS = np.random.default_rng(0).random(1 << 16)  # any; a cell with more colours has hardly two alike
-PERIODS = np.sqrt(np.array([11, 19, 29, 37], dtype=np.float32))  # of the waves cosines are compared by
+LARGEST_SEARCH = 1 << 21  # pairs of bonds; crystals with more are not searched, which bounds memory
+LONGEST_CHAIN = 5 * SHELL_TOLERANCE  # Angstrom between the shortest and the longest bond of a class
+ANGLE_TOLERANCE = 3e-4  # for sums over a bond's angles; a shift of 1e-5 Angstrom changes them by less than 1e-4
+CONFIRMATIONS = 2  # rounds without a split before the colors are accepted, as one round's labels may collide
+ATOM_SCALE = 1e4  # for sums over an atom's bonds: these are exact, so a difference of 1e-7 must exceed the tolerance
+ROUNDING = 1e-6  # tolerance for sums over an atom's bonds, after scaling
+LABELS = np.random.default_rng(0).random(1 << 16)  # a cell with more colors than this hardly has equivalent bonds
+PERIODS = np.sqrt(np.array([11, 19, 29, 37], dtype=np.float32))  # of the waves by which cosines are compared
 
 
 @dataclass(frozen=True, eq=False)
 class Equivalence:
-    """Classes of alike atoms and bonds.
+    """Equivalence classes of the atoms and bonds of a crystal.
 
     Args:
-        atoms: ``[n_atoms]`` int32, the first atom of each atom's class.
-        edges: ``[n_edges]`` int32, the number of each edge's class, from 0.
+        representative: First atom of each atom's class, ``[n_atoms]`` int32.
+        edge_class: Class of each edge, numbered from 0, ``[n_edges]`` int32.
     """
 
-    atoms: np.ndarray
-    edges: np.ndarray
+    representative: np.ndarray
+    edge_class: np.ndarray
 
     @classmethod
-    def none(cls, n_atoms: int, n_edges: int) -> Equivalence:
-        """Every atom and every edge a class of its own."""
+    def trivial(cls, n_atoms: int, n_edges: int) -> Equivalence:
+        """Make every atom and every edge a class of its own."""
         return cls(np.arange(n_atoms, dtype=np.int32), np.arange(n_edges, dtype=np.int32))
 
-    @property
-    def stands(self) -> np.ndarray:
-        """``[n_atoms]`` bool: whether an atom stands for its class."""
-        return self.atoms == np.arange(len(self.atoms))
-
-    def sizes(self, edges: EdgeList) -> tuple[int, int]:
-        """How many edges and triplets are left where one atom stands for all alike."""
-        entering = np.bincount(edges.destination, minlength=len(self.atoms))
-        one_of_each = np.empty(int(self.edges.max(initial=-1)) + 1, dtype=np.int64)
-        one_of_each[self.edges] = np.arange(len(self.edges))
-        return int(entering[self.stands].sum()), int(entering[edges.source[one_of_each]].sum())
+    def merged_sizes(self, edges: EdgeList) -> tuple[int, int]:
+        """Return the numbers of edges and triplets that remain if only the representatives are computed."""
+        n_atoms = len(self.representative)
+        in_degree = np.bincount(edges.destination, minlength=n_atoms)
+        # each representative keeps all incoming edges, and one outgoing edge of each class
+        n_edges = in_degree[self.representative == np.arange(n_atoms)].sum()
+        one_of_class = np.empty(int(self.edge_class.max(initial=-1)) + 1, dtype=np.int64)
+        one_of_class[self.edge_class] = np.arange(len(self.edge_class))
+        return int(n_edges), int(in_degree[edges.source[one_of_class]].sum())
 
 
 def find_equivalence(crystal: Crystal, edges: EdgeList, settings: GraphSettings) -> Equivalence:
-    """The classes of a crystal's atoms and edges.
+    """Find the equivalence classes of a crystal's atoms and edges.
 
-    Each is its own where the settings leave pairs of bonds out, and where there are more than ``LARGEST_SEARCH`` pairs.
+    All classes are trivial if the settings leave pairs of bonds out of the line graph, or if there are more than
+    ``LARGEST_SEARCH`` pairs.
     """
     n_atoms, n_edges = len(crystal), len(edges)
-    entering, leaving = (np.bincount(ends, minlength=n_atoms) for ends in (edges.destination, edges.source))
+    in_degree, out_degree = (np.bincount(ends, minlength=n_atoms) for ends in (edges.destination, edges.source))
     incomplete = settings.as_jarvis or settings.triplet_cutoff is not None
-    if n_edges == 0 or incomplete or n_atoms * int(entering.max()) * int(leaving.max()) > LARGEST_SEARCH:
-        return Equivalence.none(n_atoms, n_edges)
-    return _Refinement(crystal, edges, entering, leaving).classes()
+    if n_edges == 0 or incomplete or n_atoms * int(in_degree.max()) * int(out_degree.max()) > LARGEST_SEARCH:
+        return Equivalence.trivial(n_atoms, n_edges)
+    return _Refinement(crystal, edges, in_degree, out_degree).classes()
 
 
 class _Refinement:
-    """The bonds into and out of each atom as dense rows, the shorter ones filled up."""
+    """Color refinement on dense arrays: atoms with fewer incoming or outgoing edges have empty slots.
 
-    def __init__(self, crystal: Crystal, edges: EdgeList, entering: np.ndarray, leaving: np.ndarray):
+    With P the largest in-degree and Q the largest out-degree, ``cosines`` is ``[n_atoms, P, Q]``, between each incoming
+    and each outgoing edge of an atom; 0 in empty slots, whose labels are 0 as well.
+    """
+
+    def __init__(self, crystal: Crystal, edges: EdgeList, in_degree: np.ndarray, out_degree: np.ndarray):
         self.crystal, self.edges = crystal, edges
         vectors = edges.vectors(crystal)
         self.lengths = np.sqrt(np.einsum("ed,ed->e", vectors, vectors))
-        self.into = _slots(edges.destination, entering, np.arange(len(edges)))  # sorted already
-        self.out_of = _slots(edges.source, leaving, np.argsort(_narrow(edges.source, len(crystal)), kind="stable"))
+        self.incoming = _slots(edges.destination, in_degree, np.arange(len(edges)))  # edges are sorted by destination
+        self.outgoing = _slots(edges.source, out_degree, np.argsort(_narrow(edges.source, len(crystal)), kind="stable"))
         directions = (vectors / self.lengths[:, None]).astype(np.float32)
         n_atoms = len(crystal)
-        first, second = (np.zeros((n_atoms * int(counts.max()), 3), np.float32) for counts in (entering, leaving))
-        first[self.into], second[self.out_of] = directions, directions
+        first, second = (np.zeros((n_atoms * int(degree.max()), 3), np.float32) for degree in (in_degree, out_degree))
+        first[self.incoming], second[self.outgoing] = directions, directions
+        # one batched matrix product in fp32: listing the pairs would take several times as long
         self.cosines = first.reshape(n_atoms, -1, 3) @ second.reshape(n_atoms, -1, 3).transpose(0, 2, 1)
 
     def classes(self) -> Equivalence:
-        """Colours refined until they stay."""
+        """Refine the colors until they no longer split, and check the result."""
         numbers = self.crystal.atomic_numbers.astype(np.int64)
         ends = numbers[self.edges.source] << 8 | numbers[self.edges.destination]
         colors, count = _split(ends, self.lengths, SHELL_TOLERANCE)
@@ -95,65 +105,80 @@ class _Refinement:
             before = count
             colors, count = _split(colors, self._surroundings(colors, step), ANGLE_TOLERANCE)
             confirmed, step = confirmed + 1 if count == before else 0, step + 1
-        kinds, _ = _split(numbers, self._of_atoms(colors, step), ROUNDING)
-        _, first, kind = np.unique(kinds, return_index=True, return_inverse=True)
-        found = Equivalence(first[kind].astype(np.int32), colors.astype(np.int32))
-        return found if self._holds(found, count) else Equivalence.none(len(numbers), len(colors))
+        atom_colors, _ = _split(numbers, self._atom_sums(colors, step), ROUNDING)
+        _, first, atom_class = np.unique(atom_colors, return_index=True, return_inverse=True)
+        representative = first[atom_class].astype(np.int32)
 
-    def _holds(self, found: Equivalence, count: int) -> bool:
-        """Whether each class' first atom has bonds of every colour, in and out, and no colour's lengths differ.
-
-        But for chance the former is so, and the latter but for lengths that follow each other in small steps.
-        """
-        order = np.argsort(_narrow(found.edges, count), kind="stable")
-        starts = np.flatnonzero(np.diff(found.edges[order], prepend=-1))
+        # Lengths that follow each other in steps below the tolerance share a color, however far apart the ends are.
+        order = np.argsort(_narrow(colors, count), kind="stable")
+        starts = np.flatnonzero(np.diff(colors[order], prepend=-1))
         lengths = self.lengths[order]
-        if (np.maximum.reduceat(lengths, starts) - np.minimum.reduceat(lengths, starts)).max() > LONGEST_CHAIN:
-            return False
-        stands = found.stands
-        ends = (self.edges.destination, self.edges.source)
-        return all(np.bincount(found.edges[stands[end]], minlength=count).all() for end in ends)
+        longest_chain = (np.maximum.reduceat(lengths, starts) - np.minimum.reduceat(lengths, starts)).max()
+        # Every representative must have bonds of every color, in both directions: only then can it replace its class.
+        # Colliding labels could violate this.
+        is_representative = representative == np.arange(len(numbers))
+        complete = all(
+            np.bincount(colors[is_representative[end]], minlength=count).all()
+            for end in (self.edges.destination, self.edges.source)
+        )
+        if longest_chain > LONGEST_CHAIN or not complete:
+            return Equivalence.trivial(len(numbers), len(colors))
+        return Equivalence(representative, colors.astype(np.int32))
 
     def _surroundings(self, colors: np.ndarray, step: int) -> np.ndarray:
-        """``[n_edges]``: a number for all that surrounds each bond."""
-        atoms = self._of_atoms(colors, step)
+        """Return a number for the surroundings of each bond, ``[n_edges]``."""
+        atoms = self._atom_sums(colors, step)
         n_atoms, width, _ = self.cosines.shape
         labels = np.zeros((n_atoms, 1, width), np.float32)
-        labels.reshape(-1)[self.into] = _labels(colors, step)
+        labels.reshape(-1)[self.incoming] = _labels(colors, step)
+        # another wave in every step: angles that one wave maps to equal values differ in the next
         waves = np.sin(self.cosines * PERIODS[step % len(PERIODS)] + np.float32(step))
-        angles = (labels @ waves).reshape(-1)[self.out_of]
+        angles = (labels @ waves).reshape(-1)[self.outgoing]
+        # the factor -pi tells the two ends of a bond apart
         surroundings: np.ndarray = angles + atoms[self.edges.source] - np.pi * atoms[self.edges.destination]
         return surroundings
 
-    def _of_atoms(self, colors: np.ndarray, step: int) -> np.ndarray:
-        """``[n_atoms]``: a number for the bonds of each atom."""
+    def _atom_sums(self, colors: np.ndarray, step: int) -> np.ndarray:
+        """Return a number for the bonds of each atom, ``[n_atoms]``."""
         n_atoms = len(self.crystal)
-        entering = np.bincount(self.edges.destination, _labels(colors, step), n_atoms)
-        leaving = np.bincount(self.edges.source, _labels(colors, step + 1), n_atoms)
-        numbers: np.ndarray = (entering + np.e * leaving) % 1 * ATOM_SCALE
-        return numbers
+        incoming = np.bincount(self.edges.destination, _labels(colors, step), n_atoms)
+        outgoing = np.bincount(self.edges.source, _labels(colors, step + 1), n_atoms)
+        # the factor e tells incoming and outgoing bonds apart
+        sums: np.ndarray = (incoming + np.e * outgoing) % 1 * ATOM_SCALE
+        return sums
 
 
 def _narrow(numbers: np.ndarray, end: int) -> np.ndarray:
-    """Whole numbers below ``end`` in 16 bits where they fit: numpy sorts those by counting."""
+    """Return integers below ``end`` in 16 bits where they fit, because numpy sorts those by counting."""
     return numbers.astype(np.uint16) if end <= 1 << 16 else numbers
 
 
 def _labels(colors: np.ndarray, step: int) -> np.ndarray:
-    """Any numbers from 0 to 1, one for each colour, others in every step."""
-    return NUMBERS.take(colors + 997 * step, mode="wrap")
+    """Return a random number between 0 and 1 for each color, another one in every step."""
+    return LABELS.take(colors + 997 * step, mode="wrap")
 
 
-def _slots(atoms: np.ndarray, counts: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """``[n_edges]``: where each edge stands in dense rows, one an atom; ``order`` sorts them by atom."""
+def _slots(atoms: np.ndarray, degree: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return the position of each edge in a dense ``[n_atoms, largest degree]`` array, ``[n_edges]``.
+
+    Args:
+        atoms: Atom of each edge, ``[n_edges]``.
+        degree: Edges of each atom, ``[n_atoms]``.
+        order: Permutation that sorts the edges by atom, ``[n_edges]``.
+    """
     rank = np.empty_like(order)
-    rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    slots: np.ndarray = atoms * int(counts.max()) + rank
+    rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(degree) - degree, degree)
+    slots: np.ndarray = atoms * int(degree.max()) + rank
     return slots
 
 
 def _split(colors: np.ndarray, values: np.ndarray, tolerance: float) -> tuple[np.ndarray, int]:
-    """Colours that differ where those given do or values leave a gap wider than a tolerance, and how many they are."""
+    """Return colors that differ where the given ones do or the values have a wider gap than the tolerance.
+
+    Returns:
+        Colors from 0, ``[n]`` int64, and their number.
+    """
+    # keys of different colors are farther apart than any two values; the values' range is at least as large as a gap
     lowest = values.min()
     keys = colors * (2 * (values.max() - lowest) + 1) + (values - lowest)
     order = np.argsort(keys)

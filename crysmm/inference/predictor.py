@@ -17,7 +17,7 @@ from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import GraphedRecord, count_triplets, graph_row, in_parallel
 from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memory, in_bytes, memory_limit
 from crysmm.device import resolve_device
-from crysmm.engines.memory import freed_memory_kept
+from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import InputError, StructureError
 from crysmm.files import table_replacing, why_not_writable
 from crysmm.inference.assessment import Assessment, Assessor
@@ -226,7 +226,7 @@ class Predictor:
         _check_output(summary.output)
         hidden = disables_bar(progress)
         with (
-            freed_memory_kept(self._device),
+            keep_freed_memory(self._device),
             table_replacing(summary.output, self.columns) as table,
             tqdm(total=source.n_rows, desc="predicting", unit=" structures", disable=hidden) as bar,
         ):
@@ -343,7 +343,7 @@ class Predictor:
     def _sizes(self, result: GraphedRecord) -> tuple[int, int]:
         """Edges and triplets that are computed."""
         if self.model.config.model.merges_alike:
-            return result.alike.sizes(result.edges)
+            return result.alike.merged_sizes(result.edges)
         return len(result.edges), count_triplets(len(result.record.crystal), result.edges)
 
     def _memory(self, n_edges: int, n_triplets: int) -> float:

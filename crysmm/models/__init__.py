@@ -1,1 +1,1 @@
-"""The backbones, interchangeable through one interface and one table."""
+"""Backbones behind one interface, and the networks that predict properties with them."""

@@ -5,12 +5,11 @@ Edge-gated graph convolution (equations 1 to 5), for nodes h and edges e of eith
     m_ij = A h_i + B h_j + C e_ij,   s = sigmoid(m)
     h_j' = h_j + SiLU(norm(U h_j + sum_i s_ij * V h_i / (sum_i s_ij + 1e-6))),   e_ij' = e_ij + SiLU(norm(m_ij))
 
-An ALIGNN layer convolves the crystal graph, then the line graph, whose nodes are the updated bonds m. Parameter
-names are the authors', so that their checkpoints can be read. Where it differs from the authors' code: outputs that
-nothing reads (the angles after the last ALIGNN layer, the bonds after the last layer) are not computed; their
-normalisations stay as frozen parameters. The default graph lists each bond once in each direction and keeps the
-pair (e, e) of a bond to an atom's own image, so that a cell and its supercell agree; ``as_jarvis`` gives the
-authors' graph.
+An ALIGNN layer convolves the crystal graph, then the line graph, whose nodes are the updated bonds m. Parameter names
+are the authors', so that their checkpoints can be read. Differences from the authors' code: outputs that nothing reads
+(the angles after the last ALIGNN layer, the bonds after the last layer) are not computed, and their normalizations stay
+as frozen parameters. The default graph lists each bond once in each direction and keeps the pair (e, e) of a bond to an
+atom's own image, so that a cell and its supercell agree; ``as_jarvis`` gives the authors' graph.
 """
 
 from __future__ import annotations
@@ -24,35 +23,35 @@ from crysmm.engines.topology import Topology
 from crysmm.models.backbone import Backbone, Engine, GraphInput
 from crysmm.models.layers import GaussianExpansion, crystal_mean
 
-LARGEST_BOND = 8.0  # Angstrom; the last Gaussian, whatever the cutoff
+LARGEST_BOND = 8.0  # Angstrom; center of the last Gaussian, whatever the cutoff
 
 
 class MLPLayer(nn.Module):
-    """Linear layer, normalisation, SiLU."""
+    """Linear layer, normalization and SiLU."""
 
     def __init__(self, features_in: int, features_out: int, norm: Normalization):
         super().__init__()
         self.layer = nn.Sequential(nn.Linear(features_in, features_out), normalization(norm, features_out), nn.SiLU())
 
     def forward(self, rows: Tensor, multiplicity: Multiplicity | None = None) -> Tensor:
-        """``[n, features_in]`` to ``[n, features_out]``."""
+        """Map ``[n, features_in]`` to ``[n, features_out]``."""
         return perceptron(rows, [self.parts()], multiplicity=multiplicity)
 
     def parts(self) -> tuple[nn.Linear, nn.Module]:
-        """The linear layer and the normalisation."""
+        """Return the linear layer and the normalization."""
         linear_layer, norm, _ = self.layer
         assert isinstance(linear_layer, nn.Linear)
         return linear_layer, norm
 
 
 class ScalarEmbedding(nn.Sequential):
-    """Lengths or cosines in Gaussians, then two MLP layers.
+    """Expansion of lengths or cosines in Gaussians, then two MLP layers.
 
     Args:
-        expansion: the Gaussians.
-        embedding_features: width of the first layer.
-        features: width of the second.
-        norm: normalisation of both.
+        expansion: Gaussians.
+        embedding_features: Width of the first layer.
+        features: Width of the second layer.
+        norm: Normalization of both.
     """
 
     def __init__(self, expansion: GaussianExpansion, embedding_features: int, features: int, norm: Normalization):
@@ -63,19 +62,19 @@ class ScalarEmbedding(nn.Sequential):
         )
 
     def forward(self, values: Tensor, multiplicity: Multiplicity | None = None) -> Tensor:
-        """``[n]`` to ``[n, features]``."""
+        """Embed ``[n]`` as ``[n, features]``."""
         expansion, *layers = self
         parts = [layer.parts() for layer in layers if isinstance(layer, MLPLayer)]
         return perceptron(values, parts, expansion, multiplicity)
 
 
 class EdgeGatedGraphConvolution(nn.Module):
-    """One edge-gated convolution of nodes and edges of width ``features``.
+    """Edge-gated convolution of nodes and edges.
 
     Args:
-        features: width of both.
-        norm: normalisation of both.
-        updates_edges: false where nothing reads the new edges.
+        features: Width of both.
+        norm: Normalization of both.
+        updates_edges: Whether something reads the updated edges.
     """
 
     def __init__(self, features: int, norm: Normalization, updates_edges: bool = True):
@@ -92,8 +91,8 @@ class EdgeGatedGraphConvolution(nn.Module):
             self.bn_edges.requires_grad_(False)
 
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
-        """Nodes ``[n_nodes, features]`` and edges ``[n_edges, features]``, each updated."""
-        # the bias of the edges is added to the nodes, of which there are fewer
+        """Update nodes ``[n_nodes, features]`` and edges ``[n_edges, features]``."""
+        # products of nodes before they are gathered; the edges' bias goes to the nodes, of which there are fewer
         source, destination, values, own = (
             linear(nodes, layer.weight, bias)
             for layer, bias in (
@@ -109,7 +108,7 @@ class EdgeGatedGraphConvolution(nn.Module):
 
 
 class ALIGNNLayer(nn.Module):
-    """A convolution of the crystal graph, then one of the line graph."""
+    """Convolution of the crystal graph, then of the line graph."""
 
     def __init__(self, features: int, norm: Normalization, updates_angles: bool):
         super().__init__()
@@ -119,19 +118,19 @@ class ALIGNNLayer(nn.Module):
     def forward(
         self, graph: Topology, line_graph: Topology, atoms: Tensor, bonds: Tensor, angles: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Atoms ``[n_nodes, features]``, bonds ``[n_edges, ...]`` and angles ``[n_triplets, ...]``."""
+        """Update atoms ``[n_nodes, features]``, bonds ``[n_edges, ...]`` and angles ``[n_triplets, ...]``."""
         atoms, bonds = self.node_update(graph, atoms, bonds)
         bonds, angles = self.edge_update(line_graph, bonds, angles)
         return atoms, bonds, angles
 
 
 class ALIGNN(Backbone):
-    """The atomistic line graph network; 4,026,753 parameters with a scalar output.
+    """Atomistic line graph network; 4,026,753 parameters with a scalar output.
 
     Args:
-        config: widths and depths.
-        atom_input_features: features an atom carries.
-        engine: see :class:`Backbone`.
+        config: Widths and depths.
+        atom_input_features: Number of features of each atom.
+        engine: Engine that passes the messages.
     """
 
     def __init__(self, config: ALIGNNConfig, atom_input_features: int, engine: Engine = "blocked"):
@@ -157,7 +156,7 @@ class ALIGNN(Backbone):
         )
 
     def embed_atoms(self, inputs: GraphInput) -> Tensor:
-        """See :class:`Backbone`."""
+        """Embed the atoms by all ALIGNN and graph convolution layers, ``[n_nodes, node_features]``."""
         atoms = self.atom_embedding(inputs.atom_features, inputs.graph.node_multiplicity)
         bonds = self.edge_embedding(inputs.bond_lengths(), inputs.graph.edge_multiplicity)
         if inputs.line_graph is not None:
@@ -169,9 +168,9 @@ class ALIGNN(Backbone):
         return atoms
 
     def pool(self, nodes: Tensor, inputs: GraphInput) -> Tensor:
-        """The mean over the atoms."""
+        """Average over the atoms."""
         return crystal_mean(nodes, inputs.n_atoms)
 
     def readout(self) -> tuple[nn.Sequential, int]:
-        """Nothing between pooling and output layer."""
+        """Make the authors' readout, which has nothing between pooling and output layer."""
         return nn.Sequential(), self.node_features

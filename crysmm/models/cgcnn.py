@@ -4,9 +4,9 @@ Equation 5, with the filter and core of a bond from one linear layer on ``z = [v
 
     v_i' = softplus(v_i + BN(sum_j sigmoid(f_ij) * softplus(c_ij))),    [f_ij, c_ij] = BN(W z_ij + b)
 
-Where it differs from the authors' code: an atom with fewer neighbours than k has fewer bonds, instead of bonds
-to atom 0 at a distance beyond the cutoff; and W z is computed as W_i v_i + W_j v_j + W_e e_ij, atoms before
-bonds, which gives the same numbers for a twelfth of the work.
+Differences from the authors' code: an atom with fewer neighbors than k has fewer bonds, instead of bonds to atom 0 at a
+distance beyond the cutoff; and W z is computed as W_i v_i + W_j v_j + W_e e_ij, with the products of atoms before they
+are gathered for bonds, which gives the same numbers for a twelfth of the work.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from crysmm.models.layers import GaussianExpansion, crystal_mean
 
 
 class CGCNNConvolution(nn.Module):
-    """One convolution of atoms of width ``node_features`` over bonds of width ``edge_features``."""
+    """Convolution of atoms of width ``node_features`` over bonds of width ``edge_features``."""
 
     def __init__(self, node_features: int, edge_features: int):
         super().__init__()
@@ -34,27 +34,23 @@ class CGCNNConvolution(nn.Module):
         self.bn2 = BatchNorm(node_features)
 
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> Tensor:
-        """``[n_nodes, node_features]`` to the same, with ``edges [n_edges, edge_features]``."""
+        """Update ``nodes [n_nodes, node_features]`` through ``edges [n_edges, edge_features]``."""
         center, neighbor, bond = self.fc_full.weight.split(self.widths, dim=1)
-        gates = graph.add(
-            linear(nodes, neighbor),
-            linear(nodes, center, self.fc_full.bias),
-            edges,
-            bond,
-        )
+        # an edge goes from the neighbor to the center; the bias is added to the atoms, of which there are fewer
+        gates = graph.add(linear(nodes, neighbor), linear(nodes, center, self.fc_full.bias), edges, bond)
         filters, core = normalized(self.bn1, gates, graph.edge_multiplicity).chunk(2, dim=1)
         messages = graph.sum(torch.sigmoid(filters) * functional.softplus(core))
         return functional.softplus(nodes + normalized(self.bn2, messages, graph.node_multiplicity))
 
 
 class CGCNN(Backbone):
-    """The crystal graph convolutional network; 80,833 parameters with a scalar output.
+    """Crystal graph convolutional network; 80,833 parameters with a scalar output.
 
     Args:
-        config: widths and depths.
-        atom_input_features: features an atom carries.
-        cutoff: the last of the Gaussians bond lengths are expanded in, Angstrom.
-        engine: see :class:`Backbone`.
+        config: Widths and depths.
+        atom_input_features: Number of features of each atom.
+        cutoff: Center of the last Gaussian in which bond lengths are expanded, Angstrom.
+        engine: Engine that passes the messages.
     """
 
     def __init__(
@@ -70,7 +66,7 @@ class CGCNN(Backbone):
         )
 
     def embed_atoms(self, inputs: GraphInput) -> Tensor:
-        """See :class:`Backbone`."""
+        """Embed the atoms by all convolutions, ``[n_nodes, node_features]``."""
         nodes = self.embedding(inputs.atom_features)
         edges = self.expansion(inputs.bond_lengths())
         for convolution in self.convs:
@@ -78,11 +74,11 @@ class CGCNN(Backbone):
         return nodes
 
     def pool(self, nodes: Tensor, inputs: GraphInput) -> Tensor:
-        """The mean over the atoms."""
+        """Average over the atoms."""
         return crystal_mean(nodes, inputs.n_atoms)
 
     def readout(self) -> tuple[nn.Sequential, int]:
-        """Softplus, then hidden layers with softplus."""
+        """Make the authors' readout: softplus, then hidden layers with softplus."""
         config = self.config
         layers = hidden_layers(self.node_features, config.fc_features, config.fc_layers, nn.Softplus)
         return nn.Sequential(nn.Softplus(), *layers), config.fc_features if config.fc_layers else self.node_features

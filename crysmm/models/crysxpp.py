@@ -1,21 +1,21 @@
 """CrysXPP: Das, Samanta, Goyal, Lee, Bhattacharjee and Ganguly, npj Comput. Mater. 8, 43 (2022).
 
-CGCNN behind a feature selector: one trainable weight ``w_f`` for each atom feature, the same for all atoms and 1 at the
-start, so that training begins as CGCNN's does:
+CGCNN behind a feature selector, with one trainable weight ``w_f`` for each atom feature. All atoms share the weights,
+which start at 1, so that training begins as that of CGCNN:
 
     v_i = W (w * x_i) + b,    loss = error + sparsity * mean_f |w_f|
 
-Its convolutions have CGCNN's names, so that ``init_from`` takes over those of a CrysAE encoder. The authors' last code
-keeps only those and draws the embedding W anew; here W is taken over too where it fits, and ``init_from`` says so.
+Its convolutions have CGCNN's names, so that ``init_from`` loads those of a CrysAE encoder. The authors' last code loads
+only these and initializes the embedding W again; here W is loaded as well where it fits, and ``init_from`` reports it.
 
-Where the authors' code and paper differ:
+Choices where the authors' code and paper differ:
 
-- The last code has the penalty commented out, though the paper has it (LASSO). Here it is on, a mean over the features
-  with weight 0.01 as in the code nearest the paper; ``sparsity`` 0 switches it off.
-- The network of the last code is the default: CGCNN and the selector, so that the two differ in nothing else; 80,925
-  parameters with a scalar output. ``as_first_published`` with ``fc_layers`` 2 and ``fc_features`` 64 is that of the
-  first code: no bias in W, atom embeddings scaled to length 1 before pooling, no softplus between pooling and readout.
-- The authors' switch that should turn the selector off is never read. Here ``cgcnn`` is the network without it.
+- The last code has the penalty (LASSO) of the paper commented out. Here it is on, as a mean over the features with
+  weight 0.01, like the code closest to the paper; ``sparsity`` 0 switches it off.
+- The default is the network of the last code, CGCNN and the selector and nothing else; 80,925 parameters with a scalar
+  output. ``as_first_published`` with ``fc_layers`` 2 and ``fc_features`` 64 is that of the first code: no bias in W,
+  atom embeddings scaled to length 1 before pooling, no softplus between pooling and readout.
+- The authors' code never reads its switch for the selector. Here ``cgcnn`` is the network without it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from crysmm.models.cgcnn import CGCNN
 
 
 class FeatureSelector(nn.Module):
-    """One weight for each atom feature."""
+    """Trainable weight for each atom feature."""
 
     def __init__(self, features: int):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(features))
 
     def forward(self, atom_features: Tensor) -> Tensor:
-        """``[n, features]``, each column times its weight."""
+        """Multiply each column of ``[n, features]`` by its weight."""
         return atom_features * self.weight
 
 
@@ -47,10 +47,10 @@ class CrysXPP(CGCNN):
     """CGCNN with a feature selector.
 
     Args:
-        config: widths, depths, and the weight of the penalty.
-        atom_input_features: features an atom carries.
-        cutoff: the last of the Gaussians bond lengths are expanded in, Angstrom.
-        engine: see :class:`Backbone`.
+        config: Widths, depths, and the weight of the penalty.
+        atom_input_features: Number of features of each atom.
+        cutoff: Center of the last Gaussian in which bond lengths are expanded, Angstrom.
+        engine: Engine that passes the messages.
     """
 
     config: CrysXPPConfig
@@ -62,18 +62,18 @@ class CrysXPP(CGCNN):
             self.embedding.register_parameter("bias", None)
 
     def penalty(self) -> Tensor:
-        """The mean size of the feature weights, times ``sparsity``."""
+        """Return ``sparsity`` times the mean absolute feature weight."""
         return self.config.sparsity * self.selector.weight.abs().mean()
 
     def embed_atoms(self, inputs: GraphInput) -> Tensor:
-        """See :class:`Backbone`."""
+        """Embed the atoms by CGCNN, from their weighted features."""
         return super().embed_atoms(replace(inputs, atom_features=self.selector(inputs.atom_features)))
 
     def pool(self, nodes: Tensor, inputs: GraphInput) -> Tensor:
-        """The mean over the atoms, of embeddings of length 1 as first published."""
+        """Average over the atoms; as first published, over embeddings scaled to length 1."""
         return super().pool(functional.normalize(nodes, dim=1) if self.config.as_first_published else nodes, inputs)
 
     def readout(self) -> tuple[nn.Sequential, int]:
-        """CGCNN's, without its first softplus as first published."""
+        """Make CGCNN's readout; as first published, without its first softplus."""
         layers, features = super().readout()
         return nn.Sequential(*list(layers)[1:]) if self.config.as_first_published else layers, features

@@ -5,9 +5,9 @@ Augmented graph attention (equations 5 to 8): with x_i = softplus(W [v_i, e_ij])
     s_ij = softplus(BN(softplus(a . [x_i, x_j]))),  alpha = softmax of s over the bonds of atom i,
     v_i' = softplus(BN(mean over heads of sum_j alpha_ij x_j + b))
 
-Global attention by composition: each atom is weighted by a softmax over its crystal of a two-layer network on
-[v_i, element fractions of the crystal], and the weighted atoms are summed. As in CGCNN here, W [v, e] is computed
-atoms before bonds, and missing neighbours are left out instead of padded.
+Global attention by composition: a two-layer network on [v_i, element fractions of the crystal] scores each atom, a
+softmax over the crystal makes weights of the scores, and the weighted atoms are summed. As in CGCNN here, the products
+of W [v, e] are computed for atoms before they are gathered for bonds, and missing neighbors are left out, not padded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ N_ELEMENTS = 103
 
 
 class AugmentedGraphAttention(nn.Module):
-    """One attention layer: ``heads`` heads of width ``features``, averaged."""
+    """Attention layer with ``heads`` heads of width ``features``, which are averaged."""
 
     def __init__(self, features: int, heads: int):
         super().__init__()
@@ -42,7 +42,7 @@ class AugmentedGraphAttention(nn.Module):
         nn.init.xavier_uniform_(self.attention)
 
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> Tensor:
-        """``[n_nodes, features]`` to the same, with ``edges [n_edges, features]``."""
+        """Update ``nodes [n_nodes, features]`` through ``edges [n_edges, features]``."""
         from_node, from_edge = self.weight.chunk(2, dim=1)
         projected, bonds = linear(nodes, from_node), linear(edges, from_edge)
         center = functional.softplus(graph.at_destination(projected) + bonds)
@@ -55,20 +55,19 @@ class AugmentedGraphAttention(nn.Module):
 
 
 def by_head(rows: Tensor, vectors: Tensor) -> Tensor:
-    """``[n, heads]`` products, in fp32 or better, of each head's part of ``[n, heads * features]`` with its own vector.
-
-    As one matrix product, most of whose factors are 0: faster than products that are kept to be summed.
+    """Multiply each head's part of the rows by its own vector, in fp32 or better, ``[n, heads]``.
 
     Args:
-        rows: ``[n, heads * features]``.
-        vectors: ``[heads, features]``.
+        rows: Rows with the parts of all heads side by side, ``[n, heads * features]``.
+        vectors: Vector of each head, ``[heads, features]``.
     """
+    # one product with a matrix that is mostly 0 is faster than elementwise products, which must be kept to be summed
     with torch.autocast(rows.device.type, enabled=False):
         return functional.linear(precise(rows), torch.block_diag(*vectors))
 
 
 class CompositionAttention(nn.Module):
-    """A weight for each atom of a crystal, from its embedding and the crystal's element fractions."""
+    """Weight of each atom in its crystal, from the atom's embedding and the crystal's element fractions."""
 
     def __init__(self, features: int, hidden_features: int):
         super().__init__()
@@ -76,7 +75,7 @@ class CompositionAttention(nn.Module):
         self.score = Linear(hidden_features, 1)
 
     def forward(self, nodes: Tensor, atomic_numbers: Tensor, n_atoms: Tensor) -> Tensor:
-        """``[n_atoms_in_all, 1]`` weights that sum to one over each crystal."""
+        """Compute weights that sum to one over each crystal, ``[n_atoms_in_all, 1]``."""
         one_hot = functional.one_hot(atomic_numbers - 1, N_ELEMENTS).to(nodes.dtype)
         composition = spread(crystal_mean(one_hot, n_atoms), n_atoms, len(nodes))
         hidden = functional.softplus(self.hidden(torch.cat((nodes, composition), dim=1)))
@@ -84,13 +83,13 @@ class CompositionAttention(nn.Module):
 
 
 class GATGNN(Backbone):
-    """The graph attention network with composition attention.
+    """Graph attention network with composition attention.
 
     Args:
-        config: widths and depths.
-        atom_input_features: features an atom carries.
-        cutoff: the last of the Gaussians bond lengths are expanded in, Angstrom.
-        engine: see :class:`Backbone`.
+        config: Widths and depths.
+        atom_input_features: Number of features of each atom.
+        cutoff: Center of the last Gaussian in which bond lengths are expanded, Angstrom.
+        engine: Engine that passes the messages.
     """
 
     def __init__(self, config: GATGNNConfig, atom_input_features: int, cutoff: float, engine: Engine = "blocked"):
@@ -106,7 +105,7 @@ class GATGNN(Backbone):
         self.global_attention = CompositionAttention(config.node_features, config.composition_features)
 
     def embed_atoms(self, inputs: GraphInput) -> Tensor:
-        """See :class:`Backbone`."""
+        """Embed the atoms by all attention layers, ``[n_nodes, node_features]``."""
         nodes = self.embedding(inputs.atom_features)
         edges = functional.leaky_relu(self.edge_embedding(self.expansion(inputs.bond_lengths())), 0.2)
         for layer in self.layers:
@@ -114,10 +113,10 @@ class GATGNN(Backbone):
         return nodes
 
     def pool(self, nodes: Tensor, inputs: GraphInput) -> Tensor:
-        """The sum over the atoms, weighted by composition attention.
+        """Sum over the atoms, weighted by composition attention.
 
         Raises:
-            InputError: DGL graphs without atomic numbers.
+            InputError: The DGL graphs have no atomic numbers.
         """
         if inputs.atomic_numbers is None:
             raise InputError(
@@ -127,7 +126,7 @@ class GATGNN(Backbone):
         return crystal_sum(weights * nodes, inputs.n_atoms)
 
     def readout(self) -> tuple[nn.Sequential, int]:
-        """Hidden layers with softplus."""
+        """Make the authors' readout: hidden layers with softplus."""
         config = self.config
         layers = hidden_layers(self.node_features, config.fc_features, config.fc_layers, nn.Softplus)
         return nn.Sequential(*layers), config.fc_features if config.fc_layers else self.node_features

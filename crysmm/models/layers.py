@@ -1,4 +1,4 @@
-"""Layers that several backbones share."""
+"""Layers shared by several backbones: Gaussian expansions, and sums over the atoms of each crystal."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import Tensor, nn
 
 from crysmm.engines.linear import precise
 
-SMALLEST_EXPONENT = -126.0  # of 2 in normal fp32 numbers; below, processors are several times slower
+SMALLEST_EXPONENT = -126.0  # of a normal fp32 number in powers of 2; subnormal ones are several times slower
 
 
 class GaussianExpansion(nn.Module):
-    """A scalar in a basis of Gaussians with evenly spaced centres: ``exp(-sharpness (x - centre)^2)``.
+    """Expand a scalar in Gaussians with evenly spaced centers, ``exp(-sharpness (x - center)^2)``.
 
     Args:
-        lowest: first centre.
-        highest: last centre.
-        bins: number of centres.
-        squared_spacing: sharpness is 1/spacing^2 (CGCNN) instead of 1/spacing (ALIGNN).
+        lowest: First center.
+        highest: Last center.
+        bins: Number of centers.
+        squared_spacing: Use a sharpness of 1/spacing^2 (CGCNN) instead of 1/spacing (ALIGNN).
     """
 
     centers: Tensor
@@ -31,29 +31,32 @@ class GaussianExpansion(nn.Module):
         self.sharpness = 1 / spacing**2 if squared_spacing else 1 / spacing
 
     def forward(self, values: Tensor) -> Tensor:
-        """``[n]`` to ``[n, bins]``."""
+        """Expand ``[n]`` to ``[n, bins]``."""
+        # exp2 takes a quarter of the time of exp, and the sharpness absorbs the change of base
         exponents = (values[:, None] - self.centers).square_().mul_(-self.sharpness / math.log(2))
-        return exponents.clamp_(min=SMALLEST_EXPONENT).exp2_()  # takes a quarter of the time of exp_
+        return exponents.clamp_(min=SMALLEST_EXPONENT).exp2_()
 
 
 def crystal_sum(atoms: Tensor, n_atoms: Tensor) -> Tensor:
-    """``[n_crystals, d]`` sums of ``[n_atoms_in_all, d]`` over the atoms of each crystal, in fp32 or better."""
+    """Sum ``[n_atoms_in_all, d]`` over the atoms of each crystal in fp32 or better, ``[n_crystals, d]``."""
     return torch.segment_reduce(precise(atoms), "sum", lengths=n_atoms, unsafe=True)
 
 
 def crystal_mean(atoms: Tensor, n_atoms: Tensor) -> Tensor:
-    """``[n_crystals, d]`` means of ``[n_atoms_in_all, d]`` over the atoms of each crystal, in fp32 or better."""
+    """Average ``[n_atoms_in_all, d]`` over the atoms of each crystal in fp32 or better, ``[n_crystals, d]``."""
     return crystal_sum(atoms, n_atoms) / n_atoms[:, None]
 
 
 def spread(crystals: Tensor, n_atoms: Tensor, n_rows: int) -> Tensor:
-    """``[n_rows, d]``: each crystal's row of ``[n_crystals, d]``, once an atom."""
+    """Repeat each crystal's row of ``[n_crystals, d]`` for each of its atoms, ``[n_rows, d]``."""
+    # with the size given, a GPU is not waited for
     return crystals.repeat_interleave(n_atoms, dim=0, output_size=n_rows)
 
 
 def crystal_softmax(scores: Tensor, n_atoms: Tensor) -> Tensor:
-    """``[n_atoms_in_all, d]`` softmax over the atoms of each crystal, in fp32 or better."""
+    """Compute a softmax over the atoms of each crystal in fp32 or better, ``[n_atoms_in_all, d]``."""
     scores = precise(scores)
+    # the largest score cancels, so it needs no gradient
     largest = torch.segment_reduce(scores.detach(), "max", lengths=n_atoms, unsafe=True)
     weights = torch.exp(scores - spread(largest, n_atoms, len(scores)))
     return weights / spread(crystal_sum(weights, n_atoms), n_atoms, len(scores))

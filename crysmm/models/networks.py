@@ -27,16 +27,16 @@ PROJECTED = 64  # width of the projections of graph and text, by the authors' co
 
 
 def build_backbone(model: ModelConfig, atom_input_features: int, cutoff: float, engine: Engine = "blocked") -> Backbone:
-    """A backbone with fresh weights.
+    """Build a backbone with new weights.
 
     Args:
-        model: which one, and its widths and depths.
-        atom_input_features: features an atom carries, by ``atom_features`` of the graph settings.
-        cutoff: of the neighbour search, Angstrom.
-        engine: which engine passes the messages.
+        model: Backbone by name, and its widths and depths.
+        atom_input_features: Number of features of each atom, set by ``atom_features`` of the graph settings.
+        cutoff: Cutoff of the neighbor search, Angstrom.
+        engine: Engine that passes the messages.
 
     Raises:
-        InputError: ``model.atom_input_features`` is set to another number than the atoms carry.
+        InputError: ``model.atom_input_features`` is set to another number than ``atom_input_features``.
     """
     if model.atom_input_features not in (None, atom_input_features):
         raise InputError(
@@ -55,7 +55,7 @@ def build_backbone(model: ModelConfig, atom_input_features: int, cutoff: float, 
 
 
 def apply_link(outputs: Tensor, link: Link) -> Tensor:
-    """The target from what the output layer predicts: itself, its logarithm or its logit."""
+    """Convert the output layer's prediction of a target, its logarithm or its logit into the target."""
     if link == "log":
         return torch.exp(outputs)
     if link == "logit":
@@ -64,12 +64,12 @@ def apply_link(outputs: Tensor, link: Link) -> Tensor:
 
 
 class VanillaHead(nn.Module):
-    """The authors' hidden layers after pooling, then one linear layer.
+    """Hidden layers of the backbone's authors, then one linear layer.
 
     Args:
-        backbone: whose readout is used.
-        n_outputs: columns of the prediction.
-        link: see :func:`apply_link`.
+        backbone: Backbone whose readout is used.
+        n_outputs: Number of columns of the prediction.
+        link: Quantity that the output layer predicts; see :func:`apply_link`.
     """
 
     def __init__(self, backbone: Backbone, n_outputs: int, link: Link = "identity"):
@@ -79,15 +79,15 @@ class VanillaHead(nn.Module):
         self.output = nn.Linear(features, n_outputs)
 
     def forward(self, embedding: Embedding, texts: Tensor | None) -> Tensor:
-        """``[n_crystals, n_outputs]``; texts are not read."""
+        """Predict ``[n_crystals, n_outputs]``; texts are not read."""
         return apply_link(precise(self.output(self.hidden(embedding.graph))), self.link)
 
 
 class ProjectionHead(nn.Module):
-    """To width 64, with a residual branch: ``LayerNorm(p + Dropout(Linear(GELU(p))))``, ``p`` linear (CrysMMNet).
+    """Projection to width 64 with a residual branch (CrysMMNet): ``LayerNorm(p + Dropout(Linear(GELU(p))))``, p linear.
 
     Args:
-        features: width of what is projected.
+        features: Width of the rows.
     """
 
     def __init__(self, features: int):
@@ -97,22 +97,22 @@ class ProjectionHead(nn.Module):
         self.norm = nn.LayerNorm(PROJECTED)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """``[n, features]`` to ``[n, 64]``."""
+        """Project ``[n, features]`` to ``[n, 64]``."""
         projected = self.projection(rows)
         return self.norm(projected + self.branch(projected))
 
 
 class MultimodalHead(nn.Module):
-    """Graph and text projected to 64 each, side by side, and two layers on both (CrysMMNet: Das et al., UAI 2023).
+    """Fusion of graph and text, projected to width 64 each, by two layers (CrysMMNet: Das et al., UAI 2023).
 
     A crystal without a description has a learned vector in place of its projected text.
 
     Args:
-        graph_features: width of the backbone's embedding of a crystal.
-        text_features: width of a text's embedding.
-        n_outputs: columns of the prediction.
-        link: see :func:`apply_link`.
-        encoder: from what a batch holds of the texts to their embeddings; by default it holds these.
+        graph_features: Width of the crystal embeddings.
+        text_features: Width of the text embeddings.
+        n_outputs: Number of columns of the prediction.
+        link: Quantity that the output layer predicts; see :func:`apply_link`.
+        encoder: Module that embeds the tokens in a batch; None for batches that hold embeddings.
     """
 
     def __init__(
@@ -133,31 +133,32 @@ class MultimodalHead(nn.Module):
         self.output = nn.Linear(PROJECTED, n_outputs)
 
     def forward(self, embedding: Embedding, texts: Tensor | None) -> Tensor:
-        """``[n_crystals, n_outputs]``.
+        """Predict ``[n_crystals, n_outputs]``.
 
         Args:
-            embedding: of the graphs.
-            texts: ``[n_crystals, text_features]``, NaN where none is; or what ``encoder`` makes them of.
+            embedding: Embeddings of the graphs.
+            texts: Text embeddings, ``[n_crystals, text_features]``, NaN for a crystal without one; or the input of
+                ``encoder``.
 
         Raises:
-            ValueError: there are no texts at all.
+            ValueError: The batch has no texts.
         """
         if texts is None:
             raise ValueError("the batch has no embeddings of texts; give them to its loader")
         texts = precise(self.encoder(texts))
         is_missing = texts[:, :1].isnan()
-        with torch.autocast(texts.device.type, enabled=False):  # of so few rows bf16 costs more than it saves
+        with torch.autocast(texts.device.type, enabled=False):  # for so few rows bf16 costs more than it saves
             text = torch.where(is_missing, self.no_text, self.text(texts.nan_to_num()))
             graph = self.graph(precise(embedding.graph))
             return apply_link(self.output(self.fusion(torch.cat([graph, text], dim=1))), self.link)
 
 
 class PropertyNetwork(nn.Module):
-    """A backbone and a head: from a batch of crystals to predictions in the network's units.
+    """Backbone and head, which predict a batch of crystals in the network's units.
 
     Args:
-        backbone: embeds the crystals.
-        head: reads their embeddings.
+        backbone: Backbone that embeds the crystals.
+        head: Head that predicts from their embeddings.
     """
 
     def __init__(self, backbone: Backbone, head: nn.Module):
@@ -166,36 +167,36 @@ class PropertyNetwork(nn.Module):
         self.head = head
 
     def forward(self, batch: CrystalBatch) -> Tensor:
-        """``[n_crystals, n_outputs]``: targets after the link, or logits of classes; never squeezed."""
+        """Predict targets after the link, or logits of classes, ``[n_crystals, n_outputs]``; never squeezed."""
         return self.read(self.embed(batch), batch)
 
     def read(self, embedding: Embedding, batch: CrystalBatch) -> Tensor:
-        """What the head makes of the embeddings of a batch."""
+        """Predict from the embeddings of a batch."""
         outputs: Tensor = self.head(embedding, batch.texts)
         return outputs
 
     def embed(self, batch: CrystalBatch) -> Embedding:
-        """The backbone's embeddings of atoms and crystals."""
+        """Embed the atoms and crystals of a batch."""
         return self.backbone(batch)
 
 
 def build_network(config: TrainingConfig, n_outputs: int, text: TextSettings | None = None) -> PropertyNetwork:
-    """The network a training config asks for, with fresh weights from torch's global random state.
+    """Build the network of a training config, with new weights from torch's global random state.
 
     Args:
-        config: names the backbone, its sizes, the head and the graph.
-        n_outputs: number of targets, or of classes.
-        text: how the texts are made that the head reads, if it reads some.
+        config: Backbone, its sizes, head and graph.
+        n_outputs: Number of targets, or of classes.
+        text: Settings of the texts that a multimodal head reads; None for other heads.
 
     Raises:
-        InputError: the text encoder is to be tuned, and cannot be.
+        InputError: The text encoder cannot be tuned as requested.
     """
     graph = config.graph_settings()
     atom_input_features = feature_table(graph.atom_features).shape[1]
     backbone = build_backbone(config.model, atom_input_features, graph.cutoff, config.engine)
     link = config.model.link
     head = config.head
-    if text is None or head.name != "multimodal":  # a teacher changes what is learned, not what predicts
+    if text is None or head.name != "multimodal":  # a teacher changes the training, not the network
         return PropertyNetwork(backbone, VanillaHead(backbone, n_outputs, link))
     encoder = None
     if text.tuned_layers:

@@ -67,7 +67,7 @@ def over_atoms(losses: Tensor, asked: Tensor | None, n_atoms: Tensor, pooled: bo
 
 def over_edges(losses: Tensor, batch: CrystalBatch, pooled: bool) -> Tensor:
     """:func:`mean_losses` of ``[n_edges]`` losses, in the order of the batch's connectivity."""
-    incoming = batch.connectivity.incoming
+    incoming = batch.connectivity.by_destination
     sums, totals = (crystal_sum(incoming.sum(part), batch.n_atoms) for part in (losses, torch.ones_like(losses)))
     return mean_losses(sums, totals, pooled)
 

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from crysmm.config.run import RunConfig
 from crysmm.data.loader import BatchSampler
 from crysmm.device import Machine, reproducible
-from crysmm.engines.memory import freed_memory_kept
+from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import DivergedError, InputError, NoResultError
 from crysmm.files import write_csv_atomic, write_json_atomic
 from crysmm.inference.model_card import CARD_FILE, write_card
@@ -338,7 +338,7 @@ def carry_out(
         KeyboardInterrupt: Ctrl-C; what resuming needs is in the folder. SIGTERM raises ``SystemExit`` likewise.
     """
     machine = Machine.of(config)
-    with isolate_rng(), lightning_silenced(), reproducible(machine.device), freed_memory_kept(machine.device):
+    with isolate_rng(), lightning_silenced(), reproducible(machine.device), keep_freed_memory(machine.device):
         run = kind(config, machine)
         try:
             with listening():

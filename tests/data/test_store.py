@@ -169,4 +169,4 @@ def test_alike_atoms_as_one(tmp_path, crystals):
         edges, triplets = store.sizes(merge=merge)
         assert (edges.sum(), triplets.sum()) == (len(batch.bond_vectors), batch.connectivity.n_triplets)
     assert batch.merged is not None
-    assert torch.equal(batch.merged.first, expected.merged.first)
+    assert torch.equal(batch.merged.representatives, expected.merged.representatives)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from crysmm.engines.memory import LARGE, PAGE, ROWS_IN_CACHE, Workspace, covering, empty_rows, freed_memory_kept
+from crysmm.engines.memory import LARGE, PAGE, ROWS_IN_CACHE, Workspace, empty_rows, keep_freed_memory, matmul_chunks
 
 COUNTS = [0, 1, 2, 63, 64, 65, 200, 511, 512, 513, 4095, 4096, 4097, 9000]
 PROGRAM = """
 import resource
 import torch
-from crysmm.engines.memory import empty_rows, freed_memory_kept
+from crysmm.engines.memory import empty_rows, keep_freed_memory
 
 def faults(count, size):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -29,7 +29,7 @@ def resident():
 SMALL, LARGE = 1 << 20, 64 << 20
 freely = faults(10, LARGE)
 before = resident()
-with freed_memory_kept(torch.device("cpu")):
+with keep_freed_memory(torch.device("cpu")):
     empty_rows((LARGE,), like=torch.zeros(1, dtype=torch.uint8)).fill_(1)
     faults(10, LARGE)
     assert faults(10, LARGE) < freely / 10, "pages are faulted in anew"
@@ -38,7 +38,7 @@ assert resident() < before + (10 << 10), "memory is not given back"
 faults(10, SMALL)
 assert faults(50, SMALL) < 500, "small blocks are now given back each time"
 assert faults(10, LARGE) > freely / 2, "large blocks are still kept"
-with freed_memory_kept(torch.device("cuda")):
+with keep_freed_memory(torch.device("cuda")):
     assert faults(10, LARGE) > freely / 2, "a GPU's process is changed too"
 """
 
@@ -125,7 +125,7 @@ def test_rows_are_ordinary_where_they_are_small_or_nothing_is_kept():
     like = torch.zeros(1, dtype=torch.float64)
     count = LARGE // 8
     assert not _in_workspace(empty_rows((count,), like=like))
-    with freed_memory_kept(torch.device("cpu")):
+    with keep_freed_memory(torch.device("cpu")):
         assert not _in_workspace(empty_rows((count - 1,), like=like))
         kept = empty_rows((count,), like=like)
         assert kept.shape == (count,)
@@ -146,7 +146,7 @@ def _in_workspace(tensor):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_pieces_cover_all_rows(count, in_cache, dtype):
     rows = torch.arange(count)
-    pieces = [rows[piece] for piece in covering(torch.empty(count, dtype=dtype), in_cache=in_cache)]
+    pieces = [rows[piece] for piece in matmul_chunks(torch.empty(count, dtype=dtype), in_cache=in_cache)]
     assert sorted({int(row) for piece in pieces for row in piece}) == rows.tolist()
     assert max(map(len, pieces), default=0) <= (ROWS_IN_CACHE if in_cache else count)
 
@@ -154,5 +154,5 @@ def test_pieces_cover_all_rows(count, in_cache, dtype):
 def test_batches_of_all_sizes_need_few_shapes():
     counts = [*range(64, 5000), *range(5000, 300_000, 997)]
     batches = (torch.empty(count, dtype=torch.bfloat16) for count in counts)
-    lengths = {piece.stop - piece.start for rows in batches for piece in covering(rows)}
+    lengths = {piece.stop - piece.start for rows in batches for piece in matmul_chunks(rows)}
     assert lengths == {*range(64, 512, 64), *range(512, 4096, 512), *(1 << k for k in range(12, 19))}

@@ -61,7 +61,7 @@ def refined_by_hand(crystal, edges, digits=3):
 
 
 def test_classes_of_atoms_are_the_orbits(crystals):
-    assert {name: len(set(classes(crystals[name])[1].atoms)) for name in ORBITS} == ORBITS
+    assert {name: len(set(classes(crystals[name])[1].representative)) for name in ORBITS} == ORBITS
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, GraphSettings(neighbor_strategy="cgcnn"),
@@ -69,7 +69,7 @@ def test_classes_of_atoms_are_the_orbits(crystals):
                                       GraphSettings(neighbor_strategy="radius", cutoff=4.0)])  # fmt: skip
 def test_classes_are_those_of_multisets(crystal, settings):
     edges, found = classes(crystal, settings)
-    assert (partition(found.atoms), partition(found.edges)) == refined_by_hand(crystal, edges)
+    assert (partition(found.representative), partition(found.edge_class)) == refined_by_hand(crystal, edges)
 
 
 def test_symmetry_makes_atoms_alike_in_real_crystals(request):
@@ -82,10 +82,10 @@ def test_symmetry_makes_atoms_alike_in_real_crystals(request):
         cell = moyopy.Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist())
         orbits = moyopy.MoyoDataset(cell, symprec=1e-5).orbits
         for orbit in partition(orbits):
-            assert len(set(found.atoms[orbit])) == 1
-        assert (found.atoms[found.atoms] == found.atoms).all()
-        assert all(members[0] == found.atoms[members[0]] for members in partition(found.atoms))
-        n_orbits, n_classes = n_orbits + len(set(orbits)), n_classes + len(set(found.atoms))
+            assert len(set(found.representative[orbit])) == 1
+        assert (found.representative[found.representative] == found.representative).all()
+        assert all(members[0] == found.representative[members[0]] for members in partition(found.representative))
+        n_orbits, n_classes = n_orbits + len(set(orbits)), n_classes + len(set(found.representative))
     assert 0.8 * n_orbits < n_classes <= n_orbits  # some networks cannot tell apart what symmetry does
 
 
@@ -101,8 +101,8 @@ def test_a_displaced_atom_is_another(crystals):
     moved = quartz.frac_coords.copy()
     moved[4] += 0.002
     edges, found = classes(Crystal(quartz.lattice, moved, quartz.atomic_numbers))
-    assert found.atoms.tolist() == list(range(len(quartz)))
-    assert len(set(found.edges)) == len(edges)
+    assert found.representative.tolist() == list(range(len(quartz)))
+    assert len(set(found.edge_class)) == len(edges)
 
 
 def test_a_wave_of_small_steps_makes_no_atoms_alike():
@@ -114,29 +114,29 @@ def test_a_wave_of_small_steps_makes_no_atoms_alike():
     crystal = Crystal.from_arrays(np.diag([3.0 * n_layers, 3, 3]), coords, ["Po"] * n_layers)
     edges, found = classes(crystal, GraphSettings(max_neighbors=6))
     lengths = np.linalg.norm(edges.vectors(crystal), axis=1)
-    for kind in range(int(found.edges.max()) + 1):
-        assert np.ptp(lengths[found.edges == kind]) <= equivalence.LONGEST_CHAIN
+    for kind in range(int(found.edge_class.max()) + 1):
+        assert np.ptp(lengths[found.edge_class == kind]) <= equivalence.LONGEST_CHAIN
 
 
 def test_supercells_have_the_classes_of_the_cell(crystal):
     edges, of_cell = classes(crystal)
     larger_edges, of_larger = classes(supercell(crystal, (2, 1, 2)))
     assert len(larger_edges) == 4 * len(edges)
-    assert len(set(of_larger.atoms)) == len(set(of_cell.atoms))
-    assert len(set(of_larger.edges)) == len(set(of_cell.edges))
+    assert len(set(of_larger.representative)) == len(set(of_cell.representative))
+    assert len(set(of_larger.edge_class)) == len(set(of_cell.edge_class))
 
 
 @pytest.mark.parametrize("changes", [{"as_jarvis": True}, {"triplet_cutoff": 3.0}])
 def test_incomplete_line_graphs_have_no_classes(crystals, changes):
     edges, found = classes(crystals["SiO2"], SETTINGS.model_copy(update=changes))
-    assert found.atoms.tolist() == list(range(9))
-    assert found.edges.tolist() == list(range(len(edges)))
+    assert found.representative.tolist() == list(range(9))
+    assert found.edge_class.tolist() == list(range(len(edges)))
 
 
 def test_crystals_without_bonds_and_too_many_pairs(crystals, monkeypatch):
     far = Crystal.from_arrays(20 * np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]], ["He", "He"])
     edges, found = classes(far, GraphSettings(neighbor_strategy="radius", cutoff=5.0))
-    assert (len(edges), found.atoms.tolist()) == (0, [0, 1])
+    assert (len(edges), found.representative.tolist()) == (0, [0, 1])
     monkeypatch.setattr(equivalence, "LARGEST_SEARCH", 100)
     edges, found = classes(crystals["Cu"])
-    assert len(set(found.edges)) == len(edges)
+    assert len(set(found.edge_class)) == len(edges)

@@ -122,7 +122,7 @@ def test_counts_are_those_of_the_whole(crystals):
     multiplicities = merged.connectivity.multiplicities
     n_edges, n_triplets = len(whole.bond_vectors), whole.connectivity.n_triplets
     assert multiplicities.nodes.total == len(whole.atom_features)
-    assert multiplicities.edges.total == int(multiplicities.leaving.sum()) == n_edges
+    assert multiplicities.edges.total == int(multiplicities.outgoing.sum()) == n_edges
     assert multiplicities.n_triplets == n_triplets
 
 
