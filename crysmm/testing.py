@@ -139,7 +139,7 @@ def _lone_atom() -> Crystal:
 
 
 def _by_radius(settings: GraphSettings) -> GraphSettings:
-    """Settings by which :func:`_lone_atom` has no neighbours."""
+    """Settings by which :func:`_lone_atom` has no neighbors."""
     return settings.model_copy(update={"neighbor_strategy": "radius", "cutoff": 8.0, "as_jarvis": False})
 
 
@@ -147,7 +147,7 @@ def _check_isolated_atom(backbone: Backbone, settings: GraphSettings) -> None:
     alone, by_radius = _lone_atom(), _by_radius(settings)
     for crystals in ([alone], [*example_crystals()[1:3], alone]):
         graph = _embed(backbone, crystals, by_radius).graph
-        assert bool(graph.isfinite().all()), "an atom without neighbours: the output is not finite"
+        assert bool(graph.isfinite().all()), "an atom without neighbors: the output is not finite"
 
 
 def _check_inputs_unchanged(backbone: Backbone, batch: CrystalBatch) -> None:

@@ -21,7 +21,7 @@ def test_known_values():
     assert feature_table("atomic_number")[:, 0].tolist() == list(range(104))
     silicon = dict(zip(["Z", "column", "row", "electronegativity"], feature_table("basic")[14], strict=False))
     assert silicon == {"Z": 14, "column": 14, "row": 3, "electronegativity": pytest.approx(1.9)}
-    # one-hot groups: group, period, electronegativity, radius, valence electrons, ionisation, affinity, block, volume
+    # one-hot groups: group, period, electronegativity, radius, valence electrons, ionization, affinity, block, volume
     assert feature_table("cgcnn")[14].sum() == 9
 
 

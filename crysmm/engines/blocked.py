@@ -109,6 +109,7 @@ class Connectivity:
             The connectivity, and the given edges in its order, ``[n_edges]``.
         """
         rank, blocks = _block_order(np.bincount(destination, minlength=n_atoms), np.bincount(source, minlength=n_atoms))
+        # stable: edges into one atom keep their order, so equal inputs give the same bits
         edge_order = stable_order(rank[destination], n_atoms)
         source, destination = source[edge_order].astype(np.int64), destination[edge_order].astype(np.int64)
         # outgoing edges are a permutation of the edges, so both maps are known without sorting again
@@ -141,6 +142,7 @@ class Connectivity:
             The connectivity, the given edges that are its edges, and those that are its outgoing edges.
         """
         n_nodes, n_classes = len(atoms.representatives), int(edge_class.max(initial=-1)) + 1
+        # every class has an outgoing edge at a representative: find_equivalence has checked it
         incoming = np.flatnonzero(atoms.is_representative[destination])
         outgoing = _first_of_class(edge_class, np.flatnonzero(atoms.is_representative[source]), n_classes)
         in_degree = np.bincount(atoms.node[destination[incoming]], minlength=n_nodes)
@@ -152,6 +154,7 @@ class Connectivity:
         outgoing_of_class = np.empty(n_classes, dtype=np.int64)
         outgoing_of_class[edge_class[outgoing]] = np.arange(n_classes)
         edge_of_class = _first_of_class(edge_class[incoming], np.arange(len(incoming)), n_classes)
+        # all edges of a class leave equivalent atoms, so their number counts what one outgoing edge represents
         class_size = np.bincount(edge_class, minlength=n_classes)[edge_class[outgoing]]
         n_equivalent = np.bincount(atoms.node, minlength=n_nodes)
         connectivity = cls(
@@ -192,6 +195,7 @@ class Connectivity:
         """
         first, second, edge, outgoing = [], [], 0, 0
         for n, p, q in self.blocks:
+            # broadcast views as in the kernels, written out only at the end
             into = torch.arange(edge, edge + n * p, device=self.source.device).view(n, p, 1)
             out_of = self.edge_of_outgoing.node[outgoing : outgoing + n * q].view(n, 1, q)
             first.append(into.expand(n, p, q).reshape(-1))
@@ -203,7 +207,7 @@ class Connectivity:
 def _block_order(in_degree: np.ndarray, out_degree: np.ndarray) -> tuple[np.ndarray, Blocks]:
     """Return ``rank`` and ``blocks`` of a :class:`Connectivity` from the degrees of its nodes, ``[n_nodes]`` each."""
     n_nodes = len(in_degree)
-    nodes = np.lexsort((out_degree, in_degree))
+    nodes = np.lexsort((out_degree, in_degree))  # by in-degree first, so that nodes of one in-degree are contiguous
     rank = np.empty(n_nodes, dtype=np.int64)
     rank[nodes] = np.arange(n_nodes)
     p, q = in_degree[nodes], out_degree[nodes]
@@ -245,6 +249,7 @@ class BlockedGraph(Topology):
 
     def add(self, source: Tensor, destination: Tensor, edges: Tensor, weight: Tensor) -> Tensor:
         """Add source, destination and projected edge rows chunk by chunk; see :meth:`Topology.add`."""
+        # autocast skips products with out=, and backward passes: the inputs are converted here
         edges = to_autocast_dtype(edges)
         nodes = source.to(edges.dtype), destination.to(edges.dtype)
         return _Add.apply(*nodes, edges, weight, self._ends, self.connectivity)
@@ -322,9 +327,11 @@ class _Add(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         edges, weight = ctx.saved_tensors
+        # no bias: it has been added to the nodes
         needed = (*ctx.needs_input_grad[2:4], False)
         to_edges, to_weight, _ = linear_backward(gradient, edges, weight, needed)
         graph = ctx.connectivity
+        # the gradient of a gather is a sum of listed rows, without atomic additions
         return graph.by_source.sum(gradient), graph.by_destination.sum(gradient), to_edges, to_weight, None, None
 
 
@@ -353,6 +360,7 @@ class _GatedSum(torch.autograd.Function):
         gates, values = ctx.saved_tensors
         edges = ctx.connectivity
         opened = torch.sigmoid(gates, out=empty_rows(gates.shape, like=gates))
+        # of values[i]: the sum of s[e] * to_weighted[j] over its outgoing edges
         change = select_rows(to_weighted, edges.destination)
         weighted = torch.mul(opened, change, out=empty_rows(gates.shape, like=gates))
         to_values = edges.by_source.sum(weighted)

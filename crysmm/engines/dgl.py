@@ -23,7 +23,7 @@ class DGLTopology(Topology):
     """
 
     def __init__(self, graph: dgl.DGLGraph):
-        self.operations = import_dgl().ops
+        self.operations = import_dgl().ops  # differentiable sparse kernels
         self.graph = graph
         self.n_nodes = graph.num_nodes()
         self.n_edges = graph.num_edges()
@@ -51,6 +51,7 @@ class DGLTopology(Topology):
 
     def add(self, source: Tensor, destination: Tensor, edges: Tensor, weight: Tensor) -> Tensor:
         """Add source, destination and projected edge rows; see :meth:`Topology.add`."""
+        # a plain linear layer: the reference shares as little code as possible with the blocked engine
         return self.operations.u_add_v(self.graph, source, destination) + functional.linear(edges, weight)
 
     def gated_sum(self, gates: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

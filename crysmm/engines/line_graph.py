@@ -100,14 +100,14 @@ def cut_blocks(blocks: Blocks, rows: float, device: torch.device) -> list[list[P
     shapes are then few, however the atoms are distributed over blocks.
     """
     groups: list[list[Piece]] = [[]]
-    room, edge, outgoing, pair = rows, 0, 0, 0
+    room, edge, outgoing, pair = rows, 0, 0, 0  # pairs that still fit into the group, and the next free numbers
     for count, p, q in blocks:
         left = count
         while left:
-            if p * q > room and room < rows:
+            if p * q > room and room < rows:  # not even one more atom fits, and the group is not empty
                 groups.append([])
                 room = rows
-            n = int(min(left, max(1, room / max(1, p * q))))
+            n = int(min(left, max(1, room / max(1, p * q))))  # an atom without pairs takes no room
             ends = edge + n * p, outgoing + n * q, pair + n * p * q
             slices = (slice(edge, ends[0]), slice(outgoing, ends[1]), slice(pair, ends[2]))
             groups[-1].append(Piece(n, p, q, *slices, device))
@@ -161,6 +161,7 @@ class BlockedLineGraph(Topology):
 
     def at_source(self, nodes: Tensor) -> Tensor:
         """Gather the row of each pair's incoming edge, ``[n_edges, d]``."""
+        # by whole blocks, so that few parts are concatenated
         parts = [block.at_incoming(nodes)[:, :, None].expand(-1, -1, block.q, -1) for block in self.blocks]
         return torch.cat([part.flatten(0, 2) for part in parts])
 
@@ -175,6 +176,7 @@ class BlockedLineGraph(Topology):
 
     def sum(self, edges: Tensor) -> Tensor:
         """Sum over the pairs of each outgoing edge, ``[n_nodes, d]``."""
+        # sums are in the order of the outgoing edges; nodes are in that of the edges
         sums = torch.cat([block.at_pairs(edges).sum(1).flatten(0, 1) for block in self.blocks])
         return gather(sums, self.connectivity.outgoing_of_edge)
 
@@ -192,7 +194,7 @@ class BlockedLineGraph(Topology):
         norm: nn.Module | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Update pairs by gates and average values through them, group by group; see :meth:`Topology.gate`."""
-        edges = edges.to(source.dtype)
+        edges = edges.to(source.dtype)  # under autocast the linear layers before have made source bf16
         residuals = None
         if torch.is_grad_enabled():
             # the first layer starts new residuals; the next ones get the rows that the one before has returned
@@ -206,7 +208,7 @@ class BlockedLineGraph(Topology):
                 *inputs, norm.weight, norm.bias, norm, self.edge_multiplicity, residuals, self.groups
             )
             if residuals is not None:
-                residuals.rows = updated.detach()
+                residuals.rows = updated.detach()  # shares memory, without a reference to the graph of autograd
         else:
             # other norms need no statistics of the batch: autograd goes through the gates
             gates, means = _Gate.apply(*inputs, None, None, None, None, residuals, self.groups)
@@ -231,6 +233,7 @@ class Residuals:
 
     def end_with(self, rows: Tensor) -> bool:
         """Return whether these rows are the result of the last layer."""
+        # the same memory: autograd may hand on another Python object
         return self.rows.data_ptr() == rows.data_ptr() and self.rows.shape == rows.shape
 
     def after(self, n_layers: int) -> Tensor:
@@ -304,7 +307,7 @@ class _Gate(torch.autograd.Function):
         to_gates, to_residual, to_norm = to_first, None, (None, None)
         if to_first is not None and ctx.normalizer is not None:
             updated = residuals.after(ctx.layer + 1)
-            residuals.added.pop()
+            residuals.added.pop()  # this layer: its part is subtracted below
             # the norm's backward pass computes silu(norm(m)) anyway, and takes it from the updated pairs on the way
             to_gates, *to_norm = ctx.normalizer.backward(gates, to_first, added_to=updated)
             to_residual = to_first
@@ -315,7 +318,7 @@ class _Gate(torch.autograd.Function):
         matrix = weight.to(edges.dtype)
         to_source, to_values = (empty_rows(values.shape, like=values) for _ in range(2))
         to_destination = empty_rows(means.shape, like=means)
-        to_weight = torch.zeros_like(weight)
+        to_weight = torch.zeros_like(weight)  # in the precision of the parameter, fp32 under autocast
         for group in ctx.groups:
             pairs = pairs_of(group)
             changes = gates.new_empty(gates[pairs].shape)  # the gradient of m, for the pairs of this group
@@ -335,7 +338,8 @@ class _Gate(torch.autograd.Function):
                     change += piece.at_pairs(to_gates)
                 piece.at_incoming(to_source).copy_(piece.sum_over_outgoing(change))
                 piece.at_outgoing(to_destination).copy_(piece.sum_over_incoming(change))
-            to_weight += matmul_over_rows(changes, edges[pairs])  # summed over groups in the weight's precision
+            to_weight += matmul_over_rows(changes, edges[pairs])
+            # of x_ij: through W, plus the gradient that skips the layer
             matmul_into(to_edges[pairs], changes, matrix, None if to_residual is None else to_residual[pairs])
         return to_source, to_destination, to_edges, to_weight, to_values, *to_norm, None, None, None, None
 
@@ -350,7 +354,7 @@ def incomplete_line_graph(
         as_jarvis: Leave out the pairs (e, e) of bonds to an atom's own image, as DGL does.
         short: True for bonds that may be in a pair, ``[n_edges]``; None for all bonds.
     """
-    first, second = connectivity.triplets()
+    first, second = connectivity.triplets()  # without equivalent atoms an outgoing edge is an edge, so (e, e) is found
     kept = first != second if as_jarvis else torch.ones_like(first, dtype=torch.bool)
     if short is not None:
         kept = kept & short[first] & short[second]

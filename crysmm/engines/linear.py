@@ -35,6 +35,7 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def to_autocast_dtype(rows: Tensor) -> Tensor:
     """Convert rows to the dtype in which autocast multiplies; unchanged where autocast is off."""
+    # autocast skips products with out=, and backward passes: inputs of custom functions are converted before
     kind = rows.device.type
     return rows.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else rows
 
@@ -47,7 +48,7 @@ def precise(rows: Tensor) -> Tensor:
 def linear_forward(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Compute :func:`linear` in the dtype of the rows, without recording gradients."""
     out = empty_rows((len(rows), len(weight)), like=rows)
-    added = None if bias is None else bias.to(rows.dtype).expand_as(out)
+    added = None if bias is None else bias.to(rows.dtype).expand_as(out)  # a view: one row in memory
     matmul_into(out, rows, weight.to(rows.dtype).t(), added)
     return out
 
@@ -101,7 +102,7 @@ def linear_backward(
     if needed[1]:
         to_weight = matmul_over_rows(gradient, rows).to(weight.dtype)
     if needed[2]:
-        to_bias = gradient.sum(0).to(weight.dtype)
+        to_bias = gradient.sum(0).to(weight.dtype)  # torch accumulates in fp32
     return to_rows, to_weight, to_bias
 
 
@@ -167,6 +168,7 @@ class _Perceptron(torch.autograd.Function):
         ctx.save_for_backward(values, *parameters)
         ctx.expansion, ctx.dtype, ctx.normalizers = expansion, dtype, []
         rows = _expanded(values, expansion, dtype, parameters[0].shape[1])
+        # each layer's rows replace those of the one before: forward holds two at a time
         for place, norm in enumerate(norms):
             projected = linear_forward(rows, *parameters[4 * place : 4 * place + 2])
             # the batch statistics are kept, so that the running ones see the batch once

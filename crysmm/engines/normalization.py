@@ -59,7 +59,7 @@ class BatchNorm(nn.BatchNorm1d):
         if multiplicity is not None:
             normalized: Tensor = _Normalize.apply(rows, self.weight, self.bias, self, multiplicity)
             return normalized
-        if len(rows) > 1:
+        if len(rows) > 1:  # one row has no variance, and torch refuses it in training
             return super().forward(rows)
         return functional.batch_norm(
             rows, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
@@ -76,7 +76,7 @@ class BatchNorm(nn.BatchNorm1d):
         if not self.training or count < 2:
             return self.running_mean, self.running_var, math.inf
         self.num_batches_tracked += 1
-        rows = rows.detach()
+        rows = rows.detach()  # the gradient through the statistics is written out in Normalizer.backward
         if multiplicity is None:
             found = torch.batch_norm_update_stats(rows, self.running_mean, self.running_var, self.momentum)
             return *found, count
@@ -143,7 +143,7 @@ class Normalizer:
         """Return ``silu(norm(rows)) + residual``, ``[n, d]``."""
         out = empty_rows(rows.shape, like=rows)
         for chunk in chunks(rows):
-            normalized = self(rows[chunk])
+            normalized = self(rows[chunk])  # of one chunk only, in the cache for what follows
             if residual is None:
                 torch.ops.aten.silu.out(normalized, out=out[chunk])
             else:

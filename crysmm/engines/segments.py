@@ -44,6 +44,7 @@ class Segments:
     @classmethod
     def of(cls, node: np.ndarray, n_nodes: int) -> Segments:
         """Make the segments of rows with known nodes, ``[n_rows]`` int64; a node may have no rows."""
+        # stable, so that sums add the rows of a node in one order in every run
         counts = np.bincount(node, minlength=n_nodes)
         return cls(*map(torch.from_numpy, (node, stable_order(node, n_nodes), np.cumsum(counts) - counts)))
 
@@ -57,7 +58,7 @@ def map_tensors(value: Value, change: Callable[[Tensor], Tensor]) -> Value:
     """Return a copy of a dataclass with every tensor in it changed, for example moved to a device."""
     if isinstance(value, Tensor):
         return change(value)  # type: ignore[return-value]
-    if not is_dataclass(value):
+    if not is_dataclass(value):  # numbers, names and tuples of them stay
         return value
     changed = {field.name: map_tensors(getattr(value, field.name), change) for field in fields(value)}
     return replace(value, **changed)  # type: ignore[type-var]
@@ -71,6 +72,7 @@ def stable_order(keys: np.ndarray, end: int) -> np.ndarray:
 
 def select_rows(rows: Tensor, index: Tensor) -> Tensor:
     """Return ``rows[index]`` in reused memory, without gradients."""
+    # out= reuses memory but is not differentiable
     return torch.index_select(rows, 0, index, out=empty_rows((len(index), *rows.shape[1:]), like=rows))
 
 

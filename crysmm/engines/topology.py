@@ -50,6 +50,7 @@ class Topology(ABC):
             edges: Edge rows, ``[n_edges, c]``.
             weight: Weight of the edges, ``[d, c]``.
         """
+        # linear in each part, so nodes are multiplied before they are gathered: edges outnumber them
         return self.at_source(source) + self.at_destination(destination) + linear(edges, weight)
 
     def gated_sum(self, gates: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,6 +102,7 @@ class Topology(ABC):
             weights: Weight of each head, ``[n_edges, heads]``.
             values: Edge rows of each head, ``[n_edges, heads, d]``.
         """
+        # heads are summed first: the sum over edges then has fewer columns
         return self.sum((weights[:, :, None] * values).sum(1))
 
 
@@ -129,6 +131,7 @@ class GatherTopology(Topology):
 
     def sum(self, edges: Tensor) -> Tensor:
         """Sum over the incoming edges of each node by scattering, ``[n_nodes, d]``."""
+        # on a GPU index_add is atomic, so the last bits differ between runs
         return edges.new_zeros((self.n_nodes, *edges.shape[1:])).index_add(0, self.destination, edges)
 
     def softmax(self, scores: Tensor) -> Tensor:

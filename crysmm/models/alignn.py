@@ -21,7 +21,7 @@ from crysmm.engines.linear import linear, perceptron
 from crysmm.engines.normalization import Multiplicity, normalization, normalized_silu
 from crysmm.engines.topology import Topology
 from crysmm.models.backbone import Backbone, Engine, GraphInput
-from crysmm.models.layers import GaussianExpansion, crystal_mean
+from crysmm.models.layers import GaussianExpansion
 
 LARGEST_BOND = 8.0  # Angstrom; center of the last Gaussian, whatever the cutoff
 
@@ -166,10 +166,6 @@ class ALIGNN(Backbone):
         for layer in self.gcn_layers:
             atoms, bonds = layer(inputs.graph, atoms, bonds)
         return atoms
-
-    def pool(self, nodes: Tensor, inputs: GraphInput) -> Tensor:
-        """Average over the atoms."""
-        return crystal_mean(nodes, inputs.n_atoms)
 
     def readout(self) -> tuple[nn.Sequential, int]:
         """Make the authors' readout, which has nothing between pooling and output layer."""

@@ -16,6 +16,7 @@ from crysmm.engines.blocked import BlockedGraph, Connectivity
 from crysmm.engines.line_graph import BlockedLineGraph, incomplete_line_graph
 from crysmm.engines.segments import Segments, gather, map_tensors
 from crysmm.engines.topology import GatherTopology, Topology
+from crysmm.models.layers import crystal_mean
 
 if TYPE_CHECKING:
     import dgl
@@ -197,7 +198,7 @@ class Backbone(nn.Module, ABC):
     """Graph network that embeds crystals.
 
     A subclass sets ``node_features`` (the width d of both embeddings) and ``needs_line_graph``, and implements
-    :meth:`embed_atoms`, :meth:`pool` and :meth:`readout`. It must pass :func:`crysmm.testing.check_backbone`.
+    :meth:`embed_atoms` and :meth:`readout`. It must pass :func:`crysmm.testing.check_backbone`.
 
     Args:
         engine: Engine that passes the messages, ``blocked`` or ``dgl``; both give the same numbers.
@@ -227,9 +228,9 @@ class Backbone(nn.Module, ABC):
     def embed_atoms(self, inputs: GraphInput) -> Tensor:
         """Embed the nodes of ``inputs.graph`` by all message-passing layers, ``[n_nodes, node_features]``."""
 
-    @abstractmethod
     def pool(self, nodes: Tensor, inputs: GraphInput) -> Tensor:
-        """Pool atom embeddings to crystal embeddings, ``[n_crystals, node_features]``."""
+        """Pool atom embeddings to crystal embeddings, by default their mean, ``[n_crystals, node_features]``."""
+        return crystal_mean(nodes, inputs.n_atoms)
 
     @abstractmethod
     def readout(self) -> tuple[nn.Sequential, int]:

@@ -20,7 +20,7 @@ from crysmm.engines.linear import Linear, linear
 from crysmm.engines.normalization import BatchNorm, normalized
 from crysmm.engines.topology import Topology
 from crysmm.models.backbone import Backbone, Engine, GraphInput, hidden_layers
-from crysmm.models.layers import GaussianExpansion, crystal_mean
+from crysmm.models.layers import GaussianExpansion
 
 
 class CGCNNConvolution(nn.Module):
@@ -72,10 +72,6 @@ class CGCNN(Backbone):
         for convolution in self.convs:
             nodes = convolution(inputs.graph, nodes, edges)
         return nodes
-
-    def pool(self, nodes: Tensor, inputs: GraphInput) -> Tensor:
-        """Average over the atoms."""
-        return crystal_mean(nodes, inputs.n_atoms)
 
     def readout(self) -> tuple[nn.Sequential, int]:
         """Make the authors' readout: softplus, then hidden layers with softplus."""

@@ -17,7 +17,7 @@ COUNTS = [0, 1, 2, 63, 64, 65, 200, 511, 512, 513, 4095, 4096, 4097, 9000]
 
 
 def both(count, dtype):
-    """Result and gradients, ours and torch's in float64 of the same numbers."""
+    """Return result and gradients of our layer, and of torch's in float64 for the same numbers."""
     generator = torch.Generator().manual_seed(count)
     numbers = [torch.randn(shape, generator=generator).to(dtype) for shape in ((count, 24), (40, 24), (40,))]
     weights = torch.randn((count, 40), generator=generator).to(dtype)
@@ -39,7 +39,7 @@ def test_result_and_gradients_equal_those_of_torch(count, dtype, within):
         assert torch.allclose(ours.double() / scale, expected / scale, rtol=0, atol=within)
 
 
-def test_autocast_multiplies_in_bf16_and_gradients_have_the_type_of_what_they_are_of():
+def test_autocast_multiplies_in_bf16_and_gradients_keep_the_dtype_of_inputs():
     inputs = [torch.randn(shape, requires_grad=True) for shape in ((700, 24), (40, 24), (40,))]
     with torch.autocast("cpu", torch.bfloat16):
         out = linear(*inputs)
@@ -51,14 +51,14 @@ def test_autocast_multiplies_in_bf16_and_gradients_have_the_type_of_what_they_ar
         assert torch.allclose(ours, its, rtol=2e-2, atol=1e-1)
 
 
-def test_the_layer_is_that_of_torch():
+def test_the_layer_equals_that_of_torch():
     layer = Linear(3, 2)
     for shape in ((3,), (5, 3), (2, 5, 3)):
         rows = torch.randn(shape)
         assert torch.allclose(layer(rows), functional.linear(rows, layer.weight, layer.bias))
 
 
-def test_a_weight_that_is_not_learned_has_no_gradient():
+def test_a_frozen_weight_has_no_gradient():
     rows, weight = torch.randn(5, 3, requires_grad=True), torch.randn(2, 3)
     linear(rows, weight).sum().backward()
     assert torch.allclose(rows.grad, weight.sum(0).expand(5, 3))

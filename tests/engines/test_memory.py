@@ -1,4 +1,4 @@
-"""What the process does with freed memory."""
+"""Chunks of rows, and freed memory that the process keeps."""
 
 import os
 import subprocess
@@ -32,23 +32,23 @@ before = resident()
 with keep_freed_memory(torch.device("cpu")):
     empty_rows((LARGE,), like=torch.zeros(1, dtype=torch.uint8)).fill_(1)
     faults(10, LARGE)
-    assert faults(10, LARGE) < freely / 10, "pages are faulted in anew"
+    assert faults(10, LARGE) < freely / 10, "pages are faulted in again"
     assert resident() > before + (120 << 10)
-assert resident() < before + (10 << 10), "memory is not given back"
+assert resident() < before + (10 << 10), "memory is not returned"
 faults(10, SMALL)
-assert faults(50, SMALL) < 500, "small blocks are now given back each time"
+assert faults(50, SMALL) < 500, "small blocks are now returned each time"
 assert faults(10, LARGE) > freely / 2, "large blocks are still kept"
 with keep_freed_memory(torch.device("cuda")):
     assert faults(10, LARGE) > freely / 2, "a GPU's process is changed too"
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux'")
-def test_is_kept_within_and_given_back_after():
+@pytest.mark.skipif(sys.platform != "linux", reason="needs glibc")
+def test_memory_is_kept_within_the_block_and_returned_after_it():
     subprocess.run([sys.executable, "-c", PROGRAM], check=True)
 
 
-def test_memory_of_a_tensor_is_used_again_when_it_is_gone():
+def test_memory_of_a_deleted_tensor_is_reused():
     workspace = Workspace()
     tensor = workspace.empty((1000, 8), torch.bfloat16)
     assert tensor.shape == (1000, 8)
@@ -56,13 +56,13 @@ def test_memory_of_a_tensor_is_used_again_when_it_is_gone():
     place = tensor.data_ptr()
     view = tensor[10:]
     del tensor
-    assert workspace.empty((1000, 8), torch.bfloat16).data_ptr() != place  # a view needs it still
+    assert workspace.empty((1000, 8), torch.bfloat16).data_ptr() != place  # a view still needs it
     del view
     again = [workspace.empty((1000, 8), torch.bfloat16) for _ in range(2)]
     assert place in {tensor.data_ptr() for tensor in again}
 
 
-def test_what_the_backward_pass_needs_is_not_overwritten():
+def test_tensors_saved_for_the_backward_pass_are_not_overwritten():
     workspace = Workspace()
 
     class Doubled(torch.autograd.Function):
@@ -83,7 +83,7 @@ def test_what_the_backward_pass_needs_is_not_overwritten():
     assert torch.equal(rows.grad, torch.full((1000, 8), 2.0))
     del total
     workspace.empty((1,), torch.float32)
-    assert len(workspace.gaps) == 1, "what was needed is free again"
+    assert len(workspace.gaps) == 1, "the saved tensor is free again"
 
 
 def test_a_forked_process_has_its_own_memory():
@@ -96,7 +96,7 @@ def test_a_forked_process_has_its_own_memory():
     assert torch.equal(tensor, torch.ones(1000, 8))
 
 
-def test_gaps_that_touch_are_one():
+def test_adjacent_gaps_are_joined():
     workspace = Workspace()
     tensors = [workspace.empty((PAGE,), torch.uint8) for _ in range(5)]
     first = tensors[0].data_ptr()
@@ -106,7 +106,7 @@ def test_gaps_that_touch_are_one():
     assert workspace.empty((PAGE,), torch.uint8).data_ptr() == first + 5 * PAGE
 
 
-def test_a_tensor_lies_in_the_smallest_gap_that_holds_it():
+def test_a_tensor_takes_the_smallest_gap_that_holds_it():
     workspace = Workspace()
     tensors = [workspace.empty((count * PAGE,), torch.uint8) for count in (4, 1, 2, 1)]
     place = tensors[2].data_ptr()
@@ -114,14 +114,14 @@ def test_a_tensor_lies_in_the_smallest_gap_that_holds_it():
     assert workspace.empty((2 * PAGE,), torch.uint8).data_ptr() == place
 
 
-def test_without_room_there_is_no_tensor():
+def test_a_tensor_too_large_is_refused():
     workspace = Workspace()
     start, end = workspace.gaps[0]
     assert workspace.empty((end - start + 1,), torch.uint8) is None
     assert workspace.empty((PAGE,), torch.uint8) is not None
 
 
-def test_rows_are_ordinary_where_they_are_small_or_nothing_is_kept():
+def test_small_rows_and_rows_outside_the_block_are_ordinary_tensors():
     like = torch.zeros(1, dtype=torch.float64)
     count = LARGE // 8
     assert not _in_workspace(empty_rows((count,), like=like))
@@ -137,22 +137,22 @@ def test_rows_are_ordinary_where_they_are_small_or_nothing_is_kept():
 
 
 def _in_workspace(tensor):
-    """Storages made from other memory cannot be resized."""
+    """Return whether a tensor lies in foreign memory, whose storage cannot be resized."""
     return not tensor.untyped_storage().resizable()
 
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("in_cache", [True, False])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_pieces_cover_all_rows(count, in_cache, dtype):
+def test_chunks_cover_all_rows(count, in_cache, dtype):
     rows = torch.arange(count)
-    pieces = [rows[piece] for piece in matmul_chunks(torch.empty(count, dtype=dtype), in_cache=in_cache)]
-    assert sorted({int(row) for piece in pieces for row in piece}) == rows.tolist()
-    assert max(map(len, pieces), default=0) <= (ROWS_IN_CACHE if in_cache else count)
+    parts = [rows[chunk] for chunk in matmul_chunks(torch.empty(count, dtype=dtype), in_cache=in_cache)]
+    assert sorted({int(row) for part in parts for row in part}) == rows.tolist()
+    assert max(map(len, parts), default=0) <= (ROWS_IN_CACHE if in_cache else count)
 
 
 def test_batches_of_all_sizes_need_few_shapes():
     counts = [*range(64, 5000), *range(5000, 300_000, 997)]
     batches = (torch.empty(count, dtype=torch.bfloat16) for count in counts)
-    lengths = {piece.stop - piece.start for rows in batches for piece in matmul_chunks(rows)}
+    lengths = {chunk.stop - chunk.start for rows in batches for chunk in matmul_chunks(rows)}
     assert lengths == {*range(64, 512, 64), *range(512, 4096, 512), *(1 << k for k in range(12, 19))}

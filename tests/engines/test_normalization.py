@@ -1,4 +1,4 @@
-"""SiLU after a normalisation against torch's own layers, one after the other."""
+"""Normalizations and SiLU against torch's own layers in sequence."""
 
 import copy
 
@@ -49,7 +49,7 @@ def test_values_gradients_and_statistics(norm, count, training, with_residual):
         torch.testing.assert_close(ours, reference, rtol=0, atol=1e-9)
 
 
-def test_bf16_is_as_near_as_its_numbers(norm):
+def test_bf16_deviates_by_its_rounding(norm):
     rows, residual = rows_of(3000, 4), rows_of(3000, 5)
     exact = normalized_silu(norm, rows, residual)
     norm.float()
@@ -65,8 +65,8 @@ def repeated(rows, numbers):
 @pytest.mark.parametrize("activated", [True, False])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("numbers", [[1] * 5000 + [3] * 400, [7, 1, 2], [4], [1]])
-def test_rows_that_stand_for_several(numbers, training, activated):
-    """Values, gradients and running statistics are those of all of them."""
+def test_rows_with_multiplicities(numbers, training, activated):
+    """Values, gradients and running statistics equal those of the repeated rows."""
     norm = normalization("batch", WIDTH).double().train(training)
     generator = torch.Generator().manual_seed(6)
     for parameter in norm.parameters():
@@ -91,7 +91,7 @@ def test_rows_that_stand_for_several(numbers, training, activated):
 
 
 def test_statistics_far_from_zero_are_not_drowned():
-    """Mean 1,000 and deviation 1 in fp32, whose squares differ in their last digits."""
+    """With mean 1,000 and standard deviation 1 in fp32, squares differ in their last digits only."""
     rows = 1000 + torch.randn(6000, WIDTH, generator=torch.Generator().manual_seed(8))
     numbers = torch.arange(6000) % 3 + 1
     mean, variance = weighted_statistics(rows, Multiplicity(numbers.float(), int(numbers.sum())))
@@ -100,8 +100,8 @@ def test_statistics_far_from_zero_are_not_drowned():
     torch.testing.assert_close(variance.double(), every.var(0, unbiased=False), rtol=1e-3, atol=0)
 
 
-def test_weights_of_rows_hold_under_autocast():
-    """Numbers that bf16 has not, such as 257, are not rounded."""
+def test_multiplicities_are_not_rounded_under_autocast():
+    """Counts that bf16 cannot hold, such as 257, are exact."""
     rows = torch.tensor([[0.0], [1.0]])
     norm = BatchNorm(1).train()
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,4 +1,4 @@
-"""Both engines against sums written out edge by edge."""
+"""Every topology against sums written out edge by edge."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ WIDTH = 3
 
 @pytest.fixture
 def connectivity():
-    """Nine atoms: unequal in- and out-degrees, a self-loop twice, a doubled edge, an atom without edges."""
+    """Connect nine atoms with unequal degrees, a self-loop listed twice, a doubled edge and an atom without edges."""
     random = np.random.default_rng(5)
     source = np.r_[random.integers(0, 8, 30), 2, 2, 4, 4]
     destination = np.r_[random.integers(0, 8, 30), 2, 2, 5, 5]
@@ -29,7 +29,7 @@ def connectivity():
 
 @pytest.fixture(params=["graph", "line graph", "incomplete line graph", "gather", "dgl", "dgl line graph"])
 def topology(request, connectivity):
-    """Every implementation, with its edges as (source, destination) lists."""
+    """Return every implementation, with its edges as (source, destination) lists."""
     pairs = connectivity.triplets()
     ends = (connectivity.source, connectivity.destination)
     n_edges = len(connectivity.source)
@@ -60,7 +60,7 @@ def sum_by_hand(edges, destination, n_nodes):
 
 
 def agree(found, expected, inputs):
-    """Values and gradients agree to 1e-10."""
+    """Assert that values and gradients agree to 1e-10."""
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
     weights = torch.linspace(-1, 2, found.numel(), dtype=torch.float64).view_as(found)
     for ours, theirs in zip(
@@ -84,7 +84,7 @@ def test_triplets_are_all_pairs_at_an_atom(connectivity):
 
 
 @pytest.mark.parametrize("end", [9, 1 << 16, (1 << 16) + 1])
-def test_order_is_that_of_a_sort_that_keeps_equal_keys_in_place(end):
+def test_stable_order_keeps_equal_keys_in_order(end):
     keys = np.random.default_rng(3).integers(0, end, 500)
     keys[::7] = end - 1
     assert stable_order(keys, end).tolist() == sorted(range(500), key=keys.tolist().__getitem__)
@@ -141,7 +141,7 @@ def test_weighted_sum(topology):
 
 
 def gate_by_hand(topology, source, destination, edges, weight, values, norm=None):
-    """The updated edges and the means, edge by edge and by torch's own layers."""
+    """Compute the updated edges and the means, edge by edge and by torch's own layers."""
     graph, first, second = topology
     gates = source[first] + destination[second] + edges @ weight.T
     opened = 1 / (1 + (-gates).exp())
@@ -151,7 +151,7 @@ def gate_by_hand(topology, source, destination, edges, weight, values, norm=None
 
 
 def gate_inputs(graph, seed):
-    """Source, destination, values and weight."""
+    """Return random source, destination and value rows, and a weight."""
     nodes = [random_rows(graph.n_nodes, seed + place) for place in range(3)]
     return *nodes, random_rows(WIDTH, seed + 3)
 
@@ -178,7 +178,7 @@ def test_gate(topology, monkeypatch, rows, kind):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_gates_one_after_the_other(topology, training, monkeypatch):
+def test_successive_gates(topology, training, monkeypatch):
     monkeypatch.setattr(memory, "ROWS_IN_CACHE", 20)
     graph, *_ = topology
     layers = [(gate_inputs(graph, 10 * layer), normalization("batch", WIDTH).double()) for layer in range(3)]

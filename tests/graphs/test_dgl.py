@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def run_python(code, environment):
-    """Run code in a fresh interpreter that finds this package, with nothing else set than given."""
+    """Run code in a fresh interpreter that finds this package, with only the given environment."""
     return subprocess.run(
         [sys.executable, "-c", code],
         env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"} | environment,

@@ -1,4 +1,4 @@
-"""Alike atoms and bonds against symmetry, published orbits, and multisets compared one by one."""
+"""Equivalence classes of atoms and bonds against symmetry, published orbits, and a comparison of multisets."""
 
 from collections import Counter
 
@@ -23,7 +23,7 @@ def classes(crystal, settings=SETTINGS):
 
 
 def partition(labels):
-    """The same for the same classes, however they are named."""
+    """Return the members of each class, whatever the classes are called."""
     members = {}
     for place, label in enumerate(np.asarray(labels).tolist()):
         members.setdefault(label, []).append(place)
@@ -31,7 +31,7 @@ def partition(labels):
 
 
 def refined_by_hand(crystal, edges, digits=3):
-    """Classes of atoms and edges from multisets of rounded lengths and cosines, until none splits."""
+    """Refine classes of atoms and edges by multisets of rounded lengths and cosines, until none splits."""
     vectors = edges.vectors(crystal)
     lengths = np.linalg.norm(vectors, axis=1)
     source, destination = edges.source.tolist(), edges.destination.tolist()
@@ -72,8 +72,8 @@ def test_classes_are_those_of_multisets(crystal, settings):
     assert (partition(found.representative), partition(found.edge_class)) == refined_by_hand(crystal, edges)
 
 
-def test_symmetry_makes_atoms_alike_in_real_crystals(request):
-    """Each orbit that moyo finds is in one class; a class has the first of its atoms as its name."""
+def test_symmetry_makes_atoms_equivalent_in_real_crystals(request):
+    """Each orbit that moyo finds is in one class, and the representative of a class is its first atom."""
     moyopy = pytest.importorskip("moyopy")
     n_orbits = n_classes = 0
     for row in open_source(request.config.rootpath / "examples/sample_data").rows():
@@ -86,7 +86,7 @@ def test_symmetry_makes_atoms_alike_in_real_crystals(request):
         assert (found.representative[found.representative] == found.representative).all()
         assert all(members[0] == found.representative[members[0]] for members in partition(found.representative))
         n_orbits, n_classes = n_orbits + len(set(orbits)), n_classes + len(set(found.representative))
-    assert 0.8 * n_orbits < n_classes <= n_orbits  # some networks cannot tell apart what symmetry does
+    assert 0.8 * n_orbits < n_classes <= n_orbits  # a network cannot tell apart some atoms that symmetry can
 
 
 def test_rounded_coordinates_make_no_difference(crystals):
@@ -96,7 +96,7 @@ def test_rounded_coordinates_make_no_difference(crystals):
             assert partition(exact) == partition(found)
 
 
-def test_a_displaced_atom_is_another(crystals):
+def test_a_displaced_atom_has_no_equivalent(crystals):
     quartz = crystals["SiO2"]
     moved = quartz.frac_coords.copy()
     moved[4] += 0.002
@@ -105,8 +105,8 @@ def test_a_displaced_atom_is_another(crystals):
     assert len(set(found.edge_class)) == len(edges)
 
 
-def test_a_wave_of_small_steps_makes_no_atoms_alike():
-    """Simple cubic, layers moved to and fro along an axis: lengths differ by less than 1e-4 from one to the next."""
+def test_a_wave_of_small_steps_makes_no_atoms_equivalent():
+    """In a wave of displaced cubic layers, each bond length differs from the next by less than 1e-4."""
     n_layers = 400
     layers = np.arange(n_layers)
     moved = layers + 0.02 * np.sin(2 * np.pi * layers / n_layers)

@@ -223,7 +223,7 @@ def test_lone_atom_has_no_edges(strategy):
 
 @pytest.mark.parametrize("as_jarvis", [False, True])
 def test_k_nearest_widens_its_search(as_jarvis):
-    # simple cubic: 6 neighbours at 20 Angstrom, 12 at 28.28
+    # simple cubic: 6 neighbors at 20 Angstrom, 12 at 28.28
     edges = find_edges(lone_atom(20.0), GraphSettings(as_jarvis=as_jarvis))
     lengths = np.linalg.norm(edges.vectors(lone_atom(20.0)), axis=1)
     expected = np.repeat([20.0, 20.0 * np.sqrt(2)], [6, 12])

@@ -36,7 +36,7 @@ def test_contract(config):
 
 
 class Broken(CGCNN):
-    """CGCNN with a factor of its embeddings to make mistakes in."""
+    """CGCNN with a factor on its embeddings, in which subclasses make mistakes."""
 
     def __init__(self):
         super().__init__(CGCNNConfig(conv_layers=1, node_features=8), 92, 8.0)
@@ -103,7 +103,7 @@ class InfiniteSlope(Broken):
         (SeeingAxes, "rotation"),
         (TakingTheFirstAtom, "atom permutation"),
         (SummingAtoms, "supercell equals cell"),
-        (DividingByNeighbors, "atom without neighbours"),
+        (DividingByNeighbors, "atom without neighbors"),
         (ChangingInputs, "changes its input"),
         (LeavingOutWeights, "no gradient reaches scale"),
         (InfiniteSlope, "gradient is not finite in scale"),
@@ -115,7 +115,7 @@ def test_contract_names_the_broken_clause(broken, clause):
         check_backbone(broken())
 
 
-def test_contract_holds_for_what_is_not_broken():
+def test_contract_holds_without_a_mistake():
     torch.manual_seed(0)
     check_backbone(Broken())
 
@@ -178,7 +178,7 @@ def test_gatgnn_layer(batch):
     layer = backbone.layers[0]
     nodes = torch.randn(len(batch.atomic_numbers), 8, dtype=torch.float64)
     bonds = torch.randn(len(batch.bond_vectors), 8, dtype=torch.float64)
-    scale = (1 + 1e-5) ** -0.5  # batch normalisation with running mean 0 and variance 1
+    scale = (1 + 1e-5) ** -0.5  # batch normalization with running mean 0 and variance 1
     expected = torch.zeros_like(nodes)
     for atom in range(len(nodes)):
         entering = [(e, j) for e, (j, i) in enumerate(edges_of(batch)) if i == atom]
@@ -299,7 +299,7 @@ def test_bond_cosines_are_angles(crystals):
 
 @pytest.mark.parametrize(("config", "bound"), [(CGCNNConfig(), 0.05), (GATGNNConfig(), 0.05), (ALIGNNConfig(), 0.03)])
 def test_bf16_is_near_32_bits(config, bound):
-    """Embeddings of sample crystals by weights as they are drawn, against the spread over the crystals."""
+    """Embeddings of sample crystals with random weights deviate little, relative to their standard deviation."""
     crystals = [row.read().crystal for row in open_source(SAMPLE_DATA, limit=16).rows()]
     batch = collate_crystals(crystals, GraphSettings())
     torch.manual_seed(2)

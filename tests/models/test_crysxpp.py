@@ -1,4 +1,4 @@
-"""CrysXPP: what its feature selector, its penalty and its first version are, and whose weights it takes over."""
+"""CrysXPP: feature selector, penalty, first version, and loading of CGCNN's weights."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_parameter_counts(model, count):
 
 
 def test_begins_as_cgcnn(batch):
-    """The same seed gives the same predictions: the weights are 1 and draw nothing."""
+    """The same seed gives the same predictions, because the feature weights are 1 and use no random numbers."""
     torch.testing.assert_close(network_of({"name": "crysxpp"})(batch), network_of({"name": "cgcnn"})(batch))
 
 
@@ -89,8 +89,8 @@ def test_first_version(batch):
     torch.testing.assert_close(network(batch), network.head.output(hidden))
 
 
-def test_takes_over_the_weights_of_a_cgcnn(save_small_model, tmp_path):
-    """All but the selector: an encoder pre-trained as CGCNN has no feature weights."""
+def test_loads_the_weights_of_a_cgcnn(save_small_model, tmp_path):
+    """All but the selector's: an encoder pre-trained as CGCNN has no feature weights."""
     source = save_small_model(tmp_path, "cgcnn")
     network = network_of({"name": "crysxpp", "node_features": 8, "fc_features": 8, "conv_layers": 1}, seed=1).float()
     report = copy_weights(network, "crysxpp", tmp_path)

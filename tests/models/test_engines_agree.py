@@ -33,19 +33,19 @@ def name(value):
 
 
 def naming(key):
-    """The message of a comparison, with the name of what differs."""
+    """Return a function that puts the name of the tensor before the message of a comparison."""
     return lambda text: f"{key}: {text}"
 
 
 @pytest.fixture(scope="module")
 def mixed(crystals):
-    """One-atom cells, self-image bonds, unequal degrees and an atom without neighbours within 4.5 Angstrom."""
+    """Return one-atom cells, self-image bonds, unequal degrees and an atom without neighbors within 4.5 Angstrom."""
     alone = Crystal.from_arrays(12 * np.eye(3), [[0, 0, 0], [0.2, 0, 0], [0.5, 0.5, 0.5]], ["Na", "Cl", "Ar"])
     return [crystals["Cu"], crystals["SiO2"], alone, crystals["TiO2"], crystals["CuO"]]
 
 
 def outputs_and_gradients(backbone, batch, training=True):
-    """Embeddings after a pass, by default in training mode, and the gradient of every weight."""
+    """Return the embeddings, by default in training mode, and the gradient of every weight."""
     backbone = copy.deepcopy(backbone).train(training)
     embedding = backbone(batch)
     (embedding.graph.square().mean() + embedding.nodes.sin().mean()).backward()
@@ -75,7 +75,7 @@ def test_float64(config, settings, mixed):
 @pytest.mark.parametrize("settings", GRAPHS, ids=["k-nearest", "cgcnn", "radius", "as_jarvis", "alignn-torch"])
 @pytest.mark.parametrize("config", BACKBONES, ids=name)
 def test_float32(config, settings, mixed):
-    """To 1e-5 of the largest entry; by running statistics, as batch ones divide rounding by deviations near zero."""
+    """Agree to 1e-5 of the largest entry, in evaluation mode: batch statistics divide rounding by deviations near 0."""
     blocked, reference = engines(config, torch.float32)
     batch = collate_crystals(mixed, settings)
     ours, theirs = (outputs_and_gradients(backbone, batch, training=False) for backbone in (blocked, reference))

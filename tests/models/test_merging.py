@@ -1,4 +1,4 @@
-"""Backbones on atoms that stand for all alike, against the same on every atom."""
+"""Backbones on merged equivalent atoms, against the same backbones on every atom."""
 
 import copy
 
@@ -20,11 +20,11 @@ MODELS = {
     "alignn": ALIGNNConfig(hidden_features=8, embedding_features=6, alignn_layers=3, gcn_layers=2),
     "alignn, layer norm": ALIGNNConfig(hidden_features=8, embedding_features=6, alignn_layers=2, norm="layer"),
 }
-ROUNDED = 1e-6  # bonds that symmetry makes alike differ in the last bit of their float32 vectors
+ROUNDED = 1e-6  # symmetry-equivalent bonds differ in the last bit of their float32 vectors
 
 
 def exact_crystals():
-    """Crystals whose bond vectors float32 holds exactly, so that alike ones are equal to the last bit."""
+    """Return crystals whose bond vectors are exact in float32, so that equivalent ones are equal to the last bit."""
     perovskite = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
     half = [[0.125, 0.3125, 0.0625], [0.4375, 0.25, 0.875], [0.6875, 0.5625, 0.21875]]
     inverted = half + (1 - np.array(half)).tolist()
@@ -45,7 +45,7 @@ def backbone(request):
 
 
 def asymmetric(crystal):
-    """The crystal strained, and its atoms displaced: no two are alike."""
+    """Strain the crystal and displace its atoms, so that no two are equivalent."""
     random = np.random.default_rng(4)
     moved = crystal.frac_coords + random.normal(scale=0.003, size=crystal.frac_coords.shape)
     strained = crystal.lattice @ (np.eye(3) + random.normal(scale=0.01, size=(3, 3)))
@@ -57,7 +57,7 @@ def largest_difference(found, expected):
 
 
 def compare(backbone, crystals, settings, training, tolerance=1e-10):
-    """Outputs, gradients and running statistics of both agree; both connectivities are returned."""
+    """Compare outputs, gradients and running statistics with and without merging; return both connectivities."""
     results = []
     for merge in (False, True):
         network = copy.deepcopy(backbone).train(training)
@@ -79,7 +79,7 @@ def compare(backbone, crystals, settings, training, tolerance=1e-10):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_equals_every_atom_computed(backbone, training):
+def test_equals_computing_every_atom(backbone, training):
     exact = exact_crystals()
     several = [*exact.values(), supercell(exact["tetragonal"], (1, 2, 1))]
     whole, merged = compare(backbone, several, GraphSettings(), training)
@@ -89,20 +89,20 @@ def test_equals_every_atom_computed(backbone, training):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", ["one atom", "triclinic"])
 def test_batches_of_one(backbone, name, training):
-    """The only atom of a cell stands for itself, and one of its six bonds for all."""
+    """The only atom of a cell represents itself, and one of its six bonds all of them."""
     compare(backbone, [exact_crystals()[name]], GraphSettings(), training)
 
 
 @pytest.mark.parametrize("strategy", ["cgcnn", "alignn-torch", "radius"])
 def test_other_graphs_and_isolated_atoms(backbone, strategy):
-    """With atoms that have bonds out and none in, too."""
+    """Atoms with outgoing bonds and no incoming ones are included."""
     settings = GraphSettings(neighbor_strategy=strategy, cutoff=4.0)
     far = Crystal.from_arrays(20 * np.eye(3), [[0, 0, 0]], ["He"])
     exact = exact_crystals()
     compare(backbone, [far, exact["iron"], far, exact["monoclinic"]], settings, training=True)
 
 
-def test_beside_a_crystal_without_anything_alike(backbone, crystals):
+def test_beside_a_crystal_without_equivalent_atoms(backbone, crystals):
     exact = exact_crystals()
     several = [exact["tetragonal"], asymmetric(crystals["SiO2"]), exact["one atom"]]
     _, merged = compare(backbone, several, GraphSettings(), training=True)
@@ -111,12 +111,12 @@ def test_beside_a_crystal_without_anything_alike(backbone, crystals):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_is_as_near_as_bonds_are_alike(backbone, crystals, training):
+def test_deviates_no_more_than_equivalent_bonds(backbone, crystals, training):
     whole, merged = compare(backbone, list(crystals.values()), GraphSettings(), training, ROUNDED)
     assert merged.n_triplets < whole.n_triplets / 4
 
 
-def test_counts_are_those_of_the_whole(crystals):
+def test_multiplicities_count_all_atoms_and_bonds(crystals):
     several = list(crystals.values())
     whole, merged = (collate_crystals(several, GraphSettings(), merge=merge) for merge in (False, True))
     multiplicities = merged.connectivity.multiplicities
@@ -126,19 +126,19 @@ def test_counts_are_those_of_the_whole(crystals):
     assert multiplicities.n_triplets == n_triplets
 
 
-def test_crystals_without_anything_alike_are_as_they_were(crystals):
+def test_crystals_without_equivalent_atoms_are_unchanged(crystals):
     batch = collate_crystals([asymmetric(crystals["SiO2"])], GraphSettings(), merge=True)
     assert batch.merged is None
     assert batch.connectivity.multiplicities is None
 
 
-def test_the_dgl_engine_refuses(crystals):
+def test_the_dgl_engine_refuses_merged_atoms(crystals):
     backbone = build_backbone(MODELS["cgcnn"], 92, 8.0, engine="dgl")
     with pytest.raises(ValueError, match="without merging"):
         backbone(collate_crystals([crystals["Cu"]], GraphSettings(), merge=True))
 
 
-def test_half_precision_is_as_near_as_its_numbers(backbone, crystals):
+def test_half_precision_adds_no_error_by_merging(backbone, crystals):
     backbone = backbone.float().train()
     batches = [collate_crystals(list(crystals.values()), GraphSettings(), merge=merge) for merge in (False, True)]
     exact = copy.deepcopy(backbone).double()(batches[0].double()).graph
@@ -149,8 +149,8 @@ def test_half_precision_is_as_near_as_its_numbers(backbone, crystals):
     assert errors[1] < 1.5 * errors[0] + 0.002
 
 
-def test_gradients_in_half_precision_are_as_near_as_its_numbers(backbone, crystals):
-    """To the parameters' gradients in float64 the merged ones are not much farther than those of every atom."""
+def test_gradients_in_half_precision_gain_no_error_by_merging(backbone, crystals):
+    """Merged gradients deviate from those in float64 hardly more than gradients of every atom."""
 
     def gradients(merge, exact=False):
         network = copy.deepcopy(backbone)
@@ -168,7 +168,7 @@ def test_gradients_in_half_precision_are_as_near_as_its_numbers(backbone, crysta
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_batch_norms_across_devices_take_every_atom(name, crystals):
-    """torch's, which replace those of a network that trains on several GPUs, are given rows alone."""
+    """The batch norms that torch substitutes for training on several GPUs take rows without multiplicities."""
     torch.manual_seed(3)
     backbone = build_backbone(MODELS[name], 92, 8.0).double().eval()
     across = torch.nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(backbone)).eval()

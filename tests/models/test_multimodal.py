@@ -1,4 +1,4 @@
-"""The multimodal head, against the published number of weights and the published formula."""
+"""Multimodal head against the published number of weights and the published formula."""
 
 import math
 from dataclasses import replace
@@ -50,8 +50,8 @@ def test_forward_is_the_formula(head):
         projected = linear(rows, f"{name}.projection")
         gelu = np.vectorize(lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))))(projected)
         total = projected + linear(gelu, f"{name}.branch.1")
-        centred = total - total.mean(1, keepdims=True)
-        normed = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5)
+        centered = total - total.mean(1, keepdims=True)
+        normed = centered / np.sqrt((centered**2).mean(1, keepdims=True) + 1e-5)
         return normed * weights[f"{name}.norm.weight"] + weights[f"{name}.norm.bias"]
 
     both = np.concatenate([project(embedding.graph.numpy(), "graph"), project(texts.numpy(), "text")], axis=1)
