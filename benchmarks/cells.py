@@ -2,9 +2,9 @@
 
     python -m benchmarks.cells
 
-The crystals are supercells of copper whose atoms are displaced a little, so that no two are alike; each has 12
-neighbours. Of every size one crystal is a batch, for CGCNN and for ALIGNN; then 64 crystals are learned from by ALIGNN
-in batches with at most so many triplets. Each figure is that of a process of its own, in bf16.
+The crystals are supercells of copper whose atoms are displaced a little, so that no two are equivalent; each atom has 12
+neighbors. For every size, one crystal is a batch for CGCNN and for ALIGNN; then ALIGNN trains on 64 crystals in batches
+of at most ``--max_triplets`` triplets. Each number comes from a process of its own, in bf16.
 """
 
 import argparse
@@ -20,17 +20,17 @@ from crysmm.crystal import Crystal
 from crysmm.io.writing import crystal_row
 from data_prep.files import write_jsonl
 
-HALF_CUBE = 1.8075  # Angstrom; half of the edge of the cubic cell
+HALF_CUBE = 1.8075  # Angstrom; half the edge of the cubic cell
 DISPLACEMENT = 0.01  # standard deviation, in cells
 MANY = 64
 HEADING = (
     "| atoms | triplets | graph, ms | CGCNN step, ms | GiB | ALIGNN step, s | GiB "
-    "| 64 crystals: batches | s a crystal | GiB |"
+    "| 64 crystals: batches | s per crystal | GiB |"
 )
 
 
 def supercell(repeats: int) -> Crystal:
-    """Copper, its primitive cell repeated along each of its vectors, its atoms displaced."""
+    """Repeat the primitive cell of copper along each of its vectors, and displace the atoms."""
     lattice = HALF_CUBE * (1 - np.eye(3))
     steps = np.stack(np.meshgrid(*[np.arange(repeats)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     displaced = np.random.default_rng(0).normal(scale=DISPLACEMENT, size=steps.shape)
@@ -38,7 +38,7 @@ def supercell(repeats: int) -> Crystal:
 
 
 def measure(work: Path, repeats: int, max_triplets: int, many: int) -> dict[str, dict[str, float]]:
-    """Figures of ``benchmarks.ours`` for one crystal and each backbone, and for many by the budget."""
+    """Run ``benchmarks.ours`` for one crystal with each backbone, and for many with bounded triplets."""
     crystal = supercell(repeats)
     rows = [crystal_row(f"cell-{number}", {"target": float(number)}, crystal) for number in range(many)]
     one, all_of_them = work / "one.jsonl", work / "many.jsonl"
@@ -54,7 +54,7 @@ def measure(work: Path, repeats: int, max_triplets: int, many: int) -> dict[str,
 
 
 def line(figures: dict[str, dict[str, float]], many: int) -> str:
-    """Of the table."""
+    """Return the line of the table for one size."""
     cgcnn, alignn, budget = figures["cgcnn"], figures["alignn"], figures["many"]
     cells = [
         f"{alignn['atoms']:,}",
@@ -72,11 +72,13 @@ def line(figures: dict[str, dict[str, float]], many: int) -> str:
 
 
 def main() -> None:
-    """Read the command line, measure, print the table."""
+    """Parse the command line, measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", default="1,2,3,4,5,6,8,10", help="cells along each vector (1,2,3,4,5,6,8,10)")
-    parser.add_argument("--max_triplets", type=int, default=150_000, help="in a batch (150,000)")
-    parser.add_argument("--crystals", type=int, default=MANY, help="of each size, learned from by the budget (64)")
+    parser.add_argument("--max_triplets", type=int, default=150_000, help="most triplets in a batch (150,000)")
+    parser.add_argument(
+        "--crystals", type=int, default=MANY, help="crystals of each size to train on with bounded triplets (64)"
+    )
     arguments = parser.parse_args()
     print(heading(HEADING))
     for repeats in map(int, arguments.repeats.split(",")):

@@ -1,10 +1,10 @@
-"""Milliseconds a crystal for building a graph and everything its line graph needs.
+"""Milliseconds per crystal to build a graph and everything its line graph needs.
 
     python benchmarks/graphs.py --data crystals.jsonl.gz --limit 300 --jarvis
 
 Prints one JSON line. "edges" is the neighbour list; "batch" is a :class:`~crysmm.data.batch.CrystalBatch` of one
 crystal, with the blocks from which the engines read bonds and angles; "dgl" is a DGL graph and its line graph.
-With --jarvis the same crystals go through JARVIS' ``atom_dgl_multigraph`` with its line graph.
+With --jarvis, JARVIS' ``atom_dgl_multigraph`` builds graphs and line graphs of the same crystals.
 """
 
 import argparse
@@ -28,14 +28,14 @@ from crysmm.graphs.neighbors import find_edges
 
 
 def read_crystals(path: Path, limit: int) -> list[Crystal]:
-    """The first crystals of a JSONL file, packed or not."""
+    """Read the first crystals of a JSONL file, which may be compressed."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt") as lines:
         return [as_crystal(json.loads(line)) for line in islice(lines, limit)]
 
 
 def milliseconds(build: Callable[[Any], object], structures: list[Any]) -> dict[str, float]:
-    """Median and mean time of building one structure, after a first one that is not counted."""
+    """Return the median and mean time to build one structure, after a first one that is not counted."""
     build(structures[0])
     seconds = []
     for structure in structures:
@@ -49,7 +49,7 @@ def milliseconds(build: Callable[[Any], object], structures: list[Any]) -> dict[
 
 
 def main() -> None:
-    """Read the command line, time, print."""
+    """Parse the command line, time, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="JSONL file of structures")
     parser.add_argument("--limit", type=int, default=300, help="crystals to time (default 300)")

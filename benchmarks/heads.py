@@ -1,9 +1,9 @@
-r"""Seconds an epoch of training with each head, on the same crystals, by turns.
+r"""Seconds per epoch of training with each head, on the same crystals, in alternating runs.
 
     python -m benchmarks.heads --data examples/sample_data --descriptions examples/sample_data/descriptions.jsonl
 
-A teacher's embeddings and those of texts are made before the first epoch and lie in the cache. What is compared is the
-median over the epochs of all turns but the first of each.
+Embeddings of the teacher and of texts are computed before the first epoch and cached. The medians are over the epochs of
+all runs, without the first epoch of each.
 """
 
 import argparse
@@ -21,13 +21,15 @@ EPOCHS = 6
 
 
 def main() -> None:
-    """Read the command line, train by turns, print."""
+    """Parse the command line, train in turn, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="what crysmm train reads")
-    parser.add_argument("--target_key", help="of the data, where it has several properties")
-    parser.add_argument("--limit", type=int, help="read only the first so many rows")
+    parser.add_argument("--data", type=Path, required=True, help="input of crysmm train")
+    parser.add_argument("--target_key", help="property to train on, if the data has several")
+    parser.add_argument("--limit", type=int, help="number of rows to read, from the first")
     parser.add_argument("--teacher", default="crysgnn-mp", help="model folder or shipped name (crysgnn-mp)")
-    parser.add_argument("--descriptions", type=Path, help="of the crystals; without them no multimodal head")
+    parser.add_argument(
+        "--descriptions", type=Path, help="descriptions of the crystals; without them there is no multimodal head"
+    )
     parser.add_argument("--models", nargs="+", default=["cgcnn", "gatgnn"], help="backbones (cgcnn gatgnn)")
     parser.add_argument("--turns", type=int, default=3)
     arguments = parser.parse_args()
@@ -48,7 +50,7 @@ def main() -> None:
 def epoch_seconds(
     model: str, heads: dict[str, dict[str, Any]], arguments: argparse.Namespace
 ) -> dict[str, list[float]]:
-    """Of each head, the seconds of every epoch that counts."""
+    """Return the seconds of every counted epoch, by head."""
     seconds = defaultdict(list)
     for _ in range(arguments.turns):
         for name, head in heads.items():

@@ -1,6 +1,6 @@
-"""Seconds of this project for what ``benchmarks/peers`` times of others: training steps, two epochs of CGCNN.
+"""Time this project on what ``benchmarks/peers`` times for others: training steps, and two epochs of CGCNN.
 
-Each prints one JSON line. The steps are those of ``crysmm train``: its objective, its optimiser, its arithmetic.
+Each prints one JSON line. The steps are those of ``crysmm train``: its objective, its optimizer, its arithmetic.
 """
 
 import argparse
@@ -34,11 +34,14 @@ CPU = torch.device("cpu")
 
 
 def training_steps(config: TrainingConfig, repeats: int) -> dict[str, float]:
-    """Graphs, training steps and inference of all crystals of the input.
+    """Time graphs, training steps and inference for all crystals of the input.
 
     Args:
-        config: with ``max_triplets`` the crystals make several batches, else one.
-        repeats: times that everything is done, besides a first one.
+        config: Training config; without ``max_triplets`` the crystals make one batch.
+        repeats: Repetitions after a first one that is not counted.
+
+    Returns:
+        Sizes of the batches, medians in seconds (graphs: per crystal), and peak memory of the training steps in GiB.
     """
     records = list(readable_records(open_input(config, None)))
     crystals = [record.crystal for record in records]
@@ -76,6 +79,7 @@ def training_steps(config: TrainingConfig, repeats: int) -> dict[str, float]:
         "build_merged": build_merged / len(records),
     }
     result["step"] = median_seconds(steps, repeats)
+    # before inference, so that the peak is that of the training steps
     result["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     objective.eval()
     with torch.inference_mode():
@@ -84,11 +88,11 @@ def training_steps(config: TrainingConfig, repeats: int) -> dict[str, float]:
 
 
 def cgcnn_epochs(config: TrainingConfig, count: int) -> dict[str, float]:
-    """Two epochs of ``crysmm train``: the first with reading, neighbours and all else a run does but the second.
+    """Time two epochs of ``crysmm train``; the first includes everything that a run does but the second epoch.
 
     Args:
-        config: the data; all of it but two crystals are learned from.
-        count: crystals there are.
+        config: Training config; all crystals but two are trained on.
+        count: Number of crystals.
     """
     with tempfile.TemporaryDirectory() as folder:
         own = {"output_dir": Path(folder) / "run", "cache_dir": Path(folder), "epochs": 2, "progress": False}
@@ -102,16 +106,18 @@ def cgcnn_epochs(config: TrainingConfig, count: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Read the command line, time, print."""
+    """Parse the command line, measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("steps", "epochs"))
     parser.add_argument("--data", type=Path, required=True, help="crystals: JSONL file, or a folder")
-    parser.add_argument("--count", type=int, help="crystals there are, for epochs")
+    parser.add_argument("--count", type=int, help="number of crystals, for epochs")
     parser.add_argument("--precision", choices=("32", "bf16"), default="bf16")
     parser.add_argument(
-        "--model", choices=("cgcnn", "gatgnn", "alignn"), default="alignn", help="of the steps (alignn)"
+        "--model", choices=("cgcnn", "gatgnn", "alignn"), default="alignn", help="backbone of the steps (alignn)"
     )
-    parser.add_argument("--max_triplets", type=int, help="in a batch; by default one batch holds all crystals")
+    parser.add_argument(
+        "--max_triplets", type=int, help="most triplets in a batch; by default one batch holds all crystals"
+    )
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Commands that are timed or watched, each a process of its own."""
+"""Processes to be timed or watched, and tables of their results."""
 
 import os
 import subprocess
@@ -10,10 +10,10 @@ SAMPLE_DATA = CHECKOUT / "examples" / "sample_data"
 
 
 def output_of(command: Sequence[str], environ: Mapping[str, str] = os.environ) -> str:
-    """What a command prints, run in the checkout.
+    """Run a command in the checkout and return its output.
 
     Raises:
-        SystemExit: it failed.
+        SystemExit: The command failed.
     """
     done = subprocess.run(command, cwd=CHECKOUT, env=environ, capture_output=True, text=True)
     check(command, done.returncode, done.stderr)
@@ -21,20 +21,20 @@ def output_of(command: Sequence[str], environ: Mapping[str, str] = os.environ) -
 
 
 def heading(titles: str) -> str:
-    """The first two lines of a table in Markdown, from its first, ``| one | two |``."""
+    """Return the first two lines of a Markdown table, given the titles as ``| one | two |``."""
     return f"{titles}\n{'|-' * (titles.count('|') - 1)}|"
 
 
 def row(cells: Sequence[str]) -> str:
-    """A line of a table in Markdown."""
+    """Return a line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
 def check(command: Sequence[str], code: int, errors: str) -> None:
-    """End the program with a command's last words if it has failed.
+    """Exit with the end of a command's error output if it has failed.
 
     Raises:
-        SystemExit: it has.
+        SystemExit: The command failed.
     """
     if code:
         raise SystemExit(f"{' '.join(command)} ended with {code}:\n{errors[-2000:]}")

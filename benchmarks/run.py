@@ -1,12 +1,12 @@
-r"""This project and its peers on the same crystals, by turns, as ratios.
+r"""Ratios of this project to its peers on the same crystals, in alternating runs.
 
     python benchmarks/run.py --quick
     python benchmarks/run.py --data mp_formation_energy_30000.jsonl.gz --target_key formation_energy_per_atom
 
 The peers, alignn 2026.8.11 and cgcnn2 0.6.0, get environments of their own under the cache folder, made once. Without
---data the crystals are made from the sample data by strain and substitution. Every figure is that of a process of its
-own. A process of this project and one of each peer make a turn, so that a noisy machine slows both; of the turns'
-ratios the median is printed. "retained": glibc was told to keep freed memory, as this project tells it by itself.
+--data the crystals are made from the sample data by strain and substitution. Every number comes from a process of its
+own. One process of this project and one of each peer make a turn, so that a noisy machine slows both; the medians of
+the turns' ratios are printed. "retained" means that glibc was told to keep freed memory, as this project always does.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # of a file that is run, Python knows the folder alone
+sys.path.insert(0, str(Path(__file__).parents[1]))  # Python adds only the folder of the script itself
 
 from benchmarks.processes import CHECKOUT, SAMPLE_DATA, output_of
 from crysmm.data.store import cache_folder
@@ -47,16 +47,16 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a peer's figure over ours.
+    """Line of the table: a number of a peer divided by ours.
 
     Args:
-        what: is compared.
-        against: the peer.
-        ours: which process of ours.
-        peer: which process of the peer's.
-        figure: its name in the output of both.
-        target: the least ratio hoped for; ``None`` where it is shown for comparison.
-        our_figure: its name in the output of ours, where that is another.
+        what: Quantity that is compared.
+        against: Peer that it is compared with.
+        ours: Name of our process.
+        peer: Name of the peer's process.
+        figure: Name of the number in the output of both processes.
+        target: Ratio to reach; None for a line that is shown for comparison.
+        our_figure: Name of the number in our output, if it differs.
     """
 
     what: str
@@ -78,9 +78,7 @@ ROWS = (
     Row("ALIGNN inference, bf16", "alignn on DGL, fp32", "ours bf16", "dgl", "inference", 6),
     Row("graphs, with what the line graph needs", "alignn's DGL builder", "ours bf16", "dgl", "build", 15),
     Row("graphs, with what the line graph needs", "alignn's torch builder", "ours bf16", "pure retained", "build", 5),
-    Row(
-        "the same, and which atoms are alike", "alignn's DGL builder", "ours bf16", "dgl", "build", None, "build_merged"
-    ),
+    Row("the same, and equivalent atoms", "alignn's DGL builder", "ours bf16", "dgl", "build", None, "build_merged"),
     Row("CGCNN epoch, bf16", "cgcnn2, fp32, its data in memory", "ours epochs", "cgcnn2", "epoch", 3),
     Row(
         "first epoch, bf16, CIFs read", "cgcnn2, fp32, one process reading", "ours epochs", "cgcnn2", "first_epoch", 10
@@ -90,12 +88,12 @@ ROWS = (
 
 
 def main() -> None:
-    """Read the command line, time, print the table."""
+    """Parse the command line, time, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="crystals; by default made from the sample data")
-    parser.add_argument("--target_key", help="of the data, where it has several properties")
+    parser.add_argument("--target_key", help="property to train on, if the data has several")
     parser.add_argument("--quick", action="store_true", help="a few hundred crystals, one turn")
-    parser.add_argument("--crystals", type=int, help="of the CGCNN epochs (all; 600 with --quick)")
+    parser.add_argument("--crystals", type=int, help="crystals in the CGCNN epochs (all; 600 with --quick)")
     parser.add_argument("--predicted", type=int, help="POSCARs to predict (512; 128 with --quick)")
     parser.add_argument("--turns", type=int, help="processes of each kind (3; 1 with --quick)")
     arguments = parser.parse_args()
@@ -120,12 +118,12 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The crystals in the forms the processes read.
+    """Crystals in the forms that the processes read.
 
     Args:
-        folder: of all that follows.
-        n_crystals: in ``all.jsonl`` and, as CIF files, in ``cif``.
-        n_predicted: in the folder ``poscar``.
+        folder: Folder of the following files.
+        n_crystals: Number of crystals in ``all.jsonl`` and, as CIF files, in ``cif``.
+        n_predicted: Number of POSCAR files in ``poscar``.
     """
 
     folder: Path
@@ -134,7 +132,7 @@ class Inputs:
 
     @classmethod
     def make(cls, folder: Path, arguments: argparse.Namespace) -> "Inputs":
-        """Write them."""
+        """Write the files."""
         quick = arguments.quick
         limit = arguments.crystals or (600 if quick else None)
         read = limit if arguments.data else None
@@ -155,7 +153,7 @@ class Inputs:
 
 
 def environment(name: str) -> Path:
-    """The Python of a peer's environment, made where it is missing."""
+    """Return the Python of a peer's environment, which is made if it is missing."""
     folder = cache_folder(None) / "peers" / name
     done = folder / "complete"
     python = folder / "bin" / "python"
@@ -170,7 +168,7 @@ def environment(name: str) -> Path:
 
 
 def prepare(inputs: Inputs, python: Mapping[str, Path]) -> None:
-    """Make what the processes need besides: CIF files for both CGCNNs, and a model of ours that predicts."""
+    """Make the other inputs of the processes: CIF files for both CGCNNs, and a model of ours for prediction."""
     everything = str(inputs.folder / "all.jsonl")
     call([*cgcnn2_command(inputs, python), "--data", everything])
     model = ["--model", "alignn", "--epochs", "1", "--limit", "20", "--progress", "false"]
@@ -179,12 +177,12 @@ def prepare(inputs: Inputs, python: Mapping[str, Path]) -> None:
 
 
 def cgcnn2_command(inputs: Inputs, python: Mapping[str, Path]) -> list[str]:
-    """The script that makes cgcnn2's folder, or times its epochs on it."""
+    """Return the command that makes cgcnn2's folder, or times its epochs on it."""
     return [str(python["cgcnn2"]), str(PEERS / "cgcnn2_epochs.py"), "--folder", str(inputs.folder / "cif")]
 
 
 def commands(inputs: Inputs, python: Mapping[str, Path], *, quick: bool) -> dict[str, Callable[[], Figures]]:
-    """What there is to time, by name: each starts a process and returns its figures."""
+    """Return what is timed, by name: each function runs a process and returns its numbers."""
     folder = inputs.folder
     steps = ["--steps", "1" if quick else "3"]
     batch = ["--data", str(folder / "batch.jsonl"), *steps]
@@ -219,10 +217,10 @@ def commands(inputs: Inputs, python: Mapping[str, Path], *, quick: bool) -> dict
 
 
 def call(command: list[str]) -> float:
-    """Run a command whose output does not matter; its seconds.
+    """Run a command, ignore its output, and return its seconds.
 
     Raises:
-        SystemExit: it failed.
+        SystemExit: The command failed.
     """
     start = time.perf_counter()
     output_of(command)
@@ -230,14 +228,14 @@ def call(command: list[str]) -> float:
 
 
 def printed(command: list[str], *, keeping: bool = False) -> Figures:
-    """The figures a command prints as JSON on its last line; with glibc told to keep freed memory, where asked."""
+    """Run a command that prints its numbers as JSON on the last line; ``keeping`` makes glibc keep freed memory."""
     output = output_of(command, os.environ | ({"GLIBC_TUNABLES": KEEPING} if keeping else {}))
     figures: Figures = json.loads(output.splitlines()[-1])
     return figures
 
 
 def table(figures: Mapping[str, list[Figures]]) -> str:
-    """Markdown: ours, the peer's, and the median of the turns' ratios."""
+    """Return a Markdown table of our numbers, the peer's, and the median of the turns' ratios."""
     lines = ["| what | against | ours | theirs | ratio | at least |", "|-|-|-|-|-|-|"]
     for row in ROWS:
         ours = [turn[row.our_figure or row.figure] for turn in figures[row.ours]]
@@ -248,7 +246,7 @@ def table(figures: Mapping[str, list[Figures]]) -> str:
     triplets = {name: int(turns[0]["triplets"]) for name, turns in figures.items() if "triplets" in turns[0]}
     triplets["computed by ours"] = int(figures["ours bf16"][0]["computed_triplets"])
     counts = ", ".join(f"{name} {count:,}" for name, count in triplets.items())
-    return "\n".join([*lines, "", f"Seconds (graphs: a crystal), GiB of memory. Triplets in the batch: {counts}."])
+    return "\n".join([*lines, "", f"Seconds (graphs: per crystal), GiB of memory. Triplets in the batch: {counts}."])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-r"""Time and memory of building a store, training and predicting, against the number of crystals.
+r"""Time and memory of building a store, training and predicting, by number of crystals.
 
     python -m benchmarks.scale --counts 1000,10000,100000 --work DIR
 
-The crystals are made from the sample data by strain and substitution. For each count the store is built by one
-process a core, then CGCNN is trained for an epoch, the loader is read alone, all crystals are predicted, and an encoder
-learns an epoch of CrysGNN. Memory is anonymous memory (RssAnon) of the main process, and of its workers in all, as
-Linux tells it five times a second; what is mapped from files is not counted. What is there is not made again, so that
-a stopped run goes on.
+The crystals are made from the sample data by strain and substitution. For each count the store is built by one process
+per core, then CGCNN is trained for an epoch, the loader is read alone, all crystals are predicted, and an encoder is
+pre-trained for an epoch of CrysGNN. Memory is anonymous memory (RssAnon) of the main process, and of all its workers
+together, sampled five times a second; pages mapped from files are not counted. Existing results are not computed again,
+so that a stopped run can be continued.
 """
 
 import argparse
@@ -36,19 +36,19 @@ HEADING = (
 
 @dataclass
 class Memory:
-    """The most anonymous memory seen, GiB."""
+    """Peak anonymous memory, GiB."""
 
     own: float = 0.0
     workers: float = 0.0
 
     def look(self, process: int) -> None:
-        """Once, at a process and all it has started."""
+        """Sample a process and its descendants."""
         self.own = max(self.own, anonymous(process))
         self.workers = max(self.workers, sum(map(anonymous, descendants(process))))
 
 
 def anonymous(process: int) -> float:
-    """RssAnon in GiB; 0 of a process that is gone."""
+    """Return RssAnon of a process in GiB, or 0 if it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
@@ -57,7 +57,7 @@ def anonymous(process: int) -> float:
 
 
 def descendants(process: int) -> list[int]:
-    """Processes that one has started, and those that they have."""
+    """Return the processes that a process has started, directly or not."""
     try:
         text = Path(f"/proc/{process}/task/{process}/children").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -67,10 +67,10 @@ def descendants(process: int) -> list[int]:
 
 
 def watched(command: list[str]) -> tuple[float, Memory]:
-    """Seconds and memory of a command.
+    """Run a command and return its seconds and memory.
 
     Raises:
-        SystemExit: it failed.
+        SystemExit: The command failed.
     """
     memory, done = Memory(), Event()
     start = time.perf_counter()
@@ -92,17 +92,17 @@ def watched(command: list[str]) -> tuple[float, Memory]:
 
 
 def settings(work: Path, count: int) -> dict[str, str]:
-    """Of ``crysmm train`` for so many crystals."""
+    """Return the settings of ``crysmm train`` for a number of crystals."""
     return {"root_dir": str(work / f"{count}.jsonl"), "target_key": PROPERTY, "cache_dir": str(work / "cache")}
 
 
 def measure(work: Path, count: int) -> dict[str, float]:
-    """Make the crystals, build, train, load, predict; figures by name."""
+    """Make the crystals, build, train, load and predict; return the results by name."""
     chosen = settings(work, count)
     if not Path(chosen["root_dir"]).exists():
         make = [sys.executable, "-m", "data_prep.synthetic", "--input", str(SAMPLE_DATA), "--count", str(count)]
         make += ["--output", chosen["root_dir"]]
-        check(make, subprocess.run(make, cwd=CHECKOUT).returncode, "")  # it shows its bar, and what is wrong, itself
+        check(make, subprocess.run(make, cwd=CHECKOUT).returncode, "")  # it prints its own progress and errors
     own = [sys.executable, "-m", "benchmarks.scale", "--work", str(work), "--counts", str(count)]
     crysmm = [sys.executable, "-m", "crysmm"]
     options = [part for name, value in chosen.items() for part in (f"--{name}", value)]
@@ -135,13 +135,13 @@ def measure(work: Path, count: int) -> dict[str, float]:
 
 
 def build(work: Path, count: int) -> Store:
-    """The store of so many crystals, from the cache where it is there."""
+    """Build the store for a number of crystals, or open it from the cache."""
     config = TrainingConfig.model_validate(settings(work, count))
     return build_store(open_input(config, None), config.graph_settings(), cache_dir=config.cache_dir)
 
 
 def loading_rate(store: Store) -> float:
-    """Crystals a second that the loader makes batches of, in random order, in one process."""
+    """Return the crystals per second that the loader batches, in random order, in one process."""
     sampler = BatchSampler(range(len(store)), store.n_triplets, 64, seed=1)
     start, crystals = time.perf_counter(), 0
     for step, share in enumerate(make_loader(store, sampler, merge=True)):
@@ -152,7 +152,7 @@ def loading_rate(store: Store) -> float:
 
 
 def line(count: int, figures: dict[str, float]) -> str:
-    """Of the table."""
+    """Return the line of the table for one count."""
     cells = [
         f"{count:,}",
         f"{figures['store']:.0f}",
@@ -173,11 +173,11 @@ def line(count: int, figures: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Read the command line, measure, print the table."""
+    """Parse the command line, measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", default="1000,10000", help="numbers of crystals, comma-separated (1000,10000)")
-    parser.add_argument("--work", type=Path, required=True, help="folder of the crystals, stores and runs")
-    parser.add_argument("--only", choices=("store", "loader"), help=argparse.SUPPRESS)  # what a watched process does
+    parser.add_argument("--work", type=Path, required=True, help="folder for crystals, stores and runs")
+    parser.add_argument("--only", choices=("store", "loader"), help=argparse.SUPPRESS)  # runs in a watched process
     arguments = parser.parse_args()
     counts = list(map(int, arguments.counts.split(",")))
     if arguments.only:

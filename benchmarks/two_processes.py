@@ -1,11 +1,11 @@
-r"""Two processes against one, with the same global batches and all cores between them.
+r"""Two processes against one, with the same global batches and the same number of cores.
 
     python -m benchmarks.two_processes --data mp_formation_energy_30000.jsonl.gz \
         --target_key formation_energy_per_atom --limit 2000
 
-CGCNN, whose batch normalisation takes the statistics of each process' share, and a small ALIGNN with layer
-normalisation, where both must agree but for rounding. By turns over the seeds; seconds are the median over all epochs
-but the first of each run.
+The backbones are CGCNN, whose batch normalization takes its statistics from the part of the batch in each process, and a
+small ALIGNN with layer normalization, where both must agree to rounding. One and two processes alternate over the
+seeds; seconds are the median over all epochs but the first of each run.
 """
 
 import argparse
@@ -30,7 +30,7 @@ BACKBONES = {
 
 
 def measure(options: list[str], processes: int, cores: int) -> tuple[float, list[float]]:
-    """The test MAE of a run whose processes share the cores, and the seconds of all epochs but the first."""
+    """Train with the cores divided among processes; return the test MAE and the seconds of all epochs but the first."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "crysmm", "train", *options, "--output_dir", str(run), "--progress", "false"]
@@ -42,12 +42,12 @@ def measure(options: list[str], processes: int, cores: int) -> tuple[float, list
 
 
 def main() -> None:
-    """Read the command line, train by turns, print."""
+    """Parse the command line, train in turn, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="what crysmm train reads")
-    parser.add_argument("--target_key", help="of the data, where it has several properties")
-    parser.add_argument("--limit", type=int, help="read only the first so many rows")
-    parser.add_argument("--epochs", type=int, default=10, help="of each run (10)")
+    parser.add_argument("--data", type=Path, required=True, help="input of crysmm train")
+    parser.add_argument("--target_key", help="property to train on, if the data has several")
+    parser.add_argument("--limit", type=int, help="number of rows to read, from the first")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of each run (10)")
     parser.add_argument("--seeds", default="1,2,3", help="comma-separated (1,2,3)")
     arguments = parser.parse_args()
     cores = os.cpu_count() or 2
@@ -55,7 +55,7 @@ def main() -> None:
     for name in ("target_key", "limit"):
         if (value := getattr(arguments, name)) is not None:
             common += [f"--{name}", str(value)]
-    print("| backbone | processes | s an epoch | test MAE of each seed |\n|-|-|-|-|", flush=True)
+    print("| backbone | processes | s per epoch | test MAE of each seed |\n|-|-|-|-|", flush=True)
     for backbone, options in BACKBONES.items():
         maes, seconds = defaultdict(list), defaultdict(list)
         for seed in arguments.seeds.split(","):

@@ -1,4 +1,4 @@
-"""A plain script around ALIGNN's own builder and model on DGL: POSCARs in, a table out. Times nothing itself."""
+"""Predict a folder of POSCARs with ALIGNN's own builder and model on DGL; the caller times the process."""
 
 import argparse
 import csv
@@ -13,9 +13,9 @@ BATCH_SIZE = 64
 
 
 def main() -> None:
-    """Read the command line and predict, with weights as they are drawn."""
+    """Parse the command line and predict with random weights."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="of the files, NAME.vasp")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the files, NAME.vasp")
     parser.add_argument("--output", type=Path, required=True, help="CSV file")
     arguments = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""Seconds of ALIGNN's own package for one batch: graphs, training steps, inference. Runs in an environment of its own.
+"""Time ALIGNN's own package for one batch: graphs, training steps, inference. Runs in an environment of its own.
 
 Prints one JSON line. ``--engine dgl`` is the model on DGL with its builder, ``pure`` the one on torch alone with its.
 """
@@ -21,7 +21,7 @@ CUTOFF, NEIGHBORS = 8.0, 12
 
 
 def read(path: Path) -> list[Atoms]:
-    """The crystals of a JSONL file."""
+    """Read the crystals of a JSONL file."""
     rows = map(json.loads, path.read_text().splitlines())
     return [
         Atoms(lattice_mat=row["lattice_mat"], coords=row["frac_coords"], elements=row["elements"], cartesian=False)
@@ -30,7 +30,7 @@ def read(path: Path) -> list[Atoms]:
 
 
 def dgl_graphs(crystals: list[Atoms]) -> tuple:
-    """Graphs and line graphs of a batch, and the number of triplets."""
+    """Build graphs and line graphs of a batch with DGL; also return the number of triplets."""
     import dgl
     from alignn.graphs import Graph
 
@@ -45,7 +45,7 @@ def dgl_graphs(crystals: list[Atoms]) -> tuple:
 
 
 def pure_graphs(crystals: list[Atoms]) -> tuple:
-    """As :func:`dgl_graphs`, of the torch builder."""
+    """Build graphs and line graphs of a batch with torch; also return the number of triplets."""
     from alignn.torch_graph_builder import batch_torch_graph_pairs, build_pure_torch_graph
 
     pairs = [
@@ -56,12 +56,12 @@ def pure_graphs(crystals: list[Atoms]) -> tuple:
 
 
 def lattices(crystals: list[Atoms]) -> torch.Tensor:
-    """``[n_crystals, 3, 3]``, which the models take besides the graphs."""
+    """Return the lattices, ``[n_crystals, 3, 3]``, which the models take in addition to the graphs."""
     return torch.stack([torch.tensor(crystal.lattice_mat).float() for crystal in crystals])
 
 
 def make_model(engine: str) -> torch.nn.Module:
-    """The network in its default sizes, with one output."""
+    """Make the network in its default sizes, with one output."""
     if engine == "dgl":
         from alignn.models.alignn import ALIGNN, ALIGNNConfig
 
@@ -78,7 +78,7 @@ def make_model(engine: str) -> torch.nn.Module:
 
 
 def main() -> None:
-    """Read the command line, time, print."""
+    """Parse the command line, time, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="JSONL file of the crystals of the batch")
     parser.add_argument("--engine", choices=("dgl", "pure"), default="dgl")

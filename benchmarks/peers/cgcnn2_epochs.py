@@ -1,6 +1,6 @@
-"""Seconds of cgcnn2's own data set and network for two epochs. Runs in an environment of its own.
+"""Time two epochs of cgcnn2's own data set and network. Runs in an environment of its own.
 
-The first epoch reads the CIF files and finds neighbours, the second has all of that in memory. Prints one JSON line.
+The first epoch reads the CIF files and finds neighbors, the second has everything in memory. Prints one JSON line.
 """
 
 import argparse
@@ -24,7 +24,7 @@ BATCH_SIZE = 64
 
 
 def prepare(data: Path, folder: Path) -> None:
-    """The folder cgcnn2 reads, from a JSONL file whose rows have one property."""
+    """Make the folder that cgcnn2 reads from a JSONL file whose rows have one property."""
     folder.mkdir(parents=True)
     shutil.copy(Path(cgcnn2.__file__).parent / "asset" / "atom_init.json", folder)
     with data.open() as lines, (folder / "id_prop.csv").open("w", newline="") as file:
@@ -36,10 +36,10 @@ def prepare(data: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    """Read the command line; make the folder, or time."""
+    """Parse the command line; make the folder, or time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="what cgcnn2 reads")
-    parser.add_argument("--data", type=Path, help="make the folder from this JSONL file, and time nothing")
+    parser.add_argument("--folder", type=Path, required=True, help="folder that cgcnn2 reads")
+    parser.add_argument("--data", type=Path, help="make the folder from this JSONL file, without timing")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.data:
