@@ -2,9 +2,9 @@
 
     python -m benchmarks.cells
 
-The crystals are supercells of copper whose atoms are displaced a little, so that no two are equivalent; each atom has 12
-neighbors. For every size, one crystal is a batch for CGCNN and for ALIGNN; then ALIGNN trains on 64 crystals in batches
-of at most ``--max_triplets`` triplets. Each number comes from a process of its own, in bf16.
+The crystals are supercells of copper whose atoms are displaced a little, so that no two are equivalent; each atom has
+12 neighbors. For every size, one crystal is a batch for CGCNN and for ALIGNN; then ALIGNN trains on 64 crystals in
+batches of at most ``--max_triplets`` triplets. Each number comes from a process of its own, in bf16.
 """
 
 import argparse

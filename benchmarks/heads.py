@@ -2,8 +2,8 @@ r"""Seconds per epoch of training with each head, on the same crystals, in alter
 
     python -m benchmarks.heads --data examples/sample_data --descriptions examples/sample_data/descriptions.jsonl
 
-Embeddings of the teacher and of texts are computed before the first epoch and cached. The medians are over the epochs of
-all runs, without the first epoch of each.
+Embeddings of the teacher and of texts are computed before the first epoch and cached. The medians are over the epochs
+of all runs, without the first epoch of each.
 """
 
 import argparse

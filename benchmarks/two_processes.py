@@ -3,8 +3,8 @@ r"""Two processes against one, with the same global batches and the same number 
     python -m benchmarks.two_processes --data mp_formation_energy_30000.jsonl.gz \
         --target_key formation_energy_per_atom --limit 2000
 
-The backbones are CGCNN, whose batch normalization takes its statistics from the part of the batch in each process, and a
-small ALIGNN with layer normalization, where both must agree to rounding. One and two processes alternate over the
+The backbones are CGCNN, whose batch normalization takes its statistics from the part of the batch in each process, and
+a small ALIGNN with layer normalization, where both must agree to rounding. One and two processes alternate over the
 seeds; seconds are the median over all epochs but the first of each run.
 """
 

@@ -1,4 +1,4 @@
-"""What the scripts that predict with a peer share; runs in the peer's environment."""
+"""Shared parts of the scripts that predict with a peer; runs in the peer's environment."""
 
 import argparse
 import json
@@ -11,18 +11,18 @@ LARGER = 2
 
 
 def arguments(description: str) -> argparse.Namespace:
-    """The command line: which crystals, and where models and predictions go."""
+    """Parse the command line: the crystals, and the folder for models and predictions."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--crystals", type=Path, required=True, help="JSONL file")
-    parser.add_argument("--output_dir", type=Path, required=True, help="of the checkpoints and models.json")
-    parser.add_argument("--tiny", action="store_true", help="networks of a few thousand weights alone")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for the checkpoints and models.json")
+    parser.add_argument("--tiny", action="store_true", help="only networks of a few thousand weights")
     return parser.parse_args()
 
 
 def stir(model: torch.nn.Module, forward: Callable[[], object]) -> torch.nn.Module:
-    """Give normalisations weights of their own and statistics of the crystals, which fresh ones lack.
+    """Give normalizations random weights and the statistics of the crystals, which new ones lack.
 
-    Larger weights than fresh ones make predictions depend more on the graph.
+    All weights are made larger, so that predictions depend more on the graph.
     """
     with torch.no_grad():
         for parameter in model.parameters():
@@ -37,5 +37,5 @@ def stir(model: torch.nn.Module, forward: Callable[[], object]) -> torch.nn.Modu
 
 
 def write_models(models: list[dict], folder: Path) -> None:
-    """What was made: of each model the name, whose it is, its checkpoint and settings, its predictions by id."""
+    """Write ``models.json``: name, code, checkpoint, settings and predictions by id of each model."""
     (folder / "models.json").write_text(json.dumps(models))

@@ -1,4 +1,4 @@
-"""How both sides time a call; plain Python, so that it runs in a peer's environment too."""
+"""Timing of calls, for this project and its peers; plain Python, so that it runs in a peer's environment too."""
 
 import statistics
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def median_seconds(call: Callable[[], object], count: int) -> float:
-    """Of some calls, after one that is not counted."""
+    """Return the median duration of ``count`` calls, after one that is not counted."""
     call()
     seconds = []
     for _ in range(count):
