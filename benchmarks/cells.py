@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.processes import heading, output_of, row
 from crysmm.crystal import Crystal
-from crysmm.io.writing import crystal_row
+from crysmm.io.table import crystal_row
 from data_prep.files import write_jsonl
 
 HALF_CUBE = 1.8075  # Angstrom; half the edge of the cubic cell

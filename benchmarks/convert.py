@@ -31,7 +31,7 @@ from crysmm.crystal import Crystal
 from crysmm.graphs.neighbors import find_edges
 from crysmm.inference.predictor import load
 from crysmm.io.inputs import open_source
-from crysmm.io.writing import crystal_row
+from crysmm.io.table import crystal_row
 from data_prep.convert import readable_records
 from data_prep.files import write_jsonl
 

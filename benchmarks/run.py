@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # Python adds only the folde
 from benchmarks.processes import CHECKOUT, SAMPLE_DATA, output_of
 from crysmm.data.store import cache_folder
 from crysmm.io.inputs import open_source
-from crysmm.io.writing import crystal_row
+from crysmm.io.table import crystal_row
 from data_prep.convert import readable_records
 from data_prep.files import write_folder, write_jsonl
 from data_prep.synthetic import synthetic_crystals

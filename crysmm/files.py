@@ -1,25 +1,32 @@
-"""Files that are whole or not there: written under a temporary name in the same folder, then renamed."""
+"""Atomic writing: a file is complete or absent, and what killed processes left behind is cleaned up.
+
+Every file is written under a temporary name in the same folder and then renamed. A temporary file whose process is
+alive is locked, so leftovers can be told apart from work in progress.
+"""
 
 from __future__ import annotations
 
 import csv
 import errno
+import fcntl
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from crysmm.errors import InputError
-from crysmm.leftovers import hold, remove_left_files
 
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+LOCK = "lock"  # the file to lock in a folder
 
 
 def why_not_writable(folder: Path) -> str | None:
-    """What keeps files from being written into a folder, which need not exist yet; None where nothing does."""
+    """Return why files cannot be written into `folder`, which need not exist yet, or None."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         return f"{existing} is a file"
@@ -27,10 +34,10 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Refuse an ``--output_dir`` that files cannot be written into.
+    """Refuse an ``--output_dir`` that is not writable.
 
     Raises:
-        InputError: with the reason.
+        InputError: The folder cannot be written; the text gives the reason.
     """
     why = why_not_writable(folder)
     if why is not None:
@@ -39,7 +46,7 @@ def refuse_unwritable(folder: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let errors of the disk, a full one's above all, say what was being written; the system's name no file then."""
+    """Add the path to disk errors raised in the block: the system does not name the file when a disk is full."""
     try:
         yield
     except OSError as error:
@@ -50,10 +57,9 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place when the block ends well, and else disappears.
+    """Yield a temporary file next to `path` that replaces it if the block succeeds and is removed otherwise.
 
-    The folder is made if it is not there. The content is on disk before the name changes, so that not even a
-    loss of power leaves half a file under the name. What killed processes have left of the same file disappears.
+    The folder is created if needed. Leftovers of the same file from killed processes are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_left_files(path.parent.glob(f".{escape(path.name)}.*.tmp"))
@@ -62,7 +68,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with naming(path):
             yield temporary
-            with temporary.open("rb") as written:
+            with temporary.open("rb") as written:  # on disk before the rename: power loss leaves no half-written file
                 os.fsync(written.fileno())
         temporary.replace(path)
     finally:
@@ -77,10 +83,10 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 
 def write_json_atomic(path: Path, content: Any) -> None:
-    """Write a JSON file, indented; NaN and infinity, which JSON lacks, are refused.
+    """Write an indented JSON file.
 
     Raises:
-        ValueError: a number is not finite.
+        ValueError: A number is NaN or infinite, which JSON cannot represent.
     """
     with text_replacing(path) as file:
         json.dump(content, file, indent=2, allow_nan=False)
@@ -88,14 +94,14 @@ def write_json_atomic(path: Path, content: Any) -> None:
 
 
 def write_csv_atomic(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table row by row; floats with every digit they need to be read back unchanged."""
+    """Write a CSV table row by row, floats in full precision."""
     with table_replacing(path, header) as writer:
         writer.writerows(rows)
 
 
 @contextmanager
 def table_replacing(path: Path, header: Sequence[str]) -> Iterator[Any]:
-    """:func:`text_replacing` with a writer of the :mod:`csv` module that has written the header."""
+    """Yield a :mod:`csv` writer, header written, for a file that replaces `path` as in :func:`replacing`."""
     with text_replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
@@ -104,6 +110,78 @@ def table_replacing(path: Path, header: Sequence[str]) -> Iterator[Any]:
 
 @contextmanager
 def text_replacing(path: Path) -> Iterator[TextIO]:
-    """:func:`replacing` with the file opened; large ones are never in memory as a whole."""
+    """Yield an open text file that replaces `path` as in :func:`replacing`; large files are streamed."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         yield file
+
+
+def hold(file: Path) -> BinaryIO:
+    """Create a file and lock it until the returned handle is closed or this process ends.
+
+    Raises:
+        FileNotFoundError: The folder does not exist, or was just removed.
+    """
+    while True:
+        held = file.open("ab")
+        with suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_EX)
+        if os.fstat(held.fileno()).st_nlink:
+            return held
+        held.close()  # removed as a leftover by another process before it was locked
+
+
+def remove_left_files(files: Iterable[Path]) -> None:
+    """Remove the files that no running process has locked."""
+    for file in files:
+        held = _lock_if_free(file)
+        if held is not None:
+            with held:
+                file.unlink(missing_ok=True)
+
+
+def _lock_if_free(file: Path) -> BinaryIO | None:
+    """Return a locked handle, or None if the file is gone or another process holds it."""
+    try:
+        held = file.open("rb+")
+    except OSError:
+        return None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # locked by a running process, or the file system has no locks
+        held.close()
+        return None
+    return held
+
+
+@contextmanager
+def working_folder(beside: Path) -> Iterator[Path]:
+    """Yield a new folder ``NAME.building-*`` next to a path, to be filled and renamed; removed if not renamed.
+
+    Such folders left by killed processes are removed.
+    """
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    for left in beside.parent.glob("*.building-*"):
+        lock = _lock_if_free(left / LOCK)
+        if lock is not None:
+            with lock:
+                shutil.rmtree(left, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                left.rmdir()  # empty if its process was killed before locking it; one in use is not empty
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f"{beside.name}.building-", dir=beside.parent))
+        try:
+            held = hold(folder / LOCK)
+            break
+        except FileNotFoundError:  # removed as a leftover by another process before it was locked
+            continue
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        held.close()
+
+
+def disables_bar(wanted: bool) -> bool | None:
+    """Return tqdm's ``disable`` for a progress bar: None, shown on a terminal only, if it is wanted."""
+    return None if wanted else True

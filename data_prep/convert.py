@@ -13,7 +13,7 @@ from pathlib import Path
 
 from crysmm.errors import StructureError
 from crysmm.io.inputs import Record, SkippedRow, Source, open_source
-from crysmm.io.writing import crystal_row
+from crysmm.io.table import crystal_row
 from data_prep.files import run_command, write_folder, write_jsonl
 
 

@@ -23,11 +23,9 @@ from crysmm.crystal import Crystal
 from crysmm.data.building import map_in_order
 from crysmm.data.space_groups import find_space_group
 from crysmm.errors import InputError, StructureError
-from crysmm.files import replacing, why_not_writable, write_json_atomic
+from crysmm.files import disables_bar, replacing, why_not_writable, write_json_atomic
 from crysmm.io.json_stream import json_list_items
-from crysmm.io.table import crystal_of_row, parse_row
-from crysmm.io.writing import crystal_row
-from crysmm.terminal import disables_bar
+from crysmm.io.table import crystal_of_row, crystal_row, parse_row
 from data_prep.files import write_jsonl
 from data_prep.structure_index import StructureIndex, StructureKey, pack_keys, structure_key, unpack_keys
 

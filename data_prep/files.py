@@ -12,7 +12,7 @@ from typing import Any
 from crysmm.cli.main import guarded
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError
-from crysmm.io.writing import write_rows
+from crysmm.io.table import write_rows
 from data_prep.poscar import format_poscar
 
 SAFE_ID = re.compile(r"[A-Za-z0-9_+=@(-][A-Za-z0-9_+=@().,-]{0,199}")

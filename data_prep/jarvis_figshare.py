@@ -19,8 +19,7 @@ from tqdm import tqdm
 
 from crysmm.errors import InputError, StructureError
 from crysmm.io.json_stream import json_list_items
-from crysmm.io.table import crystal_of_row, parse_row
-from crysmm.io.writing import crystal_row
+from crysmm.io.table import crystal_of_row, crystal_row, parse_row
 from data_prep.download import download
 from data_prep.files import run_command, write_jsonl
 

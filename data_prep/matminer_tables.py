@@ -25,7 +25,7 @@ from typing import Any
 from crysmm.crystal import as_crystal
 from crysmm.errors import InputError
 from crysmm.io.poscar import parse_poscar
-from crysmm.io.writing import crystal_row
+from crysmm.io.table import crystal_row
 from data_prep.files import run_command, write_folder, write_jsonl
 
 ARCHIVE = "matminer-0.4.2.tar.gz"

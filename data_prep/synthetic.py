@@ -16,7 +16,7 @@ from tqdm import tqdm
 from crysmm.crystal import Crystal
 from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.io.inputs import open_source
-from crysmm.io.writing import crystal_row
+from crysmm.io.table import crystal_row
 from data_prep.convert import readable_records
 from data_prep.files import run_command, write_jsonl
 

@@ -24,8 +24,8 @@ from crysmm.cli.options import positive
 from crysmm.data.space_groups import describe_symmetry
 from crysmm.data.split import read_ids
 from crysmm.errors import InputError, StructureError
+from crysmm.files import disables_bar
 from crysmm.io.inputs import Record, open_source
-from crysmm.terminal import disables_bar
 from data_prep.convert import readable_records
 from data_prep.deduplicate import check_output, deduplicate
 from data_prep.files import run_command

@@ -9,7 +9,7 @@ import crysmm
 
 PACKAGE = Path(crysmm.__file__).parent
 LAYERS = (  # folders and top-level modules, from the lowest to the highest; within a layer nothing imports another
-    {"errors", "signals", "terminal", "version", "zoo", "leftovers", "elements"},
+    {"errors", "signals", "version", "zoo", "elements"},
     {"config", "crystal", "files"},
     {"citations", "device", "graphs"},
     {"engines", "io"},

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 
 from crysmm.config.graph import GraphSettings
 from crysmm.config.training import TrainingConfig
-from crysmm.data.counterparts import NEAR, Counterpart, find_counterparts
-from crysmm.data.duplicates import TOLERANCE
+from crysmm.data.duplicates import NEAR, TOLERANCE, Counterpart, find_counterparts
 from crysmm.data.split import Split, split_by_file
 from crysmm.data.store import Store, build_store
 from crysmm.errors import InputError

@@ -26,10 +26,8 @@ from crysmm.crystal import Crystal
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import SPACE_GROUP, in_parallel, write_arrow
 from crysmm.errors import InputError
-from crysmm.files import naming
+from crysmm.files import LOCK, disables_bar, naming, working_folder
 from crysmm.io.source import ReadingNote, SkippedRow, Source
-from crysmm.leftovers import LOCK, working_folder
-from crysmm.terminal import disables_bar
 
 if TYPE_CHECKING:
     import datasets

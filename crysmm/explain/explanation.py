@@ -35,12 +35,11 @@ from crysmm.explain.tables import (
     feature_rows,
     write_rows,
 )
-from crysmm.files import write_csv_atomic, write_json_atomic
+from crysmm.files import disables_bar, write_csv_atomic, write_json_atomic
 from crysmm.graphs.neighbors import find_edges
 from crysmm.inference.saved_models import LoadedModel
 from crysmm.io.source import SkippedRow
 from crysmm.models.crysxpp import CrysXPP
-from crysmm.terminal import disables_bar
 
 BY_WEIGHT, BY_CONTRIBUTION = "feature weight", "mean absolute contribution"
 

@@ -19,7 +19,7 @@ from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memor
 from crysmm.device import resolve_device
 from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import InputError, StructureError
-from crysmm.files import table_replacing, why_not_writable
+from crysmm.files import disables_bar, table_replacing, why_not_writable
 from crysmm.inference.assessment import Assessment, Assessor
 from crysmm.inference.frozen_network import Inference, InferencePrecision, Outputs
 from crysmm.inference.intervals import COVERAGE, Calibration, is_coverage, read_calibration
@@ -27,7 +27,6 @@ from crysmm.inference.saved_models import LoadedModel, load_members
 from crysmm.inference.table import PredictionSummary, prediction_cells, prediction_columns
 from crysmm.io.inputs import source_from_structures
 from crysmm.io.source import SkippedRow, Source
-from crysmm.terminal import disables_bar
 from crysmm.text.embeddings import TextReader
 from crysmm.zoo import resolve
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from crysmm.errors import InputError, StructureError
 from crysmm.io.source import (
+    MISSING,
     FileFormat,
     IdRegister,
     ReadingOptions,
@@ -20,10 +21,10 @@ from crysmm.io.source import (
     Source,
     encodable,
     new_hash,
+    read_targets,
 )
 from crysmm.io.structure_file import SUFFIXES, format_from_name, read_file
 from crysmm.io.table import group_names, open_table
-from crysmm.io.targets import MISSING, read_targets
 
 ID_PROP = ("id_prop.json.zip", "id_prop.json", "id_prop.csv")  # searched in ALIGNN's order
 PREFIXES = ("POSCAR-", "POSCAR_", "POSCAR.", "CONTCAR-", "CONTCAR_", "CONTCAR.")

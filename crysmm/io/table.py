@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from crysmm.crystal import Crystal, as_crystal
 from crysmm.errors import InputError, StructureError
 from crysmm.io.json_stream import json_list_items, jsonl_lines
-from crysmm.io.source import IdRegister, ReadingOptions, Record, Row, SkippedRow, Source, encodable, new_hash
-from crysmm.io.targets import flatten, read_number, read_targets
+from crysmm.io.source import (
+    IdRegister,
+    ReadingOptions,
+    Record,
+    Row,
+    SkippedRow,
+    Source,
+    encodable,
+    flatten,
+    new_hash,
+    read_number,
+    read_targets,
+)
 
 STRUCTURE_KEYS = frozenset({"atoms", "lattice_mat", "elements", "frac_coords", "coords", "cartesian"})
 SAMPLE = 100  # rows looked at to find out what properties there are
-
 RowData = Mapping[str, Any] | str
 
 
@@ -245,3 +258,45 @@ class RecordsTable(_Table):
     def fingerprint(self) -> str:
         """Sha256 over what reading the records gives, and the reading options."""
         return hash_rows(self.rows(), new_hash(self._options))
+
+
+def crystal_row(identifier: str, properties: Mapping[str, Any], crystal: Crystal) -> dict[str, Any]:
+    """One row: ``id``, the properties, ``lattice_mat`` (Angstrom), ``elements``, ``frac_coords``."""
+    return {
+        "id": identifier,
+        **properties,
+        "lattice_mat": crystal.lattice.tolist(),
+        "elements": crystal.elements,
+        "frac_coords": crystal.frac_coords.tolist(),
+    }
+
+
+def write_rows(rows: Iterable[Mapping[str, Any]], path: Path, *, packed: bool) -> int:
+    """Write rows as they come, a line each; returns their number.
+
+    Args:
+        rows: of :func:`crystal_row`.
+        path: of the file; give a temporary one where it must be whole or not there.
+        packed: whether to gzip it; the same rows give the same file.
+    """
+    count = 0
+    with _open(path, packed) as file:
+        for row in rows:
+            file.write(json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n")
+            count += 1
+    return count
+
+
+@contextmanager
+def _open(path: Path, packed: bool) -> Iterator[IO[str]]:
+    with path.open("wb") as binary:
+        if packed:
+            # No name and no time in the header: the same rows give the same file.
+            with (
+                gzip.GzipFile("", "wb", fileobj=binary, mtime=0) as archive,
+                io.TextIOWrapper(archive, "utf-8") as text,
+            ):
+                yield text
+        else:
+            with io.TextIOWrapper(binary, "utf-8") as text:
+                yield text

@@ -16,8 +16,7 @@ from crysmm.config.loading import nearest
 from crysmm.crystal import as_crystal
 from crysmm.errors import InputError, StructureError, shown
 from crysmm.io.json_stream import json_object_items, open_text, read_json_object
-from crysmm.io.source import Record
-from crysmm.io.targets import read_number
+from crysmm.io.source import Record, read_number
 from crysmm.publish.submission import installed_file
 
 PACKAGE, FOLDS_FILE = "matbench", "matbench_v0.1_validation.json"

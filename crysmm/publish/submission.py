@@ -16,11 +16,10 @@ from crysmm.config.loading import SIZES, make_config
 from crysmm.config.run import DEFAULT_RATIO
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, StructureError, brief, first_of
-from crysmm.files import replacing, write_text_atomic
+from crysmm.files import disables_bar, replacing, write_text_atomic
 from crysmm.io.source import Row, SkippedRow
 from crysmm.io.structure_file import SUFFIXES
-from crysmm.io.writing import crystal_row, write_rows
-from crysmm.terminal import disables_bar
+from crysmm.io.table import crystal_row, write_rows
 
 Values = Mapping[str, tuple[float, ...] | None]
 """By id; None where the value is the source's own."""

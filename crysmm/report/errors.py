@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crysmm.data.counterparts import Counterpart
+from crysmm.data.duplicates import Counterpart
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, find_space_group
 from crysmm.data.store import Store

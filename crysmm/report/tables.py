@@ -17,8 +17,7 @@ import torch
 from crysmm.config.head import weight_name
 from crysmm.config.loading import options
 from crysmm.config.training import TrainingConfig
-from crysmm.data.counterparts import Counterpart, find_counterparts
-from crysmm.data.duplicates import rows_by_formula
+from crysmm.data.duplicates import Counterpart, find_counterparts, rows_by_formula
 from crysmm.data.store import Store
 from crysmm.device import Machine
 from crysmm.report.errors import Group, Judged

@@ -17,8 +17,8 @@ from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.building import graph_row
 from crysmm.errors import InputError, MissingDependencyError
+from crysmm.files import disables_bar
 from crysmm.io.source import SkippedRow, Source
-from crysmm.terminal import disables_bar
 from crysmm.text.describers import DescriberName, borrowed, describer_version, end_processes
 from crysmm.text.descriptions import (
     Appender,

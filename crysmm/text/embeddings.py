@@ -22,8 +22,7 @@ from tqdm import tqdm
 from crysmm.crystal import Crystal
 from crysmm.data.store import cache_folder
 from crysmm.errors import InputError
-from crysmm.files import replacing
-from crysmm.terminal import disables_bar
+from crysmm.files import disables_bar, replacing
 from crysmm.text.describe import TIMEOUT, describe_crystal
 from crysmm.text.descriptions import Description
 from crysmm.text.encoder import NO_TOKEN, TextEncoder, pad

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from crysmm.config.training import TrainingConfig
 from crysmm.data.loader import Share
 from crysmm.elements import elements_in
+from crysmm.files import disables_bar
 from crysmm.inference.assessment import Assessment, Assessor
 from crysmm.inference.domain import rows_to_keep, training_crystals
 from crysmm.inference.frozen_network import Inference, Outputs
@@ -24,7 +25,6 @@ from crysmm.runs.data import SPLITS, TrainingData
 from crysmm.runs.metrics import Metrics, evaluate, judge
 from crysmm.runs.plots import plot_parity
 from crysmm.runs.run_folder import RunFolder
-from crysmm.terminal import disables_bar
 from crysmm.training.distributed import gather
 from crysmm.training.prepare import loader_for, sampler_for
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from crysmm.config.pretraining import PretrainingConfig, ReconstructionConfig
 from crysmm.data.loader import BatchSampler
 from crysmm.data.space_groups import describe_symmetry
+from crysmm.files import disables_bar
 from crysmm.inference.model_folder import reference_rows
 from crysmm.inference.saved_models import save_encoder
 from crysmm.objectives.base import Objective
@@ -17,7 +18,6 @@ from crysmm.objectives.pretraining import PretrainingObjective, build_pretrainin
 from crysmm.objectives.quality import EncoderQuality
 from crysmm.runs.data import SPLITS, RunData
 from crysmm.runs.summary import describe_encoder
-from crysmm.terminal import disables_bar
 from crysmm.training.distributed import on_main
 from crysmm.training.prepare import loader_for, prepare_data
 from crysmm.training.run import Run, RunResult, carry_out

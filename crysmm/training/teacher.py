@@ -22,12 +22,11 @@ from crysmm.data.store import FORMAT_VERSION as STORE_VERSION
 from crysmm.data.store import Store, build_store, cache_folder
 from crysmm.engines.linear import precise
 from crysmm.errors import InputError
-from crysmm.files import replacing
+from crysmm.files import disables_bar, replacing
 from crysmm.inference.saved_models import load_encoder
 from crysmm.io.inputs import open_input
 from crysmm.models.backbone import Backbone
 from crysmm.runs.data import TrainingData
-from crysmm.terminal import disables_bar
 from crysmm.training.distributed import main_first
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from crysmm.errors import InputError
-from crysmm.io.writing import crystal_row
+from crysmm.io.table import crystal_row
 from data_prep.files import run_command, write_folder, write_jsonl
 
 

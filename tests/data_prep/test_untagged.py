@@ -95,7 +95,7 @@ def test_the_result_is_an_input(archives, tmp_path):
 
 def test_test_sets_are_left_out(run_module, archives, tmp_path, crystals):
     """A whole folder of files, and one id of a table; each matches in whatever cell it comes."""
-    from crysmm.io.writing import crystal_row
+    from crysmm.io.table import crystal_row
     from data_prep.files import write_folder, write_jsonl
 
     write_folder([("a", doubled(crystals["Cu"]), [1.0])], ["value"], tmp_path / "folder")

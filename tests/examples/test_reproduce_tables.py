@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from crysmm.io.inputs import open_source
-from crysmm.io.writing import crystal_row
+from crysmm.io.table import crystal_row
 from crysmm.objectives.pretraining import build_pretraining
 from crysmm.text.descriptions import read_descriptions
 from data_prep.files import write_jsonl
