@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from crysmm.config.head import MultimodalConfig, TaughtConfig
+from crysmm.config.head import MultimodalConfig, TeacherConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
@@ -127,7 +127,7 @@ def papers_behind(config: RunConfig) -> Iterator[str]:
     if isinstance(config, PretrainingConfig):
         names += {"crysae": ["crysxpp"], "crysgnn": ["crysgnn"]}.get(config.method.name, [])
     if isinstance(config, TrainingConfig):
-        if isinstance(config.head, TaughtConfig) and config.head.teacher is not None:
+        if isinstance(config.head, TeacherConfig) and config.head.teacher is not None:
             names.append("crysgnn")
         if isinstance(config.head, MultimodalConfig):
             names += ["crysmmnet", *(["matscibert"] if "matscibert" in config.head.encoder.lower() else [])]

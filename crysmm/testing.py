@@ -63,7 +63,7 @@ def check_backbone(backbone: Backbone, settings: GraphSettings | None = None) ->
     _check_symmetries(exact, crystals, settings)
     _check_isolated_atom(exact, settings)
     _check_inputs_unchanged(exact, collate_crystals(crystals, settings).double())
-    if getattr(getattr(exact, "config", None), "merges_alike", False):
+    if getattr(getattr(exact, "config", None), "merges_equivalent", False):
         _check_alike(exact, crystals, settings)
         _check_alike(copy.deepcopy(exact).train(), crystals, settings)
     _check_training(copy.deepcopy(backbone).train(), crystals, settings)

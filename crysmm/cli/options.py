@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import CliSettingsSource, SettingsError
 
 from crysmm.config import TrainingConfig, load_config
-from crysmm.config.loading import SECTIONS, AnyConfig, commands_with, nearest, written
+from crysmm.config.loading import SECTIONS, AnyConfig, commands_with, format_value, nearest
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
 from crysmm.errors import InputError
 
@@ -141,7 +141,7 @@ def _help_of_choice(choices: Mapping[str, type[BaseModel]], default: str, name: 
 
 
 def _shown(value: Any) -> str:
-    return "" if value in (None, PydanticUndefined) else written(value)
+    return "" if value in (None, PydanticUndefined) else format_value(value)
 
 
 def add_model_and_structures(parser: argparse.ArgumentParser, root_dir_help: str) -> None:

@@ -1,4 +1,4 @@
-"""How a crystal becomes a graph: kept in every model folder, and part of every store's fingerprint."""
+"""Settings of the crystal graph, stored in every model folder and part of the key of every stored graph."""
 
 from typing import Annotated, Literal
 
@@ -8,8 +8,9 @@ from pydantic_core import PydanticCustomError
 from crysmm.elements import FeatureSet
 
 
-def _with_k_nearest(as_jarvis: bool, info: ValidationInfo) -> bool:
-    """ALIGNN has the graphs of k-nearest alone."""
+def _require_k_nearest(as_jarvis: bool, info: ValidationInfo) -> bool:
+    """Return `as_jarvis` unchanged; True is refused for all strategies but ALIGNN's own, k-nearest."""
+    # The strategy is absent from `info.data` if its own value was invalid, which gives an error of its own.
     strategy = info.data.get("neighbor_strategy", "k-nearest")
     if as_jarvis and strategy != "k-nearest":
         text = "needs --neighbor_strategy k-nearest, got {strategy}"
@@ -20,36 +21,42 @@ def _with_k_nearest(as_jarvis: bool, info: ValidationInfo) -> bool:
 NeighborStrategy = Annotated[
     Literal["k-nearest", "cgcnn", "radius", "alignn-torch"],
     Field(
-        description="Which neighbours become bonds: the whole shell of the k-th nearest in both directions "
-        "(k-nearest), exactly the k nearest, directed (cgcnn), or all within the cutoff (radius); alignn-torch, for "
-        "converted models, has cgcnn's bonds in the other direction."
+        description="Neighbors that become bonds: the whole shell of the k-th nearest, in both directions (k-nearest), "
+        "exactly the k nearest, directed (cgcnn), or all within the cutoff (radius); alignn-torch, for converted "
+        "models, is cgcnn with every bond reversed."
     ),
 ]
-Cutoff = Annotated[float, Field(ge=0.5, le=50, description="Radius of the neighbour search, Angstrom.")]
-MaxNeighbors = Annotated[int, Field(ge=1, le=1000, description="k of k-nearest, cgcnn and alignn-torch.")]
+Cutoff = Annotated[float, Field(ge=0.5, le=50, description="Radius of the neighbor search, in Angstrom.")]
+MaxNeighbors = Annotated[
+    int, Field(ge=1, le=1000, description="Number of neighbors k for k-nearest, cgcnn and alignn-torch.")
+]
 AtomFeatures = Annotated[
     FeatureSet,
-    Field(description="Which element features the atoms carry."),
+    Field(description="Set of element features that describe each atom."),
 ]
 AsJarvis = Annotated[
     bool,
     Field(
-        description="ALIGNN's graph exactly, self-image bonds listed twice, for converted models and "
-        "reproduction runs; a cell and its supercell then differ."
+        description="Build exactly ALIGNN's graph, in which bonds of an atom to its own images appear twice; for "
+        "converted models and reproductions, as a cell and its supercell then give different results."
     ),
-    AfterValidator(_with_k_nearest),
+    AfterValidator(_require_k_nearest),
 ]
 UseCanonize = Annotated[
-    bool, Field(description="With as_jarvis only: false lists every mutual bond twice, as JARVIS does then.")
+    bool, Field(description="Used with as_jarvis only: false lists every mutual bond twice, as JARVIS does.")
 ]
 TripletCutoff = Annotated[
     float | None,
-    Field(gt=0, allow_inf_nan=False, description="Longest bond that has bond angles, Angstrom; by default all do."),
+    Field(
+        gt=0,
+        allow_inf_nan=False,
+        description="Longest bond that takes part in bond angles, in Angstrom; by default all bonds do.",
+    ),
 ]
 
 
 class GraphSettings(BaseModel):
-    """Everything that decides the graph of a crystal."""
+    """All settings that decide the graph of a crystal."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

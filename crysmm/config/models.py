@@ -1,4 +1,4 @@
-"""The settings of the backbones: the authors' widths and depths, under the names ALIGNN's configs use."""
+"""Settings of the backbones, with the authors' widths and depths, under the names that ALIGNN's configs use."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -6,106 +6,122 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Link = Literal["identity", "log", "logit"]
 Normalization = Literal["batch", "layer"]
-MOST_LAYERS, WIDEST = 1000, 16_384  # far beyond any use; a slip of the keyboard is told instead of filling the memory
+# Far beyond any use: a typo such as 640000 features gives an error instead of filling the memory.
+MAX_LAYERS, MAX_WIDTH = 1000, 16_384
 
 
 class BackboneConfig(BaseModel):
-    """What every backbone's settings have in common.
+    """Settings shared by all backbones.
 
     Attributes:
-        merges_alike: of atoms that are alike one may be computed for all, because ``embed_atoms`` reads no more than
-            atom features, lengths and cosines, draws nothing, and gives batch norms the multiplicities of their rows.
+        merges_equivalent: True if symmetry-equivalent atoms may be computed once for all of them. The backbone's
+            ``embed_atoms`` then reads only atom features, bond lengths and cosines, draws no random numbers, and
+            passes the multiplicities of the rows to its batch norms.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    merges_alike: ClassVar[bool] = False
+    merges_equivalent: ClassVar[bool] = False
 
     atom_input_features: int | None = Field(
-        None, ge=1, description="Features an atom carries; by default what atom_features gives (92 for cgcnn)."
+        None, ge=1, description="Number of input features per atom; by default set by atom_features (92 for cgcnn)."
     )
     link: Link = Field(
         "identity",
-        description="What the output layer predicts: the target (identity), its logarithm (log) or its logit (logit).",
+        description="Quantity that the output layer computes: the target (identity), its logarithm (log) or its logit "
+        "(logit).",
     )
     classification: bool = Field(
-        False, description="Predict classes: the distinct values of the target, or two by classification_threshold."
+        False, description="Predict classes: the distinct values of the target, or two with classification_threshold."
     )
 
 
 class ConvolutionalConfig(BackboneConfig):
-    """The settings of CGCNN and of what is built on its convolutions."""
+    """Settings of CGCNN and of backbones built on its convolutions."""
 
-    merges_alike = True
+    merges_equivalent = True
 
     name: str
-    conv_layers: int = Field(3, ge=1, le=MOST_LAYERS, description="Convolution layers.")
-    node_features: int = Field(64, ge=1, le=WIDEST, description="Width of an atom embedding.")
+    conv_layers: int = Field(3, ge=1, le=MAX_LAYERS, description="Number of convolution layers.")
+    node_features: int = Field(64, ge=1, le=MAX_WIDTH, description="Width of the atom embeddings.")
     edge_features: int = Field(
-        41, ge=2, le=WIDEST, description="Gaussians a bond length is expanded in, from 0 to the cutoff."
+        41, ge=2, le=MAX_WIDTH, description="Number of Gaussians that expand a bond length, from 0 to the cutoff."
     )
-    fc_layers: int = Field(1, ge=0, le=MOST_LAYERS, description="Hidden layers after pooling.")
-    fc_features: int = Field(128, ge=1, le=WIDEST, description="Width of the hidden layers after pooling.")
+    fc_layers: int = Field(1, ge=0, le=MAX_LAYERS, description="Number of hidden layers after pooling.")
+    fc_features: int = Field(128, ge=1, le=MAX_WIDTH, description="Width of the hidden layers after pooling.")
 
 
 class CGCNNConfig(ConvolutionalConfig):
     """CGCNN (Xie and Grossman 2018)."""
 
-    name: Literal["cgcnn"] = Field("cgcnn", description="Which backbone.")
+    name: Literal["cgcnn"] = Field("cgcnn", description="Backbone.")
 
 
 class CrysXPPConfig(ConvolutionalConfig):
-    """CrysXPP (Das et al. 2022): CGCNN with a weight for each atom feature."""
+    """CrysXPP (Das et al. 2022): CGCNN with a trained weight for each atom feature."""
 
-    name: Literal["crysxpp"] = Field("crysxpp", description="Which backbone.")
+    name: Literal["crysxpp"] = Field("crysxpp", description="Backbone.")
     sparsity: float = Field(
         0.01,
         ge=0,
         allow_inf_nan=False,
-        description="Weight in the training loss of the mean size of the feature weights; 0 switches it off.",
+        description="Weight of the penalty on the mean absolute feature weight in the training loss; 0 disables it.",
     )
     as_first_published: bool = Field(
         False,
-        description="The authors' first code: no bias in the atom embedding, atom embeddings scaled to length 1 before "
-        "pooling and no softplus after it; its readout is fc_layers 2 and fc_features 64.",
+        description="Follow the authors' first code: no bias in the atom embedding, atom embeddings scaled to length 1 "
+        "before pooling, and no softplus after it; use with fc_layers 2 and fc_features 64.",
     )
 
 
 class GATGNNConfig(BackboneConfig):
     """GATGNN (Louis et al. 2020)."""
 
-    merges_alike = True
+    merges_equivalent = True
 
-    name: Literal["gatgnn"] = Field("gatgnn", description="Which backbone.")
-    conv_layers: int = Field(3, ge=1, le=MOST_LAYERS, description="Augmented graph attention layers.")
-    heads: int = Field(4, ge=1, le=MOST_LAYERS, description="Attention heads a layer.")
-    node_features: int = Field(64, ge=1, le=WIDEST, description="Width of an atom embedding.")
+    name: Literal["gatgnn"] = Field("gatgnn", description="Backbone.")
+    conv_layers: int = Field(3, ge=1, le=MAX_LAYERS, description="Number of augmented graph attention layers.")
+    heads: int = Field(4, ge=1, le=MAX_LAYERS, description="Number of attention heads per layer.")
+    node_features: int = Field(64, ge=1, le=MAX_WIDTH, description="Width of the atom embeddings.")
     edge_features: int = Field(
-        41, ge=2, le=WIDEST, description="Gaussians a bond length is expanded in, from 0 to the cutoff."
+        41, ge=2, le=MAX_WIDTH, description="Number of Gaussians that expand a bond length, from 0 to the cutoff."
     )
-    composition_features: int = Field(32, ge=1, le=WIDEST, description="Hidden width of the composition attention.")
-    fc_layers: int = Field(2, ge=0, le=MOST_LAYERS, description="Hidden layers after pooling.")
-    fc_features: int = Field(64, ge=1, le=WIDEST, description="Width of the hidden layers after pooling.")
+    composition_features: int = Field(
+        32, ge=1, le=MAX_WIDTH, description="Width of the hidden layer of the composition attention."
+    )
+    fc_layers: int = Field(2, ge=0, le=MAX_LAYERS, description="Number of hidden layers after pooling.")
+    fc_features: int = Field(64, ge=1, le=MAX_WIDTH, description="Width of the hidden layers after pooling.")
 
 
 class ALIGNNConfig(BackboneConfig):
     """ALIGNN (Choudhary and DeCost 2021)."""
 
-    merges_alike = True
+    merges_equivalent = True
 
-    name: Literal["alignn"] = Field("alignn", description="Which backbone.")
+    name: Literal["alignn"] = Field("alignn", description="Backbone.")
     alignn_layers: int = Field(
-        4, ge=0, le=MOST_LAYERS, description="Layers that update bonds by bond angles, then atoms."
+        4,
+        ge=0,
+        le=MAX_LAYERS,
+        description="Number of layers that update bonds from bond angles, and atoms from bonds.",
     )
-    gcn_layers: int = Field(4, ge=1, le=MOST_LAYERS, description="Layers on the crystal graph alone.")
+    gcn_layers: int = Field(4, ge=1, le=MAX_LAYERS, description="Number of layers on the crystal graph alone.")
     edge_input_features: int = Field(
-        80, ge=2, le=WIDEST, description="Gaussians a bond length is expanded in, on [0, 8] Angstrom."
+        80, ge=2, le=MAX_WIDTH, description="Number of Gaussians that expand a bond length, from 0 to 8 Angstrom."
     )
     triplet_input_features: int = Field(
-        40, ge=2, le=WIDEST, description="Gaussians a bond cosine is expanded in, on [-1, 1]."
+        40,
+        ge=2,
+        le=MAX_WIDTH,
+        description="Number of Gaussians that expand the cosine of a bond angle, from -1 to 1.",
     )
-    embedding_features: int = Field(64, ge=1, le=WIDEST, description="Width between the Gaussians and the embeddings.")
-    hidden_features: int = Field(256, ge=1, le=WIDEST, description="Width of atom, bond and angle embeddings.")
-    norm: Normalization = Field("batch", description="Normalisation after each linear layer.")
+    embedding_features: int = Field(
+        64,
+        ge=1,
+        le=MAX_WIDTH,
+        description="Width of the layer between the Gaussians and the embeddings.",
+    )
+    hidden_features: int = Field(256, ge=1, le=MAX_WIDTH, description="Width of the atom, bond and angle embeddings.")
+    norm: Normalization = Field("batch", description="Normalization after each linear layer.")
 
 
 ModelConfig = Annotated[CGCNNConfig | CrysXPPConfig | GATGNNConfig | ALIGNNConfig, Field(discriminator="name")]

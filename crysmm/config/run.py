@@ -1,6 +1,6 @@
-"""What every run has settings for, whatever it learns: its input, model, graphs, split, training loop and machine."""
+"""Settings shared by training and pre-training: input, model, graphs, split, training loop and machine."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -32,35 +32,24 @@ DEFAULT_STRATEGY: dict[str, NeighborStrategy] = {
 }
 DEFAULT_LEARNING_RATE = {"cgcnn": 4e-3, "crysxpp": 4e-3, "gatgnn": 1e-3, "alignn": 1e-3}
 DEFAULT_CHOICES = {"model": "cgcnn", "head": "vanilla", "method": "decoys"}
-"""Sections that are a choice by name with settings of its own, and the choice where none is given."""
+"""Sections of settings that start with a choice by name, and the default choice of each."""
 DEFAULT_RATIO = 0.1
 DEVICES = r"^(auto|cpu|cuda(:\d+)?)$"
 
 
-def _default_strategy(settings: dict[str, Any]) -> NeighborStrategy:
-    return DEFAULT_STRATEGY[settings["model"].name]
-
-
-def _default_learning_rate(settings: dict[str, Any]) -> float:
-    return DEFAULT_LEARNING_RATE[settings["model"].name]
-
-
-def _default_val_ratio(settings: dict[str, Any]) -> float | None:
-    return DEFAULT_RATIO if settings["n_val"] is None and settings["ids_file"] is None else None
-
-
-def _default_test_ratio(settings: dict[str, Any]) -> float | None:
-    return DEFAULT_RATIO if settings["n_test"] is None and settings["ids_file"] is None else None
+def ratio_unless_given(split: str, ratio: float) -> Callable[[dict[str, Any]], float | None]:
+    """Return a default factory: `ratio`, or None if a count or a file of ids decides the split."""
+    return lambda settings: ratio if settings[f"n_{split}"] is None and settings["ids_file"] is None else None
 
 
 class RunConfig(BaseModel):
-    """The settings that training and pre-training share, under ALIGNN's names where ALIGNN has one.
+    """Settings shared by training and pre-training, under ALIGNN's names where ALIGNN has the setting.
 
-    Frozen, unknown names refused, every default that depends on another filled in.
+    Instances are frozen, unknown names are refused, and defaults that depend on other settings are filled in.
 
     Raises:
         pydantic.ValidationError: A value is out of range, or two settings contradict each other.
-            `crysmm.config.load_config` turns it into an `InputError` of one line a problem.
+            `crysmm.config.load_config` turns it into an `InputError` with one line per problem.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,32 +58,34 @@ class RunConfig(BaseModel):
     root_dir: Path | None = Field(
         None, description="Folder with structures and id_prop.csv, or one .json, .json.zip, .jsonl or .jsonl.gz file."
     )
-    output_dir: Path | None = Field(None, description="Folder the run is written to; it must not hold another run.")
+    output_dir: Path | None = Field(None, description="Folder to write the run to; it must not hold another run.")
     file_format: FileFormat | None = Field(
-        None, description="Format of the structure files; by default told from each file."
+        None, description="Format of the structure files; by default detected for each file."
     )
     id_key: str | None = Field(
         None,
         validation_alias=AliasChoices("id_key", "id_tag"),
         description="Key of the ids in the rows of a JSON file; by default jid, else id.",
     )
-    limit: int | None = Field(None, ge=1, description="Read only the first so many rows.")
+    limit: int | None = Field(None, ge=1, description="Read only this many rows, from the beginning.")
     strict: bool = Field(False, description="Stop at the first row that cannot be read, instead of skipping it.")
     cache_dir: Path | None = Field(
         None, description="Folder for stored graphs; by default crysmm in the user's cache folder."
     )
     jobs: int | None = Field(
-        None, ge=1, description="Processes that read structures; by default one a core, for up to 500 rows one."
+        None, ge=1, description="Number of processes that read structures; by default one per core, one up to 500 rows."
     )
 
     # Model
-    model: ModelConfig = Field(CGCNNConfig(), description="The backbone, chosen by model.name, and its settings.")
+    model: ModelConfig = Field(CGCNNConfig(), description="Backbone, chosen by model.name, and its settings.")
     init_from: Path | None = Field(
-        None, description="Model folder, or the name of a shipped model, to start the weights from (fine-tuning)."
+        None, description="Model folder, or name of a shipped model, whose weights training starts from (fine-tuning)."
     )
 
     # Graph
-    neighbor_strategy: NeighborStrategy = Field(default_factory=_default_strategy)
+    neighbor_strategy: NeighborStrategy = Field(
+        default_factory=lambda settings: DEFAULT_STRATEGY[settings["model"].name]
+    )
     cutoff: Cutoff = 8.0
     max_neighbors: MaxNeighbors = 12
     atom_features: AtomFeatures = "cgcnn"
@@ -103,79 +94,96 @@ class RunConfig(BaseModel):
     triplet_cutoff: TripletCutoff = None
 
     # Split
-    random_seed: int = Field(123, ge=0, lt=2**32, description="Seed of the split, the weights and the order of rows.")
-    ids_file: Path | None = Field(None, description="An ids_train_val_test.json that says which id is in which split.")
+    random_seed: int = Field(
+        123, ge=0, lt=2**32, description="Seed of the split, the initial weights and the order of the rows."
+    )
+    ids_file: Path | None = Field(
+        None, description="File ids_train_val_test.json that lists the ids in each split; replaces a random split."
+    )
     split_strategy: Literal["random", "composition"] = Field(
-        "random", description="Split row by row (random), or so that no formula is in two splits (composition)."
+        "random",
+        description="Split the rows independently (random), or keep all rows of a formula in one split (composition).",
     )
     keep_data_order: bool = Field(False, description="Split in the order of the rows instead of shuffling them first.")
-    n_train: Annotated[int, Field(ge=1)] | None = Field(None, description="Crystals in the training split.")
-    n_val: Count | None = Field(None, description="Crystals in the validation split.")
-    n_test: Count | None = Field(None, description="Crystals in the test split.")
-    train_ratio: Ratio | None = Field(None, description="Share of the training split; by default what is left.")
-    val_ratio: Ratio | None = Field(
-        default_factory=_default_val_ratio, description="Share of the validation split (0.1)."
+    n_train: Annotated[int, Field(ge=1)] | None = Field(None, description="Number of crystals in the training split.")
+    n_val: Count | None = Field(None, description="Number of crystals in the validation split.")
+    n_test: Count | None = Field(None, description="Number of crystals in the test split.")
+    train_ratio: Ratio | None = Field(
+        None, description="Fraction of crystals in the training split; by default all that the other splits leave."
     )
-    test_ratio: Ratio | None = Field(default_factory=_default_test_ratio, description="Share of the test split (0.1).")
+    val_ratio: Ratio | None = Field(
+        default_factory=ratio_unless_given("val", DEFAULT_RATIO),
+        description="Fraction of crystals in the validation split (0.1).",
+    )
+    test_ratio: Ratio | None = Field(
+        default_factory=ratio_unless_given("test", DEFAULT_RATIO),
+        description="Fraction of crystals in the test split (0.1).",
+    )
 
     # Training
-    epochs: int = Field(100, ge=1, le=1_000_000, description="Times the training split is gone through.")
-    batch_size: int = Field(64, ge=1, description="Crystals a step, over all devices together.")
+    epochs: int = Field(100, ge=1, le=1_000_000, description="Number of passes over the training split.")
+    batch_size: int = Field(64, ge=1, description="Number of crystals per training step, over all devices together.")
     max_triplets: int | None = Field(
         None,
         ge=1,
-        description="Most bond pairs (edges of the line graph, alike or not) in a batch; it holds fewer crystals then.",
+        description="Maximum number of bond pairs (edges of the line graph) in a batch, counting symmetry-equivalent "
+        "ones; a batch that would exceed it holds fewer crystals.",
     )
     learning_rate: float = Field(
-        default_factory=_default_learning_rate,
+        default_factory=lambda settings: DEFAULT_LEARNING_RATE[settings["model"].name],
         gt=0,
         allow_inf_nan=False,
-        description="Largest step size: by default 4e-3 for cgcnn and crysxpp, 1e-3 for the other backbones.",
+        description="Maximum learning rate: by default 4e-3 for cgcnn and crysxpp, 1e-3 for the other backbones.",
     )
-    weight_decay: float = Field(1e-5, ge=0, allow_inf_nan=False, description="Decay of the weights.")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="How weights follow their gradients.")
+    weight_decay: float = Field(1e-5, ge=0, allow_inf_nan=False, description="Weight decay of the optimizer.")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="Optimizer.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd.")
-    scheduler: Literal["onecycle", "multistep", "none"] = Field("onecycle", description="Course of the learning rate.")
-    warmup_fraction: float = Field(0.3, ge=0, le=1, description="Share of the run in which onecycle rises.")
+    scheduler: Literal["onecycle", "multistep", "none"] = Field("onecycle", description="Learning rate schedule.")
+    warmup_fraction: float = Field(
+        0.3, ge=0, le=1, description="Fraction of the run during which onecycle raises the learning rate."
+    )
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (100,), description="Epochs after which multistep multiplies the learning rate by gamma."
     )
-    gamma: float = Field(0.1, gt=0, le=1, description="Factor of multistep.")
+    gamma: float = Field(0.1, gt=0, le=1, description="Factor by which multistep multiplies the learning rate.")
     n_early_stopping: int | None = Field(
-        None, ge=1, description="Stop after so many epochs without a better validation score."
+        None, ge=1, description="Stop after this many epochs without a better validation score."
     )
-    max_hours: float | None = Field(None, gt=0, description="Stop after so many hours, as at the last epoch.")
+    max_hours: float | None = Field(
+        None, gt=0, description="Stop after this many hours and finish as after the last epoch."
+    )
 
     # Machine
-    device: str = Field("auto", pattern=DEVICES, description="auto, cpu, cuda or cuda:N.")
-    devices: int = Field(1, ge=1, description="Devices (on a CPU: processes) a machine.")
-    num_nodes: int = Field(1, ge=1, description="Machines.")
+    device: str = Field("auto", pattern=DEVICES, description="Device to compute on: auto, cpu, cuda or cuda:N.")
+    devices: int = Field(1, ge=1, description="Number of devices (on a CPU: processes) per machine.")
+    num_nodes: int = Field(1, ge=1, description="Number of machines.")
     precision: Precision = Field(
-        "auto", description="Arithmetic of training: 32 bits, bf16, or bf16 where the processor multiplies it (auto)."
+        "auto",
+        description="Arithmetic during training: 32 bits, bf16, or bf16 if the hardware multiplies it natively (auto).",
     )
-    engine: Literal["blocked", "dgl"] = Field("blocked", description="What passes messages; both give equal numbers.")
-    num_workers: int = Field(0, ge=0, description="Processes that make batches; 0 makes them in the training process.")
+    engine: Literal["blocked", "dgl"] = Field(
+        "blocked", description="Implementation of message passing; both give the same numbers."
+    )
+    num_workers: int = Field(
+        0, ge=0, description="Number of processes that prepare batches; 0 prepares them in the training process."
+    )
     pin_memory: bool = Field(False, description="Copy batches to a GPU from pinned memory.")
     progress: bool = Field(True, description="Show progress bars.")
-    resume: bool = Field(False, description="Continue the run in output_dir from its last whole epoch.")
+    resume: bool = Field(False, description="Continue the run in output_dir from its last complete epoch.")
     overwrite: bool = Field(False, description="Replace the run in output_dir.")
 
     def graph_settings(self) -> GraphSettings:
-        """The part of the settings that decides the graphs."""
-        return GraphSettings(
-            neighbor_strategy=self.neighbor_strategy,
-            cutoff=self.cutoff,
-            max_neighbors=self.max_neighbors,
-            atom_features=self.atom_features,
-            as_jarvis=self.as_jarvis,
-            use_canonize=self.use_canonize,
-            triplet_cutoff=self.triplet_cutoff,
-        )
+        """Return the settings that decide the graphs."""
+        return GraphSettings(**self.model_dump(include=set(GraphSettings.model_fields)))
+
+    def merges_equivalent(self, device_type: str) -> bool:
+        """Return whether symmetry-equivalent atoms are computed once on devices of a type, such as ``cuda``."""
+        return False  # Pre-training hides single atoms, which breaks the symmetry.
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, settings: Any) -> Any:
-        """Null means the default; a choice may be given by its name alone, its settings without a name."""
+        """Drop nulls, which mean the default, and complete sections that are a mere name or have none."""
         if not isinstance(settings, dict):
             return settings
         given = {key: value for key, value in settings.items() if value is not None}
@@ -184,40 +192,29 @@ class RunConfig(BaseModel):
                 given[section] = {"name": given[section]}
             if isinstance(given.get(section), dict):
                 given[section] = {"name": default, **given[section]}
-        return cls._default_sizes(given)
+        return cls._fill_in_depth(given)
 
     @classmethod
-    def _default_sizes(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """The settings given, with those of the backbone that depend on what is learned."""
+    def _fill_in_depth(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the settings with the backbone's depth if it depends on what is learned."""
         return given
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
-        problems = list(self._problems())
-        if problems:
-            raise ValidationError.from_exception_data(
-                type(self).__name__,
-                [
-                    InitErrorDetails(
-                        type=PydanticCustomError("contradiction", "{text}", {"text": text}),
-                        loc=tuple(key.split(".")),
-                        input=None,
-                    )
-                    for key, text in problems
-                ],
+    def _refuse_contradictions(self) -> Self:
+        errors = [
+            InitErrorDetails(
+                type=PydanticCustomError("contradiction", "{text}", {"text": text}),
+                loc=tuple(key.split(".")),
+                input=None,
             )
+            for key, text in self._contradictions()
+        ]
+        if errors:
+            raise ValidationError.from_exception_data(type(self).__name__, errors)
         return self
 
-    def merges(self, device_type: str) -> bool:
-        """Whether of atoms that are alike one is computed for all; pre-training tells them apart by hiding some."""
-        return False
-
-    def _problems(self) -> Iterator[tuple[str, str]]:
-        """Settings that contradict each other: the key to blame, and what is wrong with it."""
-        yield from self._split_problems()
-        yield from self._machine_problems()
-
-    def _split_problems(self) -> Iterator[tuple[str, str]]:
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        """Yield settings that contradict each other: the key to blame, and the problem with it."""
         counts = {"train": self.n_train, "val": self.n_val, "test": self.n_test}
         ratios = {"train": self.train_ratio, "val": self.val_ratio, "test": self.test_ratio}
         for split, count in counts.items():
@@ -225,20 +222,18 @@ class RunConfig(BaseModel):
                 yield f"n_{split}", f"gives the same split as --{split}_ratio; give one of the two"
             if self.ids_file is not None and (count is not None or ratios[split] is not None):
                 key = f"n_{split}" if count is not None else f"{split}_ratio"
-                yield key, "has no meaning with --ids_file, which says which id is in which split"
+                yield key, "has no effect with --ids_file, which lists the ids in each split"
         total = sum(ratio for ratio in ratios.values() if ratio is not None)
-        if total > 1 + 1e-9:
-            yield "train_ratio", f"with --val_ratio and --test_ratio it adds up to {total:g}; at most 1 is possible"
+        if total > 1 + 1e-9:  # 0.8 + 0.1 + 0.1 is not exactly 1 in binary
+            yield "train_ratio", f"adds up to {total:g} with --val_ratio and --test_ratio; expected at most 1"
         if self.split_strategy == "composition" and self.ids_file is not None:
             yield "split_strategy", "composition contradicts --ids_file; give one of the two"
         if self.split_strategy == "composition" and self.keep_data_order:
             yield "keep_data_order", "contradicts --split_strategy composition, which orders rows by formula"
-
-    def _machine_problems(self) -> Iterator[tuple[str, str]]:
         if list(self.milestones) != sorted(set(self.milestones)):
-            yield "milestones", f"must rise, got {','.join(map(str, self.milestones))}"
+            yield "milestones", f"must increase, got {','.join(map(str, self.milestones))}"
         if ":" in self.device and self.devices > 1:
-            yield "devices", f"is {self.devices}, but --device {self.device} names one; use --device cuda"
+            yield "devices", f"is {self.devices}, but --device {self.device} names one device; use --device cuda"
         if self.engine == "dgl" and self.precision == "bf16":
             yield "precision", "bf16 needs --engine blocked; dgl computes in 32 bits"
         if self.resume and self.overwrite:

@@ -341,7 +341,7 @@ class Predictor:
 
     def _sizes(self, result: GraphedRecord) -> tuple[int, int]:
         """Edges and triplets that are computed."""
-        if self.model.config.model.merges_alike:
+        if self.model.config.model.merges_equivalent:
             return result.alike.merged_sizes(result.edges)
         return len(result.edges), count_triplets(len(result.record.crystal), result.edges)
 
@@ -361,7 +361,7 @@ class Predictor:
         alike = [result.alike for result in results]
         arrays = CrystalArrays.join(crystals, [result.edges for result in results], alike)
         ids = [result.record.id for result in results]
-        return make_batch(arrays, self.model.settings, ids, merge=self.model.config.model.merges_alike)
+        return make_batch(arrays, self.model.settings, ids, merge=self.model.config.model.merges_equivalent)
 
 
 def _as_list(structures: Any) -> Sequence[Any]:

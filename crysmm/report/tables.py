@@ -292,8 +292,8 @@ def data_facts(data: TrainingData, config: TrainingConfig, split: str, unseen: S
     if data.texts is not None:
         lines = "; ".join(line.strip() for line in data.texts.lines)
         facts["descriptions"] = lines.removeprefix("descriptions: ")
-    if data.embeddings is not None and config.taught is not None:
-        facts["teacher"] = f"{config.taught.teacher}, {data.embeddings.width} features an atom"
+    if data.embeddings is not None and config.distillation is not None:
+        facts["teacher"] = f"{config.distillation.teacher}, {data.embeddings.width} features an atom"
     return facts
 
 

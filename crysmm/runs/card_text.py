@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crysmm.citations import PAPERS, papers_behind
-from crysmm.config.head import MultimodalConfig, TaughtConfig
+from crysmm.config.head import MultimodalConfig, TeacherConfig
 from crysmm.config.loading import options
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
@@ -280,7 +280,7 @@ def _names_of(config: TrainingConfig) -> dict[str, Any]:
     """The files that the settings of a head name, without their folders."""
     head = config.head
     names: dict[str, Any] = {}
-    if isinstance(head, TaughtConfig) and head.teacher is not None:
+    if isinstance(head, TeacherConfig) and head.teacher is not None:
         names["teacher"] = Path(head.teacher).name
     if isinstance(head, MultimodalConfig):
         names["descriptions"] = head.descriptions and Path(head.descriptions.name)

@@ -49,9 +49,9 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
         score = f"predicting the mean of the training split has a validation MAE of {baseline:.4g}"
     lines = [f"split: {sizes} ({describe_split(config)})", f"target {target}: {score}"]
     lines += [] if data.texts is None else data.texts.lines
-    if data.embeddings is not None and config.taught is not None:
-        deltas = ", ".join(map(weight_name, config.taught.delta))
-        lines.append(f"teacher {config.taught.teacher}: {data.embeddings.width} features an atom, delta {deltas}")
+    if data.embeddings is not None and config.distillation is not None:
+        deltas = ", ".join(map(weight_name, config.distillation.delta))
+        lines.append(f"teacher {config.distillation.teacher}: {data.embeddings.width} features an atom, delta {deltas}")
     if config.model.link != "identity" and config.standardize_target and classes is None:
         lines.append(f"model.link {config.model.link}: the target is not standardised")
     return lines

@@ -56,7 +56,7 @@ def prepare_data(
 
     store = main_first(trainer, build)
     device = trainer.strategy.root_device
-    limit, merge = memory_limit(device), config.merges(device.type)
+    limit, merge = memory_limit(device), config.merges_equivalent(device.type)
     return on_main(trainer, lambda: RunData(store, *_split(store, config, limit, merge)))
 
 
@@ -118,7 +118,7 @@ def loader_for(
         sampler,
         embeddings=embeddings,
         texts=None if data.texts is None else data.texts.values,
-        merge=config.merges(trainer.strategy.root_device.type),
+        merge=config.merges_equivalent(trainer.strategy.root_device.type),
         num_workers=config.num_workers,
         pin_memory=config.pin_memory and on_gpu,
     )

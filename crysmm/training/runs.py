@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from crysmm.config.head import Rising, TaughtConfig, weight_name
+from crysmm.config.head import Rising, TeacherConfig, weight_name
 from crysmm.config.training import TrainingConfig
 from crysmm.device import Machine
 from crysmm.errors import DivergedError, NoResultError
@@ -34,7 +34,7 @@ from crysmm.training.texts import read_texts
 
 def training_run(config: TrainingConfig, machine: Machine) -> TrainingRun:
     """The run of one network that the settings ask for."""
-    several = config.taught is not None and len(config.taught.delta) > 1
+    several = config.distillation is not None and len(config.distillation.delta) > 1
     return DeltasRun(config, machine) if several else TrainingRun(config, machine)
 
 
@@ -50,7 +50,7 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
 
     def models_needed(self) -> list[str | Path]:
         """See :class:`Run`; a teacher is one."""
-        taught = self.config.taught
+        taught = self.config.distillation
         return [*super().models_needed(), *([taught.teacher] if taught is not None and taught.teacher else [])]
 
     def prepare(self, records: Sequence[Mapping[str, Any]] | None) -> TrainingData:
@@ -63,7 +63,7 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         """See :class:`Run`."""
         text = None if data.texts is None else data.texts.settings
         network = build_network(self.config, data.scaler.n_outputs, text)
-        head, criterion = self.config.taught, self.config.criterion
+        head, criterion = self.config.distillation, self.config.criterion
         if data.embeddings is None or head is None:
             return PropertyObjective(network, data.scaler, criterion)
         widths = (network.backbone.node_features, data.embeddings.width)
@@ -107,7 +107,7 @@ class DeltasRun(TrainingRun):
 
     def __init__(self, config: TrainingConfig, machine: Machine):
         super().__init__(config, machine)
-        assert isinstance(config.head, TaughtConfig)
+        assert isinstance(config.head, TeacherConfig)
         self.head = config.head
         self.parts: dict[float | Rising, TrainingRun] = {}
         self.failures: dict[float | Rising, NoResultError] = {}

@@ -54,7 +54,7 @@ def embed_by_teacher(
         ModelFolderError: the teacher cannot be read.
         InputError: it lacks a crystal.
     """
-    head = config.taught
+    head = config.distillation
     if head is None or head.teacher is None:
         return None
     name = head.teacher
@@ -121,7 +121,7 @@ def build_embeddings(
     }
     if missing:
         device = torch.device(device)
-        merge = backbone.engine == "blocked" and model.merges_alike  # DGL knows nothing of rows that stand for several
+        merge = backbone.engine == "blocked" and model.merges_equivalent  # DGL's graphs have no multiplicities
         memory = PREDICTION_SHARE * activations(model, *store.sizes(merge=merge))
         _check_sizes(store, memory + PROCESS_MEMORY, memory_limit(device))
         teacher = deepcopy(backbone).to(device=device, dtype=torch.float32).eval()

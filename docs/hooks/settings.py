@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from crysmm.config import RunConfig
-from crysmm.config.loading import COMMANDS, SECTIONS, written
+from crysmm.config.loading import COMMANDS, SECTIONS, format_value
 from crysmm.config.models import BACKBONES
 from crysmm.config.run import DEFAULT_CHOICES
 
@@ -91,8 +91,8 @@ def default_of(kind: type[BaseModel], name: str, field: FieldInfo) -> str:
     if field.is_required():
         return "needed"
     if field.default_factory is None:
-        return "" if field.default is None else f"by default `{written(field.default)}`"
-    values = {backbone: written(getattr(kind(model=backbone), name)) for backbone in BACKBONES}
+        return "" if field.default is None else f"by default `{format_value(field.default)}`"
+    values = {backbone: format_value(getattr(kind(model=backbone), name)) for backbone in BACKBONES}
     if len(set(values.values())) == 1:
         return f"by default `{next(iter(values.values()))}`"
     return "by default " + ", ".join(f"`{value}` for {backbone}" for backbone, value in values.items())

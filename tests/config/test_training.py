@@ -149,5 +149,5 @@ def test_pretraining_of_alignn_has_no_such_depth() -> None:
 
 @pytest.mark.parametrize("model", [{"link": "log"}, {"classification": True}])
 def test_pretraining_has_no_target(model: dict) -> None:
-    with pytest.raises(ValidationError, match="has no meaning without a target"):
+    with pytest.raises(ValidationError, match="has no effect without a target"):
         PretrainingConfig(model=model)

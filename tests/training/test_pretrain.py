@@ -205,7 +205,7 @@ def test_frozen_weights_stay_for_so_many_epochs(make_config, encoder, frozen, st
 
 
 def test_freezing_needs_weights(make_config):
-    with pytest.raises(ValueError, match="has no meaning without --init_from"):
+    with pytest.raises(ValueError, match="has no effect without --init_from"):
         make_config(freeze_epochs=2)
 
 
