@@ -172,6 +172,6 @@ def test_help_shows_defaults_and_who_has_them(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--epochs N Times the training split is gone through. (100)" in shown
+    assert "--epochs N Number of passes over the training split. (100)" in shown
     assert "(cgcnn: 1, crysxpp: 1, gatgnn: 2)" in shown
     assert "factory" not in shown
