@@ -1,4 +1,4 @@
-"""A batch of crystals as tensors, put together without a loop over crystals."""
+"""Batches of crystals as tensors, assembled without a loop over crystals."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ class MergedAtoms:
 
 @dataclass(frozen=True, eq=False)
 class CrystalBatch:
-    """Crystals side by side: their atoms stand together, crystal by crystal.
+    """Batch of crystals; atoms are concatenated crystal by crystal.
 
     Args:
-        ids: one a crystal.
-        n_atoms: ``[n_crystals]`` int64.
-        atomic_numbers: ``[n_atoms_in_all]`` int64.
-        atom_features: ``[n_atoms_in_all, F]`` float32.
-        lattice: ``[n_crystals, 3, 3]`` float32, Angstrom, rows are the lattice vectors.
-        bond_vectors: ``[n_edges, 3]`` float32, Angstrom, in the order of ``connectivity``.
-        connectivity: who is bonded to whom; of atoms that are alike one may stand for all.
-        as_jarvis: the line graph leaves out the pairs (e, e), as DGL's does.
-        triplet_cutoff: the line graph leaves out the pairs with a bond longer than this, Angstrom; ``None`` for none.
-        targets: ``[n_crystals, n_targets]`` float64 in the units of the input, or ``None``.
-        space_groups: ``[n_crystals]`` int64, 1 to 230 or 0 where unknown; ``None`` where not looked for.
-        teacher_nodes: ``[n_atoms_in_all, width]`` float32, a teacher's embeddings of the atoms, or ``None``.
-        texts: of the crystals' descriptions ``[n_crystals, width]`` float32 embeddings, NaN where one has none, or
-            ``[n_crystals, longest]`` int32 tokens; or ``None``.
-        merged: where ``connectivity`` is of atoms that stand for others.
+        ids: Crystal ids, `[n_crystals]`.
+        n_atoms: Atoms per crystal, ``[n_crystals]`` int64.
+        atomic_numbers: Atomic numbers, ``[n_atoms_in_all]`` int64.
+        atom_features: Atom features, ``[n_atoms_in_all, F]`` float32.
+        lattice: Lattice vectors as rows, ``[n_crystals, 3, 3]`` float32, Angstrom.
+        bond_vectors: Bond vectors in the order of ``connectivity``, ``[n_edges, 3]`` float32, Angstrom.
+        connectivity: Bonds of the atoms, or of the representatives of equivalent atoms.
+        as_jarvis: True if the line graph leaves out the pairs (e, e), like DGL's.
+        triplet_cutoff: Longest bond in the pairs of the line graph, Angstrom; None for no limit.
+        targets: Targets in the units of the input, ``[n_crystals, n_targets]`` float64, or None.
+        space_groups: Space group numbers, ``[n_crystals]`` int64, 0 where unknown; None if not determined.
+        teacher_nodes: Atom embeddings of a teacher, ``[n_atoms_in_all, width]`` float32, or None.
+        texts: Embeddings of descriptions, ``[n_crystals, width]`` float32 with NaN for a missing one, or tokens,
+            ``[n_crystals, longest]`` int32; or None.
+        merged: Equivalent atoms, if ``connectivity`` covers representatives only.
     """
 
     ids: list[str]
@@ -74,34 +74,34 @@ class CrystalBatch:
         return len(self.ids)
 
     def to(self, device: torch.device | str) -> CrystalBatch:
-        """The same batch on another device."""
+        """Return the batch on another device."""
         return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> CrystalBatch:
-        """The same batch in pinned memory, from where it is copied to a GPU faster."""
+        """Return the batch in pinned memory, for faster copies to a GPU."""
         return map_tensors(self, lambda tensor: tensor.pin_memory())
 
     def double(self) -> CrystalBatch:
-        """The same batch with float64 features and vectors, as they are (rounded to float32)."""
+        """Return the batch with features and vectors as float64, their float32 values unchanged."""
         return map_tensors(self, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
 
 
 @dataclass(frozen=True, eq=False)
 class CrystalArrays:
-    """Several crystals and their edges as flat arrays, the form they have on disk.
+    """Crystals and their edges as flat arrays, as stored on disk.
 
     Args:
-        n_atoms: ``[n_crystals]``.
-        n_edges: ``[n_crystals]``.
-        atomic_numbers: ``[n_atoms_in_all]``.
-        frac_coords: ``[n_atoms_in_all, 3]`` float64.
-        lattice: ``[n_crystals, 3, 3]`` float64, Angstrom.
-        in_degree: ``[n_atoms_in_all]`` edges into each atom; they stand together.
-        source: ``[n_edges_in_all]``, counted within the crystal.
-        image: ``[n_edges_in_all, 3]``.
-        alike_atom: ``[n_atoms_in_all]``, counted within the crystal, see :class:`Equivalence`; ``None`` where nothing
-            was compared.
-        edge_kind: ``[n_edges_in_all]``, counted within the crystal, or ``None``.
+        n_atoms: Atoms per crystal, ``[n_crystals]``.
+        n_edges: Edges per crystal, ``[n_crystals]``.
+        atomic_numbers: Atomic numbers, ``[n_atoms_in_all]``.
+        frac_coords: Fractional coordinates, ``[n_atoms_in_all, 3]`` float64.
+        lattice: Lattice vectors as rows, ``[n_crystals, 3, 3]`` float64, Angstrom.
+        in_degree: Incoming edges of each atom, ``[n_atoms_in_all]``; edges are sorted by destination.
+        source: Source atom of each edge, counted within its crystal, ``[n_edges_in_all]``.
+        image: Periodic image of each edge, ``[n_edges_in_all, 3]``.
+        alike_atom: Representative of each atom, counted within its crystal, ``[n_atoms_in_all]``; see
+            :class:`Equivalence`. None if equivalence was not determined.
+        edge_kind: Class of each edge, counted within its crystal, ``[n_edges_in_all]``, or None.
     """
 
     n_atoms: np.ndarray
@@ -119,7 +119,7 @@ class CrystalArrays:
     def join(
         cls, crystals: Sequence[Crystal], edges: Sequence[EdgeList], alike: Sequence[Equivalence] | None = None
     ) -> CrystalArrays:
-        """The arrays of some crystals, one list of edges each, and what is alike in them."""
+        """Concatenate crystals, their edges and their equivalence classes."""
         return cls(
             np.array([len(crystal) for crystal in crystals]),
             np.array([len(edge_list) for edge_list in edges]),
@@ -139,9 +139,9 @@ class CrystalArrays:
         )
 
     def alike(self) -> tuple[AtomClasses, np.ndarray] | None:
-        """Which atoms stand for others, and ``[n_edges_in_all]`` the class of each edge, from 0 and without gaps.
+        """Return the classes of atoms and edges, or None if no edges are equivalent.
 
-        None where none are alike or nothing was compared.
+        Edge classes, ``[n_edges_in_all]``, are numbered from 0 without gaps.
         """
         if self.alike_atom is None or self.edge_kind is None:
             return None
@@ -161,14 +161,14 @@ def make_batch(
     *,
     merge: bool = False,
 ) -> CrystalBatch:
-    """The batch of some crystals whose edges are known.
+    """Assemble a batch from crystals with known edges.
 
     Args:
-        arrays: the crystals.
-        settings: what their graphs were made with.
-        ids: one a crystal.
-        targets: ``[n_crystals, n_targets]`` or ``None``.
-        merge: let one of the atoms that are alike stand for all, where any are.
+        arrays: Crystals and their edges.
+        settings: Graph settings of the edges.
+        ids: Crystal ids, ``[n_crystals]``.
+        targets: Targets, ``[n_crystals, n_targets]``, or None.
+        merge: True to keep one representative of equivalent atoms, if any are equivalent.
     """
     n_atoms_in_all = len(arrays.atomic_numbers)
     first_atom = np.cumsum(arrays.n_atoms) - arrays.n_atoms
@@ -214,10 +214,10 @@ def collate_crystals(
     *,
     merge: bool = False,
 ) -> CrystalBatch:
-    """The batch of some crystals, their edges found here; see :func:`make_batch`.
+    """Find the edges of crystals and assemble a batch; arguments as in :func:`make_batch`.
 
     Raises:
-        StructureError: a crystal has atoms that overlap.
+        StructureError: Atoms of a crystal overlap.
     """
     edges = [find_edges(crystal, settings) for crystal in crystals]
     pairs = zip(crystals, edges, strict=True)

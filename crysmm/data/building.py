@@ -1,6 +1,6 @@
-"""From rows to arrays: every structure read and its edges found, in parallel, into one Arrow file.
+"""Building the Arrow file of a store: structures are read and their edges found in parallel.
 
-Nothing here imports torch, so that worker processes start fast.
+Nothing here imports torch, so worker processes start fast.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
     from crysmm.io.source import Record
 
-ROWS_A_TASK = 64  # enough to hide what it costs to reach a worker, few enough to stop quickly
+ROWS_A_TASK = 64  # enough to hide the cost of reaching a worker, few enough to stop quickly
 TASKS_AHEAD = 3
-ROWS_WITHOUT_WORKERS = 500  # most are read in the time in which worker processes start
-SPACE_GROUP = "space_group"  # a column of stores that were asked for it
+ROWS_WITHOUT_WORKERS = 500  # reading this many takes about as long as starting workers
+SPACE_GROUP = "space_group"  # column of stores built with symprec
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
 class GraphedRecord(NamedTuple):
-    """A record, the edges of its graph, what is alike in it, and its space group where that is asked for."""
+    """Record with the edges of its graph, their equivalence classes and, if requested, its space group."""
 
     record: Record
     edges: EdgeList
@@ -48,7 +48,7 @@ class GraphedRecord(NamedTuple):
 def graph_row(
     row: Row | SkippedRow, settings: GraphSettings, symprec: float | None = None
 ) -> GraphedRecord | SkippedRow:
-    """Read one row and find its edges and, with ``symprec``, its space group; or say why that cannot be done."""
+    """Read one row and find its edges and, with ``symprec``, its space group; return a skipped row if that fails."""
     if isinstance(row, SkippedRow):
         return row
     try:
@@ -63,20 +63,20 @@ def graph_row(
 def graph_rows(
     rows: list[Row | SkippedRow], settings: GraphSettings, symprec: float | None
 ) -> list[GraphedRecord | SkippedRow]:
-    """:func:`graph_row` of some rows."""
+    """Apply :func:`graph_row` to several rows."""
     return [graph_row(row, settings, symprec) for row in rows]
 
 
 def in_parallel(
     source: Source, settings: GraphSettings, jobs: int | None, symprec: float | None = None
 ) -> Iterator[GraphedRecord | SkippedRow]:
-    """Every row of a source, graphed by worker processes, in order.
+    """Yield every row of a source, graphed by worker processes, in order.
 
     Args:
-        source: the rows.
-        settings: how a crystal becomes a graph.
-        jobs: number of processes; by default one a core, or this one alone where the rows are few.
-        symprec: tolerance of the space groups to find, Angstrom; without one they are not looked for.
+        source: Source of the rows.
+        settings: Graph settings.
+        jobs: Number of processes; by default one per core, or this process alone for few rows.
+        symprec: Tolerance for determining space groups, Angstrom; None to skip them.
     """
     if source.n_rows is not None and source.n_rows <= (ROWS_A_TASK if jobs else ROWS_WITHOUT_WORKERS):
         jobs = 1
@@ -84,28 +84,29 @@ def in_parallel(
 
 
 def map_in_order(work: Callable[[list[Given]], list[Made]], items: Iterable[Given], jobs: int | None) -> Iterator[Made]:
-    """What worker processes make of items, ``ROWS_A_TASK`` of them at a time, in order.
+    """Map items through worker processes, ``ROWS_A_TASK`` at a time, in order.
 
-    Workers are at most ``TASKS_AHEAD`` tasks each ahead of who takes the results, however slow that is (joblib's
-    own generators run ahead without a limit), so that a source of any length needs little memory.
+    Each worker is at most ``TASKS_AHEAD`` tasks ahead of the consumer (joblib's own generators run ahead without
+    limit), so a source of any length needs little memory.
 
     Args:
-        work: gives one result an item.
-        items: any number.
-        jobs: number of processes, by default one a core; one is this process itself.
+        work: Function that returns one result per item.
+        items: Items of any number.
+        jobs: Number of processes, by default one per core; 1 uses this process.
     """
-    tasks = _tasks(items)
-    jobs = _cores() if jobs is None else jobs
-    if jobs == 1:
-        for task in tasks:
-            yield from work(task)
-        return
+    from joblib import cpu_count
     from joblib.externals.loky import Future, get_reusable_executor
 
+    remaining = iter(items)
+    jobs = cpu_count() if jobs is None else jobs
+    if jobs == 1:
+        while task := list(islice(remaining, ROWS_A_TASK)):
+            yield from work(task)
+        return
     executor = get_reusable_executor(max_workers=jobs)
     waiting: deque[Future] = deque()
     try:
-        for task in tasks:
+        while task := list(islice(remaining, ROWS_A_TASK)):
             waiting.append(executor.submit(work, task))
             if len(waiting) >= TASKS_AHEAD * jobs:
                 yield from waiting.popleft().result()
@@ -114,18 +115,6 @@ def map_in_order(work: Callable[[list[Given]], list[Made]], items: Iterable[Give
     finally:
         for future in waiting:
             future.cancel()
-
-
-def _cores() -> int:
-    from joblib import cpu_count
-
-    return int(cpu_count())
-
-
-def _tasks(items: Iterable[Given]) -> Iterator[list[Given]]:
-    remaining = iter(items)
-    while task := list(islice(remaining, ROWS_A_TASK)):
-        yield task
 
 
 def count_triplets(n_atoms: int, edges: EdgeList) -> int:
@@ -183,10 +172,10 @@ class ReadingSummary:
     """Counts, skipped rows and notes from reading a source.
 
     Args:
-        n_crystals: rows that can be used.
-        n_formulas: crystals whose file gives a chemical formula, with which the atoms agree.
-        skipped: rows that cannot be used.
-        notes: on how crystals were read.
+        n_crystals: Number of usable rows.
+        n_formulas: Number of crystals whose file gives a chemical formula, with which the atoms agree.
+        skipped: Rows that cannot be used.
+        notes: Notes on how crystals were read.
     """
 
     n_crystals: int = 0
@@ -195,7 +184,7 @@ class ReadingSummary:
     notes: list[ReadingNote] = field(default_factory=list)
 
     def count(self, record: Record) -> None:
-        """Take note of a crystal."""
+        """Add a crystal to the counts and notes."""
         self.n_crystals += 1
         self.n_formulas += record.has_formula
         self.notes += [ReadingNote(record.id, record.file, note) for note in record.notes]
@@ -204,30 +193,28 @@ class ReadingSummary:
 def write_arrow(
     results: Iterable[GraphedRecord | SkippedRow], path: Path, strict: bool, with_space_groups: bool
 ) -> ReadingSummary:
-    """Write the crystals of a source to an Arrow file, and return what was met on the way.
+    """Write the crystals of a source to an Arrow file and summarize the reading.
 
     Raises:
-        InputError: with ``strict``, at the first row that cannot be used.
+        InputError: ``strict`` is set and a row cannot be used.
     """
     from datasets.arrow_writer import ArrowWriter
 
     summary = ReadingSummary()
-    records = _readable(results, summary, strict)
+
+    def readable() -> Iterator[GraphedRecord]:
+        for result in results:
+            if isinstance(result, GraphedRecord):
+                summary.count(result.record)
+                yield result
+            elif strict:
+                raise InputError(f"{result.file}: {result.reason} (strict stops at the first row it cannot use)")
+            else:
+                summary.skipped.append(result)
+
+    records = readable()
     with ArrowWriter(path=str(path), schema=to_table([], with_space_groups).schema) as writer:
         while some := list(islice(records, ROWS_A_TASK)):
             writer.write_table(to_table(some, with_space_groups))
         writer.finalize()
     return summary
-
-
-def _readable(
-    results: Iterable[GraphedRecord | SkippedRow], summary: ReadingSummary, strict: bool
-) -> Iterator[GraphedRecord]:
-    for result in results:
-        if isinstance(result, GraphedRecord):
-            summary.count(result.record)
-            yield result
-        elif strict:
-            raise InputError(f"{result.file}: {result.reason} (strict stops at the first row it cannot use)")
-        else:
-            summary.skipped.append(result)

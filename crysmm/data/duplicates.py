@@ -1,10 +1,10 @@
-"""Which rows are one structure: in other cells, at other origins, turned, or with their atoms in another order.
+"""Find duplicate structures, and near-duplicates across splits, whatever their cell, origin, rotation or atom order.
 
-Two structures count as one if they have the same formula and their interatomic distances agree: for each pair of
-elements the distances up to ``SEARCH_RADIUS`` are sorted, and compared at the same number of neighbours per atom.
-Moving every atom by d changes none of these by more than 2d, and a cell has those of its supercells. What differs
-farther away only (long stackings of the same layers), and a crystal and its mirror image, count as one too: the
-backbones see distances and angles of neighbours, and hardly tell them apart either.
+Two structures are the same if they have the same formula and their interatomic distances agree: for each pair of
+elements the distances up to ``SEARCH_RADIUS`` are sorted and compared at the same number of neighbors per atom.
+Displacing every atom by d changes none of these by more than 2d, and a supercell has the distances of its cell.
+Structures that differ only farther away (long stackings of the same layers) and mirror images count as the same:
+the backbones see distances and angles of neighbors and can hardly tell them apart either.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from crysmm.files import disables_bar
 from crysmm.graphs.neighbors import find_edges
 
 TOLERANCE = 0.01  # Angstrom
-SEARCH_RADIUS = 8.0  # Angstrom; two stackings of layers differ first in the third shell
-RANKS = np.arange(0.25, 60, 0.5)  # neighbours per atom at which distances are compared
-_SEARCH = GraphSettings(neighbor_strategy="radius", cutoff=SEARCH_RADIUS)
 NEAR = 0.3  # Angstrom
+SEARCH_RADIUS = 8.0  # Angstrom; stacking variants of layers first differ in the third shell
+RANKS = np.arange(0.25, 60, 0.5)  # neighbors per atom at which distances are compared
+_SEARCH = GraphSettings(neighbor_strategy="radius", cutoff=SEARCH_RADIUS)
 Kind = Literal["identical", "near-identical", "same formula", ""]
 
 
 def find_duplicates(
     formulas: Sequence[str], crystal: Callable[[int], Crystal], *, progress: bool = True
 ) -> list[list[int]]:
-    """Groups of rows that hold the same structure within ``TOLERANCE``.
+    """Group rows that hold the same structure within ``TOLERANCE``.
 
     Args:
-        formulas: reduced formula of each row.
-        crystal: gives the structure of a row; asked only where a formula occurs more than once.
-        progress: show a bar.
+        formulas: Reduced formula of each row.
+        crystal: Function that returns the structure of a row; called only for formulas that occur more than once.
+        progress: True to show a progress bar.
     """
     from sklearn.cluster import DBSCAN
 
@@ -57,11 +57,11 @@ def find_duplicates(
 
 
 def rows_by_formula(formulas: Sequence[str], rows: Iterable[int]) -> dict[str, list[int]]:
-    """The rows of each formula, in their order.
+    """Group rows by formula, in order.
 
     Args:
-        formulas: of every row there is.
-        rows: those to group.
+        formulas: Reduced formula of every row.
+        rows: Rows to group.
     """
     rows_of: dict[str, list[int]] = defaultdict(list)
     for row in rows:
@@ -70,10 +70,11 @@ def rows_by_formula(formulas: Sequence[str], rows: Iterable[int]) -> dict[str, l
 
 
 def distance_fingerprint(crystal: Crystal) -> np.ndarray:
-    """``[1 + len(RANKS) * n_pairs_of_elements]`` lengths in Angstrom that neither cell, origin nor orientation changes.
+    """Return lengths that do not depend on cell, origin or orientation, Angstrom.
 
-    First the cube root of the volume per atom; then, pair by pair, the sorted distances at ``RANKS`` neighbours
-    per atom of the first element, ``SEARCH_RADIUS`` where there are not so many.
+    The first is the cube root of the volume per atom. Then follow, for each pair of elements, the sorted distances at
+    ``RANKS`` neighbors per atom of the first element, or ``SEARCH_RADIUS`` if there are fewer neighbors. The array is
+    ``[1 + len(RANKS) * n_element_pairs]``.
     """
     edges = find_edges(crystal, _SEARCH)
     distances = np.linalg.norm(edges.vectors(crystal), axis=1)
@@ -89,13 +90,13 @@ def distance_fingerprint(crystal: Crystal) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Counterpart:
-    """What the training split holds that is like a crystal held out.
+    """Most similar training crystal of a held-out crystal.
 
     Args:
-        row: of the crystal in the store.
-        nearest: row of the training crystal of its formula with the most similar structure; None if there is none.
-        difference: largest difference of their sorted interatomic distances, Angstrom; infinite if there is none.
-        n_same_formula: training crystals of its formula.
+        row: Store row of the held-out crystal.
+        nearest: Store row of the most similar training crystal with the same formula, or None.
+        difference: Largest difference between their sorted interatomic distances, Angstrom; infinite without one.
+        n_same_formula: Number of training crystals with the same formula.
     """
 
     row: int
@@ -105,7 +106,7 @@ class Counterpart:
 
     @property
     def kind(self) -> Kind:
-        """How alike the two are."""
+        """Degree of similarity."""
         if self.difference <= TOLERANCE:
             return "identical"
         if self.difference <= NEAR:
@@ -116,13 +117,13 @@ class Counterpart:
 def find_counterparts(
     store: Store, training: Sequence[int], held_out: Sequence[int], *, progress: bool = True
 ) -> list[Counterpart]:
-    """The counterpart of each crystal held out.
+    """Find the most similar training crystal of each held-out crystal.
 
     Args:
-        store: the crystals.
-        training: rows learned from.
-        held_out: rows to look up.
-        progress: show a bar.
+        store: Store with all crystals.
+        training: Rows of the training split.
+        held_out: Rows to look up.
+        progress: True to show a progress bar.
     """
     training_rows = rows_by_formula(store.formulas, training)
     found = {row: Counterpart(row) for row in held_out}

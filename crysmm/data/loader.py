@@ -1,8 +1,8 @@
-"""From a store to batches: which crystals make a step, and which of them this process computes.
+"""Batching: the crystals in each training step, and the part of them that each process computes.
 
-A step's crystals (the global batch) depend on the seed and the epoch alone. Processes that train together share
-each global batch out among them, so that their number changes neither the steps nor, but for rounding, the result of
-learning a property. In pre-training each process draws its own corruption, and losses over a batch are over its share.
+The crystals in a step (the global batch) depend on seed and epoch only. Processes that train together divide each
+global batch among themselves, so their number changes neither the steps nor, up to rounding, the trained property
+model. In pre-training each process draws its own corruption, and batch-wide losses cover the process' part only.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class IndexShare:
-    """The rows of the store one process reads for a step.
+    """Store rows that one process reads for a step.
 
     Args:
-        rows: never empty.
-        n_crystals: how many of them count: all, or none where a process had no crystal left and repeats one.
-        weight: factor of this process' mean loss, such that the mean of the processes' gradients is the gradient of
-            the mean over the global batch.
+        rows: Store rows, at least one.
+        n_crystals: Number of rows that count: all of them, or 0 if no crystal was left for this process and it
+            repeats one to keep in step with the others.
+        weight: Factor for the mean loss of this process, so that the mean gradient over processes equals the gradient
+            of the mean loss over the global batch.
     """
 
     rows: np.ndarray
@@ -40,7 +41,7 @@ class IndexShare:
 
 @dataclass(frozen=True, eq=False)
 class Share:
-    """One process' part of a step; ``rows``, ``n_crystals`` and ``weight`` as in :class:`IndexShare`."""
+    """Part of a step for one process; ``rows``, ``n_crystals`` and ``weight`` as in :class:`IndexShare`."""
 
     batch: CrystalBatch
     rows: np.ndarray
@@ -48,21 +49,24 @@ class Share:
     weight: float
 
     def to(self, device: torch.device | str) -> Share:
-        """The same share with its batch on a device."""
+        """Return the share with its batch on a device."""
         return replace(self, batch=self.batch.to(device))
 
     def pin_memory(self) -> Share:
-        """The same share with its batch in pinned memory."""
+        """Return the share with its batch in pinned memory."""
         return replace(self, batch=self.batch.pin_memory())
 
 
 def batch_ends(costs: np.ndarray, batch_size: int, budget: float | None) -> list[int]:
-    """Where each batch of crystals in their order ends.
+    """Divide crystals, in order, into batches.
 
     Args:
-        costs: what each crystal costs.
-        batch_size: most crystals in a batch.
-        budget: most that a batch may cost; a crystal that costs more is a batch of its own.
+        costs: Cost of each crystal.
+        batch_size: Largest number of crystals in a batch.
+        budget: Largest total cost of a batch; a crystal that exceeds it gets a batch of its own.
+
+    Returns:
+        End index of each batch.
     """
     cumulative = np.cumsum(costs)
     ends: list[int] = []
@@ -78,18 +82,18 @@ def batch_ends(costs: np.ndarray, batch_size: int, budget: float | None) -> list
 
 
 class BatchSampler(Sampler[IndexShare]):
-    """Shares of the steps of an epoch, by number of crystals and by a budget of triplets.
+    """Sampler of the steps in an epoch, limited by the number of crystals and of triplets.
 
-    It has no length: with a budget the number of steps differs from epoch to epoch (see :meth:`n_steps`).
+    It has no length: with a limit on triplets the number of steps differs between epochs (see :meth:`n_steps`).
 
     Args:
-        rows: the rows of the store to go through.
-        n_triplets: line graph edges of each of them.
-        batch_size: most crystals in a global batch.
-        max_triplets: most line graph edges in a global batch; a crystal with more is a batch of its own.
-        seed: of the order, a new one every epoch; ``None`` keeps the order of ``rows``.
-        rank: which of the processes this is.
-        world_size: number of processes.
+        rows: Store rows to iterate over.
+        n_triplets: Line graph edges of each row.
+        batch_size: Largest number of crystals in a global batch.
+        max_triplets: Largest number of line graph edges in a global batch; a larger crystal gets a batch of its own.
+        seed: Seed for shuffling, which differs in each epoch; None keeps the order of ``rows``.
+        rank: Rank of this process.
+        world_size: Number of processes.
     """
 
     def __init__(
@@ -112,23 +116,23 @@ class BatchSampler(Sampler[IndexShare]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, whose order is drawn next; Lightning calls this."""
+        """Set the epoch, from 0, whose order is drawn next; Lightning calls this."""
         self.epoch = epoch
 
     def n_steps(self, epoch: int) -> int:
-        """Number of steps in an epoch."""
+        """Return the number of steps in an epoch."""
         if self.max_triplets is None:
             return -(-len(self.rows) // self.batch_size)
         return len(batch_ends(self.n_triplets[self._order(epoch)], self.batch_size, self.max_triplets))
 
     def global_batches(self, epoch: int) -> list[np.ndarray]:
-        """Rows of the store of each step of an epoch, all processes together."""
+        """Return the store rows of each step in an epoch, for all processes together."""
         order = self._order(epoch)
         ends = batch_ends(self.n_triplets[order], self.batch_size, self.max_triplets)
         return np.split(self.rows[order], ends)[: len(ends)]
 
     def __iter__(self) -> Iterator[IndexShare]:
-        """This process' share of each step of the epoch chosen."""
+        """Yield the share of this process in each step of the current epoch."""
         for batch in self.global_batches(self.epoch):
             mine = batch[self.rank :: self.world_size]
             if len(mine):
@@ -143,13 +147,13 @@ class BatchSampler(Sampler[IndexShare]):
 
 
 class StoreDataset(Dataset[Share]):
-    """A store read share by share; picklable, so that worker processes open it themselves.
+    """Dataset over a store that is indexed by shares; picklable, so worker processes open the store themselves.
 
     Args:
-        store: where the crystals are.
-        embeddings: a teacher's, put into every batch; by default none.
-        texts: a row a crystal, embeddings or tokens of descriptions, put into every batch; by default none.
-        merge: see :func:`~crysmm.data.batch.make_batch`.
+        store: Store with the crystals.
+        embeddings: Teacher embeddings to add to each batch.
+        texts: Embeddings or tokens of descriptions to add to each batch, one row per crystal.
+        merge: True to compute equivalent atoms once; see :func:`~crysmm.data.batch.make_batch`.
     """
 
     def __init__(
@@ -165,7 +169,7 @@ class StoreDataset(Dataset[Share]):
         self.texts = texts
 
     def __getitem__(self, share: IndexShare) -> Share:
-        """The crystals of a share as one batch."""
+        """Read the crystals of a share as one batch."""
         batch = self.store.batch(share.rows.tolist(), merge=self.merge)
         if self.embeddings is not None:
             batch = replace(batch, teacher_nodes=torch.from_numpy(self.embeddings.take(share.rows)))
@@ -184,16 +188,16 @@ def make_loader(
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Any]:
-    """Batches of a store in a sampler's order.
+    """Create a loader that yields the shares of a sampler as batches.
 
     Args:
-        store: where the crystals are.
-        sampler: which of them make a batch.
-        embeddings: a teacher's, to be put into the batches.
-        texts: embeddings or tokens of descriptions, to be put into the batches.
-        merge: see :func:`~crysmm.data.batch.make_batch`.
-        num_workers: processes that make batches; they live as long as the loader.
-        pin_memory: put batches in pinned memory, for copying to a GPU.
+        store: Store with the crystals.
+        sampler: Sampler of the rows in each batch.
+        embeddings: Teacher embeddings to add to each batch.
+        texts: Embeddings or tokens of descriptions to add to each batch.
+        merge: True to compute equivalent atoms once; see :func:`~crysmm.data.batch.make_batch`.
+        num_workers: Number of worker processes, which live as long as the loader.
+        pin_memory: True to put batches in pinned memory for faster copies to a GPU.
     """
     return DataLoader(
         StoreDataset(store, embeddings, texts, merge),

@@ -1,4 +1,4 @@
-"""From targets to what a network learns, and back: log10, standardisation, classes."""
+"""Scaling of targets for the network and back: log10, standardization, classes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch import Tensor
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, first_of
 
-ROUNDING = 1e-12  # a relative deviation below this is rounding: all targets are equal
+ROUNDING = 1e-12  # a relative standard deviation below this is rounding: all targets are equal
 
 
 class TargetScaler(BaseModel):
-    """How targets are encoded for the network; plain data, kept in the model folder.
+    """Encoding of targets for the network; plain data that is stored in the model folder.
 
-    Values: ``z = (f(y) - mean) / std`` a target, where f is log10 or nothing, and mean and std (of the training
-    split alone) apply where ``standardize`` holds. Classes: ``z`` is the index of the class.
+    For values, ``z = (f(y) - mean) / std`` per target, with f either log10 or the identity, and with mean and std from
+    the training split if ``standardize`` is set. For classes, ``z`` is the index of the class.
 
     Args:
-        n_targets: targets a crystal.
-        transform: ``log10`` or ``none``.
-        standardize: whether mean and std are applied; a link other than identity switches it off.
-        mean: mean of f(y) over the training split, one a target; empty for classes.
-        std: deviation (population) of f(y) over the training split, 1 where all targets are equal.
-        threshold: targets above it are class 1, the others class 0.
-        classes: the target value of each class, or None where values are predicted.
+        n_targets: Number of targets per crystal.
+        transform: Transform f, ``log10`` or ``none``.
+        standardize: True to apply mean and std; a link other than identity switches it off.
+        mean: Mean of f(y) over the training split, one per target; empty for classes.
+        std: Population standard deviation of f(y) over the training split; 1 where all targets are equal.
+        threshold: Threshold above which a target is class 1 instead of class 0.
+        classes: Target value of each class, or None for regression.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,17 +44,16 @@ class TargetScaler(BaseModel):
 
     @classmethod
     def fit(cls, targets: np.ndarray, train: Sequence[int], config: TrainingConfig) -> TargetScaler:
-        """The scaler of a data set.
+        """Fit the scaler to the training split.
 
         Args:
-            targets: ``[n, n_targets]`` float64, every readable row; only the classes there are, are learned from
-                rows outside the training split.
-            train: the rows of the training split.
-            config: the target settings are read.
+            targets: Targets of every readable row, ``[n, n_targets]`` float64. Rows outside the training split only
+                contribute the set of classes.
+            train: Rows of the training split.
+            config: Training settings for the target.
 
         Raises:
-            InputError: classes were asked for, and there are several targets, fewer than two classes, or a
-                class without a training row.
+            InputError: Classification with several targets, fewer than two classes, or a class without training rows.
         """
         if config.is_classification:
             return cls._fit_classes(targets, train, config.classification_threshold)
@@ -94,21 +93,21 @@ class TargetScaler(BaseModel):
 
     @property
     def n_outputs(self) -> int:
-        """Outputs the network needs: one a target, or one a class."""
+        """Number of network outputs: one per target or per class."""
         return len(self.classes) if self.classes is not None else self.n_targets
 
     def encode(self, targets: Tensor) -> Tensor:
-        """What the network learns.
+        """Encode targets for the network.
 
         Args:
-            targets: ``[n, n_targets]``, original units.
+            targets: Targets in original units, ``[n, n_targets]``.
 
         Returns:
-            ``[n, n_targets]`` of the same dtype; for classes ``[n]`` int64 indices.
+            Encoded values, ``[n, n_targets]`` of the same dtype; class indices, ``[n]`` int64, for classes.
         """
         if self.classes is not None:
             if self.threshold is not None:
-                # the threshold is rounded as the target was: a target equal to it must not come out above it
+                # round the threshold like the targets: a target equal to it must not compare as greater
                 return (targets[:, 0] > torch.tensor(self.threshold, dtype=targets.dtype)).long()
             values = torch.tensor(self.classes, dtype=torch.float64, device=targets.device)
             return (targets.double() - values).abs().argmin(dim=1)
@@ -118,14 +117,14 @@ class TargetScaler(BaseModel):
         return values.to(targets.dtype)
 
     def class_indices(self, targets: np.ndarray) -> np.ndarray:
-        """``[n]`` class indices of targets ``[n, 1]``, where classes were learned."""
+        """Return the class indices, ``[n]``, of targets, ``[n, 1]``."""
         return self.encode(torch.from_numpy(np.asarray(targets, dtype=np.float64))).numpy()
 
     def decode(self, outputs: Tensor) -> Tensor:
-        """Predictions from raw network outputs ``[n, n_outputs]``.
+        """Convert raw network outputs, ``[n, n_outputs]``, to predictions.
 
         Returns:
-            float64: ``[n, n_targets]`` in original units, or ``[n, n_classes]`` probabilities.
+            Values in original units, ``[n, n_targets]`` float64, or probabilities, ``[n, n_classes]`` float64.
         """
         if self.classes is not None:
             return outputs.double().softmax(dim=1)
@@ -133,14 +132,14 @@ class TargetScaler(BaseModel):
         return 10**values if self.transform == "log10" else values
 
     def decode_transformed(self, outputs: Tensor) -> Tensor:
-        """``[n, n_targets]`` float64 predictions of f(y): of log10 of the target where that was learned."""
+        """Convert raw network outputs to predictions of f(y), ``[n, n_targets]`` float64."""
         values = outputs.double()
         if self.standardize:
             values = values * self._row(self.std, values) + self._row(self.mean, values)
         return values
 
     def drift(self, prediction: np.ndarray, reference: np.ndarray) -> float:
-        """Largest difference of two decoded predictions: of probabilities, or in deviations of f(y)."""
+        """Return the largest difference between two decoded predictions, in standard deviations of f(y) for values."""
         if self.classes is not None:
             return float(np.abs(prediction - reference).max())
         if self.transform == "log10":
@@ -152,19 +151,19 @@ class TargetScaler(BaseModel):
         return torch.tensor(numbers, dtype=torch.float64, device=like.device)
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``model.json``; floats keep every bit."""
+        """Return the content for ``model.json``; floats keep every bit."""
         return self.model_dump(mode="json")
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> TargetScaler:
-        """The scaler :meth:`to_dict` described.
+        """Restore a scaler from :meth:`to_dict`.
 
         Raises:
-            pydantic.ValidationError: it describes none.
+            pydantic.ValidationError: The content does not describe a scaler.
         """
         return cls.model_validate(content)
 
 
 def class_label(value: float) -> str:
-    """A class as people write it: ``1`` rather than ``1.0``."""
+    """Format a class value: ``1`` instead of ``1.0``."""
     return str(int(value)) if value.is_integer() else repr(value)

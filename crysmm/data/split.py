@@ -1,4 +1,4 @@
-"""Which crystals train, validate and test: at random, by composition, or as a file of ids says."""
+"""Splits into training, validation and test crystals: random, by composition, or from a file of ids."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SPLIT_KEYS = ("id_train", "id_val", "id_test")
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of the rows in each split, in the order in which results are written."""
+    """Row indices of each split, in the order in which results are written."""
 
     train: list[int]
     val: list[int]
     test: list[int]
 
     def to_ids(self, ids: Sequence[str]) -> dict[str, list[str]]:
-        """What ``ids_train_val_test.json`` holds: the ids of each split under ALIGNN's keys."""
+        """Return the content of ``ids_train_val_test.json``: the ids of each split under ALIGNN's keys."""
         rows = (self.train, self.val, self.test)
         return {key: [ids[row] for row in split] for key, split in zip(SPLIT_KEYS, rows, strict=True)}
 
@@ -34,35 +34,27 @@ class Split:
 def make_split(
     config: RunConfig, ids: Sequence[str], formulas: Sequence[str], reasons: Mapping[str, str] | None = None
 ) -> Split:
-    """Split the readable rows as the settings say.
+    """Split the readable rows.
 
     Args:
-        config: the split settings are read.
-        ids: one id a row.
-        formulas: one reduced formula a row; read by the split by composition.
-        reasons: why rows are not readable, by id; said of those that a file of ids names.
+        config: Split settings.
+        ids: Ids, one per row.
+        formulas: Reduced formulas, one per row; used by the split by composition.
+        reasons: Why rows are not readable, by id; reported for those that a file of ids names.
 
     Raises:
-        InputError: there are fewer rows than asked for, a split would be empty, or the file of ids does not fit
-            the data.
+        InputError: There are fewer rows than requested, a split would be empty, or the file of ids does not fit the
+            data.
     """
     if config.ids_file is not None:
         return split_by_file(config.ids_file, ids, reasons)
     counts = _counts(config, len(ids))
     if config.split_strategy == "composition":
         return _split_by_composition(counts, formulas, config.random_seed)
-    return _split_by_order(counts, _order(len(ids), config))
-
-
-def _order(n_rows: int, config: RunConfig) -> list[int]:
-    order = list(range(n_rows))
+    order = list(range(len(ids)))
     if not config.keep_data_order:
         random.Random(config.random_seed).shuffle(order)
-    return order
-
-
-def _split_by_order(counts: Counter[str], order: list[int]) -> Split:
-    """ALIGNN's rule: training rows from the front, test rows from the back, validation rows before those."""
+    # as in ALIGNN: training rows from the front, test rows from the back, validation rows before those
     end_of_val = len(order) - counts["test"]
     return Split(
         train=order[: counts["train"]],
@@ -72,7 +64,11 @@ def _split_by_order(counts: Counter[str], order: list[int]) -> Split:
 
 
 def _counts(config: RunConfig, n_rows: int) -> Counter[str]:
-    """Rows asked for in each split; a ratio counts as ``int(ratio * n_rows)``, which is ALIGNN's rounding."""
+    """Return the number of rows in each split, ratios rounded as in ALIGNN: ``int(ratio * n_rows)``.
+
+    Raises:
+        InputError: There are fewer rows than requested, or a split would be empty.
+    """
     val_ratio, test_ratio = config.val_ratio or 0.0, config.test_ratio or 0.0
     n_val = config.n_val if config.n_val is not None else int(val_ratio * n_rows)
     n_test = config.n_test if config.n_test is not None else int(test_ratio * n_rows)
@@ -85,18 +81,13 @@ def _counts(config: RunConfig, n_rows: int) -> Counter[str]:
     else:
         n_train = n_rows - n_val - n_test
     counts = Counter(train=n_train, val=n_val, test=n_test)
-    test_is_wanted = config.n_test != 0 if config.n_test is not None else test_ratio > 0
-    _check_counts(counts, n_rows, test_is_wanted)
-    return counts
-
-
-def _check_counts(counts: Counter[str], n_rows: int, test_is_wanted: bool) -> None:
     asked = f"{counts['train']} for training, {counts['val']} for validation and {counts['test']} for testing"
     if counts["train"] < 0 or counts.total() > n_rows:
         raise InputError(
             f"the split needs more crystals than there are: {n_rows} readable, asked for {asked}; "
             "lower n_train, n_val, n_test or the ratios, or add data"
         )
+    test_is_wanted = config.n_test != 0 if config.n_test is not None else test_ratio > 0
     wanted = ("train", "val", "test") if test_is_wanted else ("train", "val")
     empty = [name for name in wanted if counts[name] == 0]
     if empty:
@@ -104,13 +95,14 @@ def _check_counts(counts: Counter[str], n_rows: int, test_is_wanted: bool) -> No
             f"the {' and the '.join(empty)} split would be empty: {n_rows} crystals readable, asked for {asked}; "
             "give n_train, n_val and n_test, or add data (n_test 0 leaves out the test)"
         )
+    return counts
 
 
 def _split_by_composition(counts: Counter[str], formulas: Sequence[str], seed: int) -> Split:
-    """Deal whole formulas, the most frequent first, with chances in proportion to the room left.
+    """Assign whole formulas, the most frequent first, with probabilities proportional to the room left.
 
-    Were every formula there once, this would be a random split of exactly the counts asked for. A formula that
-    fits nowhere goes where most room is left if that brings the count nearer, and else is not used.
+    If every formula occurred once, this would be a random split with exactly the requested counts. A formula that
+    fits nowhere goes where most room is left if that brings the count closer, and is left out otherwise.
     """
     rows_of = rows_by_formula(formulas, range(len(formulas)))
     chance = random.Random(seed)
@@ -140,15 +132,15 @@ def _split_by_composition(counts: Counter[str], formulas: Sequence[str], seed: i
 
 
 def split_by_file(path: Path, ids: Sequence[str], reasons: Mapping[str, str] | None = None) -> Split:
-    """The split that an ``ids_train_val_test.json`` says.
+    """Read the split in an ``ids_train_val_test.json``.
 
     Args:
-        path: of the file.
-        ids: one a row.
-        reasons: why other rows are not readable, by id.
+        path: Path of the file.
+        ids: Ids, one per row.
+        reasons: Why other rows are not readable, by id.
 
     Raises:
-        InputError: it cannot be read, or does not fit the rows.
+        InputError: The file cannot be read or does not fit the rows.
     """
     wanted = read_ids(path)
     _refuse(path, "ids given more than once", _doubled(name for names in wanted.values() for name in names))
@@ -166,10 +158,10 @@ def split_by_file(path: Path, ids: Sequence[str], reasons: Mapping[str, str] | N
 
 
 def read_ids(path: Path) -> dict[str, list[str]]:
-    """What an ``ids_train_val_test.json`` holds: the ids under each of ``SPLIT_KEYS``.
+    """Read the ids under each of ``SPLIT_KEYS`` from an ``ids_train_val_test.json``.
 
     Raises:
-        InputError: it cannot be read, or does not hold the three lists.
+        InputError: The file cannot be read or does not hold the three lists.
     """
     expected = 'expected {"id_train": [...], "id_val": [...], "id_test": [...]}'
     try:

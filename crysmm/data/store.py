@@ -1,8 +1,8 @@
-"""The store: crystals and their edges on disk, memory-mapped, read in any order by one columnar take.
+"""Store of crystals and their edges on disk, memory-mapped and read in any order.
 
-Training on a million crystals takes little more memory than on a thousand: but for ids, targets and counts the
-arrays lie in an Arrow file whose mapped pages the kernel drops when it needs them. It holds edges, never line
-graphs: those follow from a batch.
+Training on a million crystals takes little more memory than on a thousand: apart from ids, targets and counts, the
+arrays stay in an Arrow file whose mapped pages the kernel drops under memory pressure. The store holds edges but no
+line graphs, which are built per batch.
 """
 
 from __future__ import annotations
@@ -38,32 +38,32 @@ ARROW_FILE, FACTS_FILE = "crystals.arrow", "store.json"
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Where stores are kept: ``cache_dir``, else ``crysmm`` in the user's cache folder."""
+    """Return the folder for stores: ``cache_dir``, or ``crysmm`` in the user's cache folder."""
     if cache_dir is not None:
         return Path(cache_dir)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crysmm"
 
 
 class Sizes(NamedTuple):
-    """``edges`` and ``triplets`` of some crystals, ``[n_crystals]`` int64 each."""
+    """Numbers of edges and triplets per crystal, ``[n_crystals]`` int64 each."""
 
     edges: np.ndarray
     triplets: np.ndarray
 
 
 class Store:
-    """Crystals with their edges and targets; read-only, and cheap to send to another process.
+    """Crystals with their edges and targets; read-only, and cheap to pickle.
 
     Args:
-        path: the folder :func:`build_store` made.
+        path: Folder written by :func:`build_store`.
 
     Attributes:
-        path: the folder.
-        settings: how the graphs were made.
-        target_names: one a target.
-        skipped: the rows of the input that could not be used.
-        notes: on how crystals were read.
-        n_formulas: crystals whose file gives a chemical formula, with which the atoms agree.
+        path: Folder of the store.
+        settings: Graph settings.
+        target_names: Names of the targets, ``[n_targets]``.
+        skipped: Input rows that could not be used.
+        notes: Notes on how crystals were read.
+        n_formulas: Number of crystals whose file gives a chemical formula, with which the atoms agree.
     """
 
     def __init__(self, path: Path):
@@ -92,12 +92,12 @@ class Store:
 
     @cached_property
     def ids(self) -> list[str]:
-        """One a crystal, as in the input."""
+        """Ids as in the input, ``[n_crystals]``."""
         return self._column("id").to_pylist()
 
     @cached_property
     def files(self) -> list[str]:
-        """Where each crystal was read from."""
+        """File that each crystal was read from."""
         return self._column("file").to_pylist()
 
     @cached_property
@@ -107,27 +107,27 @@ class Store:
 
     @cached_property
     def targets(self) -> np.ndarray:
-        """``[n_crystals, n_targets]`` float64 in the units of the input."""
+        """Targets in the units of the input, ``[n_crystals, n_targets]`` float64."""
         values = _values(self._column("targets").combine_chunks())
         return values.reshape(len(self), len(self.target_names))
 
     @cached_property
     def n_atoms(self) -> np.ndarray:
-        """``[n_crystals]`` int64."""
+        """Atoms per crystal, ``[n_crystals]`` int64."""
         return self._column("n_atoms").to_numpy().astype(np.int64)
 
     @cached_property
     def n_edges(self) -> np.ndarray:
-        """``[n_crystals]`` int64."""
+        """Edges per crystal, ``[n_crystals]`` int64."""
         return self._column("n_edges").to_numpy().astype(np.int64)
 
     @cached_property
     def n_triplets(self) -> np.ndarray:
-        """``[n_crystals]`` int64: edges of the complete line graph."""
+        """Edges of the complete line graph per crystal, ``[n_crystals]`` int64."""
         return self._column("n_triplets").to_numpy().astype(np.int64)
 
     def sizes(self, *, merge: bool) -> Sizes:
-        """Edges and triplets of each crystal that a network computes; with ``merge``, of all that are alike one."""
+        """Return the edges and triplets that a network computes per crystal; `merge` computes equivalent ones once."""
         if not merge:
             return Sizes(self.n_edges, self.n_triplets)
         columns = (self._column(name).to_numpy() for name in ("n_merged_edges", "n_merged_triplets"))
@@ -135,20 +135,20 @@ class Store:
 
     @cached_property
     def space_groups(self) -> np.ndarray | None:
-        """``[n_crystals]`` int64, 1 to 230 or 0 where none was found; None in a store built without ``symprec``."""
+        """Space group numbers, ``[n_crystals]`` int64, 0 if not found; None for a store built without ``symprec``."""
         if SPACE_GROUP not in self._table.column_names:
             return None
         return self._column(SPACE_GROUP).to_numpy().astype(np.int64)
 
     @cached_property
     def elements(self) -> list[int]:
-        """Atomic numbers that occur, ascending."""
+        """Atomic numbers in the store, ascending."""
         chunks = self._column("atomic_numbers").chunks
         return sorted({int(number) for chunk in chunks for number in np.unique(_values(chunk))})
 
     @cached_property
     def structures_sha256(self) -> str:
-        """Names the structures: a checksum of every lattice, position and element."""
+        """Checksum of all lattices, positions and elements."""
         digest = hashlib.sha256()
         for name in ("lattice", "frac_coords", "atomic_numbers"):
             for chunk in self._column(name).chunks:
@@ -156,12 +156,12 @@ class Store:
         return digest.hexdigest()
 
     def crystal(self, index: int) -> Crystal:
-        """One structure."""
+        """Return one structure."""
         arrays = _arrays(self._table[[index]])
         return Crystal(arrays.lattice[0], arrays.frac_coords, arrays.atomic_numbers)
 
     def batch(self, indices: Sequence[int], *, merge: bool = False) -> CrystalBatch:
-        """Some crystals, with their targets and space groups, as tensors; see :func:`make_batch`."""
+        """Read crystals, with their targets and space groups, as a batch; see :func:`make_batch`."""
         table = self._table[list(indices)]
         targets = _values(_joined(table, "targets")).reshape(len(indices), len(self.target_names))
         ids = table.column("id").to_pylist()
@@ -172,39 +172,25 @@ class Store:
 
 
 def _joined(table: pyarrow.Table, name: str) -> pyarrow.Array:
+    """Return a column as one contiguous array."""
     return table.column(name).combine_chunks()
 
 
 def _values(lists: pyarrow.ListArray) -> np.ndarray:
-    """The values of all lists, end to end."""
+    """Return the concatenated values of all lists."""
     return lists.flatten().to_numpy(zero_copy_only=False)
 
 
 def _arrays(table: pyarrow.Table) -> CrystalArrays:
-    flat = {
-        name: _values(_joined(table, name))
-        for name in (
-            "atomic_numbers",
-            "frac_coords",
-            "lattice",
-            "in_degree",
-            "source",
-            "image",
-            "alike_atom",
-            "edge_kind",
-        )
-    }
+    """Return the crystals and edges in some rows."""
+    flat_columns = ("atomic_numbers", "in_degree", "source", "alike_atom", "edge_kind")
     return CrystalArrays(
         n_atoms=_joined(table, "n_atoms").to_numpy(),
         n_edges=_joined(table, "n_edges").to_numpy(),
-        atomic_numbers=flat["atomic_numbers"],
-        frac_coords=flat["frac_coords"].reshape(-1, 3),
-        lattice=flat["lattice"].reshape(-1, 3, 3),
-        in_degree=flat["in_degree"],
-        source=flat["source"],
-        image=flat["image"].reshape(-1, 3),
-        alike_atom=flat["alike_atom"],
-        edge_kind=flat["edge_kind"],
+        frac_coords=_values(_joined(table, "frac_coords")).reshape(-1, 3),
+        lattice=_values(_joined(table, "lattice")).reshape(-1, 3, 3),
+        image=_values(_joined(table, "image")).reshape(-1, 3),
+        **{name: _values(_joined(table, name)) for name in flat_columns},
     )
 
 
@@ -218,22 +204,25 @@ def build_store(
     strict: bool = False,
     progress: bool = True,
 ) -> Store:
-    """The store of an input: opened where it is in the cache, else built there.
+    """Open the store of an input from the cache, or build it there.
 
     Args:
-        source: the input.
-        settings: how a crystal becomes a graph.
-        symprec: tolerance of the space groups to find, Angstrom; without one they are not looked for.
-        cache_dir: see :func:`cache_folder`.
-        jobs: worker processes, by default one a core, for few rows none.
-        strict: stop at the first row that cannot be used.
-        progress: show a bar.
+        source: Input to read.
+        settings: Graph settings.
+        symprec: Tolerance for determining space groups, Angstrom; None to skip them.
+        cache_dir: Cache folder; see :func:`cache_folder`.
+        jobs: Number of worker processes; by default one per core, or none for few rows.
+        strict: True to stop at the first row that cannot be used.
+        progress: True to show a progress bar.
 
     Raises:
-        InputError: nothing in the input can be used, or ``strict`` and something cannot.
+        InputError: No row can be used, or one cannot and ``strict`` is set.
     """
-    path = cache_folder(cache_dir) / "stores" / _key(source, settings, symprec)
-    store = _kept(path)
+    key = f"{FORMAT_VERSION} {settings.model_dump_json(exclude_none=True)} {source.fingerprint()}"
+    if symprec is not None:
+        key += f" {symprec!r}"
+    path = cache_folder(cache_dir) / "stores" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    store = _open_complete(path)
     if store is not None:
         if strict and store.skipped:
             _refuse(store.skipped[:1], "strict stops at the first row it cannot use")
@@ -251,12 +240,17 @@ def build_store(
             **asdict(summary),
         }
         (building / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
-        _publish(building, path)
+        try:
+            building.rename(path)
+            (path / LOCK).unlink()
+        except OSError:  # another process may have been faster
+            if not (path / FACTS_FILE).is_file():
+                raise
     return Store(path)
 
 
-def _kept(path: Path) -> Store | None:
-    """The store under a path if it is whole; what is damaged is removed, to be built again."""
+def _open_complete(path: Path) -> Store | None:
+    """Open the store at `path` if it is complete; remove a damaged one, so it is built again."""
     if not path.exists():
         return None
     try:
@@ -269,23 +263,11 @@ def _kept(path: Path) -> Store | None:
     return None
 
 
-def _key(source: Source, settings: GraphSettings, symprec: float | None) -> str:
-    text = f"{FORMAT_VERSION} {settings.model_dump_json(exclude_none=True)} {source.fingerprint()}"
-    if symprec is not None:
-        text += f" {symprec!r}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
 def _refuse(rows: list[SkippedRow], why: str) -> None:
+    """Raise an error that lists skipped rows with their reasons.
+
+    Raises:
+        InputError: Always.
+    """
     reasons = "".join(f"\n  {row.file or row.id}: {row.reason}" for row in rows)
     raise InputError(f"{why}:{reasons}" if rows else f"{why}: it has no rows")
-
-
-def _publish(building: Path, path: Path) -> None:
-    """Give a finished store its name; another process may have been faster."""
-    try:
-        building.rename(path)
-        (path / LOCK).unlink()
-    except OSError:
-        if not (path / FACTS_FILE).is_file():
-            raise

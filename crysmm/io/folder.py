@@ -1,4 +1,4 @@
-"""A folder of structure files, with the table ``id_prop`` that names them or without one."""
+"""Folders of structure files, with or without a table ``id_prop`` of ids and targets."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from crysmm.io.source import (
 from crysmm.io.structure_file import SUFFIXES, format_from_name, read_file
 from crysmm.io.table import group_names, open_table
 
-ID_PROP = ("id_prop.json.zip", "id_prop.json", "id_prop.csv")  # searched in ALIGNN's order
+ID_PROP = ("id_prop.json.zip", "id_prop.json", "id_prop.csv")  # in ALIGNN's search order
 PREFIXES = ("POSCAR-", "POSCAR_", "POSCAR.", "CONTCAR-", "CONTCAR_", "CONTCAR.")
-DESCRIPTION = "description"  # the column of texts
-CRYSMMNET_COLUMNS = ["id", "composition", "target", DESCRIPTION]  # of its authors' tables, which have no header
+DESCRIPTION = "description"  # column of texts
+CRYSMMNET_COLUMNS = ["id", "composition", "target", DESCRIPTION]  # in the CrysMMNet authors' tables without header
 ID_COLUMNS = ("jid", "id", "file", "filename", "file_name", "name", "material_id", "structure")
 
 
 def open_folder(folder: Path, options: ReadingOptions) -> Source:
-    """A folder with an ``id_prop`` file; where no targets are needed, also one with structure files alone.
+    """Open a folder with an ``id_prop`` file, or with structure files only if no targets are needed.
 
     Raises:
-        InputError: there is nothing to read, or ``id_prop`` as a whole cannot be used.
+        InputError: There is nothing to read, or ``id_prop`` as a whole cannot be used.
     """
     for name in ID_PROP:
         if (folder / name).is_file():
@@ -51,27 +51,27 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
 
 
 class FolderListing:
-    """The file names in a folder, read once; sub-folders are read when an id names them."""
+    """File names in a folder, read once; subfolders are read when an id names them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._names: dict[str, frozenset[str]] = {}
 
     def names(self, subfolder: str = "") -> frozenset[str]:
-        """Names of the files in the folder or in one below it."""
+        """Return the names of the files in the folder or in a subfolder."""
         if subfolder not in self._names:
             try:
                 with os.scandir(self._folder / subfolder) as entries:
                     self._names[subfolder] = frozenset(entry.name for entry in entries if entry.is_file())
-            except (OSError, ValueError):  # not there, or not even a name
+            except (OSError, ValueError):  # the subfolder does not exist, or its name is invalid
                 self._names[subfolder] = frozenset()
         return self._names[subfolder]
 
     def find(self, identifier: str, file_format: FileFormat | None) -> str:
-        """The file of an id: the id itself, with a suffix, or with ``POSCAR-`` before it.
+        """Find the file of an id: the id itself, with a suffix, or with the prefix ``POSCAR-``.
 
         Raises:
-            StructureError: there is no such file.
+            StructureError: There is no such file.
         """
         path = PurePosixPath(identifier)
         if not path.name:
@@ -92,7 +92,7 @@ class FolderListing:
         )
 
     def structure_files(self, file_format: FileFormat | None) -> list[str]:
-        """Names of the structure files, sorted; with ``file_format`` set, also those without a suffix."""
+        """Return the sorted names of structure files; with ``file_format`` set, also those without a suffix."""
         return sorted(
             name
             for name in self.names()
@@ -104,7 +104,7 @@ class FolderListing:
 
 @dataclass(frozen=True)
 class FileRow:
-    """A row whose structure is a file."""
+    """Row whose structure is a file."""
 
     id: str
     file: str
@@ -113,48 +113,47 @@ class FileRow:
     targets: tuple[float, ...]
 
     def read(self) -> Record:
-        """The record.
+        """Read the record.
 
         Raises:
-            StructureError: the file cannot be used.
+            StructureError: The file cannot be used.
         """
         read = read_file(self.path, self.file_format)
         return Record(self.id, read.crystal, self.targets, self.file, read.notes, read.has_formula)
 
 
 class _FileRows(Source):
-    """Rows that are files: their fingerprint is the names and contents of the files."""
+    """Base of sources whose rows are files; the fingerprint covers file names and contents."""
 
     def __init__(self, options: ReadingOptions) -> None:
         self._options = options
 
     @abstractmethod
     def rows(self) -> Iterator[FileRow | SkippedRow]:
-        """Every row."""
+        """Yield every row."""
 
     def fingerprint(self) -> str:
-        """Sha256 over ids, targets, names and contents of the files, skipped rows, and the reading options."""
+        """Return a SHA-256 of ids, targets, file names and contents, skipped rows, and the reading options."""
         digest = new_hash(self._options)
         for row in self.rows():
-            digest.update(f"{row!r}\n".encode() if isinstance(row, SkippedRow) else _describe(row))
+            if isinstance(row, SkippedRow):
+                digest.update(f"{row!r}\n".encode())
+                continue
+            try:
+                content = row.path.read_bytes()
+            except OSError as error:
+                content = str(error).encode()
+            digest.update(f"{row.id}\n{row.file}\n{row.targets}\n{len(content)}\n".encode() + content)
         return digest.hexdigest()
 
 
-def _describe(row: FileRow) -> bytes:
-    try:
-        content = row.path.read_bytes()
-    except OSError as error:
-        content = str(error).encode()
-    return f"{row.id}\n{row.file}\n{row.targets}\n{len(content)}\n".encode() + content
-
-
 class FilesSource(_FileRows):
-    """Files without targets.
+    """Structure files without targets.
 
     Args:
-        entries: ``(id, path)`` of each.
-        options: the format of the files, and a limit.
-        folder: files are named relative to it.
+        entries: Pairs of id and path.
+        options: Options with the file format and a limit.
+        folder: Folder that files are named relative to.
     """
 
     def __init__(
@@ -167,7 +166,7 @@ class FilesSource(_FileRows):
         self.n_rows = len(self._entries)
 
     def rows(self) -> Iterator[FileRow | SkippedRow]:
-        """Every file; one given twice is a :class:`SkippedRow` the second time."""
+        """Yield every file; a repeated one is a :class:`SkippedRow`."""
         seen: set[str] = set()
         for name, path in self._entries:
             identifier = encodable(name)
@@ -180,14 +179,14 @@ class FilesSource(_FileRows):
 
 
 class FolderTable(_FileRows):
-    """A folder with ``id_prop.csv``.
+    """Folder with ``id_prop.csv``.
 
-    The table has a header or none. The first column (or ``id_key``, ``jid``, ``id`` of the header) is the id, with
-    or without the file's suffix; the others are targets, but for ``description``, unless ``target_key`` chooses among
-    those of the header. The four columns of CrysMMNet's authors are known without one.
+    The table may have a header. The first column (or ``id_key``, ``jid`` or ``id`` in the header) is the id, with or
+    without the file's suffix; all others except ``description`` are targets, unless ``target_key`` chooses among those
+    in the header. The four columns of CrysMMNet's authors are recognized without a header.
 
     Raises:
-        InputError: the table is empty or not text, or has no such column.
+        InputError: The table is empty, not text, or lacks a requested column.
     """
 
     def __init__(self, folder: Path, options: ReadingOptions) -> None:
@@ -226,13 +225,13 @@ class FolderTable(_FileRows):
         return False
 
     def unnamed_files(self) -> list[str]:
-        """Structure files in the folder that no row names."""
+        """Return the structure files in the folder that no row names."""
         named = {row.file for row in self.rows() if isinstance(row, FileRow)}
         names = map(encodable, self._listing.structure_files(self._options.file_format))
         return [name for name in names if name not in named]
 
     def descriptions(self) -> dict[str, str]:
-        """Texts of the column ``description`` by id; none where there is no such column."""
+        """Return the texts in the column ``description`` by id; empty without such a column."""
         columns = self._columns
         if columns.description is None:
             return {}
@@ -240,7 +239,7 @@ class FolderTable(_FileRows):
         return {encodable(cells[columns.id]): cells[columns.description] for cells in reversed(whole)}
 
     def rows(self) -> Iterator[FileRow | SkippedRow]:
-        """Every row; one without a usable id, targets or file is a :class:`SkippedRow`."""
+        """Yield every row; one without a usable id, targets or file is a :class:`SkippedRow`."""
         register = IdRegister()
         columns = self._columns
         for line, cells in self._lines:
@@ -257,7 +256,7 @@ class FolderTable(_FileRows):
 
 @dataclass(frozen=True)
 class _Columns:
-    """Which columns of ``id_prop.csv`` mean what."""
+    """Roles of the columns in ``id_prop.csv``."""
 
     id: int
     targets: tuple[int, ...]
@@ -309,12 +308,12 @@ class _Columns:
 
 
 def is_crysmmnet(cells: list[str]) -> bool:
-    """Whether a line has CrysMMNet's columns, of which the third alone is a number."""
+    """Return whether a line has CrysMMNet's columns, of which only the third is a number."""
     return len(cells) == len(CRYSMMNET_COLUMNS) and [_is_value(cell) for cell in cells[1:]] == [False, True, False]
 
 
 def _is_value(cell: str) -> bool:
-    """A number, or what stands where a number is missing."""
+    """Return whether a cell holds a number or a mark for a missing one."""
     try:
         float(cell)
     except ValueError:
@@ -323,7 +322,11 @@ def _is_value(cell: str) -> bool:
 
 
 def read_csv(table: Path) -> list[tuple[int, list[str]]]:
-    """``(line, cells)`` of the lines that are not blank."""
+    """Return the line number and cells of each line that is not blank.
+
+    Raises:
+        InputError: The file cannot be read as comma-separated text.
+    """
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, skipinitialspace=True)

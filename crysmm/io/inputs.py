@@ -1,4 +1,4 @@
-"""The doors of the package: whatever people have, as a :class:`Source` of rows."""
+"""Entry points for input: open folders, tables, files and structures in memory as a :class:`Source`."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ def open_source(
     limit: int | None = None,
     needs_targets: bool = True,
 ) -> Source:
-    """A folder or a table of structures.
+    """Open a folder or a table of structures.
 
     Args:
-        root_dir: a folder with ``id_prop.json.zip``, ``id_prop.json`` or ``id_prop.csv`` (searched in this
-            order), or one ``.json``, ``.json.zip``, ``.jsonl`` or ``.jsonl.gz`` file of rows with structures.
-        target_key: name of the target, or several separated by commas; by default the only one there is.
-        id_key: name of the id; by default ``jid``, else ``id``, else the first column of a CSV file.
-        file_format: of all structure files; by default found out file by file.
-        target_transform: what the targets must allow; they stay in the units of the file.
-        target_multiplication_factor: what every target is multiplied by.
-        limit: use only so many rows from the beginning.
-        needs_targets: False reads no targets; a folder then needs no ``id_prop`` file.
+        root_dir: Folder with ``id_prop.json.zip``, ``id_prop.json`` or ``id_prop.csv`` (searched in this order), or a
+            ``.json``, ``.json.zip``, ``.jsonl`` or ``.jsonl.gz`` file of rows with structures.
+        target_key: Name of the target, or several separated by commas; by default the only one present.
+        id_key: Name of the id; by default ``jid``, else ``id``, else the first column of a CSV file.
+        file_format: Format of all structure files; by default determined file by file.
+        target_transform: Transform the targets must allow; they stay in the units of the file.
+        target_multiplication_factor: Factor for every target.
+        limit: Largest number of rows to read.
+        needs_targets: False to read no targets; a folder then needs no ``id_prop`` file.
 
     Raises:
-        InputError: nothing there can be used as an input.
+        InputError: The path cannot be used as an input.
     """
     options = ReadingOptions(
         target_key, id_key, file_format, target_transform, target_multiplication_factor, limit, needs_targets
@@ -93,15 +93,15 @@ def source_from_records(
     limit: int | None = None,
     needs_targets: bool = True,
 ) -> Source:
-    """A list of dicts with structures and properties, as ``jarvis.db.figshare.data`` gives it.
+    """Open a list of dicts with structures and properties, as returned by ``jarvis.db.figshare.data``.
 
     Args:
-        records: each holds ``atoms`` (JARVIS), or ``lattice_mat``, ``elements`` and ``frac_coords``.
-        target_key, id_key, target_transform, target_multiplication_factor, limit, needs_targets: see
+        records: Rows with ``atoms`` (JARVIS), or with ``lattice_mat``, ``elements`` and ``frac_coords``.
+        target_key, id_key, target_transform, target_multiplication_factor, limit, needs_targets: As in
             :func:`open_source`.
 
     Raises:
-        InputError: the list is empty or has no such target or id.
+        InputError: The list is empty or lacks the target or id.
     """
     options = ReadingOptions(
         target_key, id_key, None, target_transform, target_multiplication_factor, limit, needs_targets
@@ -110,10 +110,10 @@ def source_from_records(
 
 
 def open_input(config: RunConfig, records: Sequence[Mapping[str, Any]] | None) -> Source:
-    """The source the settings name, or the records given instead; with targets for a training run.
+    """Open the source in the settings, or the records given instead; with targets for a training run.
 
     Raises:
-        InputError: there is neither, or both.
+        InputError: Neither or both are given.
     """
     if (records is None) == (config.root_dir is None):
         raise InputError("give the structures to learn from: either root_dir or records, not both")
@@ -138,7 +138,7 @@ def open_input(config: RunConfig, records: Sequence[Mapping[str, Any]] | None) -
 
 
 def source_from_files(paths: Sequence[str | PathLike[str]], *, file_format: FileFormat | None = None) -> Source:
-    """Structure files to predict; an id is the file's name, or the path as given where names repeat."""
+    """Open structure files for prediction; ids are file names, or paths as given if names repeat."""
     names = [Path(path).name for path in paths]
     ids = names if len(set(names)) == len(names) else [str(path) for path in paths]
     entries = [(identifier, Path(path)) for identifier, path in zip(ids, paths, strict=True)]
@@ -146,15 +146,15 @@ def source_from_files(paths: Sequence[str | PathLike[str]], *, file_format: File
 
 
 def source_from_structures(structures: Sequence[Any], ids: Sequence[str] | None = None) -> Source:
-    """Structures in memory to predict.
+    """Open structures in memory for prediction.
 
     Args:
-        structures: each a JARVIS ``Atoms``, pymatgen ``Structure``, ``ase.Atoms``, ``Crystal``, a dict of one,
-            or the path of a file.
-        ids: one a structure, all different; by default the positions in the list, as text.
+        structures: JARVIS ``Atoms``, pymatgen ``Structure``, ``ase.Atoms``, ``Crystal``, a dict of one of these, or
+            the path of a file.
+        ids: Unique ids, one per structure; by default the positions in the list, as text.
 
     Raises:
-        InputError: the ids are not as many as the structures, or not all different.
+        InputError: The ids do not match the structures in number, or are not unique.
     """
     if ids is None:
         ids = [str(position) for position in range(len(structures))]

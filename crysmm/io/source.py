@@ -1,4 +1,4 @@
-"""What every input is to the rest of the package: rows, each of which becomes a record or a reason."""
+"""Interface of all inputs: a source of rows, each of which becomes a record or is skipped with a reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, get_args
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError
 
-READING_VERSION = 2  # part of every fingerprint: raise it when the same input is read into other numbers
+READING_VERSION = 2  # part of every fingerprint: increase it when the same input is read into other numbers
 FileFormat = Literal["poscar", "cif", "xyz", "pdb"]
 TargetTransform = Literal["none", "log10"]
 MISSING = frozenset({"", "na", "n/a", "none", "null", "-", "?"})
@@ -21,12 +21,12 @@ MISSING = frozenset({"", "na", "n/a", "none", "null", "-", "?"})
 
 @dataclass(frozen=True)
 class Reading:
-    """A structure as it was read from a file.
+    """Structure read from a file.
 
     Args:
-        crystal: the structure.
-        notes: what a user should know of how it was read.
-        has_formula: the file gives a chemical formula, with which the atoms agree.
+        crystal: The structure.
+        notes: Notes for the user on how it was read.
+        has_formula: True if the file gives a chemical formula, with which the atoms agree.
     """
 
     crystal: Crystal
@@ -36,14 +36,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Record:
-    """One readable row of the input.
+    """Readable row of the input.
 
     Args:
-        id: unique in its source.
-        crystal: the structure.
-        targets: in the units of the file, times ``target_multiplication_factor``; empty where none are read.
-        file: where it stands, as a user would name it: ``a.vasp`` or ``data.jsonl:17``.
-        notes, has_formula: see :class:`Reading`.
+        id: Id, unique in its source.
+        crystal: The structure.
+        targets: Targets in the units of the file, times ``target_multiplication_factor``; empty if none are read.
+        file: Location as a user would name it: ``a.vasp`` or ``data.jsonl:17``.
+        notes, has_formula: As in :class:`Reading`.
     """
 
     id: str
@@ -56,7 +56,7 @@ class Record:
 
 @dataclass(frozen=True)
 class SkippedRow:
-    """One row that cannot be used, as it is written to ``skipped.csv``; ``id`` is empty where it has none."""
+    """Row that cannot be used, as written to ``skipped.csv``; ``id`` is empty if it has none."""
 
     id: str
     file: str
@@ -65,7 +65,7 @@ class SkippedRow:
 
 @dataclass(frozen=True)
 class ReadingNote:
-    """A note on how the structure of one row was read."""
+    """Note on how the structure of one row was read."""
 
     id: str
     file: str
@@ -73,30 +73,30 @@ class ReadingNote:
 
 
 class Row(Protocol):
-    """A row whose structure is not read yet: cheap to make and to send to a worker process."""
+    """Row whose structure is not read yet: cheap to create and to send to a worker process."""
 
     @property
     def id(self) -> str:
-        """Unique in its source."""
+        """Id, unique in its source."""
 
     @property
     def file(self) -> str:
-        """Where it stands, as a user would name it."""
+        """Location as a user would name it."""
 
     def read(self) -> Record:
-        """The record.
+        """Read the record.
 
         Raises:
-            StructureError: with the reason why there is none.
+            StructureError: The row cannot be used; the text gives the reason.
         """
 
 
 class Source(ABC):
-    """An input: its rows in their order, and what it is called when it is cached.
+    """Input with its rows in order and a fingerprint for caching.
 
     Attributes:
-        target_names: one a target; empty where no targets are read.
-        n_rows: how many rows there are, or None where only reading tells.
+        target_names: Names of the targets, ``[n_targets]``; empty if none are read.
+        n_rows: Number of rows, or None if it is only known after reading.
     """
 
     target_names: tuple[str, ...]
@@ -104,23 +104,23 @@ class Source(ABC):
 
     @abstractmethod
     def rows(self) -> Iterator[Row | SkippedRow]:
-        """Every row, streamed.
+        """Yield every row.
 
         Raises:
-            InputError: the file as a whole turns out to be broken.
+            InputError: The file as a whole turns out to be broken.
         """
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Sha256 over the contents of the input and everything that decides how it is read."""
+        """Return a SHA-256 of the content of the input and of everything that decides how it is read."""
 
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """How an input is read, under the names of the configuration.
+    """Options for reading an input, under the names of the configuration.
 
     Raises:
-        InputError: a value is not among those possible.
+        InputError: A value is not one of the choices.
     """
 
     target_key: str | None = None
@@ -132,53 +132,52 @@ class ReadingOptions:
     needs_targets: bool = True
 
     def __post_init__(self) -> None:
-        if self.file_format is not None and self.file_format not in get_args(FileFormat):
-            raise InputError(_not_among("file_format", self.file_format, get_args(FileFormat)))
-        if self.target_transform not in get_args(TargetTransform):
-            raise InputError(_not_among("target_transform", self.target_transform, get_args(TargetTransform)))
+        for name, choices in (
+            ("file_format", (None, *get_args(FileFormat))),
+            ("target_transform", get_args(TargetTransform)),
+        ):
+            value = getattr(self, name)
+            if value not in choices:
+                raise InputError(f"{name} is {value!r}; expected one of {', '.join(filter(None, choices))}")
         if self.limit is not None and self.limit < 1:
             raise InputError(f"limit is {self.limit}; expected a number of rows, 1 or more")
 
     @property
     def target_keys(self) -> tuple[str, ...]:
-        """The names in ``target_key``; none for ALIGNN's placeholder ``target``, which names nothing."""
+        """Names in ``target_key``; none for ALIGNN's placeholder ``target``, which names nothing."""
         if self.target_key is None or self.target_key == "target":
             return ()
         return tuple(key.strip() for key in self.target_key.split(","))
 
     @property
     def id_keys(self) -> tuple[str, ...]:
-        """The names an id may have, the first one present counts."""
+        """Possible names of the id column; the first one present counts."""
         if self.id_key is None or self.id_key in ("jid", "id"):
             return tuple(dict.fromkeys((self.id_key or "jid", "jid", "id")))
         return (self.id_key,)
 
 
-def _not_among(name: str, value: object, choices: tuple[str, ...]) -> str:
-    return f"{name} is {value!r}; expected one of {', '.join(choices)}"
-
-
 def new_hash(options: ReadingOptions) -> hashlib._Hash:
-    """A sha256 that has taken in the reading options."""
+    """Start a SHA-256 with the reading options."""
     return hashlib.sha256(f"crysmm reading {READING_VERSION} {options!r}\n".encode())
 
 
 def encodable(text: str) -> str:
-    """A text that can be written as UTF-8: what is no character, as in broken file names, as its code point."""
+    """Return a text that can be encoded as UTF-8: invalid characters, as in broken file names, become code points."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 class IdRegister:
-    """The ids met so far, each of which may come once."""
+    """Register of the ids read so far, each of which may occur once."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
     def admit(self, value: Any) -> str:
-        """The id as text.
+        """Register an id and return it as text.
 
         Raises:
-            StructureError: it is empty, leaves the folder, cannot be written to a table, or was there before.
+            StructureError: The id is empty, leads out of the folder, is not printable, or occurred before.
         """
         identifier = "" if value is None else str(value).strip()
         if not identifier:
@@ -193,10 +192,10 @@ class IdRegister:
 
 
 def check_inside(identifier: str) -> None:
-    """Refuse an id that, taken as a file name, leaves its folder.
+    """Refuse an id that, taken as a file name, leads out of its folder.
 
     Raises:
-        StructureError: naming the id.
+        StructureError: The id leads out of its folder.
     """
     for path in (PurePosixPath(identifier), PureWindowsPath(identifier)):
         if path.is_absolute() or path.drive or ".." in path.parts:
@@ -204,15 +203,15 @@ def check_inside(identifier: str) -> None:
 
 
 def read_targets(values: Sequence[Any], names: Sequence[str], options: ReadingOptions) -> tuple[float, ...]:
-    """The targets of a row, times ``target_multiplication_factor``.
+    """Read the targets of a row, times ``target_multiplication_factor``.
 
     Args:
-        values: one a target, numbers or text.
-        names: of the targets.
-        options: the factor, and the transform the targets must allow.
+        values: Values as numbers or text, ``[n_targets]``.
+        names: Names of the targets, ``[n_targets]``.
+        options: Options with the factor and the transform.
 
     Raises:
-        StructureError: a value is missing, not a finite number, or has no logarithm where one is needed.
+        StructureError: A value is missing, not a finite number, or not positive where its logarithm is needed.
     """
     if len(values) != len(names):
         raise StructureError(f"the row has {len(values)} target values; expected {len(names)}: {', '.join(names)}")
@@ -226,10 +225,10 @@ def read_targets(values: Sequence[Any], names: Sequence[str], options: ReadingOp
 
 
 def read_number(value: Any, name: str, factor: float = 1.0) -> float:
-    """A finite number, times a factor.
+    """Read a finite number and multiply it by a factor.
 
     Raises:
-        StructureError: naming the target and what stands there instead.
+        StructureError: The value is missing or not a finite number.
     """
     if value is None or (isinstance(value, str) and value.strip().lower() in MISSING):
         raise StructureError(f"no target: {name} is {'empty' if value in (None, '') else repr(value)}")
@@ -245,7 +244,7 @@ def read_number(value: Any, name: str, factor: float = 1.0) -> float:
 
 
 def flatten(value: Any) -> list[Any]:
-    """The values of a target that may be a list, or a list of lists."""
+    """Flatten a target that may be a list or a list of lists."""
     if isinstance(value, list | tuple):
         return [item for part in value for item in flatten(part)]
     return [value]

@@ -1,4 +1,4 @@
-"""Rows that hold their structure: JSON files, JSONL files and lists of dicts."""
+"""Tables whose rows contain the structure: JSON files, JSONL files and lists of dicts."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from crysmm.io.source import (
 )
 
 STRUCTURE_KEYS = frozenset({"atoms", "lattice_mat", "elements", "frac_coords", "coords", "cartesian"})
-SAMPLE = 100  # rows looked at to find out what properties there are
+SAMPLE = 100  # rows inspected to find the properties
 RowData = Mapping[str, Any] | str
 
 
 def open_table(path: Path, options: ReadingOptions) -> Source:
-    """A ``.json``, ``.json.zip``, ``.jsonl`` or ``.jsonl.gz`` file.
+    """Open a ``.json``, ``.json.zip``, ``.jsonl`` or ``.jsonl.gz`` file.
 
     Raises:
-        InputError: it is none of these, is broken, or has no such target or id.
+        InputError: The file is none of these, is broken, or lacks the target or id.
     """
     if path.name.endswith((".json", ".json.zip", ".json.gz")):
         return FileTable(path, options, is_list=True)
@@ -54,7 +54,7 @@ def open_table(path: Path, options: ReadingOptions) -> Source:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row that holds its structure, as JSON text or as a dict."""
+    """Row that contains its structure, as JSON text or as a dict."""
 
     id: str
     file: str
@@ -64,10 +64,10 @@ class TableRow:
     options: ReadingOptions
 
     def read(self) -> Record:
-        """The record.
+        """Read the record.
 
         Raises:
-            StructureError: the structure or a target cannot be used.
+            StructureError: The structure or a target cannot be used.
         """
         fields = parse_row(self.data)
         values = [value for key in self.target_keys for value in flatten(fields.get(key))]
@@ -76,10 +76,10 @@ class TableRow:
 
 
 def parse_row(data: RowData) -> Mapping[str, Any]:
-    """The fields of a row.
+    """Return the fields of a row.
 
     Raises:
-        StructureError: the text is not a JSON object.
+        StructureError: The text is not a JSON object.
     """
     if isinstance(data, str):
         try:
@@ -92,10 +92,10 @@ def parse_row(data: RowData) -> Mapping[str, Any]:
 
 
 def crystal_of_row(fields: Mapping[str, Any]) -> Crystal:
-    """The structure in a row: ``atoms``, or ``lattice_mat`` with ``elements`` and coordinates.
+    """Return the structure in a row: ``atoms``, or ``lattice_mat`` with ``elements`` and coordinates.
 
     Raises:
-        StructureError: there is none that can be used.
+        StructureError: The row contains no usable structure.
     """
     try:
         return as_crystal(fields.get("atoms", fields))
@@ -104,7 +104,7 @@ def crystal_of_row(fields: Mapping[str, Any]) -> Crystal:
 
 
 def hash_rows(rows: Iterator[Row | SkippedRow], digest: hashlib._Hash) -> str:
-    """Sha256 over what reading gives, for rows that are not in files."""
+    """Return a SHA-256 of the records, for rows that are not in files."""
     for row in rows:
         try:
             if isinstance(row, SkippedRow):
@@ -120,7 +120,7 @@ def hash_rows(rows: Iterator[Row | SkippedRow], digest: hashlib._Hash) -> str:
 
 
 class _Table(Source):
-    """What the tables have in common: which fields are the id and the targets."""
+    """Base of tables: chooses the fields of the id and the targets."""
 
     def __init__(self, name: str, options: ReadingOptions) -> None:
         self._name = name
@@ -131,30 +131,33 @@ class _Table(Source):
         sample = list(islice(self._readable(), SAMPLE))
         if not sample:
             raise InputError(f"{name} holds no readable row; expected JSON objects with a structure and properties")
-        self._check_id(sample[0])
+        if not any(key in sample[0] for key in options.id_keys):
+            raise InputError(
+                f"the first row of {name} has no {' or '.join(options.id_keys)}; name the id with id_key; the row has "
+                f"{', '.join(map(str, sample[0]))}"
+            )
         if options.needs_targets:
             self._target_keys = options.target_keys or (self._only_target(sample),)
             self.target_names = self._find_names()
 
     @abstractmethod
     def _items(self) -> Iterator[tuple[str, RowData]]:
-        """``(place, row)`` of every row."""
+        """Yield the location and the content of every row."""
 
     def _readable(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the fields of every row that is a JSON object."""
         for _, data in self._items():
             try:
                 yield parse_row(data)
             except StructureError:
                 continue
 
-    def _check_id(self, fields: Mapping[str, Any]) -> None:
-        if not any(key in fields for key in self._options.id_keys):
-            raise InputError(
-                f"the first row of {self._name} has no {' or '.join(self._options.id_keys)}; name the id with "
-                f"id_key; the row has {', '.join(map(str, fields))}"
-            )
-
     def _only_target(self, sample: Sequence[Mapping[str, Any]]) -> str:
+        """Return the only numeric property, or ``target``.
+
+        Raises:
+            InputError: There is no numeric property, or several.
+        """
         columns = _numeric_columns(sample, exclude=frozenset(self._options.id_keys))
         if "target" in columns:
             return "target"
@@ -165,7 +168,11 @@ class _Table(Source):
         raise InputError(f"{self._name} has several properties; choose with target_key: {', '.join(columns)}")
 
     def _find_names(self) -> tuple[str, ...]:
-        """Names from the first row that has every target; a list of n values gives n names."""
+        """Return target names from the first row that has every target; a list of n values gives n names.
+
+        Raises:
+            InputError: No row has a number for every target.
+        """
         for fields in self._readable():
             try:
                 groups = [_target_values(fields, key) for key in self._target_keys]
@@ -180,7 +187,7 @@ class _Table(Source):
         )
 
     def rows(self) -> Iterator[Row | SkippedRow]:
-        """Every row; one whose id is missing, bad or repeated is a :class:`SkippedRow`."""
+        """Yield every row; one whose id is missing, invalid or repeated is a :class:`SkippedRow`."""
         register = IdRegister()
         for file, data in islice(self._items(), self._options.limit):
             raw_id: Any = None
@@ -195,7 +202,7 @@ class _Table(Source):
 
 
 def group_names(key: str, values: Sequence[Any]) -> tuple[str, ...]:
-    """Names of the targets in one field: its own, or numbered where it holds several."""
+    """Return the names of the targets in one field: the key, numbered if the field holds several values."""
     return (key,) if len(values) == 1 else tuple(f"{key}_{number}" for number in range(len(values)))
 
 
@@ -207,7 +214,7 @@ def _target_values(fields: Mapping[str, Any], key: str) -> list[float]:
 
 
 def _numeric_columns(rows: Sequence[Mapping[str, Any]], exclude: frozenset[str]) -> list[str]:
-    """Fields that hold a number, or a list of numbers, in at least one of the rows."""
+    """Return the fields that hold a number, or a list of numbers, in at least one row."""
     columns: dict[str, None] = {}
     for fields in rows:
         for key in fields:
@@ -222,20 +229,20 @@ def _numeric_columns(rows: Sequence[Mapping[str, Any]], exclude: frozenset[str])
 
 
 class FileTable(_Table):
-    """A JSON or JSONL file."""
+    """JSON or JSONL file."""
 
     def __init__(self, path: Path, options: ReadingOptions, *, is_list: bool) -> None:
         self._path = path
         self._is_list = is_list
         super().__init__(str(path), options)
-        if not is_list:  # lines are counted fast, the items of a list are not
+        if not is_list:  # counting lines is fast, counting the items of a list is not
             self.n_rows = sum(1 for _ in islice(self._items(), options.limit))
 
     def _items(self) -> Iterator[tuple[str, RowData]]:
         return json_list_items(self._path) if self._is_list else jsonl_lines(self._path)
 
     def fingerprint(self) -> str:
-        """Sha256 over the file and the reading options."""
+        """Return a SHA-256 of the file and the reading options."""
         digest = new_hash(self._options)
         with self._path.open("rb") as stream:
             while chunk := stream.read(1 << 20):
@@ -244,7 +251,7 @@ class FileTable(_Table):
 
 
 class RecordsTable(_Table):
-    """A list of dicts in memory."""
+    """List of dicts in memory."""
 
     def __init__(self, records: Sequence[Mapping[str, Any]], options: ReadingOptions) -> None:
         self._records = records
@@ -256,12 +263,12 @@ class RecordsTable(_Table):
             yield f"record {number}", record
 
     def fingerprint(self) -> str:
-        """Sha256 over what reading the records gives, and the reading options."""
+        """Return a SHA-256 of the records as read and the reading options."""
         return hash_rows(self.rows(), new_hash(self._options))
 
 
 def crystal_row(identifier: str, properties: Mapping[str, Any], crystal: Crystal) -> dict[str, Any]:
-    """One row: ``id``, the properties, ``lattice_mat`` (Angstrom), ``elements``, ``frac_coords``."""
+    """Return a row with ``id``, the properties, ``lattice_mat`` (Angstrom), ``elements`` and ``frac_coords``."""
     return {
         "id": identifier,
         **properties,
@@ -272,12 +279,12 @@ def crystal_row(identifier: str, properties: Mapping[str, Any], crystal: Crystal
 
 
 def write_rows(rows: Iterable[Mapping[str, Any]], path: Path, *, packed: bool) -> int:
-    """Write rows as they come, a line each; returns their number.
+    """Write rows to a JSONL file as they come and return their number.
 
     Args:
-        rows: of :func:`crystal_row`.
-        path: of the file; give a temporary one where it must be whole or not there.
-        packed: whether to gzip it; the same rows give the same file.
+        rows: Rows from :func:`crystal_row`.
+        path: Path of the file, which is not written atomically.
+        packed: True to compress with gzip; equal rows give an equal file.
     """
     count = 0
     with _open(path, packed) as file:
@@ -291,7 +298,7 @@ def write_rows(rows: Iterable[Mapping[str, Any]], path: Path, *, packed: bool) -
 def _open(path: Path, packed: bool) -> Iterator[IO[str]]:
     with path.open("wb") as binary:
         if packed:
-            # No name and no time in the header: the same rows give the same file.
+            # no name and no time in the header, so equal rows give an equal file
             with (
                 gzip.GzipFile("", "wb", fileobj=binary, mtime=0) as archive,
                 io.TextIOWrapper(archive, "utf-8") as text,
