@@ -1,4 +1,4 @@
-"""The one representation of a structure inside the package, and the doors by which others come in."""
+"""Representation of a structure inside the package, and conversion from those of other libraries."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 MINIMUM_VOLUME_PER_ATOM = 0.1  # cubic Angstrom
 # At most 15 in 120,000 crystals of JARVIS, the Materials Project and matminer. No lattice vector is longer than this
-# many times the distance of the faces it joins, so that 8 Angstrom hold at most 96 cells with vectors of 2.5 Angstrom.
+# many times the distance between the faces it joins, so 8 Angstrom span at most 96 cells with vectors of 2.5 Angstrom.
 LARGEST_SKEW = 30
-LARGEST_CANCELLATION = 1e9  # lengths, multiplied, over the volume; beyond, rounding decides what the reduced cell is
-FULL_OCCUPANCY = 1e-3  # how far from 1 an occupancy may be rounded
-LARGEST_NUMBER = 1e6  # Angstrom or cells; beyond lies no crystal, and distances drown in rounding
+LARGEST_CANCELLATION = 1e9  # product of the lengths over the volume; beyond, rounding decides the reduced cell
+FULL_OCCUPANCY = 1e-3  # largest deviation from 1 for an occupancy that counts as full
+LARGEST_NUMBER = 1e6  # Angstrom or cells; no crystal is larger, and distances would be lost in rounding
 NOT_PERIODIC = "the structure is not periodic in three directions; give it a full cell"
 
 
 @dataclass(frozen=True, eq=False)
 class Crystal:
-    """A periodic structure.
+    """Periodic structure.
 
     Args:
-        lattice: ``[3, 3]`` float64, Angstrom; rows are the lattice vectors.
-        frac_coords: ``[n_atoms, 3]`` float64, fractional coordinates as written (not wrapped).
-        atomic_numbers: ``[n_atoms]`` uint8.
+        lattice: Lattice vectors as rows, ``[3, 3]`` float64, Angstrom.
+        frac_coords: Fractional coordinates as written, not wrapped into the cell, ``[n_atoms, 3]`` float64.
+        atomic_numbers: Atomic numbers, ``[n_atoms]`` uint8.
     """
 
     lattice: np.ndarray
@@ -41,12 +41,12 @@ class Crystal:
 
     @classmethod
     def from_arrays(cls, lattice: Any, frac_coords: Any, elements: Any) -> Crystal:
-        """A checked crystal from lattice vectors (Angstrom), fractional coordinates and element symbols.
+        """Create and check a crystal from lattice vectors (Angstrom), fractional coordinates and element symbols.
 
-        Of a cell too skewed to search (``LARGEST_SKEW``), the same crystal in a reduced cell, its atoms within it.
+        A cell too skewed for neighbor search (``LARGEST_SKEW``) is reduced, and its atoms are wrapped into it.
 
         Raises:
-            StructureError: wrong shapes, unknown elements, numbers not finite or far too large, or no volume.
+            StructureError: Shapes are wrong, elements unknown, numbers not finite or too large, or the cell is flat.
         """
         if isinstance(elements, str) or not isinstance(elements, Iterable):
             raise StructureError(f"expected a list of element symbols, got {shown(elements)}")
@@ -63,12 +63,12 @@ class Crystal:
 
     @property
     def elements(self) -> list[str]:
-        """Element symbols, one an atom."""
+        """Element symbols, ``[n_atoms]``."""
         return [SYMBOLS[number] for number in self.atomic_numbers]
 
     @property
     def formula(self) -> str:
-        """Reduced formula, elements in alphabetical order: ``Al2O3``."""
+        """Reduced formula with elements in alphabetical order: ``Al2O3``."""
         numbers, counts = np.unique(self.atomic_numbers, return_counts=True)
         counts = counts // np.gcd.reduce(counts)
         parts = sorted((SYMBOLS[number], count) for number, count in zip(numbers, counts, strict=True))
@@ -76,7 +76,7 @@ class Crystal:
 
     @property
     def volume(self) -> float:
-        """Volume of the cell in cubic Angstrom."""
+        """Volume of the cell, cubic Angstrom."""
         return self._volume_and_faces()[0]
 
     @property
@@ -87,12 +87,12 @@ class Crystal:
 
     @property
     def skew(self) -> float:
-        """Distance of the cell from an orthogonal one: its volume times its reciprocal lengths, 1 or more."""
+        """Skewness of the cell: its volume times its reciprocal lengths; 1 for an orthogonal cell."""
         volume, (first, second, third) = self._volume_and_faces()
         return first * second * third / volume**2
 
     def _volume_and_faces(self) -> tuple[float, list[float]]:
-        """Its volume, and the areas of its faces; of nine numbers numpy would take four times as long."""
+        """Return volume and face areas. Plain Python: four times faster than NumPy for nine numbers."""
         (ax, ay, az), (bx, by, bz), (cx, cy, cz) = self.lattice.tolist()
         normal = by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx
         others = (
@@ -103,7 +103,7 @@ class Crystal:
         return volume, [math.hypot(*face) for face in (normal, *others)]
 
     def to_jarvis(self) -> Atoms:
-        """The same structure as ``jarvis.core.atoms.Atoms``; JARVIS rounds its lattice vectors to 5 decimals."""
+        """Convert to ``jarvis.core.atoms.Atoms``; JARVIS rounds lattice vectors to 5 decimals."""
         from jarvis.core.atoms import Atoms
 
         return Atoms(
@@ -115,10 +115,10 @@ class Crystal:
 
 
 def atomic_number(symbol: Any) -> int:
-    """Atomic number of an element symbol; deuterium, D, is hydrogen.
+    """Return the atomic number of an element symbol; deuterium, D, is hydrogen.
 
     Raises:
-        StructureError: not the symbol of an element.
+        StructureError: The symbol is not that of an element.
     """
     try:
         return ATOMIC_NUMBERS[symbol]
@@ -129,10 +129,10 @@ def atomic_number(symbol: Any) -> int:
 
 
 def check_crystal(crystal: Crystal) -> None:
-    """Refuse what no graph can be made of; atoms too near are found with the neighbours.
+    """Refuse a structure that no graph can be built for; atoms that are too close are found by the neighbor search.
 
     Raises:
-        StructureError: with the reason.
+        StructureError: The structure is not usable; the text gives the reason.
     """
     n_atoms = len(crystal)
     if n_atoms == 0:
@@ -153,9 +153,9 @@ def check_crystal(crystal: Crystal) -> None:
 
 
 def _less_skewed(crystal: Crystal) -> Crystal:
-    """Return a crystal skewed beyond ``LARGEST_SKEW`` in its Minkowski-reduced cell, any other as it is.
+    """Return a crystal skewed beyond ``LARGEST_SKEW`` in its Minkowski-reduced cell, and any other unchanged.
 
-    No cell is that skewed but by an unlucky choice of lattice vectors, which puts neighbors hundreds of cells apart.
+    Only an unlucky choice of lattice vectors gives such a cell, and puts neighbors hundreds of cells apart.
     """
     if crystal.skew <= LARGEST_SKEW:
         return crystal
@@ -165,29 +165,29 @@ def _less_skewed(crystal: Crystal) -> Crystal:
 
     try:
         lattice = np.array(minkowski_reduce(crystal.lattice)[0])
-    except RuntimeError:  # no end of its iterations
+    except RuntimeError:  # the reduction does not converge
         return crystal
     frac_coords = to_fractional(lattice, crystal.frac_coords @ crystal.lattice)
     return Crystal(lattice, frac_coords - np.floor(frac_coords), crystal.atomic_numbers)
 
 
 def as_crystal(structure: Any) -> Crystal:
-    """A :class:`Crystal` from JARVIS ``Atoms``, a pymatgen ``Structure``, ``ase.Atoms`` or a dict.
+    """Convert JARVIS ``Atoms``, a pymatgen ``Structure``, ``ase.Atoms`` or a dict to a :class:`Crystal`.
 
     A dict is JARVIS' (``lattice_mat``, ``coords``, ``elements``, ``cartesian``), pymatgen's (``Structure.as_dict``), or
-    holds ``lattice_mat``, ``frac_coords`` and ``elements``. Neither pymatgen nor ase needs to be installed.
+    has ``lattice_mat``, ``frac_coords`` and ``elements``. Neither pymatgen nor ase needs to be installed.
 
     Raises:
-        StructureError: the structure is disordered, not periodic or not usable (see :func:`check_crystal`).
-        TypeError: none of these types.
+        StructureError: The structure is disordered, not periodic or not usable (see :func:`check_crystal`).
+        TypeError: The structure has none of these types.
     """
     if isinstance(structure, Crystal):
         return structure
     if isinstance(structure, Mapping):
         return _from_dict(structure)
     readers = {"jarvis": _from_jarvis, "ase": _from_ase, "pymatgen": _from_pymatgen}
-    packages = {base.__module__.partition(".")[0] for base in type(structure).__mro__}  # people make classes of these
-    for package, reader in readers.items():  # pymatgen makes one of ase's Atoms, so ase comes first
+    packages = {base.__module__.partition(".")[0] for base in type(structure).__mro__}  # users subclass these types
+    for package, reader in readers.items():  # pymatgen subclasses ase's Atoms, so ase comes first
         if package in packages:
             return reader(structure)
     raise TypeError(
@@ -235,14 +235,14 @@ def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:
 
 
 def _only_element(site: str, species: Iterable[tuple[Any, float]]) -> Any:
-    """The element of a site, whose species may be several oxidation states of it.
+    """Return the element of a site, whose species may be several oxidation states of one element.
 
     Args:
-        site: its name.
-        species: symbols and how much of the site each occupies.
+        site: Name of the site.
+        species: Symbol and occupancy of each species.
 
     Raises:
-        StructureError: no element or several, or they do not fill the site.
+        StructureError: The site has no element or several, or is not fully occupied.
     """
     occupancies: dict[Any, float] = {}
     for symbol, occupancy in species:
@@ -254,10 +254,10 @@ def _only_element(site: str, species: Iterable[tuple[Any, float]]) -> Any:
 
 
 def to_fractional(lattice: Any, cartesian: Any) -> np.ndarray:
-    """Fractional coordinates of cartesian ones (Angstrom).
+    """Convert Cartesian coordinates (Angstrom) to fractional coordinates.
 
     Raises:
-        StructureError: the lattice has no volume or the arrays are not numbers.
+        StructureError: The lattice has no volume or the arrays are not numeric.
     """
     try:
         return np.linalg.solve(np.asarray(lattice, dtype=float).T, np.asarray(cartesian, dtype=float).T).T
@@ -291,15 +291,15 @@ def _from_ase(atoms: Any) -> Crystal:
 
 
 def refuse_shared_sites(occupancy: Any, kinds: Iterable[Any]) -> None:
-    """Refuse atoms that ASE has read from a disordered CIF: each is but the most frequent species of its site.
+    """Refuse atoms that ASE read from a disordered CIF: it keeps the most frequent species of each site only.
 
     Args:
-        occupancy: what ASE keeps of it, by the kind of site: ``{"0": {"Fe": 0.6, "Ni": 0.4}}``; ignored if it is
-            anything else.
-        kinds: of the sites there are.
+        occupancy: ASE's record of the disorder by kind of site, ``{"0": {"Fe": 0.6, "Ni": 0.4}}``; anything else is
+            ignored.
+        kinds: Kinds of the sites present.
 
     Raises:
-        StructureError: a site is shared, or not fully occupied.
+        StructureError: A site is shared or not fully occupied.
     """
     sites = occupancy if isinstance(occupancy, Mapping) else {}
     for kind in sorted(set(map(str, kinds)) & set(sites)):
@@ -312,10 +312,10 @@ def refuse_shared_sites(occupancy: Any, kinds: Iterable[Any]) -> None:
 
 
 def refuse_vacancies(occupancies: Any) -> None:
-    """Refuse atoms that a file says are there only in part.
+    """Refuse partially occupied atoms.
 
     Raises:
-        StructureError: with the first such atom.
+        StructureError: An atom is not fully occupied; the text names the first one.
     """
     for atom, occupancy in enumerate(occupancies, 1):
         if not abs(occupancy - 1) <= FULL_OCCUPANCY:

@@ -1,6 +1,6 @@
-"""JSON text of any size, plain, gzipped or zipped, from wherever it comes: nothing is unpacked to the disk.
+"""Streaming of JSON text of any size, plain, gzipped or zipped, without unpacking it to disk.
 
-Rows are lines of JSONL, items of one list, or items of a list in an object; a whole object is read up to a size.
+Rows are lines of JSONL, items of a list, or items of a list in an object; a single object is read up to a size limit.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import IO, Any, BinaryIO, TextIO, cast
 
 from crysmm.errors import InputError
 
-LARGEST_EXPANSION = 200  # times the size of the archive; JSON of crystals shrinks to a fifth or a tenth
-LARGEST_OBJECT = 1 << 28  # characters of an object that is read as a whole
+LARGEST_EXPANSION = 200  # times the size of the archive; JSON of crystals compresses to a fifth or a tenth
+LARGEST_OBJECT = 1 << 28  # characters of an object that is read at once
 CHUNK = 1 << 20  # characters
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[TextIO]:
-    """The text of a plain, ``.gz`` or ``.zip`` file; bytes that are not UTF-8 become replacement marks.
+    """Open a plain, ``.gz`` or ``.zip`` file as text; bytes that are not UTF-8 become replacement characters.
 
     Raises:
-        InputError: the file is not there, cannot be read to its end, or its archive is broken or not one JSON file.
+        InputError: The file does not exist, cannot be read to its end, or its archive is broken or not one JSON file.
     """
     try:
         with ExitStack() as stack:
@@ -50,20 +50,20 @@ def _open_bytes(path: Path, stack: ExitStack) -> BinaryIO:
 
 
 class _Limited(io.RawIOBase):
-    """What a gzip file holds, which does not say how much that is; refused where it goes on without end."""
+    """Content of a gzip file with a size limit: the file itself does not tell its uncompressed size."""
 
     def __init__(self, path: Path, stream: gzip.GzipFile, largest: int) -> None:
         self._path, self._stream, self._left = path, stream, largest
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read some bytes; their number.
+        """Read bytes into a buffer and return their number.
 
         Raises:
-            InputError: there are too many.
+            InputError: The limit is exceeded.
         """
         count = self._stream.readinto(buffer)
         self._left -= count
@@ -96,10 +96,10 @@ def _open_member(path: Path, archive: zipfile.ZipFile) -> IO[bytes]:
 
 
 def jsonl_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """``(place, text)`` of every line that is not blank; the place is ``name:line``.
+    """Yield location (``name:line``) and text of every line that is not blank.
 
     Raises:
-        InputError: see :func:`open_text`.
+        InputError: As in :func:`open_text`.
     """
     with open_text(path) as stream:
         for number, line in enumerate(stream, start=1):
@@ -108,10 +108,10 @@ def jsonl_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def json_list_items(path: Path) -> Iterator[tuple[str, str]]:
-    """``(place, text)`` of every item of the one list in a JSON file, read piece by piece.
+    """Yield location and text of every item of the list in a JSON file, read piece by piece.
 
     Raises:
-        InputError: the text is not one list, or stops being JSON; see also :func:`open_text`.
+        InputError: The text is not a list or not valid JSON; also as in :func:`open_text`.
     """
     with open_text(path) as stream:
         buffer = _Buffer(stream)
@@ -121,14 +121,14 @@ def json_list_items(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def json_object_items(path: Path, streamed: str) -> Iterator[tuple[str, str, str]]:
-    """``(key, place, text)`` of the members of the one object in a JSON file, read piece by piece.
+    """Yield key, location and text of the members of the object in a JSON file, read piece by piece.
 
     Args:
-        path: of the file.
-        streamed: name of a member that is a list; each of its items comes by itself, under its place.
+        path: Path of the file.
+        streamed: Key of a member that is a list; each of its items is yielded separately.
 
     Raises:
-        InputError: the text is not one object, or stops being JSON; see also :func:`open_text`.
+        InputError: The text is not an object or not valid JSON; also as in :func:`open_text`.
     """
     with open_text(path) as stream:
         buffer = _Buffer(stream)
@@ -144,10 +144,11 @@ def json_object_items(path: Path, streamed: str) -> Iterator[tuple[str, str, str
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The one object in a JSON file.
+    """Read the object in a JSON file.
 
     Raises:
-        InputError: it is none, or has more than ``LARGEST_OBJECT`` characters; see also :func:`open_text`.
+        InputError: The text is not an object or has more than ``LARGEST_OBJECT`` characters; also as in
+            :func:`open_text`.
     """
     with open_text(path) as stream:
         text = stream.read(LARGEST_OBJECT + 1)
@@ -163,13 +164,13 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def _list_items(buffer: _Buffer, path: Path) -> Iterator[tuple[str, str]]:
-    """``(place, text)`` of every item of the list that the buffer stands at; it is left at the list's end."""
+    """Yield location and text of every item of the list at the buffer's position; the buffer ends at the list's end."""
     for place in _members(buffer, path, "]", "row"):
         yield f"{path.name}:{place}", _next_item(buffer, path, place)
 
 
 def _members(buffer: _Buffer, path: Path, end: str, noun: str) -> Iterator[str]:
-    """``row 1``, ``row 2``, ... of what the buffer stands at; with each the buffer stands before that member."""
+    """Yield ``row 1``, ``row 2``, ... for each member of a list or object, with the buffer positioned before it."""
     buffer.position += 1
     number = 0
     while buffer.next_character() != end:
@@ -205,11 +206,11 @@ def _broken(path: Path, place: str) -> InputError:
     return InputError(f"{path} is broken JSON at {place}; is it complete?")
 
 
-DECODER = json.JSONDecoder(parse_int=len)  # the text of an item is wanted, not the value of a long number
+DECODER = json.JSONDecoder(parse_int=len)  # only the text of an item is used, so long integers are not evaluated
 
 
 class _Buffer:
-    """What has been read of a stream and not been used; grows until an item is whole."""
+    """Text read from a stream and not yet consumed; grows until an item is complete."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -223,7 +224,7 @@ class _Buffer:
         return bool(more)
 
     def next_character(self) -> str:
-        """The next one that is not white space, left in place; empty at the end."""
+        """Return the next character that is not white space, without consuming it; empty at the end."""
         while True:
             while self.position < len(self._text):
                 if not self._text[self.position].isspace():
@@ -233,10 +234,10 @@ class _Buffer:
                 return ""
 
     def next_item(self, decoder: json.JSONDecoder) -> str | None:
-        """The text of the next value, or None where there is none, or one that is longer than ``LARGEST_OBJECT``.
+        """Return the text of the next value, or None if it is missing or longer than ``LARGEST_OBJECT``.
 
-        A number cut off by the end of the buffer looks whole, so a value must be followed by something.
-        Each attempt reads as much again, which keeps the cost linear for a long item.
+        A number cut off by the end of the buffer looks complete, so a value must be followed by something. Each attempt
+        doubles the buffer, which keeps the cost linear for a long item.
         """
         while True:
             try:

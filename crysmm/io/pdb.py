@@ -1,6 +1,6 @@
-"""Files of the Protein Data Bank: crystals of molecules, whose atoms are expanded by the space group of CRYST1.
+"""Files of the Protein Data Bank: molecular crystals, expanded by the space group in CRYST1.
 
-gemmi reads the text, and takes numbers and elements as they come; the columns are looked at here first.
+gemmi reads the text but accepts any numbers and elements; the columns are checked here first.
 Format: https://www.wwpdb.org/documentation/file-format, version 3.3
 """
 

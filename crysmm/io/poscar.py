@@ -1,7 +1,7 @@
-"""VASP's POSCAR, read strictly: a file that is cut off or contradicts itself is refused with the line that does.
+"""Strict reading of VASP's POSCAR: a file that is truncated or contradicts itself is refused, naming the line.
 
-Libraries read this format too, but take what is missing from other files in the folder (POTCAR), drop a symbol
-without a count, or fail without saying where; a training set needs a reason for every file.
+Libraries read this format too, but take missing symbols from other files in the folder (POTCAR), drop a symbol without
+a count, or fail without a location; a training set needs a reason for every refused file.
 Format: https://www.vasp.at/wiki/index.php/POSCAR
 """
 
@@ -20,17 +20,17 @@ from crysmm.errors import StructureError, first_of
 SPECIES = re.compile(
     r"([A-Z][a-z]?)(?:(\d+)|(?:\d+(?:\.\d*)?|\.\d+)?[+-].*|,.*)?$"
 )  # "Si", "Si2", pymatgen's "Si4+" and "Si,spin=1"
-HYDROGEN = re.compile(r"(?:D\d*|T|H\d*\.\d+)$")  # its isotopes, and VASP's of a fractional charge: "H1.33", "H.5"
+HYDROGEN = re.compile(r"(?:D\d*|T|H\d*\.\d+)$")  # isotopes, and VASP's hydrogen of fractional charge: "H1.33", "H.5"
 FLAGS = {"T", "F", ".T.", ".F.", "TRUE", "FALSE", ".TRUE.", ".FALSE."}  # of selective dynamics
-FORTRAN = str.maketrans("Dd_", "EE?")  # its exponent "1.0D0"; and "1_0", a number in Python alone
+FORTRAN = str.maketrans("Dd_", "EE?")  # Fortran's exponent "1.0D0"; "1_0" is a number in Python only
 LONGEST_HEADER = 100  # lines before the coordinates
 
 
 def parse_poscar(text: str) -> Crystal:
-    """The structure in a POSCAR or CONTCAR: VASP 4 or 5, direct or cartesian, any kind of scale.
+    """Return the structure in a POSCAR or CONTCAR: VASP 4 or 5, direct or Cartesian, any kind of scale.
 
     Raises:
-        StructureError: with the line where the text stops being a POSCAR, or with what contradicts what.
+        StructureError: A line cannot be read as part of a POSCAR, or two statements contradict each other.
     """
     lines = text.splitlines()
     if len(lines) < 8:
@@ -54,7 +54,7 @@ def parse_poscar(text: str) -> Crystal:
 
 
 def _read_lattice(lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The lattice in Angstrom, and the factors (one, or one a direction) that made it so."""
+    """Return the lattice in Angstrom and its scale: one factor, or one per direction."""
     words = list(takewhile(is_number, _words(lines[1])))
     if len(words) not in (1, 3):
         found = f"{_shown(lines[1])}, {len(words)} numbers" if words else _shown(lines[1])
@@ -72,9 +72,9 @@ def _read_lattice(lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_species(lines: Sequence[str]) -> tuple[list[str] | None, list[int], int]:
-    """Symbols (None where VASP 4 writes none), their counts, and the index of the line behind them.
+    """Return symbols (None for VASP 4), their counts, and the index of the following line.
 
-    Both go on in further lines where there are many of them.
+    Long lists of symbols and counts continue on further lines.
     """
     words = _words(lines[5])
     if not words:
@@ -93,7 +93,7 @@ def _read_species(lines: Sequence[str]) -> tuple[list[str] | None, list[int], in
 
 
 def _read_counts(lines: Sequence[str], start: int, expected: int) -> tuple[list[int], int]:
-    """Counts from as many lines as hold those expected, and the index of the line behind them."""
+    """Return counts from as many lines as contain the expected number, and the index of the following line."""
     counts: list[int] = []
     position = start
     while position < len(lines) and len(counts) < expected:
@@ -111,16 +111,16 @@ def _read_counts(lines: Sequence[str], start: int, expected: int) -> tuple[list[
 def _elements(
     lines: Sequence[str], symbols: Sequence[str] | None, counts: Sequence[int], behind: Sequence[str] | None
 ) -> list[str]:
-    """The element of every atom.
+    """Return the element of every atom.
 
     Args:
-        lines: of the file.
-        symbols: one a count, of the lines above the counts; in VASP 4 the first line may name them instead.
-        counts: of atoms.
-        behind: one an atom, of the words behind the coordinates.
+        lines: Lines of the file.
+        symbols: Symbols above the counts, one per count; in VASP 4 the first line may name them instead.
+        counts: Numbers of atoms.
+        behind: Elements named after the coordinates, one per atom, or None.
 
     Raises:
-        StructureError: no place names the elements, or two places contradict each other.
+        StructureError: Nothing names the elements, or two places contradict each other.
     """
     place = "the line of symbols"
     if symbols is None:
@@ -145,7 +145,7 @@ def _elements(
 
 
 def _symbols_of_comment(comment: str, counts: Sequence[int]) -> list[str] | None:
-    """Elements that the first line of a VASP 4 file names, one a count: ``Si O`` or ``Si2 O4``; None if it does not."""
+    """Return the elements in the first line of a VASP 4 file, one per count: ``Si O`` or ``Si2 O4``; None without."""
     words = _words(comment)
     symbols = [symbol for symbol in map(_element, words) if symbol]
     matches = map(SPECIES.match, words)
@@ -156,9 +156,9 @@ def _symbols_of_comment(comment: str, counts: Sequence[int]) -> list[str] | None
 
 
 def _elements_behind(rows: Sequence[str], selective: bool) -> list[str] | None:
-    """Elements that the words behind the coordinates name; None unless all of them do.
+    """Return the elements named after the coordinates, or None unless every row names one.
 
-    Flags of selective dynamics come before such a word; the flag F is not fluorine.
+    Flags of selective dynamics precede such a name; the flag F is not fluorine.
     """
     elements = []
     for row in rows:
@@ -178,12 +178,12 @@ def _elements_behind(rows: Sequence[str], selective: bool) -> list[str] | None:
 
 
 def _refuse_more_atoms(lines: Sequence[str], end: int, n_atoms: int) -> None:
-    """Refuse a file that goes on with atoms or with another structure where the counted atoms end.
+    """Refuse a file that continues with atoms or with another structure after the counted atoms.
 
-    Velocities may follow, behind an empty line or a word; VASP's molecular dynamics writes more such blocks.
+    Velocities may follow after an empty line or a word; VASP's molecular dynamics writes more such blocks.
 
     Raises:
-        StructureError: with the line.
+        StructureError: More atoms or another structure follow; the text names the line.
     """
     block = list(takewhile(_is_row, lines[end + 1 :])) if end < len(lines) and not lines[end].strip() else []
     if block and len(block) != n_atoms:
@@ -208,7 +208,7 @@ def _refuse_more_atoms(lines: Sequence[str], end: int, n_atoms: int) -> None:
 
 
 def _is_header(lines: Sequence[str]) -> bool:
-    """Return True if lines begin as a POSCAR does, down to the coordinates."""
+    """Return True if the lines begin like a POSCAR, up to the coordinates."""
     if len(lines) < 7:
         return False
     try:
@@ -226,7 +226,7 @@ def _is_row(line: str) -> bool:
 
 
 def _read_rows(lines: Sequence[str], start: int, count: int, what: str) -> np.ndarray:
-    """``[count, 3]`` numbers from the first three words of each line."""
+    """Return the numbers in the first three words of each line, ``[count, 3]``."""
     block = "\n".join(lines[start : start + count]).translate(FORTRAN)
     rows = [line.split(None, 3)[:3] for line in block.split("\n")] if count else []
     try:
@@ -253,12 +253,12 @@ def _first_letter(lines: Sequence[str], index: int) -> str:
 
 
 def _words(line: str) -> list[str]:
-    """The words before a comment."""
+    """Return the words before a comment."""
     return re.split(r"[!#]", line, maxsplit=1)[0].split()
 
 
 def _element(word: str) -> str | None:
-    """The element of a species: Fe of ``Fe``, ``Fe_pv``, ``Fe/0123abc``, ``Fe1`` and ``Fe3+``; None if it has none."""
+    """Return the element of a species, Fe for ``Fe``, ``Fe_pv``, ``Fe/0123abc``, ``Fe1`` and ``Fe3+``, or None."""
     word, *behind = re.split(r"[_/,]", word)
     if any(other in ATOMIC_NUMBERS for other in behind):  # Fe_Ni, Fe/Ni: a shared site
         return None
@@ -269,16 +269,16 @@ def _element(word: str) -> str | None:
 
 
 def read_number(word: str) -> float:
-    """A number as Fortran reads it: ``1.5``, ``1.5E0`` or ``1.5D0``.
+    """Read a number as Fortran does: ``1.5``, ``1.5E0`` or ``1.5D0``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: The word is not a number.
     """
     return float(word.translate(FORTRAN))
 
 
 def is_number(word: str) -> bool:
-    """Return True if :func:`read_number` takes a word."""
+    """Return True if :func:`read_number` accepts a word."""
     try:
         read_number(word)
     except ValueError:

@@ -1,4 +1,4 @@
-"""One structure out of one file: POSCAR, CIF, extended xyz or PDB."""
+"""Reading one structure from one file: POSCAR, CIF, extended xyz or PDB."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LARGEST_FILE = 100 << 20  # bytes; a structure of a million atoms takes less
 
 
 def format_from_name(name: str) -> FileFormat | None:
-    """The format that a file's name tells, or None."""
+    """Return the format that a file name implies, or None."""
     suffix = Path(name).suffix.lower()
     if suffix in SUFFIXES:
         return SUFFIXES[suffix]
@@ -36,7 +36,7 @@ def format_from_name(name: str) -> FileFormat | None:
 
 
 def format_from_text(text: str) -> FileFormat | None:
-    """The format that a file's content tells, or None."""
+    """Return the format that the content of a file implies, or None."""
     lines = text.splitlines()[:6]
     if re.search(r"^[ \t]*(data_|_cell_length_a)", text, flags=re.MULTILINE | re.IGNORECASE):
         return "cif"
@@ -58,11 +58,11 @@ def read_file(path: str | PathLike[str], file_format: FileFormat | None = None) 
     """Return the structure in a file, and notes on how it was read.
 
     Args:
-        path: of the file.
-        file_format: by default told by the name, else by the content.
+        path: Path of the file.
+        file_format: Format of the file; by default determined from its name, else from its content.
 
     Raises:
-        StructureError: there is no such file, or no structure in it that can be used; the text is the reason.
+        StructureError: The file does not exist or contains no usable structure; the text gives the reason.
     """
     text = _read_text(Path(path))
     found = file_format or format_from_name(Path(path).name) or format_from_text(text)
@@ -72,7 +72,7 @@ def read_file(path: str | PathLike[str], file_format: FileFormat | None = None) 
         parsed = _PARSERS[found](text)
     except StructureError:
         raise
-    except Exception as error:  # foreign code meets whatever people have; its errors have no common base
+    except Exception as error:  # parsers of other libraries on arbitrary files; their errors share no base class
         reason = str(error).strip() or type(error).__name__
         raise StructureError(f"not a readable {found} file: {reason[:200]}") from error
     return parsed if isinstance(parsed, Reading) else Reading(parsed)

@@ -1,8 +1,8 @@
-"""Extended xyz, read strictly: what its header and its rows say of an atom must be one thing.
+"""Strict reading of extended xyz: the header and the rows must agree about every atom.
 
-ASE reads this format too, but without a word it passes over keys in other letters than its own (``PBC``), columns that
-have no name and whatever follows an empty line; it takes an atomic number over the symbol beside it, and puts atoms
-without a position at the origin.
+ASE reads this format too, but silently ignores keys in other case than its own (``PBC``), columns without a name and
+everything after an empty line; it prefers an atomic number over the symbol beside it, and puts atoms without a position
+at the origin.
 Format: https://github.com/libAtoms/extxyz
 """
 
@@ -19,19 +19,19 @@ from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS
 from crysmm.errors import StructureError, shown
 from crysmm.io.poscar import read_number
 
-PAIR = re.compile(  # a key and its value, which may stand in quotes or brackets
+PAIR = re.compile(  # a key and its value, which may be in quotes or brackets
     r"""(?<![\w-])([\w-]++)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[[^\[\]]*\]|[^\s"'{\[]\S*)"""
 )
-PLAIN = "species:S:1:pos:R:3"  # the columns where the header names none
+PLAIN = "species:S:1:pos:R:3"  # the columns if the header names none
 OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos", "occ": "occupancy", "occupancies": "occupancy"}
-WIDTHS = {"species": 1, "z": 1, "pos": 3}  # how many columns each takes
+WIDTHS = {"species": 1, "z": 1, "pos": 3}  # number of columns
 
 
 def parse_xyz(text: str) -> Crystal:
-    """The structure in an extended xyz file, or in a plain one that ends with the cell, ``VEC1`` to ``VEC3``.
+    """Return the structure in an extended xyz file, or in a plain one that ends with the cell, ``VEC1`` to ``VEC3``.
 
     Raises:
-        StructureError: with the line or the key that cannot be read, or with what contradicts what.
+        StructureError: A line or key cannot be read, or two statements contradict each other.
     """
     lines = re.split(r"\r\n|\r|\n", text)
     frames = _find_frames(lines)
@@ -55,7 +55,7 @@ def parse_xyz(text: str) -> Crystal:
 
 
 def _find_frames(lines: Sequence[str]) -> list[range]:
-    """The indices of the lines of atoms, one range a structure."""
+    """Return the line indices of the atoms, one range per structure."""
     frames: list[range] = []
     index = 0
     while index < len(lines):
@@ -75,7 +75,7 @@ def _find_frames(lines: Sequence[str]) -> list[range]:
 
 
 def _read_header(line: str) -> dict[str, str]:
-    """The values in the second line, by their keys in small letters."""
+    """Return the values in the second line by lower-case key."""
     header: dict[str, str] = {}
     for key, value in PAIR.findall(line):
         key = key.lower()
@@ -86,7 +86,7 @@ def _read_header(line: str) -> dict[str, str]:
 
 
 def _read_lattice(header: Mapping[str, str], vectors: Sequence[str]) -> np.ndarray:
-    """The cell of the header, or of the lines behind the atoms."""
+    """Return the cell in the header, or in the lines after the atoms."""
     if vectors and "lattice" in header:
         raise StructureError("the xyz file has two cells, Lattice and lines VEC; keep one")
     if not vectors and "lattice" not in header:
@@ -105,10 +105,10 @@ def _read_lattice(header: Mapping[str, str], vectors: Sequence[str]) -> np.ndarr
 
 
 def _refuse_not_periodic(header: Mapping[str, str]) -> None:
-    """Refuse a header whose ``pbc``, which need not be there, is anything but T T T.
+    """Refuse a header whose ``pbc``, if present, is not T T T.
 
     Raises:
-        StructureError: it is.
+        StructureError: A direction is not periodic, or ``pbc`` cannot be read.
     """
     words = header.get("pbc", "T").replace(",", " ").lower().split()
     if len(words) not in (1, 3) or not set(words) <= {"t", "true", "1", "f", "false", "0"}:
@@ -118,7 +118,7 @@ def _refuse_not_periodic(header: Mapping[str, str]) -> None:
 
 
 def _read_properties(text: str) -> dict[str, slice]:
-    """The columns of each property: ``species`` or ``z`` (or both), ``pos``, and others."""
+    """Return the columns of each property: ``species`` or ``z`` (or both), ``pos``, and others."""
     fields = text.split(":")
     if len(fields) % 3 or not all(width.isdecimal() for width in fields[2::3]):
         raise StructureError(f"Properties is {shown(text)}; expected names, types and widths, such as {PLAIN}")
@@ -138,7 +138,7 @@ def _read_properties(text: str) -> dict[str, slice]:
 
 
 def _read_rows(lines: Sequence[str], atoms: range, places: Mapping[str, slice], exact: bool) -> list[list[str]]:
-    """The words of each atom's line; as many as there are columns, or, unless exact, more."""
+    """Return the words in the line of each atom: as many as there are columns, or more unless `exact`."""
     expected = max(place.stop for place in places.values())
     rows = [lines[index].split() for index in atoms]
     for found, row in enumerate(rows):
@@ -154,7 +154,7 @@ def _read_rows(lines: Sequence[str], atoms: range, places: Mapping[str, slice], 
 
 
 def _read_numbers(rows: Sequence[Sequence[str]], place: slice, start: int) -> np.ndarray:
-    """``[n_atoms, n_columns]`` numbers."""
+    """Return the numbers in some columns, ``[n_atoms, n_columns]``."""
     numbers = np.empty((len(rows), place.stop - place.start))
     for atom, row in enumerate(rows):
         try:
@@ -166,7 +166,7 @@ def _read_numbers(rows: Sequence[Sequence[str]], place: slice, start: int) -> np
 
 
 def _read_elements(rows: Sequence[Sequence[str]], places: Mapping[str, slice], start: int) -> list[str | None]:
-    """The element of each atom, from its symbol or its atomic number, or from both, which must agree."""
+    """Return the element of each atom from its symbol, its atomic number, or both, which must agree."""
     elements = []
     for atom, row in enumerate(rows, 1):
         where = f"atom {atom} (line {start + atom}) of the xyz file"
@@ -189,6 +189,6 @@ def _read_elements(rows: Sequence[Sequence[str]], places: Mapping[str, slice], s
 
 
 def _element(word: str) -> str | None:
-    """The element of a symbol, which may be in small letters alone; of capitals (CO, CA) no one knows."""
+    """Return the element of a symbol, possibly in lower case; upper case (CO, CA) would be ambiguous."""
     symbol = "H" if word == "D" else word.capitalize() if word.islower() else word
     return symbol if symbol in ATOMIC_NUMBERS else None
