@@ -37,7 +37,6 @@ REQUIRED = {  # what is installed: what is imported
     "jinja2": "jinja2",
     "moyopy": "moyopy",
     "spglib": "spglib",
-    "pytorch-metric-learning": "pytorch_metric_learning",
     "tqdm": "tqdm",
 }
 DGL_COMMAND = 'pip install "dgl>=1.1.3,<2" packaging'

@@ -1,1 +1,1 @@
-"""What a network is trained for: each objective is a loss, and how its success is measured."""
+"""Training objectives: the loss of each method, and the metrics that show how well it has been learned."""

@@ -1,4 +1,4 @@
-"""The seam between the training loop and the science."""
+"""The interface between the training loop and the methods."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from crysmm.data.batch import CrystalBatch
 
 
 class Objective(nn.Module, ABC):
-    """Everything the training loop knows about what is learned.
+    """A network with its loss and its metrics: all that the training loop knows about a method.
 
-    A new objective fills in the two methods and names the measure that chooses the best epoch; the loop, the run
-    folder, resuming and distribution stay as they are.
+    A new objective implements the two methods and names the metric that selects the best epoch. The loop, the run
+    folder, resuming and distributed training do not change.
 
     Args:
-        network: what is trained, and all that is kept of the objective when a run is over.
-        monitor: the measure of :meth:`measures` whose mean over the validation split is smallest in the best epoch.
+        network: Network to train, the only part of the objective that is kept after training.
+        monitor: Name of the metric whose mean over the validation split is smallest in the best epoch.
 
     Attributes:
-        progress: share of the steps of training that are done, from 0 to 1; the loop sets it before each step.
+        progress: Fraction of the training steps that are done, from 0 to 1; the loop sets it before each step.
     """
 
     progress: float = 0.0
@@ -32,8 +32,8 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def training_loss(self, batch: CrystalBatch) -> Tensor:
-        """The loss to minimise: a scalar, a mean over the crystals of the batch."""
+        """Return the loss to minimize: a scalar, the mean over the crystals of the batch."""
 
     @abstractmethod
-    def measures(self, batch: CrystalBatch) -> dict[str, Tensor]:
-        """Measures by name, ``[n_crystals]`` float64 each; ``loss`` is among them, and smaller is better."""
+    def metrics(self, batch: CrystalBatch) -> dict[str, Tensor]:
+        """Return metrics by name, each ``[n_crystals]`` float64; ``loss`` is one of them, and smaller is better."""

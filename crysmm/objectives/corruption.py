@@ -1,4 +1,4 @@
-"""What is done to structures before an encoder sees them, so that giving them back takes more than copying."""
+"""Corruption of structures before an encoder sees them, so that reconstructing them takes more than copying."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from torch import Tensor
 
 from crysmm.data.batch import CrystalBatch
 
-SHORTEST_BOND = 0.1  # Angstrom; noise leaves no bond shorter
+SHORTEST_BOND = 0.1  # Angstrom; noise makes no bond shorter, as two atoms of a crystal cannot be closer
+
+REAL, SINGLE_ATOMS, EXCHANGE, WHOLE_ELEMENT = range(4)  # the kinds of substitution
+KINDS = 4
+KEYS_PER_CRYSTAL = 128  # more than there are elements
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A batch, and what the encoder gets to see of it.
+    """A batch and its corrupted version.
 
     Args:
-        clean: the batch.
-        seen: the batch after corruption.
-        hidden: ``[n_atoms_in_all]`` bool, the atoms whose features are hidden; ``None`` where no atom's are.
+        clean: Batch before corruption.
+        seen: Batch after corruption, the encoder's input.
+        hidden: Mask of the atoms whose features are hidden, ``[n_atoms_in_all]`` bool, or ``None`` if none are.
     """
 
     clean: CrystalBatch
@@ -29,19 +33,19 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class Corruption:
-    """Gives some atoms other elements, hides the features of some, and changes the lengths of bonds.
+    """Corrupts batches: substitutes elements, hides atom features and adds noise to bond lengths.
 
-    Hidden features are zeros, which no element has. Atomic numbers of hidden atoms stay: they reach pooled embeddings
-    of GATGNN alone, which no objective reads. Random numbers are drawn on the CPU, so that they are the same on every
-    device.
+    Hidden features are set to zeros, which no element has. The atomic numbers of hidden atoms stay: they only reach
+    the pooled embeddings of GATGNN, which no pre-training loss reads. Random numbers are drawn on the CPU, so that
+    they are the same on every device.
 
     Args:
-        mask_ratio: share of the batch's atoms that are hidden, drawn without regard to their crystal; 0 for none,
-            otherwise at least one atom of a batch is.
-        distance_noise: deviation of the Gaussian noise on the length of each bond, Angstrom. Every edge has its own,
-            a bond's two directions too, and keeps its direction; none gets shorter than two atoms can be apart.
-        replaced_ratio: see :func:`~crysmm.objectives.corruption.substitute`; 0 makes no decoys.
-        features: ``[104, F]``, features of the elements by atomic number; needed for decoys.
+        mask_ratio: Fraction of the atoms of a batch to hide, drawn regardless of their crystal; at least one atom is
+            hidden unless it is 0.
+        distance_noise: Standard deviation of the Gaussian noise on bond lengths, Angstrom. Every edge has its own
+            noise, even the two directions of one bond; directions stay, and no bond gets shorter than 0.1 Angstrom.
+        replaced_ratio: See :func:`substitute`; 0 makes no decoys.
+        features: Atom features of the elements by atomic number, ``[104, F]``; needed for decoys.
     """
 
     mask_ratio: float
@@ -50,83 +54,82 @@ class Corruption:
     features: Tensor | None = None
 
     def apply(self, batch: CrystalBatch, generator: torch.Generator | None = None) -> Example:
-        """The batch as it is to be seen; draws from torch's global random state without a generator."""
+        """Corrupt a batch.
+
+        Args:
+            batch: Batch to corrupt; it is left unchanged.
+            generator: Source of random numbers, by default torch's global one.
+        """
         seen, hidden = batch, None
         if self.replaced_ratio:
-            seen = self._replace(seen, generator)
-        if self.mask_ratio:
-            hidden = self._choose(len(batch.atom_features), generator).to(batch.atom_features.device)
+            assert self.features is not None
+            numbers = substitute(batch, self.replaced_ratio, generator)
+            features = self.features.to(batch.atom_features)[numbers]
+            seen = replace(seen, atomic_numbers=numbers, atom_features=features)
+        if self.mask_ratio:  # after substitution, which would fill hidden features again
+            n_atoms = len(batch.atom_features)
+            n_hidden = max(1, round(self.mask_ratio * n_atoms))
+            hidden = torch.zeros(n_atoms, dtype=torch.bool)
+            hidden[torch.randperm(n_atoms, generator=generator)[:n_hidden]] = True
+            hidden = hidden.to(batch.atom_features.device)
             seen = replace(seen, atom_features=seen.atom_features.masked_fill(hidden[:, None], 0))
         if self.distance_noise:
-            seen = replace(seen, bond_vectors=self._stretch(seen.bond_vectors, generator))
+            vectors = seen.bond_vectors
+            noise = torch.randn(len(vectors), generator=generator).to(vectors)
+            lengths = torch.linalg.vector_norm(vectors, dim=1)
+            scale = (lengths + self.distance_noise * noise).clamp_min(SHORTEST_BOND) / lengths
+            seen = replace(seen, bond_vectors=vectors * scale[:, None])
         return Example(batch, seen, hidden)
-
-    def _replace(self, batch: CrystalBatch, generator: torch.Generator | None) -> CrystalBatch:
-        numbers = substitute(batch, self.replaced_ratio, generator)
-        assert self.features is not None
-        return replace(batch, atomic_numbers=numbers, atom_features=self.features.to(batch.atom_features)[numbers])
-
-    def _choose(self, n_atoms: int, generator: torch.Generator | None) -> Tensor:
-        n_hidden = max(1, round(self.mask_ratio * n_atoms))
-        hidden = torch.zeros(n_atoms, dtype=torch.bool)
-        hidden[torch.randperm(n_atoms, generator=generator)[:n_hidden]] = True
-        return hidden
-
-    def _stretch(self, vectors: Tensor, generator: torch.Generator | None) -> Tensor:
-        noise = torch.randn(len(vectors), generator=generator).to(vectors)
-        lengths = bond_lengths(vectors)
-        return vectors * ((lengths + self.distance_noise * noise).clamp_min(SHORTEST_BOND) / lengths)[:, None]
-
-
-def bond_lengths(vectors: Tensor) -> Tensor:
-    """``[n_edges]`` lengths of ``[n_edges, 3]`` vectors."""
-    return torch.linalg.vector_norm(vectors, dim=1)
-
-
-REAL, SINGLE_ATOMS, EXCHANGE, WHOLE_ELEMENT = range(4)
-KINDS = 4
-KEYS_A_CRYSTAL = 128  # more than there are elements
 
 
 def substitute(batch: CrystalBatch, ratio: float, generator: torch.Generator | None = None) -> Tensor:
-    """Atomic numbers ``[n_atoms_in_all]`` of a batch in which three crystals of four have become decoys.
+    """Return the atomic numbers of a batch in which about three of four crystals have become decoys.
 
-    With equal chances a crystal stays as it is; gets another element at single atoms, each with a chance of
-    ``ratio``; has two of its elements exchanged, half the time at all atoms that can be paired (but one pair in a
-    crystal AB, which could be the same again) and else at so many pairs that ``ratio`` of the atoms change; or has
-    one of its elements replaced by another at all its atoms. New elements are those of the batch, each counted once
-    for every crystal that has it. By chance, or where a crystal has one element alone, nothing may change: what
-    differs afterwards tells.
+    One of four things happens to each crystal, with equal probability:
 
-    There is no loop over crystals. Numbers are drawn on the CPU, so that they are the same on every device.
+    - It stays unchanged.
+    - Single atoms, each with probability ``ratio``, get another element.
+    - Two of its elements are exchanged. Half the time at as many pairs of atoms as there are, less one pair if that
+      could give the same crystal again (AB); otherwise at as many pairs as change a fraction ``ratio`` of the atoms.
+    - One of its elements is replaced by another at all its sites.
+
+    New elements are drawn from those of the batch, each counted once per crystal that contains it. By chance, or in a
+    crystal of one element, nothing may change, so only a comparison with the input shows which crystals are decoys.
+
+    There is no loop over crystals, and numbers are drawn on the CPU, so that they are the same on every device.
 
     Args:
-        batch: is left as it is.
-        ratio: see above.
-        generator: of random numbers, by default torch's global one.
+        batch: Batch of real crystals; it is left unchanged.
+        ratio: Fraction of the atoms to replace, where not a whole element is replaced.
+        generator: Source of random numbers, by default torch's global one.
+
+    Returns:
+        Atomic numbers, ``[n_atoms_in_all]`` int64.
     """
     numbers, n_atoms = batch.atomic_numbers.cpu(), batch.n_atoms.cpu()
     crystals = torch.repeat_interleave(n_atoms)
-    # A species is an element in a crystal.
+    # A species is an element in a crystal, here with the number of its atoms.
     species, species_of_atom, size = torch.unique(
-        crystals * KEYS_A_CRYSTAL + numbers, return_inverse=True, return_counts=True
+        crystals * KEYS_PER_CRYSTAL + numbers, return_inverse=True, return_counts=True
     )
-    crystal_of_species, elements = species // KEYS_A_CRYSTAL, species % KEYS_A_CRYSTAL
+    crystal_of_species, elements = species // KEYS_PER_CRYSTAL, species % KEYS_PER_CRYSTAL
     n_species = torch.bincount(crystal_of_species, minlength=len(n_atoms))
 
+    # Draw two species per crystal, and for each atom its rank among the atoms of its species.
     shuffled, first_place, _ = _shuffle_within(crystal_of_species, n_species, generator)
     one = shuffled[first_place]
-    other = shuffled[first_place + (n_species > 1).long()]  # the same where there is no other
+    other = shuffled[first_place + (n_species > 1).long()]  # the same one in a crystal of one element
     _, _, rank = _shuffle_within(species_of_atom, size, generator)
 
+    # The order of the draws below is part of reproducibility: a seed gives the same decoys in every version.
     kind = torch.randint(KINDS, n_atoms.shape, generator=generator)[crystals]
     of_one, of_other = species_of_atom == one[crystals], species_of_atom == other[crystals]
     drawn = elements[torch.randint(len(elements), numbers.shape, generator=generator)]
     drawn_for_crystal = elements[torch.randint(len(elements), n_atoms.shape, generator=generator)][crystals]
 
     pairs = torch.minimum(size[one], size[other])
-    pairs = pairs - ((n_species == 2) & (size[one] == size[other])).long()  # all would be the same crystal in NaCl
-    some = (ratio * n_atoms / 2).round().long().clamp_min(1).minimum(pairs)
+    pairs = pairs - ((n_species == 2) & (size[one] == size[other])).long()  # NaCl with all exchanged is NaCl again
+    some = (ratio * n_atoms / 2).round().long().clamp_min(1).minimum(pairs)  # each pair changes two atoms
     exchanged = rank < torch.where(torch.rand(n_atoms.shape, generator=generator) < 0.5, some, pairs)[crystals]
     chosen = torch.rand(numbers.shape, generator=generator) < ratio
 
@@ -139,15 +142,20 @@ def substitute(batch: CrystalBatch, ratio: float, generator: torch.Generator | N
 
 
 def _shuffle_within(groups: Tensor, sizes: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-    """The members of each group together, in random order; where each group begins; each member's place in its group.
+    """Shuffle members within their groups.
 
     Args:
-        groups: ``[n]``, the group of each.
-        sizes: ``[n_groups]``.
-        generator: see :func:`substitute`.
+        groups: Group of each member, ``[n]`` int64.
+        sizes: Number of members per group, ``[n_groups]``.
+        generator: Source of random numbers.
+
+    Returns:
+        The members ordered by group and randomly within each group, ``[n]``; the position of the first member of each
+        group in that order, ``[n_groups]``; and the rank of each member within its group, ``[n]``.
     """
+    # Keys are group + [0, 1), in fp64 because fp32 would leave the fraction few digits in large batches.
     order = torch.argsort(groups + torch.rand(groups.shape, generator=generator, dtype=torch.float64))
     first = sizes.cumsum(0) - sizes
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order)) - first[groups[order]]
-    return order, first, place
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order)) - first[groups[order]]
+    return order, first, rank

@@ -1,18 +1,26 @@
-"""Telling crystals from decoys: the method of this package.
+"""Discrimination of crystals from decoys: the pre-training method of this package.
 
-A part of the crystals are shown with wrong elements at some of their sites (:mod:`crysmm.objectives.corruption`),
-and the encoder is asked of every atom whether it has been replaced, and of every crystal whether it is a decoy. The
-crystals of a database have been relaxed and most of them could be made; decoys could not. To tell them apart is to
-learn which elements go together, at which distances and in which surroundings, hence something of what decides
+Some crystals are shown with wrong elements at some of their sites (:func:`crysmm.objectives.corruption.substitute`).
+The encoder predicts for every atom whether it has been replaced and for every crystal whether it is a decoy. The
+crystals of a database are relaxed and most of them could be made; decoys could not. Telling them apart requires
+knowing which elements go together, at which distances and in which environments, hence part of what determines
 energies: a classifier of data against noise learns the ratio of their densities (Gutmann and Hyvaerinen, Noise-
-contrastive estimation, AISTATS 2010). Asking of every atom rather than of hidden ones alone is that of ELECTRA
-(Clark et al., ICLR 2020).
+contrastive estimation, AISTATS 2010). Predictions for every atom, not only for hidden ones, follow ELECTRA (Clark et
+al., ICLR 2020).
 
-Besides, the encoder is asked for charges and bond sums that simple rules give for the true structure
-(:mod:`crysmm.objectives.decoys`).
+The encoder also predicts charges and sums over bonds that simple rules give for the true structure. With
+electronegativities X (Pauling) and covalent radii R, a bond from atom j to atom i with length d has the order
+``w = exp(-(d / (R_i + R_j) - 1) / 0.2)``. The quantities of atom i are, over its incoming bonds,
 
-The methods of CrysAE and CrysGNN ask an encoder to give back what it was shown, which it can do by copying. What each
-is worth with few labels stands in ``docs/results.md``.
+    q_i = sum w (X_j - X_i) / sum w     a charge: electrons go to the more electronegative neighbors
+    sum w,  sum w d / sum w             coordination, mean bond length
+    sum w (X_j - X_i)^2, and over sum w the energy of polar bonds: Pauling, The nature of the chemical bond (1932)
+    sum w q_j,  q_i sum w q_j           potential and energy of the charges around
+
+Rough as they are, they correlate with formation energies, and they need no labels.
+
+The methods of CrysAE and CrysGNN have the encoder reconstruct its input, which copying can do. ``docs/results.md``
+compares the methods at few labels.
 """
 
 from __future__ import annotations
@@ -20,113 +28,80 @@ from __future__ import annotations
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.config.pretraining import DecoysConfig
 from crysmm.data.batch import CrystalBatch
 from crysmm.elements import SYMBOLS
 from crysmm.engines.blocked import BlockedGraph
-from crysmm.engines.linear import precise
+from crysmm.engines.linear import Linear, precise
 from crysmm.engines.normalization import BatchNorm
 from crysmm.models.layers import crystal_mean
-from crysmm.objectives.corruption import Example, bond_lengths
-from crysmm.objectives.terms import Term, hidden_decoder, over_atoms
-
-
-class ReplacedAtomTerm(Term):
-    """Whether an atom has been given another element, from its embedding: a hidden layer, binary cross-entropy.
-
-    A mean over the atoms of the batch, but for those whose features are hidden.
-
-    Args:
-        weight: see :class:`Term`.
-        node_features: width of the embeddings.
-    """
-
-    def __init__(self, weight: float, node_features: int):
-        super().__init__(weight)
-        self.decoder = hidden_decoder(node_features, 1)
-
-    def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
-        """See :class:`Term`."""
-        scores = self.scores(nodes)
-        replaced = replaced_atoms(example).to(scores.dtype)
-        losses = functional.binary_cross_entropy_with_logits(scores, replaced, reduction="none")
-        asked = None if example.hidden is None else ~example.hidden
-        return over_atoms(losses, asked, example.clean.n_atoms, pooled=True)
-
-    def scores(self, nodes: Tensor) -> Tensor:
-        """``[n_atoms_in_all]``, above 0 where an atom seems to be replaced."""
-        return precise(self.decoder(nodes)).flatten()
-
-
-class DecoyTerm(Term):
-    """Whether a crystal is a decoy, from the mean of its atoms' embeddings: a hidden layer, binary cross-entropy.
-
-    Args:
-        weight: see :class:`Term`.
-        node_features: width of the embeddings.
-    """
-
-    def __init__(self, weight: float, node_features: int):
-        super().__init__(weight)
-        self.decoder = hidden_decoder(node_features, 1)
-
-    def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
-        """See :class:`Term`."""
-        scores = self.scores(nodes, example.clean.n_atoms)
-        return functional.binary_cross_entropy_with_logits(scores, decoys(example).to(scores.dtype), reduction="none")
-
-    def scores(self, nodes: Tensor, n_atoms: Tensor) -> Tensor:
-        """``[n_crystals]``, above 0 where a crystal seems to be a decoy."""
-        return precise(self.decoder(crystal_mean(nodes, n_atoms))).flatten()
-
-
-def replaced_atoms(example: Example) -> Tensor:
-    """``[n_atoms_in_all]`` bool."""
-    return example.seen.atomic_numbers != example.clean.atomic_numbers
-
-
-def decoys(example: Example) -> Tensor:
-    """``[n_crystals]`` bool: whether an atom of it has been replaced."""
-    replaced = replaced_atoms(example).to(torch.float32)
-    return torch.segment_reduce(replaced, "max", lengths=example.clean.n_atoms, unsafe=True) > 0
-
-
-def decoy_terms(method: DecoysConfig, node_features: int) -> dict[str, Term]:
-    """The terms with a weight, by name.
-
-    Args:
-        method: weights and corruption.
-        node_features: width of the encoder's embeddings.
-    """
-    terms: dict[str, Term] = {}
-    if method.replaced_weight:
-        terms["replaced"] = ReplacedAtomTerm(method.replaced_weight, node_features)
-    if method.decoy_weight:
-        terms["decoy"] = DecoyTerm(method.decoy_weight, node_features)
-    if method.bonding_weight:
-        terms["bonding"] = BondingTerm(method.bonding_weight, node_features)
-    return terms
-
+from crysmm.objectives.corruption import Example
+from crysmm.objectives.terms import Term, over_atoms
 
 QUANTITIES = 7
 SOFTNESS = 0.2
-LARGEST = 6.0  # deviations; what is further out, such as of atoms far from all others, counts as so far
-# On Pauling's scale, where jarvis-tools has none; of light noble gases a value that makes them hold their electrons.
+LARGEST = 6.0  # standard deviations; outliers, such as atoms far from all others, are clipped here
+# On Pauling's scale, where jarvis-tools has no value; light noble gases get one that makes them keep their electrons.
 ELECTRONEGATIVITIES = {"He": 3.5, "Ne": 3.5, "Ar": 3.2, "Tb": 1.2, "Yb": 1.1}
 
 
-class BondingTerm(Term):
-    """The quantities above, of each atom and on average over each crystal, from the embeddings: two hidden layers.
+class ReplacedAtomTerm(Term):
+    """Replaced or real atom, from its embedding by one hidden layer; binary cross-entropy.
 
-    They are those of the true structure, each minus its mean and over its deviation (running statistics of a batch
-    normalisation). The loss is the mean absolute error of both, a mean over the batch.
+    The loss is a mean over the atoms of the batch whose features are not hidden. Scores are above 0 for atoms that are
+    predicted to be replaced.
 
     Args:
-        weight: see :class:`Term`.
-        node_features: width of the embeddings.
+        weight: Factor of the loss in the objective.
+        node_features: Width of the embeddings.
+    """
+
+    def __init__(self, weight: float, node_features: int):
+        super().__init__(weight)
+        self.decoder = hidden_decoder(node_features, 1)
+
+    def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
+        """Return the loss of the batch once per crystal, ``[n_crystals]``."""
+        scores = precise(self.decoder(nodes)).flatten()
+        replaced, _ = find_replaced(example)
+        losses = functional.binary_cross_entropy_with_logits(scores, replaced.to(scores.dtype), reduction="none")
+        visible = None if example.hidden is None else ~example.hidden
+        return over_atoms(losses, visible, example.clean.n_atoms, pooled=True)
+
+
+class DecoyTerm(Term):
+    """Decoy or real crystal, from the mean of its atom embeddings by one hidden layer; binary cross-entropy.
+
+    Scores are above 0 for crystals that are predicted to be decoys.
+
+    Args:
+        weight: Factor of the loss in the objective.
+        node_features: Width of the embeddings.
+    """
+
+    def __init__(self, weight: float, node_features: int):
+        super().__init__(weight)
+        self.decoder = hidden_decoder(node_features, 1)
+
+    def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
+        """Return the loss per crystal, ``[n_crystals]``."""
+        scores = precise(self.decoder(crystal_mean(nodes, example.clean.n_atoms))).flatten()
+        _, decoys = find_replaced(example)
+        return functional.binary_cross_entropy_with_logits(scores, decoys.to(scores.dtype), reduction="none")
+
+
+class BondingTerm(Term):
+    """Bonding quantities of the true structure, per atom and averaged per crystal, by one hidden layer each.
+
+    Targets are the quantities of :func:`bonding`, standardized by a batch normalization without parameters. The loss is
+    the mean absolute error of the atoms plus that of the crystals.
+
+    Args:
+        weight: Factor of the loss in the objective.
+        node_features: Width of the embeddings.
     """
 
     def __init__(self, weight: float, node_features: int):
@@ -137,10 +112,10 @@ class BondingTerm(Term):
         self.crystal_decoder = hidden_decoder(node_features, QUANTITIES)
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
-        """See :class:`Term`."""
+        """Return the loss per crystal, ``[n_crystals]``: that of its atoms pooled over the batch, plus its own."""
         n_atoms = example.clean.n_atoms
         quantities = bonding(example.clean)
-        with torch.autocast(nodes.device.type, enabled=False):
+        with torch.autocast(nodes.device.type, enabled=False):  # targets stay in fp32
             atoms = self.of_atoms(quantities).clamp(-LARGEST, LARGEST)
             crystals = self.of_crystals(crystal_mean(quantities, n_atoms)).clamp(-LARGEST, LARGEST)
         of_atoms = functional.l1_loss(precise(self.atom_decoder(nodes)), atoms, reduction="none").mean(1)
@@ -149,32 +124,72 @@ class BondingTerm(Term):
         return over_atoms(of_atoms, None, n_atoms, pooled=True) + of_crystals
 
 
-def bonding(batch: CrystalBatch) -> Tensor:
-    """``[n_atoms_in_all, QUANTITIES]``: q, sum w, mean length, polarity in all and a bond, potential, energy.
+def hidden_decoder(node_features: int, outputs: int) -> nn.Sequential:
+    """Build a hidden layer as wide as the embeddings, softplus, and a linear layer."""
+    return nn.Sequential(Linear(node_features, node_features), nn.Softplus(), Linear(node_features, outputs))
 
-    An atom without bonds has zeros.
+
+def find_replaced(example: Example) -> tuple[Tensor, Tensor]:
+    """Return which atoms have been replaced and which crystals are decoys.
+
+    Returns:
+        Masks of the replaced atoms, ``[n_atoms_in_all]`` bool, and of the crystals with at least one, ``[n_crystals]``
+        bool.
     """
-    electronegativity, radius = (table.to(batch.bond_vectors)[batch.atomic_numbers, None] for table in _tables())
+    atoms = example.seen.atomic_numbers != example.clean.atomic_numbers
+    lengths = example.clean.n_atoms
+    crystals = torch.segment_reduce(atoms.to(torch.float32), "max", lengths=lengths, unsafe=True) > 0
+    return atoms, crystals
+
+
+def bonding(batch: CrystalBatch) -> Tensor:
+    """Compute bonding quantities of atoms; an atom without bonds has zeros.
+
+    Returns:
+        ``[n_atoms_in_all, QUANTITIES]``: charge, coordination, mean bond length, polarity in sum and per bond,
+        potential, energy.
+    """
+    electronegativity, radius = (table.to(batch.bond_vectors)[batch.atomic_numbers, None] for table in element_tables())
     graph = BlockedGraph(batch.connectivity, len(batch.atomic_numbers))
-    lengths = bond_lengths(batch.bond_vectors)[:, None]
+    lengths = torch.linalg.vector_norm(batch.bond_vectors, dim=1)[:, None]
     difference = graph.at_source(electronegativity) - graph.at_destination(electronegativity)
     order = torch.exp(-(lengths / (graph.at_source(radius) + graph.at_destination(radius)) - 1) / SOFTNESS)
     coordination, charge, polarity, length = graph.sum(
         torch.cat([order, order * difference, order * difference**2, order * lengths], dim=1)
     ).split(1, dim=1)
-    a_bond = coordination.clamp_min(torch.finfo(coordination.dtype).tiny)
-    charge = charge / a_bond
+    divisor = coordination.clamp_min(torch.finfo(coordination.dtype).tiny)  # zeros over zero bonds stay zeros
+    charge = charge / divisor
     potential = graph.sum(order * graph.at_source(charge))
     return torch.cat(
-        [charge, coordination, length / a_bond, polarity, polarity / a_bond, potential, charge * potential], dim=1
+        [charge, coordination, length / divisor, polarity, polarity / divisor, potential, charge * potential], dim=1
     )
 
 
 @cache
-def _tables() -> tuple[Tensor, Tensor]:
-    """Electronegativity (Pauling) and covalent radius (Angstrom, Cordero 2008) by atomic number, ``[104]`` each."""
+def element_tables() -> tuple[Tensor, Tensor]:
+    """Return electronegativities and covalent radii by atomic number, ``[104]`` each.
+
+    Electronegativities are Pauling's; radii are those of Cordero et al., Dalton Trans. 2832 (2008), in Angstrom.
+    """
     from ase.data import covalent_radii
     from jarvis.core.specie import chem_data
 
     known = [ELECTRONEGATIVITIES.get(symbol) or chem_data[symbol]["X"] for symbol in SYMBOLS[1:]]
     return torch.tensor([0.0, *known]), torch.tensor(covalent_radii[: len(SYMBOLS)], dtype=torch.float32)
+
+
+def decoy_terms(method: DecoysConfig, node_features: int) -> dict[str, Term]:
+    """Build the terms with a nonzero weight, by name.
+
+    Args:
+        method: Weights and corruption.
+        node_features: Width of the encoder's embeddings.
+    """
+    terms: dict[str, Term] = {}
+    if method.replaced_weight:
+        terms["replaced"] = ReplacedAtomTerm(method.replaced_weight, node_features)
+    if method.decoy_weight:
+        terms["decoy"] = DecoyTerm(method.decoy_weight, node_features)
+    if method.bonding_weight:
+        terms["bonding"] = BondingTerm(method.bonding_weight, node_features)
+    return terms

@@ -1,24 +1,23 @@
-"""Learning from labels and from a teacher's atom embeddings: the distillation of CrysGNN.
+"""Training on labels and on a teacher's atom embeddings: the distillation of CrysGNN.
 
-The loss is ``delta * criterion + (1 - delta) * distillation``. The distillation loss of a crystal is the mean, over
-its atoms and over the features, of the squared difference between the student's and the teacher's embeddings after
-the last message-passing layer, each divided by its length; that of a batch is the mean over its crystals, in which a
-large crystal counts as much as a small one (Das et al., CrysGNN, AAAI 2023, and the authors' code). With two unit
-vectors of width d the mean over the features is ``(2 - 2 cos) / d``, so it is small beside a criterion of
-standardised targets.
+The loss is ``delta * criterion + (1 - delta) * distillation``. The distillation loss of a crystal is the squared
+difference between the student's and the teacher's embeddings after the last message-passing layer, each divided by its
+length, averaged over atoms and features. That of a batch is the mean over its crystals, so that large crystals do not
+weigh more (Das et al., CrysGNN, AAAI 2023, and the authors' code). For unit vectors of width d, the mean over the
+features is ``(2 - 2 cos) / d``, which is small next to a criterion of standardized targets.
 
-Where this differs from the authors' code, which trains a CGCNN of the teacher's width:
+Differences from the authors' code, which trains a CGCNN of the teacher's width:
 
-- Their teacher was never put into evaluation mode, so that its batch norms used the statistics of the student's
-  batches. Here its embeddings are computed in evaluation mode, on its own graphs, before training begins.
+- Their teacher was never set to evaluation mode, so that its batch norms used the statistics of the student's batches.
+  Here its embeddings are computed in evaluation mode, on its own graphs, before training begins.
 - Their loss of the labels is the mean squared error; here it is ``criterion``, whose ``mse`` is theirs.
-- ``delta`` may be ``rising``, which is not of the paper: it is the share of the steps that are done, so that the
-  student first learns to embed as its teacher does and, more and more, the property; and the distillation loss is then
-  the squared distance of the unit vectors itself, as the paper writes it, instead of a mean over the features, beside
-  which the labels soon are everything. What either is worth stands in ``docs/results.md``.
-- What is done where student and teacher have different widths is not published. Here a linear layer, trained along
-  and left out of the model folder, takes the student's embeddings to the teacher's width before they are divided by
-  their lengths.
+- ``delta`` may be ``rising``, which is not in the paper: it is the fraction of the training steps that are done. The
+  student first learns to embed like its teacher and then, more and more, the property. The distillation loss is then
+  the squared distance of the unit vectors, as written in the paper. With the mean over the features, the labels would
+  soon dominate. ``docs/results.md`` compares both.
+- The authors do not say how to handle a student and a teacher of different widths. Here a linear layer maps the
+  student's embeddings to the teacher's width before they are divided by their lengths. It is trained with the student
+  and not saved in the model folder.
 """
 
 from __future__ import annotations
@@ -38,16 +37,16 @@ from crysmm.objectives.property import Criterion, PropertyObjective
 
 
 class DistillationObjective(PropertyObjective):
-    """A property objective whose network also learns to embed atoms as a teacher does.
+    """A property objective whose network also learns to embed atoms like a teacher.
 
-    Measures: those of :class:`PropertyObjective`, and ``distillation``, the distillation loss.
+    The metrics are those of :class:`PropertyObjective`, and ``distillation``, the distillation loss.
 
     Args:
-        network: the student; with ``delta`` 1 it learns exactly what it would learn without a teacher.
-        scaler: between the file's units and the network's.
-        criterion: loss of the labels.
-        delta: its weight, from 0 to 1, or ``rising``.
-        projection: see :func:`make_projection`.
+        network: Student; with ``delta`` 1 it is trained exactly as without a teacher.
+        scaler: Conversion between the units of the input and those of the network.
+        criterion: Loss of the labels.
+        delta: Weight of the criterion, from 0 to 1, or ``rising``.
+        projection: Module that maps the student's embeddings to the teacher's width; see :func:`make_projection`.
     """
 
     def __init__(
@@ -63,28 +62,28 @@ class DistillationObjective(PropertyObjective):
         self.projection = projection
 
     def training_loss(self, batch: CrystalBatch) -> Tensor:
-        """Mean of both losses, weighted, and the backbone's penalty."""
-        embedding = self.network.embed(batch)
+        """Return the weighted mean of both losses plus the penalty of the backbone."""
+        embedding = self.network.embed(batch)  # one forward pass for both losses
         labels = self.label_losses(self.network.read(embedding, batch), batch).mean()
         distillation = self.distillation(embedding.nodes, batch).mean()
         delta = self.delta
-        if delta == RISING:  # with the squared distance of the unit vectors, a sum over the features
+        if delta == RISING:  # times the width: the squared distance of unit vectors, a sum over the features
             assert batch.teacher_nodes is not None
             delta, distillation = self.progress, distillation * batch.teacher_nodes.shape[1]
         return delta * labels + (1 - delta) * distillation + self.network.backbone.penalty()
 
-    def measures(self, batch: CrystalBatch) -> dict[str, Tensor]:
-        """``loss`` of the labels, ``mae`` or ``error``, and ``distillation``, of each crystal."""
+    def metrics(self, batch: CrystalBatch) -> dict[str, Tensor]:
+        """Return ``loss`` of the labels, ``mae`` or ``error``, and ``distillation``, per crystal."""
         embedding = self.network.embed(batch)
-        labels = self.label_measures(self.network.read(embedding, batch), batch)
+        labels = self.label_metrics(self.network.read(embedding, batch), batch)
         return {**labels, "distillation": self.distillation(embedding.nodes, batch).double()}
 
     def distillation(self, nodes: Tensor, batch: CrystalBatch) -> Tensor:
-        """``[n_crystals]`` distillation losses.
+        """Return the distillation loss per crystal, ``[n_crystals]``.
 
         Args:
-            nodes: ``[n_atoms_in_all, width]``, the student's embeddings.
-            batch: holds the teacher's.
+            nodes: Embeddings by the student, ``[n_atoms_in_all, width]``.
+            batch: Batch with the embeddings by the teacher.
         """
         if batch.teacher_nodes is None:
             raise ValueError("the batch has no embeddings of a teacher; give them to its loader")
@@ -94,16 +93,16 @@ class DistillationObjective(PropertyObjective):
 
 
 def make_projection(kind: Projection, student: int, teacher: int, seed: int) -> nn.Module:
-    """What takes a student's embeddings to the teacher's width; torch's random states are left as they are.
+    """Build the map from a student's embeddings to the teacher's width, without using torch's random states.
 
     Args:
-        kind: a linear layer where the widths differ (``auto``), always (``linear``) or never (``none``).
-        student: width of its embeddings.
-        teacher: width of its.
-        seed: of the layer's weights, which are drawn as torch draws those of any linear layer.
+        kind: Linear layer if the widths differ (``auto``), always (``linear``) or never (``none``).
+        student: Width of the student's embeddings.
+        teacher: Width of the teacher's embeddings.
+        seed: Seed of the layer's weights, drawn from the default distribution of :class:`torch.nn.Linear`.
 
     Raises:
-        InputError: the widths differ and ``kind`` is ``none``.
+        InputError: The widths differ and ``kind`` is ``none``.
     """
     if kind == "none" and student != teacher:
         raise InputError(
@@ -112,6 +111,7 @@ def make_projection(kind: Projection, student: int, teacher: int, seed: int) -> 
         )
     if kind == "none" or (kind == "auto" and student == teacher):
         return nn.Identity()
+    # Drawing from a generator keeps all other weights of a run the same with and without a projection.
     layer = nn.utils.skip_init(nn.Linear, student, teacher)
     generator = torch.Generator().manual_seed(seed)
     for weights in (layer.weight, layer.bias):

@@ -1,4 +1,4 @@
-"""Learning from structures without labels: an encoder, and decoders that are asked about what it has embedded."""
+"""Pre-training on structures without labels: an encoder, and decoders that predict from its embeddings."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from crysmm.objectives.decoys import decoy_terms
 from crysmm.objectives.reconstruction import AtomFeatureTerm, ConnectivityTerm
 from crysmm.objectives.terms import Term
 
-MEASURING_SEED = 0
+EVALUATION_SEED = 0
 
 
 class PretrainingNetwork(nn.Module):
     """An encoder and the decoders it is trained with.
 
     Args:
-        backbone: the encoder, all that is used of the network later.
-        decoders: what is asked of the atoms' embeddings, by name.
-        normalize: divide every atom's embedding by its length before it is asked about.
+        backbone: Encoder, the only part of the network that is used after pre-training.
+        decoders: Terms that predict from the atom embeddings, by name.
+        normalize: True to divide every atom embedding by its length before decoding.
     """
 
     def __init__(self, backbone: Backbone, decoders: Mapping[str, Term], normalize: bool):
@@ -45,26 +45,26 @@ class PretrainingNetwork(nn.Module):
         self.normalize = normalize
 
     def terms(self) -> dict[str, Term]:
-        """The decoders with their losses, by name."""
+        """Return the decoders with their losses, by name."""
         return {name: cast(Term, decoder) for name, decoder in self.decoders.items()}
 
     def forward(self, batch: CrystalBatch) -> Embedding:
-        """The backbone's embeddings, the atoms' as the decoders get them."""
+        """Embed a batch; the atom embeddings are those that the decoders receive."""
         nodes, graph = self.backbone(batch)
         return Embedding(functional.normalize(precise(nodes), dim=1) if self.normalize else nodes, graph)
 
 
 class PretrainingObjective(Objective):
-    """The weighted sum of the decoders' losses on structures that the encoder sees corrupted.
+    """Weighted sum of the decoders' losses on corrupted structures.
 
-    Measures: ``loss``, the sum, and the loss of each term by its name. A loss that is pooled over a batch (those of
-    CrysGNN but the space groups') has the same value for every crystal of it, and its mean over batches depends a
-    little on how crystals were put into them.
+    The metrics are ``loss``, the sum, and the loss of each term by its name. A loss that is pooled over a batch (all
+    losses of CrysGNN but that of space groups) has the same value for every crystal of the batch. Its mean over
+    batches depends slightly on how crystals are distributed over them.
 
     Args:
-        network: encoder and decoders.
-        corruption: what is done to structures first. In training it draws from torch's global random state; measures
-            always draw the same for one batch.
+        network: Encoder and decoders.
+        corruption: Corruption of the structures. In training it draws from torch's global random state; for metrics it
+            is always the same for a given batch.
     """
 
     network: PretrainingNetwork
@@ -74,42 +74,48 @@ class PretrainingObjective(Objective):
         self.corruption = corruption
 
     def training_loss(self, batch: CrystalBatch) -> Tensor:
-        """Weighted sum of the losses of the batch."""
+        """Return the weighted sum of the losses of the batch, newly corrupted."""
         example = self.corruption.apply(batch)
         embedding = self.network(example.seen)
         terms = self.network.terms().values()
         loss = torch.stack([term.weight * term(embedding.nodes, example).mean() for term in terms]).sum()
-        return loss + 0 * precise(embedding.graph).sum()  # DDP wants a gradient of what only pooling uses, too
+        # No term reads the pooled embedding, but DDP needs a gradient for the weights that only pooling uses.
+        return loss + 0 * precise(embedding.graph).sum()
 
-    def measures(self, batch: CrystalBatch) -> dict[str, Tensor]:
-        """``loss``, and the loss of each term, of each crystal."""
-        example, generator = self.corrupt_again(batch)
+    def metrics(self, batch: CrystalBatch) -> dict[str, Tensor]:
+        """Return ``loss``, and the loss of each term, per crystal."""
+        example, generator = self.corrupt_reproducibly(batch)
         nodes = self.network(example.seen).nodes
         terms = self.network.terms()
         losses = {name: term(nodes, example, generator).double() for name, term in terms.items()}
         return {"loss": torch.stack([terms[name].weight * losses[name] for name in losses]).sum(0), **losses}
 
-    def corrupt_again(self, batch: CrystalBatch) -> tuple[Example, torch.Generator]:
-        """The batch with a corruption that is always the same, and the random numbers to go on with."""
-        generator = torch.Generator().manual_seed(MEASURING_SEED)
+    def corrupt_reproducibly(self, batch: CrystalBatch) -> tuple[Example, torch.Generator]:
+        """Corrupt a batch the same way at every call; also return the generator for further random numbers."""
+        generator = torch.Generator().manual_seed(EVALUATION_SEED)
         return self.corruption.apply(batch, generator), generator
 
     def n_sampled(self, n_atoms: np.ndarray) -> int:
-        """How many crystals, by their numbers of atoms, have more pairs than connectivity is asked for."""
+        """Return the number of crystals whose pairs are sampled for connectivity because they are too many.
+
+        Args:
+            n_atoms: Number of atoms per crystal, ``[n_crystals]``.
+        """
         terms = self.network.terms().values()
         return sum(int((n_atoms > term.largest_cell).sum()) for term in terms if isinstance(term, ConnectivityTerm))
 
 
 def build_pretraining(config: PretrainingConfig) -> PretrainingObjective:
-    """The objective a pre-training config asks for, with fresh weights from torch's global random state.
+    """Build the objective of a pre-training config, with new weights from torch's global random state.
 
     Raises:
-        InputError: the method asks for atom features, and those chosen are not bits.
+        InputError: The method reconstructs atom features, and the chosen ones are not bits.
     """
     graph, method = config.graph_settings(), config.method
     table = feature_table(graph.atom_features)
     backbone = build_backbone(config.model, table.shape[1], graph.cutoff, config.engine)
     sizes = (backbone.node_features, table.shape[1], graph.cutoff)
+    corruption = Corruption(method.mask_ratio, method.distance_noise)
     match method:
         case CrysAEConfig():
             network = PretrainingNetwork(backbone, crysae_terms(method, *sizes), normalize=False)
@@ -117,13 +123,11 @@ def build_pretraining(config: PretrainingConfig) -> PretrainingObjective:
             network = PretrainingNetwork(backbone, crysgnn_terms(method, *sizes), normalize=True)
         case DecoysConfig():
             network = PretrainingNetwork(backbone, decoy_terms(method, backbone.node_features), normalize=False)
+            features = torch.from_numpy(table.copy())
+            corruption = replace(corruption, replaced_ratio=method.replaced_ratio, features=features)
     if any(isinstance(term, AtomFeatureTerm) for term in network.terms().values()) and not np.isin(table, (0, 1)).all():
         raise InputError(
-            f"atom features are given back as bits, and those of --atom_features {graph.atom_features} are not: use "
-            "--atom_features cgcnn, or --method.feature_weight 0"
+            f"the method reconstructs atom features as bits, and those of --atom_features {graph.atom_features} are "
+            "not: use --atom_features cgcnn, or --method.feature_weight 0"
         )
-    corruption = Corruption(method.mask_ratio, method.distance_noise)
-    if isinstance(method, DecoysConfig):
-        features = torch.from_numpy(table.copy())
-        corruption = replace(corruption, replaced_ratio=method.replaced_ratio, features=features)
     return PretrainingObjective(network, corruption)

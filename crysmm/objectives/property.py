@@ -1,4 +1,4 @@
-"""Learning one property, several, or classes, from labels alone."""
+"""Supervised training on one property, on several, or on classes."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ CRITERIA: dict[Criterion, Callable[..., Tensor]] = {
 
 
 class PropertyObjective(Objective):
-    """A criterion between the network's outputs and the encoded targets; cross-entropy for classes.
+    """A criterion between network outputs and encoded targets, or cross-entropy for classes.
 
-    Measures: ``loss``, the criterion itself, and ``mae``, the absolute error in the file's units, a mean over the
-    targets; for classes ``loss`` and ``error``, the share of crystals put in the wrong class.
+    The metrics are ``loss``, the criterion itself, and ``mae``, the absolute error in the units of the input, averaged
+    over the targets. For classes they are ``loss`` and ``error``, the fraction of misclassified crystals.
 
     Args:
-        network: from a batch to ``[n_crystals, n_outputs]``.
-        scaler: between the file's units and the network's.
-        criterion: loss of regression; of the standardised targets where the scaler standardises.
+        network: Network from a batch to ``[n_crystals, n_outputs]``.
+        scaler: Conversion between the units of the input and those of the network.
+        criterion: Regression loss, computed on standardized targets if the scaler standardizes.
     """
 
     network: PropertyNetwork
@@ -45,53 +45,53 @@ class PropertyObjective(Objective):
         self.criterion = criterion
 
     def training_loss(self, batch: CrystalBatch) -> Tensor:
-        """Mean loss of the batch, and the backbone's penalty."""
+        """Return the mean loss of the batch plus the penalty of the backbone."""
         return self.label_losses(self.network(batch), batch).mean() + self.network.backbone.penalty()
 
-    def measures(self, batch: CrystalBatch) -> dict[str, Tensor]:
-        """``loss``, and ``mae`` or ``error``, of each crystal."""
-        return self.label_measures(self.network(batch), batch)
+    def metrics(self, batch: CrystalBatch) -> dict[str, Tensor]:
+        """Return ``loss``, and ``mae`` or ``error``, per crystal."""
+        return self.label_metrics(self.network(batch), batch)
 
     def label_losses(self, outputs: Tensor, batch: CrystalBatch) -> Tensor:
-        """``[n_crystals]`` losses of the network's outputs."""
-        return self._losses(precise(outputs), self.scaler.encode(self._targets(batch)))
+        """Return the loss per crystal, ``[n_crystals]``, in fp32, or in fp64 if the outputs are.
 
-    def label_measures(self, outputs: Tensor, batch: CrystalBatch) -> dict[str, Tensor]:
-        """The measures of the network's outputs."""
-        outputs, targets = outputs.double(), self._targets(batch)
-        encoded = self.scaler.encode(targets)
-        losses = self._losses(outputs, encoded)
-        if self.scaler.classes is not None:
-            return {"loss": losses, "error": (outputs.argmax(1) != encoded).double()}
-        return {"loss": losses, "mae": (self.scaler.decode(outputs) - targets).abs().mean(1)}
-
-    def _targets(self, batch: CrystalBatch) -> Tensor:
+        Args:
+            outputs: Outputs of the network, ``[n_crystals, n_outputs]``.
+            batch: Batch with targets.
+        """
         if batch.targets is None:
             raise ValueError("a batch without targets has no loss; read the crystals with their targets")
-        return batch.targets
-
-    def _losses(self, outputs: Tensor, encoded: Tensor) -> Tensor:
-        """``[n_crystals]``."""
+        outputs, encoded = precise(outputs), self.scaler.encode(batch.targets)
         if self.scaler.classes is not None:
             return functional.cross_entropy(outputs, encoded, reduction="none")
         return CRITERIA[self.criterion](outputs, encoded.to(outputs.dtype), reduction="none").mean(1)
 
+    def label_metrics(self, outputs: Tensor, batch: CrystalBatch) -> dict[str, Tensor]:
+        """Return the metrics for given network outputs; for the arguments see :meth:`label_losses`."""
+        outputs = outputs.double()
+        losses = self.label_losses(outputs, batch)
+        assert batch.targets is not None
+        if self.scaler.classes is not None:
+            return {"loss": losses, "error": (outputs.argmax(1) != self.scaler.encode(batch.targets)).double()}
+        return {"loss": losses, "mae": (self.scaler.decode(outputs) - batch.targets).abs().mean(1)}
+
 
 def baseline(scaler: TargetScaler, train: np.ndarray, validation: np.ndarray) -> float:
-    """What an objective's monitored measure would be without a network: the score to beat.
+    """Return the monitored metric of a constant prediction, the score that a network has to beat.
 
     Args:
-        scaler: fitted on the training split.
-        train: ``[n, n_targets]``, targets of the training split.
-        validation: ``[m, n_targets]``, targets of the validation split.
+        scaler: Scaler fitted on the training split.
+        train: Targets of the training split, ``[n, n_targets]``.
+        validation: Targets of the validation split, ``[m, n_targets]``.
 
     Returns:
-        The mean absolute error of predicting the mean of the training split; for classes the cross-entropy of
-        predicting their frequencies there.
+        The mean absolute error of the mean of the training split, or for classes the cross-entropy of their
+        frequencies in the training split.
     """
     if scaler.classes is None:
         return float(np.abs(validation - train.mean(0)).mean())
     classes = scaler.encode(torch.from_numpy(train))
     counts = torch.bincount(classes, minlength=len(scaler.classes)).double()
+    # A class that only occurs in the validation split would have an infinite cross-entropy.
     frequencies = (counts / counts.sum()).clamp_min(torch.finfo(torch.float64).tiny)
     return float(-frequencies.log()[scaler.encode(torch.from_numpy(validation))].mean())

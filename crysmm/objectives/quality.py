@@ -1,4 +1,4 @@
-"""What a pre-trained encoder knows of crystals held out, beside what is right without looking at them."""
+"""Quality of a pre-trained encoder on held-out crystals, with baselines that do not look at them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,11 @@ from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system
 from crysmm.elements import CGCNN_LAST_ELEMENT, feature_table
 from crysmm.engines.linear import precise
 from crysmm.models.layers import crystal_mean
-from crysmm.objectives.corruption import Example, bond_lengths
+from crysmm.objectives.crysae import LENGTH_CLASSES, BondLengthTerm
 from crysmm.objectives.crysgnn import SPACE_GROUPS, SpaceGroupTerm
-from crysmm.objectives.decoys import DecoyTerm, ReplacedAtomTerm, decoys, replaced_atoms
+from crysmm.objectives.decoys import DecoyTerm, ReplacedAtomTerm, find_replaced
 from crysmm.objectives.pretraining import PretrainingObjective
-from crysmm.objectives.reconstruction import (
-    CLASSES,
-    LENGTH_CLASSES,
-    NO_PAIR,
-    AtomFeatureTerm,
-    BondLengthTerm,
-    ConnectivityTerm,
-    DistanceTerm,
-    length_classes,
-)
+from crysmm.objectives.reconstruction import CLASSES, NO_PAIR, AtomFeatureTerm, ConnectivityTerm, DistanceTerm
 
 NEIGHBORS = 10
 MOST_POOLED = 10_000  # crystals whose pooled embeddings are compared, each with all others
@@ -32,116 +23,121 @@ WORKING_MEMORY = 64  # MiB of distances at a time
 
 
 class EncoderQuality:
-    """Adds up batches of crystals held out.
+    """Accumulates scores of an encoder and its decoders over batches of held-out crystals.
 
-    The encoder sees the crystals as they are, but for the scores that begin with ``hidden_`` (atoms whose features it
-    did not see), ``distance_`` (bonds whose lengths were changed), ``replaced_`` and ``decoy_`` (atoms with another
-    element, and their crystals), with the corruption it was trained with.
+    The encoder sees clean crystals, except for the scores that begin with ``hidden_`` (atoms with hidden features),
+    ``distance_`` (bonds with noise), ``replaced_`` and ``decoy_`` (atoms with another element, and their crystals).
+    For these it sees the corruption it was trained with.
 
     Args:
-        objective: with the encoder and its decoders; only what they are asked about is judged.
-        n_crystals: that will be added; of more than ``MOST_POOLED``, every second, third, ... is kept to be compared.
+        objective: Encoder with its decoders; only what they predict is evaluated.
+        n_crystals: Number of crystals that will be added. If there are more than ``MOST_POOLED``, only every second,
+            third, ... is compared with its neighbors.
     """
 
     def __init__(self, objective: PretrainingObjective, n_crystals: int):
         self.objective = objective
         self._every = -(-n_crystals // MOST_POOLED)
         self._n_added = 0
-        terms = objective.network.terms().values()
-        self._features = _Bits() if any(isinstance(term, AtomFeatureTerm) for term in terms) else None
-        self._hidden = _Bits() if self._features and objective.corruption.mask_ratio else None
+        terms = objective.network.terms()
+        reconstructs_features = any(isinstance(term, AtomFeatureTerm) for term in terms.values())
+        self._features = _FeatureCounts() if reconstructs_features else None
+        self._hidden = _FeatureCounts() if reconstructs_features and objective.corruption.mask_ratio else None
         sizes = {
             ConnectivityTerm: CLASSES, BondLengthTerm: LENGTH_CLASSES, SpaceGroupTerm: SPACE_GROUPS,
             ReplacedAtomTerm: 2, DecoyTerm: 2,
         }  # fmt: skip
-        self._classes = {
-            name: _Confusion(size)
-            for name, term in objective.network.terms().items()
-            for kind, size in sizes.items()
-            if isinstance(term, kind)
+        self._confusions = {
+            name: np.zeros((sizes[type(term)],) * 2, dtype=np.int64)
+            for name, term in terms.items()
+            if type(term) in sizes
         }
-        self._distances = np.zeros(3)  # errors of the lengths given back, of those seen, and bonds
+        self._distances = np.zeros(3)  # sum of errors after correction, sum before it, number of bonds
         self._pooled: list[np.ndarray] = []
         self._systems: list[np.ndarray] = []
 
     @torch.no_grad()
     def add(self, batch: CrystalBatch) -> None:
-        """Judge some crystals more."""
+        """Add the crystals of a batch."""
         network = self.objective.network
-        training = network.training
+        was_training = network.training
         network.eval()
+        example, generator = self.objective.corrupt_reproducibly(batch)
         nodes = network(batch).nodes
-        example, generator = self.objective.corrupt_again(batch)
-        nodes_of_seen = nodes if example.seen is batch else network(example.seen).nodes
+        seen_nodes = nodes if example.seen is batch else network(example.seen).nodes
+        pooled = crystal_mean(nodes, batch.n_atoms)
+        replaced, decoys = find_replaced(example)
+        classified: dict[str, tuple[Tensor, Tensor]] = {}  # true and predicted classes
         for name, term in network.terms().items():
             if isinstance(term, AtomFeatureTerm):
-                self._add_features(term, nodes, nodes_of_seen, example)
+                assert self._features is not None
+                features, numbers, hidden = batch.atom_features, batch.atomic_numbers, example.hidden
+                self._features.add(precise(term.decoder(nodes)), features, numbers)
+                if hidden is not None and self._hidden is not None:
+                    self._hidden.add(precise(term.decoder(seen_nodes[hidden])), features[hidden], numbers[hidden])
             elif isinstance(term, ConnectivityTerm):
                 grid = term.grid(nodes, batch, generator)
-                asked = grid.classes != NO_PAIR
-                self._classes[name].add(grid.classes[asked], grid.scores.argmax(1)[asked])
+                is_pair = grid.classes != NO_PAIR
+                classified[name] = grid.classes[is_pair], grid.scores.argmax(1)[is_pair]
             elif isinstance(term, BondLengthTerm):
-                self._classes[name].add(length_classes(batch), term.scores(nodes, batch).argmax(1))
+                scores, classes = term.classify(nodes, batch)
+                classified[name] = classes, scores.argmax(1)
             elif isinstance(term, SpaceGroupTerm) and batch.space_groups is not None:
                 known = batch.space_groups > 0
-                predicted = term.scores(nodes, batch.n_atoms).argmax(1)
-                self._classes[name].add(batch.space_groups[known] - 1, predicted[known])
+                classified[name] = batch.space_groups[known] - 1, term.decoder(pooled).argmax(1)[known]
             elif isinstance(term, ReplacedAtomTerm):
-                self._classes[name].add(replaced_atoms(example).long(), (term.scores(nodes_of_seen) > 0).long())
+                classified[name] = replaced.long(), (term.decoder(seen_nodes).flatten() > 0).long()
             elif isinstance(term, DecoyTerm):
-                seems = term.scores(nodes_of_seen, batch.n_atoms) > 0
-                self._classes[name].add(decoys(example).long(), seems.long())
+                scores = term.decoder(crystal_mean(seen_nodes, batch.n_atoms)).flatten()
+                classified[name] = decoys.long(), (scores > 0).long()
             elif isinstance(term, DistanceTerm):
-                self._add_distances(term, nodes_of_seen, example)
-        self._add_pooled(crystal_mean(nodes, batch.n_atoms), batch)
-        network.train(training)
-
-    def _add_features(self, term: AtomFeatureTerm, nodes: Tensor, nodes_of_seen: Tensor, example: Example) -> None:
-        assert self._features is not None
-        features, numbers = example.clean.atom_features, example.clean.atomic_numbers
-        self._features.add(precise(term.decoder(nodes)), features, numbers)
-        if example.hidden is not None and self._hidden is not None:
-            logits = precise(term.decoder(nodes_of_seen[example.hidden]))
-            self._hidden.add(logits, features[example.hidden], numbers[example.hidden])
-
-    def _add_distances(self, term: DistanceTerm, nodes: Tensor, example: Example) -> None:
-        asked = bond_lengths(example.clean.bond_vectors) - bond_lengths(example.seen.bond_vectors)
-        left = asked - term.distance_noise * term.corrections(nodes, example.seen)
-        self._distances += [float(left.abs().sum()), float(asked.abs().sum()), len(asked)]
-
-    def _add_pooled(self, pooled: Tensor, batch: CrystalBatch) -> None:
+                clean, noisy = (torch.linalg.vector_norm(b.bond_vectors, dim=1) for b in (batch, example.seen))
+                noise = clean - noisy
+                left = noise - term.distance_noise * term.corrections(seen_nodes, example.seen)
+                self._distances += [float(left.abs().sum()), float(noise.abs().sum()), len(noise)]
+        for name, (true, predicted) in classified.items():
+            confusion = self._confusions[name]
+            cells = torch.bincount(true * len(confusion) + predicted, minlength=confusion.size)
+            confusion += cells.view(confusion.shape).cpu().numpy()
         if batch.space_groups is not None:
-            places = self._n_added + torch.arange(len(pooled), device=pooled.device)
+            numbers = self._n_added + torch.arange(len(pooled), device=pooled.device)
             self._n_added += len(pooled)
-            known = (batch.space_groups > 0) & (places % self._every == 0)
-            self._pooled.append(pooled[known].float().cpu().numpy())
-            self._systems.append(crystal_system(batch.space_groups[known]).cpu().numpy())
+            kept = (batch.space_groups > 0) & (numbers % self._every == 0)
+            self._pooled.append(pooled[kept].float().cpu().numpy())
+            self._systems.append(crystal_system(batch.space_groups[kept]).cpu().numpy())
+        network.train(was_training)
 
     def result(self) -> dict[str, float]:
-        """The scores by name; each ``..._baseline`` is what the score before it would be without looking.
+        """Return the scores by name, each followed by its ``..._baseline``.
 
-        ``feature_accuracy``: bits given back right; ``element_accuracy``: atoms whose likeliest element by these bits
-        has the right ones. ``connectivity_``, ``bond_lengths_``, ``space_group_``, ``replaced_`` and
-        ``decoy_accuracy``, and their balanced accuracies, means over the classes there are. ``distance_error``:
-        Angstrom that the lengths given back are off, beside those seen. ``knn_purity``: share of the 10 nearest
-        crystals, or of the nearest quarter of fewer than 40, by the cosine of the pooled embeddings, that have the same
-        crystal system, among at most ``MOST_POOLED`` crystals. Where nothing was asked, scores are left out.
+        - ``feature_accuracy``: Fraction of correct bits of the atom features.
+        - ``element_accuracy``: Fraction of the atoms whose likeliest element given the predicted bits has the right
+          features.
+        - ``connectivity_``, ``bond_lengths_``, ``space_group_``, ``replaced_`` and ``decoy_accuracy``, and
+          ``..._balanced_accuracy``: Accuracy, and the mean accuracy over the classes that occur.
+        - ``distance_error``: Mean error of the corrected bond lengths, Angstrom; the baseline is the noise.
+        - ``knn_purity``: Fraction of the 10 nearest crystals (or the nearest quarter, if there are fewer than 40
+          others) of the same crystal system, by the cosine of pooled embeddings, among at most ``MOST_POOLED``.
+
+        Scores without any prediction are left out.
         """
         scores: dict[str, float] = {}
-        for prefix, bits in (("", self._features), ("hidden_", self._hidden)):
-            if bits is not None and bits.n_atoms:
-                scores.update({prefix + name: score for name, score in bits.scores().items()})
-        for name, confusion in self._classes.items():
-            if confusion.counts.any():
-                scores.update({f"{name}_{score}": value for score, value in confusion.scores().items()})
-        left, changed, n_bonds = self._distances
+        for prefix, counts in (("", self._features), ("hidden_", self._hidden)):
+            if counts is not None and counts.n_atoms:
+                scores.update({prefix + name: score for name, score in counts.scores().items()})
+        for name, confusion in self._confusions.items():
+            if confusion.any():
+                scores.update({f"{name}_{score}": value for score, value in _accuracies(confusion).items()})
+        corrected, noisy, n_bonds = self._distances
         if n_bonds:
-            scores.update(distance_error=float(left / n_bonds), distance_error_baseline=float(changed / n_bonds))
+            scores.update(distance_error=float(corrected / n_bonds), distance_error_baseline=float(noisy / n_bonds))
         return scores | self._purity()
 
     def _purity(self) -> dict[str, float]:
+        """Return ``knn_purity`` and its baseline, or nothing for too few crystals."""
         pooled = np.concatenate(self._pooled) if self._pooled else np.empty((0, 1))
-        n_neighbors = min(NEIGHBORS, (len(pooled) - 1) // 4)  # all others would be as pure whatever the encoder
+        # With all others as neighbors, every encoder would have the same purity.
+        n_neighbors = min(NEIGHBORS, (len(pooled) - 1) // 4)
         if n_neighbors < 1:
             return {}
         from sklearn import config_context
@@ -150,40 +146,32 @@ class EncoderQuality:
         systems = np.concatenate(self._systems)
         neighbors = NearestNeighbors(n_neighbors=n_neighbors, metric="cosine").fit(pooled)
         with config_context(working_memory=WORKING_MEMORY):
-            nearest = neighbors.kneighbors(return_distance=False)
+            nearest = neighbors.kneighbors(return_distance=False)  # without the crystal itself
         counts = np.bincount(systems, minlength=len(CRYSTAL_SYSTEMS)).astype(float)
         chance = (counts * (counts - 1)).sum() / (len(systems) * (len(systems) - 1))
         purity = (systems[nearest] == systems[:, None]).mean()
         return {"knn_purity": float(purity), "knn_purity_baseline": float(chance)}
 
 
-class _Confusion:
-    """Counts of true and predicted classes."""
+def _accuracies(confusion: np.ndarray) -> dict[str, float]:
+    """Return accuracy and balanced accuracy, with the baselines of predicting the most frequent class.
 
-    def __init__(self, n_classes: int):
-        self.counts = np.zeros((n_classes, n_classes), dtype=np.int64)
-
-    def add(self, truth: Tensor, predicted: Tensor) -> None:
-        """Args: ``[n]`` classes each."""
-        n_classes = len(self.counts)
-        cells = torch.bincount(truth * n_classes + predicted, minlength=n_classes**2)
-        self.counts += cells.view(n_classes, n_classes).cpu().numpy()
-
-    def scores(self) -> dict[str, float]:
-        """Accuracy and balanced accuracy, each beside that of always predicting the most frequent class."""
-        truth = self.counts.sum(1)
-        right = self.counts.diagonal()
-        present = truth > 0
-        return {
-            "accuracy": float(right.sum() / truth.sum()),
-            "accuracy_baseline": float(truth.max() / truth.sum()),
-            "balanced_accuracy": float((right[present] / truth[present]).mean()),
-            "balanced_accuracy_baseline": float(1 / present.sum()),
-        }
+    Args:
+        confusion: Number of predictions by true (row) and predicted (column) class, ``[n_classes, n_classes]``.
+    """
+    true = confusion.sum(1)
+    right = confusion.diagonal()
+    present = true > 0
+    return {
+        "accuracy": float(right.sum() / true.sum()),
+        "accuracy_baseline": float(true.max() / true.sum()),
+        "balanced_accuracy": float((right[present] / true[present]).mean()),
+        "balanced_accuracy_baseline": float(1 / present.sum()),
+    }
 
 
-class _Bits:
-    """Counts of atoms, of their features given back right, and of their elements."""
+class _FeatureCounts:
+    """Counts of atoms, of their correct feature bits and of their correct elements."""
 
     def __init__(self) -> None:
         table = feature_table("cgcnn")
@@ -194,9 +182,16 @@ class _Bits:
         self._numbers = np.zeros(len(table), dtype=np.int64)
 
     def add(self, logits: Tensor, features: Tensor, atomic_numbers: Tensor) -> None:
-        """Args: ``[n, F]``, ``[n, F]`` and ``[n]``."""
+        """Count atoms.
+
+        Args:
+            logits: Predicted features, ``[n, F]``.
+            features: True features, ``[n, F]``, 0 or 1.
+            atomic_numbers: Atomic numbers, ``[n]``.
+        """
         elements = self._elements.to(logits)
-        likeliest = elements[1 + (logits @ elements[1:].T).argmax(1)]  # log-likelihood but for what all have
+        # The log-likelihood of an element's bits is their product with the logits plus a term without the element.
+        likeliest = elements[1 + (logits @ elements[1:].T).argmax(1)]
         self.n_atoms += len(logits)
         self._right += int(((logits > 0) == (features > 0)).sum())
         self._right_elements += int((likeliest == features).all(1).sum())
@@ -204,7 +199,10 @@ class _Bits:
         self._numbers += torch.bincount(atomic_numbers, minlength=len(self._numbers)).cpu().numpy()
 
     def scores(self) -> dict[str, float]:
-        """Of bits and of elements; without looking: each bit's more frequent value, and the most frequent element."""
+        """Return the accuracies of bits and elements.
+
+        The baselines predict the more frequent value of each bit, and the most frequent element.
+        """
         n_bits = self.n_atoms * len(self._ones)
         return {
             "feature_accuracy": self._right / n_bits,

@@ -1,4 +1,4 @@
-"""A term of a pre-training objective: what is asked of the embeddings of atoms, and how wrong the answer is."""
+"""Terms of a pre-training objective: a decoder for the atom embeddings, with its loss."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from crysmm.data.batch import CrystalBatch
-from crysmm.engines.linear import Linear
 from crysmm.models.layers import crystal_sum
 from crysmm.objectives.corruption import Example
 
@@ -17,7 +16,7 @@ class Term(nn.Module, ABC):
     """A decoder with its loss.
 
     Args:
-        weight: what the loss is multiplied by in the objective.
+        weight: Factor of the loss in the objective.
     """
 
     def __init__(self, weight: float):
@@ -26,69 +25,72 @@ class Term(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
-        """``[n_crystals]`` losses, in fp32 or better, whose mean is the loss of the batch.
+        """Return ``[n_crystals]`` losses, in fp32 or better, whose mean is the loss of the batch.
 
         Args:
-            nodes: ``[n_atoms_in_all, d]``, embeddings of the atoms of ``example.seen``.
-            example: what was embedded, and what it was before.
-            generator: of random numbers, by default torch's global one; a term without chance leaves it alone.
+            nodes: Embeddings of the atoms of ``example.seen``, ``[n_atoms_in_all, d]``.
+            example: Batch before and after corruption.
+            generator: Source of random numbers, by default torch's global one; most terms draw none.
         """
 
 
 def mean_losses(sums: Tensor, totals: Tensor, pooled: bool) -> Tensor:
-    """``[n_crystals]`` losses from sums over what is asked of each crystal.
+    """Return ``[n_crystals]`` losses from weighted sums per crystal.
 
-    Pooled, the loss is ``sums.sum() / totals.sum()``, the same for every crystal, and a larger crystal counts for
-    more. Otherwise each crystal has its own mean and counts alike; one that nothing is asked of takes the mean of
-    the others, so that it does not change the batch's. Where nothing is asked of any, the loss is 0.
+    Pooled, every crystal gets the mean over the batch, ``sums.sum() / totals.sum()``, in which larger crystals weigh
+    more. Otherwise each crystal gets its own mean, so that all weigh the same. A crystal with nothing to predict gets
+    the mean of the others, which leaves the mean of the batch unchanged. The loss is 0 if no crystal has anything to
+    predict.
 
     Args:
-        sums: ``[n_crystals]``, sums of weighted losses.
-        totals: ``[n_crystals]``, sums of the weights.
-        pooled: which of the two.
+        sums: Sums of weighted losses, ``[n_crystals]``.
+        totals: Sums of the weights, ``[n_crystals]``.
+        pooled: True for one mean over the batch, False for one mean per crystal.
     """
+    # Zero totals become 1 before the division: dividing by 0 and masking afterwards would make gradients NaN.
     if pooled:
-        return (sums.sum() / _positive(totals.sum())).expand(len(sums))
-    asked = totals > 0
-    losses = sums / _positive(totals)
-    mean = torch.where(asked, losses, 0).sum() / _positive(asked.to(losses.dtype).sum())
-    return torch.where(asked, losses, mean)
+        total = totals.sum()
+        return (sums.sum() / torch.where(total > 0, total, 1)).expand(len(sums))
+    counted = totals > 0
+    losses = sums / torch.where(counted, totals, 1)
+    mean = torch.where(counted, losses, 0).sum() / counted.sum().clamp_min(1)
+    return torch.where(counted, losses, mean)
 
 
-def _positive(totals: Tensor) -> Tensor:
-    return torch.where(totals > 0, totals, 1)
+def over_atoms(losses: Tensor, counted: Tensor | None, n_atoms: Tensor, pooled: bool) -> Tensor:
+    """Average losses of atoms; see :func:`mean_losses`.
 
-
-def over_atoms(losses: Tensor, asked: Tensor | None, n_atoms: Tensor, pooled: bool) -> Tensor:
-    """:func:`mean_losses` of ``[n_atoms_in_all]`` losses, of the atoms that are ``asked``, or of all."""
-    weights = torch.ones_like(losses) if asked is None else asked.to(losses.dtype)
+    Args:
+        losses: Loss per atom, ``[n_atoms_in_all]``.
+        counted: Mask of the atoms that count, ``[n_atoms_in_all]`` bool, or ``None`` for all.
+        n_atoms: Number of atoms per crystal, ``[n_crystals]``.
+        pooled: See :func:`mean_losses`.
+    """
+    weights = torch.ones_like(losses) if counted is None else counted.to(losses.dtype)
     return mean_losses(crystal_sum(losses * weights, n_atoms), crystal_sum(weights, n_atoms), pooled)
 
 
 def over_edges(losses: Tensor, batch: CrystalBatch, pooled: bool) -> Tensor:
-    """:func:`mean_losses` of ``[n_edges]`` losses, in the order of the batch's connectivity."""
+    """Average losses of edges; see :func:`mean_losses`.
+
+    Args:
+        losses: Loss per edge in the order of the batch's connectivity, ``[n_edges]``.
+        batch: Batch with these edges.
+        pooled: See :func:`mean_losses`.
+    """
     incoming = batch.connectivity.by_destination
-    sums, totals = (crystal_sum(incoming.sum(part), batch.n_atoms) for part in (losses, torch.ones_like(losses)))
+    # Every edge has one destination: sums over incoming edges, then over atoms, count each edge once.
+    sums = crystal_sum(incoming.sum(losses), batch.n_atoms)
+    totals = crystal_sum(incoming.sum(torch.ones_like(losses)), batch.n_atoms)
     return mean_losses(sums, totals, pooled)
 
 
-def crystals_of_atoms(n_atoms: Tensor, n_rows: int) -> Tensor:
-    """``[n_rows]`` int64: the crystal each atom belongs to."""
-    crystals = torch.arange(len(n_atoms), device=n_atoms.device)
-    return crystals.repeat_interleave(n_atoms, output_size=n_rows)
-
-
 def space_groups_of(batch: CrystalBatch) -> Tensor:
-    """``[n_crystals]`` int64, 0 where unknown.
+    """Return the space group numbers of a batch, ``[n_crystals]`` int64, 0 where unknown.
 
     Raises:
-        ValueError: the batch comes from a store without space groups.
+        ValueError: The batch comes from a store without space groups.
     """
     if batch.space_groups is None:
-        raise ValueError("a batch without space groups has no loss of symmetry; build its store with symprec")
+        raise ValueError("a batch without space groups has no symmetry loss; build its store with symprec")
     return batch.space_groups
-
-
-def hidden_decoder(node_features: int, outputs: int) -> nn.Sequential:
-    """A hidden layer as wide as the embeddings, softplus, and a linear layer."""
-    return nn.Sequential(Linear(node_features, node_features), nn.Softplus(), Linear(node_features, outputs))

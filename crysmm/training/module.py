@@ -45,7 +45,7 @@ class TrainingModule(pl.LightningModule):
     """Trains an objective and keeps the means of the current epoch over all crystals of all processes.
 
     Args:
-        objective: the loss and the measures.
+        objective: Loss and metrics to train on.
         config: optimiser, schedule and seed are read.
         steps: number of steps in each epoch.
         baseline: what the objective's monitored measure is without a network; None says nothing.
@@ -102,12 +102,12 @@ class TrainingModule(pl.LightningModule):
         self._validation = Means()
 
     def validation_step(self, share: Share, index: int) -> None:
-        """Add the measures of a share to their means."""
-        for name, values in self.objective.measures(share.batch).items():
+        """Add the metrics of a share to their means."""
+        for name, values in self.objective.metrics(share.batch).items():
             self._validation.add(name, values.mean(), share.n_crystals)
 
     def means(self) -> dict[str, float]:
-        """``train_loss`` and the validation measures of the epoch, ``val_loss`` among them; all processes call it."""
+        """``train_loss`` and the validation metrics of the epoch, ``val_loss`` among them; all processes call it."""
         training = self._training.over_all(self.trainer.strategy)
         validation = self._validation.over_all(self.trainer.strategy)
         return {

@@ -70,7 +70,7 @@ def test_training_loss_has_the_penalty_and_measures_have_not(crystals):
     batch = collate_crystals([crystals["SiO2"], crystals["Cu"]], config.graph_settings(), targets=targets.numpy())
     scaler = TargetScaler.fit(targets.numpy(), range(2), config)
     objective = PropertyObjective(network_of({"name": "crysxpp", "sparsity": 0.3}).float(), scaler, "l1")
-    measured = objective.measures(batch)["loss"].mean().item()
+    measured = objective.metrics(batch)["loss"].mean().item()
     assert objective.training_loss(batch).item() == pytest.approx(measured + 0.3, rel=1e-6)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from crysmm.config import PretrainingConfig
 from crysmm.elements import feature_table
 from crysmm.objectives.corruption import Corruption, Example, substitute
-from crysmm.objectives.decoys import BondingTerm, DecoyTerm, ReplacedAtomTerm, _tables, bonding, decoys, replaced_atoms
+from crysmm.objectives.decoys import BondingTerm, DecoyTerm, ReplacedAtomTerm, bonding, element_tables, find_replaced
 from crysmm.objectives.pretraining import build_pretraining
 
 
@@ -119,7 +119,7 @@ def test_share_of_decoys(make_case):
     n_decoys = 0
     for seed in range(10):
         new = substitute(case.batch, 0.3, torch.Generator().manual_seed(seed))
-        n_decoys += int(decoys(Example(case.batch, replace(case.batch, atomic_numbers=new))).sum())
+        n_decoys += int(find_replaced(Example(case.batch, replace(case.batch, atomic_numbers=new)))[1].sum())
     assert 0.63 < n_decoys / 900 < 0.73  # 1/4 (1 + 1 + 7/9) or so
 
 
@@ -135,7 +135,7 @@ def test_features_follow_the_elements_but_where_hidden(example):
     expected = table[example.seen.atomic_numbers]
     expected[example.hidden] = 0
     torch.testing.assert_close(example.seen.atom_features, expected)
-    assert replaced_atoms(example).any()
+    assert find_replaced(example)[0].any()
 
 
 def test_losses_equal_loops_over_atoms_and_crystals(case, example):
@@ -167,9 +167,9 @@ def test_the_objective_works_with_every_backbone(backbone, make_case):
     trained = [p for p in objective.network.backbone.parameters() if p.grad is not None]
     assert trained
     assert all(torch.isfinite(p.grad).all() for p in trained)
-    measures = objective.measures(case.batch)
-    expected = measures["replaced"] + measures["decoy"] + measures["bonding"]
-    torch.testing.assert_close(measures["loss"], expected)
+    metrics = objective.metrics(case.batch)
+    expected = metrics["replaced"] + metrics["decoy"] + metrics["bonding"]
+    torch.testing.assert_close(metrics["loss"], expected)
 
 
 def electronegativity(number):
@@ -201,7 +201,7 @@ def test_bonding_equals_loops_over_bonds(case):
 
 
 def test_every_element_has_what_bonding_needs():
-    electronegativities, radii = _tables()
+    electronegativities, radii = element_tables()
     assert len(electronegativities) == len(radii) == 104
     assert (electronegativities[1:] > 0.5).all()
     assert (radii[1:] > 0.25).all()

@@ -66,7 +66,7 @@ def by_loops(objective, batch):
 def test_distillation_is_a_mean_over_atoms_and_features_then_over_crystals(make_objective, batch):
     objective = make_objective(0.0).eval()
     expected = by_loops(objective, batch)
-    assert objective.measures(batch)["distillation"].tolist() == pytest.approx(expected, rel=1e-5)
+    assert objective.metrics(batch)["distillation"].tolist() == pytest.approx(expected, rel=1e-5)
     assert objective.training_loss(batch).item() == pytest.approx(np.mean(expected), rel=1e-5)
     over_atoms = np.average(expected, weights=batch.n_atoms.numpy())
     assert abs(over_atoms - np.mean(expected)) > 1e-3 * np.mean(expected)
@@ -85,8 +85,8 @@ def test_a_student_that_embeds_as_its_teacher_has_no_loss(make_objective, batch)
 @pytest.mark.parametrize("delta", [0.0, 0.3, 1.0])
 def test_delta_weighs_the_two_losses(make_objective, batch, delta):
     objective = make_objective(delta).eval()
-    measures = objective.measures(batch)
-    expected = delta * measures["loss"].mean() + (1 - delta) * measures["distillation"].mean()
+    metrics = objective.metrics(batch)
+    expected = delta * metrics["loss"].mean() + (1 - delta) * metrics["distillation"].mean()
     assert objective.training_loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
     assert objective.monitor == "mae"
 
@@ -96,18 +96,18 @@ def test_a_rising_delta_is_the_share_of_the_steps_done(make_objective, batch, pr
     """The distillation loss is then the squared distance of the unit vectors, a sum over their features."""
     objective = make_objective("rising").eval()
     objective.progress = progress
-    labels = objective.measures(batch)["loss"].mean().item()
+    labels = objective.metrics(batch)["loss"].mean().item()
     distance = TEACHER_WIDTH * np.mean(by_loops(objective, batch))
     expected = progress * labels + (1 - progress) * distance
     assert objective.training_loss(batch).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_measures_of_the_labels_are_those_without_a_teacher(make_objective, batch):
+def test_metrics_of_the_labels_are_those_without_a_teacher(make_objective, batch):
     objective = make_objective(0.3).eval()
-    vanilla = PropertyObjective(objective.network, objective.scaler, "l1").measures(batch)
-    measures = objective.measures(batch)
-    assert measures.keys() - vanilla.keys() == {"distillation"}
-    assert all(torch.equal(measures[name], values) for name, values in vanilla.items())
+    vanilla = PropertyObjective(objective.network, objective.scaler, "l1").metrics(batch)
+    metrics = objective.metrics(batch)
+    assert metrics.keys() - vanilla.keys() == {"distillation"}
+    assert all(torch.equal(metrics[name], values) for name, values in vanilla.items())
 
 
 def gradients(objective, batch):
@@ -137,7 +137,7 @@ def test_the_student_computes_once(make_objective, batch, monkeypatch):
     calls = []
     objective.network.backbone.register_forward_hook(lambda *_: calls.append(1))
     objective.training_loss(batch)
-    objective.measures(batch)
+    objective.metrics(batch)
     assert len(calls) == 2
 
 
@@ -147,9 +147,9 @@ def test_classes_are_learned_from_a_teacher_too(batch, crystals):
     network = build_network(config, scaler.n_outputs)
     projection = make_projection("auto", 64, TEACHER_WIDTH, seed=0)
     objective = DistillationObjective(network, scaler, "l1", 0.5, projection).eval()
-    measures = objective.measures(batch)
-    assert set(measures) == {"loss", "error", "distillation"}
-    expected = (measures["loss"].mean() + measures["distillation"].mean()) / 2
+    metrics = objective.metrics(batch)
+    assert set(metrics) == {"loss", "error", "distillation"}
+    expected = (metrics["loss"].mean() + metrics["distillation"].mean()) / 2
     assert objective.training_loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
 
 

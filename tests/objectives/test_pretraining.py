@@ -108,11 +108,11 @@ def test_loss_is_the_weighted_sum(batch, method, weights):
 @pytest.mark.parametrize(("method", "weight"), [("crysae", 1.0), ("crysgnn", 0.25)])
 def test_published_weights(batch, method, weight):
     objective = make_objective(method).eval()
-    measures = objective.measures(batch)
-    assert list(measures) == ["loss", *TERMS[method]]
-    total = sum(measures[name] for name in TERMS[method])
-    torch.testing.assert_close(measures["loss"], weight * total)
-    assert objective.training_loss(batch).item() == pytest.approx(measures["loss"].mean().item(), rel=1e-5)
+    metrics = objective.metrics(batch)
+    assert list(metrics) == ["loss", *TERMS[method]]
+    total = sum(metrics[name] for name in TERMS[method])
+    torch.testing.assert_close(metrics["loss"], weight * total)
+    assert objective.training_loss(batch).item() == pytest.approx(metrics["loss"].mean().item(), rel=1e-5)
     assert objective.monitor == "loss"
 
 
@@ -123,10 +123,10 @@ def test_a_term_without_weight_is_left_out(batch):
 
 
 @pytest.mark.parametrize("method", TERMS)
-def test_measures_are_the_same_every_time(batch, method):
+def test_metrics_are_the_same_every_time(batch, method):
     objective = make_objective(method, **CORRUPTED, max_pairs=16).eval()
     state = torch.get_rng_state()
-    first, again = objective.measures(batch), objective.measures(batch)
+    first, again = objective.metrics(batch), objective.metrics(batch)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(values.shape == (12,) and values.dtype == torch.float64 for values in first.values())
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -160,7 +160,7 @@ def test_few_crystals_and_no_bonds(make_case, method, formulas, graph):
     objective = make_objective(method, **CORRUPTED)
     objective.training_loss(batch).backward()
     assert all(parameter.grad.isfinite().all() for parameter in objective.parameters())
-    assert all(values.isfinite().all() for values in objective.measures(batch).values())
+    assert all(values.isfinite().all() for values in objective.metrics(batch).values())
 
 
 def test_unknown_space_groups(batch):
@@ -173,8 +173,8 @@ def test_unknown_space_groups(batch):
 @pytest.mark.parametrize("method", TERMS)
 def test_bf16_gives_nearly_the_same_losses_in_fp32(batch, method):
     objective = make_objective(method, **CORRUPTED).eval()
-    exact = objective.measures(batch)
-    example, generator = objective.corrupt_again(batch)
+    exact = objective.metrics(batch)
+    example, generator = objective.corrupt_reproducibly(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         nodes = objective.network(example.seen).nodes
         losses = {name: term(nodes, example, generator) for name, term in objective.network.terms().items()}

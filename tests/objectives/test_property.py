@@ -1,4 +1,4 @@
-"""The loss and the measures of learning properties, against numbers worked out by hand."""
+"""The loss and the metrics of learning properties, against numbers worked out by hand."""
 
 from types import SimpleNamespace
 
@@ -48,9 +48,9 @@ def test_criteria_without_standardisation(criterion, expected):
 def test_loss_is_of_standardised_targets_and_mae_in_original_units():
     objective = objective_of([[0.0]] * 4)
     assert objective.training_loss(batch_of()).item() == pytest.approx(1.5 / np.sqrt(3.5))
-    measures = objective.measures(batch_of())
-    assert measures["mae"].tolist() == pytest.approx([2, 1, 0, 3])
-    assert measures["loss"].mean().item() == pytest.approx(1.5 / np.sqrt(3.5))
+    metrics = objective.metrics(batch_of())
+    assert metrics["mae"].tolist() == pytest.approx([2, 1, 0, 3])
+    assert metrics["loss"].mean().item() == pytest.approx(1.5 / np.sqrt(3.5))
     assert objective.monitor == "mae"
 
 
@@ -58,23 +58,23 @@ def test_log10_mae_is_in_original_units():
     targets = np.array([[1.0], [100.0]])
     objective = objective_of([[1.0], [1.0]], targets, target_transform="log10", standardize_target=False)
     assert objective.training_loss(batch_of(targets)).item() == pytest.approx(1.0)
-    assert objective.measures(batch_of(targets))["mae"].tolist() == pytest.approx([9, 90])
+    assert objective.metrics(batch_of(targets))["mae"].tolist() == pytest.approx([9, 90])
 
 
 def test_several_targets_count_alike():
     targets = np.array([[0.0, 0.0], [2.0, 20.0]])  # deviations 1 and 10
     objective = objective_of([[0.0, 0.0], [0.0, 0.0]], targets)
     assert objective.training_loss(batch_of(targets)).item() == pytest.approx(1.0)
-    assert objective.measures(batch_of(targets))["mae"].tolist() == pytest.approx([5.5, 5.5])
+    assert objective.metrics(batch_of(targets))["mae"].tolist() == pytest.approx([5.5, 5.5])
 
 
 def test_classes_use_cross_entropy():
     targets = np.array([[0.0], [1.0], [1.0]])
     logits = [[0.0, np.log(3)], [0.0, np.log(3)], [0.0, 0.0]]  # probabilities of class 1: 3/4, 3/4, 1/2
     objective = objective_of(logits, targets, model={"classification": True})
-    measures = objective.measures(batch_of(targets))
-    assert measures["loss"].tolist() == pytest.approx(-np.log([1 / 4, 3 / 4, 1 / 2]))
-    assert measures["error"].tolist() == [1, 0, 1]  # a tie goes to the first class
+    metrics = objective.metrics(batch_of(targets))
+    assert metrics["loss"].tolist() == pytest.approx(-np.log([1 / 4, 3 / 4, 1 / 2]))
+    assert metrics["error"].tolist() == [1, 0, 1]  # a tie goes to the first class
     assert objective.training_loss(batch_of(targets)).item() == pytest.approx(-np.log([1 / 4, 3 / 4, 1 / 2]).mean())
     assert objective.monitor == "loss"
 

@@ -21,7 +21,7 @@ def make_objective(method, **settings):
     return build_pretraining(PretrainingConfig(model=model, method={"name": method, **settings})).double()
 
 
-def judge(objective, *batches):
+def evaluate(objective, *batches):
     quality = EncoderQuality(objective, sum(len(batch.n_atoms) for batch in batches))
     for batch in batches:
         quality.add(batch)
@@ -46,7 +46,7 @@ def same_as_sklearn(scores, name, truth, predicted):
 @pytest.mark.parametrize("method", ["crysae", "crysgnn"])
 def test_connectivity_of_two_batches(make_case, method):
     objective, batches = make_objective(method), [make_case("SiO2", "Cu").batch, make_case("NaCl", "ZrO2").batch]
-    scores = judge(objective, *batches)
+    scores = evaluate(objective, *batches)
     truth, predicted = [], []
     for batch in batches:
         grid = objective.network.terms()["connectivity"].grid(clean_nodes(objective, batch), batch)
@@ -59,23 +59,25 @@ def test_connectivity_of_two_batches(make_case, method):
 def test_bond_lengths(make_case):
     objective, batch = make_objective("crysae"), make_case().batch
     truth = batch.bond_vectors.norm(dim=1).round().clamp(1, 5).long() - 1
-    predicted = objective.network.terms()["bond_lengths"].scores(clean_nodes(objective, batch), batch).argmax(1)
-    same_as_sklearn(judge(objective, batch), "bond_lengths", truth.numpy(), predicted.numpy())
+    predicted = objective.network.terms()["bond_lengths"].classify(clean_nodes(objective, batch), batch)[0].argmax(1)
+    same_as_sklearn(evaluate(objective, batch), "bond_lengths", truth.numpy(), predicted.numpy())
 
 
 def test_space_groups_of_crystals_that_are_known(make_case):
     objective, batch = make_objective("crysgnn"), make_case().batch
     batch.space_groups[3] = 0
-    nodes = clean_nodes(objective, batch)
-    predicted = objective.network.terms()["space_group"].scores(nodes, batch.n_atoms).argmax(1) + 1
+    pooled = torch.stack([nodes.mean(0) for nodes in clean_nodes(objective, batch).split(batch.n_atoms.tolist())])
+    predicted = objective.network.terms()["space_group"].decoder(pooled).argmax(1) + 1
     known = batch.space_groups > 0
-    same_as_sklearn(judge(objective, batch), "space_group", batch.space_groups[known].numpy(), predicted[known].numpy())
+    same_as_sklearn(
+        evaluate(objective, batch), "space_group", batch.space_groups[known].numpy(), predicted[known].numpy()
+    )
 
 
 def test_features_and_elements(make_case):
     objective, batch = make_objective("crysgnn"), make_case().batch
     term = objective.network.terms()["features"]
-    scores = judge(objective, batch)
+    scores = evaluate(objective, batch)
     right = (term.decoder(clean_nodes(objective, batch)) > 0) == (batch.atom_features > 0)
     assert scores["feature_accuracy"] == pytest.approx(right.double().mean().item())
     share = batch.atom_features.mean(0)
@@ -93,12 +95,12 @@ def test_a_perfect_decoder_knows_every_element(make_case):
     with torch.no_grad():
         decoder.weight.copy_(100 * torch.eye(92))
         decoder.bias.fill_(-5)
-    scores = judge(objective, batch)
+    scores = evaluate(objective, batch)
     assert scores["feature_accuracy"] == 1
     assert scores["element_accuracy"] == 1
 
 
-def test_hidden_atoms_are_judged_apart(make_case):
+def test_hidden_atoms_are_evaluated_separately(make_case):
     """Seeing all of an atom's features, the decoder above is right; hidden, it says that there is no bit at all."""
     objective, batch = make_objective("crysgnn", mask_ratio=0.3), make_case().batch
     objective.network.backbone.forward = lambda seen: (seen.atom_features, seen.atom_features)
@@ -107,8 +109,8 @@ def test_hidden_atoms_are_judged_apart(make_case):
     with torch.no_grad():
         decoder.weight.copy_(100 * torch.eye(92))
         decoder.bias.fill_(-5)
-    scores = judge(objective, batch)
-    hidden = objective.corrupt_again(batch)[0].hidden
+    scores = evaluate(objective, batch)
+    hidden = objective.corrupt_reproducibly(batch)[0].hidden
     assert scores["element_accuracy"] == 1
     assert scores["hidden_feature_accuracy"] == pytest.approx(1 - batch.atom_features[hidden].mean().item())
     numbers = batch.atomic_numbers[hidden]
@@ -117,8 +119,8 @@ def test_hidden_atoms_are_judged_apart(make_case):
 
 def test_distances_beside_those_seen(make_case):
     objective, batch = make_objective("crysae", distance_noise=0.1), make_case().batch
-    scores = judge(objective, batch)
-    seen = objective.corrupt_again(batch)[0].seen
+    scores = evaluate(objective, batch)
+    seen = objective.corrupt_reproducibly(batch)[0].seen
     error = (batch.bond_vectors.norm(dim=1) - seen.bond_vectors.norm(dim=1)).abs().mean().item()
     assert scores["distance_error_baseline"] == pytest.approx(error)
     assert 0.07 < error < 0.09  # sqrt(2 / pi) of the deviation
@@ -156,7 +158,7 @@ def test_purity_of_the_nearest(make_case):
 
     purity = share_of_the_same_system(cosine, 2)  # a quarter of the others
     assert purity != share_of_the_same_system(lambda a, b: np.linalg.norm(a - b), 2)
-    scores = judge(objective, *batches)
+    scores = evaluate(objective, *batches)
     assert scores["knn_purity"] == pytest.approx(purity)
     assert scores["knn_purity_baseline"] == pytest.approx(share_of_the_same_system(cosine, 11))
 
@@ -174,17 +176,17 @@ def test_of_many_crystals_every_second_is_compared(make_case, monkeypatch):
     unit = np.stack([vector / np.linalg.norm(vector) for vector in pooled[::2]])
     alike = unit @ unit.T - 2 * np.eye(6)
     systems = SYSTEMS[::2]
-    scores = judge(objective, *batches)
+    scores = evaluate(objective, *batches)
     assert scores["knn_purity"] == pytest.approx(np.mean(systems[alike.argmax(1)] == systems))
     pairs = (systems[:, None] == systems).sum() - 6
     assert scores["knn_purity_baseline"] == pytest.approx(pairs / 30)
 
 
-def test_only_what_was_asked_is_judged(make_case):
+def test_only_what_was_predicted_is_evaluated(make_case):
     batch = make_case().batch
-    ae = judge(make_objective("crysae", feature_weight=0), batch)
+    ae = evaluate(make_objective("crysae", feature_weight=0), batch)
     assert not any(name.startswith(("feature", "element", "hidden", "space_group", "distance")) for name in ae)
-    gnn = judge(make_objective("crysgnn", connectivity_weight=0, space_group_weight=0), batch)
+    gnn = evaluate(make_objective("crysgnn", connectivity_weight=0, space_group_weight=0), batch)
     assert not any(name.startswith(("bond", "connectivity", "space_group", "hidden", "distance")) for name in gnn)
 
 
@@ -193,17 +195,17 @@ def test_one_crystal_or_no_symmetry(make_case, known):
     batch = make_case("Cu").batch
     if not known:
         batch.space_groups.zero_()
-    scores = judge(make_objective("crysgnn"), batch)
+    scores = evaluate(make_objective("crysgnn"), batch)
     assert "knn_purity" not in scores
     assert ("space_group_accuracy" in scores) == known
     assert np.isfinite(list(scores.values())).all()
 
 
-def test_judging_changes_nothing(make_case):
+def test_evaluation_changes_nothing(make_case):
     objective, batch = make_objective("crysgnn", mask_ratio=0.2).train(), make_case().batch
     before = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
     state = torch.get_rng_state()
-    assert judge(objective, batch) == judge(objective, batch)
+    assert evaluate(objective, batch) == evaluate(objective, batch)
     assert objective.network.training
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in objective.state_dict().items())

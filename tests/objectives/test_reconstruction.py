@@ -1,5 +1,6 @@
 """Connectivity: the loss against loops over crystals and pairs, its invariances, and pairs that are drawn."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -11,8 +12,8 @@ from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.engines.blocked import Connectivity
-from crysmm.objectives.corruption import Example
-from crysmm.objectives.reconstruction import NO_PAIR, ConnectivityTerm
+from crysmm.objectives.corruption import Corruption, Example
+from crysmm.objectives.reconstruction import NO_PAIR, AtomFeatureTerm, ConnectivityTerm, DistanceTerm
 
 WEIGHTS = [0.1, 1, 1, 1, 1, 1]
 
@@ -184,3 +185,79 @@ def test_draws_come_from_the_generator(make_case):
     other = losses_of(term, case, torch.Generator().manual_seed(6))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def made(kind, *arguments, **settings):
+    torch.manual_seed(2)
+    return kind(1.0, *arguments, **settings).double()
+
+
+def feature_losses_by_hand(term, case, hidden=None):
+    """Each crystal's losses of single bits."""
+    first_atom, losses = 0, []
+    for nodes, _ in case.parts():
+        losses.append([])
+        for i, node in enumerate(nodes, first_atom):
+            if hidden is None or hidden[i]:
+                bits = case.batch.atom_features[i].tolist()
+                for logit, bit in zip(term.decoder(node).tolist(), bits, strict=True):
+                    losses[-1].append(math.log1p(math.exp(logit)) - bit * logit)
+        first_atom += len(nodes)
+    return losses
+
+
+def test_features_are_averaged_crystal_by_crystal_or_over_all_atoms(make_case):
+    case = make_case()
+    expected = feature_losses_by_hand(made(AtomFeatureTerm, 5, 92, pooled=False), case)
+    example = Example(case.batch, case.batch)
+    found = made(AtomFeatureTerm, 5, 92, pooled=False)(case.nodes, example)
+    assert found.tolist() == pytest.approx([np.mean(losses) for losses in expected])
+    found = made(AtomFeatureTerm, 5, 92, pooled=True)(case.nodes, example)
+    assert found.tolist() == pytest.approx([np.mean(np.concatenate(expected))] * len(expected))
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_only_hidden_atoms_are_asked_for(make_case, pooled):
+    case, term = make_case(), made(AtomFeatureTerm, 5, 92, pooled=pooled)
+    example = Corruption(0.15, 0).apply(case.batch, torch.Generator().manual_seed(0))
+    losses = feature_losses_by_hand(term, case, example.hidden)
+    assert [] in losses  # crystals without a hidden atom
+    means = [np.mean(part) for part in losses if part]
+    expected = np.mean(np.concatenate(losses)) if pooled else np.mean(means)
+    found = term(case.nodes, example)
+    assert found.mean().item() == pytest.approx(expected)
+    found.mean().backward()
+    touched = case.nodes.grad.any(1)
+    assert torch.equal(touched, example.hidden)
+
+
+def test_features_asked_for_are_the_clean_ones(make_case):
+    """Of a hidden atom the encoder sees zeros, and zeros are not the answer."""
+    case, term = make_case(), made(AtomFeatureTerm, 5, 92, pooled=True)
+    example = Corruption(0.5, 0).apply(case.batch)
+    wrong = Example(example.seen, example.seen, example.hidden)
+    assert term(case.nodes, example)[0] != term(case.nodes, wrong)[0]
+
+
+def distance_losses_by_hand(term, case, example):
+    seen = example.seen.bond_vectors.norm(dim=1)
+    clean = example.clean.bond_vectors.norm(dim=1)
+    edges = example.clean.connectivity
+    crystal = np.repeat(np.arange(len(case.crystals)), [len(c) for c in case.crystals])
+    losses = [[] for _ in case.crystals]
+    centers = torch.linspace(0, 8, 41, dtype=torch.float64)
+    for i, j, length, wanted in zip(edges.source, edges.destination, seen, clean, strict=True):
+        expanded = torch.exp(-(((length - centers) / 0.2) ** 2))
+        hidden = term.source(case.nodes[i]) + term.destination(case.nodes[j]) + term.length(expanded)
+        error = abs((term.output(hidden * torch.sigmoid(hidden)) - (wanted - length) / 0.1).item())
+        losses[crystal[i]].append(0.5 * error**2 if error < 1 else error - 0.5)
+    return losses
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_distances(make_case, pooled):
+    case, term = make_case("Cu", "SiO2", "TiO2"), made(DistanceTerm, 5, 8.0, 0.1, pooled=pooled)
+    example = Corruption(0, 0.1).apply(case.batch, torch.Generator().manual_seed(0))
+    losses = distance_losses_by_hand(term, case, example)
+    expected = [np.mean(np.concatenate(losses))] * 3 if pooled else [np.mean(part) for part in losses]
+    assert term(case.nodes, example).tolist() == pytest.approx(expected)
