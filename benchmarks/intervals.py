@@ -17,7 +17,7 @@ import numpy as np
 import crysmm
 from crysmm.audit.leakage import read_run
 from crysmm.data.store import Store
-from crysmm.inference.domain import Domain, rows_to_keep
+from crysmm.inference.domain import Domain, TrainingCrystal, rows_to_keep
 from crysmm.inference.intervals import COVERAGE, absolute_errors, conformal_quantile
 from crysmm.runs.run_folder import RunFolder
 
@@ -45,7 +45,9 @@ def held_out(run: RunFolder) -> tuple[np.ndarray, np.ndarray, Domain]:
     def embed(rows: list[int]) -> np.ndarray:
         return predictor.embed([store.crystal(row) for row in rows])
 
-    domain = Domain.of(embed(rows_to_keep(split.train, config.random_seed)), embed(split.val))
+    kept = rows_to_keep(split.train, config.random_seed)
+    crystals = [TrainingCrystal(store.ids[row], store.formulas[row]) for row in kept]
+    domain = Domain.fit(embed(kept), crystals, embed(split.val))
     rows = [*split.val, *split.test]
     targets, predictions = tables(run, store, rows)
     errors = absolute_errors(predictor.model.scaler, targets, predictions)[:, 0]

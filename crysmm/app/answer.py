@@ -71,7 +71,7 @@ class Answer:
         predicted_class: the most probable class; None where values are predicted.
         distance_percentile: percentage of the validation crystals that are nearer to the training crystals.
         domain: in what way it is unlike the training crystals; empty where it is not.
-        nearest: training crystals; None where the model does not name them.
+        nearest: training crystals; None for a model without calibration.
         notes: on how the file was read.
     """
 

@@ -229,8 +229,7 @@ def _trust_card(answer: Answer) -> str:
     percentile = answer.distance_percentile
     if percentile is None:
         parts.append(
-            "<p>This model has no calibration, so that there is no interval, and no distance from the training "
-            "crystals. <code>crysmm calibrate</code> makes both from the folder of its run.</p>"
+            "<p>This model has no calibration: there is no interval, and no distance from the training crystals.</p>"
         )
     else:
         far = " far" if percentile >= FAR else ""
@@ -243,15 +242,8 @@ def _trust_card(answer: Answer) -> str:
 
 
 def _nearest_card(answer: Answer) -> str:
-    if answer.distance_percentile is None:
-        return ""
-    title = "Nearest training crystals"
     if answer.nearest is None:
-        return _card(
-            title,
-            "<p>This model does not name its training crystals. <code>crysmm calibrate</code> adds their names from "
-            "the folder of its run.</p>",
-        )
+        return ""
     rows = "".join(
         f"<tr><td>{readable_formula(near.crystal.formula)}</td><td>{escape(near.crystal.id)}</td>"
         f"<td>{near.distance:.3g}</td></tr>"
@@ -259,7 +251,7 @@ def _nearest_card(answer: Answer) -> str:
     )
     table = f"<table><thead><tr><th>Formula</th><th>Id</th><th>Distance</th></tr></thead><tbody>{rows}</tbody></table>"
     note = '<p class="fine">Of at most 1,000 that the model folder keeps, by the distance of their embeddings.</p>'
-    return _card(title, table + note)
+    return _card("Nearest training crystals", table + note)
 
 
 def _contributions(title: str, values: Sequence[tuple[str, float]]) -> str:

@@ -24,7 +24,6 @@ COMMANDS = {
     "predict": "Predict with a trained model.",
     "app": "Show predictions on a page in the browser, served to this machine alone.",
     "audit": "Find what the splits of a run share, and the test error without it.",
-    "calibrate": "Give a model that was trained before there were intervals its intervals.",
     "zoo": "List the models that come with the package, or print the card of one.",
     "convert": "Make a model folder of a checkpoint of ALIGNN, CGCNN, CrysXPP or CrysGNN.",
     "explain": "Say what a model's predictions rest on: features, atoms, elements.",

@@ -1,4 +1,4 @@
-"""Predictions with what is known of how far they can be trusted."""
+"""Predictions with intervals, distances from the training crystals, and notes on unusual crystals."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 from crysmm.data.scaler import TargetScaler
 from crysmm.inference.domain import FAR, Neighbors
 from crysmm.inference.frozen_network import Outputs
-from crysmm.inference.intervals import Calibration
+from crysmm.inference.intervals import Calibration, conformal_quantile, coverage_fraction, intervals_about
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """Predictions of some crystals, a row each; what the model folder holds no figures for is None.
+    """Predictions for several crystals and their reliability; attributes that the model cannot provide are None.
 
     Args:
-        predictions: ``[n, n_targets]`` original units, or ``[n, n_classes]`` probabilities.
-        spread: as ``predictions``: deviation of an ensemble's members (n - 1 in the denominator).
-        lower: ``[n, n_targets]`` lower end of the interval; -inf where too few crystals validate.
-        upper: ``[n, n_targets]`` upper end; inf likewise.
-        distance_percentile: ``[n]`` percentage of the validation crystals that are nearer to the training crystals.
-        domain: ``[n]`` in what way a crystal is unlike the training crystals; empty where it is not.
-        nearest: the nearest training crystals of each, of the at most 1,000 that the model folder keeps.
+        predictions: Predictions in original units, `[n, n_targets]`, or probabilities, `[n, n_classes]`.
+        spread: Standard deviation over the members of an ensemble (n - 1 in the denominator), shape of `predictions`.
+        lower: Lower ends of the intervals, `[n, n_targets]`; -inf if there are too few validation crystals.
+        upper: Upper ends of the intervals, `[n, n_targets]`; inf likewise.
+        distance_percentile: Percentage of the validation crystals that are nearer to the training crystals, `[n]`.
+        domain: Notes on how a crystal differs from the training crystals, one per crystal; empty if it does not.
+        nearest: Nearest training crystals of each, among the at most 1,000 that the model folder keeps.
     """
 
     predictions: np.ndarray
@@ -37,7 +37,7 @@ class Assessment:
 
     @property
     def is_far(self) -> np.ndarray:
-        """``[n]`` whether a crystal is farther from the training crystals than nearly all validation crystals."""
+        """True for crystals farther from the training crystals than nearly all validation crystals, `[n]`."""
         if self.distance_percentile is None:
             return np.zeros(len(self.predictions), dtype=bool)
         return self.distance_percentile >= FAR
@@ -45,13 +45,16 @@ class Assessment:
 
 @dataclass(frozen=True)
 class Assessor:
-    """Makes assessments of what a model gives out.
+    """Turns the outputs of a model into assessments.
 
     Args:
-        scaler: says whether values or classes are predicted, and whether log10 was learned.
-        elements: symbols of the elements of the training structures; ``None`` where these are not known.
-        calibration: of the model, if its folder has one.
-        coverage: share of the targets that intervals are to hold.
+        scaler: Target scaler of the model.
+        elements: Symbols of the elements in the training structures; ``None`` if unknown.
+        calibration: Calibration of the model, if its folder has one.
+        coverage: Fraction of the targets inside the intervals.
+
+    Raises:
+        InputError: The coverage is not between 0 and 1.
     """
 
     scaler: TargetScaler
@@ -59,34 +62,35 @@ class Assessor:
     calibration: Calibration | None
     coverage: float
 
+    def __post_init__(self) -> None:
+        coverage_fraction(self.coverage)  # refused before anything is computed
+
     def unseen(self, symbols: Iterable[str]) -> list[str]:
-        """Those that no training structure held; none where these are not known."""
+        """Return the elements among `symbols` that no training structure contains."""
         return [] if self.elements is None else sorted(set(symbols).difference(self.elements))
 
     def assess(self, outputs: Outputs, elements: Sequence[Sequence[str]]) -> Assessment:
         """Assess crystals.
 
         Args:
-            outputs: the model's.
-            elements: the symbols of each crystal's elements.
+            outputs: Outputs of the model for `n` crystals.
+            elements: Symbols of the elements of each crystal.
         """
         unseen = map(self.unseen, elements)
         notes = [[f"{', '.join(symbols)} in no training structure"] if symbols else [] for symbols in unseen]
         lower = upper = percentiles = nearest = None
         if self.calibration is not None:
-            domain = self.calibration.domain
+            domain, errors = self.calibration.domain, self.calibration.errors
             to_nearest, rows = domain.nearest(outputs.embeddings)
-            nearest = domain.neighbors(to_nearest, rows)
             distances = to_nearest.mean(axis=1)
+            nearest = Neighbors(domain.crystals, to_nearest, rows)
             percentiles = domain.percentiles(distances)
-            ends = self.calibration.intervals(self.scaler, outputs.predictions, distances, self.coverage)
-            lower, upper = (None, None) if ends is None else ends
+            if errors is not None:
+                radius = domain.widths(distances)[:, None] * conformal_quantile(errors, self.coverage)
+                lower, upper = intervals_about(self.scaler, outputs.predictions, radius)
             for note, percentile in zip(notes, percentiles, strict=True):
                 if percentile >= FAR:
-                    note.append(f"farther from the training structures than {_share(percentile)} validation structures")
+                    fraction = "all" if percentile == 100 else f"{percentile:.1f}% of the"
+                    note.append(f"farther from the training structures than {fraction} validation structures")
         joined = ["; ".join(note) for note in notes]
         return Assessment(outputs.predictions, outputs.spread, lower, upper, percentiles, joined, nearest)
-
-
-def _share(percentile: float) -> str:
-    return "all" if percentile == 100 else f"{percentile:.1f}% of the"

@@ -1,7 +1,7 @@
-"""How far a crystal is from those a network has learned from, in the network's own eyes.
+"""Distance of a crystal from the training crystals, between the pooled embeddings of the network.
 
-The distance is that of the pooled embedding to its nearest training crystals (Janet et al., Chem. Sci. 10, 7913
-(2019)). What is far is told by the validation crystals, which come from where the training crystals come from.
+The distance is the mean over the nearest training crystals (Janet et al., Chem. Sci. 10, 7913 (2019)). The validation
+crystals, drawn from the same source as the training crystals, show which distances are usual.
 """
 
 from __future__ import annotations
@@ -9,29 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-if TYPE_CHECKING:
-    from crysmm.data.store import Store
-
 MOST_KEPT = 1000  # training crystals whose embeddings are kept in the model folder
-N_NEAREST = 5  # whose mean distance counts
-ROWS_AT_ONCE = 4096  # of which the distances are in memory
+N_NEAREST = 5  # training crystals that a distance is the mean over
+ROWS_AT_ONCE = 4096  # embeddings compared with the training crystals at once, which bounds the memory
 FAR = 99.0  # percentile of the distance from which a crystal is called far
 
 
 class TrainingCrystal(NamedTuple):
-    """Which training crystal it is: its id in the input, and its reduced formula."""
+    """Id of a training crystal in the input, and its reduced formula."""
 
     id: str
     formula: str
 
 
 class Neighbor(NamedTuple):
-    """A training crystal, and how far its embedding is from that of a crystal asked for."""
+    """A training crystal, and the distance of its embedding from that of a predicted crystal."""
 
     crystal: TrainingCrystal
     distance: float
@@ -39,12 +36,14 @@ class Neighbor(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Neighbors(Sequence[list[Neighbor]]):
-    """The nearest training crystals of each of some crystals, nearest first; made where one is asked for by its row.
+    """Nearest training crystals of each of several crystals, nearest first.
+
+    A list of neighbors is made when it is read, as a table of predictions needs none.
 
     Args:
-        crystals: the training crystals.
-        distances: ``[n, n_nearest]``; those that are inf are left out.
-        rows: ``[n, n_nearest]``, of ``crystals``.
+        crystals: Training crystals.
+        distances: Distances, `[n, n_nearest]`; entries that are inf are left out.
+        rows: Rows of `crystals`, `[n, n_nearest]`.
     """
 
     crystals: Sequence[TrainingCrystal]
@@ -52,92 +51,90 @@ class Neighbors(Sequence[list[Neighbor]]):
     rows: np.ndarray
 
     def __len__(self) -> int:
-        """Number of crystals."""
+        """Number of predicted crystals."""
         return len(self.rows)
 
     def __getitem__(self, row: Any) -> Any:
-        """Those of one crystal."""
-        pairs = zip(self.distances[row].tolist(), self.rows[row].tolist(), strict=True)
-        return [Neighbor(self.crystals[place], distance) for distance, place in pairs if distance < np.inf]
+        """Neighbors of one crystal."""
+        pairs = zip(self.rows[row].tolist(), self.distances[row].tolist(), strict=True)
+        return [Neighbor(self.crystals[place], distance) for place, distance in pairs if distance < np.inf]
 
 
 @dataclass(frozen=True)
 class Domain:
-    """Where training crystals lie, and how far from them validation crystals do.
+    """Embeddings of training crystals, and the distances of the validation crystals from them.
 
     Args:
-        embeddings: ``[n_kept, d]`` float32 pooled embeddings of training crystals.
-        validation_distances: ``[n_val]`` as :meth:`distances` gives them, ascending.
-        crystals: which training crystals they are; None where a model folder does not say.
+        embeddings: Pooled embeddings of the training crystals that are kept, float32 `[n_kept, d]`.
+        validation_distances: Distances of the validation crystals, ascending, `[n_val]`.
+        crystals: Ids and formulas of the training crystals, in the order of `embeddings`.
     """
 
     embeddings: np.ndarray
     validation_distances: np.ndarray
-    crystals: Sequence[TrainingCrystal] | None = None
+    crystals: Sequence[TrainingCrystal]
 
     @classmethod
-    def of(
-        cls, training: np.ndarray, validation: np.ndarray, crystals: Sequence[TrainingCrystal] | None = None
-    ) -> Domain:
-        """From the embeddings ``[n, d]`` of training crystals to keep, and of all validation crystals."""
-        kept = cls(training.astype(np.float32), np.empty(0))
+    def fit(cls, training: np.ndarray, crystals: Sequence[TrainingCrystal], validation: np.ndarray) -> Domain:
+        """Make a domain from embeddings.
+
+        Args:
+            training: Embeddings of the training crystals to keep, `[n_kept, d]`.
+            crystals: Ids and formulas of these crystals.
+            validation: Embeddings of all validation crystals, `[n_val, d]`.
+        """
+        # Rounded before the distances are taken, so that they are those to the embeddings in the model folder.
+        kept = cls(training.astype(np.float32), np.empty(0), crystals)
         return cls(kept.embeddings, np.sort(kept.distances(validation)), crystals)
 
     def distances(self, embeddings: np.ndarray) -> np.ndarray:
-        """``[n]`` mean distances of embeddings ``[n, d]`` from the nearest training crystals; inf where not finite."""
+        """Return the mean distances of embeddings `[n, d]` from the nearest training crystals, `[n]`."""
         return self.nearest(embeddings)[0].mean(axis=1)
 
-    def nearest(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Distances ``[n, n_nearest]`` from the nearest training crystals, ascending, and the rows of these.
+    def nearest(self, embeddings: np.ndarray, n_nearest: int = N_NEAREST) -> tuple[np.ndarray, np.ndarray]:
+        """Find the nearest training crystals.
 
-        Where an embedding is not finite, no crystal is near: the distances are inf.
+        Args:
+            embeddings: Pooled embeddings, `[n, d]`.
+            n_nearest: Number of training crystals to find, at most; all of them where fewer are kept.
+
+        Returns:
+            Distances `[n, n_nearest]`, ascending, and the rows of the training crystals, `[n, n_nearest]`. Distances
+            are inf for embeddings that are not finite.
         """
-        distances, rows = self._nearest(embeddings, min(N_NEAREST, len(self.embeddings)))
+        count = min(n_nearest, len(self.embeddings))
+        training = torch.tensor(self.embeddings, dtype=torch.float64)
+        # All pairs are compared: trees gain nothing for a thousand points in so many dimensions. Distances by matrix
+        # products would lose half of the digits for embeddings that are close together.
+        found = [
+            torch.cdist(some, training, compute_mode="donot_use_mm_for_euclid_dist").topk(count, largest=False)
+            for some in torch.tensor(embeddings, dtype=torch.float64).split(ROWS_AT_ONCE)
+        ]
+        distances, rows = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
         distances[~np.isfinite(embeddings).all(axis=1)] = np.inf
         return distances, rows
 
-    def neighbors(self, distances: np.ndarray, rows: np.ndarray) -> Neighbors | None:
-        """By name what :meth:`nearest` gives; None where the names are not known."""
-        return None if self.crystals is None else Neighbors(self.crystals, distances, rows)
-
     def percentiles(self, distances: np.ndarray) -> np.ndarray:
-        """``[n]`` percentages of the validation crystals that are nearer than these distances."""
+        """Return the percentage of the validation crystals that are nearer, for each of `[n]` distances."""
         return 100 * np.searchsorted(self.validation_distances, distances) / len(self.validation_distances)
 
     def widths(self, distances: np.ndarray) -> np.ndarray:
-        """``[n]``: how wide intervals are at these distances; 1 among the training crystals, 2 as far as is usual."""
-        return 1 + distances / self._usual if self._usual else np.ones(len(distances))
-
-    def _nearest(self, embeddings: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """So many distances, ascending, and rows of training crystals: all are compared, trees gain nothing here."""
-        found = [
-            torch.cdist(some, self._training, compute_mode="donot_use_mm_for_euclid_dist").topk(count, largest=False)
-            for some in torch.tensor(embeddings, dtype=torch.float64).split(ROWS_AT_ONCE)
-        ]
-        return torch.cat([part.values for part in found]).numpy(), torch.cat([part.indices for part in found]).numpy()
+        """Return the relative widths of intervals at `[n]` distances: 1 at distance 0, 2 at the usual distance."""
+        return 1 + distances / self._usual_distance if self._usual_distance else np.ones(len(distances))
 
     @cached_property
-    def _training(self) -> torch.Tensor:
-        return torch.tensor(self.embeddings, dtype=torch.float64)
-
-    @cached_property
-    def _usual(self) -> float:
-        """Median distance of a training crystal from its nearest others; 0 where there are none."""
+    def _usual_distance(self) -> float:
+        """Median distance of a training crystal from its nearest others; 0 if there are none."""
         n_others = min(N_NEAREST, len(self.embeddings) - 1)
         if not n_others:
             return 0.0
-        distances, _ = self._nearest(self.embeddings, n_others + 1)
-        return float(np.median(distances[:, 1:].mean(axis=1)))  # the nearest is the crystal itself
+        distances, _ = self.nearest(self.embeddings, n_others + 1)
+        return float(np.median(distances[:, 1:].mean(axis=1)))  # the first column is the crystal itself
 
 
 def rows_to_keep(rows: Sequence[int], seed: int) -> list[int]:
-    """At most ``MOST_KEPT`` of the training rows, drawn by the seed, in their order."""
+    """Draw at most ``MOST_KEPT`` of the training rows, and return them in their order."""
     if len(rows) <= MOST_KEPT:
         return list(rows)
     chosen = np.random.default_rng(seed).choice(len(rows), MOST_KEPT, replace=False)
     return [rows[place] for place in sorted(chosen)]
-
-
-def training_crystals(store: Store, rows: Sequence[int]) -> list[TrainingCrystal]:
-    """Which crystals some rows of a store are."""
-    return [TrainingCrystal(store.ids[row], store.formulas[row]) for row in rows]

@@ -22,7 +22,7 @@ from crysmm.errors import InputError, StructureError
 from crysmm.files import disables_bar, table_replacing, why_not_writable
 from crysmm.inference.assessment import Assessment, Assessor
 from crysmm.inference.frozen_network import Inference, InferencePrecision, Outputs
-from crysmm.inference.intervals import COVERAGE, Calibration, is_coverage, read_calibration
+from crysmm.inference.intervals import COVERAGE, Calibration, read_calibration
 from crysmm.inference.saved_models import LoadedModel, load_members
 from crysmm.inference.table import PredictionSummary, prediction_cells, prediction_columns
 from crysmm.io.inputs import source_from_structures
@@ -189,8 +189,6 @@ class Predictor:
         return Outputs.together([Outputs(predictions, embeddings)] * len(self._inferences))
 
     def _assessor(self, coverage: float) -> Assessor:
-        if not is_coverage(coverage):
-            raise InputError(f"coverage is {coverage:g}; expected a number between 0 and 1, by a millionth at least")
         return Assessor(self.model.scaler, self.elements, self._calibration, coverage)
 
     def predict_source(

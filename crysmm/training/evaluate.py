@@ -14,7 +14,7 @@ from crysmm.data.loader import Share
 from crysmm.elements import elements_in
 from crysmm.files import disables_bar
 from crysmm.inference.assessment import Assessment, Assessor
-from crysmm.inference.domain import rows_to_keep, training_crystals
+from crysmm.inference.domain import Domain, TrainingCrystal, rows_to_keep
 from crysmm.inference.frozen_network import Inference, Outputs
 from crysmm.inference.intervals import COVERAGE, Calibration
 from crysmm.inference.model_folder import reference_rows
@@ -156,8 +156,10 @@ def write_judged(
         for split, of_split in outputs.items()
     }
     train, val = outputs["train"], outputs["val"]
-    kept = training_crystals(data.store, rows_to_keep(data.rows("train"), config.random_seed))
-    calibration = Calibration.of(scaler, train.embeddings, kept, data.targets("val"), val.predictions, val.embeddings)
+    kept = rows_to_keep(data.rows("train"), config.random_seed)
+    crystals = [TrainingCrystal(data.store.ids[row], data.store.formulas[row]) for row in kept]
+    domain = Domain.fit(train.embeddings, crystals, val.embeddings)
+    calibration = Calibration.fit(scaler, domain, data.targets("val"), val.predictions, val.embeddings)
     calibration.write(folder.path, checksum)
     assessor = Assessor(scaler, data.elements, calibration, COVERAGE)
     assessments = {}

@@ -97,10 +97,5 @@ def test_classes_and_models_without_calibration(save_small_model, sample_files, 
     assert f'<p class="value">class {int(probabilities.argmax())}</p>' in page
     assert all(f"{probability:.3g}" in page for probability in probabilities)
     assert "This model has no calibration" in page
+    assert "Nearest training crystals" not in page
     assert "predicts the class <b>K_VRH</b>" in model_card(predictor)
-
-
-def test_a_model_that_names_no_training_crystals_says_so(predictor, answers):
-    unnamed = replace(answers.found[0], nearest=None)
-    assert "does not name its training crystals" in crystal_page(predictor, unnamed, "")
-    assert "does not name" not in crystal_page(predictor, answers.found[0], "")

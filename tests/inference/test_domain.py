@@ -3,14 +3,23 @@
 import numpy as np
 
 from crysmm.inference import domain as trust
-from crysmm.inference.domain import MOST_KEPT, Domain, TrainingCrystal, rows_to_keep
+from crysmm.inference.domain import MOST_KEPT, Domain, Neighbors, TrainingCrystal, rows_to_keep
 
 LINE = np.arange(8.0)[:, None] * [3.0, 4.0]  # points five apart
 
 
+def named(embeddings: np.ndarray) -> list[TrainingCrystal]:
+    """Training crystals with their row as id."""
+    return [TrainingCrystal(str(row), "Fe") for row in range(len(embeddings))]
+
+
+def domain_of(training: np.ndarray, validation: np.ndarray) -> Domain:
+    return Domain.fit(training, named(training), validation)
+
+
 def test_distance_is_the_mean_of_the_five_nearest() -> None:
     """From the first point: 0, 5, 10, 15 and 20; from beyond the last: 5 to 25."""
-    domain = Domain.of(LINE, LINE[:1])
+    domain = domain_of(LINE, LINE[:1])
     np.testing.assert_allclose(domain.distances(LINE[[0]]), [10.0])
     np.testing.assert_allclose(domain.distances(LINE[[7]] + [3.0, 4.0]), [15.0])
     assert domain.distances(np.empty((0, 2))).shape == (0,)
@@ -18,21 +27,21 @@ def test_distance_is_the_mean_of_the_five_nearest() -> None:
 
 
 def test_percentile_counts_the_validation_crystals_that_are_nearer() -> None:
-    domain = Domain(LINE.astype(np.float32), np.array([1.0, 2.0, 2.0, 4.0]))
+    domain = Domain(LINE.astype(np.float32), np.array([1.0, 2.0, 2.0, 4.0]), named(LINE))
     np.testing.assert_array_equal(domain.percentiles(np.array([0.5, 2.0, 3.0, 4.0, 9.0])), [0, 25, 75, 75, 100])
 
 
 def test_width_is_relative_to_what_is_usual_among_training_crystals() -> None:
     """On a circle of six points a turn apart each has the same nearest others."""
     angles = 2 * np.pi * np.arange(6) / 6
-    domain = Domain.of(np.stack([np.cos(angles), np.sin(angles)], axis=1), np.zeros((1, 2)))
+    domain = domain_of(np.stack([np.cos(angles), np.sin(angles)], axis=1), np.zeros((1, 2)))
     usual = (1 + 1 + np.sqrt(3) + np.sqrt(3) + 2) / 5
     np.testing.assert_allclose(domain.widths(np.array([0.0, usual, 3 * usual])), [1, 2, 4], rtol=1e-6)
 
 
 def test_one_training_crystal_or_equal_ones_give_equal_widths() -> None:
     for training in (LINE[:1], np.zeros((4, 2))):
-        domain = Domain.of(training, LINE)
+        domain = domain_of(training, LINE)
         np.testing.assert_array_equal(domain.widths(domain.distances(LINE)), np.ones(8))
 
 
@@ -45,19 +54,18 @@ def test_rows_kept_are_few_and_the_seeds() -> None:
     assert rows_to_keep([5, 3], seed=1) == [5, 3]
 
 
-def test_some_rows_at_a_time_are_compared_with_all(monkeypatch) -> None:
+def test_nearest_crystals_do_not_depend_on_how_many_rows_are_compared_at_once(monkeypatch) -> None:
     monkeypatch.setattr(trust, "ROWS_AT_ONCE", 3)
     generator = np.random.default_rng(1)
     training, asked = generator.normal(size=(40, 6)), generator.normal(size=(8, 6))
     asked[4, 2] = np.nan
-    crystals = [TrainingCrystal(str(row), "Fe") for row in range(40)]
-    domain = Domain.of(training, training[:1], crystals)
+    domain = domain_of(training, training[:1])
     distances, rows = domain.nearest(asked)
     between = np.linalg.norm(asked[:, None] - training.astype(np.float32), axis=2)
     finite = [row for row in range(8) if row != 4]
     np.testing.assert_allclose(distances[finite], np.sort(between, axis=1)[finite, :5])
     np.testing.assert_array_equal(rows[finite], np.argsort(between, axis=1)[finite, :5])
-    neighbors = domain.neighbors(distances, rows)
+    neighbors = Neighbors(domain.crystals, distances, rows)
     assert neighbors[4] == []
     assert [near.crystal.id for near in neighbors[7]] == [str(row) for row in np.argsort(between[7])[:5]]
     assert list(map(len, neighbors)) == [5, 5, 5, 5, 0, 5, 5, 5]

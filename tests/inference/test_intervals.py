@@ -8,7 +8,8 @@ import pytest
 
 from crysmm.config import TrainingConfig
 from crysmm.data.scaler import TargetScaler
-from crysmm.inference.intervals import absolute_errors, conformal_quantile, fewest_errors, intervals_about, is_coverage
+from crysmm.errors import InputError
+from crysmm.inference.intervals import absolute_errors, conformal_quantile, fewest_errors, intervals_about
 
 
 def scaler_of(targets: np.ndarray, **settings: str) -> TargetScaler:
@@ -25,9 +26,10 @@ def test_quantile_has_the_rank_of_the_definition(n: int, coverage: float, rank: 
 
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, -0.1, 1e-9, 1 - 1e-9, float("nan")])
-def test_what_is_no_coverage(coverage: float) -> None:
-    """A share that is none or all of the targets as a fraction: its rank would be 0, or beyond any number."""
-    assert not is_coverage(coverage)
+def test_coverages_that_are_none_or_all_of_the_targets_are_refused(coverage: float) -> None:
+    """Also as a fraction: the rank would be 0, or beyond any number."""
+    with pytest.raises(InputError, match="expected a number between 0 and 1"):
+        conformal_quantile(np.ones((5, 1)), coverage)
 
 
 @pytest.mark.parametrize(("coverage", "fewest"), [(0.9, 9), (0.95, 19), (0.99, 99), (0.5, 1)])

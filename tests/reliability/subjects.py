@@ -242,7 +242,7 @@ class FinishedRun(Subject):
     """A finished run, of which one file is damaged; what a command refuses, it leaves as it is."""
 
     def write(self, folder: Path, random: Random) -> list[str]:
-        """Damage a file; audit the run, calibrate it, or make a contribution of it."""
+        """Damage a file; audit the run, or make a contribution of it."""
         given, run = folder / "input" / "run", folder / "output" / "run"
         shutil.copytree(random.choice(list(self.originals.models().values())), given)
         config = given / "config.json"
@@ -262,7 +262,6 @@ class FinishedRun(Subject):
         write_json_atomic(folder / "input" / "benchmark.json", self.originals.benchmark)
         return random.choice((
             ["audit", "--model", str(run), "--output_dir", str(folder / "output" / "audit"), *data],
-            ["calibrate", "--model", str(run), "--device", "cpu", *data],
             contributing(run, folder / "input" / "benchmark.json", folder),
         ))  # fmt: skip
 

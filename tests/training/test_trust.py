@@ -106,7 +106,7 @@ def test_nearest_training_crystals_are_named(run):
     assert itself.distance < 1e-4
 
 
-def test_a_calibration_without_names_is_read_and_a_wrong_list_is_refused(run, tmp_path):
+def test_a_calibration_with_a_wrong_list_of_training_crystals_is_refused(run, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(run.folder, folder)
     path = folder / "calibration.safetensors"
@@ -114,12 +114,9 @@ def test_a_calibration_without_names_is_read_and_a_wrong_list_is_refused(run, tm
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
     names = json.loads(tensors.pop("training_crystals").tobytes())
-    files = structures(table(run.folder / "prediction_results_test_set.csv"))
-    expected = crysmm.load(run.folder, device="cpu").assess(files)
     save_file(tensors, path, metadata)
-    found = crysmm.load(folder, device="cpu").assess(files)
-    assert found.nearest is None
-    np.testing.assert_array_equal(found.lower, expected.lower)
+    with pytest.raises(ModelFolderError, match="it holds "):
+        crysmm.load(folder)
     for wrong in (json.dumps(names[1:]), json.dumps([["id"]] * len(names)), "{"):
         changed = tensors | {"training_crystals": np.frombuffer(wrong.encode(), dtype=np.uint8)}
         save_file(changed, path, metadata)
@@ -191,7 +188,7 @@ def test_classes_have_distances_and_no_intervals(make_config):
     assert assessment.distance_percentile == [float(row["distance_percentile"])]
 
 
-def test_a_folder_from_before_intervals_predicts(run, tmp_path):
+def test_a_folder_without_calibration_predicts(run, tmp_path):
     old = tmp_path / "old"
     old.mkdir()
     for name in ("model.json", "model.safetensors"):
@@ -223,29 +220,7 @@ def test_a_calibration_of_another_model_or_a_damaged_one_is_refused(run, make_co
         crysmm.load(folder)
 
 
-def test_an_old_run_is_calibrated_without_training(run, tmp_path, capsys):
-    """To the calibration that training itself would have written, but for rounding."""
-    from crysmm.cli.main import main
-
-    old = tmp_path / "old"
-    shutil.copytree(run.folder, old)
-    (old / "calibration.safetensors").unlink()
-    others = {path: path.read_bytes() for path in old.iterdir()}
-    assert main(["calibrate", "--model", str(old), "--device", "cpu"]) == 0
-    assert "90% intervals: hold" in capsys.readouterr().out
-    files = structures(table(run.folder / "prediction_results_test_set.csv"))
-    expected, found = (crysmm.load(folder, device="cpu").assess(files) for folder in (run.folder, old))
-    np.testing.assert_allclose(found.lower, expected.lower, rtol=1e-4)
-    np.testing.assert_allclose(found.distance_percentile, expected.distance_percentile)
-    for named in zip(found.nearest, expected.nearest, strict=True):
-        assert len({tuple(neighbor.crystal for neighbor in neighbors) for neighbors in named}) == 1
-    assert {path: path.read_bytes() for path in others} == others
-    (old / "config.json").unlink()
-    assert main(["calibrate", "--model", str(old)]) == 2
-    assert "is not the folder of a run of crysmm train: config.json is missing" in capsys.readouterr().err
-
-
-def test_data_with_other_targets_calibrate_nothing(run, tmp_path, capsys):
+def test_an_audit_of_data_with_other_targets_is_refused(run, tmp_path, capsys):
     """The same ids, as where a table was given in another unit since."""
     from crysmm.cli.main import main
 
@@ -253,7 +228,14 @@ def test_data_with_other_targets_calibrate_nothing(run, tmp_path, capsys):
     rows = [line.split(",") for line in (SAMPLE_DATA / "id_prop.csv").read_text().splitlines()]
     changed = [f"{name},{value if value == 'K_VRH' else float(value) * 1000}" for name, value in rows]
     (tmp_path / "data" / "id_prop.csv").write_text("\n".join(changed) + "\n")
-    before = (run.folder / "calibration.safetensors").read_bytes()
-    assert main(["calibrate", "--model", str(run.folder), "--root_dir", str(tmp_path / "data"), "--device", "cpu"]) == 2
+    assert main(["audit", "--model", str(run.folder), "--root_dir", str(tmp_path / "data")]) == 2
     assert "the data are not those that the run has learned from" in capsys.readouterr().err
-    assert (run.folder / "calibration.safetensors").read_bytes() == before
+
+
+def test_an_audit_of_no_run_is_refused(run, tmp_path, capsys):
+    from crysmm.cli.main import main
+
+    shutil.copytree(run.folder, tmp_path / "copy")
+    (tmp_path / "copy" / "config.json").unlink()
+    assert main(["audit", "--model", str(tmp_path / "copy")]) == 2
+    assert "is not the folder of a run of crysmm train: config.json is missing" in capsys.readouterr().err
