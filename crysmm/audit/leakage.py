@@ -17,7 +17,7 @@ from crysmm.data.split import Split, split_by_file
 from crysmm.data.store import Store, build_store
 from crysmm.errors import InputError
 from crysmm.files import write_csv_atomic, write_json_atomic
-from crysmm.inference.table import read_predictions
+from crysmm.inference.prediction_table import read_predictions
 from crysmm.io.inputs import open_input
 from crysmm.io.source import Source
 from crysmm.runs.run_folder import AUDIT_REPORT, AUDIT_TABLE, RunFolder

@@ -1,4 +1,4 @@
-"""A trained network's predictions, the same whatever stands beside a crystal in its batch."""
+"""A trained network with its scaler, frozen; predictions for a crystal do not depend on the others in its batch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ InferencePrecision = Literal["32", "bf16"]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model gives out for some crystals, a row each.
+    """Outputs of a model for several crystals.
 
     Args:
-        predictions: float64 ``[n, n_targets]`` in original units, or ``[n, n_classes]`` probabilities.
-        embeddings: float64 ``[n, d]`` pooled embeddings.
-        spread: as ``predictions``: deviation of an ensemble's members (n - 1 in the denominator); None for one model.
+        predictions: Predictions in original units, float64 `[n, n_targets]`, or probabilities, `[n, n_classes]`.
+        embeddings: Pooled embeddings, float64 `[n, d]`.
+        spread: Standard deviation over the members of an ensemble (n - 1 in the denominator), shape of `predictions`;
+            None for a single model.
     """
 
     predictions: np.ndarray
@@ -33,8 +34,11 @@ class Outputs:
     spread: np.ndarray | None = None
 
     @classmethod
-    def together(cls, members: Sequence[Outputs]) -> Outputs:
-        """Those of an ensemble: the mean of the predictions, the embeddings side by side. One member is itself."""
+    def combine(cls, members: Sequence[Outputs]) -> Outputs:
+        """Combine the outputs of an ensemble's members; those of a single model are returned unchanged.
+
+        Predictions are averaged, embeddings are concatenated along the features.
+        """
         if len(members) == 1:
             return members[0]
         predictions = np.stack([member.predictions for member in members])
@@ -42,8 +46,8 @@ class Outputs:
         return cls(predictions.mean(axis=0), embeddings, predictions.std(axis=0, ddof=1))
 
     @classmethod
-    def joined(cls, parts: Sequence[Outputs]) -> Outputs:
-        """Those of some crystals after those of others."""
+    def concatenate(cls, parts: Sequence[Outputs]) -> Outputs:
+        """Concatenate the outputs of several batches."""
         spreads = [part.spread for part in parts if part.spread is not None]
         return cls(
             np.concatenate([part.predictions for part in parts]),
@@ -55,15 +59,16 @@ class Outputs:
 class Inference:
     """A frozen copy of a network with its scaler.
 
-    Weights and graphs have 32 bits. Matrix products of 32 bits round differently with the number of their rows, by
-    1e-6 of the spread of the target (measured), which is any multiple of a prediction near zero; so on a CPU, where
-    that costs little, the arithmetic has 64 bits. On a GPU it has 32, since many have few units for 64: there
-    predictions agree to 1e-6 of the spread. With ``bf16`` it has 16 where that is faster, and no such promise.
+    Weights and graphs are float32. The rounding of float32 matrix products depends on the number of their rows: it
+    changes predictions by 1e-6 of the standard deviation of the target (measured), which may be any multiple of a
+    prediction near zero. On CPUs, where float64 costs little, the arithmetic is therefore float64. On GPUs, many of
+    which have few float64 units, it is float32, and predictions agree to 1e-6 of the standard deviation. With ``bf16``
+    it is bfloat16 where that is faster, without such a guarantee.
 
     Args:
-        network: is copied and put into evaluation mode.
-        scaler: from its outputs to original units.
-        device: where to compute.
+        network: Trained network; it is copied and put into evaluation mode.
+        scaler: Scaler from its outputs to original units.
+        device: Device to compute on.
         precision: ``32`` or ``bf16``.
     """
 
@@ -82,11 +87,11 @@ class Inference:
         self._network = deepcopy(network).to(device=self.device, dtype=dtype).eval().requires_grad_(False)
 
     def predict(self, batch: CrystalBatch) -> np.ndarray:
-        """float64 ``[n_crystals, n_targets]`` in original units, or ``[n_crystals, n_classes]`` probabilities."""
+        """Return predictions in original units, float64 `[n, n_targets]`, or probabilities, `[n, n_classes]`."""
         return self.outputs(batch).predictions
 
     def outputs(self, batch: CrystalBatch) -> Outputs:
-        """Predictions and embeddings at once."""
+        """Return predictions and pooled embeddings."""
         with torch.inference_mode(), self._autocast():
             batch = self._prepare(batch)
             embedding = self._network.embed(batch)
@@ -94,7 +99,7 @@ class Inference:
             return Outputs(_to_numpy(predictions), _to_numpy(embedding.graph))
 
     def embed(self, batch: CrystalBatch) -> np.ndarray:
-        """float64 ``[n_crystals, d]`` pooled embeddings."""
+        """Return pooled embeddings, float64 `[n, d]`; the head, which may need texts, is not evaluated."""
         with torch.inference_mode(), self._autocast():
             return _to_numpy(self._network.embed(self._prepare(batch)).graph)
 

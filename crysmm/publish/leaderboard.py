@@ -20,7 +20,7 @@ from crysmm.config.training import TrainingConfig
 from crysmm.data.split import read_ids
 from crysmm.errors import InputError, first_of
 from crysmm.files import replacing, write_json_atomic
-from crysmm.inference.table import read_predictions
+from crysmm.inference.prediction_table import read_predictions
 from crysmm.io.inputs import open_source
 from crysmm.publish.benchmark import ENDING, METRICS, PACKAGE, Benchmark
 from crysmm.publish.submission import SPLIT, VALUES, describe_kept, filled_in, settings_on, write_data, write_script

@@ -67,7 +67,7 @@ class EnsembleRun(TrainingRun):
         for result in results:
             model = on_main(self.trainer, partial(load_model, result.folder))
             of_members.append(predict_splits(model.network, data, self.config, self.trainer))
-        return {split: Outputs.together([outputs[split] for outputs in of_members]) for split in of_members[0]}
+        return {split: Outputs.combine([outputs[split] for outputs in of_members]) for split in of_members[0]}
 
     def _write(self, results: list[RunResult], outputs: SplitOutputs, data: TrainingData) -> dict[str, Any]:
         """Write the ensemble and what it has come to."""

@@ -18,8 +18,8 @@ from crysmm.inference.domain import Domain, TrainingCrystal, rows_to_keep
 from crysmm.inference.frozen_network import Inference, Outputs
 from crysmm.inference.intervals import COVERAGE, Calibration
 from crysmm.inference.model_folder import reference_rows
+from crysmm.inference.prediction_table import write_predictions
 from crysmm.inference.saved_models import save_model
-from crysmm.inference.table import write_predictions
 from crysmm.models.networks import PropertyNetwork
 from crysmm.runs.data import SPLITS, TrainingData
 from crysmm.runs.metrics import Metrics, evaluate, judge

@@ -191,8 +191,8 @@ def test_bad_input_is_a_line(run, tmp_path, monkeypatch, capsys, records, argume
             "is damaged in row 2: expected a number under prediction, got 'x'",
         ),
         (b"id,target,prediction\nnew,nan,1\n", "is damaged in row 1: expected a number under target, got 'nan'"),
-        (b"id,target,prediction\nnew,1\n", "is damaged in row 1: it has not a cell for each column"),
-        (b"id,target,prediction\nnew,1,1,1\n", "is damaged in row 1: it has not a cell for each column"),
+        (b"id,target,prediction\nnew,1\n", "is damaged in row 1: the number of cells does not match the header"),
+        (b"id,target,prediction\nnew,1,1,1\n", "is damaged in row 1: the number of cells does not match the header"),
         (b"id,target,prediction\nnew,1,1\n", "is damaged: it lacks 3 crystals of its split, "),
         (b"id,target,prediction\n\xff,1,1\n", "cannot be read"),
         # the second where data_prep has lifted the limit of the whole process

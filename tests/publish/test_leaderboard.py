@@ -221,7 +221,7 @@ def change_cell(column: str, cell: str):
     [
         (change_cell("target", "high"), "is damaged in row 1: expected a number under target, got 'high'"),
         (change_cell("prediction", "high"), "is damaged in row 1: expected a number under prediction, got 'high'"),
-        (change_cell("prediction", "1,2"), "is damaged in row 1: it has not a cell for each column"),
+        (change_cell("prediction", "1,2"), "is damaged in row 1: the number of cells does not match the header"),
         (lambda run: change_json(run / "metrics.json", lambda content: content.pop("seconds")), "not say the seconds"),
         (lambda run: (run / "model.json").unlink(), "model.json is missing"),
         (

@@ -7,7 +7,7 @@ import pytest
 from crysmm.config import CGCNNConfig, TrainingConfig
 from crysmm.data.scaler import TargetScaler
 from crysmm.inference.assessment import Assessment
-from crysmm.inference.table import write_predictions
+from crysmm.inference.prediction_table import write_predictions
 
 TARGETS = np.array([[1.0], [0.1], [2e-300]])
 

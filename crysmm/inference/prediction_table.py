@@ -1,8 +1,9 @@
-"""Predictions as tables: the columns of ``prediction_results_*_set.csv`` and of ``crysmm predict``.
+"""Tables of predictions: the columns of ``prediction_results_*_set.csv`` and of ``crysmm predict``.
 
-One target: ``prediction``. Several: ``prediction_<name>`` each. Classes: ``prediction``, the most probable class,
-and ``probability_<class>`` each. Then, where they are known, ``spread``, ``lower`` and ``upper``, named likewise,
-``distance_percentile`` and ``domain`` (see :class:`Assessment`). Numbers stand in original units with every digit.
+One target has the column ``prediction``, several have ``prediction_<name>`` each. Classes have ``prediction``, the most
+probable class, and ``probability_<class>`` each. Where available, ``spread``, ``lower`` and ``upper`` follow, named in
+the same way, then ``distance_percentile`` and ``domain`` (see :class:`Assessment`). Numbers are in original units and
+written with all digits.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +28,13 @@ MOST_FAILURES = 3  # kept in a summary, and as many notes
 
 
 def prediction_columns(scaler: TargetScaler, names: Sequence[str], assessment: Assessment) -> list[str]:
-    """Names of the columns that hold a prediction and what is known of it; of the assessment no row is read."""
+    """Return the names of the columns of predictions and their reliability.
+
+    Args:
+        scaler: Target scaler of the model.
+        names: Names of the targets.
+        assessment: Assessment with any number of rows; only which of its attributes are None matters.
+    """
     if scaler.classes is None:
         parts, columns = list(names), _named("prediction", names)
     else:
@@ -40,7 +47,7 @@ def prediction_columns(scaler: TargetScaler, names: Sequence[str], assessment: A
 
 
 def prediction_cells(scaler: TargetScaler, assessment: Assessment, row: int) -> list[str]:
-    """One crystal's cells under :func:`prediction_columns`."""
+    """Return the cells of one crystal, in the order of :func:`prediction_columns`."""
     prediction = assessment.predictions[row]
     cells = [] if scaler.classes is None else [class_label(scaler.classes[int(np.argmax(prediction))])]
     for values in (assessment.predictions, assessment.spread, assessment.lower, assessment.upper):
@@ -61,15 +68,15 @@ def write_predictions(
     scaler: TargetScaler,
     names: Sequence[str],
 ) -> None:
-    """Write the predictions of one split: ``id,target,prediction`` and what is known of them.
+    """Write the predictions of one split: ``id``, ``target`` and the columns of :func:`prediction_columns`.
 
     Args:
-        path: of the CSV file.
-        ids: one a crystal.
-        targets: ``[n, n_targets]`` original units; classes are written as their class.
-        assessment: the predictions.
-        scaler: says whether these are values or probabilities.
-        names: one a target.
+        path: CSV file to write.
+        ids: Ids of the crystals, `[n]`.
+        targets: Targets in original units, `[n, n_targets]`; for classes, the class is written.
+        assessment: Predictions for the crystals.
+        scaler: Target scaler of the model.
+        names: Names of the targets.
     """
     if scaler.classes is not None:
         classes = [class_label(value) for value in scaler.classes]
@@ -82,15 +89,20 @@ def write_predictions(
     write_csv_atomic(path, header, rows)
 
 
+def _named(kind: str, names: Sequence[str]) -> list[str]:
+    """Column names: ``kind`` alone for one target, ``kind_<name>`` for several."""
+    return [kind] if len(names) == 1 else [f"{kind}_{name}" for name in names]
+
+
 @dataclass(frozen=True)
 class PredictionTable:
-    """A table of :func:`write_predictions`, every row of which is whole.
+    """Content of a table written by :func:`write_predictions`, without missing cells.
 
     Args:
-        rows: by id, the cells by column; those of targets, predictions and probabilities are finite numbers.
-        columns: names of all columns.
-        targets: names of the columns with targets.
-        predictions: names of the columns with their predictions, in the same order.
+        rows: Cells by column, by id; targets, predictions and probabilities are finite numbers.
+        columns: Names of all columns.
+        targets: Names of the columns of targets.
+        predictions: Names of the columns of their predictions, in the same order.
     """
 
     rows: dict[str, dict[str, str]]
@@ -100,10 +112,10 @@ class PredictionTable:
 
 
 def read_predictions(path: Path) -> PredictionTable:
-    """Read a table of :func:`write_predictions`.
+    """Read a table written by :func:`write_predictions`.
 
     Raises:
-        InputError: the file is not there, is no such table, or a cell is missing or no number.
+        InputError: The file does not exist or is not such a table, or a cell is missing or not a number.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -117,44 +129,39 @@ def read_predictions(path: Path) -> PredictionTable:
         raise InputError(f"{path} is not a table of predictions; expected the columns id, target and prediction")
     numbers = [name for name in columns if name.partition("_")[0] in ("target", "prediction", "probability")]
     for number, row in enumerate(rows, 1):
-        _refuse_damaged(row, numbers, f"{path} is damaged in row {number}")
+        # DictReader collects surplus cells under the key None, and fills missing ones with None.
+        if None in row or None in row.values():
+            raise InputError(
+                f"{path} is damaged in row {number}: the number of cells does not match the header; train the run "
+                "again, or restore the file"
+            )
+        for name in numbers:
+            try:
+                is_finite = math.isfinite(float(row[name]))
+            except ValueError:
+                is_finite = False
+            if not is_finite:
+                raise InputError(
+                    f"{path} is damaged in row {number}: expected a number under {name}, got {shown(row[name])}"
+                )
     return PredictionTable({row["id"]: row for row in rows}, columns, targets, predictions)
-
-
-def _refuse_damaged(row: Mapping[str | None, str | None], numbers: Sequence[str], where: str) -> None:
-    if None in row or None in row.values():
-        raise InputError(f"{where}: it has not a cell for each column; train the run again, or restore the file")
-    for name in numbers:
-        if not _is_number(str(row[name])):
-            raise InputError(f"{where}: expected a number under {name}, got {shown(row[name])}")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False
-
-
-def _named(kind: str, names: Sequence[str]) -> list[str]:
-    return [kind] if len(names) == 1 else [f"{kind}_{name}" for name in names]
 
 
 @dataclass
 class PredictionSummary:
-    """What became of the rows of a source.
+    """Numbers of predicted and failed rows of a source, with examples.
 
     Args:
-        output: the table written.
-        n_predicted: rows with a prediction.
-        n_failed: rows with a reason instead.
-        failures: the first few of those.
-        unseen: structures by element that no training structure held.
-        n_far: structures farther from the training structures than nearly all validation structures.
-        n_validation: structures the intervals are calibrated on; None where there are no intervals.
-        undescribed: why there was no text, by id, for a model that reads texts.
-        n_noted: structures with a note on how they were read.
-        notes: the first few of these.
+        output: Table that was written.
+        n_predicted: Number of rows with a prediction.
+        n_failed: Number of rows with a reason instead.
+        failures: First few failed rows.
+        unseen: Number of structures by element, for elements that no training structure contains.
+        n_far: Number of structures farther from the training structures than nearly all validation structures.
+        n_validation: Number of structures that intervals are calibrated on; None if there are no intervals.
+        undescribed: Reason why there is no description, by id, for a model that reads texts.
+        n_noted: Number of structures with a note on how they were read.
+        notes: First few of these notes.
     """
 
     output: Path
@@ -169,12 +176,12 @@ class PredictionSummary:
     notes: list[ReadingNote] = field(default_factory=list)
 
     def count(self, results: Sequence[GraphedRecord | SkippedRow], assessment: Assessment, assessor: Assessor) -> None:
-        """Take note of the rows of a batch.
+        """Add the rows of a batch.
 
         Args:
-            results: the rows.
-            assessment: of those that were read.
-            assessor: knows the elements of the training structures.
+            results: Rows, read or skipped.
+            assessment: Assessment of the rows that were read.
+            assessor: Assessor, which knows the elements of the training structures.
         """
         failed = [result for result in results if isinstance(result, SkippedRow)]
         self.n_failed += len(failed)
