@@ -1,9 +1,9 @@
-"""A model folder: weights as safetensors and everything else as JSON; data, never code.
+"""Model folders: weights as safetensors and everything else as JSON; data, never code.
 
-``model.safetensors`` holds the weights, ``model.json`` what they mean: config, graph settings, elements, versions, a
-checksum of the weights, and a few reference structures with what the model makes of them, which is recomputed when
-the model is loaded, so that a change of some library that changes numbers cannot go unnoticed. There are two kinds,
-models that predict properties (with their scaler) and pre-trained encoders.
+``model.safetensors`` holds the weights. ``model.json`` describes them: config, graph settings, elements, versions, a
+checksum of the weights, and a few reference structures with their predictions. These are computed again when the model
+is loaded, so that a library whose new version changes numbers cannot go unnoticed. Two kinds of models have folders:
+models that predict properties, with their target scaler, and pre-trained encoders.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -36,28 +36,29 @@ from crysmm.text.encoder import MAX_TOKENS
 from crysmm.version import __version__
 from crysmm.zoo import shipped_names
 
-MOST_WORDS = 2**31  # of a language model
-LARGE = 2**26  # weights; a network of more is compared with its file before it is made
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
-ENSEMBLE_FILE = "ensemble.json"  # in place of the two, where models in the folder predict together
+ENSEMBLE_FILE = "ensemble.json"  # replaces these two in the folder of an ensemble, which holds its members' folders
 FORMAT_VERSION = 1
 BACKBONE = "backbone."  # prefix of the weights of a backbone in every network
+MOST_WORDS = 2**31  # tokens in the vocabulary of a language model
+LARGE = 2**26  # weights; larger networks are compared with their file before memory is allocated
 N_REFERENCES = 3
-REFERENCE_ATOMS = 6  # reference structures have at most so many atoms where the data have such
-LARGEST_DRIFT = 1e-4  # of the spread of the training targets, or of the embeddings
-OF_THE_RUN = {
+REFERENCE_ATOMS = 6  # reference structures have at most this many atoms, if the data have such structures
+LARGEST_DRIFT = 1e-4  # of the standard deviation of the training targets, or of the largest entry of the embeddings
+RUN_KEYS = {
     "root_dir", "output_dir", "cache_dir", "ids_file", "init_from", "freeze_epochs", "resume", "overwrite"
 }  # fmt: skip
+"""Config keys that belong to the training run rather than the model; they are not stored."""
 
-
+Network = TypeVar("Network", bound=nn.Module)
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+-]+$")]
-"""Text that means nothing to a shell, as it is written into scripts."""
+"""Text without special meaning to a shell, as it is written into scripts."""
 
 
 class Reference(BaseModel):
-    """A structure and what the model predicts for it: values in original units, or probabilities.
+    """A structure and its prediction by the model: values in original units, probabilities or an embedding.
 
-    ``text`` is the embedding of its description, or its tokens, where the model reads one and there is one.
+    ``text`` is the embedding of its description, or the tokens of it, for models that read texts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,17 +69,9 @@ class Reference(BaseModel):
     prediction: list[float]
     text: list[float] | None = None
 
-    @property
-    def has_tokens(self) -> bool:
-        """Whether ``text`` is a list of tokens, or there is none."""
-        if self.text is None:
-            return True
-        whole = all(0 <= number < MOST_WORDS and number.is_integer() for number in self.text)
-        return whole and 1 <= len(self.text) <= MAX_TOKENS
-
     @model_validator(mode="after")
     def _is_a_crystal(self) -> Self:
-        _ = self.crystal  # its errors are ValueErrors
+        _ = self.crystal  # raises ValueErrors, which pydantic collects
         return self
 
     @property
@@ -88,12 +81,12 @@ class Reference(BaseModel):
 
 
 class Origin(BaseModel):
-    """The checkpoint of other code that a model was converted from.
+    """Checkpoint of other code that a model was converted from.
 
     Args:
-        code: whose it is: alignn, cgcnn, crysxpp or crysgnn.
-        file: its name.
-        sha256: its checksum.
+        code: Name of that code: alignn, cgcnn, crysxpp or crysgnn.
+        file: Name of the file.
+        sha256: Checksum of the file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -104,10 +97,10 @@ class Origin(BaseModel):
 
 
 class Description(BaseModel):
-    """What ``model.json`` of any model holds.
+    """Content of ``model.json`` that both kinds of models share.
 
-    Of a converted model ``elements`` is None, as its training structures are not known, and so are its settings of
-    training: ``config`` says what it is and on which graphs, and has the defaults otherwise.
+    For a converted model, ``elements`` is None, as its training structures are not known. So are its training
+    settings: ``config`` has the model and its graphs, and defaults otherwise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -123,14 +116,14 @@ class Description(BaseModel):
     weights_sha256: str
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def _graph_agrees_with_config(self) -> Self:
         if self.graph != self.config.graph_settings():
-            raise ValueError("graph is not what config asks for")
+            raise ValueError("graph does not agree with config")
         return self
 
 
 class ModelDescription(Description):
-    """What ``model.json`` of a model that predicts properties holds."""
+    """Content of ``model.json`` of a model that predicts properties."""
 
     format: Literal["crysmm-model"] = "crysmm-model"
     target_names: list[str]
@@ -140,28 +133,30 @@ class ModelDescription(Description):
     config: TrainingConfig
 
     @model_validator(mode="after")
-    def _has_targets(self) -> Self:
+    def _scaler_agrees_with_targets(self) -> Self:
         scaler, n_targets = self.scaler, len(self.target_names)
         counts = {scaler.n_targets, *([] if scaler.classes is not None else map(len, (scaler.mean, scaler.std)))}
         if counts != {n_targets}:
-            raise ValueError(f"scaler is not of {n_targets} targets")
+            raise ValueError(f"scaler is not for {n_targets} targets")
         return self
 
     @model_validator(mode="after")
-    def _reads_text(self) -> Self:
+    def _texts_agree_with_head(self) -> Self:
         if (self.text is not None) != isinstance(self.config.head, MultimodalConfig):
-            raise ValueError("text is there for a multimodal head, and for no other")
-        widths = {len(reference.text) for reference in self.references if reference.text is not None}
-        has_tokens = self.text is not None and self.text.tuned_layers
-        if not has_tokens and not widths <= {self.text.width if self.text else 0}:
-            raise ValueError("the text of a reference structure has not the width that text says")
-        if has_tokens and not all(reference.has_tokens for reference in self.references):
-            raise ValueError(f"the text of a reference structure is no list of 1 to {MAX_TOKENS} tokens")
+            raise ValueError("text is expected for a multimodal head, and for no other")
+        texts = [reference.text for reference in self.references if reference.text is not None]
+        if self.text is not None and self.text.tuned_layers:
+            for tokens in texts:  # indices into a table of embeddings, so checked before they are used
+                are_words = all(0 <= number < MOST_WORDS and number.is_integer() for number in tokens)
+                if not are_words or not 1 <= len(tokens) <= MAX_TOKENS:
+                    raise ValueError(f"the text of a reference structure is not a list of 1 to {MAX_TOKENS} tokens")
+        elif not set(map(len, texts)) <= {self.text.width if self.text else 0}:
+            raise ValueError("the text of a reference structure has another width than text")
         return self
 
 
 class EncoderDescription(Description):
-    """What ``model.json`` of a pre-trained encoder holds; its references' predictions are pooled embeddings."""
+    """Content of ``model.json`` of a pre-trained encoder, whose predictions are pooled embeddings."""
 
     format: Literal["crysmm-encoder"] = "crysmm-encoder"
     config: PretrainingConfig
@@ -174,7 +169,12 @@ DESCRIPTIONS: dict[str, type[Description]] = {
 
 
 def reference_rows(rows: Sequence[int], n_atoms: np.ndarray) -> list[int]:
-    """Rows whose structures are kept as references: small ones, from the smallest to the largest of them."""
+    """Choose the structures to keep as references: small ones of different sizes.
+
+    Args:
+        rows: Rows of the training split in the store.
+        n_atoms: Number of atoms of each crystal in the store, `[n_store]`.
+    """
     by_row = np.sort(rows)
     by_size = by_row[np.argsort(n_atoms[by_row], kind="stable")]
     n_small = max(1, int((n_atoms[by_size] <= REFERENCE_ATOMS).sum()))
@@ -195,25 +195,25 @@ def write_folder(
     origin: Origin | None = None,
     others: Mapping[str, Any],
 ) -> str:
-    """Write a model folder; the description comes last, so that a folder with one is complete.
+    """Write a model folder; the description comes last, so that a folder that has one is complete.
 
     Args:
-        folder: other files in it are left alone.
-        network: its weights are written, wherever they are.
-        config: what it was trained with; paths of the run are left out.
-        kind: a key of ``DESCRIPTIONS``.
-        elements: symbols that occur in the training split; ``None`` where that is not known.
-        references: a few crystals (see :func:`reference_rows`) to keep.
-        predictions: a row for each of them.
-        texts: what the model reads of each of them, for models that read text.
-        origin: what it was converted from, if it was.
-        others: what this kind of description has besides.
+        folder: Folder to write to; other files in it are left alone.
+        network: Network to store the weights of, on any device.
+        config: Settings of the training; paths of the run are not stored.
+        kind: Key of ``DESCRIPTIONS``.
+        elements: Symbols of the elements in the training split; None if unknown.
+        references: A few crystals to keep (see :func:`reference_rows`).
+        predictions: Predictions for these crystals, `[n_references, width]`.
+        texts: Texts of these crystals as the model reads them, `[n_references, text_width]`.
+        origin: Checkpoint that the model was converted from, if any.
+        others: Further fields of this kind of description.
 
     Returns:
         The checksum of the weights.
 
     Raises:
-        InputError: the predictions are not finite; nothing is written.
+        InputError: The predictions are not finite; nothing is written.
     """
     from safetensors.torch import save
 
@@ -256,8 +256,8 @@ def write_folder(
 
 
 def without_paths(config: RunConfig) -> dict[str, Any]:
-    """The settings but for where things lay; of a teacher the folder's name is left."""
-    settings = config.model_dump(mode="json", exclude=OF_THE_RUN)
+    """Return the settings without paths; of the folders of a teacher and a text encoder, the name is kept."""
+    settings = config.model_dump(mode="json", exclude=RUN_KEYS)
     if isinstance(config, TrainingConfig):
         head = settings["head"]
         if head.get("teacher") is not None:
@@ -270,10 +270,10 @@ def without_paths(config: RunConfig) -> dict[str, Any]:
 
 
 def read_description(folder: Path) -> Description:
-    """What ``model.json`` says, of either kind.
+    """Read the ``model.json`` of a model or an encoder.
 
     Raises:
-        ModelFolderError: it is not there or not ours.
+        ModelFolderError: The folder is not a model folder, or the file is damaged or of another version.
     """
     path = folder / DESCRIPTION_FILE
     present = [name for name in (WEIGHTS_FILE, DESCRIPTION_FILE) if (folder / name).is_file()]
@@ -289,14 +289,11 @@ def read_description(folder: Path) -> Description:
     if len(present) == 1:
         missing = WEIGHTS_FILE if present == [DESCRIPTION_FILE] else DESCRIPTION_FILE
         raise ModelFolderError(f"{folder / missing} is missing; copy the whole model folder, or train again")
+
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ModelFolderError(f"{path} is damaged: it is not JSON ({error}); copy the model folder again") from error
-    return _parse_description(content, path)
-
-
-def _parse_description(content: Any, path: Path) -> Description:
     kind = content.get("format") if isinstance(content, dict) else None
     if not isinstance(kind, str) or kind not in DESCRIPTIONS:
         raise ModelFolderError(
@@ -318,10 +315,10 @@ def _parse_description(content: Any, path: Path) -> Description:
 
 
 def read_weights(folder: Path, description: Description) -> dict[str, Tensor]:
-    """The weights of a folder, by name.
+    """Read the weights of a model folder, by name.
 
     Raises:
-        ModelFolderError: they are damaged or not those the description was written with.
+        ModelFolderError: They are damaged, or not those the description was written with.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -339,97 +336,83 @@ def read_weights(folder: Path, description: Description) -> dict[str, Tensor]:
         raise ModelFolderError(f"{path} is not a safetensors file: {brief(error)}") from error
 
 
-def refuse_larger(build: Callable[[], nn.Module], model: ModelConfig, weights: dict[str, Tensor], folder: Path) -> None:
-    """Refuse settings of a network far larger than its weights before the memory for it is taken.
+def build_with_weights(
+    build: Callable[[], Network], model: ModelConfig | None, weights: dict[str, Tensor], folder: Path
+) -> Network:
+    """Build the network of a model folder, load its weights, and put it in evaluation mode.
 
     Args:
-        build: makes the network.
-        model: its settings; those of a small network are not looked into, as that takes a third of a second.
-        weights: of its folder.
-        folder: of the model.
+        build: Builds the network.
+        model: Settings that determine the size of the network; None if they do not.
+        weights: Weights by name.
+        folder: Model folder, for messages.
 
     Raises:
-        ModelFolderError: a name or a shape differs.
+        ModelFolderError: The weights are not those of the network.
     """
-    sizes = {name: size for name, size in dict(model).items() if type(size) is int}
-    layers = max((size for name, size in sizes.items() if name.endswith("_layers")), default=1)
-    if max(layers, 1) * max(sizes.values()) ** 2 > LARGE:
+    sizes = {} if model is None else {name: size for name, size in dict(model).items() if type(size) is int}
+    n_layers = max((size for name, size in sizes.items() if name.endswith("_layers")), default=1)
+    # Damaged settings may describe a network that no memory holds. A network without storage shows that first; for
+    # small networks this is left out, as it takes a third of a second.
+    if sizes and max(n_layers, 1) * max(sizes.values()) ** 2 > LARGE:
         with torch.device("meta"):
-            network = build()
-        refuse_other_weights(network, weights, folder)
-
-
-def load_weights(network: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
-    """Give a network the weights of its folder, and put it in evaluation mode.
-
-    Raises:
-        ModelFolderError: a name or a shape differs.
-    """
-    refuse_other_weights(network, weights, folder)
+            _refuse_other_weights(build(), weights, folder)
+    network = build()
+    _refuse_other_weights(network, weights, folder)
     network.load_state_dict(weights)
-    network.eval()
+    return network.eval()
 
 
-def refuse_other_weights(network: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
-    """Refuse weights that are not a network's, which may be on the device ``meta``.
-
-    Raises:
-        ModelFolderError: a name or a shape differs.
-    """
-    problem = _difference(network.state_dict(), weights)
-    if problem:
+def _refuse_other_weights(network: nn.Module, found: dict[str, Tensor], folder: Path) -> None:
+    expected = network.state_dict()
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            problem = f"{name} is missing"
+        elif name not in expected:
+            problem = f"{name} is not part of the network described"
+        elif expected[name].shape != found[name].shape:
+            problem = f"{name} is {shape_of(found[name])}, expected {shape_of(expected[name])}"
+        else:
+            continue
         raise ModelFolderError(f"{folder / WEIGHTS_FILE} does not fit {DESCRIPTION_FILE}: {problem}")
 
 
-def reference_predictions(folder: Path, description: Description, width: int) -> np.ndarray:
-    """``[n_references, width]``: what the model has made of its reference structures when it was saved.
-
-    Raises:
-        ModelFolderError: they have not so many numbers each.
-    """
-    widths = {len(reference.prediction) for reference in description.references}
-    if widths != {width}:
-        found = " and ".join(map(str, sorted(widths)))
-        raise ModelFolderError(
-            f"{folder / DESCRIPTION_FILE} is damaged: the predictions of its reference structures have {found} "
-            f"numbers, expected {width}; copy the model folder again"
-        )
-    return np.array([reference.prediction for reference in description.references])
-
-
-def refuse_drift(folder: Path, description: Description, drift: float, of_what: str) -> None:
-    """Refuse a model that no longer gives what it gave when it was saved.
+def refuse_drift(
+    folder: Path,
+    description: Description,
+    found: np.ndarray,
+    drift: Callable[[np.ndarray, np.ndarray], float],
+    unit: str,
+) -> None:
+    """Refuse a model whose predictions for its reference structures have changed since it was saved.
 
     Args:
-        folder: of the model.
-        description: what it says.
-        drift: the largest change on its reference structures, as a share of ``of_what``.
-        of_what: what changes are measured by.
+        folder: Model folder.
+        description: Description in it.
+        found: Predictions now, `[n_references, width]`.
+        drift: Returns the largest difference of two predictions, in units of `unit`.
+        unit: Name of that unit, for the message.
 
     Raises:
-        ModelFolderError: the drift is more than rounding.
+        ModelFolderError: The change exceeds rounding, or the description has predictions of another width.
     """
-    if not drift <= LARGEST_DRIFT:
+    widths = {len(reference.prediction) for reference in description.references}
+    if widths != {found.shape[1]}:
+        numbers = " and ".join(map(str, sorted(widths)))
+        raise ModelFolderError(
+            f"{folder / DESCRIPTION_FILE} is damaged: the predictions of its reference structures have {numbers} "
+            f"numbers, expected {found.shape[1]}; copy the model folder again"
+        )
+    change = drift(found, np.array([reference.prediction for reference in description.references]))
+    if not change <= LARGEST_DRIFT:  # NaN is refused, too
         saved = ", ".join(f"{name} {version}" for name, version in description.versions.items())
         raise ModelFolderError(
             f"{folder / DESCRIPTION_FILE}: the reference structures kept in it are now predicted differently, "
-            f"by {drift:.2g} of {of_what} (at most {LARGEST_DRIFT:g} is rounding); the model was "
+            f"by {change:.2g} of {unit} (at most {LARGEST_DRIFT:g} is rounding); the model was "
             f"saved with {saved}: install those versions, or train it again"
         )
 
 
-def _difference(expected: dict[str, Tensor], found: dict[str, Tensor]) -> str:
-    """The first way in which two sets of weights differ in names or shapes; empty if they do not."""
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
-            return f"{name} is missing"
-        if name not in expected:
-            return f"{name} is not part of the network described"
-        if expected[name].shape != found[name].shape:
-            return f"{name} is {shape_of(found[name])}, expected {shape_of(expected[name])}"
-    return ""
-
-
 def shape_of(tensor: Tensor) -> str:
-    """As people write it: ``64 x 92``."""
+    """Return the shape for messages, such as ``64 x 92``."""
     return " x ".join(map(str, tensor.shape)) or "a number"

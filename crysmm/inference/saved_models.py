@@ -33,12 +33,10 @@ from crysmm.inference.model_folder import (
     EncoderDescription,
     ModelDescription,
     Origin,
-    load_weights,
+    build_with_weights,
     read_description,
     read_weights,
-    reference_predictions,
     refuse_drift,
-    refuse_larger,
     write_folder,
 )
 from crysmm.models.backbone import Backbone
@@ -49,7 +47,7 @@ from crysmm.zoo import resolve
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model read from its folder; the network is in evaluation mode."""
+    """A model that predicts properties, read from its folder; the network is in evaluation mode, on the CPU."""
 
     folder: Path
     network: PropertyNetwork
@@ -57,32 +55,31 @@ class LoadedModel:
 
     @property
     def config(self) -> TrainingConfig:
-        """What it was trained with."""
+        """Settings it was trained with."""
         return self.description.config
 
     @property
     def scaler(self) -> TargetScaler:
-        """From network outputs to original units."""
+        """Scaler from network outputs to original units."""
         return self.description.scaler
 
     @property
     def settings(self) -> GraphSettings:
-        """The graphs it needs."""
+        """Settings of its graphs."""
         return self.description.graph
 
     def check_references(self) -> None:
-        """Predict the reference structures anew.
+        """Predict the reference structures again.
 
         Raises:
-            ModelFolderError: they come out otherwise than when the model was saved.
+            ModelFolderError: The predictions differ from those when the model was saved.
         """
         references, text = self.description.references, self.description.text
         texts = None if text is None else from_lists([reference.text for reference in references], text)
         crystals = [reference.crystal for reference in references]
         found = _predict(self.network, self.scaler, self.settings, crystals, texts)
-        expected = reference_predictions(self.folder, self.description, found.shape[1])
-        drift = self.scaler.drift(found, expected)
-        refuse_drift(self.folder, self.description, drift, "the spread of the target")
+        unit = "the standard deviation of the target" if self.scaler.classes is None else "a probability of 1"
+        refuse_drift(self.folder, self.description, found, self.scaler.drift, unit)
 
 
 def save_model(
@@ -97,21 +94,24 @@ def save_model(
     texts: Texts | None = None,
     origin: Origin | None = None,
 ) -> str:
-    """Write the folder of a model; see :func:`crysmm.inference.model_folder.write_folder`.
+    """Write the folder of a model that predicts properties.
 
     Args:
-        folder: other files in it are left alone.
-        network: its weights are written, wherever they are.
-        config: what it was trained with; paths of the run are left out.
-        scaler: fitted on the training split.
-        target_names: one a target.
-        elements: symbols that occur in the training split; ``None`` where that is not known.
-        references: a few crystals to keep with their predictions.
-        texts: those of the references, for a network that reads texts.
-        origin: what it was converted from, if it was.
+        folder: Folder to write to; other files in it are left alone.
+        network: Trained network, on any device.
+        config: Settings of the training; paths of the run are not stored.
+        scaler: Target scaler, fitted on the training split.
+        target_names: Names of the targets.
+        elements: Symbols of the elements in the training split; None if unknown.
+        references: A few crystals to keep with their predictions.
+        texts: Texts of these crystals, for a network that reads texts.
+        origin: Checkpoint that the model was converted from, if any.
 
     Returns:
         The checksum of the weights.
+
+    Raises:
+        InputError: The predictions for the references are not finite; nothing is written.
     """
     values = None if texts is None else texts.values
     return write_folder(
@@ -140,6 +140,7 @@ def _predict(
     crystals: Sequence[Crystal],
     texts: np.ndarray | None,
 ) -> np.ndarray:
+    """Predictions for reference structures, on the CPU in float64: `[n, n_targets]` or `[n, n_classes]`."""
     batch = collate_crystals(crystals, settings)
     if texts is not None:
         batch = replace(batch, texts=torch.from_numpy(texts))
@@ -147,14 +148,14 @@ def _predict(
 
 
 def load_model(folder: Path | str) -> LoadedModel:
-    """Read a model, on the CPU.
+    """Load a model that predicts properties, on the CPU.
 
     Args:
-        folder: of a run of ``crysmm train``, or the name of a shipped model.
+        folder: Folder of a run of ``crysmm train``, or the name of a shipped model.
 
     Raises:
-        ModelFolderError: it is not one, incomplete or damaged; the text names the file.
-        InputError: a text encoder of which it has tuned the last layers cannot be had.
+        ModelFolderError: It is not one, incomplete or damaged; the message names the file.
+        InputError: A text encoder whose last layers were tuned is not available.
     """
     folder = resolve(folder)
     description = read_description(folder)
@@ -163,21 +164,20 @@ def load_model(folder: Path | str) -> LoadedModel:
             f"{folder} holds a pre-trained encoder, which predicts no property: fine-tune it first, with crysmm train "
             f"--init_from {folder}"
         )
-    config = description.config.model_copy(update={"engine": "blocked"})  # it needs no dgl; the numbers are the same
+    config = description.config.model_copy(update={"engine": "blocked"})  # needs no dgl, and gives the same numbers
     weights = read_weights(folder, description)
     build = partial(build_network, config, description.scaler.n_outputs, description.text)
-    if description.text is None or not description.text.tuned_layers:  # layers of a language model are in no settings
-        refuse_larger(build, config.model, weights, folder)
-    network = build()
-    load_weights(network, weights, folder)
+    # The settings do not have the sizes of a language model whose layers are part of the network.
+    has_language_model = description.text is not None and bool(description.text.tuned_layers)
+    network = build_with_weights(build, None if has_language_model else config.model, weights, folder)
     return LoadedModel(folder, network, description)
 
 
 class EnsembleDescription(BaseModel):
-    """What ``ensemble.json`` holds.
+    """Content of ``ensemble.json``.
 
     Args:
-        members: checksum of the weights of each member by the name of its folder.
+        members: Checksums of the weights of the members, by the names of their folders.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -188,7 +188,7 @@ class EnsembleDescription(BaseModel):
 
     @property
     def checksum(self) -> str:
-        """Of the weights of all members."""
+        """Checksum of the weights of all members."""
         return hashlib.sha256(" ".join(self.members.values()).encode()).hexdigest()
 
 
@@ -196,11 +196,11 @@ def write_ensemble(folder: Path, members: Sequence[Path]) -> str:
     """Write ``ensemble.json``.
 
     Args:
-        folder: of the ensemble.
-        members: model folders in it.
+        folder: Folder of the ensemble.
+        members: Model folders in it.
 
     Returns:
-        The checksum of their weights.
+        The checksum of the weights of all members.
     """
     description = EnsembleDescription(
         members={member.name: read_description(member).weights_sha256 for member in members}
@@ -210,16 +210,16 @@ def write_ensemble(folder: Path, members: Sequence[Path]) -> str:
 
 
 def load_members(folder: Path | str) -> tuple[list[LoadedModel], str]:
-    """The models of an ensemble, or the one of a model folder.
+    """Load the members of an ensemble, or the one model of a model folder.
 
     Args:
-        folder: of a run of ``crysmm train``, or the name of a shipped model.
+        folder: Folder of a run of ``crysmm train``, or the name of a shipped model.
 
     Returns:
         The models, on the CPU, and the checksum of their weights.
 
     Raises:
-        ModelFolderError: it is neither, incomplete or damaged; the text names the file.
+        ModelFolderError: It is neither, incomplete or damaged; the message names the file.
     """
     folder = resolve(folder)
     path = folder / ENSEMBLE_FILE
@@ -230,6 +230,7 @@ def load_members(folder: Path | str) -> tuple[list[LoadedModel], str]:
         description = EnsembleDescription.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, RecursionError) as error:  # pydantic's are ValueErrors
         raise ModelFolderError(f"{path} is damaged or of another version of crysmm: {error}") from error
+    # The last part of each name only, so that a damaged file cannot lead out of the folder.
     models = [load_model(folder / Path(name).name) for name in description.members]
     for model, checksum in zip(models, description.members.values(), strict=True):
         if model.description.weights_sha256 != checksum:
@@ -242,11 +243,11 @@ class LoadedEncoder:
     """A backbone read from a model folder; in evaluation mode, without gradients, on the CPU.
 
     Args:
-        folder: it was read from.
-        backbone: with its weights.
-        model: its settings.
-        settings: the graphs it needs.
-        weights_sha256: names the weights.
+        folder: Folder it was read from.
+        backbone: Backbone with its weights.
+        model: Settings of the backbone.
+        settings: Settings of its graphs.
+        weights_sha256: Checksum of the weights in the folder.
     """
 
     folder: Path
@@ -266,16 +267,19 @@ def save_encoder(
     references: Sequence[Crystal],
     origin: Origin | None = None,
 ) -> None:
-    """Write the folder of a pre-training run; see :func:`crysmm.inference.model_folder.write_folder`.
+    """Write the folder of a pre-trained encoder.
 
     Args:
-        folder: other files in it are left alone.
-        network: the backbone with its decoders.
-        backbone: part of it.
-        config: what it was trained with.
-        elements: symbols that occur in the training split; ``None`` where that is not known.
-        references: a few crystals to keep with their pooled embeddings.
-        origin: what it was converted from, if it was.
+        folder: Folder to write to; other files in it are left alone.
+        network: Backbone with its decoders.
+        backbone: Backbone in `network`.
+        config: Settings of the pre-training; paths of the run are not stored.
+        elements: Symbols of the elements in the training split; None if unknown.
+        references: A few crystals to keep with their pooled embeddings.
+        origin: Checkpoint that the encoder was converted from, if any.
+
+    Raises:
+        InputError: The embeddings of the references are not finite; nothing is written.
     """
     write_folder(
         folder,
@@ -291,44 +295,39 @@ def save_encoder(
 
 
 def load_encoder(folder: Path | str) -> LoadedEncoder:
-    """Read the backbone of a model folder of either kind.
+    """Load the backbone of an encoder or of a model that predicts properties.
 
     Args:
-        folder: of a run of ``crysmm pretrain`` or ``crysmm train``, or the name of a shipped model.
+        folder: Folder of a run of ``crysmm pretrain`` or ``crysmm train``, or the name of a shipped model.
 
     Raises:
-        ModelFolderError: it is not one, incomplete or damaged, or gives other numbers than when it was written.
+        ModelFolderError: It is not one, incomplete or damaged, or the embeddings or predictions of its reference
+            structures have changed since it was written.
     """
     folder = resolve(folder)
     description = read_description(folder)
+    model, settings = description.config.model, description.graph
     if isinstance(description, EncoderDescription):
-        backbone = _read_backbone(folder, description)
+        weights = read_weights(folder, description)
+        own = {name.removeprefix(BACKBONE): tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
+        build = partial(build_backbone, model, feature_table(settings.atom_features).shape[1], settings.cutoff)
+        backbone = build_with_weights(build, model, own, folder)
+        found = _embed(backbone, settings, [reference.crystal for reference in description.references])
+
+        def drift(now: np.ndarray, saved: np.ndarray) -> float:
+            return float(np.abs(now - saved).max() / np.abs(saved).max())
+
+        refuse_drift(folder, description, found, drift, "the largest entry of their embeddings")
     else:
-        model = load_model(folder)
-        model.check_references()
-        backbone = model.network.backbone
+        property_model = load_model(folder)
+        property_model.check_references()
+        backbone = property_model.network.backbone
     backbone.requires_grad_(False)
-    return LoadedEncoder(folder, backbone, description.config.model, description.graph, description.weights_sha256)
-
-
-def _read_backbone(folder: Path, description: EncoderDescription) -> Backbone:
-    settings = description.graph
-    model, n_features = description.config.model, feature_table(settings.atom_features).shape[1]
-    weights = read_weights(folder, description)
-    own = {name.removeprefix(BACKBONE): tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
-    build = partial(build_backbone, model, n_features, settings.cutoff)
-    refuse_larger(build, model, own, folder)
-    backbone = build()
-    load_weights(backbone, own, folder)
-    found = _embed(backbone, settings, [reference.crystal for reference in description.references])
-    expected = reference_predictions(folder, description, found.shape[1])
-    drift = float(np.abs(found - expected).max() / np.abs(expected).max())
-    refuse_drift(folder, description, drift, "the largest entry of their embeddings")
-    return backbone
+    return LoadedEncoder(folder, backbone, model, settings, description.weights_sha256)
 
 
 def _embed(backbone: Backbone, settings: GraphSettings, crystals: Sequence[Crystal]) -> np.ndarray:
-    """float64 ``[n, d]`` pooled embeddings."""
+    """Pooled embeddings of reference structures, on the CPU in float64: `[n, d]`."""
     copy = deepcopy(backbone).to(device="cpu", dtype=torch.float64).eval()
     with torch.inference_mode():
         embeddings: np.ndarray = copy(collate_crystals(crystals, settings).double()).graph.numpy()

@@ -114,7 +114,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "another graph": (
         lambda folder: change_description(folder, lambda c: c["graph"].update(atom_features="basic")),
-        "graph is not what config asks for",
+        "graph does not agree with config",
     ),
     "a part left out": (lambda folder: change_description(folder, lambda c: c.pop("scaler")), "scaler: Field required"),
 }
@@ -143,7 +143,7 @@ def test_shapes_that_do_not_fit(tmp_path: Path, crystals: dict[str, Crystal], sa
         ("config", {"model": {**CGCNN, "conv_layers": 10**9}}, "less than or equal to 1000"),
         ("config", {"model": {**CGCNN, "node_features": 10**9}}, "less than or equal to 16384"),
         ("config", {"model": {**CGCNN, "node_features": 16384, "conv_layers": 500}}, "does not fit model.json"),
-        ("scaler", {"n_targets": 10**9}, "scaler is not of 1 targets"),
+        ("scaler", {"n_targets": 10**9}, "scaler is not for 1 targets"),
     ],
 )
 def test_a_network_of_an_absurd_size_is_not_made(
@@ -177,7 +177,7 @@ def test_drift_of_the_references_is_refused(tmp_path: Path, save_small_model: Sa
     change_description(tmp_path, lambda content: shift_prediction(content, 1e-6 * SPREAD))
     load_model(tmp_path).check_references()
     change_description(tmp_path, lambda content: shift_prediction(content, 1e-3 * SPREAD))
-    with pytest.raises(ModelFolderError, match=r"by 0\.001 of the spread"):
+    with pytest.raises(ModelFolderError, match=r"by 0\.001 of the standard deviation"):
         load_model(tmp_path).check_references()
 
 
