@@ -21,7 +21,7 @@ from crysmm.config.run import RunConfig
 from crysmm.errors import InputError
 from crysmm.files import write_json_atomic
 from crysmm.inference.intervals import CALIBRATION_FILE
-from crysmm.inference.model_card import FIGURES, Card, write_card
+from crysmm.inference.model_card import CITATION, SCORES, Card, write_card
 from crysmm.inference.model_folder import DESCRIPTION_FILE, WEIGHTS_FILE, ModelDescription, read_description
 from crysmm.inference.saved_models import load_encoder
 from crysmm.runs.card_text import run_card
@@ -30,9 +30,9 @@ from crysmm.zoo import ZOO
 
 LARGEST = 1_000_000  # bytes of weights
 SOURCE = "Crystals of the Materials Project, as distributed with CGCNN, with values of density functional theory (PBE)."
-LICENCE = """\
-The weights are under the package's MIT licence. They were learned from Materials Project data, which are under CC BY
-4.0; whoever publishes with them cites
+LICENSE = """\
+The weights are under the package's MIT license. They were trained on Materials Project data, which are under CC BY
+4.0; please cite
 
 - A. Jain et al., Commentary: The Materials Project, APL Materials 1, 011002 (2013);
 - T. Xie and J. C. Grossman, Phys. Rev. Lett. 120, 145301 (2018), with whose code, CGCNN, these crystals are
@@ -92,9 +92,9 @@ def make_card(arguments: argparse.Namespace, config: RunConfig) -> Card:
     """The card of the run, with what is known of a shipped model besides."""
     run = RunFolder(arguments.run)
     card = run_card(run, config, run.read_metrics(), name=arguments.name, unit=arguments.unit)
-    figures = [*(f"- {figure}" for figure in arguments.figure), card.sections[FIGURES]]
+    figures = [*(f"- {figure}" for figure in arguments.figure), card.sections[SCORES]]
     data = f"{SOURCE}\n{card.sections['Data']}"
-    sections = card.sections | {"Data": data, FIGURES: "\n".join(figures), "Licence and citation": LICENCE}
+    sections = card.sections | {"Data": data, SCORES: "\n".join(figures), CITATION: LICENSE}
     return replace(card, summary=arguments.summary, sections=sections)
 
 

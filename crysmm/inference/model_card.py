@@ -1,4 +1,4 @@
-"""The card of a model, README.md in its folder: one line that says what it is, then sections that every card has."""
+"""The model card, ``README.md`` in a model folder: a line that says what the model is, then fixed sections."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from crysmm.errors import ModelFolderError
 from crysmm.files import write_text_atomic
 
 CARD_FILE = "README.md"
-SECTIONS = ("Data", "Licence and citation", "Command", "Held-out figures", "Limits")
-FIGURES = "Held-out figures"
+SCORES = "Held-out metrics"
+CITATION = "License and citation"
+SECTIONS = ("Data", CITATION, "Command", SCORES, "Limits")
 MARK = "<!-- written by crysmm: a run that takes this one's place rewrites this file -->"
-"""The last line of a card, by which it is told from a README.md of the user's."""
+"""Last line of a card, which distinguishes it from a README.md that the user wrote."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says.
+    """Content of a model card.
 
     Args:
-        name: of the model.
-        summary: one line.
-        sections: text by heading, all of ``SECTIONS``; the first line of the held-out figures is the one to quote.
+        name: Name of the model.
+        summary: One line that says what it is.
+        sections: Text by heading, for all of ``SECTIONS``; the first line of the held-out metrics is the one to quote.
     """
 
     name: str
@@ -31,26 +32,26 @@ class Card:
     sections: dict[str, str]
 
     def text(self) -> str:
-        """The card as Markdown, which :func:`read_card` reads back."""
+        """Return the card as Markdown, which :func:`read_card` parses."""
         sections = [f"## {heading}\n\n{text}" for heading, text in self.sections.items()]
         return "\n\n".join([f"# {self.name}", self.summary, *sections, MARK]) + "\n"
 
     @property
     def figure(self) -> str:
-        """The held-out figure to quote."""
-        return self.sections[FIGURES].splitlines()[0].removeprefix("- ")
+        """Held-out metric to quote."""
+        return self.sections[SCORES].splitlines()[0].removeprefix("- ")
 
 
 def as_text(name: str) -> str:
-    """A name of the user's data on one line, without what Markdown or HTML would take for more than text."""
+    """Return a name from the user's data on one line, without characters that are markup in Markdown or HTML."""
     return " ".join(name.split()).replace("<", "&lt;").replace("`", "'").replace("](", "] (")
 
 
 def write_card(folder: Path, card: Card) -> bool:
-    """Write the card of a model folder, unless a README.md stands there that is not ours.
+    """Write the card of a model folder, unless it has a README.md that this package did not write.
 
     Returns:
-        Whether it is written.
+        True if the card was written.
     """
     if (folder / CARD_FILE).exists() and not holds_card(folder):
         return False
@@ -59,16 +60,16 @@ def write_card(folder: Path, card: Card) -> bool:
 
 
 def holds_card(folder: Path) -> bool:
-    """Whether the README.md of a folder is a card that this package has written."""
+    """Return whether the README.md of a folder is a card that this package wrote."""
     path = folder / CARD_FILE
     return path.is_file() and MARK in path.read_text(encoding="utf-8", errors="replace")
 
 
 def read_card(folder: Path) -> Card:
-    """The card of a model folder.
+    """Read the card of a model folder.
 
     Raises:
-        ModelFolderError: there is none, or a part of it is missing.
+        ModelFolderError: There is none, or a part of it is missing.
     """
     path = folder / CARD_FILE
     try:

@@ -16,7 +16,7 @@ from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.scaler import class_label
 from crysmm.elements import SYMBOLS
-from crysmm.inference.model_card import FIGURES, Card, as_text
+from crysmm.inference.model_card import CITATION, SCORES, Card, as_text
 from crysmm.inference.model_folder import Description, ModelDescription, read_description
 from crysmm.runs.run_folder import FREE_SETTINGS, RunFolder
 from crysmm.runs.summary import SHAPE, TARGETS_SHOWN, describe_split, describe_trust, first_targets
@@ -55,9 +55,9 @@ def run_card(
         "Data": _data(config, description, sizes, metrics["n_skipped"], unit),
         "Model": _model(description, metrics.get("n_parameters")),
         "Command": _command(name, config, description, metrics),
-        FIGURES: _listed(_figures(description, metrics, sizes["val"], unit)),
+        SCORES: _listed(_figures(description, metrics, sizes["val"], unit)),
         "Limits": _listed(_limits(description)),
-        "Licence and citation": _licence(description.config),
+        CITATION: _licence(description.config),
     }
     return Card(name, f"{_summary(config, description)}, {_learned_from(config, sizes)}.", sections)
 
@@ -79,9 +79,9 @@ def converted_card(folder: Path, notes: Sequence[str]) -> Card:
         "Model": _model(description, None),
         "Command": f"```\ncrysmm convert --from {origin.code} {shlex.quote(origin.file)} --output_dir {name}\n```\n\n"
         f"With {versions(description)}; sha256 of the checkpoint: {origin.sha256}.",
-        FIGURES: f"- {unknown}",
+        SCORES: f"- {unknown}",
         "Limits": _listed([*notes, *_limits(description)]),
-        "Licence and citation": _licence(description.config),
+        CITATION: _licence(description.config),
     }
     what = _summary(description.config, description)
     return Card(name, f"{what}, converted from {as_text(origin.file)}, a checkpoint of {origin.code}.", sections)

@@ -61,7 +61,7 @@ def test_model_and_encoder(ship, capsys):
     card = read_card(Path("zoo/small-encoder"))
     assert card.figure == "a student gains 1 GPa"
     assert "crysmm pretrain --root_dir sample_data" in card.sections["Command"]
-    assert "knn purity" in card.sections["Held-out figures"]
+    assert "knn purity" in card.sections["Held-out metrics"]
     capsys.readouterr()
     assert main(["zoo"]) == 0
     listed = capsys.readouterr().out

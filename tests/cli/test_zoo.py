@@ -12,7 +12,7 @@ def zoo(tmp_path, monkeypatch, save_small_model) -> Path:
     monkeypatch.setattr("crysmm.zoo.ZOO", folder)
     for name in ("cgcnn-bulk", "gatgnn-bulk"):
         save_small_model(folder / name, name.split("-")[0])
-        sections = dict.fromkeys(SECTIONS, "text") | {"Held-out figures": f"- MAE of {name} 9 GPa\n- more"}
+        sections = dict.fromkeys(SECTIONS, "text") | {"Held-out metrics": f"- MAE of {name} 9 GPa\n- more"}
         (folder / name / "README.md").write_text(Card(name, f"About {name}.", sections).text())
     return folder
 

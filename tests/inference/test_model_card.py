@@ -8,7 +8,7 @@ COMMAND = "```\n# a comment\ncrysmm train\n```"
 
 @pytest.fixture
 def card():
-    sections = dict.fromkeys(SECTIONS, "text") | {"Command": COMMAND, "Held-out figures": "- MAE 1 eV\n- RMSE 2 eV"}
+    sections = dict.fromkeys(SECTIONS, "text") | {"Command": COMMAND, "Held-out metrics": "- MAE 1 eV\n- RMSE 2 eV"}
     return Card("one", "What it is.", sections)
 
 

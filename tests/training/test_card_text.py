@@ -28,7 +28,7 @@ def results(folder, split):
 
 def test_figures_are_those_of_the_tables(run):
     folder, _ = run
-    figures = read_card(folder).sections["Held-out figures"].splitlines()
+    figures = read_card(folder).sections["Held-out metrics"].splitlines()
     for line, split in zip(figures, ("test", "val"), strict=False):
         rows = results(folder, split)
         error = np.mean([abs(float(row["target"]) - float(row["prediction"])) for row in rows])
@@ -54,8 +54,8 @@ def test_says_what_a_reader_asks(run):
     assert set(listed.rstrip(".").partition(": ")[2].split(", ")) == elements
     assert f"not seen: {len(elements)}" not in card.sections["Limits"]
     assert "conv_layers 1, node_features 8, fc_features 8" in card.sections["Model"]
-    assert "Licence: not chosen" in card.sections["Licence and citation"]
-    assert "10.1103/PhysRevLett.120.145301" in card.sections["Licence and citation"]
+    assert "Licence: not chosen" in card.sections["License and citation"]
+    assert "10.1103/PhysRevLett.120.145301" in card.sections["License and citation"]
     assert "crysmm 0.1.0, torch" in card.sections["Command"]
     assert str(folder.parent) not in card.text()
 
@@ -136,6 +136,6 @@ def test_encoder(make_settings, tmp_path):
     card = read_card(folder)
     assert card.summary == "encoder cgcnn, which predicts no property, pre-trained by decoys on 24 crystals."
     quality = json.loads((folder / "metrics.json").read_text())["quality"]
-    assert f"{quality['decoy_accuracy']:.4f}" in card.sections["Held-out figures"]
+    assert f"{quality['decoy_accuracy']:.4f}" in card.sections["Held-out metrics"]
     assert "--model.conv_layers 1" in card.sections["Use"]
     assert "--init_from encoder" in card.sections["Use"]

@@ -44,8 +44,8 @@ def test_is_small_and_has_a_unit(name):
 def test_card(name):
     card = read_card(ZOO / name)
     assert card.name == name
-    assert "CC BY" in card.sections["Licence and citation"]
-    assert "Jain" in card.sections["Licence and citation"]
+    assert "CC BY" in card.sections["License and citation"]
+    assert "Jain" in card.sections["License and citation"]
     assert "crysmm train" in card.sections["Command"] or "crysmm pretrain" in card.sections["Command"]
     assert any(character.isdigit() for character in card.figure)
 
