@@ -1,11 +1,10 @@
-"""``crysmm check``: everything is read, nothing is trained, and what was found is said."""
+"""Report on an input for ``crysmm check``: everything is read, nothing is trained."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import islice
 from textwrap import wrap
 from typing import Any
 
@@ -29,9 +28,9 @@ SHOWN = 20  # lines of one kind on the screen
 
 @dataclass(frozen=True)
 class TargetSummary:
-    """One target over all readable rows, in the units of the file.
+    """Range of one target over all readable rows, in the units of the file.
 
-    ``mae_of_mean`` is the error of predicting the mean for every crystal: what a model has to beat.
+    ``mae_of_mean`` is the error of predicting the mean for every crystal, which a model has to beat.
     """
 
     name: str
@@ -43,7 +42,7 @@ class TargetSummary:
 
 @dataclass(frozen=True)
 class Costs:
-    """What the data and one epoch of training take; memory in bytes, for batches as the settings make them."""
+    """Disk space of the data, memory of a batch and duration of an epoch, estimated for the settings; in bytes."""
 
     disk: int
     mean_batch_memory: float
@@ -54,24 +53,24 @@ class Costs:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was found in an input.
+    """Report on an input.
 
     Args:
-        input: what was checked.
-        n_readable: rows that can be used.
-        skipped: rows that cannot, with the reasons.
-        oversized: crystals too large for the memory, likewise.
-        duplicates: groups of ids whose structures are the same.
-        split_problem: why the data cannot be split as asked; empty where they can.
-        split: rows in each split.
-        notes: on how crystals were read; not counted as a fault.
-        n_formulas: crystals whose file gives a chemical formula, with which the atoms agree.
-        unnamed_files: structure files in the folder that no row names; not counted as a fault.
-        elements: number of crystals that hold each element.
-        targets: each target's range.
-        classes: rows of each class; empty unless classes are learned.
-        graph: mean and largest numbers of atoms, bonds and triplets.
-        costs: estimates.
+        input: Folder or file that was checked.
+        n_readable: Number of rows that can be used.
+        skipped: Rows that cannot be used, with the reasons.
+        oversized: Crystals too large for the memory, with the reasons.
+        duplicates: Groups of ids with the same structure.
+        split_problem: Reason why the data cannot be split as requested; empty if they can.
+        split: Number of rows in each split.
+        notes: Notes on how crystals were read; not counted as faults.
+        n_formulas: Number of crystals whose file gives a chemical formula that agrees with the atoms.
+        unnamed_files: Structure files in the folder that no row names; not counted as faults.
+        elements: Number of crystals that contain each element, the most frequent first.
+        targets: Range of each target.
+        classes: Number of rows of each class; empty for regression.
+        graph: Mean and largest number of atoms, bonds and triplets per crystal.
+        costs: Estimated costs of training.
     """
 
     input: str
@@ -107,25 +106,83 @@ class CheckReport:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was found."""
+        """True if there are no findings."""
         return not self.findings
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as plain data."""
+        """Return the whole report as plain data."""
         return {**asdict(self), "findings": self.findings, "clean": self.clean}
 
     def text(self) -> str:
-        """Everything, for the screen; long lists are cut."""
-        return "\n".join(_lines(self))
+        """Return the report for the screen, with at most ``SHOWN`` lines of one kind."""
+        lines = [f"{self.input}: {self.n_readable} crystals can be used, {len(self.skipped)} rows cannot"]
+        for title, rows in (
+            ("Rows that cannot be used", self.skipped),
+            ("Crystals too large for the memory", self.oversized),
+        ):
+            if rows:
+                lines.append(f"{title}: {len(rows)}")
+                lines += _indented(f"{row.id or '(no id)'} in {row.file}: {row.reason}" for row in rows)
+        if self.duplicates:
+            lines.append(
+                f"Same structure (distances up to {duplicates.SEARCH_RADIUS:g} Angstrom agree within "
+                f"{duplicates.TOLERANCE} Angstrom): {len(self.duplicates)} groups"
+            )
+            lines += _indented(" = ".join(group) for group in self.duplicates)
+        if self.notes:
+            lines.append(f"Read, with a note: {len(self.notes)}")
+            lines += _indented(f"{note.id} in {note.file}: {note.note}" for note in self.notes)
+        contradicting = sum(row.reason.startswith(FORMULA_CONTRADICTS) for row in self.skipped)
+        if self.n_formulas or contradicting:
+            lines.append(
+                f"Chemical formulas in the files: {self.n_formulas} agree with the atoms, {contradicting} contradict "
+                f"them, {self.n_readable - self.n_formulas} readable files give none"
+            )
+        if self.unnamed_files:
+            lines.append(f"Files that no row names, not used: {len(self.unnamed_files)}")
+            lines += _indented(self.unnamed_files)
+
+        lines.append(f"Elements: {len(self.elements)}, with the number of crystals that contain each")
+        coverage = ", ".join(f"{symbol} {count}" for symbol, count in self.elements.items())
+        lines += wrap(coverage, 100, initial_indent="  ", subsequent_indent="  ")
+        for target in self.targets:
+            lines.append(f"Target {target.name}: {target.minimum:g} to {target.maximum:g}, mean {target.mean:.6g}")
+            lines.append(f"  predicting the mean for every crystal has an MAE of {target.mae_of_mean:.6g}")
+        if self.classes:
+            counts = ", ".join(f"{name} ({count} crystals)" for name, count in self.classes.items())
+            lines.append(f"Classes: {counts}")
+        sizes = ", ".join(f"{mean:.1f} {name} (at most {most})" for name, (mean, most) in self.graph.items())
+        lines.append(f"Mean per crystal: {sizes}")
+        if self.split:
+            lines.append("Split: " + ", ".join(f"{count} {name}" for name, count in self.split.items()))
+
+        costs = self.costs
+        mean, largest, limit = map(in_bytes, (costs.mean_batch_memory, costs.largest_batch_memory, costs.memory_limit))
+        lines += [
+            f"Disk: {in_bytes(costs.disk)} of stored graphs",
+            f"Memory: about {mean} per batch, {largest} for a batch of the largest crystals; {limit} are available",
+            f"Time: about {costs.epoch_seconds:.2g} s per epoch on two CPU cores, far less on a GPU",
+            "Found: " + "; ".join(self.findings) if self.findings else "Nothing wrong was found.",
+        ]
+        return "\n".join(lines)
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    """The first ``SHOWN`` lines, indented, and the number of those left out."""
+    listed = [f"  {line}" for line in lines]
+    return listed[:SHOWN] + ([f"  ... and {len(listed) - SHOWN} more"] if len(listed) > SHOWN else [])
 
 
 def check_input(config: TrainingConfig) -> CheckReport:
     """Read the input of a run as training would, and report on it.
 
-    What is read goes to the cache, where training finds it.
+    The graphs go to the cache, where training finds them.
+
+    Args:
+        config: Settings of the training; ``root_dir`` is the input.
 
     Raises:
-        InputError: no input is named, or nothing in it can be used.
+        InputError: No input is named, or nothing in it can be used.
     """
     if config.root_dir is None:
         raise InputError("no input to check; name a folder or a file with root_dir")
@@ -137,7 +194,22 @@ def check_input(config: TrainingConfig) -> CheckReport:
     limit, merge = memory_limit(device), config.merges_equivalent(device.type)
     oversized = oversized_rows(store, config.model, limit, merge=merge)
     groups = duplicates.find_duplicates(store.formulas, store.crystal, progress=config.progress)
-    split, problem = _try_split(config, store)
+    sizes, problem = {}, ""
+    try:
+        split = make_split(config, store.ids, store.formulas)
+        sizes = {"train": len(split.train), "val": len(split.val), "test": len(split.test)}
+    except InputError as error:
+        problem = str(error)
+    targets = []
+    for name, values in zip(store.target_names, store.targets.T, strict=True):
+        lowest, highest, mean = float(values.min()), float(values.max()), float(values.mean())
+        targets.append(TargetSummary(name, lowest, highest, mean, float(np.abs(values - mean).mean())))
+    classes = {}
+    if config.is_classification:
+        values, threshold = store.targets[:, 0], config.classification_threshold
+        names, counts = np.unique(values if threshold is None else (values > threshold) * 1.0, return_counts=True)
+        classes = {f"{name:g}": int(count) for name, count in zip(names, counts, strict=True)}
+    graph = {"atoms": store.n_atoms, "bonds": store.n_edges, "triplets": store.n_triplets}
     return CheckReport(
         input=str(config.root_dir),
         n_readable=len(store),
@@ -145,126 +217,32 @@ def check_input(config: TrainingConfig) -> CheckReport:
         oversized=[SkippedRow(store.ids[row], store.files[row], reason) for row, reason in oversized.items()],
         duplicates=[[store.ids[row] for row in group] for group in groups],
         split_problem=problem,
-        split=split,
+        split=sizes,
         notes=store.notes,
         n_formulas=store.n_formulas,
         unnamed_files=source.unnamed_files() if isinstance(source, FolderTable) else [],
-        elements=_count_elements(store),
-        targets=[_summarize(*column) for column in zip(store.target_names, store.targets.T, strict=True)],
-        classes=_count_classes(config, store),
-        graph={
-            name: (float(numbers.mean()), int(numbers.max()))
-            for name, numbers in (("atoms", store.n_atoms), ("bonds", store.n_edges), ("triplets", store.n_triplets))
-        },
-        costs=_estimate(config, store, split.get("train", len(store)), limit, merge),
+        elements=dict(Counter(symbol for formula in store.formulas for symbol in elements_in([formula])).most_common()),
+        targets=targets,
+        classes=classes,
+        graph={name: (float(numbers.mean()), int(numbers.max())) for name, numbers in graph.items()},
+        costs=_estimate_costs(config, store, sizes.get("train", len(store)), limit, merge),
     )
 
 
-def _try_split(config: TrainingConfig, store: Store) -> tuple[dict[str, int], str]:
-    try:
-        split = make_split(config, store.ids, store.formulas)
-    except InputError as error:
-        return {}, str(error)
-    return {"train": len(split.train), "val": len(split.val), "test": len(split.test)}, ""
-
-
-def _count_elements(store: Store) -> dict[str, int]:
-    """Number of crystals that hold each element, the most frequent first."""
-    counts: Counter[str] = Counter()
-    for formula in store.formulas:
-        counts.update(elements_in([formula]))
-    return dict(counts.most_common())
-
-
-def _summarize(name: str, values: np.ndarray) -> TargetSummary:
-    mean = float(values.mean())
-    return TargetSummary(name, float(values.min()), float(values.max()), mean, float(np.abs(values - mean).mean()))
-
-
-def _count_classes(config: TrainingConfig, store: Store) -> dict[str, int]:
-    if not config.is_classification:
-        return {}
-    values = store.targets[:, 0]
-    if config.classification_threshold is not None:
-        values = (values > config.classification_threshold).astype(float)
-    names, counts = np.unique(values, return_counts=True)
-    return {f"{name:g}": int(count) for name, count in zip(names, counts, strict=True)}
-
-
-def _estimate(config: TrainingConfig, store: Store, n_train: int, limit: int, merge: bool) -> Costs:
-    batch = min(config.batch_size, n_train)
-    sizes = np.stack(store.sizes(merge=merge), axis=1)
-    largest = np.argsort(sizes[:, 1])[-batch:]
-
-    def memory(rows: np.ndarray) -> float:
-        """Of a batch of crystals like these, or of the part of it that ``max_triplets`` lets through."""
-        triplets = batch * store.n_triplets[rows].mean()
+def _estimate_costs(config: TrainingConfig, store: Store, n_train: int, limit: int, merge: bool) -> Costs:
+    batch_size = min(config.batch_size, n_train)
+    sizes = np.stack(store.sizes(merge=merge), axis=1)  # edges and triplets of each crystal
+    most_triplets = np.argsort(sizes[:, 1])[-batch_size:]
+    memories = []
+    for rows in (np.arange(len(store)), most_triplets):
+        # Of a batch with more triplets than max_triplets, only a part is computed at once.
+        triplets = batch_size * store.n_triplets[rows].mean()
         part = min(1.0, (config.max_triplets or np.inf) / max(triplets, 1))
-        return estimated_memory(config.model, *(part * batch * sizes[rows].mean(axis=0)))
-
+        memories.append(estimated_memory(config.model, *(part * batch_size * sizes[rows].mean(axis=0))))
     return Costs(
         disk=sum(file.stat().st_size for file in store.path.iterdir()),
-        mean_batch_memory=memory(np.arange(len(store))),
-        largest_batch_memory=memory(largest),
+        mean_batch_memory=memories[0],
+        largest_batch_memory=memories[1],
         memory_limit=limit,
         epoch_seconds=estimated_seconds(config.model, *sizes.sum(axis=0)) * n_train / len(store),
     )
-
-
-def _lines(report: CheckReport) -> Iterator[str]:
-    yield f"{report.input}: {report.n_readable} crystals can be used, {len(report.skipped)} rows cannot"
-    yield from _rows("Rows that cannot be used", report.skipped)
-    yield from _rows("Crystals too large for the memory", report.oversized)
-    if report.duplicates:
-        yield (
-            f"Same structure (distances up to {duplicates.SEARCH_RADIUS:g} Angstrom agree within "
-            f"{duplicates.TOLERANCE} Angstrom): {len(report.duplicates)} groups"
-        )
-        yield from _some(" = ".join(group) for group in report.duplicates)
-    if report.notes:
-        yield f"Read, with a note: {len(report.notes)}"
-        yield from _some(f"{note.id} in {note.file}: {note.note}" for note in report.notes)
-    contradicting = sum(row.reason.startswith(FORMULA_CONTRADICTS) for row in report.skipped)
-    if report.n_formulas or contradicting:
-        yield (
-            f"Chemical formulas in the files: {report.n_formulas} agree with the atoms, {contradicting} contradict "
-            f"them, {report.n_readable - report.n_formulas} readable files give none"
-        )
-    if report.unnamed_files:
-        yield f"Files that no row names, not used: {len(report.unnamed_files)}"
-        yield from _some(report.unnamed_files)
-    yield f"Elements: {len(report.elements)}, with the number of crystals that hold each"
-    coverage = ", ".join(f"{symbol} {count}" for symbol, count in report.elements.items())
-    yield from wrap(coverage, 100, initial_indent="  ", subsequent_indent="  ")
-    for target in report.targets:
-        yield f"Target {target.name}: {target.minimum:g} to {target.maximum:g}, mean {target.mean:.6g}"
-        yield f"  predicting the mean for every crystal has an MAE of {target.mae_of_mean:.6g}"
-    if report.classes:
-        yield "Classes: " + ", ".join(f"{name} ({count} crystals)" for name, count in report.classes.items())
-    yield "A crystal has " + ", ".join(
-        f"{mean:.1f} {name} (at most {most})" for name, (mean, most) in report.graph.items()
-    )
-    if report.split:
-        yield "Split: " + ", ".join(f"{count} {name}" for name, count in report.split.items())
-    costs = report.costs
-    yield f"Disk: {in_bytes(costs.disk)} of stored graphs"
-    yield (
-        f"Memory: about {in_bytes(costs.mean_batch_memory)} a batch, {in_bytes(costs.largest_batch_memory)} for the "
-        f"largest crystals together; there are {in_bytes(costs.memory_limit)}"
-    )
-    yield f"Time: about {costs.epoch_seconds:.2g} s an epoch on two CPU cores, far less on a GPU"
-    yield "Found: " + "; ".join(report.findings) if report.findings else "Nothing wrong was found."
-
-
-def _rows(title: str, rows: Sequence[SkippedRow]) -> Iterator[str]:
-    if rows:
-        yield f"{title}: {len(rows)}"
-        yield from _some(f"{row.id or '(no id)'} in {row.file}: {row.reason}" for row in rows)
-
-
-def _some(lines: Iterable[str]) -> Iterator[str]:
-    """The first of some lines, indented, and how many more there are."""
-    remaining = iter(lines)
-    yield from (f"  {line}" for line in islice(remaining, SHOWN))
-    if n_more := sum(1 for _ in remaining):
-        yield f"  ... and {n_more} more"

@@ -1,4 +1,4 @@
-"""A leakage audit: what validation and test splits share with the training split, and what that does to the error."""
+"""Leakage audit: what the validation and test splits share with the training split, and errors without it."""
 
 from __future__ import annotations
 
@@ -29,38 +29,38 @@ SUBSETS = {
     "without near-identical ones": ("identical", "near-identical"),
     "without shared formulas": ("identical", "near-identical", "same formula"),
 }
-"""What is left of a split, and the kinds of counterparts that are left out."""
+"""Subsets of a split, and the kinds of counterparts that are left out of each."""
 TARGETS_SHOWN = 4
 
 
 @dataclass(frozen=True)
 class Errors:
-    """How far off each prediction of a split is.
+    """Error of each prediction of a split.
 
     Args:
-        measures: what the mean of each column is: the MAE of a target, or the accuracy.
-        by_id: ``[n_measures]`` by id: absolute errors in original units, or whether the class was right.
+        metrics: Names of the metrics that the means of the columns are: MAE for each target, or accuracy.
+        by_id: Absolute errors in original units, or 1 for a correct class and 0 for a wrong one, by id; `[n_metrics]`.
     """
 
-    measures: list[str]
+    metrics: list[str]
     by_id: dict[str, np.ndarray]
 
     def means(self, ids: Sequence[str]) -> dict[str, float | None]:
-        """The means over some crystals; None where there are none."""
-        means = np.mean([self.by_id[name] for name in ids], axis=0) if ids else [None] * len(self.measures)
-        return {
-            measure: None if mean is None else float(mean) for measure, mean in zip(self.measures, means, strict=True)
-        }
+        """Return the metrics over some crystals; None if there are none."""
+        if not ids:
+            return dict.fromkeys(self.metrics)
+        means = np.mean([self.by_id[name] for name in ids], axis=0)
+        return {metric: float(mean) for metric, mean in zip(self.metrics, means, strict=True)}
 
 
 @dataclass(frozen=True)
 class SplitAudit:
-    """What one split shares with the training split.
+    """Comparison of one split with the training split.
 
     Args:
         split: ``val`` or ``test``.
-        counterparts: of each of its crystals.
-        subsets: by name (see ``SUBSETS``), ``n`` crystals and the means of the errors, where these are known.
+        counterparts: Nearest training crystal of each crystal in the split.
+        subsets: For each of ``SUBSETS``, the number of crystals ``n`` and the metrics, where these are known.
     """
 
     split: str
@@ -70,12 +70,12 @@ class SplitAudit:
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found.
+    """Result of a leakage audit.
 
     Args:
-        store: the crystals.
-        n_training: crystals learned from.
-        splits: validation and test, those that are not empty.
+        store: Crystals of all splits.
+        n_training: Number of training crystals.
+        splits: Audits of the validation and test splits that are not empty.
     """
 
     store: Store
@@ -84,44 +84,44 @@ class Audit:
 
     def write(self, folder: Path) -> None:
         """Write ``audit.json`` and ``audit.csv`` into a folder."""
+        header = (
+            "id", "split", "formula", "counterpart", "nearest_training_id", "difference_angstrom", "n_same_formula"
+        )  # fmt: skip
+        ids, formulas, rows = self.store.ids, self.store.formulas, []
+        for audit in self.splits:
+            for found in audit.counterparts:
+                nearest, difference = ("", "") if found.nearest is None else (ids[found.nearest], found.difference)
+                row, split = found.row, audit.split
+                rows.append([ids[row], split, formulas[row], found.kind, nearest, difference, found.n_same_formula])
         content = {
             "n_training": self.n_training,
             "tolerance_angstrom": {"identical": TOLERANCE, "near-identical": NEAR},
             **{audit.split: audit.subsets for audit in self.splits},
         }
-        header = (
-            "id", "split", "formula", "counterpart", "nearest_training_id", "difference_angstrom", "n_same_formula"
-        )  # fmt: skip
-        rows = [self._cells(audit.split, counterpart) for audit in self.splits for counterpart in audit.counterparts]
         write_csv_atomic(folder / AUDIT_TABLE, header, rows)
         write_json_atomic(folder / AUDIT_REPORT, content)
 
     def lines(self) -> Iterator[str]:
-        """A short table for each split."""
+        """Yield the lines of a short table for each split."""
         for audit in self.splits:
-            measures = [name for name in audit.subsets["all"] if name != "n"]
-            shown = measures[:TARGETS_SHOWN]
+            metrics = [name for name in audit.subsets["all"] if name != "n"][:TARGETS_SHOWN]
             title = f"{TITLES[audit.split]} split against {self.n_training:,} training crystals"
-            yield f"{title:48}{'crystals':>10}" + "".join(f"{name:>12}" for name in shown)
+            yield f"{title:48}{'crystals':>10}" + "".join(f"{name:>12}" for name in metrics)
             for name, subset in audit.subsets.items():
-                yield f"  {name:46}{subset['n']:>10,}" + "".join(f"{_number(subset[key]):>12}" for key in shown)
-
-    def _cells(self, split: str, found: Counterpart) -> list[Any]:
-        ids, formulas = self.store.ids, self.store.formulas
-        nearest, difference = ("", "") if found.nearest is None else (ids[found.nearest], found.difference)
-        return [ids[found.row], split, formulas[found.row], found.kind, nearest, difference, found.n_same_formula]
+                numbers = ["-" if subset[key] is None else f"{subset[key]:.4g}" for key in metrics]
+                yield f"  {name:46}{subset['n']:>10,}" + "".join(f"{number:>12}" for number in numbers)
 
 
 def audit_run(folder: Path, root_dir: Path | None = None, *, progress: bool = True) -> Audit:
     """Audit the split of a run, with the errors of its predictions.
 
     Args:
-        folder: of a run of ``crysmm train``.
-        root_dir: the structures it has learned from, if they are not where they were.
-        progress: show bars.
+        folder: Folder of a run of ``crysmm train``.
+        root_dir: Structures of the run, if they have moved.
+        progress: Show progress bars.
 
     Raises:
-        InputError: the folder is not one of a run, or the structures are not those it has learned from.
+        InputError: The folder is not that of a run, or the structures are not those of the run.
     """
     run = RunFolder(folder)
     _, store, split = read_run(run, root_dir, progress=progress)
@@ -131,15 +131,15 @@ def audit_run(folder: Path, root_dir: Path | None = None, *, progress: bool = Tr
 
 
 def audit_ids(source: Source, ids_file: Path, *, progress: bool = True) -> Audit:
-    """Audit any split.
+    """Audit a split that a file of ids defines.
 
     Args:
-        source: the structures.
-        ids_file: an ``ids_train_val_test.json``.
-        progress: show bars.
+        source: Structures.
+        ids_file: An ``ids_train_val_test.json``.
+        progress: Show progress bars.
 
     Raises:
-        InputError: nothing can be read, or the ids do not fit.
+        InputError: No structure can be read, or the ids do not match the structures.
     """
     store = build_store(source, GraphSettings(), progress=progress)
     return audit(store, split_by_file(ids_file, store.ids), {}, progress=progress)
@@ -149,67 +149,66 @@ def audit(store: Store, split: Split, errors: dict[str, Errors], *, progress: bo
     """Audit a split of a store.
 
     Args:
-        store: the crystals.
-        split: rows of it.
-        errors: by split, where they are known.
-        progress: show a bar.
+        store: Crystals of all splits.
+        split: Rows of the store in each split.
+        errors: Errors of predictions by split, where they are known.
+        progress: Show a progress bar.
     """
     audits = []
     for name, rows in (("val", split.val), ("test", split.test)):
-        if rows:
-            counterparts = find_counterparts(store, split.train, rows, progress=progress)
-            audits.append(SplitAudit(name, counterparts, _subsets(store, counterparts, errors.get(name))))
+        if not rows:
+            continue
+        counterparts = find_counterparts(store, split.train, rows, progress=progress)
+        subsets = {}
+        for subset, left_out in SUBSETS.items():
+            ids = [store.ids[found.row] for found in counterparts if found.kind not in left_out]
+            subsets[subset] = {"n": len(ids), **(errors[name].means(ids) if name in errors else {})}
+        audits.append(SplitAudit(name, counterparts, subsets))
     return Audit(store, len(split.train), audits)
 
 
 def read_run(run: RunFolder, root_dir: Path | None, *, progress: bool = True) -> tuple[TrainingConfig, Store, Split]:
-    """The settings of a run, its crystals, and their split.
+    """Read the settings of a finished run, its crystals, and their split.
 
     Args:
-        run: of ``crysmm train``.
-        root_dir: the structures it has learned from, if they are not where they were.
-        progress: show bars.
+        run: Run of ``crysmm train``.
+        root_dir: Structures of the run, if they have moved.
+        progress: Show progress bars.
 
     Raises:
-        InputError: the folder is not one of a run, or the structures are not those it has learned from.
+        InputError: The folder is not that of a run, or the structures are not those of the run.
     """
     config = read_config(run)
     if root_dir is not None:
         config = config.model_copy(update={"root_dir": root_dir})
     if config.root_dir is None:
-        raise InputError(
-            f"{run.path} has learned from records in memory; name a file or folder of them with --root_dir"
-        )
+        raise InputError(f"{run.path} was trained on records in memory; name a file or folder of them with --root_dir")
     source = open_input(config, None)
     store = build_store(
         source, config.graph_settings(), cache_dir=config.cache_dir, jobs=config.jobs, progress=progress
     )
     split = split_by_file(run.ids, store.ids)
-    if config.classification_threshold is None:  # else the table holds classes
-        _refuse_other_targets(run.predictions("val"), store, split.val)
+    path = run.predictions("val")
+    # Ids alone do not show that a table has been replaced, so the targets are compared with those that the run wrote;
+    # with a threshold, these are classes.
+    if config.classification_threshold is None and path.is_file():
+        table = read_predictions(path)
+        for row in split.val:
+            cells, targets = table.rows.get(store.ids[row]), store.targets[row]
+            if cells is not None and [float(cells[name]) for name in table.targets] != targets.tolist():
+                raise InputError(
+                    f"the data are not those of the run: {store.ids[row]} has the target "
+                    f"{', '.join(f'{value:g}' for value in targets)}, in {path} "
+                    f"{', '.join(cells[name] for name in table.targets)}"
+                )
     return config, store, split
 
 
-def _refuse_other_targets(path: Path, store: Store, rows: Sequence[int]) -> None:
-    """Refuse data whose targets are not those of a table of predictions, if there is one."""
-    if not path.is_file():
-        return
-    table = read_predictions(path)
-    for row in rows:
-        cells = table.rows.get(store.ids[row])
-        if cells is not None and [float(cells[name]) for name in table.targets] != store.targets[row].tolist():
-            raise InputError(
-                f"the data are not those that the run has learned from: {store.ids[row]} has the target "
-                f"{', '.join(f'{value:g}' for value in store.targets[row])}, in {path} "
-                f"{', '.join(cells[name] for name in table.targets)}"
-            )
-
-
 def read_config(run: RunFolder) -> TrainingConfig:
-    """The settings of a run.
+    """Read the settings of a finished run.
 
     Raises:
-        InputError: the folder is not one of a run of ``crysmm train``.
+        InputError: The folder is not that of a run of ``crysmm train``.
     """
     for file in (run.config, run.ids):
         if not file.is_file():
@@ -221,25 +220,21 @@ def read_config(run: RunFolder) -> TrainingConfig:
         raise InputError(f"{run.config} does not hold the settings of crysmm train: {problem}") from error
 
 
-def _subsets(store: Store, counterparts: list[Counterpart], errors: Errors | None) -> dict[str, dict[str, Any]]:
-    subsets = {}
-    for name, left_out in SUBSETS.items():
-        ids = [store.ids[found.row] for found in counterparts if found.kind not in left_out]
-        subsets[name] = {"n": len(ids), **({} if errors is None else errors.means(ids))}
-    return subsets
-
-
 def _read_errors(path: Path, ids: Sequence[str]) -> Errors:
-    """What a table of predictions says of each crystal of a split.
+    """Errors of the predictions in a table.
+
+    Args:
+        path: Table of predictions of a split.
+        ids: Ids of the crystals in this split.
 
     Raises:
-        InputError: it is not one, or lacks crystals.
+        InputError: The file is not such a table, or crystals are missing.
     """
     table = read_predictions(path)
     missing = [name for name in ids if name not in table.rows]
     if missing:
         raise InputError(
-            f"{path} is damaged: it lacks {len(missing):,} crystals of its split, {missing[0]} the first; train the "
+            f"{path} is damaged: {len(missing):,} crystals of its split are missing, {missing[0]} the first; train the "
             "run again, or restore the file"
         )
     truth, found = (
@@ -248,9 +243,5 @@ def _read_errors(path: Path, ids: Sequence[str]) -> Errors:
     )
     if any(name.startswith("probability_") for name in table.columns):
         return Errors(["accuracy"], {name: (truth[name] == found[name]) * 1.0 for name in truth})
-    measures = ["MAE"] if len(table.targets) == 1 else [name.replace("target", "MAE", 1) for name in table.targets]
-    return Errors(measures, {name: np.abs(truth[name] - found[name]) for name in truth})
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    metrics = ["MAE"] if len(table.targets) == 1 else [name.replace("target", "MAE", 1) for name in table.targets]
+    return Errors(metrics, {name: np.abs(truth[name] - found[name]) for name in truth})

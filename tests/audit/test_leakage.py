@@ -193,7 +193,7 @@ def test_bad_input_is_a_line(run, tmp_path, monkeypatch, capsys, records, argume
         (b"id,target,prediction\nnew,nan,1\n", "is damaged in row 1: expected a number under target, got 'nan'"),
         (b"id,target,prediction\nnew,1\n", "is damaged in row 1: the number of cells does not match the header"),
         (b"id,target,prediction\nnew,1,1,1\n", "is damaged in row 1: the number of cells does not match the header"),
-        (b"id,target,prediction\nnew,1,1\n", "is damaged: it lacks 3 crystals of its split, "),
+        (b"id,target,prediction\nnew,1,1\n", "is damaged: 3 crystals of its split are missing, "),
         (b"id,target,prediction\n\xff,1,1\n", "cannot be read"),
         # the second where data_prep has lifted the limit of the whole process
         (b"id,target,prediction\n" + b"x" * 140_000 + b",1,1\n", "(cannot be read: field larger than|is damaged)"),

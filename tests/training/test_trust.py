@@ -229,7 +229,7 @@ def test_an_audit_of_data_with_other_targets_is_refused(run, tmp_path, capsys):
     changed = [f"{name},{value if value == 'K_VRH' else float(value) * 1000}" for name, value in rows]
     (tmp_path / "data" / "id_prop.csv").write_text("\n".join(changed) + "\n")
     assert main(["audit", "--model", str(run.folder), "--root_dir", str(tmp_path / "data")]) == 2
-    assert "the data are not those that the run has learned from" in capsys.readouterr().err
+    assert "the data are not those of the run" in capsys.readouterr().err
 
 
 def test_an_audit_of_no_run_is_refused(run, tmp_path, capsys):
