@@ -34,21 +34,21 @@ from crysmm.errors import InputError, brief, shown
 from crysmm.inference.model_folder import BACKBONE
 from crysmm.models.networks import build_backbone, build_network
 
-STEP = 0.2  # Angstrom between the centres of the Gaussians
+STEP = 0.2  # Angstrom between the centers of the Gaussians
 GRAPH_KEYS = ("cutoff", "max_neighbors")
 CRYSGNN_DECODERS = ("fc_adj.", "fc1.", "fc_atom_feature.", "fc_sg.")
 
 
 def convert_cgcnn(checkpoint: Checkpoint, settings: Mapping[str, Any], name: str = "cgcnn") -> ConvertedModel:
-    """The model of a checkpoint.
+    """Convert a model of CGCNN or CrysXPP.
 
     Args:
-        checkpoint: of CGCNN, or of what has its names.
-        settings: ``target_key``, ``cutoff`` and ``max_neighbors``, each if it is other than the default.
-        name: the backbone, ``cgcnn`` or ``crysxpp``.
+        checkpoint: Checkpoint with CGCNN's names.
+        settings: ``target_key``, ``cutoff`` and ``max_neighbors``, where they differ from the defaults.
+        name: Name of the backbone, ``cgcnn`` or ``crysxpp``.
 
     Raises:
-        InputError: settings or weights do not fit.
+        InputError: Settings or weights do not fit.
     """
     graph, notes = graph_settings(settings, {"target_key"})
     weights = checkpoint.weights
@@ -67,29 +67,24 @@ def convert_cgcnn(checkpoint: Checkpoint, settings: Mapping[str, Any], name: str
     config = make_config(TrainingConfig, {**graph.model_dump(), "model": model, "target_key": target})
     network = build_network(config, n_outputs)
     fill(network, weights, original_name)
-    scaler = TargetScaler(n_targets=1, standardize=False, classes=(0.0, 1.0))
     if n_outputs == 1:
         mean, std = (_normalizer(checkpoint, key) for key in ("mean", "std"))
         scaler = TargetScaler(n_targets=1, mean=(mean,), std=(std,))
     else:
+        scaler = TargetScaler(n_targets=1, standardize=False, classes=(0.0, 1.0))
         notes.append("two classes, 0 and 1: the second output is the probability of 1")
     return ConvertedModel(config, network, notes, scaler, (config.target_key or "target",))
 
 
-def convert_crysxpp(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> ConvertedModel:
-    """The model of a checkpoint; see :func:`crysmm.convert.cgcnn.convert_cgcnn`."""
-    return convert_cgcnn(checkpoint, settings, "crysxpp")
-
-
 def convert_crysgnn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> ConvertedModel:
-    """The encoder of a checkpoint.
+    """Convert an encoder of CrysGNN.
 
     Args:
-        checkpoint: of CrysGNN.
-        settings: ``cutoff`` and ``max_neighbors``, each if it is other than the default.
+        checkpoint: Checkpoint of CrysGNN.
+        settings: ``cutoff`` and ``max_neighbors``, where they differ from the defaults.
 
     Raises:
-        InputError: settings or weights do not fit.
+        InputError: Settings or weights do not fit.
     """
     graph, notes = graph_settings(settings, set())
     weights = {name: value for name, value in checkpoint.weights.items() if not name.startswith(CRYSGNN_DECODERS)}
@@ -100,68 +95,75 @@ def convert_crysgnn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Conv
     atom_features = feature_table(config.atom_features).shape[1]
     network = nn.ModuleDict({"backbone": build_backbone(config.model, atom_features, config.cutoff)})
     fill(network, weights, lambda name: name.removeprefix(BACKBONE))
-    notes.append(
-        "the encoder alone is taken over; its embeddings of atoms are not divided by their length, as theirs are"
-    )
+    notes.append("only the encoder is loaded; unlike the original's, its embeddings of atoms are not normalized")
     return ConvertedModel(config, network, notes)
 
 
 def graph_settings(settings: Mapping[str, Any], others: set[str]) -> tuple[GraphSettings, list[str]]:
-    """The graphs of CGCNN and its kin, by default 12 neighbours within 8 Angstrom, and what to know of them.
+    """Return the graph settings of a checkpoint of CGCNN or its kin, and notes on its graphs.
 
     Args:
-        settings: of ``--config``.
-        others: settings it may hold besides those of the graph.
+        settings: Content of ``--config``.
+        others: Keys it may have besides those of the graph.
 
     Raises:
-        InputError: there is another setting, or one cannot be used.
+        InputError: There is another key, or a value cannot be used.
     """
     unknown = settings.keys() - {*GRAPH_KEYS, *others}
     if unknown:
         raise InputError(
-            f"--config: {brief(', '.join(sorted(unknown)))}: not a setting of this conversion, as the checkpoint says "
-            f"the rest; expected {', '.join(sorted({*GRAPH_KEYS, *others}))}"
+            f"--config: {brief(', '.join(sorted(unknown)))}: not a setting of this conversion, as the checkpoint "
+            f"determines the rest; expected {', '.join(sorted({*GRAPH_KEYS, *others}))}"
         )
     given = {key: settings[key] for key in GRAPH_KEYS if key in settings}
     graph = make_config(TrainingConfig, {"neighbor_strategy": "cgcnn", **given}).graph_settings()
-    notes = ["an atom with fewer neighbours has fewer bonds; the original adds bonds to the first atom"]
+    notes = ["an atom with fewer neighbors has fewer bonds; the original adds bonds to the first atom"]
     if len(given) < len(GRAPH_KEYS):
         notes.append(
-            f"graphs of the {graph.max_neighbors} nearest neighbours within {graph.cutoff:g} Angstrom, as the "
-            "checkpoint does not say; if it was trained on others, give cutoff and max_neighbors in --config"
+            f"graphs of the {graph.max_neighbors} nearest neighbors within {graph.cutoff:g} Angstrom are assumed, as "
+            "the checkpoint does not record them; if it was trained on others, give cutoff and max_neighbors in "
+            "--config"
         )
     return graph, notes
 
 
 def encoder_sizes(weights: Mapping[str, Tensor], cutoff: float) -> dict[str, int]:
-    """Widths and depth of the convolutions.
+    """Return the widths and the number of the convolutions.
+
+    Args:
+        weights: Weights of the checkpoint.
+        cutoff: Cutoff of its graphs, Angstrom.
 
     Raises:
-        InputError: a weight is missing, or the number of Gaussians is not that of the cutoff.
+        InputError: A weight is missing, or the number of Gaussians does not match the cutoff.
     """
     node_features, _ = shape(weights, "embedding.weight", 2)
     _, width = shape(weights, "convs.0.fc_full.weight", 2)
+    # A convolution reads the embeddings of both atoms of a bond and the expansion of its length.
     edge_features, expected = width - 2 * node_features, round(cutoff / STEP) + 1
     if edge_features != expected:
         raise InputError(
             f"the checkpoint expands bond lengths in {edge_features} Gaussians, and a cutoff of {cutoff:g} Angstrom "
             f"has {expected}, {STEP} apart; give the cutoff (radius) it was trained with in --config"
         )
-    depth = n_layers(weights, "convs")
-    return {"node_features": node_features, "edge_features": edge_features, "conv_layers": depth}
+    return {
+        "node_features": node_features,
+        "edge_features": edge_features,
+        "conv_layers": n_layers(weights, "convs"),
+    }
 
 
 def _normalizer(checkpoint: Checkpoint, key: str) -> float:
-    """The mean or the deviation of the target.
+    """Mean or standard deviation of the target.
 
     Raises:
-        InputError: it is not there, is no finite number, or a deviation is not above zero.
+        InputError: It is missing or not a finite number, or a standard deviation is not above zero.
     """
     normalizer = checkpoint.others.get("normalizer")
     value = normalizer.get(key) if isinstance(normalizer, dict) else None
     if not isinstance(value, float | int | Tensor):
         raise InputError(
-            f"{checkpoint.path} has no normalizer with {key}, without which outputs are no values of the target; "
+            f"{checkpoint.path} has no normalizer with {key}, without which outputs are not values of the target; "
             "expected the whole checkpoint, not its weights alone"
         )
     number = finite_number(value)
@@ -172,9 +174,9 @@ def _normalizer(checkpoint: Checkpoint, key: str) -> float:
 
 
 def original_name(name: str) -> str:
-    """What CGCNN calls a weight of a network here; CrysXPP calls its selector the mask."""
+    """Return CGCNN's name of a weight; CrysXPP calls its selector the mask."""
     hidden = re.fullmatch(r"head\.hidden\.(\d+)\.(weight|bias)", name)
-    if hidden:  # linear layers stand at 1, 3, 5, ..., an activation after each
+    if hidden:  # linear layers are at 1, 3, 5, ..., each followed by an activation
         layer = (int(hidden[1]) - 3) // 2
         return f"conv_to_fc.{hidden[2]}" if layer < 0 else f"fcs.{layer}.{hidden[2]}"
     renamed = {"backbone.selector.weight": "mask"}.get(name, name)

@@ -20,25 +20,25 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError, brief
 from crysmm.inference.model_folder import shape_of
 
-WEIGHTS_KEYS = ("state_dict", "model")  # under which a checkpoint keeps its weights: CGCNN and its kin, ALIGNN
-DAMAGE = (  # what torch.load raises on files cut off or with bits changed
+WEIGHTS_KEYS = ("state_dict", "model")  # keys of a checkpoint that its weights are under: CGCNN and its kin, ALIGNN
+DAMAGE = (  # raised by torch.load on files that are truncated or have changed bits
     RuntimeError, OSError, EOFError, LookupError, ValueError, AttributeError, TypeError, AssertionError, struct.error,
 )  # fmt: skip
 NUMBERS = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8,
 }  # fmt: skip
-COUNTER = ".num_batches_tracked"  # of a batch normalisation; not there in old checkpoints, and nothing here reads it
+COUNTER = ".num_batches_tracked"  # of batch normalization; missing in old checkpoints, and not read here
+OF_PARALLEL = "module."  # prefix of all names if the model was trained on several devices
 NAMED = 5  # names in a message
-OF_PARALLEL = "module."  # before every name, where the model was trained on several devices
 REMEDY = (
     "save the weights alone where its code is installed, with torch.save(model.state_dict(), FILE), and for cgcnn and "
-    'crysxpp beside their normaliser: {"state_dict": ..., "normalizer": {"mean": ..., "std": ...}}'
+    'crysxpp beside their normalizer: {"state_dict": ..., "normalizer": {"mean": ..., "std": ...}}'
 )
 
 
 class _Unread:
-    """In place of what checkpoints hold besides weights and is not read here."""
+    """Inert stand-in for objects in a checkpoint that are not weights and are not read."""
 
     def __init__(self, *arguments: object) -> None:
         pass
@@ -47,13 +47,13 @@ class _Unread:
         pass
 
 
-# The arguments of a training and NumPy's numbers: a checkpoint may name these, and gets something inert.
+# Training arguments and NumPy's numbers: a checkpoint may name these, and gets the stand-in.
 INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (_Unread, name)
     for name in (
         "argparse.Namespace",
         "numpy.dtype",
-        "numpy.core.multiarray.scalar",  # the name before NumPy 2
+        "numpy.core.multiarray.scalar",  # its name before NumPy 2
         "numpy._core.multiarray.scalar",
     )
 ]
@@ -61,13 +61,13 @@ INERT: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds.
+    """Content of a checkpoint.
 
     Args:
-        path: of the file.
-        sha256: its checksum.
-        weights: by the names of the code that wrote it.
-        others: what stands beside the weights; empty where they are all there is.
+        path: File it was read from.
+        sha256: Checksum of the file.
+        weights: Weights, by the names of the code that wrote them.
+        others: Content of the checkpoint besides the weights; empty if it is the weights alone.
     """
 
     path: Path
@@ -81,11 +81,11 @@ class ConvertedModel:
     """A model of other code as one of this package.
 
     Args:
-        config: what it is and on which graphs; the settings of its training have their defaults.
-        network: with its weights: a backbone and a head, or a dict with the backbone of an encoder.
-        notes: a line for each thing the user should know.
-        scaler: from its outputs to predictions; ``None`` for an encoder.
-        target_names: one a target; none for an encoder.
+        config: Settings of the model and its graphs; those of the training have their defaults.
+        network: Network with its weights: a backbone and a head, or a dict with the backbone of an encoder.
+        notes: Notes for the user, one line each.
+        scaler: Scaler from network outputs to predictions; None for an encoder.
+        target_names: Names of the targets; empty for an encoder.
     """
 
     config: RunConfig
@@ -96,14 +96,17 @@ class ConvertedModel:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a file that ``torch.save`` wrote: weights by name, alone or beside others.
+    """Read a file written by ``torch.save``: weights by name, alone or beside other content.
 
-    Tensors, numbers, text, and lists and dicts of these are read. Anything else would have to be run to be read, and
-    is refused but for what ``INERT`` names, which is passed over.
+    Tensors, numbers, text, and lists and dicts of these are read. Anything else would require running code of the
+    file and is refused, except for the classes in ``INERT``, which are replaced.
+
+    Args:
+        path: Checkpoint file.
 
     Raises:
-        InputError: there is no such file, it is no checkpoint, holds whole objects, or no weights by name, or weights
-            that are no plain tensors of real numbers.
+        InputError: The file does not exist or is not a checkpoint, contains whole objects, or has no weights by name,
+            or weights that are not plain tensors of real numbers.
     """
     try:
         with path.open("rb") as file:
@@ -114,59 +117,37 @@ def read_checkpoint(path: Path) -> Checkpoint:
         with torch.serialization.safe_globals(INERT):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise InputError(_why_refused(path, str(error))) from None
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if named is None:
+            raise InputError(f"{path} is damaged or not a checkpoint of PyTorch") from None
+        raise InputError(
+            f"{path} holds objects of the class {named[1]}, not weights by name: reading them would run code of the "
+            f"file, so it is refused; {REMEDY}"
+        ) from None
     except DAMAGE as error:
         first = str(error).partition("\n")[0]
-        why = f": {first}" if isinstance(error, RuntimeError) else ""  # others' texts say nothing to people
-        raise InputError(f"{path} is damaged or no checkpoint of PyTorch{why}") from None
-    weights, others = _weights_of(found, path)
+        why = f": {first}" if isinstance(error, RuntimeError) else ""  # other messages mean nothing to users
+        raise InputError(f"{path} is damaged or not a checkpoint of PyTorch{why}") from None
+    weights, others = _split(found, path)
     return Checkpoint(path, checksum, weights, others)
 
 
-def finite_number(value: Any) -> float | None:
-    """A number of a checkpoint or its settings, a tensor of one number among them; None for all else."""
-    if torch.is_tensor(value):
-        value = value.item() if not _strange_kind(value) and value.numel() == 1 else None
-    if isinstance(value, bool) or not isinstance(value, float | int) or not abs(value) <= sys.float_info.max:
-        return None
-    return float(value)
+def _split(found: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """Weights of a checkpoint by name, and its other content.
 
-
-def _strange_kind(tensor: Tensor) -> str:
-    """What kind of tensor it is; empty for the plain ones of real numbers, which alone are read."""
-    if tensor.is_nested:
-        return "nested"
-    if tensor.is_meta:
-        return "meta, without values"
-    if tensor.layout is not torch.strided:
-        return str(tensor.layout)
-    if tensor.dtype not in NUMBERS:
-        return str(tensor.dtype)
-    is_whole = tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
-    return "" if is_whole else "larger than what is stored of it"
-
-
-def _why_refused(path: Path, message: str) -> str:
-    named = re.search(r"GLOBAL ([\w.]+)", message)
-    if named is None:
-        return f"{path} is damaged or no checkpoint of PyTorch"
-    return (
-        f"{path} holds objects of the class {named[1]}, not weights by name: to read them, code of the file would have "
-        f"to run, so it is refused; {REMEDY}"
-    )
-
-
-def _weights_of(found: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    Raises:
+        InputError: There are no weights by name, or one is not a plain tensor of real numbers.
+    """
     if not isinstance(found, dict):
         raise InputError(f"{path} holds a {type(found).__name__}; expected weights by name, a state_dict")
     key = next((key for key in WEIGHTS_KEYS if isinstance(found.get(key), dict)), None)
     weights = found if key is None else found[key]
     strange = [str(name) for name, value in weights.items() if not isinstance(name, str) or not torch.is_tensor(value)]
     if strange or not weights:
-        held = f"it holds {', '.join(map(brief, list(found)[:5])) or 'nothing'}"
+        held = f"it holds {', '.join(map(brief, list(found)[:NAMED])) or 'nothing'}"
         raise InputError(f"{path} has no weights by name, neither alone nor under {' or '.join(WEIGHTS_KEYS)}; {held}")
     for name, value in weights.items():
-        if kind := _strange_kind(value):
+        if kind := _unusual_kind(value):
             raise InputError(
                 f"{path}: {brief(name)} is {kind}; expected a plain tensor of real numbers, such as one of "
                 "torch.float32: save the weights as they were trained"
@@ -176,21 +157,51 @@ def _weights_of(found: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str,
     return weights, {} if key is None else {name: value for name, value in found.items() if name != key}
 
 
+def _unusual_kind(tensor: Tensor) -> str:
+    """Name of the kind of a tensor; empty for plain tensors of real numbers, the only ones that are read."""
+    if tensor.is_nested:
+        return "nested"
+    if tensor.is_meta:
+        return "meta, without values"
+    if tensor.layout is not torch.strided:
+        return str(tensor.layout)
+    if tensor.dtype not in NUMBERS:
+        return str(tensor.dtype)
+    # A small file can describe a huge tensor whose elements share memory.
+    is_whole = tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    return "" if is_whole else "larger than what is stored of it"
+
+
+def finite_number(value: Any) -> float | None:
+    """Return a number of a checkpoint or its settings, also from a tensor of one number; None for anything else."""
+    if torch.is_tensor(value):
+        value = value.item() if not _unusual_kind(value) and value.numel() == 1 else None
+    if isinstance(value, bool) or not isinstance(value, float | int) or not abs(value) <= sys.float_info.max:
+        return None
+    return float(value)
+
+
 def n_layers(weights: Iterable[str], prefix: str) -> int:
-    """How many layers there are of those called ``prefix.0``, ``prefix.1``, ..."""
+    """Return the number of layers named ``prefix.0``, ``prefix.1``, ..."""
     matches = (re.match(rf"{re.escape(prefix)}\.([0-9]{{1,9}})\.", name) for name in weights)
     return max((int(match[1]) + 1 for match in matches if match), default=0)
 
 
 def shape(weights: Mapping[str, Tensor], name: str, dimensions: int) -> torch.Size:
-    """The shape of a weight that tells the size of a network.
+    """Return the shape of a weight that determines the size of a network.
+
+    Args:
+        weights: Weights of the checkpoint.
+        name: Name of the weight.
+        dimensions: Expected number of dimensions.
 
     Raises:
-        InputError: it is not there, or has another number of dimensions.
+        InputError: The weight is missing, or has another number of dimensions.
     """
     if name not in weights:
         raise InputError(
-            f"{name} is missing in the checkpoint, which has {_listed(sorted(weights))}: is it of another --from?"
+            f"{name} is missing in the checkpoint, which has {_listed(sorted(weights))}: was it written by the code "
+            "in --from?"
         )
     found = weights[name].shape
     if len(found) != dimensions:
@@ -199,30 +210,31 @@ def shape(weights: Mapping[str, Tensor], name: str, dimensions: int) -> torch.Si
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor], original_name: Callable[[str], str]) -> None:
-    """Give a network weights of a checkpoint.
+    """Load the weights of a checkpoint into a network, and put it in evaluation mode.
 
     Args:
-        network: is changed, and put in evaluation mode.
-        weights: by the names of the code that wrote them; the network needs all of them.
-        original_name: what that code calls a weight of the network.
+        network: Network to change.
+        weights: Weights by the names of the code that wrote them; the network has to use all of them.
+        original_name: Function from the name of a weight in the network to the name in that code.
 
     Raises:
-        InputError: a weight is missing, not finite in 32 bits, of another shape, or one the network does not have.
+        InputError: A weight is missing, not finite in float32, of another shape, or not part of the network.
     """
     state = network.state_dict()
     theirs = {original_name(name): name for name in state}
-    missing = [name for name in theirs if name not in weights and not name.endswith(COUNTER)]
-    unknown = [name for name in weights if name not in theirs]
+    problems = []
+    if missing := [name for name in theirs if name not in weights and not name.endswith(COUNTER)]:
+        problems.append(f"missing in the checkpoint: {_listed(missing)}")
+    if unknown := [name for name in weights if name not in theirs]:
+        problems.append(f"in the checkpoint, but not in the network: {_listed(unknown)}")
     different = [
         f"{name} is {shape_of(weights[name])} in the checkpoint, expected {shape_of(state[own])}"
         for name, own in theirs.items()
         if name in weights and weights[name].shape != state[own].shape
     ]
-    problems = [f"missing in the checkpoint: {_listed(missing)}"] if missing else []
-    problems += [f"in the checkpoint, and without a place in the network: {_listed(unknown)}"] if unknown else []
     problems += different[:NAMED]
-    broken = [name for name, value in weights.items() if not bool(value.float().isfinite().all())]
-    problems += [f"numbers that are not finite in {_listed(broken)}"] if broken else []
+    if broken := [name for name, value in weights.items() if not bool(value.float().isfinite().all())]:
+        problems.append(f"numbers that are not finite in {_listed(broken)}")
     if problems:
         raise InputError("\n".join(["the checkpoint does not fit the network", *problems]))
     network.load_state_dict({own: weights.get(name, state[own]) for name, own in theirs.items()})

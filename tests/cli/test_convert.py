@@ -47,7 +47,7 @@ def test_convert_predict_explain_and_start_from_it(folder: Path, capsys: pytest.
     assert shown.out == (
         "crysxpp of crysxpp written to model; use it with crysmm predict --model model --files POSCAR\n"
     )
-    assert "note: graphs of the 12 nearest neighbours within 8 Angstrom" in shown.err
+    assert "note: graphs of the 12 nearest neighbors within 8 Angstrom" in shown.err
     assert "which elements its training structures held is not known" in shown.err
     assert {path.name for path in (folder / "model").iterdir()} == {"README.md", "model.json", "model.safetensors"}
     card = read_card(folder / "model")
