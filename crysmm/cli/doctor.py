@@ -3,64 +3,22 @@
 import argparse
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from crysmm.version import __version__
 
-REQUIRED = {  # what is installed: what is imported
-    "torch": "torch",
-    "numpy": "numpy",
-    "jarvis-tools": "jarvis.core.atoms",
-    "lightning": "lightning.pytorch",
-    "datasets": "datasets",
-    "vesin": "vesin",
-    "ase": "ase",
-    "gemmi": "gemmi",
-    "pydantic": "pydantic",
-    "pydantic-settings": "pydantic_settings",
-    "joblib": "joblib",
-    "packaging": "packaging",
-    "pyarrow": "pyarrow",
-    "scikit-learn": "sklearn",
-    "scipy": "scipy",
-    "transformers": "transformers",
-    "safetensors": "safetensors",
-    "torchmetrics": "torchmetrics",
-    "matplotlib": "matplotlib",
-    "plotly": "plotly",
-    "jinja2": "jinja2",
-    "moyopy": "moyopy",
-    "spglib": "spglib",
-    "tqdm": "tqdm",
-}
-DGL_COMMAND = 'pip install "dgl>=1.1.3,<2" packaging'
+MODULES = {"jarvis-tools": "jarvis.core.atoms", "lightning": "lightning.pytorch", "scikit-learn": "sklearn"}
+"""Modules to import of packages whose module has another name, or imports the rest only in a submodule."""
 DGL_LAST_PYTHON = (3, 11)
 SMALLEST_FREE = 2 * 1024**3  # bytes
 IMPORT_SECONDS = 120
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where stored graphs would go."""
-    parser.add_argument("--cache_dir", type=Path, metavar="PATH", help="Folder for stored graphs, as for training.")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Print what is found; 0 if all is well, else 1."""
-    remedies = []
-    for finding in examine(arguments.cache_dir):
-        print(f"{'!' if finding.remedy else ' '} {finding.name:26}{finding.state}", flush=True)
-        remedies += [finding.remedy] if finding.remedy else []
-    if not remedies:
-        print("All is well.")
-        return 0
-    print("To mend it:", *(f"  {remedy}" for remedy in remedies), sep="\n")
-    return 1
 
 
 @dataclass(frozen=True)
@@ -68,9 +26,9 @@ class Finding:
     """One line of the report.
 
     Args:
-        name: what was looked at.
-        state: what was found.
-        remedy: the command that mends it; empty where nothing is wrong.
+        name: Package, device or folder that was examined.
+        state: Description of its state.
+        remedy: Command that fixes it; empty if nothing is wrong.
     """
 
     name: str
@@ -78,24 +36,69 @@ class Finding:
     remedy: str = ""
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the folder of stored graphs."""
+    parser.add_argument("--cache_dir", type=Path, metavar="PATH", help="Folder for stored graphs, as for training.")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the findings; return 0 if nothing is wrong, else 1."""
+    remedies = []
+    for finding in examine(arguments.cache_dir):
+        print(f"{'!' if finding.remedy else ' '} {finding.name:26}{finding.state}", flush=True)
+        remedies += [finding.remedy] if finding.remedy else []
+    if not remedies:
+        print("All is well.")
+        return 0
+    print("To fix it:", *(f"  {remedy}" for remedy in remedies), sep="\n")
+    return 1
+
+
 def examine(cache_dir: Path | None = None) -> Iterator[Finding]:
-    """Look at the installation and the machine, one thing after the other."""
+    """Examine the installation, then the machine."""
     yield Finding("python", f"{platform.python_version()} ({sys.executable})")
     yield Finding("platform", platform.platform())
-    yield Finding("crysmm", f"{__version__} ({Path(__file__).parent})")
-    # One try for all where all is well: a package alone takes seconds to import.
-    present = {package: module for package, module in REQUIRED.items() if installed_version(package) is not None}
-    sound = import_problem(*present.values()) is None
-    for package, module in REQUIRED.items():
-        yield examine_package(package, None if sound else module)
-    yield examine_dgl()
-    if sound and "torch" in present:
+    source = Path(__file__).parents[1]
+    try:
+        requirements = required()
+    except PackageNotFoundError:
+        yield Finding("crysmm", f"{__version__} ({source}), not installed", f"pip install {source.parent}")
+        return
+    yield Finding("crysmm", f"{__version__} ({source})")
+    dgl = requirements.pop("dgl", "dgl")
+    # All packages are imported in one process first: torch alone takes seconds. Each has its own only after a failure.
+    modules = {name: MODULES.get(name, name.replace("-", "_")) for name in requirements}
+    sound = import_problem(*(module for name, module in modules.items() if installed_version(name) is not None)) is None
+    for name, module in modules.items():
+        yield examine_package(name, None if sound else module)
+    yield examine_dgl(dgl)
+    if sound and installed_version("torch") is not None:
         yield from examine_machine()
         yield examine_cache(cache_dir)
 
 
+def required() -> dict[str, str]:
+    """Return the requirements of crysmm by package, from its installed metadata, without those of extras.
+
+    Raises:
+        PackageNotFoundError: crysmm runs from a folder of sources and is not installed.
+    """
+    found = {}
+    for line in requires("crysmm") or ():
+        requirement, _, marker = line.partition(";")
+        if "extra" not in marker:
+            name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+            found[name] = requirement.strip()
+    return found
+
+
 def examine_package(package: str, module: str | None) -> Finding:
-    """Whether a package is there and, unless its module is known to be sound (None), whether it can be imported."""
+    """Examine a package.
+
+    Args:
+        package: Name of the package.
+        module: Module to import; None if it is known to be importable.
+    """
     installed = installed_version(package)
     if installed is None:
         return Finding(package, "not installed", f"pip install {package}")
@@ -107,24 +110,29 @@ def examine_package(package: str, module: str | None) -> Finding:
     return Finding(package, f"{installed}, but it cannot be imported: {problem}", remedy)
 
 
-def examine_dgl() -> Finding:
-    """Whether DGL is there and works; where no wheel exists its absence is no fault, as only DGL graphs need it."""
+def examine_dgl(requirement: str) -> Finding:
+    """Examine DGL; where it has no wheels, its absence is not a fault, as only DGL graphs need it.
+
+    Args:
+        requirement: DGL with the versions that crysmm works with.
+    """
+    command = f'pip install "{requirement}" packaging'  # which dgl imports without requiring it
     installed = installed_version("dgl")
     too_new = sys.version_info[:2] > DGL_LAST_PYTHON
     if installed is None and too_new:
         python = ".".join(map(str, DGL_LAST_PYTHON))
         return Finding("dgl", f"not installed: its wheels end at Python {python}; only DGL graphs need it")
     if installed is None:
-        return Finding("dgl", "not installed: DGL graphs and the engine dgl need it", DGL_COMMAND)
+        return Finding("dgl", "not installed: DGL graphs and the engine dgl need it", command)
     problem = import_problem("dgl")
     if problem is None:
         return Finding("dgl", installed)
-    remedy = f"pip uninstall -y dgl{'' if too_new else f' && {DGL_COMMAND}'}"
+    remedy = f"pip uninstall -y dgl{'' if too_new else f' && {command}'}"
     return Finding("dgl", f"{installed}, but it cannot be imported: {problem}", remedy)
 
 
 def examine_machine() -> Iterator[Finding]:
-    """Threads, devices, and the engine and precision a run would use by default."""
+    """Examine threads and devices, and the engine and precision that a run would use by default."""
     import torch
 
     from crysmm.config import TrainingConfig
@@ -148,7 +156,7 @@ def examine_machine() -> Iterator[Finding]:
 
 
 def examine_cache(cache_dir: Path | None) -> Finding:
-    """Whether stored graphs can be written, and how much room there is."""
+    """Examine whether stored graphs can be written, and the free space for them."""
     from crysmm.data.store import cache_folder
 
     folder = cache_folder(cache_dir).absolute()
@@ -163,7 +171,7 @@ def examine_cache(cache_dir: Path | None) -> Finding:
 
 
 def installed_version(package: str) -> str | None:
-    """The version pip knows of, or None."""
+    """Return the installed version of a package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -171,9 +179,12 @@ def installed_version(package: str) -> str | None:
 
 
 def import_problem(*modules: str) -> str | None:
-    """Why modules cannot be imported, tried in a Python of its own so that a crash there is only reported.
+    """Import modules in a Python process of their own, so that a crash there is only reported.
 
-    With torch, an array is handed to numpy too: a torch made for another numpy fails only there.
+    With torch, an array is handed to numpy, too: a torch that was built for another numpy fails only there.
+
+    Returns:
+        The reason why they cannot be imported, or None.
     """
     code = "".join(f"import {module}\n" for module in modules)
     if "torch" in modules:

@@ -3,6 +3,8 @@
 import configparser
 import re
 import shutil
+from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from crysmm.cli import doctor
 from crysmm.cli.doctor import Finding
 from crysmm.cli.main import main
 
-DGL_REMEDY = 'pip install "dgl>=1.1.3,<2" packaging'
+DGL = "dgl<2,>=1.1.3"
+DGL_REMEDY = f'pip install "{DGL}" packaging'
 
 
 def test_import_problem_of_what_is_there() -> None:
@@ -55,7 +58,7 @@ def test_dgl(
     monkeypatch.setattr(doctor.sys, "version_info", python)
     monkeypatch.setattr(doctor, "installed_version", lambda package: installed)
     monkeypatch.setattr(doctor, "import_problem", lambda *modules: problem)
-    finding = doctor.examine_dgl()
+    finding = doctor.examine_dgl(DGL)
     assert finding.remedy == remedy
     assert (installed or "not installed") in finding.state
 
@@ -85,12 +88,29 @@ def test_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "that is little" in doctor.examine_cache(tmp_path).state
 
 
-def test_it_knows_every_package_we_require() -> None:
+def test_requirements_are_read_from_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["torch>=2.4", 'dgl<2,>=1.1.3; python_version < "3.12"', "packaging", 'gradio>=6; extra == "app"']
+    monkeypatch.setattr(doctor, "requires", lambda name: lines)
+    assert doctor.required() == {"torch": "torch>=2.4", "dgl": DGL, "packaging": "packaging"}
+
+
+def test_every_requirement_has_the_module_that_is_imported() -> None:
     setup = configparser.ConfigParser()
     setup.read(Path(crysmm.__file__).parents[1] / "setup.cfg")
     lines = [line for line in setup["options"]["install_requires"].splitlines() if line and not line.startswith("#")]
-    required = {re.match(r"[\w-]+", line).group() for line in lines}  # type: ignore[union-attr]
-    assert required == {*doctor.REQUIRED, "dgl"}
+    names = {re.match(r"[\w-]+", line).group() for line in lines} - {"dgl"}  # type: ignore[union-attr]
+    assert len(names) > 20
+    for name in names:
+        assert find_spec(doctor.MODULES.get(name, name.replace("-", "_"))) is not None, name
+
+
+def test_sources_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> list[str]:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "requires", missing)
+    *_, finding = doctor.examine()
+    assert finding.remedy == f"pip install {Path(crysmm.__file__).parents[1]}"
 
 
 def test_the_report_of_this_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -107,4 +127,4 @@ def test_findings_become_the_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: 
     found = [Finding("torch", "2.13"), Finding("dgl", "not installed", DGL_REMEDY)]
     monkeypatch.setattr("crysmm.cli.doctor.examine", lambda cache_dir: iter(found))
     assert main(["doctor"]) == 1
-    assert capsys.readouterr().out.splitlines()[-2:] == ["To mend it:", f"  {DGL_REMEDY}"]
+    assert capsys.readouterr().out.splitlines()[-2:] == ["To fix it:", f"  {DGL_REMEDY}"]
