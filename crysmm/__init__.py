@@ -1,6 +1,6 @@
-"""crysmm: properties of crystals from graph networks, with few labels.
+"""Crystal properties from graph networks, with few labels.
 
-The public names are loaded when they are first used; importing the package does no work and never needs dgl.
+Public names are imported when they are first used: importing the package is fast and does not need dgl.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The papers behind what a model is made of, for model cards and submissions."""
+"""Papers to cite for a model, for model cards and submissions; ``CITATION.cff`` lists them too, and a test compares."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from crysmm.config.training import TrainingConfig
 
 @dataclass(frozen=True)
 class Paper:
-    """One paper.
+    """A paper.
 
     Args:
-        authors: in the order of the paper, ``Family, Given``.
-        title: of the paper.
-        journal: its short name, or the proceedings'.
-        volume: of the journal; empty where there is none.
-        pages: the first, or the number of the article; empty likewise.
-        year: of publication.
-        doi: without an address; None where there is none.
+        authors: Authors in the order of the paper, ``Family, Given``.
+        title: Title of the paper.
+        journal: Name of the journal or the proceedings.
+        volume: Volume; empty if there is none.
+        pages: First page or number of the article; empty if there is none.
+        year: Year of publication.
+        doi: DOI without an address; None if there is none.
     """
 
     authors: tuple[str, ...]
@@ -34,14 +34,14 @@ class Paper:
     doi: str | None = None
 
     def text(self) -> str:
-        """As a list of references has it."""
+        """Return an entry for a list of references."""
         first = self.authors[0].partition(",")[0]
         others = " et al." if len(self.authors) > 2 else f" and {self.authors[1].partition(',')[0]}"
         where = ", ".join(filter(None, (self.volume, self.pages)))
         return f"{first}{others}, {self.title}, {' '.join(filter(None, (self.journal, where)))} ({self.year})"
 
     def bibtex(self, key: str) -> str:
-        """As an entry of BibTeX."""
+        """Return a BibTeX entry."""
         fields = {
             "author": " and ".join(self.authors), "title": self.title, "journal": self.journal, "volume": self.volume,
             "pages": self.pages, "year": str(self.year), "doi": self.doi,
@@ -50,7 +50,7 @@ class Paper:
 
 
 NPJ = "npj Computational Materials"
-LAST_AUTHORS = ("Lee, Seung-Cheol", "Bhattacharjee, Satadeep", "Ganguly, Niloy")  # of CrysXPP and what followed
+LAST_AUTHORS = ("Lee, Seung-Cheol", "Bhattacharjee, Satadeep", "Ganguly, Niloy")  # of CrysXPP, CrysGNN and CrysMMNet
 PAPERS = {
     "cgcnn": Paper(
         ("Xie, Tian", "Grossman, Jeffrey C."),
@@ -122,7 +122,7 @@ PAPERS = {
 
 
 def papers_behind(config: RunConfig) -> Iterator[str]:
-    """Names, in ``PAPERS``, of the papers of the backbone, the head and the method that settings name."""
+    """Yield the keys in ``PAPERS`` of the papers behind the backbone, the head and the method in the settings."""
     names: list[str] = [config.model.name]
     if isinstance(config, PretrainingConfig):
         names += {"crysae": ["crysxpp"], "crysgnn": ["crysgnn"]}.get(config.method.name, [])

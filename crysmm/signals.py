@@ -1,4 +1,4 @@
-"""Stopping when the user or the machine asks for it."""
+"""Stopping on Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequested(BaseException):
-    """Ctrl-C or SIGTERM arrived; not an ``Exception``, so that nothing on the way takes it for an error."""
+    """Ctrl-C or SIGTERM arrived; not an ``Exception``, so that no code on the way handles it as an error."""
 
     def __init__(self, number: int):
         super().__init__(number)
@@ -20,24 +20,35 @@ class StopRequested(BaseException):
 
     @property
     def name(self) -> str:
-        """As people call it."""
+        """Name of the signal for messages."""
         return "Ctrl-C" if self.number == signal.SIGINT else signal.Signals(self.number).name
 
     def exit_error(self, is_main: bool) -> BaseException:
-        """What to raise once all is put away: Ctrl-C as it is known, in the process that speaks, else an exit code."""
+        """Return the exception to raise after cleaning up.
+
+        Args:
+            is_main: True in the process that reports to the user, where Ctrl-C is a KeyboardInterrupt; everywhere else
+                the process exits with the code of the signal.
+        """
         return KeyboardInterrupt() if self.number == signal.SIGINT and is_main else SystemExit(128 + self.number)
 
 
 def listen() -> None:
-    """Let Ctrl-C and SIGTERM raise :class:`StopRequested`, where this is the main thread."""
-    if threading.current_thread() is threading.main_thread():
+    """Make Ctrl-C and SIGTERM raise :class:`StopRequested`, if this is the main thread."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for other in SIGNALS:  # a second Ctrl-C must not disturb the cleanup
+            signal.signal(other, signal.SIG_IGN)
+        raise StopRequested(number)
+
+    if threading.current_thread() is threading.main_thread():  # Python allows no other to set handlers
         for number in SIGNALS:
-            signal.signal(number, _stop)
+            signal.signal(number, stop)
 
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Do :func:`listen` for a while, then bring back the handlers that were there."""
+    """Call :func:`listen`, and restore the previous handlers at the end of the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -48,9 +59,3 @@ def listening() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    for other in SIGNALS:  # a second Ctrl-C must not disturb putting away
-        signal.signal(other, signal.SIG_IGN)
-    raise StopRequested(number)

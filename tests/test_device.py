@@ -50,5 +50,5 @@ def test_auto_takes_a_gpu_where_there_is_one(gpu: bool, expected: str, monkeypat
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert resolve_device("cuda:0") == torch.device("cuda:0")
-    with pytest.raises(InputError, match="cuda:1 is not there"):
+    with pytest.raises(InputError, match="cuda:1 is not available"):
         resolve_device("cuda:1")

@@ -111,7 +111,7 @@ def test_a_table_without_rows(folder: Path, capsys: pytest.CaptureFixture[str]) 
     [
         (["--model", "new", "--files", "a.cif"], "not a crysmm model folder; expected model.json"),
         (["--model", "model", "--root_dir", "nowhere"], "nowhere does not exist"),
-        (["--model", "model", "--files", "new/salt.vasp", "--device", "cuda:99"], "--device: cuda:99 is not there"),
+        (["--model", "model", "--files", "new/salt.vasp", "--device", "cuda:99"], "--device: cuda:99 is not available"),
         (["--model", "model", "--files", "new/salt.vasp", "--device", "gpu"], "--device: expected auto, cpu, cuda or"),
         (["--model", "model", "--files", "new/salt.vasp", "--output", "new"], "new is a folder"),
         (["--model", "model", "--files", "new/salt.vasp", "--id_key", "name"], "--id_key: is for the rows of"),
