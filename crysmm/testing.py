@@ -68,7 +68,7 @@ def check_backbone(backbone: Backbone, settings: GraphSettings | None = None) ->
         _check_symmetries(exact, settings)
     _check_isolated_atom(exact, settings)
     _check_inputs_unchanged(exact, settings)
-    if getattr(getattr(exact, "config", None), "merges_alike", False):
+    if getattr(getattr(exact, "config", None), "merges_equivalent", False):
         _check_merging(exact, settings)
         _check_merging(copy.deepcopy(exact).train(), settings)
     _check_gradients(copy.deepcopy(backbone).train(), settings)

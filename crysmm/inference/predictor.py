@@ -300,8 +300,8 @@ class Predictor:
             edges = triplets = 0
             if isinstance(result, GraphedRecord):
                 n_atoms, n_bonds = len(result.record.crystal), len(result.edges)
-                if model.merges_alike:
-                    edges, triplets = result.alike.sizes(result.edges)
+                if model.merges_equivalent:
+                    edges, triplets = result.alike.merged_sizes(result.edges)
                 else:
                     edges, triplets = n_bonds, count_triplets(n_atoms, result.edges)
                 memory = PREDICTION_SHARE * estimated_memory(model, edges, triplets)
