@@ -88,6 +88,7 @@ class EdgeGatedGraphConvolution(nn.Module):
         self.dst_update = nn.Linear(features, features)
         self.bn_nodes = normalization(norm, features)
         if not updates_edges:
+            # kept, because the authors' checkpoints have it; frozen, because no gradient reaches it
             self.bn_edges.requires_grad_(False)
 
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,6 +120,7 @@ class ALIGNNLayer(nn.Module):
         self, graph: Topology, line_graph: Topology, atoms: Tensor, bonds: Tensor, angles: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Update atoms ``[n_nodes, features]``, bonds ``[n_edges, ...]`` and angles ``[n_triplets, ...]``."""
+        # the line graph reads the bonds that the crystal graph has just updated
         atoms, bonds = self.node_update(graph, atoms, bonds)
         bonds, angles = self.edge_update(line_graph, bonds, angles)
         return atoms, bonds, angles

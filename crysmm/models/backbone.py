@@ -79,6 +79,7 @@ def from_batch(batch: CrystalBatch, engine: Engine, with_line_graph: bool) -> Gr
         ValueError: The dgl engine is requested and equivalent atoms of the batch are merged.
     """
     edges, merged = batch.connectivity, batch.merged
+    # equivalence is searched only where line graphs are complete, so a merged batch has a blocked line graph
     if merged is not None:
         if engine == "dgl":
             raise ValueError("the dgl engine needs every atom: make the batch without merging")
@@ -105,6 +106,7 @@ def from_batch(batch: CrystalBatch, engine: Engine, with_line_graph: bool) -> Gr
     if engine == "dgl":
         from crysmm.engines.dgl import DGLTopology
 
+        # the same edges in the same order, so that features of bonds and angles fit both engines
         graph = DGLTopology.from_edges(edges.source, edges.destination, n_atoms)
         if isinstance(line_graph, GatherTopology):
             line_graph = DGLTopology.from_edges(line_graph.source, line_graph.destination, graph.n_edges)
@@ -140,6 +142,7 @@ def from_dgl(graphs: dgl.DGLGraph | Sequence[dgl.DGLGraph], engine: Engine, with
             None if line_graph is None else line_graph.edata["h"],
         )
     device = graph.device
+    # blocks are found with numpy, then everything moves to the device of the graph
     source, destination = (end.cpu().numpy() for end in graph.edges())
     connectivity, order = Connectivity.sort(source, destination, graph.num_nodes())
     connectivity = map_tensors(connectivity, lambda tensor: tensor.to(device))

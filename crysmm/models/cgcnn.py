@@ -38,6 +38,7 @@ class CGCNNConvolution(nn.Module):
         center, neighbor, bond = self.fc_full.weight.split(self.widths, dim=1)
         # an edge goes from the neighbor to the center; the bias is added to the atoms, of which there are fewer
         gates = graph.add(linear(nodes, neighbor), linear(nodes, center, self.fc_full.bias), edges, bond)
+        # filter first, as in the authors' weights; one normalization of both
         filters, core = normalized(self.bn1, gates, graph.edge_multiplicity).chunk(2, dim=1)
         messages = graph.sum(torch.sigmoid(filters) * functional.softplus(core))
         return functional.softplus(nodes + normalized(self.bn2, messages, graph.node_multiplicity))

@@ -59,7 +59,7 @@ class CrysXPP(CGCNN):
         super().__init__(config, atom_input_features, cutoff, engine)
         self.selector = FeatureSelector(atom_input_features)
         if config.as_first_published:
-            self.embedding.register_parameter("bias", None)
+            self.embedding.register_parameter("bias", None)  # after construction: the random weights stay CGCNN's
 
     def penalty(self) -> Tensor:
         """Return ``sparsity`` times the mean absolute feature weight."""

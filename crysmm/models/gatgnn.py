@@ -43,13 +43,16 @@ class AugmentedGraphAttention(nn.Module):
 
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> Tensor:
         """Update ``nodes [n_nodes, features]`` through ``edges [n_edges, features]``."""
+        # W [v, e] = W_v v + W_e e: atoms are projected once, not once for each of their bonds
         from_node, from_edge = self.weight.chunk(2, dim=1)
         projected, bonds = linear(nodes, from_node), linear(edges, from_edge)
         center = functional.softplus(graph.at_destination(projected) + bonds)
         neighbor = functional.softplus(graph.at_source(projected) + bonds)
+        # a . [x_i, x_j] in two parts, so that the pair is never put side by side
         of_center, of_neighbor = self.attention.chunk(2, dim=1)
         scores = functional.softplus(by_head(center, of_center) + by_head(neighbor, of_neighbor))
         weights = graph.softmax(functional.softplus(normalized(self.bn_scores, scores, graph.edge_multiplicity)))
+        # the sum over heads, divided below, is their mean
         messages = graph.weighted_sum(weights, neighbor.unflatten(1, (self.heads, -1))) / self.heads
         return functional.softplus(normalized(self.bn_nodes, messages + self.bias, graph.node_multiplicity))
 

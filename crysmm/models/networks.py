@@ -146,8 +146,9 @@ class MultimodalHead(nn.Module):
         if texts is None:
             raise ValueError("the batch has no embeddings of texts; give them to its loader")
         texts = precise(self.encoder(texts))
-        is_missing = texts[:, :1].isnan()
+        is_missing = texts[:, :1].isnan()  # a missing text is NaN in every column
         with torch.autocast(texts.device.type, enabled=False):  # for so few rows bf16 costs more than it saves
+            # without NaN in the branch that is not selected: its gradient would be NaN, not 0
             text = torch.where(is_missing, self.no_text, self.text(texts.nan_to_num()))
             graph = self.graph(precise(embedding.graph))
             return apply_link(self.output(self.fusion(torch.cat([graph, text], dim=1))), self.link)
