@@ -7,7 +7,7 @@ from crysmm.cli.options import add_config_options, config_from, folder_name, rep
 from crysmm.cli.train import prepare_run
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
-from crysmm.publish.submission import SPLIT, VALUES, left_aside, validation_share
+from crysmm.publish.submission import SPLIT, VALUES, ignored_settings, validation_fraction
 
 ABOUT = {
     "team_name": "Who contributes.",
@@ -59,9 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.run is not None:
         _refuse_settings(config)
     else:
-        aside = left_aside(config, SPLIT | VALUES | ({"val_ratio"} if benchmark.val else set()))
+        aside = ignored_settings(config, SPLIT | VALUES | ({"val_ratio"} if benchmark.val else set()))
         if not benchmark.val:
-            benchmark = benchmark.with_validation(validation_share(config), config.random_seed)
+            benchmark = benchmark.with_validation(validation_fraction(config), config.random_seed)
         report([*notes, *aside, *benchmark.notes])
         prepare_run(config)
 
@@ -108,6 +108,6 @@ def _refuse_settings(config: TrainingConfig) -> None:
     """
     given = sorted(config.model_fields_set - {"output_dir"})
     if given:
-        raise InputError(f"--{given[0]}: has no meaning with --run, which was trained already; leave it out")
+        raise InputError(f"--{given[0]}: has no effect with --run, which was trained already; leave it out")
     if config.output_dir is None:
         raise InputError("--output_dir: missing; name the folder to write the contribution to")

@@ -6,7 +6,7 @@ from pathlib import Path
 from crysmm.cli.options import add_config_options, config_from, folder_name, report
 from crysmm.cli.train import prepare_run
 from crysmm.config import TrainingConfig
-from crysmm.publish.submission import SPLIT, left_aside
+from crysmm.publish.submission import SPLIT, ignored_settings
 
 SET = SPLIT | {"classification_threshold"}
 
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     task = find_task(arguments.task)
     folds = load_folds(task, arguments.folds)
     config, notes = config_from(TrainingConfig, arguments)
-    report([*notes, *left_aside(config, SET)])
+    report([*notes, *ignored_settings(config, SET)])
     prepare_run(config)
 
     from crysmm.publish.matbench import (

@@ -1,9 +1,9 @@
-"""Benchmarks of the JARVIS-Leaderboard: which crystal is in which split, and its value.
+"""Benchmarks of the JARVIS-Leaderboard: the crystals in each split, and their target values.
 
-A name is ``category-subcategory-property-dataset-split-metric``. The values lie in
+A name is ``category-subcategory-property-dataset-split-metric``. The values are in
 ``benchmarks/category/subcategory/dataset_property.json.zip`` of the package jarvis_leaderboard, as
-``{"train": {id: value}, "val": {...}, "test": {...}}``; some have no ``val``. Choudhary et al., npj Comput. Mater. 10,
-93 (2024).
+``{"train": {id: value}, "val": {...}, "test": {...}}``; some benchmarks have no ``val``. Choudhary et al., npj Comput.
+Mater. 10, 93 (2024).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 
 from crysmm.errors import InputError, brief, first_of, shown
 from crysmm.io.json_stream import read_json_object
-from crysmm.publish.submission import carve_validation, installed_file
+from crysmm.publish.submission import draw_validation, installed_file
 
 Values = dict[str, tuple[float, ...]]
-"""By id, in the order of the benchmark; several for a spectrum."""
+"""Target values by id, in the order of the benchmark: one, or several for a spectrum."""
 
 PARTS = ("category", "subcategory", "property", "dataset", "split", "metric")
 EXAMPLE = "AI-SinglePropertyPrediction-formation_energy_peratom-dft_3d-test-mae"
@@ -31,16 +31,16 @@ ENDING = ".csv.zip"
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark.
+    """A benchmark of the leaderboard.
 
     Args:
-        name: its whole name.
-        target: the property.
+        name: Full name.
+        target: Property to predict.
         metric: ``mae``, ``acc`` or ``multimae``.
-        train: values to learn from.
-        val: values to choose the epoch by; empty where the benchmark leaves that to the contributor.
-        test: values to be predicted.
-        notes: what the user should know of it.
+        train: Values to train on.
+        val: Values to choose the best epoch on; empty if the benchmark leaves that choice to the contributor.
+        test: Values to predict.
+        notes: Notes for the user, one line each.
     """
 
     name: str
@@ -53,99 +53,88 @@ class Benchmark:
 
     @property
     def is_classification(self) -> bool:
-        """Whether the values are classes."""
+        """True if the values are classes."""
         return self.metric == "acc"
 
-    @property
-    def values(self) -> Values:
-        """Those of all splits."""
-        return {**self.train, **self.val, **self.test}
-
-    def with_validation(self, share: float, seed: int) -> Benchmark:
-        """The benchmark with a validation split drawn from the training split, for one that has none of its own."""
-        train, val = carve_validation(list(self.train), share, seed)
+    def with_validation(self, fraction: float, seed: int) -> Benchmark:
+        """Return the benchmark with a validation split drawn from its training split."""
+        train, val = draw_validation(list(self.train), fraction, seed)
         return replace(
             self,
             train={name: self.train[name] for name in train},
             val={name: self.train[name] for name in val},
-            notes=(*self.notes, f"it has no validation split: {len(val):,} crystals of its training split are taken"),
+            notes=(*self.notes, f"no validation split in the benchmark: {len(val):,} training crystals are used"),
         )
 
     def ids(self) -> dict[str, list[str]]:
-        """What an ``ids_train_val_test.json`` holds."""
+        """Return the content of an ``ids_train_val_test.json``."""
         return {"id_train": list(self.train), "id_val": list(self.val), "id_test": list(self.test)}
 
 
 def load_benchmark(name: str, path: Path | None) -> Benchmark:
-    """A benchmark by its name.
+    """Load a benchmark by its name.
 
     Args:
-        name: such as ``EXAMPLE``.
-        path: of its ``.json.zip`` (or ``.json``); by default it is looked for in the package jarvis_leaderboard, if
-            that is installed.
+        name: Full name, such as ``EXAMPLE``.
+        path: Its ``.json.zip`` (or ``.json``) file; None looks for it in the package jarvis_leaderboard.
 
     Raises:
-        InputError: the name is none, the file is not there or does not hold a benchmark, or it is of a kind that is
-            not offered here.
+        InputError: The name is invalid, the file is missing or does not hold a benchmark, or the benchmark is of an
+            unsupported kind.
     """
-    parts = _parts(name)
-    path = path or _installed(name, parts)
-    content = read_json_object(path)
-    splits = {split: _values(content.get(split, {}), parts["metric"], path) for split in ("train", "val", "test")}
-    if not splits["test"] or not splits["train"]:
-        empty = " and ".join(split for split in ("train", "test") if not splits[split])
-        raise InputError(f"{path} has no crystals under {empty}; a benchmark to train on has both")
-    train, val, notes = _disjoint(splits)
-    return Benchmark("-".join(parts.values()), parts["property"], parts["metric"], train, val, splits["test"], notes)
-
-
-def _parts(name: str) -> dict[str, str]:
     words = name.removesuffix(ENDING).split("-")
-    parts = dict(zip(PARTS, words, strict=False))
     if len(words) != len(PARTS) or not all(re.fullmatch(r"\w[\w.]*", word) for word in words):
         raise InputError(
             f"--benchmark: {name!r} is not the name of a benchmark; expected {'-'.join(PARTS)}, such as {EXAMPLE}"
         )
-    if parts["metric"] not in METRICS or parts["split"] != "test":
+    parts = dict(zip(PARTS, words, strict=True))
+    metric = parts["metric"]
+    if metric not in METRICS or parts["split"] != "test":
         raise InputError(
-            f"--benchmark: {name} asks for the {parts['metric']} of the split {parts['split']}; offered are "
-            f"{', '.join(METRICS)} of test"
+            f"--benchmark: {name} needs the {metric} of the split {parts['split']}; supported are {', '.join(METRICS)} "
+            "of test"
         )
-    return parts
+    if path is None:
+        file = f"{parts['dataset']}_{parts['property']}.json.zip"
+        place = f"benchmarks/{parts['category']}/{parts['subcategory']}/{file}"
+        path = installed_file(PACKAGE, place)
+        if path is None:
+            raise InputError(
+                f"--benchmark: the values of {name} are not installed; give the file with --benchmark_file {file}: it "
+                f"is in {PACKAGE}/{place} of the package {PACKAGE} on PyPI (pip install --no-deps {PACKAGE}) and of "
+                "its repository"
+            )
+    content = read_json_object(path)
+    splits = {split: _read_values(content.get(split, {}), metric, path) for split in ("train", "val", "test")}
+    if not splits["test"] or not splits["train"]:
+        empty = " and ".join(split for split in ("train", "test") if not splits[split])
+        raise InputError(f"{path} has no crystals under {empty}; a benchmark to train on has both")
+    train, val, notes = _remove_duplicates(splits)
+    return Benchmark("-".join(words), parts["property"], metric, train, val, splits["test"], notes)
 
 
-def _installed(name: str, parts: Mapping[str, str]) -> Path:
-    file = f"{parts['dataset']}_{parts['property']}.json.zip"
-    place = f"benchmarks/{parts['category']}/{parts['subcategory']}/{file}"
-    found = installed_file(PACKAGE, place)
-    if found is None:
-        raise InputError(
-            f"--benchmark: the values of {name} are not here; give the file with --benchmark_file {file}: it is in "
-            f"{PACKAGE}/{place} of the package {PACKAGE} on PyPI (pip install --no-deps {PACKAGE}) and of its "
-            "repository"
-        )
-    return found
-
-
-def _values(content: Any, metric: str, path: Path) -> Values:
+def _read_values(content: Any, metric: str, path: Path) -> Values:
+    """Read the values of one split."""
     if not isinstance(content, dict):
         raise InputError(f'{path} is not the file of a benchmark; expected {{"train": {{id: value}}, "test": {{...}}}}')
+    values = {}
     try:
-        return {str(name): _numbers(value, metric) for name, value in content.items()}
+        for name, value in content.items():
+            words = str(value).split(";") if metric == "multimae" else [value]  # spectra are "0.1;0.2;..."
+            values[str(name)] = tuple(map(float, words))
+            if not all(map(math.isfinite, values[str(name)])):
+                raise ValueError(shown(value))
     except (OverflowError, TypeError, ValueError) as error:
-        raise InputError(f"{path} holds a value that is no number: {brief(error)}") from error
+        raise InputError(f"{path} holds a value that is not a number: {brief(error)}") from error
+    return values
 
 
-def _numbers(value: Any, metric: str) -> tuple[float, ...]:
-    words = str(value).split(";") if metric == "multimae" else [value]
-    numbers = tuple(map(float, words))
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(shown(value))
-    return numbers
+def _remove_duplicates(splits: Mapping[str, Values]) -> tuple[Values, Values, tuple[str, ...]]:
+    """Remove ids from the training and validation splits that a later split holds too, as in some benchmarks.
 
-
-def _disjoint(splits: Mapping[str, Values]) -> tuple[Values, Values, tuple[str, ...]]:
-    """Training and validation splits without what the later splits hold too; some benchmarks give an id twice."""
+    Returns:
+        The training split, the validation split, and a note for each split that has changed.
+    """
     later = set(splits["test"])
     kept, notes = {}, []
     for split in ("val", "train"):
@@ -153,6 +142,5 @@ def _disjoint(splits: Mapping[str, Values]) -> tuple[Values, Values, tuple[str, 
         kept[split] = {name: value for name, value in splits[split].items() if name not in later}
         later |= set(splits[split])
         if doubled:
-            named = first_of(doubled)
-            notes.append(f"its {split} split holds {len(doubled)} ids of another, which are left out of it: {named}")
+            notes.append(f"the {split} split holds {len(doubled)} ids of another split, left out: {first_of(doubled)}")
     return kept["train"], kept["val"], tuple(notes)

@@ -1,4 +1,4 @@
-"""The crystals of a benchmark with its values, written to one file that is trained on."""
+"""Steps shared by submissions to all leaderboards: settings, data, and files that a user may edit."""
 
 from __future__ import annotations
 
@@ -21,90 +21,51 @@ from crysmm.io.source import Row, SkippedRow
 from crysmm.io.structure_file import SUFFIXES
 from crysmm.io.table import crystal_row, write_rows
 
-Values = Mapping[str, tuple[float, ...] | None]
-"""By id; None where the value is the source's own."""
-
-
-def write_data(
-    rows: Iterable[Row | SkippedRow], target: str, values: Values, path: Path, *, progress: bool = True
-) -> None:
-    """Write the crystals of a benchmark, in the order of their source, as ``.jsonl.gz``.
-
-    Args:
-        rows: hold them, among others.
-        target: name of what is learned.
-        values: which crystals, and their values of it.
-        path: of the file; it appears when it is whole.
-        progress: show a bar.
-
-    Raises:
-        InputError: crystals are missing, or cannot be read; nothing is written then.
-    """
-    found = _found(rows, target, values)
-    bar = tqdm(found, total=len(values), desc="reading", unit=" crystals", disable=disables_bar(progress))
-    with replacing(path) as temporary:
-        write_rows(bar, temporary, packed=True)
-
-
-def _found(rows: Iterable[Row | SkippedRow], target: str, values: Values) -> Iterator[dict[str, Any]]:
-    missing, reasons = dict.fromkeys(values), {}
-    for row in rows:
-        name = _known(row.id, missing)
-        if name is None:
-            continue
-        try:
-            if isinstance(row, SkippedRow):
-                raise StructureError(row.reason)
-            record = row.read()
-        except StructureError as error:
-            reasons[name] = f"{row.file}: {error}"
-            continue
-        del missing[name]
-        numbers = values[name] or record.targets
-        yield crystal_row(name, {target: numbers[0] if len(numbers) == 1 else list(numbers)}, record.crystal)
-    if missing:
-        named = [f"{name} ({reasons.get(name, 'not there')})" for name in missing]
-        raise InputError(
-            f"the data have no readable crystal for {len(missing):,} of the {len(values):,} ids of the benchmark: "
-            f"{first_of(named)}; give --root_dir the data set of the "
-            "benchmark, in the version it was made of"
-        )
-
-
-def _known(identifier: str, missing: Mapping[str, None]) -> str | None:
-    """An id of the benchmark that is still missing: as it stands in the data, or without the ending of a file."""
-    path = PurePath(identifier)
-    names = [identifier, path.stem] if path.suffix.lower() in SUFFIXES else [identifier]
-    names += [name.removeprefix("POSCAR-") for name in names]
-    return next((name for name in names if name in missing), None)
-
-
+# Settings that a benchmark fixes: those of the split, and those of the target's values.
 SPLIT = (SIZES - {"val_ratio"}) | {"ids_file", "keep_data_order", "limit", "strict"}
 VALUES = frozenset({"target_key", "target_multiplication_factor", "classification_threshold"})
+MARK = "# written by crysmm, and again unless it was edited: "
 
 
-def left_aside(config: TrainingConfig, settings: frozenset[str]) -> list[str]:
-    """A line that names settings of a file that a benchmark says itself."""
-    named = sorted(config.model_fields_set & settings) + ["model.classification"] * config.model.classification
-    return [f"the benchmark says it itself, left aside: {', '.join(named)}"] if named else []
+def ignored_settings(config: TrainingConfig, fixed: frozenset[str]) -> list[str]:
+    """Return a note that names the user's settings that the benchmark fixes, if there are any.
+
+    Args:
+        config: Settings of the user.
+        fixed: Names of the settings that the benchmark fixes.
+    """
+    named = sorted(config.model_fields_set & fixed) + ["model.classification"] * config.model.classification
+    return [f"ignored, as the benchmark sets them: {', '.join(named)}"] if named else []
 
 
-def validation_share(config: TrainingConfig) -> float:
-    """Which share of the training crystals is taken for validation.
+def validation_fraction(config: TrainingConfig) -> float:
+    """Return the fraction of the training crystals to validate on.
 
     Raises:
-        InputError: it leaves no crystals to validate on, or none to learn from.
+        InputError: The fraction leaves no crystals to validate on, or none to train on.
     """
-    share = DEFAULT_RATIO if config.val_ratio is None else config.val_ratio
-    if not 0 < share < 1:
+    fraction = DEFAULT_RATIO if config.val_ratio is None else config.val_ratio
+    if not 0 < fraction < 1:
         raise InputError(
-            f"--val_ratio: got {share:g}; the epoch is chosen by a share of the training crystals, as there are no "
-            "others to validate on: give a number between 0 and 1"
+            f"--val_ratio: got {fraction:g}; the best epoch is chosen on a fraction of the training crystals, as the "
+            "benchmark has no others to validate on: give a number between 0 and 1"
         )
-    return share
+    return fraction
 
 
-def settings_on(
+def draw_validation(ids: list[str], fraction: float, seed: int) -> tuple[list[str], list[str]]:
+    """Split ids at random into training and validation ids, both in their original order.
+
+    Args:
+        ids: Ids to split.
+        fraction: Fraction of the validation ids; there is at least one.
+        seed: Seed of the draw.
+    """
+    drawn = set(random.Random(seed).sample(ids, max(1, round(fraction * len(ids)))))
+    return [name for name in ids if name not in drawn], [name for name in ids if name in drawn]
+
+
+def benchmark_settings(
     config: TrainingConfig,
     data: Path,
     target: str,
@@ -113,47 +74,92 @@ def settings_on(
     *,
     is_classification: bool,
 ) -> TrainingConfig:
-    """The settings of one training.
+    """Return training settings when a benchmark fixes the data and the split.
 
     Args:
-        config: what the user has set.
-        data: rows of crystals.
-        target: name of what is learned in them.
-        ids_file: the split.
-        output_dir: of the run.
-        is_classification: whether the values are classes.
+        config: Settings of the user.
+        data: File of the benchmark's crystals.
+        target: Key of the target in that file.
+        ids_file: File that lists the ids in each split.
+        output_dir: Folder of the run.
+        is_classification: True if the target is a class.
     """
-    kept = config.model_dump(exclude={*SPLIT, *VALUES, "val_ratio", "id_key", "file_format"})
-    kept["model"]["classification"] = is_classification
-    return make_config(
-        TrainingConfig,
-        {
-            **kept,
-            "root_dir": data,
-            "ids_file": ids_file,
-            "output_dir": output_dir,
-            "target_key": target,
-            "id_key": "id",
-        },
-    )
+    settings = config.model_dump(exclude={*SPLIT, *VALUES, "val_ratio", "id_key", "file_format"})
+    settings["model"]["classification"] = is_classification
+    settings |= {"root_dir": data, "ids_file": ids_file, "output_dir": output_dir, "target_key": target, "id_key": "id"}
+    return make_config(TrainingConfig, settings)
 
 
-MARK = "# written by crysmm, and again unless it was edited: "
+def write_data(
+    rows: Iterable[Row | SkippedRow],
+    target: str,
+    values: Mapping[str, tuple[float, ...] | None],
+    path: Path,
+    *,
+    progress: bool = True,
+) -> None:
+    """Write the crystals of a benchmark to a ``.jsonl.gz`` file, in the order of their source.
+
+    Args:
+        rows: Source of the crystals; it may hold others too.
+        target: Key of the target.
+        values: Target values by id; None keeps the source's own value.
+        path: File to write; it appears only when it is complete.
+        progress: Show a progress bar.
+
+    Raises:
+        InputError: Crystals are missing or cannot be read; nothing is written then.
+    """
+    found = _find_crystals(rows, target, values)
+    bar = tqdm(found, total=len(values), desc="reading", unit=" crystals", disable=disables_bar(progress))
+    with replacing(path) as temporary:
+        write_rows(bar, temporary, packed=True)
+
+
+def _find_crystals(
+    rows: Iterable[Row | SkippedRow], target: str, values: Mapping[str, tuple[float, ...] | None]
+) -> Iterator[dict[str, Any]]:
+    """Yield the crystals of a benchmark; raise an error at the end if some are missing."""
+    missing, reasons = dict.fromkeys(values), {}
+    for row in rows:
+        # A benchmark's id may come as a file name: mp-149.vasp, or JARVIS's POSCAR-JVASP-1002.vasp.
+        path = PurePath(row.id)
+        names = [row.id, path.stem] if path.suffix.lower() in SUFFIXES else [row.id]
+        names += [name.removeprefix("POSCAR-") for name in names]
+        identifier = next((name for name in names if name in missing), None)
+        if identifier is None:
+            continue
+        try:
+            if isinstance(row, SkippedRow):
+                raise StructureError(row.reason)
+            record = row.read()
+        except StructureError as error:
+            reasons[identifier] = f"{row.file}: {error}"
+            continue
+        del missing[identifier]
+        numbers = values[identifier] or record.targets
+        yield crystal_row(identifier, {target: numbers[0] if len(numbers) == 1 else list(numbers)}, record.crystal)
+    if missing:
+        named = [f"{name} ({reasons.get(name, 'not found')})" for name in missing]
+        raise InputError(
+            f"the data have no readable crystal for {len(missing):,} of the {len(values):,} ids of the benchmark: "
+            f"{first_of(named)}; give --root_dir the data set of the benchmark, in the version it was made from"
+        )
 
 
 def filled_in(path: Path, placeholders: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands in a JSON file and is no placeholder; nothing where there is no file.
+    """Read a JSON file without the values that are still placeholders; a missing file is empty.
 
     Args:
-        path: of the file.
-        placeholders: by key.
+        path: JSON file.
+        placeholders: Placeholder values by key.
 
     Raises:
-        InputError: it is not a JSON object.
+        InputError: The file does not hold a JSON object.
     """
     try:
         content = json.loads(path.read_bytes())
-        json.dumps(content, allow_nan=False)  # it is to be written again
+        json.dumps(content, allow_nan=False)  # it will be written again, and NaN is not JSON
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError) as error:
@@ -164,50 +170,38 @@ def filled_in(path: Path, placeholders: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_script(path: Path, text: str) -> bool:
-    """Write a script, unless one stands there that was edited: its last line is a checksum of the others.
+    """Write a script unless the file holds one that a user has edited; return True if it is written.
 
-    Returns:
-        Whether it is written.
+    The last line of the script is a checksum of the others. A script that was never edited is brought up to date with
+    the run that it reproduces; user's edits, such as a call of a batch system, are kept.
     """
-    if path.exists() and not _is_ours(path.read_bytes()):
-        return False
-    write_text_atomic(path, text + _last_line(text.encode()).decode())
+
+    def last_line(content: bytes) -> bytes:
+        return f"{MARK}{hashlib.sha256(content).hexdigest()[:16]}\n".encode()
+
+    if path.exists():
+        content = path.read_bytes()
+        body = b"".join(content.splitlines(keepends=True)[:-1])
+        if content != body + last_line(body):
+            return False
+    write_text_atomic(path, text + last_line(text.encode()).decode())
     return True
 
 
-def _is_ours(content: bytes) -> bool:
-    text = b"".join(content.splitlines(keepends=True)[:-1])
-    return content == text + _last_line(text)
-
-
-def _last_line(content: bytes) -> bytes:
-    return f"{MARK}{hashlib.sha256(content).hexdigest()[:16]}\n".encode()
-
-
-def describe_kept(kept: Sequence[str]) -> list[str]:
-    """A line that names what was left as it stood."""
-    return [f"left as it was edited: {', '.join(kept)}; delete it to have it written anew"] if kept else []
+def describe_steps(folder: Path, of: str, kept: Sequence[str], steps: Sequence[str]) -> list[str]:
+    """Return lines that name edited files left unchanged, and number the steps that remain to submit a folder."""
+    notes = [f"left unchanged, as edited: {', '.join(kept)}; delete it to have it written again"] if kept else []
+    numbered = [f"  {number}. {step}" for number, step in enumerate(steps, 1)]
+    return [*notes, f"written to {folder}{of}; to submit it:", *numbered]
 
 
 def installed_file(package: str, name: str) -> Path | None:
-    """A file in an installed package; None where there is no such package or no such file in it.
+    """Return a file in an installed package, whose code is not imported, or None.
 
     Args:
-        package: name of the package as it is imported.
-        name: of the file, relative to the package.
+        package: Name under which the package is imported.
+        name: Path of the file, relative to the package.
     """
     spec = find_spec(package)
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
     return next((path for folder in folders if (path := Path(folder) / name).is_file()), None)
-
-
-def carve_validation(ids: list[str], share: float, seed: int) -> tuple[list[str], list[str]]:
-    """Training and validation ids out of those that may be learned from, both in their order.
-
-    Args:
-        ids: all of them.
-        share: of the validation ids; at least one is taken.
-        seed: decides which.
-    """
-    taken = set(random.Random(seed).sample(ids, max(1, round(share * len(ids)))))
-    return [name for name in ids if name not in taken], [name for name in ids if name in taken]

@@ -88,9 +88,9 @@ def test_score_is_what_the_leaderboard_computes(contributed, benchmark, data, sm
     mae = np.mean([abs(found[name] - value) for name, value in benchmark[1]["test"].items()])
     shown = capsys.readouterr()
     assert f"MAE on the 7 test crystals, as the leaderboard computes it: {round(mae, 4)} " in shown.out
-    assert "train split holds 1 ids of another, which are left out of it" in shown.err
-    assert "1. fill in in metadata.json: author_email, project_url, git_url, database_version\n" in shown.out
-    assert "left as it was edited" not in shown.out
+    assert "train split holds 1 ids of another split, left out" in shown.err
+    assert "fill in these fields of metadata.json: author_email, project_url, git_url, database_version\n" in shown.out
+    assert "left unchanged, as edited" not in shown.out
 
 
 def test_rebuild_of_the_leaderboard_reads_it(contributed, benchmark, tmp_path, monkeypatch):
@@ -154,7 +154,7 @@ def test_a_finished_run_becomes_a_contribution(contributed, benchmark, data, sma
     assert "--ids_file ids.json" in lines[2]
     assert lines[3] == f"crysmm leaderboard --benchmark {NAME} --run runs/benchmark --output_dir runs"
     assert leaderboard(*arguments, "--run", contributed / "run", "--epochs", "3") == 2
-    assert "--epochs: has no meaning with --run" in capsys.readouterr().err
+    assert "--epochs: has no effect with --run" in capsys.readouterr().err
 
 
 def test_what_was_edited_is_kept(contributed, benchmark, tmp_path, capsys):
@@ -167,7 +167,7 @@ def test_what_was_edited_is_kept(contributed, benchmark, tmp_path, capsys):
     ours = script.read_text()
     for text, said in (
         (ours, ""),
-        (ours.replace("crysmm train", "srun crysmm train"), "left as it was edited: run.sh;"),
+        (ours.replace("crysmm train", "srun crysmm train"), "left unchanged, as edited: run.sh;"),
     ):
         script.write_text(text)
         capsys.readouterr()
@@ -179,7 +179,7 @@ def test_what_was_edited_is_kept(contributed, benchmark, tmp_path, capsys):
         assert script.read_text() == text
         shown = capsys.readouterr().out
         assert said in shown
-        assert ("left as" in shown) == bool(said)
+        assert ("left unchanged" in shown) == bool(said)
     lines = ours.splitlines()
     script.write_text("\n".join([*lines[:2], lines[-1]]) + "\n")  # a last line of ours alone does not make it ours
     assert leaderboard(*given, "--output_dir", tmp_path) == 0
@@ -222,7 +222,7 @@ def change_cell(column: str, cell: str):
         (change_cell("target", "high"), "is damaged in row 1: expected a number under target, got 'high'"),
         (change_cell("prediction", "high"), "is damaged in row 1: expected a number under prediction, got 'high'"),
         (change_cell("prediction", "1,2"), "is damaged in row 1: the number of cells does not match the header"),
-        (lambda run: change_json(run / "metrics.json", lambda content: content.pop("seconds")), "not say the seconds"),
+        (lambda run: change_json(run / "metrics.json", lambda content: content.pop("seconds")), "hold the seconds"),
         (lambda run: (run / "model.json").unlink(), "model.json is missing"),
         (
             lambda run: change_json(run / "model.json", lambda c: c["versions"].update(torch="2\ntouch evil #")),
@@ -273,9 +273,9 @@ def test_a_run_of_something_else_is_refused(contributed, benchmark, tmp_path, ca
     other = content | {"test": {name: value + 1 for name, value in content["test"].items()}}
     write_zip(tmp_path / "other.json.zip", other)
     assert leaderboard("--benchmark", NAME, "--benchmark_file", tmp_path / "other.json.zip", *run) == 2
-    assert f"has learned other values than those of {NAME}: {names[0]} is [" in capsys.readouterr().err
+    assert f"was trained on other values than those of {NAME}: {names[0]} is [" in capsys.readouterr().err
     assert leaderboard("--benchmark", NAME.replace("-mae", "-acc"), "--benchmark_file", path, *run) == 2
-    assert "has not learned classes, which" in capsys.readouterr().err
+    assert "does not predict classes, which" in capsys.readouterr().err
     empty = ["--run", tmp_path / "none", "--output_dir", tmp_path / "out"]
     assert leaderboard("--benchmark", NAME, "--benchmark_file", path, *empty) == 2
     assert "config.json is missing" in capsys.readouterr().err
@@ -293,7 +293,7 @@ def test_classes_of_a_folder_and_a_validation_split_of_our_own(records, small, t
     file = write_zip(tmp_path / "dft_3d_stiff.json.zip", content)
     arguments = ["--benchmark", f"{CLASSES}.csv.zip", "--benchmark_file", file, "--root_dir", folder]
     assert leaderboard(*arguments, "--output_dir", tmp_path / "out", *small, "--val_ratio", "0") == 2
-    assert "--val_ratio: got 0; the epoch is chosen by a share of the training crystals" in capsys.readouterr().err
+    assert "--val_ratio: got 0; the best epoch is chosen on a fraction of" in capsys.readouterr().err
     assert leaderboard(*arguments, "--output_dir", tmp_path / "out", *small, "--val_ratio", "0.3") == 0
     shown = capsys.readouterr()
     split = json.loads((tmp_path / "out" / "run" / "ids_train_val_test.json").read_text())
@@ -304,7 +304,7 @@ def test_classes_of_a_folder_and_a_validation_split_of_our_own(records, small, t
     assert {row[2] for row in rows} <= {"0", "1"}
     accuracy = np.mean([row[1] == row[2] for row in rows])
     assert f"accuracy on the 7 test crystals, as the leaderboard computes it: {round(accuracy, 4)} " in shown.out
-    assert "it has no validation split: 6 crystals of its training split are taken" in shown.err
+    assert "no validation split in the benchmark: 6 training crystals are used" in shown.err
 
 
 def test_spectrum(records, data, small, tmp_path, capsys):
@@ -342,7 +342,7 @@ def test_crystals_that_are_missing_or_unreadable_are_named(benchmark, records, s
     assert leaderboard(*arguments, "--output_dir", out, *small) == 2
     shown = capsys.readouterr().err
     assert "no readable crystal for 2 of the 28 ids of the benchmark" in shown
-    assert f"{records[3].id} (not there)" in shown
+    assert f"{records[3].id} (not found)" in shown
     assert f"{records[21].id} (data.jsonl:21: unknown element 'Xx'" in shown
     assert not (out / "run").exists()
     assert not (out / "data.jsonl.gz").exists()
@@ -366,7 +366,7 @@ def test_atoms_on_one_place_are_told_with_the_reason(benchmark, records, small, 
         (r"AI-S-K_VRH-..\x-test-mae", "is not the name of a benchmark"),
         ("..-..-K_VRH-x-test-mae", "is not the name of a benchmark"),
         ("AI-SinglePropertyPrediction-x-dft_3d-val-mae", "of the split val"),
-        ("AI-TextSummary-summary-arxiv-test-rouge", "asks for the rouge"),
+        ("AI-TextSummary-summary-arxiv-test-rouge", "needs the rouge"),
         (NAME.replace("bulk", "no"), r"pip install --no-deps jarvis_leaderboard"),
     ],
 )
@@ -383,9 +383,9 @@ def test_benchmarks_that_cannot_be_had(name, message):
         ({"train": {}, "test": {"a": 1}}, "no crystals under train"),
         ({"train": {"a": 1}}, "no crystals under test"),
         ({"train": [1], "test": {"a": 1}}, "not the file of a benchmark"),
-        ({"train": {"a": "x"}, "test": {"a": 1}}, "no number"),
-        ({"train": {"a": float("nan")}, "test": {"a": 1}}, "no number"),
-        ({"train": {"a": 10**400}, "test": {"a": 1}}, "no number"),
+        ({"train": {"a": "x"}, "test": {"a": 1}}, "not a number"),
+        ({"train": {"a": float("nan")}, "test": {"a": 1}}, "not a number"),
+        ({"train": {"a": 10**400}, "test": {"a": 1}}, "not a number"),
     ],
 )
 def test_files_that_are_no_benchmark(content, message, tmp_path):
@@ -401,7 +401,7 @@ def test_settings_of_a_file_that_the_benchmark_says_are_named(benchmark, data, t
     arguments = ["--benchmark", NAME, "--benchmark_file", benchmark[0], "--config", tmp_path / "config.json"]
     assert leaderboard(*arguments) == 2  # no data are named
     shown = capsys.readouterr().err
-    assert "the benchmark says it itself, left aside: n_train, target_key, val_ratio" in shown
+    assert "ignored, as the benchmark sets them: n_train, target_key, val_ratio" in shown
     assert "--root_dir: missing" in shown
     with pytest.raises(SystemExit):
         leaderboard(*arguments, "--n_test", "4")

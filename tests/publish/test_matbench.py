@@ -185,12 +185,12 @@ def test_what_was_edited_is_kept(submitted, data, folds_file, small, tmp_path, c
     assert matbench(*given) == 0
     assert json.loads(info.read_text()) == before | edited
     assert code.read_text() == ours
-    assert "left as it was edited: bibtex_refs in info.json; delete it" in capsys.readouterr().out
+    assert "left unchanged, as edited: bibtex_refs in info.json; delete it" in capsys.readouterr().out
     code.write_text(ours.replace("'runs'", "'mine'"))
     assert matbench(*given, "--authors", "B. Author") == 0
     assert json.loads(info.read_text()) == before | edited | {"authors": "B. Author"}
     assert code.read_text() == ours.replace("'runs'", "'mine'")
-    assert "left as it was edited: bibtex_refs in info.json, run.py; delete it" in capsys.readouterr().out
+    assert "left unchanged, as edited: bibtex_refs in info.json, run.py; delete it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_text_of_results_from_elsewhere_is_never_code(
 def test_without_validation_crystals_no_epoch_can_be_chosen(data, folds_file, small, tmp_path, capsys):
     given = ["--task", TASK, "--root_dir", data, "--folds", folds_file, "--output_dir", tmp_path / "out"]
     assert matbench(*given, *small, "--val_ratio", "0") == 2
-    assert "--val_ratio: got 0; the epoch is chosen by a share of the training crystals" in capsys.readouterr().err
+    assert "--val_ratio: got 0; the best epoch is chosen on a fraction of" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -399,7 +399,7 @@ def test_a_file_of_matminer_is_read_as_matminer_reads_it(records, tmp_path):
     frame = pd.DataFrame({"structure": structures, "gap pbe": np.arange(12) / 7})
     io.store_dataframe_as_json(frame, str(tmp_path / "d.json.gz"), compression="gz", pbar=False)
     read = io.load_dataframe_from_json(str(tmp_path / "d.json.gz"), pbar=False)
-    found = [row.read() for row in matminer_rows(tmp_path / "d.json.gz", "mb-mp-gap", "gap pbe")]
+    found = [row.read() for row in matminer_rows(tmp_path / "d.json.gz", "matbench_mp_gap", "gap pbe")]
     assert [record.id for record in found] == [f"mb-mp-gap-{number:02d}" for number in range(1, 13)]
     for record, (structure, value) in zip(found, read.itertuples(index=False), strict=True):
         assert record.targets == (value,)
@@ -421,7 +421,7 @@ def test_a_file_of_matminer_is_read_as_matminer_reads_it(records, tmp_path):
 def test_files_that_are_no_data_set_of_matminer(content, message, tmp_path):
     (tmp_path / "d.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=message):
-        list(matminer_rows(tmp_path / "d.json", "mb-dielectric", "n"))
+        list(matminer_rows(tmp_path / "d.json", "matbench_dielectric", "n"))
 
 
 def test_bad_rows_of_matminer_are_named(records, folds_file, small, tmp_path, capsys):
