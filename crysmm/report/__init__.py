@@ -1,1 +1,1 @@
-"""The report of a training run: one HTML file that needs nothing else, and the drawing of structures in it."""
+"""Report of a training run: a self-contained HTML page with scores, figures, tables and drawings of structures."""

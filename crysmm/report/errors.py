@@ -1,9 +1,9 @@
-"""One number a crystal that says how far off its prediction is, and what the mean of these is called."""
+"""Where a model's errors are: by element, crystal system and cell size, and in the crystals it predicts worst."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,23 +15,33 @@ from crysmm.data.store import Store
 from crysmm.elements import ATOMIC_NUMBERS, elements_in
 from crysmm.inference.assessment import Assessment
 from crysmm.inference.intervals import COVERAGE
-from crysmm.report.html import formula_parts, number, share
+from crysmm.report.html import formula_parts, number, percentage
 from crysmm.report.structure import structure_element
+
+SIZES = ((1, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 64), (65, None))  # ranges of atoms per cell, ends included
+MAX_SPACE_GROUPS = 1000  # finding one takes about a millisecond
+N_WORST = 10
+STRUCTURE_HEIGHT = 230  # pixels
+FULL_COLOR = 2.0  # error, relative to the mean of all crystals, from which a cell of the periodic table has full color
+
+_FIRST_OF_PERIOD = (1, 3, 11, 19, 37, 55, 87)  # atomic numbers
+_F_BLOCK_COLUMN = 3
+_F_BLOCK_ROW = 3  # rows below its period; one row stays empty
 
 
 @dataclass(frozen=True)
 class CrystalErrors:
-    """How far off the predictions of a split are.
+    """Errors of the predictions for a split, one per crystal.
 
     Args:
-        measure: what the mean over crystals is: ``MAE``, ``MAE / MAD`` or ``error rate``.
-        explanation: the same as half a sentence.
-        values: ``[n]`` an error a crystal; the worst has the largest.
-        ranks: ``[n]`` what crystals are sorted by, worst last; of classes how sure the network was of a wrong one.
-        column: ``[n]`` the target that contributes most to it.
+        metric: Name of the mean over crystals: ``MAE``, ``MAE / MAD`` or ``error rate``.
+        explanation: Definition of the metric, without a period.
+        values: Error of each crystal, ``[n]``.
+        ranks: Sort keys, largest for the worst crystal, ``[n]``; for classes, 1 minus the probability of the true one.
+        column: Target with the largest error of each crystal, ``[n]``.
     """
 
-    measure: str
+    metric: str
     explanation: str
     values: np.ndarray
     ranks: np.ndarray
@@ -39,62 +49,63 @@ class CrystalErrors:
 
     @property
     def mean(self) -> float:
-        """Over all crystals."""
+        """Mean over all crystals."""
         return float(self.values.mean())
 
     def text(self, value: float) -> str:
-        """A mean of some of the values, as people read it."""
-        return f"{value:.0%}" if self.measure == "error rate" else number(value)
+        """Format the mean of some of the values."""
+        return f"{value:.0%}" if self.metric == "error rate" else number(value)
 
     def worst(self, n: int) -> list[int]:
-        """Places of the crystals that are farthest off, the worst first; of classes, the wrong ones alone."""
+        """Return up to ``n`` indices of the crystals with the largest errors, worst first; zero errors are left out."""
         order = np.argsort(-self.ranks, kind="stable")
-        return [int(place) for place in order[:n] if self.values[place] > 0]
+        return [int(index) for index in order[:n] if self.values[index] > 0]
 
 
 def crystal_errors(
     scaler: TargetScaler, targets: np.ndarray, predictions: np.ndarray, train_targets: np.ndarray, names: Sequence[str]
 ) -> CrystalErrors:
-    """The error of each crystal.
+    """Compute the error of each crystal.
 
-    One target: the absolute error in original units. Several: the mean over targets of the absolute error as a share
-    of the target's mean absolute deviation in the training split. Classes: 1 where the most probable class is wrong.
+    One target: the absolute error in original units. Several targets: the mean over targets of the absolute error
+    divided by the mean absolute deviation (MAD) of the target in the training split. Classes: 1 if the most probable
+    class is wrong.
 
     Args:
-        scaler: says whether these are values or probabilities.
-        targets: ``[n, n_targets]`` original units.
-        predictions: ``[n, n_targets]``, or ``[n, n_classes]`` probabilities.
-        train_targets: ``[n_train, n_targets]``.
-        names: one a target.
+        scaler: Scaler of the model; it knows the classes.
+        targets: Targets in original units, ``[n, n_targets]``.
+        predictions: Predictions in original units, ``[n, n_targets]``, or probabilities, ``[n, n_classes]``.
+        train_targets: Targets of the training split, ``[n_train, n_targets]``.
+        names: Names of the targets.
     """
     if scaler.classes is not None:
         truth = scaler.class_indices(targets)
         wrong = (predictions.argmax(axis=1) != truth) * 1.0
         doubt = 1 - predictions[np.arange(len(truth)), truth]
-        explanation = "share of crystals given the wrong class"
+        explanation = "fraction of crystals whose most probable class is wrong"
         return CrystalErrors("error rate", explanation, wrong, doubt, np.zeros(len(truth), dtype=int))
     errors = np.abs(predictions - targets)
     if len(names) == 1:
         explanation = f"mean absolute error of {names[0]}, in the unit of the input"
         return CrystalErrors("MAE", explanation, errors[:, 0], errors[:, 0], np.zeros(len(errors), dtype=int))
-    deviation = np.abs(train_targets - train_targets.mean(axis=0)).mean(axis=0)
-    shares = errors / np.where(deviation > 0, deviation, 1.0)
-    mean = shares.mean(axis=1)
-    explanation = "mean over targets of the absolute error, divided by the mean absolute deviation in training"
-    return CrystalErrors("MAE / MAD", explanation, mean, mean, shares.argmax(axis=1))
+    mad = np.abs(train_targets - train_targets.mean(axis=0)).mean(axis=0)
+    relative = errors / np.where(mad > 0, mad, 1.0)  # a target that is constant in training has no scale
+    mean = relative.mean(axis=1)
+    explanation = "mean over targets of the absolute error divided by the mean absolute deviation in the training split"
+    return CrystalErrors("MAE / MAD", explanation, mean, mean, relative.argmax(axis=1))
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Crystals that were not learned from, and what was predicted.
+class EvaluatedSplit:
+    """Held-out crystals with their predictions.
 
     Args:
-        split: ``test``, or ``val`` where there is no test split.
-        store: of all crystals.
-        rows: of the split's crystals in the store.
-        targets: ``[n, n_targets]`` original units.
-        assessment: the predictions.
-        errors: of the predictions.
+        split: ``test``, or ``val`` if there is no test split.
+        store: Store of all crystals.
+        rows: Store rows of the split.
+        targets: Targets in original units, ``[n, n_targets]``.
+        assessment: Predictions with intervals and distances.
+        errors: Error of each crystal.
     """
 
     split: str
@@ -104,30 +115,16 @@ class Judged:
     assessment: Assessment
     errors: CrystalErrors
 
-    @property
-    def ids(self) -> list[str]:
-        """One a crystal."""
-        return [self.store.ids[row] for row in self.rows]
-
-    @property
-    def formulas(self) -> list[str]:
-        """One a crystal."""
-        return [self.store.formulas[row] for row in self.rows]
-
-
-SIZES = ((1, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 64), (65, None))
-"""Numbers of atoms from, and up to."""
-
 
 @dataclass(frozen=True)
 class Group:
-    """Some crystals and how far off they are.
+    """Mean error of a group of crystals.
 
     Args:
-        name: of what they have in common.
-        n: how many.
-        error: the mean of their errors.
-        uncertainty: standard error of that mean; None of one crystal.
+        name: Name of the group, such as ``cubic``.
+        n: Number of crystals.
+        error: Mean of their errors.
+        uncertainty: Standard error of that mean; None for a single crystal.
     """
 
     name: str
@@ -137,104 +134,98 @@ class Group:
 
     @classmethod
     def of(cls, name: str, errors: np.ndarray) -> Group:
-        """The group of at least one crystal with these errors."""
+        """Make a group from the errors of its crystals, at least one."""
         n = len(errors)
         return cls(name, n, float(errors.mean()), float(errors.std(ddof=1) / np.sqrt(n)) if n > 1 else None)
 
 
 def by_element(formulas: Sequence[str], errors: np.ndarray) -> list[Group]:
-    """A group an element that occurs, by atomic number; a crystal is in those of all its elements."""
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, formula in enumerate(formulas):
+    """Group crystals by element, in order of atomic number; a crystal belongs to the groups of all its elements."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, formula in enumerate(formulas):
         for symbol in elements_in([formula]):
-            places[symbol].append(place)
-    return [Group.of(symbol, errors[places[symbol]]) for symbol in elements_in(places)]
+            members[symbol].append(index)
+    return [Group.of(symbol, errors[members[symbol]]) for symbol in elements_in(members)]
 
 
 def by_crystal_system(space_groups: np.ndarray, errors: np.ndarray) -> list[Group]:
-    """A group a crystal system that occurs, from triclinic to cubic; crystals of unknown symmetry are in none."""
+    """Group crystals by crystal system, from triclinic to cubic; those of unknown space group are left out."""
     systems = crystal_system(space_groups)
-    return _groups(((name, systems == place) for place, name in enumerate(CRYSTAL_SYSTEMS)), errors)
+    return [
+        Group.of(name, errors[systems == index])
+        for index, name in enumerate(CRYSTAL_SYSTEMS)
+        if (systems == index).any()
+    ]
 
 
 def by_size(n_atoms: np.ndarray, errors: np.ndarray) -> list[Group]:
-    """A group a range of numbers of atoms in the cell, of those that occur."""
-    ranges = ((low, np.inf if high is None else high) for low, high in SIZES)
-    members = ((n_atoms >= low) & (n_atoms <= high) for low, high in ranges)
-    names = (f"{low} or more" if high is None else f"{low} to {high}" for low, high in SIZES)
-    return _groups(zip(names, members, strict=True), errors)
-
-
-def _groups(members: Iterable[tuple[str, np.ndarray]], errors: np.ndarray) -> list[Group]:
-    return [Group.of(name, errors[is_member]) for name, is_member in members if is_member.any()]
-
-
-MOST_FOUND = 1000  # about a millisecond each
+    """Group crystals by the number of atoms in the cell; empty ranges are left out."""
+    groups = []
+    for low, high in SIZES:
+        is_member = (n_atoms >= low) & (n_atoms <= (np.inf if high is None else high))
+        if is_member.any():
+            name = f"{low} or more" if high is None else f"{low} to {high}"
+            groups.append(Group.of(name, errors[is_member]))
+    return groups
 
 
 def find_space_groups(store: Store, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Space groups of some crystals; of more than ``MOST_FOUND``, of so many, drawn at random, but always the same.
+    """Find the space groups of crystals, or of a fixed random sample of ``MAX_SPACE_GROUPS`` if there are more.
 
     Returns:
-        Places in ``rows``, and the space group of each, 0 where none was found.
+        Indices into ``rows``, and the space group of each, 0 if none was found.
     """
-    places = np.arange(len(rows))
-    if len(rows) > MOST_FOUND:
-        places = np.sort(np.random.default_rng(0).choice(len(rows), MOST_FOUND, replace=False))
-    return places, np.array([find_space_group(store.crystal(rows[int(place)])) for place in places])
-
-
-_FIRST_OF_PERIOD = (1, 3, 11, 19, 37, 55, 87)
-_F_BLOCK_COLUMN = 3
-_F_BLOCK_ROW = 3  # rows below its period: one is left free
-FULL_COLOR = 2.0  # times the error of all crystals, from which on cells have the full color
+    sample = np.arange(len(rows))
+    if len(rows) > MAX_SPACE_GROUPS:
+        sample = np.sort(np.random.default_rng(0).choice(len(rows), MAX_SPACE_GROUPS, replace=False))
+    return sample, np.array([find_space_group(store.crystal(rows[int(index)])) for index in sample])
 
 
 @dataclass(frozen=True)
 class Cell:
-    """An element of the table.
+    """Cell of the periodic table.
 
     Args:
-        symbol: of the element.
-        row: from 1; the f block stands in rows 9 and 10.
-        column: from 1 to 18.
-        group: the crystals with the element; None where there are none.
-        share: of the full color, 0 to 1.
-        is_unseen: crystals hold it and no training crystal does.
+        symbol: Element symbol.
+        row: Row from 1; the f block is in rows 9 and 10.
+        column: Column from 1 to 18.
+        group: Crystals that contain the element; None if there are none.
+        shade: Fraction of the full color, 0 to 1.
+        is_unseen: True if the element is in no training crystal.
     """
 
     symbol: str
     row: int
     column: int
     group: Group | None
-    share: float
+    shade: float
     is_unseen: bool
 
 
-def cells(groups: Sequence[Group], mean: float, unseen: Collection[str]) -> list[Cell]:
-    """Every element, by atomic number.
+def periodic_table(groups: Sequence[Group], mean: float, unseen: Collection[str]) -> list[Cell]:
+    """Return the cells of all elements, by atomic number.
 
     Args:
-        groups: crystals by element.
-        mean: the error of all of them.
-        unseen: symbols of elements that no training crystal holds.
+        groups: Crystals grouped by element.
+        mean: Mean error of all crystals.
+        unseen: Symbols of the elements that are in no training crystal.
     """
-    of_element = {group.name: group for group in groups}
-    table = []
+    group_of = {group.name: group for group in groups}
+    cells = []
     for symbol, atomic_number in ATOMIC_NUMBERS.items():
-        row, column = place(atomic_number)
-        group = of_element.get(symbol)
-        share = min(group.error / (FULL_COLOR * mean), 1.0) if group is not None and mean > 0 else 0.0
-        table.append(Cell(symbol, row, column, group, share, symbol in unseen))
-    return table
+        row, column = table_position(atomic_number)
+        group = group_of.get(symbol)
+        shade = min(group.error / (FULL_COLOR * mean), 1.0) if group is not None and mean > 0 else 0.0
+        cells.append(Cell(symbol, row, column, group, shade, symbol in unseen))
+    return cells
 
 
-def place(atomic_number: int) -> tuple[int, int]:
-    """Row and column of an element, both from 1.
+def table_position(atomic_number: int) -> tuple[int, int]:
+    """Return the row and the column of an element in the periodic table, both from 1.
 
     ::
 
-        place(26)  # (4, 8), iron
+        table_position(26)  # (4, 8), iron
     """
     period = sum(atomic_number >= first for first in _FIRST_OF_PERIOD)
     step = atomic_number - _FIRST_OF_PERIOD[period - 1]
@@ -249,20 +240,16 @@ def place(atomic_number: int) -> tuple[int, int]:
     return period, step - 13
 
 
-N_WORST = 10
-STRUCTURE_HEIGHT = 230  # pixels
-
-
 @dataclass(frozen=True)
 class WorstCrystal:
-    """A crystal with a large error.
+    """Crystal with a large error.
 
     Args:
-        id: of the crystal.
-        formula: element symbols, each with its number, which is empty for 1.
-        facts: what is known of it and its prediction, by name.
-        note: in what way it is unlike the training crystals; empty where it is not.
-        structure: HTML that draws it.
+        id: Id of the crystal.
+        formula: Element symbols and counts, from :func:`crysmm.report.html.formula_parts`.
+        facts: Target, prediction and symmetry by name, as text.
+        note: Difference from the training crystals; empty if there is none.
+        structure: HTML of the structure.
     """
 
     id: str
@@ -273,71 +260,58 @@ class WorstCrystal:
 
 
 def worst_crystals(
-    judged: Judged, scaler: TargetScaler, names: Sequence[str], counterparts: Mapping[int, Counterpart]
+    evaluated: EvaluatedSplit, scaler: TargetScaler, names: Sequence[str], counterparts: Mapping[int, Counterpart]
 ) -> list[WorstCrystal]:
-    """The worst of a split, the worst first.
+    """Describe the crystals with the largest errors, worst first.
 
     Args:
-        judged: the split.
-        scaler: says whether these are values or probabilities.
-        names: one a target.
-        counterparts: in the training split, by row, of those that were looked for.
+        evaluated: Held-out split.
+        scaler: Scaler of the model; it knows the classes.
+        names: Names of the targets.
+        counterparts: Most similar training crystals by store row, of the crystals that were compared.
     """
-    return [
-        _describe(judged, place, _predicted(judged, place, scaler, names), counterparts)
-        for place in judged.errors.worst(N_WORST)
-    ]
+    store, domain = evaluated.store, evaluated.assessment.domain
+    worst = []
+    for index in evaluated.errors.worst(N_WORST):
+        row = evaluated.rows[index]
+        crystal = store.crystal(row)
+        facts = _predicted(evaluated, index, scaler, names)
+        space_group = find_space_group(crystal)
+        system = "not found" if space_group == UNKNOWN else CRYSTAL_SYSTEMS[crystal_system(space_group)]
+        facts["space group"] = system if space_group == UNKNOWN else f"{system} ({space_group})"
+        facts["atoms"] = f"{len(crystal):,}"
+        if (counterpart := counterparts.get(row)) is not None:
+            facts["in training"] = "none with this formula"
+            if counterpart.nearest is not None:
+                facts["in training"] = (
+                    f"{counterpart.n_same_formula} with this formula; the most similar is "
+                    f"{store.ids[counterpart.nearest]} (distances differ by {counterpart.difference:.2g} Angstrom)"
+                )
+        structure = structure_element(crystal, STRUCTURE_HEIGHT)
+        note = "" if domain is None else domain[index]
+        worst.append(WorstCrystal(store.ids[row], formula_parts(crystal.formula), facts, note, structure))
+    return worst
 
 
-def _describe(
-    judged: Judged, place: int, predicted: dict[str, str], counterparts: Mapping[int, Counterpart]
-) -> WorstCrystal:
-    store, row = judged.store, judged.rows[place]
-    crystal = store.crystal(row)
-    counterpart = counterparts.get(row)
-    in_training = {} if counterpart is None else {"in training": _describe_counterpart(store.ids, counterpart)}
-    symmetry = {"space group": _symmetry(find_space_group(crystal)), "atoms": f"{len(crystal):,}"}
-    domain = judged.assessment.domain
-    return WorstCrystal(
-        store.ids[row],
-        formula_parts(crystal.formula),
-        predicted | symmetry | in_training,
-        "" if domain is None else domain[place],
-        structure_element(crystal, STRUCTURE_HEIGHT),
-    )
-
-
-def _predicted(judged: Judged, place: int, scaler: TargetScaler, names: Sequence[str]) -> dict[str, str]:
-    """Target, prediction and what is known of it; of several targets those of the one that is farthest off."""
-    assessment = judged.assessment
-    prediction = assessment.predictions[place]
+def _predicted(evaluated: EvaluatedSplit, index: int, scaler: TargetScaler, names: Sequence[str]) -> dict[str, str]:
+    """Return the target and the prediction for a crystal as text; with several targets, for the worst of them."""
+    assessment, errors = evaluated.assessment, evaluated.errors
+    prediction = assessment.predictions[index]
     if scaler.classes is not None:
-        truth = int(scaler.class_indices(judged.targets[place : place + 1])[0])
-        given = int(np.argmax(prediction))
+        truth = int(scaler.class_indices(evaluated.targets[index : index + 1])[0])
+        predicted = int(np.argmax(prediction))
         return {
-            "class": f"{class_label(scaler.classes[truth])}, probability {share(prediction[truth])}",
-            "predicted": f"{class_label(scaler.classes[given])}, probability {share(prediction[given])}",
+            "class": f"{class_label(scaler.classes[truth])}, probability {percentage(prediction[truth])}",
+            "predicted": f"{class_label(scaler.classes[predicted])}, probability {percentage(prediction[predicted])}",
         }
-    column = int(judged.errors.column[place])
-    several = {judged.errors.measure: judged.errors.text(judged.errors.values[place]), "worst": names[column]}
-    facts = several if len(names) > 1 else {}
-    facts |= {"target": number(judged.targets[place, column]), "prediction": number(prediction[column])}
-    if assessment.lower is not None and assessment.upper is not None and np.isfinite(assessment.upper[place, column]):
-        ends = (assessment.lower[place, column], assessment.upper[place, column])
+    column = int(errors.column[index])
+    facts = {}
+    if len(names) > 1:
+        facts = {errors.metric: errors.text(errors.values[index]), "worst target": names[column]}
+    facts |= {"target": number(evaluated.targets[index, column]), "prediction": number(prediction[column])}
+    if assessment.lower is not None and assessment.upper is not None and np.isfinite(assessment.upper[index, column]):
+        ends = (assessment.lower[index, column], assessment.upper[index, column])
         facts[f"{COVERAGE:.0%} interval"] = " to ".join(map(number, ends))
     if assessment.spread is not None:
-        facts["spread"] = number(assessment.spread[place, column])
+        facts["standard deviation"] = number(assessment.spread[index, column])
     return facts
-
-
-def _symmetry(space_group: int) -> str:
-    if space_group == UNKNOWN:
-        return "not found"
-    return f"{CRYSTAL_SYSTEMS[crystal_system(space_group)]} ({space_group})"
-
-
-def _describe_counterpart(ids: Sequence[str], counterpart: Counterpart) -> str:
-    if counterpart.nearest is None:
-        return "none of this formula"
-    count = f"{counterpart.n_same_formula} of this formula"
-    return f"{count}; most alike {ids[counterpart.nearest]}, distances differ by {counterpart.difference:.2g} Angstrom"

@@ -1,4 +1,8 @@
-"""What all figures have in common."""
+"""Plotly figures of a report: predictions, classes, errors by group, and learning curves.
+
+The page sets the colors of text, grid and background. Scatter plots show at most ``MAX_POINTS`` crystals per split,
+drawn at random, and the worst ten; histograms and means are over all crystals.
+"""
 
 from __future__ import annotations
 
@@ -13,29 +17,38 @@ import numpy as np
 
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.report.errors import CrystalErrors, Group
-from crysmm.report.html import number, share
+from crysmm.report.html import number, percentage
 from crysmm.runs.plots import BASELINES, MEASURES, TITLES
 
 if TYPE_CHECKING:
     import plotly.graph_objects
 
-
-COLORS = {"train": "#8f9bab", "val": "#e08e3c", "test": "#3b82c4"}  # seen on white and on black
+COLORS = {"train": "#8f9bab", "val": "#e08e3c", "test": "#3b82c4"}  # legible on white and on black
 GREY = "#7d8794"
 LINES = ("#3b82c4", "#e08e3c", "#4c9f70", "#c25b7c", "#8a6fc1", "#8d7b5e", "#2f9ea8", "#b0a030")
 UNIT = " (unit of the input)"
 
+MAX_POINTS = 1500
+WORST_DRAWN = 10
+MAX_BINS = 50  # of a histogram
+CONFIDENCE_BINS = 10
+CURVE_POINTS = 200  # of a ROC curve
+MAX_COUNTS = 12  # classes up to which the confusion matrix shows its counts
+
+History = Sequence[Mapping[str, float]]
+"""Rows of ``history.csv``, one per epoch."""
+
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the page.
+    """Figure of the page.
 
     Args:
-        title: above it.
-        drawing: for plotly.
-        alt: what it shows, for those who do not see it.
-        note: below it; may be empty.
-        height: pixels.
+        title: Title above the figure.
+        drawing: Plotly figure.
+        alt: Description for screen readers.
+        note: Caption; may be empty.
+        height: Height in pixels.
     """
 
     title: str
@@ -46,7 +59,7 @@ class Figure:
 
 
 def new_drawing(x_title: str, y_title: str) -> plotly.graph_objects.Figure:
-    """A figure with nothing in it but its axes."""
+    """Return an empty figure with labeled axes."""
     from plotly.graph_objects import Figure as Drawing
 
     return Drawing(
@@ -62,7 +75,7 @@ def new_drawing(x_title: str, y_title: str) -> plotly.graph_objects.Figure:
 
 
 def axis(title: str) -> dict[str, Any]:
-    """An axis of numbers; the title is escaped, since plotly reads a little HTML."""
+    """Return the style of an axis; the title is escaped because plotly interprets some HTML tags."""
     return {
         "title": {"text": html.escape(title), "standoff": 8, "font": {"size": 13}},
         "automargin": True,
@@ -74,9 +87,9 @@ def axis(title: str) -> dict[str, Any]:
 
 
 def log_axis(low: float, high: float) -> dict[str, Any]:
-    """A logarithmic axis with ticks people can read: 0.1, 0.2, 0.5, ...; over many decades, 0.1, 1, 10, ..."""
+    """Return a logarithmic axis with ticks at 0.1, 0.2, 0.5, ...; at 0.1, 1, 10, ... over more than 2.5 decades."""
     decades = math.log10(high / low)
-    if decades < 0.8:
+    if decades < 0.8:  # plotly's own ticks are denser than 1, 2, 5
         return {"type": "log"}
     steps = (1, 2, 5) if decades < 2.5 else (1,)
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
@@ -85,25 +98,20 @@ def log_axis(low: float, high: float) -> dict[str, Any]:
 
 
 def thin_line(dash: str = "solid") -> dict[str, Any]:
-    """The style of lines that are no data."""
+    """Return the style of reference lines."""
     return {"color": GREY, "width": 1, "dash": dash}
-
-
-MOST_POINTS = 1500
-WORST_DRAWN = 10
-MOST_BINS = 50  # of a histogram
 
 
 @dataclass(frozen=True)
 class Points:
-    """A split in a scatter plot.
+    """One target of the crystals of a split, for scatter plots.
 
     Args:
         split: ``train``, ``val`` or ``test``.
-        target: ``[n]`` of one target, original units.
-        prediction: ``[n]``.
-        ids: one a crystal.
-        formulas: one a crystal.
+        target: Targets in original units, ``[n]``.
+        prediction: Predictions, ``[n]``.
+        ids: Ids of the crystals.
+        formulas: Formulas of the crystals.
     """
 
     split: str
@@ -114,32 +122,39 @@ class Points:
 
     @cached_property
     def drawn(self) -> np.ndarray:
-        """Places of the crystals that are drawn, the same every time."""
-        if len(self.target) <= MOST_POINTS:
+        """Indices of the crystals that are drawn: the worst and a fixed random sample."""
+        if len(self.target) <= MAX_POINTS:
             return np.arange(len(self.target))
-        chosen = np.random.default_rng(0).choice(len(self.target), MOST_POINTS, replace=False)
-        return np.union1d(chosen, np.argsort(-np.abs(self.prediction - self.target))[:WORST_DRAWN])
+        sample = np.random.default_rng(0).choice(len(self.target), MAX_POINTS, replace=False)
+        return np.union1d(sample, np.argsort(-np.abs(self.prediction - self.target))[:WORST_DRAWN])
 
     @property
     def style(self) -> dict[str, Any]:
-        """How plotly draws them; ids are escaped, since plotly reads a little HTML."""
+        """Plotly style of the points; ids are escaped because plotly interprets some HTML tags."""
         many = len(self.drawn) > 300
         return {
             "mode": "markers",
             "name": TITLES[self.split],
             "marker": {"color": COLORS[self.split], "size": 5 if many else 8, "opacity": 0.5 if many else 0.75},
-            "customdata": [[html.escape(self.ids[place]), self.formulas[place]] for place in self.drawn],
+            "customdata": [[html.escape(self.ids[index]), self.formulas[index]] for index in self.drawn],
         }
 
 
 def parity(name: str, splits: Sequence[Points], *, logarithmic: bool) -> Figure:
-    """Predictions of one target against the truth, the last split on top; the training split waits in the legend."""
+    """Plot predictions against targets, the last split on top; the training split is hidden at first.
+
+    Args:
+        name: Name of the target.
+        splits: Points of each split.
+        logarithmic: True for logarithmic axes.
+    """
     values = np.concatenate([array for points in splits for array in (points.target, points.prediction)])
     ends = np.array([values.min(), values.max()])
     low, high = np.log10(ends) if logarithmic else ends
-    margin = 0.04 * (high - low) or 0.5
+    margin = 0.04 * (high - low) or 0.5  # a single crystal needs an axis of some length
     limits = [low - margin, high + margin]
     figure = new_drawing(f"{name}, target{UNIT}", f"{name}, prediction{UNIT}")
+    # plotly takes the range of a logarithmic axis as exponents, but the data as values
     diagonal = [10**end for end in limits] if logarithmic else limits
     figure.add_scatter(x=diagonal, y=diagonal, mode="lines", line=thin_line(), hoverinfo="skip", showlegend=False)
     for points in splits:
@@ -152,18 +167,31 @@ def parity(name: str, splits: Sequence[Points], *, logarithmic: bool) -> Figure:
         )
     figure.update_xaxes(range=limits, constrain="domain", **(log_axis(*ends) if logarithmic else {}))
     figure.update_yaxes(range=limits, constrain="domain", scaleanchor="x", **(log_axis(*ends) if logarithmic else {}))
-    shown = splits[-1]
-    error = np.abs(shown.prediction - shown.target).mean()
-    alt = f"Predictions of {name} against the targets; the mean absolute error of the {TITLES[shown.split]} split is "
-    note = f"A click on a split in the legend shows or hides it. {_sampled(splits)}".strip()
-    return Figure("Prediction against target", figure, f"{alt}{number(error)}.", note, 460)
+    last = splits[-1]
+    mae = np.abs(last.prediction - last.target).mean()
+    alt = f"Predictions of {name} against the targets; the mean absolute error on the {TITLES[last.split]} split is "
+    note = "Click a split in the legend to show or hide it."
+    sampled = [
+        f"{len(points.drawn):,} of {len(points.target):,} {TITLES[points.split]} crystals"
+        for points in splits
+        if len(points.drawn) < len(points.target)
+    ]
+    if sampled:
+        note += f" Random sample that includes the worst {WORST_DRAWN}: {', '.join(sampled)}."
+    return Figure("Prediction against target", figure, f"{alt}{number(mae)}.", note, 460)
 
 
-def error_spread(name: str, points: Points, *, logarithmic: bool) -> Figure:
-    """Signed errors of one split against the target, and beside them how often each occurs."""
-    what = "log10(prediction / target)" if logarithmic else "prediction minus target"
+def error_distribution(name: str, points: Points, *, logarithmic: bool) -> Figure:
+    """Plot the signed errors of a split against the target, with their histogram on the right.
+
+    Args:
+        name: Name of the target.
+        points: Points of the split.
+        logarithmic: True to plot log10(prediction / target).
+    """
+    definition = "log10(prediction / target)" if logarithmic else "prediction minus target"
     error = np.log10(points.prediction / points.target) if logarithmic else points.prediction - points.target
-    figure = new_drawing(f"{name}, target{UNIT}", what if logarithmic else f"{what}{UNIT}")
+    figure = new_drawing(f"{name}, target{UNIT}", definition if logarithmic else f"{definition}{UNIT}")
     figure.add_scatter(
         x=points.target[points.drawn],
         y=error[points.drawn],
@@ -171,7 +199,7 @@ def error_spread(name: str, points: Points, *, logarithmic: bool) -> Figure:
         showlegend=False,
         **points.style,
     )
-    counts, edges = np.histogram(error, min(MOST_BINS, 5 + math.isqrt(len(error))))
+    counts, edges = np.histogram(error, min(MAX_BINS, 5 + math.isqrt(len(error))))
     figure.add_bar(
         x=counts,
         y=(edges[:-1] + edges[1:]) / 2,
@@ -190,41 +218,33 @@ def error_spread(name: str, points: Points, *, logarithmic: bool) -> Figure:
         bargap=0,
         shapes=[{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0, "line": thin_line()}],
     )
-    quarter, half, three_quarters = np.percentile(error, [25, 50, 75])
-    facts = f"mean {number(error.mean())}, median {number(half)}, the middle half {number(quarter)} to "
-    note = f"Of all {len(error):,} crystals: {facts}{number(three_quarters)}."
-    alt = f"Errors, {what}, of the {TITLES[points.split]} split against the target, with their histogram. {note}"
-    return Figure(f"Errors of the {TITLES[points.split]} split", figure, alt, note, 460)
+    lower, median, upper = np.percentile(error, [25, 50, 75])
+    numbers = f"mean {number(error.mean())}, median {number(median)}, quartiles {number(lower)} and {number(upper)}"
+    note = f"All {len(error):,} crystals: {numbers}."
+    alt = f"Errors, {definition}, on the {TITLES[points.split]} split against the target, with a histogram. {note}"
+    return Figure(f"Errors on the {TITLES[points.split]} split", figure, alt, note, 460)
 
 
-def _sampled(splits: Sequence[Points]) -> str:
-    """Which points are left out, if any are."""
-    parts = [
-        f"{len(points.drawn):,} of {len(points.target):,} {TITLES[points.split]} crystals"
-        for points in splits
-        if len(points.drawn) < len(points.target)
-    ]
-    return f"Drawn at random, with the {WORST_DRAWN} farthest off: {', '.join(parts)}." if parts else ""
+def confusion_matrix(scaler: TargetScaler, truth: np.ndarray, predicted: np.ndarray, split: str) -> Figure:
+    """Plot the number of crystals for each pair of true and predicted classes.
 
-
-CONFIDENCE_BINS = 10
-CURVE_POINTS = 200
-MOST_LABELLED = 12  # classes whose confusions have their counts written
-
-
-def confusions(scaler: TargetScaler, truth: np.ndarray, predicted: np.ndarray, split: str) -> Figure:
-    """How often which class ``[n]`` is taken for which."""
-    labels = _class_labels(scaler)
+    Args:
+        scaler: Scaler with the classes.
+        truth: Indices of the true classes, ``[n]``.
+        predicted: Indices of the most probable classes, ``[n]``.
+        split: Name of the split.
+    """
+    labels = [class_label(value) for value in scaler.classes or ()]
     counts = np.zeros((len(labels), len(labels)), dtype=int)
     np.add.at(counts, (truth, predicted), 1)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = new_drawing("predicted class", "class")
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # a class may have no crystals
+    figure = new_drawing("predicted class", "true class")
     figure.add_heatmap(
-        z=shares,
+        z=fractions,
         x=labels,
         y=labels,
         text=[[f"{count:,}" for count in row] for row in counts],
-        texttemplate="%{text}" if len(labels) <= MOST_LABELLED else None,
+        texttemplate="%{text}" if len(labels) <= MAX_COUNTS else None,
         textfont={"size": 16},
         colorscale=[[0, "rgba(59,130,196,0.08)"], [1, "rgba(59,130,196,0.95)"]],
         zmin=0,
@@ -236,25 +256,35 @@ def confusions(scaler: TargetScaler, truth: np.ndarray, predicted: np.ndarray, s
     )
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(type="category", showgrid=False, autorange="reversed")
-    alt = f"Table of {len(labels)} classes against predicted classes; {np.trace(counts):,} of {len(truth):,} are right."
-    note = f"Crystals of the {TITLES[split]} split; the darker, the larger their share of the class."
-    return Figure("Classes and predicted classes", figure, alt, note)
+    alt = f"Confusion matrix of {len(labels)} classes; {np.trace(counts):,} of {len(truth):,} crystals are right."
+    note = f"Crystals of the {TITLES[split]} split; darker cells hold a larger fraction of the true class."
+    return Figure("Confusion matrix", figure, alt, note)
 
 
 def roc_curves(scaler: TargetScaler, truth: np.ndarray, probabilities: np.ndarray) -> Figure | None:
-    """Receiver operating characteristic of each class; None where no class has crystals inside and outside it."""
+    """Plot the receiver operating characteristic of each class: of the second of two, of the first eight of many.
+
+    Args:
+        scaler: Scaler with the classes.
+        truth: Indices of the true classes, ``[n]``.
+        probabilities: Predicted probabilities, ``[n, n_classes]``.
+
+    Returns:
+        The figure, or None if all crystals are of one class.
+    """
     from sklearn.metrics import roc_auc_score, roc_curve
 
     figure = new_drawing("false positive rate", "true positive rate")
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=thin_line(), hoverinfo="skip", showlegend=False)
+    classes = list(enumerate(map(class_label, scaler.classes or ())))
     areas = []
-    for place, label in _classes_of_curves(scaler):
-        is_class = truth == place
-        if is_class.all() or not is_class.any():
+    for index, label in classes[1:] if len(classes) == 2 else classes[: len(LINES)]:
+        is_class = truth == index
+        if is_class.all() or not is_class.any():  # the curve is not defined
             continue
-        false, true, _ = roc_curve(is_class, probabilities[:, place])
+        false, true, _ = roc_curve(is_class, probabilities[:, index])
         kept = np.unique(np.linspace(0, len(false) - 1, CURVE_POINTS).astype(int))
-        areas.append(f"class {label}: area {roc_auc_score(is_class, probabilities[:, place]):.3f}")
+        areas.append(f"class {label}: area {roc_auc_score(is_class, probabilities[:, index]):.3f}")
         figure.add_scatter(
             x=false[kept],
             y=true[kept],
@@ -268,51 +298,53 @@ def roc_curves(scaler: TargetScaler, truth: np.ndarray, probabilities: np.ndarra
         return None
     figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%", dtick=0.25, constrain="domain")
     figure.update_yaxes(range=[-0.02, 1.02], tickformat=".0%", dtick=0.25, scaleanchor="x", constrain="domain")
-    return Figure("ROC curve", figure, f"ROC curve: {'; '.join(areas)}.", "Diagonal: guessing.")
+    return Figure("ROC curve", figure, f"ROC curve: {'; '.join(areas)}.", "Diagonal: random guessing.")
 
 
 def reliability(truth: np.ndarray, probabilities: np.ndarray) -> Figure:
-    """Whether the most probable class is right as often as its probability says."""
+    """Plot the accuracy against the probability of the predicted class, in bins.
+
+    Args:
+        truth: Indices of the true classes, ``[n]``.
+        probabilities: Predicted probabilities, ``[n, n_classes]``.
+    """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
-    lowest = 1 / probabilities.shape[1]
+    lowest = 1 / probabilities.shape[1]  # the most probable class cannot have less
     edges = np.linspace(lowest, 1, CONFIDENCE_BINS + 1)
     bins = np.clip(np.digitize(confidence, edges) - 1, 0, CONFIDENCE_BINS - 1)
     counts = np.bincount(bins, minlength=CONFIDENCE_BINS)
     filled = np.flatnonzero(counts)
-    said = np.bincount(bins, confidence, CONFIDENCE_BINS)[filled] / counts[filled]
-    held = np.bincount(bins, right, CONFIDENCE_BINS)[filled] / counts[filled]
-    figure = new_drawing("probability of the predicted class", "share that is right")
+    mean_confidence = np.bincount(bins, confidence, CONFIDENCE_BINS)[filled] / counts[filled]
+    accuracy = np.bincount(bins, right, CONFIDENCE_BINS)[filled] / counts[filled]
+    figure = new_drawing("probability of the predicted class", "accuracy")
     figure.add_scatter(x=[lowest, 1], y=[lowest, 1], mode="lines", line=thin_line(), hoverinfo="skip", showlegend=False)
     figure.add_scatter(
-        x=said,
-        y=held,
+        x=mean_confidence,
+        y=accuracy,
         customdata=counts[filled],
         mode="markers+lines",
         line={"color": COLORS["test"], "width": 1.5},
         marker={"color": COLORS["test"], "size": 6 + 14 * np.sqrt(counts[filled] / counts.max())},
-        hovertemplate="%{customdata:,} crystals: %{x:.1%} said, %{y:.1%} right<extra></extra>",
+        hovertemplate="%{customdata:,} crystals: probability %{x:.1%}, accuracy %{y:.1%}<extra></extra>",
         showlegend=False,
     )
     figure.update_xaxes(range=[lowest - 0.03, 1.03], tickformat=".0%")
     figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
-    alt = f"Probabilities of the predicted classes, on average {share(confidence.mean())}, against the share right, "
-    note = "On the line, probabilities are what they say; the size of a point says how many crystals it stands for."
-    return Figure("Are the probabilities right?", figure, f"{alt}{share(right.mean())}.", note)
+    alt = f"Mean probability of the predicted classes {percentage(confidence.mean())}, "
+    note = "Calibrated probabilities lie on the line; the larger a point, the more crystals it represents."
+    return Figure("Reliability of the probabilities", figure, f"{alt}accuracy {percentage(right.mean())}.", note)
 
 
-def _class_labels(scaler: TargetScaler) -> list[str]:
-    return [class_label(value) for value in scaler.classes or ()]
+def errors_by_group(title: str, groups: Sequence[Group], errors: CrystalErrors, note: str = "") -> Figure:
+    """Plot the mean errors of groups of crystals with their standard errors, the first group on top.
 
-
-def _classes_of_curves(scaler: TargetScaler) -> list[tuple[int, str]]:
-    """Places and labels of the classes that have a curve: of two the second, of many the first few."""
-    labels = list(enumerate(_class_labels(scaler)))
-    return labels[1:] if len(labels) == 2 else labels[: len(LINES)]
-
-
-def by_group(title: str, groups: Sequence[Group], errors: CrystalErrors, note: str = "") -> Figure:
-    """Mean errors of groups of crystals, the first on top, with their standard errors."""
-    figure = new_drawing(f"{errors.measure}{UNIT}" if errors.measure == "MAE" else errors.measure, "")
+    Args:
+        title: Title of the figure.
+        groups: Groups of crystals.
+        errors: Errors of all crystals.
+        note: Start of the caption.
+    """
+    figure = new_drawing(f"{errors.metric}{UNIT}" if errors.metric == "MAE" else errors.metric, "")
     uncertainties = [group.uncertainty or 0 for group in groups]
     figure.add_bar(
         y=[f"{group.name} ({group.n:,})" for group in groups],
@@ -326,28 +358,21 @@ def by_group(title: str, groups: Sequence[Group], errors: CrystalErrors, note: s
         showlegend=False,
     )
     mean = errors.mean
-    figure.update_layout(
-        shapes=[
-            {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": mean, "x1": mean, "line": thin_line(dash="dash")}
-        ],
-        bargap=0.35,
-    )
+    line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": mean, "x1": mean, "line": thin_line(dash="dash")}
+    figure.update_layout(shapes=[line], bargap=0.35)
     farthest = max(group.error + uncertainty for group, uncertainty in zip(groups, uncertainties, strict=True))
     figure.update_xaxes(range=[0, 1.05 * max(farthest, mean) or 1])
-    if errors.measure == "error rate":
+    if errors.metric == "error rate":
         figure.update_xaxes(tickformat=".0%")
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
-    listed = "; ".join(f"{group.name}: {errors.text(group.error)} of {group.n}" for group in groups)
-    note = f"{note} Dashed: all crystals, {errors.text(mean)}. Bars with standard errors; crystals in brackets.".strip()
-    return Figure(title, figure, f"{errors.measure}. {listed}.", note, 110 + 38 * len(groups))
-
-
-History = Sequence[Mapping[str, float]]
-"""A row an epoch."""
+    listed = "; ".join(f"{group.name}: {errors.text(group.error)} ({group.n})" for group in groups)
+    note = f"{note} Number of crystals in parentheses. Bars: standard error. Dashed line: mean of all crystals, "
+    note = f"{note}{errors.text(mean)}.".strip()
+    return Figure(title, figure, f"{errors.metric}. {listed}.", note, 110 + 38 * len(groups))
 
 
 def losses(history: History) -> Figure:
-    """The loss that is minimised, epoch by epoch."""
+    """Plot the training and validation losses by epoch."""
     figure = new_drawing("epoch", "loss")
     for split in ("train", "val"):
         _add_curve(figure, history, f"{split}_loss", TITLES[split], COLORS[split])
@@ -356,18 +381,25 @@ def losses(history: History) -> Figure:
         figure.update_yaxes(log_axis(min(values), max(values)))
     first, last = history[0], history[-1]
     changes = (
-        f"of the {TITLES[split]} split from {number(first[f'{split}_loss'])} to {number(last[f'{split}_loss'])}"
+        f"on the {TITLES[split]} split from {number(first[f'{split}_loss'])} to {number(last[f'{split}_loss'])}"
         for split in ("train", "val")
     )
     return Figure("Loss", figure, f"Loss by epoch, {', '.join(changes)}.")
 
 
-def monitored(history: History, measure: str, best_epoch: int, baseline: float | None) -> Figure:
-    """The measure that chooses the epoch, against what it is without a network."""
-    title = MEASURES[measure].capitalize()
-    figure = new_drawing("epoch", _with_unit(measure))
-    values = [row[f"val_{measure}"] for row in history]
-    _add_curve(figure, history, f"val_{measure}", TITLES["val"], COLORS["val"])
+def monitored(history: History, metric: str, best_epoch: int, baseline: float | None) -> Figure:
+    """Plot the metric that selects the epoch, and its baseline.
+
+    Args:
+        history: Rows of ``history.csv``.
+        metric: ``mae`` or ``loss``.
+        best_epoch: Number of the selected epoch, from 1.
+        baseline: Metric of a prediction without a network; None if there is none.
+    """
+    title = MEASURES[metric].capitalize()
+    figure = new_drawing("epoch", f"{MEASURES[metric]}{UNIT}" if metric == "mae" else MEASURES[metric])
+    values = [row[f"val_{metric}"] for row in history]
+    _add_curve(figure, history, f"val_{metric}", TITLES["val"], COLORS["val"])
     best = values[best_epoch - 1]
     figure.add_scatter(
         x=[best_epoch],
@@ -379,46 +411,43 @@ def monitored(history: History, measure: str, best_epoch: int, baseline: float |
     )
     if baseline is not None:
         epochs = [history[0]["epoch"], max(history[-1]["epoch"], 2)]
-        name = f"{BASELINES[measure]}: {number(baseline)}"
+        name = f"{BASELINES[metric]}: {number(baseline)}"
         figure.add_scatter(x=epochs, y=[baseline, baseline], mode="lines", name=name, line=thin_line(dash="dash"))
+        # a single wild epoch must not flatten the rest of the curve
         finite = [value for value in values if np.isfinite(value)]
         figure.update_yaxes(range=[0, 1.05 * min(max([*finite, baseline]), 3 * max(baseline, best))])
-    alt = f"{title} of the validation split by epoch; the best is {number(best)} in epoch {best_epoch}."
-    return Figure(f"{title} of the validation split", figure, alt)
+    alt = f"{title} on the validation split by epoch; the best is {number(best)} in epoch {best_epoch}."
+    return Figure(f"{title} on the validation split", figure, alt)
 
 
-def other_measure(history: History, column: str) -> Figure:
-    """Another column of the history: the share of wrong classes, or a teacher's part of the loss."""
+def validation_curve(history: History, column: str) -> Figure:
+    """Plot another column of the history, such as the error rate or the distillation loss."""
     name = "error rate" if column == "val_error" else column.removeprefix("val_").replace("_", " ")
     figure = new_drawing("epoch", name)
     _add_curve(figure, history, column, TITLES["val"], COLORS["val"])
     figure.update_yaxes(rangemode="tozero")
-    title = f"{name.capitalize()} of the validation split"
+    title = f"{name.capitalize()} on the validation split"
     change = f"from {number(history[0][column])} to {number(history[-1][column])}"
     return Figure(title, figure, f"{title} by epoch, {change}.")
 
 
-def of_members(histories: Mapping[str, History], measure: str) -> Figure:
-    """The monitored measure of each member of an ensemble."""
-    title = MEASURES[measure].capitalize()
-    figure = new_drawing("epoch", _with_unit(measure))
-    for place, (name, history) in enumerate(histories.items()):
-        _add_curve(figure, history, f"val_{measure}", name.replace("_", " "), LINES[place % len(LINES)])
-    best = min(row[f"val_{measure}"] for history in histories.values() for row in history)
-    alt = f"{title} of the validation split by epoch, of {len(histories)} members; the lowest is {number(best)}."
-    return Figure(f"{title} of the validation split, member by member", figure, alt)
+def member_curves(histories: Mapping[str, History], metric: str) -> Figure:
+    """Plot the monitored metric of each member of an ensemble."""
+    title = MEASURES[metric].capitalize()
+    figure = new_drawing("epoch", f"{MEASURES[metric]}{UNIT}" if metric == "mae" else MEASURES[metric])
+    for index, (name, history) in enumerate(histories.items()):
+        _add_curve(figure, history, f"val_{metric}", name.replace("_", " "), LINES[index % len(LINES)])
+    best = min(row[f"val_{metric}"] for history in histories.values() for row in history)
+    alt = f"{title} on the validation split by epoch for {len(histories)} members; the lowest is {number(best)}."
+    return Figure(f"{title} on the validation split, per member", figure, alt)
 
 
 def _add_curve(figure: plotly.graph_objects.Figure, history: History, column: str, name: str, color: str) -> None:
     figure.add_scatter(
         x=[row["epoch"] for row in history],
         y=[row[column] for row in history],
-        mode="lines+markers" if len(history) < 3 else "lines",
+        mode="lines+markers" if len(history) < 3 else "lines",  # a line through one point is invisible
         name=name,
         line={"color": color, "width": 2},
         hovertemplate="epoch %{x}: %{y:.4g}",
     )
-
-
-def _with_unit(measure: str) -> str:
-    return f"{MEASURES[measure]}{UNIT}" if measure == "mae" else MEASURES[measure]

@@ -1,4 +1,4 @@
-"""The scripts in a page, and the policy by which browsers run these and no others, and fetch nothing."""
+"""Numbers and formulas as text, and the scripts of an HTML page with the security policy that allows only these."""
 
 from __future__ import annotations
 
@@ -13,32 +13,35 @@ from itertools import chain
 
 from crysmm.elements import ATOMIC_NUMBERS, feature_table
 
+ELECTRONEGATIVITY = 3  # column of the "basic" atom features
+
 
 @cache
 def static_file(name: str) -> str:
-    """A text file that comes with the package."""
+    """Return a text file from the package's ``static`` folder."""
     return (files("crysmm.report") / "static" / name).read_text("utf-8")
 
 
 def script_tags(sources: Iterable[str]) -> str:
-    """The tags of some scripts, none of which holds an end tag itself."""
+    """Return the script elements for JavaScript sources, none of which may contain an end tag."""
     return "\n".join(f"<script>{source}</script>" for source in sources)
 
 
 def security_policy(sources: Iterable[str]) -> str:
-    """What the meta tag ``Content-Security-Policy`` of a page with these scripts has to say."""
+    """Return the ``Content-Security-Policy`` that runs exactly these scripts and fetches nothing."""
     checksums = (base64.b64encode(hashlib.sha256(source.encode()).digest()).decode() for source in sources)
     allowed = " ".join(f"'sha256-{checksum}'" for checksum in checksums)
+    # plotly sets inline styles, and makes its images from blobs
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
 
 
 def number(value: float | None) -> str:
-    """Three digits: ``0.0214``, ``25.3``, ``1,234``; a dash where there is none."""
+    """Format a number with three significant digits: ``0.0214``, ``25.3``, ``1,234``; a dash for None and nan."""
     if value is None or math.isnan(value):
         return "-"
     if math.isinf(value):
         return "infinite"
-    size = abs(float(f"{value:.3g}"))
+    size = abs(float(f"{value:.3g}"))  # rounded first: 999.7 has as many decimals as 1,000
     if size >= 1e6 or 0 < size < 1e-3:
         return f"{value:.2e}"
     if size >= 1000:
@@ -47,13 +50,13 @@ def number(value: float | None) -> str:
     return f"{value:.{decimals}f}"
 
 
-def share(value: float | None) -> str:
-    """A share as a percentage: ``85.0%``."""
-    return "-" if value is None else f"{value:.1%}"
+def percentage(fraction: float | None) -> str:
+    """Format a fraction as a percentage, ``85.0%``; a dash for None."""
+    return "-" if fraction is None else f"{fraction:.1%}"
 
 
 def duration(seconds: float) -> str:
-    """A time: ``8.2 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    """Format a time: ``8.2 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
     minutes, rest = divmod(round(seconds), 60)
@@ -61,16 +64,17 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-ELECTRONEGATIVITY = 3  # its column among the atom features "basic"
-
-
 def formula_parts(formula: str) -> list[tuple[str, str]]:
-    """Element symbols, the most electronegative last, each with its number, which is empty for 1.
+    """Split a formula into element symbols and counts, in order of increasing electronegativity.
 
     Args:
-        formula: reduced, elements in any order; what is none is one part.
+        formula: Reduced formula with the elements in any order.
+
+    Returns:
+        Symbols with their counts, which are empty for 1. Text that is not a formula is a single part.
     """
     counts = dict(re.findall(r"([A-Z][a-z]?)(\d*)", formula))
+    # parts that do not add up to the text, or unknown symbols: ids and file names come here, too
     if "".join(chain(*counts.items())) != formula or not counts.keys() <= ATOMIC_NUMBERS.keys():
         return [(formula, "")]
     table = feature_table("basic")

@@ -1,8 +1,8 @@
-"""Crystal structures as pictures that can be turned, drawn in the browser by 3Dmol.js, which is bundled.
+"""Interactive drawings of crystal structures, rendered in the browser by the bundled 3Dmol.js (Rego and Koes 2015).
 
-What is drawn is the cell as written, with atoms on its faces on the opposite faces too. Bonds go to the nearest
-neighbours: from every atom to all within ``BOND_TOLERANCE`` of its nearest, the rule of minimum distance. Those that
-leave the cell end in the middle.
+A drawing shows the unit cell as written in the file, with atoms on its faces repeated on the opposite faces. Bonds
+follow the rule of minimum distance: they connect an atom to all neighbors within ``BOND_TOLERANCE`` times the distance
+of its nearest neighbor. Bonds that leave the cell are cut in the middle.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from crysmm.errors import StructureError
 from crysmm.graphs.neighbors import find_edges
 from crysmm.report.html import script_tags, security_policy, static_file
 
-BOND_TOLERANCE = 1.15  # times the distance of an atom's nearest neighbour
-ON_A_FACE = 1e-3  # fractional; an atom so near to a face of the cell lies on it
-MOST_OPEN_BONDS = 6  # of an atom; metals, with twelve, would look like sea urchins
-MOST_ATOMS = 1000  # of a cell that is drawn; browsers turn more of them slowly
-SPHERE_SCALE = 0.45  # of the covalent radius
+BOND_TOLERANCE = 1.15  # times the distance of an atom's nearest neighbor
+FACE_TOLERANCE = 1e-3  # fractional distance up to which an atom counts as lying on a face
+MAX_OPEN_BONDS = 6  # per atom; the twelve of metals would hide the structure
+MAX_ATOMS = 1000  # browsers rotate larger cells slowly
+SPHERE_SCALE = 0.45  # radius of a sphere, relative to the covalent radius
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -46,11 +46,11 @@ PAGE = """<!doctype html>
 
 
 def structure_view(crystal: Crystal, height: int = 360) -> str:
-    """A whole HTML document with one structure, for a file or the ``srcdoc`` of an iframe; nothing is fetched.
+    """Return an HTML document with one structure, for a file or the ``srcdoc`` of an iframe; it loads nothing.
 
     Args:
-        crystal: the structure.
-        height: of the picture in pixels; the legend of elements below adds some 30.
+        crystal: Crystal to draw.
+        height: Height of the drawing in pixels; the legend below it adds about 30.
     """
     sources = structure_sources()
     return PAGE.format(
@@ -63,43 +63,57 @@ def structure_view(crystal: Crystal, height: int = 360) -> str:
 
 @cache
 def structure_sources() -> tuple[str, ...]:
-    """The scripts that draw every :func:`structure_element` of a page as it comes into view."""
+    """Return the scripts that draw each :func:`structure_element` of a page when it scrolls into view."""
     library = f"/*\n{static_file('3Dmol-LICENSE.txt')}*/\n{static_file('3Dmol-min.js')}"
     return library, static_file("structure.js")
 
 
 def structure_element(crystal: Crystal, height: int = 360) -> str:
-    """The place of a structure in a page that has the :func:`structure_sources`, with its legend of elements.
+    """Return the HTML element of a structure and its legend, for a page with the :func:`structure_sources`.
 
     Args:
-        crystal: the structure.
-        height: of the picture in pixels.
+        crystal: Crystal to draw.
+        height: Height of the drawing in pixels.
     """
-    if len(crystal) > MOST_ATOMS:
-        return f"<p>The cell has {len(crystal):,} atoms, more than the {MOST_ATOMS:,} that are drawn.</p>"
-    label = f"{crystal.formula}, unit cell of {len(crystal)} atoms; drag or use the arrow keys to turn it"
+    if len(crystal) > MAX_ATOMS:
+        return f"<p>The cell has {len(crystal):,} atoms and is not drawn; the limit is {MAX_ATOMS:,}.</p>"
+    label = f"{crystal.formula}, unit cell of {len(crystal)} atoms; drag or use the arrow keys to rotate it"
     drawing = escape(json.dumps(structure_drawing(crystal), separators=(",", ":")))
+    # inline styles, since the element is also used outside of the report
+    dot = "display:inline-block;width:.8em;height:.8em;border-radius:50%;border:1px solid #8888;margin-right:.35em"
+    legend = "".join(
+        f'<span style="margin:0 .6em"><span style="{dot};background:{_color(number)}"></span>{SYMBOLS[number]}</span>'
+        for number in np.unique(crystal.atomic_numbers)
+    )
     return (
         f'<div class="structure" role="img" tabindex="0" aria-label="{escape(label)}" data-structure="{drawing}"'
-        f' style="position:relative;height:{height}px"></div>\n{_legend(crystal)}'
+        f' style="position:relative;height:{height}px"></div>\n'
+        f'<div class="structure-legend" style="text-align:center">{legend}</div>'
     )
 
 
 def structure_drawing(crystal: Crystal) -> dict[str, Any]:
-    """What is drawn of a structure, Angstrom, turned so that c points up and a to the right.
+    """Return the atoms, bonds and cell to draw, in Angstrom, rotated so that c points up and a to the right.
 
     Returns:
-        ``elements``: ``[symbol, color, radius]`` each; ``atoms``: ``[x, y, z, place in elements]`` each; ``bonds``:
-        half of a bond each, ``[place in atoms, x, y, z]`` of its middle; ``cell``: the three lattice vectors.
+        ``elements``: ``[symbol, color, radius]`` per element; ``atoms``: ``[x, y, z, element index]`` per atom;
+        ``bonds``: ``[atom index, x, y, z]`` per half bond, with the coordinates of the bond's midpoint; ``cell``: the
+        three lattice vectors.
     """
+    from ase.data import covalent_radii
+
     sites, cells = _drawn_sites(crystal)
-    lattice = crystal.lattice @ _upright(crystal.lattice).T
+    up = crystal.lattice[2] / np.linalg.norm(crystal.lattice[2])
+    right = crystal.lattice[0] - (crystal.lattice[0] @ up) * up
+    right /= np.linalg.norm(right)
+    lattice = crystal.lattice @ np.array([right, up, np.cross(right, up)]).T  # x, y and z of the screen
     positions = (crystal.frac_coords[sites] - _home_cells(crystal)[sites] + cells) @ lattice
     atoms, vectors = _half_bonds(crystal, sites, cells)
     ends = positions[atoms] + vectors @ lattice
     numbers, kinds = np.unique(crystal.atomic_numbers, return_inverse=True)
+    radii = SPHERE_SCALE * covalent_radii[numbers]
     return {
-        "elements": [[SYMBOLS[number], _color(number), round(_radius(number), 3)] for number in numbers],
+        "elements": [[SYMBOLS[n], _color(n), round(float(r), 3)] for n, r in zip(numbers, radii, strict=True)],
         "atoms": [[*xyz, int(kind)] for xyz, kind in zip(positions.round(3).tolist(), kinds[sites], strict=True)],
         "bonds": [[int(atom), *xyz] for atom, xyz in zip(atoms, ends.round(3).tolist(), strict=True)],
         "cell": lattice.round(3).tolist(),
@@ -107,25 +121,27 @@ def structure_drawing(crystal: Crystal) -> dict[str, Any]:
 
 
 def _home_cells(crystal: Crystal) -> np.ndarray:
-    """``[n_atoms, 3]``: the cell each atom is written in; atoms on an upper face are counted to the next."""
-    return np.floor(crystal.frac_coords + ON_A_FACE).astype(int)
+    """Return the cell of each atom, ``[n_atoms, 3]``; atoms on an upper face belong to the next cell."""
+    return np.floor(crystal.frac_coords + FACE_TOLERANCE).astype(int)
 
 
 def _drawn_sites(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
-    """``[n_drawn]`` the site of every atom drawn and ``[n_drawn, 3]`` its cell: the home cell, or the next one."""
-    on_face = crystal.frac_coords - _home_cells(crystal) < ON_A_FACE
-    drawn = [(on_face | (np.array(step) == 0)).all(axis=1) for step in product((0, 1), repeat=3)]
-    steps, sites = np.nonzero(np.array(drawn))
-    return sites, np.array(list(product((0, 1), repeat=3)))[steps]
+    """Return the site of each drawn atom, ``[n_drawn]``, and its cell, 0 or 1 along each vector, ``[n_drawn, 3]``."""
+    on_face = crystal.frac_coords - _home_cells(crystal) < FACE_TOLERANCE
+    steps = np.array(list(product((0, 1), repeat=3)))
+    # an atom is repeated along exactly those vectors on whose lower face it lies
+    step, sites = np.nonzero([(on_face | (one == 0)).all(axis=1) for one in steps])
+    return sites, steps[step]
 
 
 def _half_bonds(crystal: Crystal, sites: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bonds from the drawn atoms to their nearest neighbours, up to the middle; none where atoms coincide.
+    """Return bonds from the drawn atoms to the midpoints between them and their nearest neighbors.
 
-    Bonds that leave the cell are those of atoms within it, not on a face, that have at most ``MOST_OPEN_BONDS``.
+    Bonds that leave the cell are kept for atoms in its interior with at most ``MAX_OPEN_BONDS`` bonds. Crystals with
+    coinciding atoms get no bonds.
 
     Returns:
-        ``[n]`` places among the drawn atoms and ``[n, 3]`` fractional vectors from there.
+        Indices of drawn atoms, ``[n]``, and fractional vectors from them to the midpoints, ``[n, 3]``.
     """
     try:
         edges = find_edges(crystal, GraphSettings())
@@ -134,48 +150,26 @@ def _half_bonds(crystal: Crystal, sites: np.ndarray, cells: np.ndarray) -> tuple
     lengths = np.linalg.norm(edges.vectors(crystal), axis=1)
     nearest = np.full(len(crystal), np.inf)
     np.minimum.at(nearest, edges.destination, lengths)
+    # the larger of the two ends decides, so that a bond is seen from both
     bonded = lengths <= BOND_TOLERANCE * np.maximum(nearest[edges.source], nearest[edges.destination])
     source, destination, image = edges.source[bonded], edges.destination[bonded], edges.image[bonded].astype(int)
     vectors = (crystal.frac_coords[destination] + image - crystal.frac_coords[source]) / 2
 
     home = _home_cells(crystal)
     drawn = set(zip(sites.tolist(), *cells.T.tolist(), strict=True))
-    is_within = (crystal.frac_coords - home >= ON_A_FACE).all(axis=1)
-    is_open = is_within & (np.bincount(source, minlength=len(crystal)) <= MOST_OPEN_BONDS)
+    is_inside = (crystal.frac_coords - home >= FACE_TOLERANCE).all(axis=1)
+    is_open = is_inside & (np.bincount(source, minlength=len(crystal)) <= MAX_OPEN_BONDS)
     atoms, edge = np.nonzero(sites[:, None] == source)
-    cells_of_neighbors = cells[atoms] + (image + home[destination] - home[source])[edge]
-    neighbors = zip(destination[edge].tolist(), *cells_of_neighbors.T.tolist(), strict=True)
-    is_seen = np.array([neighbor in drawn for neighbor in neighbors], dtype=bool)
-    kept = is_seen | is_open[sites[atoms]]
+    # edges count images from the coordinates as written, drawn atoms from their home cells
+    neighbor_cells = cells[atoms] + (image + home[destination] - home[source])[edge]
+    neighbors = zip(destination[edge].tolist(), *neighbor_cells.T.tolist(), strict=True)
+    is_drawn = np.array([neighbor in drawn for neighbor in neighbors], dtype=bool)
+    kept = is_drawn | is_open[sites[atoms]]
     return atoms[kept], vectors[edge[kept]]
 
 
-def _upright(lattice: np.ndarray) -> np.ndarray:
-    """The rotation that brings c upwards (y of the screen) and a into the plane of the screen, to the right."""
-    up = lattice[2] / np.linalg.norm(lattice[2])
-    right = lattice[0] - (lattice[0] @ up) * up
-    right /= np.linalg.norm(right)
-    return np.array([right, up, np.cross(right, up)])
-
-
 def _color(number: int) -> str:
-    """The color Jmol gives an element."""
+    """Return the Jmol color of an element, such as ``#ff0d0d`` for oxygen."""
     from ase.data.colors import jmol_colors
 
     return "#" + "".join(f"{round(255 * part):02x}" for part in jmol_colors[number])
-
-
-def _radius(number: int) -> float:
-    from ase.data import covalent_radii
-
-    return SPHERE_SCALE * float(covalent_radii[number])
-
-
-def _legend(crystal: Crystal) -> str:
-    """The elements and their colors."""
-    dot = "display:inline-block;width:.8em;height:.8em;border-radius:50%;border:1px solid #8888;margin-right:.35em"
-    entries = (
-        f'<span style="margin:0 .6em"><span style="{dot};background:{_color(number)}"></span>{SYMBOLS[number]}</span>'
-        for number in np.unique(crystal.atomic_numbers)
-    )
-    return f'<div class="structure-legend" style="text-align:center">{"".join(entries)}</div>'

@@ -1,12 +1,11 @@
-"""Groups of crystals, where elements stand, and which points are drawn."""
+"""Groups of crystals, and positions in the periodic table."""
 
 import numpy as np
 import pytest
 
 from crysmm.data.space_groups import find_space_group
 from crysmm.elements import ATOMIC_NUMBERS
-from crysmm.report.errors import by_crystal_system, by_size, place
-from crysmm.report.figures import MOST_POINTS, Points, parity
+from crysmm.report.errors import by_crystal_system, by_size, table_position
 
 SYSTEMS = {
     "Cu": "cubic", "Fe": "cubic", "Mg": "hexagonal", "SiO2": "trigonal", "TiO2": "tetragonal", "ZrO2": "monoclinic"
@@ -16,7 +15,7 @@ SYSTEMS = {
 def test_crystal_systems(crystals):
     errors = np.arange(1.0, 7.0)
     space_groups = np.array([find_space_group(crystals[formula]) for formula in SYSTEMS])
-    groups = by_crystal_system(np.append(space_groups, 0), np.append(errors, 100.0))  # the last one's is not known
+    groups = by_crystal_system(np.append(space_groups, 0), np.append(errors, 100.0))  # the last one is unknown
     assert {group.name: (group.n, group.error) for group in groups} == {
         "monoclinic": (1, 6.0), "tetragonal": (1, 5.0), "trigonal": (1, 4.0), "hexagonal": (1, 3.0), "cubic": (2, 1.5)
     }  # fmt: skip
@@ -36,22 +35,8 @@ def test_sizes():
     ("Ba", 6, 2), ("La", 9, 3), ("Lu", 9, 17), ("Hf", 6, 4), ("Au", 6, 11), ("Rn", 6, 18), ("Ra", 7, 2), ("Lr", 10, 17),
 ])  # fmt: skip
 def test_places_in_the_periodic_table(symbol, row, column):
-    assert place(ATOMIC_NUMBERS[symbol]) == (row, column)
+    assert table_position(ATOMIC_NUMBERS[symbol]) == (row, column)
 
 
 def test_no_two_elements_share_a_place():
-    assert len({place(number) for number in ATOMIC_NUMBERS.values()}) == len(ATOMIC_NUMBERS)
-
-
-def test_of_many_crystals_some_are_drawn_and_the_page_says_so():
-    random = np.random.default_rng(3)
-    target = random.normal(size=50_000)
-    error = random.normal(size=50_000)
-    points = Points("test", target, target + error, [f"id-{row}" for row in range(50_000)], ["Cu"] * 50_000)
-    assert MOST_POINTS <= len(points.drawn) <= MOST_POINTS + 10
-    assert set(np.argsort(-np.abs(error))[:10]) <= set(points.drawn)
-    figure = parity("gap", [points], logarithmic=False)
-    assert f"{len(points.drawn):,} of 50,000 test crystals" in figure.note
-    assert len(figure.drawing.to_json()) < 200_000
-    few = Points("test", target[:100], target[:100], ["id"] * 100, ["Cu"] * 100)
-    assert parity("gap", [few], logarithmic=False).note == "A click on a split in the legend shows or hides it."
+    assert len({table_position(number) for number in ATOMIC_NUMBERS.values()}) == len(ATOMIC_NUMBERS)

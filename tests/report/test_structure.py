@@ -1,4 +1,4 @@
-"""What is drawn of a structure, against what is known of it, and whether a browser draws it."""
+"""Drawings of structures against known structures, and in a browser."""
 
 import html
 import io
@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from crysmm.crystal import Crystal
 from crysmm.report.structure import structure_drawing, structure_view
 
-BONDED_NEIGHBOURS = {
+BONDED_NEIGHBORS = {
     "Si": {"Si": 4},
     "NaCl": {"Na": 6, "Cl": 6},
     "CsCl": {"Cs": 8, "Cl": 8},
@@ -49,7 +49,7 @@ def test_atoms_on_faces_are_drawn_on_the_opposite_faces_too(crystals):
     ("SiO2", "O", {2}, 1.61 / 2),  # to silicon in the next cell, too
     ("Mg", "Mg", {1}, 3.197 / 2),  # of twelve
 ])  # fmt: skip
-def test_bonds_within_the_cell_go_to_the_nearest_neighbours(crystals, formula, symbol, counts, length):
+def test_bonds_within_the_cell_go_to_the_nearest_neighbors(crystals, formula, symbol, counts, length):
     lengths = half_bonds(structure_drawing(crystals[formula]), symbol)
     assert {len(one) for one in lengths} == counts
     np.testing.assert_allclose(np.concatenate(lengths), length, atol=6e-3)
@@ -77,10 +77,10 @@ def test_atoms_that_coincide_have_no_bonds(crystals):
     assert structure_drawing(twice)["bonds"] == []
 
 
-def test_cells_too_large_are_said_to_be(crystals):
+def test_large_cells_are_not_drawn(crystals):
     sites = np.array(list(np.ndindex(11, 11, 11))) / 11
     large = Crystal(33 * np.eye(3), sites, np.full(len(sites), 14, dtype=np.uint8))
-    assert "1,331 atoms, more than the 1,000 that are drawn" in structure_view(large)
+    assert "1,331 atoms and is not drawn; the limit is 1,000" in structure_view(large)
 
 
 def test_a_browser_draws_it(browser, tmp_path, crystals):

@@ -1,4 +1,4 @@
-// Draws the figures with plotly in the colors of the page, and again when these change.
+// Draws the figures with plotly in the colors of the page, and updates them when the colors change.
 (() => {
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -39,7 +39,7 @@
   async function draw(place) {
     const { data, layout } = JSON.parse(place.nextElementSibling.textContent);
     layout.font = { family: getComputedStyle(document.body).fontFamily, size: 13 };
-    layout.dragmode = touch ? false : "zoom"; // a finger on a figure scrolls the page
+    layout.dragmode = touch ? false : "zoom"; // dragging a finger over a figure scrolls the page
     await Plotly.newPlot(place, data, layout, options);
     await Plotly.relayout(place, themed(layout));
   }

@@ -1,9 +1,9 @@
-// Draws every element of class "structure" when it comes into view: browsers bear few WebGL canvases at a time.
+// Draws each element of class "structure" when it scrolls into view, since browsers limit the number of WebGL canvases.
 (() => {
-  const GREY = "#727d8b"; // seen on white and on black
+  const GREY = "#727d8b"; // legible on white and on black
   const BOND_RADIUS = 0.09; // Angstrom
-  const MARGIN = 44; // pixels, both sides together
-  const LARGEST_SCALE = 36; // pixels an Angstrom
+  const MARGIN = 44; // pixels, both sides added up
+  const LARGEST_SCALE = 36; // pixels per Angstrom
 
   function corner(cell, ...steps) {
     const [x, y, z] = [0, 1, 2].map((axis) => steps.reduce((sum, step, i) => sum + step * cell[i][axis], 0));
@@ -19,7 +19,7 @@
       antialias: true,
     });
     if (!viewer) {
-      place.textContent = "This browser offers no WebGL, which structures are drawn with.";
+      place.textContent = "This browser does not support WebGL, which is needed to draw structures.";
       return;
     }
     addAtoms(viewer, drawing);
@@ -30,17 +30,17 @@
     fill(viewer, place, drawing);
     viewer.render();
     place.addEventListener("keydown", (event) => turnByKey(viewer, event));
-    // A wheel over the picture scrolls the page, as everywhere else; with Ctrl it zooms.
+    // The wheel scrolls the page, as it does elsewhere; with Ctrl it zooms.
     place.addEventListener("wheel", (event) => event.ctrlKey || event.stopPropagation(), { capture: true });
   }
 
-  // Zooms until atoms and cell fill the picture but for the margin; small cells are not blown up.
+  // Zooms until atoms and cell fill the picture except for the margin, up to LARGEST_SCALE for small cells.
   function fill(viewer, place, { atoms, cell, elements }) {
     const corners = [0, 1, 2, 3, 4, 5, 6, 7].map((bits) => corner(cell, bits & 1, (bits >> 1) & 1, bits >> 2));
     const points = [...atoms.map(([x, y, z]) => ({ x, y, z })), ...corners];
     const [origin, ...axes] = viewer.modelToScreen([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]].map(([x, y, z]) => ({ x, y, z })));
     const squares = axes.map(({ x, y }) => (x - origin.x) ** 2 + (y - origin.y) ** 2);
-    const scale = Math.sqrt((squares[0] + squares[1] + squares[2]) / 2); // pixels an Angstrom, of any rotation
+    const scale = Math.sqrt((squares[0] + squares[1] + squares[2]) / 2); // pixels per Angstrom, whatever the rotation
     const radius = (index) => (index < atoms.length ? scale * elements[atoms[index][3]][2] : 0);
     const seen = viewer.modelToScreen(points);
     const extent = (axis) =>
@@ -83,7 +83,7 @@
       edge([i, j, 0], [i, j, 1]);
     }
     const style = { showBackground: false, fontColor: GREY, fontSize: 16, bold: true, alignment: "center" };
-    const beyond = 0.7 + Math.max(...elements.map(([, , size]) => size)); // clear of an atom at the corner
+    const beyond = 0.7 + Math.max(...elements.map(([, , size]) => size)); // outside of an atom at the corner
     ["a", "b", "c"].forEach((name, i) => {
       const end = [0, 0, 0].map((_, axis) => (axis === i ? 1 + beyond / lengths[i] : 0));
       viewer.addLabel(name, { ...style, position: corner(cell, ...end) });
