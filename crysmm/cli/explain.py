@@ -72,7 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     _report(explanation)
     elements = model.description.elements
-    unseen = [] if elements is None else [symbol for symbol in explanation.totals.symbols if symbol not in elements]
+    found = [row["element"] for row in explanation.totals.element_rows()]
+    unseen = [] if elements is None else [symbol for symbol in found if symbol not in elements]
     if unseen:
         warn(f"elements that no training structure held: {', '.join(unseen)}; what is said of them means little")
     return 0
@@ -138,7 +139,7 @@ def _report_features(explanation: "Explanation") -> None:
         heading = "contributions of its features"
         shown = [(row["contribution"], row["name"]) for row in crystal.features]
     else:
-        matter = [row for row in explanation.features if row.matters]
+        matter = [row for row in explanation.features if row.importance > 0]
         weighted = explanation.features[0].weight is not None
         heading = f"features by {'weight' if weighted else 'mean absolute contribution'}"
         shown = [(row.mean_size if row.weight is None else row.weight, row.feature.name) for row in matter]

@@ -1,1 +1,1 @@
-"""What a trained model's predictions rest on: features by name, atoms, elements, and whether that means anything."""
+"""Explanations of predictions: contributions of features, atoms and elements, and a test of their ranking."""

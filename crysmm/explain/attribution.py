@@ -1,14 +1,14 @@
-"""What each atom and each of its features contributes to a prediction, for any backbone.
+"""Contributions of atoms and their features to a prediction, for any backbone.
 
-Integrated gradients (Sundararajan, Taly and Yan 2017), through Captum: the gradient of the prediction by the atom
-features x, averaged along the straight line from the baseline to the crystal,
+Integrated gradients (Sundararajan, Taly and Yan 2017), computed by Captum: the gradient of the prediction with respect
+to the atom features x, averaged along the straight line from the baseline to the crystal,
 
     contribution_if = x_if * integral over t in [0, 1] of d prediction(t x) / d x_if
 
-The baseline has the same bonds and no feature at all: atoms of which nothing is known. Contributions and the
-baseline's prediction add up to the prediction, in the units of the file whatever the scaler, log10 or link, or as a
-probability of a class; how nearly they do is the residual. What a backbone reads besides the features is in the
-baseline too: bonds, and for GATGNN's pooling the composition.
+The baseline has the same bonds, but all features are zero, as for an unknown element. Baseline and contributions add up
+to the prediction in original units, whatever the scaler, logarithm or link, or to the probability of a class; the
+residual measures the error of the numerical integral. Other inputs of a backbone are part of the baseline: the bonds,
+and the composition in the pooling of GATGNN.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import warnings
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +28,8 @@ from crysmm.errors import MissingDependencyError
 from crysmm.models.layers import crystal_sum
 from crysmm.models.networks import PropertyNetwork
 
-STEPS = (32, 64, 128)  # of the integral; more are taken until the residuals are small
-LARGEST_RESIDUAL = 1e-4  # of the largest change from baseline to prediction in a batch
+STEPS = (32, 64, 128)  # of the integral, doubled until the residuals are small
+LARGEST_RESIDUAL = 1e-4  # relative to the largest change from baseline to prediction in a batch
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,10 @@ class Contributions:
     """Contributions to one predicted quantity.
 
     Args:
-        features: ``[n_atoms_in_all, F]``, of each feature of each atom.
-        predictions: ``[n_crystals]``.
-        baselines: ``[n_crystals]``, predictions for the same bonds between atoms without features.
-        residuals: ``[n_crystals]``, what prediction minus baseline has more than the sum of contributions.
+        features: Contribution of each feature of each atom, ``[n_atoms_in_all, F]``.
+        predictions: Predictions, ``[n_crystals]``.
+        baselines: Predictions for the same bonds between atoms without features, ``[n_crystals]``.
+        residuals: Prediction minus baseline minus the sum of the contributions, ``[n_crystals]``.
     """
 
     features: np.ndarray
@@ -51,29 +50,37 @@ class Contributions:
 
 
 class Explainer:
-    """A frozen copy of a network, on the CPU in 64 bits, that tells what its predictions are made of.
+    """Attribution of predictions to atom features, on a frozen 64-bit copy of a network on the CPU.
 
     Args:
-        network: is copied.
-        scaler: from its outputs to original units.
-        column: which target, or which class' probability, is explained.
+        network: Trained network; it is copied.
+        scaler: Scaler from its outputs to original units.
+        column: Index of the target or the class to explain.
 
     Raises:
         MissingDependencyError: captum is not installed.
     """
 
     def __init__(self, network: PropertyNetwork, scaler: TargetScaler, column: int):
+        try:
+            attr = import_module("captum.attr")
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"explanations need the captum package, which cannot be imported here ({error}). Install it with\n"
+                '    pip install "captum>=0.7"'
+            ) from error
         self.column = column
         self._scaler = scaler
+        # in 32 bits, rounding errors of the integral are of the size of small contributions
         self._network = deepcopy(network).to(device="cpu", dtype=torch.float64).eval().requires_grad_(False)
-        self._integrated_gradients = import_captum().IntegratedGradients
+        self._integrated_gradients = attr.IntegratedGradients
 
     def predict(self, batch: CrystalBatch, removed: np.ndarray | None = None) -> np.ndarray:
-        """``[n_crystals, n_targets]`` in original units, or ``[n_crystals, n_classes]`` probabilities.
+        """Return values in original units, ``[n_crystals, n_targets]``, or probabilities, ``[n_crystals, n_classes]``.
 
         Args:
-            batch: the crystals.
-            removed: columns of the atom features that are set to zero.
+            batch: Crystals.
+            removed: Columns of the atom features to set to zero.
         """
         batch = batch.double()
         features = batch.atom_features
@@ -83,48 +90,29 @@ class Explainer:
             return self._decode(batch, features).numpy()
 
     def contributions(self, batch: CrystalBatch) -> Contributions:
-        """Contributions to the explained column of the prediction."""
+        """Compute the contributions of the atom features to the explained prediction."""
         batch = batch.double()
         features = batch.atom_features
         with torch.inference_mode():
             prediction = self._decode(batch, features)[:, self.column]
             baseline = self._decode(batch, torch.zeros_like(features))[:, self.column]
         change = prediction - baseline
+
+        def total(points: Tensor) -> Tensor:
+            # crystals do not interact, so the gradient of the sum holds the gradients of all of them
+            return torch.stack([self._decode(batch, point)[:, self.column].sum() for point in points])
+
+        method = self._integrated_gradients(total)
         for steps in STEPS:
-            contributions = self._integrate(batch, steps)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", module="captum")  # it sets requires_grad and warns about that
+                result = method.attribute(features[None], baselines=0.0, n_steps=steps, internal_batch_size=1)
+            contributions = result[0].detach()
             residuals = change - crystal_sum(contributions.sum(1, keepdim=True), batch.n_atoms)[:, 0]
             if residuals.abs().max() <= LARGEST_RESIDUAL * change.abs().max():
                 break
         return Contributions(contributions.numpy(), prediction.numpy(), baseline.numpy(), residuals.numpy())
 
-    def _integrate(self, batch: CrystalBatch, steps: int) -> Tensor:
-        """``[n_atoms_in_all, F]``; crystals do not see each other, so that one sum over them serves them all."""
-
-        def total(points: Tensor) -> Tensor:
-            return torch.stack([self._decode(batch, features)[:, self.column].sum() for features in points])
-
-        method = self._integrated_gradients(total)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="captum")  # it sets requires_grad, and says so
-            result: Tensor = method.attribute(
-                batch.atom_features[None], baselines=0.0, n_steps=steps, internal_batch_size=1
-            )
-        return result[0].detach()
-
     def _decode(self, batch: CrystalBatch, features: Tensor) -> Tensor:
+        """Predict with other atom features, in original units."""
         return self._scaler.decode(self._network(replace(batch, atom_features=features)))
-
-
-def import_captum() -> Any:
-    """The module ``captum.attr``.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
-    try:
-        return import_module("captum.attr")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"explanations need the captum package, which cannot be imported here ({error}). Install it with\n"
-            '    pip install "captum>=0.7"'
-        ) from error

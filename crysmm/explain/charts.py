@@ -1,4 +1,4 @@
-"""The pictures of an explanation: what features and elements matter most, and a lone crystal's atoms and features."""
+"""Bar charts of an explanation: the main features and elements, and the atoms and features of a single crystal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHOWN = 25
+SHOWN = 25  # bars
 SHOWN_ATOMS = 60
-LONGEST_ID = 40  # in a title
+LONGEST_ID = 40  # characters in a title
 COLORS = {
     "group": "#2b6cb0",
     "period": "#4a5568",
@@ -32,49 +32,49 @@ RISES, FALLS, OTHER = "#c05621", "#2b6cb0", "#718096"
 
 
 def plot_features(path: Path, rows: Sequence[FeatureRow], quantity: str) -> None:
-    """The features with the largest weights, or for a backbone without weights the largest contributions.
+    """Plot the features with the largest weights, or with the largest contributions for backbones without weights.
 
     Args:
-        path: of the PNG file.
-        rows: the most important first.
-        quantity: what is explained.
+        path: PNG file to write.
+        rows: Features, most important first.
+        quantity: Name of the explained quantity.
     """
     weighted = rows[0].weight is not None
-    rows = [row for row in rows if row.matters][:SHOWN]
+    rows = [row for row in rows if row.importance > 0][:SHOWN]
     values = [row.importance for row in rows]
     colors = [COLORS.get(row.feature.group, OTHER) for row in rows]
     figure, axes = _bars([row.feature.name for row in rows], values, colors)
     if weighted:
-        axes.set(title="features by weight, the same for any crystal", xlabel=f"size of the weight for {quantity}")
+        axes.set(title="features by weight, the same for all crystals", xlabel=f"absolute weight for {quantity}")
     else:
         axes.set(title="features by contribution", xlabel=f"mean absolute contribution to {quantity}")
     save_figure(figure, path)
 
 
 def plot_elements(path: Path, rows: Sequence[dict[str, Any]], quantity: str) -> None:
-    """Mean contributions of elements in the crystals that have them, of those with the largest sums over all.
+    """Plot the mean contribution of each element per crystal that contains it, for the largest sums over all crystals.
 
     Args:
-        path: of the PNG file.
-        rows: of :func:`crysmm.explain.tables.element_rows`.
-        quantity: what is explained.
+        path: PNG file to write.
+        rows: Rows from :meth:`crysmm.explain.tables.Totals.element_rows`.
+        quantity: Name of the explained quantity.
     """
     rows = sorted(rows, key=lambda row: -abs(row["n_crystals"] * row["mean_contribution"]))[:SHOWN]
     rows = sorted(rows, key=lambda row: -row["mean_contribution"])
     values = [row["mean_contribution"] for row in rows]
     labels = [f"{row['element']}  ({row['n_crystals']:,})" for row in rows]
     figure, axes = _signed_bars(labels, values)
-    axes.set(title="elements (in how many crystals) by contribution", xlabel=f"mean contribution to {quantity}")
+    axes.set(title="elements (number of crystals) by contribution", xlabel=f"mean contribution to {quantity}")
     save_figure(figure, path)
 
 
 def plot_atoms(path: Path, crystal: CrystalExplanation, quantity: str) -> None:
-    """Contributions of a crystal's atoms, element by element, in large cells of those with the largest.
+    """Plot the contributions of a crystal's atoms, grouped by element; in large cells, only the largest.
 
     Args:
-        path: of the PNG file.
-        crystal: whose atoms.
-        quantity: what is explained.
+        path: PNG file to write.
+        crystal: Explanation of the crystal.
+        quantity: Name of the explained quantity.
     """
     elements = list(dict.fromkeys(row["element"] for row in crystal.atoms))  # in the order of the file
     rows = sorted(crystal.atoms, key=lambda row: -abs(row["contribution"]))[:SHOWN_ATOMS]
@@ -84,51 +84,47 @@ def plot_atoms(path: Path, crystal: CrystalExplanation, quantity: str) -> None:
     for place, (above, below) in enumerate(pairwise(rows)):
         if above["element"] != below["element"]:
             axes.axhline(place + 0.5, color=OTHER, linewidth=0.6)
-    _describe(figure, axes, crystal, quantity)
-    axes.set_title(_shown("atoms, by element and site", rows, crystal.atoms), fontsize="medium")
+    _label(figure, axes, crystal, quantity, "atoms, by element and site", len(rows), len(crystal.atoms))
     save_figure(figure, path)
 
 
 def plot_features_of_crystal(path: Path, crystal: CrystalExplanation, quantity: str) -> None:
-    """Contributions of a crystal's features, the largest on top.
+    """Plot the contributions of a crystal's features, the largest on top.
 
     Args:
-        path: of the PNG file.
-        crystal: whose features.
-        quantity: what is explained.
+        path: PNG file to write.
+        crystal: Explanation of the crystal.
+        quantity: Name of the explained quantity.
     """
     rows = crystal.features[:SHOWN]
     labels = [f"{row['name']}  ({row['n_atoms']:,})" for row in rows]
     figure, axes = _signed_bars(labels, [row["contribution"] for row in rows])
-    _describe(figure, axes, crystal, quantity)
-    axes.set_title(_shown("features (in how many atoms)", rows, crystal.features), fontsize="medium")
+    _label(figure, axes, crystal, quantity, "features (number of atoms)", len(rows), len(crystal.features))
     save_figure(figure, path)
 
 
-def _describe(figure: Figure, axes: Axes, crystal: CrystalExplanation, quantity: str) -> None:
-    """Whose contributions they are, and what they add up to."""
+def _label(
+    figure: Figure, axes: Axes, crystal: CrystalExplanation, quantity: str, title: str, n_shown: int, n_all: int
+) -> None:
+    """Add the id and the sum of a crystal, and a title that says if only the largest bars are shown."""
     identifier = crystal.id if len(crystal.id) <= LONGEST_ID else f"...{crystal.id[-LONGEST_ID:]}"
     total = f"prediction {crystal.prediction:.4g} = {crystal.baseline:.4g} without features"
-    heading = f"{identifier}\n{total}, and contributions of {crystal.contributions:.4g}"
-    figure.suptitle(heading, parse_math=False, fontsize="medium")
+    heading = f"{identifier}\n{total} + contributions of {crystal.contributions:.4g}"
+    figure.suptitle(heading, parse_math=False, fontsize="medium")  # an id may contain "$"
     figure.set_figheight(figure.get_figheight() + 0.5)
     axes.set_xlabel(f"contribution to {quantity}")
-
-
-def _shown(kind: str, rows: Sequence[dict[str, Any]], present: Sequence[dict[str, Any]]) -> str:
-    """A title that says when only the largest are shown."""
-    return kind if len(rows) == len(present) else f"{kind}: the {len(rows)} largest of {len(present):,}"
+    axes.set_title(title if n_shown == n_all else f"{title}: the {n_shown} largest of {n_all:,}", fontsize="medium")
 
 
 def _signed_bars(labels: Sequence[str], values: Sequence[float]) -> tuple[Figure, Axes]:
-    """Bars to both sides of zero, one colour a side."""
+    """Draw bars on both sides of zero, in one color per side."""
     figure, axes = _bars(labels, values, [RISES if value > 0 else FALLS for value in values])
     axes.axvline(0, color="#4a5568", linewidth=0.8)
     return figure, axes
 
 
 def _bars(labels: Sequence[str], values: Sequence[float], colors: Sequence[str]) -> tuple[Figure, Axes]:
-    """Horizontal bars, the first on top."""
+    """Draw horizontal bars, the first on top."""
     figure = new_figure(7.2, 1.2 + 0.25 * len(labels))
     axes = figure.add_subplot()
     places = range(len(labels))

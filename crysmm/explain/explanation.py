@@ -1,4 +1,4 @@
-"""Explaining a model on some crystals: from a model folder and an input to a folder of tables and pictures."""
+"""Explanation of a model: from a model folder and crystals to a folder of tables and plots."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import count_triplets
 from crysmm.data.estimate import BATCH_MEMORY, activations, memory_limit, oversized_rows, why_too_large
 from crysmm.data.loader import batch_ends
-from crysmm.data.scaler import TargetScaler, class_label
+from crysmm.data.scaler import class_label
 from crysmm.data.store import Store
 from crysmm.elements import ATOMIC_NUMBERS, feature_table
 from crysmm.errors import InputError
 from crysmm.explain.attribution import Explainer
 from crysmm.explain.charts import plot_atoms, plot_elements, plot_features, plot_features_of_crystal
-from crysmm.explain.faithfulness import Check, ErrorMeasure, check_rankings
+from crysmm.explain.faithfulness import Check, ErrorMetric, check_rankings
 from crysmm.explain.feature_names import feature_names
 from crysmm.explain.tables import (
     BatchTables,
@@ -31,7 +31,6 @@ from crysmm.explain.tables import (
     FeatureRow,
     Totals,
     crystal_rows,
-    element_rows,
     feature_rows,
     write_rows,
 )
@@ -46,16 +45,16 @@ BY_WEIGHT, BY_CONTRIBUTION = "feature weight", "mean absolute contribution"
 
 @dataclass(frozen=True)
 class Explanation:
-    """What was found, besides the tables.
+    """Explanation of the predictions for some crystals.
 
     Args:
-        folder: where everything was written.
-        quantity: what was explained.
-        totals: sums over the crystals.
-        features: every feature, the most important first.
-        checks: of each ranking of the features.
-        skipped: rows that could not be used.
-        crystal: all about the crystal, where it is the only one; else None.
+        folder: Folder with the files.
+        quantity: Name of the explained quantity.
+        totals: Sums over the crystals.
+        features: All features, most important first.
+        checks: Test of each ranking of the features.
+        skipped: Rows that could not be used.
+        crystal: Explanation of the crystal if there is only one, else None.
     """
 
     folder: Path
@@ -76,22 +75,22 @@ def explain(
     batch_size: int = 64,
     progress: bool = True,
 ) -> Explanation:
-    """Explain the predictions for all crystals of a store, and check the ranking of the features on them.
+    """Explain the predictions for all crystals of a store, and test the ranking of the features on them.
 
     Args:
-        model: from its folder.
-        store: made with the model's graph settings; its targets measure errors, unless something speaks against it
-            (:func:`why_not_measured`).
-        folder: files are written there; it is made if need be.
-        explained: the name of a target, or the value of a class; by default the first target, or the last class.
-        batch_size: crystals computed together; fewer where they are large.
-        progress: show bars.
+        model: Loaded model.
+        store: Crystals with graphs for this model; errors are computed from their targets, unless
+            :func:`why_not_measured` gives a reason against it.
+        folder: Folder to write to; it is created if necessary.
+        explained: Name of a target, or value of a class; by default the first target or the last class.
+        batch_size: Number of crystals computed together; fewer if they are large.
+        progress: True to show progress bars.
 
     Raises:
-        InputError: the model has no such target or class, or no crystal fits in memory.
+        InputError: The model has no such target or class, or no crystal fits in memory.
         MissingDependencyError: captum is not installed.
     """
-    column, quantity = _explained(model, explained)
+    column, quantity = _explained_column(model, explained)
     explainer = Explainer(model.network, model.scaler, column)
     batches = _Batches(model, store, batch_size, progress)
     features = feature_names(model.settings.atom_features)
@@ -101,36 +100,49 @@ def explain(
             contributions = explainer.contributions(batch)
             by_crystal = BatchTables.of(batch, contributions)
             totals.add(contributions, by_crystal)
-            of_batch = crystal_rows(batch, contributions, by_crystal, features)
-            tables.write(of_batch)
-    crystal = CrystalExplanation.of(of_batch) if totals.n_crystals == 1 else None
-    rows = feature_rows(features, totals, _weights(model), _in_training(model))
-    measure = ErrorMeasure(model.scaler, column, why_not_measured(model, store) is None, quantity)
+            batch_rows = crystal_rows(batch, contributions, by_crystal, features)
+            tables.write(batch_rows)
+    crystal = CrystalExplanation.of(batch_rows) if totals.n_crystals == 1 else None
+
+    backbone = model.network.backbone
+    weights = backbone.selector.weight.detach().double().numpy() if isinstance(backbone, CrysXPP) else None
+    # without the elements of the training crystals, all elements count as known
+    elements = ATOMIC_NUMBERS if model.description.elements is None else model.description.elements
+    table = feature_table(model.settings.atom_features)
+    in_training = (table[[ATOMIC_NUMBERS[symbol] for symbol in elements]] != 0).max(axis=0)
+    rows = feature_rows(features, totals, weights, in_training)
+
+    by_contribution = sorted(rows, key=lambda row: -row.mean_size)
+    rankings = {BY_CONTRIBUTION: np.array([row.index for row in by_contribution])}
+    if weights is not None:
+        rankings = {BY_WEIGHT: np.array([row.index for row in rows]), **rankings}
+    metric = ErrorMetric(model.scaler, column, why_not_measured(model, store) is None, quantity)
     candidates = np.flatnonzero(totals.feature_atoms)
-    checks = check_rankings(explainer, lambda: batches("checking"), _rankings(rows), candidates, measure)
+    checks = check_rankings(explainer, lambda: batches("checking"), rankings, candidates, metric)
     explanation = Explanation(folder, quantity, totals, rows, checks, batches.skipped, crystal)
     _write(explanation, model)
     return explanation
 
 
 def explain_crystal(model: LoadedModel, crystal: Crystal, identifier: str) -> tuple[str, CrystalExplanation]:
-    """Explain the prediction for one crystal, without writing anything.
+    """Explain the prediction for one crystal without writing files.
 
     Args:
-        model: from its folder.
-        crystal: the structure.
-        identifier: what it is called.
+        model: Loaded model.
+        crystal: Crystal to explain.
+        identifier: Id of the crystal.
 
     Returns:
-        What is explained, the first target or the probability of the last class, and the explanation.
+        Name of the explained quantity, which is the first target or the probability of the last class, and the
+        explanation.
 
     Raises:
-        InputError: the model reads descriptions, or the crystal does not fit in memory.
+        InputError: The model reads descriptions, or the crystal does not fit in memory.
         MissingDependencyError: captum is not installed.
-        StructureError: atoms overlap.
+        StructureError: Atoms overlap.
     """
     refuse_texts(model)
-    column, quantity = _explained(model, None)
+    column, quantity = _explained_column(model, None)
     explainer = Explainer(model.network, model.scaler, column)
     edges = find_edges(crystal, model.settings)
     n_triplets = count_triplets(len(crystal), edges)
@@ -140,60 +152,51 @@ def explain_crystal(model: LoadedModel, crystal: Crystal, identifier: str) -> tu
         raise InputError(f"the prediction cannot be explained: {why}")
     batch = make_batch(CrystalArrays.join([crystal], [edges]), model.settings, [identifier])
     contributions = explainer.contributions(batch)
-    rows = crystal_rows(
-        batch, contributions, BatchTables.of(batch, contributions), feature_names(model.settings.atom_features)
-    )
+    features = feature_names(model.settings.atom_features)
+    rows = crystal_rows(batch, contributions, BatchTables.of(batch, contributions), features)
     return quantity, CrystalExplanation.of(rows)
 
 
 def refuse_texts(model: LoadedModel) -> None:
-    """Refuse a model of whose predictions graphs are not all.
+    """Refuse a model with text input.
 
     Raises:
-        InputError: it reads descriptions.
+        InputError: The model reads descriptions.
     """
     if model.description.text is not None:
         raise InputError(
-            f"{model.folder} reads descriptions beside the graphs, whose share of a prediction cannot be explained "
-            "yet; explain a model of the same backbone with another head"
+            f"{model.folder} reads descriptions in addition to graphs, and their contribution to a prediction cannot "
+            "be explained yet; explain a model of the same backbone with another head"
         )
 
 
 def why_not_measured(model: LoadedModel, store: Store) -> str | None:
-    """What keeps the targets of a store from measuring the model's errors; None where nothing does."""
+    """Return why errors of the model cannot be computed from the targets of a store, or None."""
     names, scaler = store.target_names, model.scaler
     if len(names) != scaler.n_targets:
-        learned = ", ".join(model.description.target_names)
-        return f"the model predicts {learned}, the data have {', '.join(names) or 'no targets'}"
-    if scaler.classes is None or scaler.threshold is not None:
+        predicted = ", ".join(model.description.target_names)
+        return f"the model predicts {predicted}, the data have {', '.join(names) or 'no targets'}"
+    if scaler.classes is None or scaler.threshold is not None:  # any value is on one side of a threshold
         return None
-    strange = sorted(set(store.targets[:, 0].tolist()).difference(scaler.classes))
+    unknown = sorted(set(store.targets[:, 0].tolist()).difference(scaler.classes))
     classes = ", ".join(map(class_label, scaler.classes))
-    return f"{names[0]} has {class_label(strange[0])}, the model's classes are {classes}" if strange else None
+    return f"{names[0]} has {class_label(unknown[0])}, the model's classes are {classes}" if unknown else None
 
 
-def _explained(model: LoadedModel, explained: str | None) -> tuple[int, str]:
-    """The column of the prediction to explain, and what it is called."""
-    scaler: TargetScaler = model.scaler
-    if scaler.classes is None:
-        names = list(model.description.target_names)
-        column = _choose(names, explained, default=0, kind="target")
-        return column, names[column]
-    labels = [class_label(value) for value in scaler.classes]
-    column = _choose(labels, explained, default=len(labels) - 1, kind="class")
-    return column, f"probability of class {labels[column]}"
-
-
-def _choose(names: list[str], chosen: str | None, default: int, kind: str) -> int:
-    if chosen is None:
-        return default
-    if chosen not in names:
-        raise InputError(f"--explained: the model has no {kind} {chosen!r}; it has {', '.join(names)}")
-    return names.index(chosen)
+def _explained_column(model: LoadedModel, explained: str | None) -> tuple[int, str]:
+    """Return the column of the prediction to explain and the name of the quantity."""
+    classes = model.scaler.classes
+    names = list(model.description.target_names) if classes is None else [class_label(value) for value in classes]
+    kind, column = ("target", 0) if classes is None else ("class", len(names) - 1)
+    if explained is not None:
+        if explained not in names:
+            raise InputError(f"--explained: the model has no {kind} {explained!r}; it has {', '.join(names)}")
+        column = names.index(explained)
+    return column, names[column] if classes is None else f"probability of class {names[column]}"
 
 
 class _Batches:
-    """All crystals of a store that fit in memory, batch by batch, as often as asked for, under a bar."""
+    """Batches of all crystals that fit in memory; each call iterates over them under a progress bar."""
 
     def __init__(self, model: LoadedModel, store: Store, batch_size: int, progress: bool):
         too_large = oversized_rows(store, model.config.model, memory_limit(torch.device("cpu")))
@@ -204,6 +207,7 @@ class _Batches:
         rows = np.array([row for row in range(len(store)) if row not in too_large])
         if not len(rows):
             raise InputError(f"no crystal fits in memory: {self.skipped[0].file}: {self.skipped[0].reason}")
+        # the estimate is for 32 bits, explanations compute in 64
         in_64_bits = 2 * activations(model.config.model, store.n_edges[rows], store.n_triplets[rows])
         self._parts = np.split(rows, batch_ends(in_64_bits, batch_size, BATCH_MEMORY)[:-1])
         self._n_rows, self._store, self._progress = len(rows), store, progress
@@ -216,41 +220,21 @@ class _Batches:
                 bar.update(len(rows))
 
 
-def _weights(model: LoadedModel) -> np.ndarray | None:
-    """CrysXPP's feature weights."""
-    backbone = model.network.backbone
-    return backbone.selector.weight.detach().double().numpy() if isinstance(backbone, CrysXPP) else None
-
-
-def _in_training(model: LoadedModel) -> np.ndarray:
-    """Which features an element of the training crystals has; where these are not known, any element."""
-    elements = model.description.elements
-    numbers = [ATOMIC_NUMBERS[symbol] for symbol in (ATOMIC_NUMBERS if elements is None else elements)]
-    return (feature_table(model.settings.atom_features)[numbers] != 0).max(axis=0)
-
-
-def _rankings(rows: list[FeatureRow]) -> dict[str, np.ndarray]:
-    """Columns of the features, the most important first, by each thing they can be ranked by."""
-    by_contribution = sorted(rows, key=lambda row: -row.mean_size)
-    rankings = {BY_CONTRIBUTION: np.array([row.index for row in by_contribution])}
-    if rows[0].weight is not None:
-        rankings = {BY_WEIGHT: np.array([row.index for row in rows]), **rankings}
-    return rankings
-
-
 def _write(explanation: Explanation, model: LoadedModel) -> None:
-    folder, totals = explanation.folder, explanation.totals
-    features, elements = [row.to_dict() for row in explanation.features], element_rows(totals)
+    """Write the tables over all crystals, the plots and ``explanation.json``."""
+    folder, totals, crystal = explanation.folder, explanation.totals, explanation.crystal
+    features, elements = [row.to_dict() for row in explanation.features], totals.element_rows()
     write_rows(folder / "features.csv", features)
     write_rows(folder / "elements_of_all.csv", elements)
-    write_csv_atomic(
-        folder / "skipped.csv",
-        ["id", "file", "reason"],
-        ((row.id, row.file, row.reason) for row in explanation.skipped),
-    )
+    skipped = ((row.id, row.file, row.reason) for row in explanation.skipped)
+    write_csv_atomic(folder / "skipped.csv", ["id", "file", "reason"], skipped)
     plot_features(folder / "features.png", explanation.features, explanation.quantity)
     plot_elements(folder / "elements.png", elements, explanation.quantity)
-    _plot_crystal(explanation)
+    for name, plot in {"atoms.png": plot_atoms, "features_by_crystal.png": plot_features_of_crystal}.items():
+        if crystal is None:  # a plot from an earlier explanation would show another crystal
+            (folder / name).unlink(missing_ok=True)
+        else:
+            plot(folder / name, crystal, explanation.quantity)
     content: dict[str, Any] = {
         "model": str(model.folder),
         "backbone": model.config.model.name,
@@ -264,16 +248,6 @@ def _write(explanation: Explanation, model: LoadedModel) -> None:
         "checks": [check.to_dict() for check in explanation.checks],
         "features": features,
         "elements": elements,
-        "crystal": None if explanation.crystal is None else explanation.crystal.to_dict(),
+        "crystal": None if crystal is None else crystal.to_dict(),
     }
     write_json_atomic(folder / "explanation.json", content)
-
-
-def _plot_crystal(explanation: Explanation) -> None:
-    """The pictures of a crystal that is the only one; those that an earlier explanation left would be of another."""
-    plots = {"atoms.png": plot_atoms, "features_by_crystal.png": plot_features_of_crystal}
-    for name, plot in plots.items():
-        if explanation.crystal is None:
-            (explanation.folder / name).unlink(missing_ok=True)
-        else:
-            plot(explanation.folder / name, explanation.crystal, explanation.quantity)

@@ -1,13 +1,13 @@
-"""Whether a ranking of features means anything: without its top features, is the model worse than without others?
+"""Test of a ranking of features: does the error rise more without its top features than without random ones?
 
-Features are removed by setting them to zero in every atom. Where targets are known the error is the mean absolute error
-(for classes the mean probability missing from the true class); where they are not, it is the mean change of the
-prediction, which says how much the model uses a feature and not whether that helps.
+Features are removed by setting them to zero in every atom. With known targets, the error is the mean absolute error, or
+for classes 1 minus the mean probability of the true class. Without targets, it is the mean absolute change of the
+prediction, which shows how much the model uses a feature, but not if the feature helps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,22 +17,22 @@ from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
 from crysmm.explain.attribution import Explainer
 
-REMOVED = (5, 10, 20)
-DRAWS = 20
-ENOUGH = 0.95  # share of the random draws that the top features must beat
+REMOVED = (5, 10, 20)  # numbers of features
+DRAWS = 20  # of random features, for each number
+ENOUGH = 0.95  # fraction of the random draws that the top features must beat
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Removal:
-    """The error without so many features.
+    """Error after a number of features is removed.
 
     Args:
-        n_removed: how many.
-        top: error without the top features of the ranking.
-        random: mean error without as many random ones.
-        random_std: deviation of that over the draws.
-        beaten: share of the draws with a smaller error than ``top``.
+        n_removed: Number of features.
+        top: Error without the top features of the ranking.
+        random: Mean error without as many random features.
+        random_std: Standard deviation of that error over the draws.
+        beaten: Fraction of the draws with a smaller error than ``top``.
     """
 
     n_removed: int
@@ -44,16 +44,16 @@ class Removal:
 
 @dataclass(frozen=True)
 class Check:
-    """The check of one ranking.
+    """Result of the test of one ranking.
 
     Args:
-        ranking: what the features are ranked by.
-        measure: what the error is.
-        n_crystals: in how many crystals.
-        n_candidates: features that some atom of them has; random ones are drawn among these.
-        n_draws: random draws for each number of features.
-        error: with all features.
-        removals: without some.
+        ranking: Quantity that the features are ranked by.
+        measure: Definition of the error.
+        n_crystals: Number of crystals that the error is averaged over.
+        n_candidates: Number of features that occur in these crystals; random ones are drawn from them.
+        n_draws: Number of random draws for each number of features.
+        error: Error with all features.
+        removals: Errors with features removed; empty if there are too few features.
     """
 
     ranking: str
@@ -66,34 +66,34 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the top features beat nearly all random ones, however many are removed."""
+        """True if the top features beat nearly all random ones, however many are removed."""
         return bool(self.removals) and all(removal.beaten >= ENOUGH for removal in self.removals)
 
     def verdict(self) -> str:
-        """A sentence with the numbers."""
+        """Return the result as a sentence."""
         if not self.removals:
-            return f"The ranking by {self.ranking} cannot be checked: the atoms have too few features to choose among."
+            return f"The ranking by {self.ranking} cannot be checked: the crystals have too few different features."
         removals = "; ".join(
             f"without the top {one.n_removed} {one.top:.4g}, without {one.n_removed} random ones {one.random:.4g} +- "
             f"{one.random_std:.2g} (below the top's in {one.beaten:.0%} of {self.n_draws} draws)"
             for one in self.removals
         )
-        means = "means something" if self.holds else "does not mean much"
-        return f"The ranking by {self.ranking} {means}: {self.measure} with all features {self.error:.4g}; {removals}."
+        result = "is faithful to the model" if self.holds else "is not faithful to the model"
+        return f"The ranking by {self.ranking} {result}: {self.measure} with all features {self.error:.4g}; {removals}."
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``explanation.json``."""
+        """Return the content for ``explanation.json``."""
         return {**asdict(self), "holds": self.holds, "verdict": self.verdict()}
 
 
-class ErrorMeasure:
-    """The error of predictions, one number a crystal.
+class ErrorMetric:
+    """Error of predictions, one number per crystal.
 
     Args:
-        scaler: says whether they are values or probabilities.
-        column: the explained target or class.
-        with_targets: whether the batches hold targets.
-        name: of the explained quantity.
+        scaler: Scaler of the model; it knows the classes.
+        column: Index of the explained target or class.
+        with_targets: True if the batches hold targets.
+        name: Name of the explained quantity.
     """
 
     def __init__(self, scaler: TargetScaler, column: int, with_targets: bool, name: str):
@@ -106,7 +106,13 @@ class ErrorMeasure:
             self.name = f"mean absolute error of {name}"
 
     def __call__(self, predictions: np.ndarray, unchanged: np.ndarray, targets: np.ndarray | None) -> np.ndarray:
-        """``[n_crystals]`` from ``[n_crystals, n_columns]`` predictions, and those with all features."""
+        """Return the errors, ``[n_crystals]``.
+
+        Args:
+            predictions: Predictions with features removed, ``[n_crystals, n_columns]``.
+            unchanged: Predictions with all features, of the same shape.
+            targets: Targets in original units, ``[n_crystals, n_targets]``; None if they are not known.
+        """
         if not self._with_targets or targets is None:
             return np.abs(predictions - unchanged)[:, self._column]
         if self._scaler.classes is not None:
@@ -119,51 +125,40 @@ def check_rankings(
     batches: Callable[[], Iterator[CrystalBatch]],
     rankings: dict[str, np.ndarray],
     candidates: np.ndarray,
-    measure: ErrorMeasure,
+    metric: ErrorMetric,
 ) -> list[Check]:
-    """Remove the top features of each ranking, and random ones, from every crystal.
+    """Compare the removal of the top features of each ranking with the removal of random features.
 
     Args:
-        explainer: predicts.
-        batches: gives all crystals, batch by batch.
-        rankings: by what they rank: columns of the atom features, the most important first.
-        candidates: columns that some atom of the crystals has; others are left out of the rankings.
-        measure: the error.
+        explainer: Explainer that predicts.
+        batches: Function that returns an iterator over all crystals.
+        rankings: Columns of the atom features, most important first, by the quantity they are ranked by.
+        candidates: Columns that occur in the crystals; others are ignored.
+        metric: Error to compare.
     """
+    # with fewer features, the random draws would nearly coincide with the top ones
     numbers = [number for number in REMOVED if 2 * number <= len(candidates)]
     generator = np.random.default_rng(SEED)
     draws = [generator.choice(candidates, number, replace=False) for number in numbers for _ in range(DRAWS)]
     tops = [ranking[np.isin(ranking, candidates)][:number] for ranking in rankings.values() for number in numbers]
-    error, errors, n_crystals = _mean_errors(explainer, batches(), [*draws, *tops], measure)
-    random = errors[: len(draws)].reshape(len(numbers), DRAWS)
-    top = errors[len(draws) :].reshape(len(rankings), len(numbers))
-    return [
-        Check(
-            name,
-            measure.name,
-            n_crystals,
-            len(candidates),
-            DRAWS,
-            error,
-            tuple(_removal(*values) for values in zip(numbers, top[row].tolist(), random, strict=True)),
-        )
-        for row, name in enumerate(rankings)
-    ]
 
-
-def _removal(n_removed: int, top: float, random: np.ndarray) -> Removal:
-    return Removal(n_removed, top, float(random.mean()), float(random.std()), float((random < top).mean()))
-
-
-def _mean_errors(
-    explainer: Explainer, batches: Iterator[CrystalBatch], removals: Sequence[np.ndarray], measure: ErrorMeasure
-) -> tuple[float, np.ndarray, int]:
-    """The mean error with all features, ``[n_removals]`` without some, and the number of crystals."""
-    error, errors, n_crystals = 0.0, np.zeros(len(removals)), 0
-    for batch in batches:
+    # all rankings share the random draws and one pass over the crystals
+    error, errors, n_crystals = 0.0, np.zeros(len(draws) + len(tops)), 0
+    for batch in batches():
         targets = None if batch.targets is None else batch.targets.numpy()
         unchanged = explainer.predict(batch)
-        error += float(measure(unchanged, unchanged, targets).sum())
-        errors += [measure(explainer.predict(batch, removed), unchanged, targets).sum() for removed in removals]
+        error += float(metric(unchanged, unchanged, targets).sum())
+        errors += [metric(explainer.predict(batch, removed), unchanged, targets).sum() for removed in [*draws, *tops]]
         n_crystals += len(batch)
-    return error / n_crystals, errors / n_crystals, n_crystals
+    error, errors = error / n_crystals, errors / n_crystals
+
+    random = errors[: len(draws)].reshape(len(numbers), DRAWS)
+    top = errors[len(draws) :].reshape(len(rankings), len(numbers))
+    checks = []
+    for name, values in zip(rankings, top.tolist(), strict=True):
+        removals = tuple(
+            Removal(number, value, float(drawn.mean()), float(drawn.std()), float((drawn < value).mean()))
+            for number, value, drawn in zip(numbers, values, random, strict=True)
+        )
+        checks.append(Check(name, metric.name, n_crystals, len(candidates), DRAWS, error, removals))
+    return checks

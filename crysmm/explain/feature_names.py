@@ -1,16 +1,16 @@
-"""The atom features by name.
+"""Names of the atom features.
 
-CGCNN's 92 features (Xie and Grossman 2018, supplementary table) are nine blocks of zeros and ones, one bit a block set
-for an element. The authors give each block's property, range and number of bins; the file of bits that everybody uses
-departs from their table in places, and the layout here is the one its bits follow for nearly every element:
+CGCNN's 92 features (Xie and Grossman 2018, supplementary table) are nine blocks of zeros and ones with one bit per
+block set for an element. The authors list the property, range and number of bins of each block. The published file of
+features deviates from this list in places; the layout here is the one that its bits follow for nearly every element:
 
 - group: 19 bits, the first for the lanthanides and actinides; period: 7; valence electrons: 12; block: s, p, d, f.
-- electronegativity (Pauling), covalent radius (Pyykko's single bonds, pm) and electron affinity (eV): ten bins of equal
-  width.
-- first ionisation energy (eV) and atomic volume (cm3/mol): ten bins of equal width of the natural logarithm.
+- electronegativity (Pauling), covalent radius (single bonds, Pyykko and Atsumi 2009, pm) and electron affinity (eV):
+  ten bins of equal width.
+- first ionization energy (eV) and atomic volume (cm3/mol): ten bins of equal width of the natural logarithm.
 
-An element of unknown value has no bit in a block; no element has bits 69 and 71, electron affinities from -2.33 to
--1.66 and from -0.99 to -0.32 eV.
+An element without a known value has no bit in a block. No element has bits 69 and 71, electron affinities from -2.33 to
+-1.66 eV and from -0.99 to -0.32 eV.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ BASIC = (
 
 @dataclass(frozen=True)
 class Feature:
-    """What one column of the atom features stands for.
+    """One column of the atom features.
 
     Args:
-        group: the quantity that it says something of, as ``covalent radius``.
-        name: as people read it, with the bin's range and unit.
-        lower: where the bin begins, in ``unit``; None where the column is no bin.
-        upper: where it ends.
-        unit: of the range; empty for a number without one, as Pauling's electronegativity.
+        group: Property that the column encodes, such as ``covalent radius``.
+        name: Name with the range and unit of the bin.
+        lower: Lower end of the bin in ``unit``; None if the column is not a bin.
+        upper: Upper end of the bin.
+        unit: Unit of the range; empty for dimensionless properties such as the electronegativity.
     """
 
     group: str
@@ -61,40 +61,36 @@ class Feature:
 
 @cache
 def feature_names(atom_features: AtomFeatures) -> tuple[Feature, ...]:
-    """Every column of :func:`crysmm.elements.feature_table`, in order.
+    """Name the columns of :func:`crysmm.elements.feature_table`, in order.
 
     Args:
-        atom_features: which table.
+        atom_features: Name of the feature table.
     """
-    if atom_features == "cgcnn":
-        features = _cgcnn()
-    elif atom_features == "basic":
-        features = [Feature(name, name) for name in BASIC]
-    elif atom_features == "atomic_number":
-        features = [Feature("atomic number", "atomic number")]
-    else:
+    if atom_features == "basic":
+        return tuple(Feature(name, name) for name in BASIC)
+    if atom_features == "atomic_number":
+        return (Feature("atomic number", "atomic number"),)
+    if atom_features != "cgcnn":  # columns without published names
         n_features = feature_table(atom_features).shape[1]
-        features = [Feature(atom_features, f"{atom_features} {index}") for index in range(n_features)]
-    return tuple(features)
+        return tuple(Feature(atom_features, f"{atom_features} {index}") for index in range(n_features))
 
+    def bins(quantity: str, edges: np.ndarray, unit: str, digits: int) -> list[Feature]:
+        return [
+            Feature(
+                quantity, f"{quantity} {lower:.{digits}f} to {upper:.{digits}f} {unit}".rstrip(), lower, upper, unit
+            )
+            for lower, upper in pairwise(edges.round(4).tolist())
+        ]
 
-def _cgcnn() -> list[Feature]:
-    return [
+    return (
         Feature("group", "no group (lanthanides, actinides)"),
         *(Feature("group", f"group {group}") for group in range(1, 19)),
         *(Feature("period", f"period {period}") for period in range(1, 8)),
-        *_bins("electronegativity", np.linspace(0.5, 4.0, N_BINS + 1), "", digits=2),
-        *_bins("covalent radius", np.linspace(25, 250, N_BINS + 1), "pm", digits=1),
+        *bins("electronegativity", np.linspace(0.5, 4.0, N_BINS + 1), "", digits=2),
+        *bins("covalent radius", np.linspace(25, 250, N_BINS + 1), "pm", digits=1),
         *(Feature("valence electrons", f"valence electrons {count}") for count in range(1, 13)),
-        *_bins("first ionisation energy", np.exp(np.linspace(1.3, 3.3, N_BINS + 1)), "eV", digits=1),
-        *_bins("electron affinity", np.linspace(-3, 3.7, N_BINS + 1), "eV", digits=2),
+        *bins("first ionisation energy", np.exp(np.linspace(1.3, 3.3, N_BINS + 1)), "eV", digits=1),
+        *bins("electron affinity", np.linspace(-3, 3.7, N_BINS + 1), "eV", digits=2),
         *(Feature("block", f"{block} block") for block in "spdf"),
-        *_bins("atomic volume", np.exp(np.linspace(1.5, 4.3, N_BINS + 1)), "cm3/mol", digits=1),
-    ]
-
-
-def _bins(quantity: str, edges: np.ndarray, unit: str, digits: int) -> list[Feature]:
-    return [
-        Feature(quantity, f"{quantity} {lower:.{digits}f} to {upper:.{digits}f} {unit}".rstrip(), lower, upper, unit)
-        for lower, upper in pairwise(edges.round(4).tolist())
-    ]
+        *bins("atomic volume", np.exp(np.linspace(1.5, 4.3, N_BINS + 1)), "cm3/mol", digits=1),
+    )

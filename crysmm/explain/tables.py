@@ -1,4 +1,4 @@
-"""Contributions of many crystals summed up by feature and by element, batch by batch."""
+"""Tables of an explanation: contributions summed by crystal, element and feature."""
 
 from __future__ import annotations
 
@@ -18,18 +18,29 @@ from crysmm.explain.attribution import Contributions
 from crysmm.explain.feature_names import Feature
 from crysmm.files import table_replacing, write_csv_atomic
 
+HEADERS = {
+    "crystals.csv": ("id", "prediction", "baseline", "contributions", "residual"),
+    "atoms.csv": ("id", "atom", "element", "contribution"),
+    "elements.csv": ("id", "element", "n_atoms", "contribution"),
+    "features_by_crystal.csv": (
+        "id", "feature", "name", "feature_group", "lower", "upper", "unit", "n_atoms", "contribution",
+    ),
+}  # fmt: skip
+
+Rows = dict[str, list[tuple[Any, ...]]]  # rows of each of these tables
+
 
 @dataclass(frozen=True)
 class BatchTables:
-    """One batch's contributions by crystal and feature, and by crystal and element.
+    """Contributions in a batch by crystal and feature, and by crystal and element.
 
     Args:
-        features: ``[n_crystals, F]``, sums over the atoms.
-        present: ``[n_crystals, F]``, how many atoms have the feature.
-        element_crystals: ``[n]``, the crystal of each pair of a crystal and one of its elements.
-        element_numbers: ``[n]``, atomic numbers.
-        element_atoms: ``[n]``, atoms of that element in that crystal.
-        element_contributions: ``[n]``, their sum.
+        features: Sums over the atoms of each crystal, ``[n_crystals, F]``.
+        present: Number of atoms with each feature, ``[n_crystals, F]``.
+        element_crystals: Crystal of each pair of a crystal and one of its elements, ``[n]``.
+        element_numbers: Atomic number of the element, ``[n]``.
+        element_atoms: Number of atoms of the element in the crystal, ``[n]``.
+        element_contributions: Sum of the contributions of these atoms, ``[n]``.
     """
 
     features: np.ndarray
@@ -41,18 +52,19 @@ class BatchTables:
 
     @classmethod
     def of(cls, batch: CrystalBatch, contributions: Contributions) -> BatchTables:
-        """The tables of a batch."""
+        """Sum the contributions in a batch."""
         n_atoms, numbers = batch.n_atoms.numpy(), batch.atomic_numbers.numpy()
         first = np.cumsum(n_atoms) - n_atoms
         crystal = np.repeat(np.arange(len(n_atoms)), n_atoms)
-        pairs, place = np.unique(crystal * len(SYMBOLS) + numbers, return_inverse=True)
+        # one integer per pair of crystal and element, in the order of crystals
+        pairs, pair = np.unique(crystal * len(SYMBOLS) + numbers, return_inverse=True)
         return cls(
             features=np.add.reduceat(contributions.features, first),
             present=np.add.reduceat(batch.atom_features.numpy() != 0, first, dtype=np.int64),
             element_crystals=pairs // len(SYMBOLS),
             element_numbers=pairs % len(SYMBOLS),
-            element_atoms=np.bincount(place),
-            element_contributions=np.bincount(place, weights=contributions.features.sum(1)),
+            element_atoms=np.bincount(pair),
+            element_contributions=np.bincount(pair, weights=contributions.features.sum(1)),
         )
 
 
@@ -60,15 +72,16 @@ class Totals:
     """Sums over all batches.
 
     Args:
-        n_features: columns of the atom features.
+        n_features: Number of columns of the atom features.
 
     Attributes:
-        n_crystals, n_atoms: seen so far.
-        feature_atoms: ``[F]``, atoms that have each feature.
-        feature_sums, feature_sizes: ``[F]``, sums over the crystals of contributions and of their absolute values.
-        element_crystals, element_atoms, element_sums: ``[104]``, by atomic number.
-        largest_residual: of any crystal.
-        largest_change: from baseline to prediction of any crystal.
+        n_crystals, n_atoms: Numbers of crystals and atoms so far.
+        feature_atoms: Number of atoms with each feature, ``[F]``.
+        feature_sums, feature_sizes: Sums over the crystals of contributions and of their absolute values, ``[F]``.
+        element_crystals, element_atoms, element_sums: Numbers of crystals and atoms and sums of contributions by
+            atomic number, ``[104]``.
+        largest_residual: Largest absolute residual of a crystal.
+        largest_change: Largest absolute change from baseline to prediction.
     """
 
     def __init__(self, n_features: int):
@@ -81,12 +94,13 @@ class Totals:
         self.largest_residual = self.largest_change = 0.0
 
     def add(self, contributions: Contributions, tables: BatchTables) -> None:
-        """Count a batch in."""
+        """Add a batch."""
         self.n_crystals += len(tables.features)
         self.n_atoms += len(contributions.features)
         self.feature_atoms += tables.present.sum(0)
         self.feature_sums += tables.features.sum(0)
         self.feature_sizes += np.abs(tables.features).sum(0)
+        # unlike +=, add.at counts elements that several crystals of the batch contain
         np.add.at(self.element_crystals, tables.element_numbers, 1)
         np.add.at(self.element_atoms, tables.element_numbers, tables.element_atoms)
         np.add.at(self.element_sums, tables.element_numbers, tables.element_contributions)
@@ -94,27 +108,18 @@ class Totals:
         self.largest_residual = max(self.largest_residual, float(np.abs(contributions.residuals).max()))
         self.largest_change = max(self.largest_change, float(change.max()))
 
-    @property
-    def elements(self) -> list[int]:
-        """Atomic numbers seen, ascending."""
-        return np.flatnonzero(self.element_atoms).tolist()
-
-    @property
-    def symbols(self) -> list[str]:
-        """Of the elements seen."""
-        return [SYMBOLS[number] for number in self.elements]
-
-
-HEADERS = {
-    "crystals.csv": ("id", "prediction", "baseline", "contributions", "residual"),
-    "atoms.csv": ("id", "atom", "element", "contribution"),
-    "elements.csv": ("id", "element", "n_atoms", "contribution"),
-    "features_by_crystal.csv": (
-        "id", "feature", "name", "feature_group", "lower", "upper", "unit", "n_atoms", "contribution",
-    ),
-}  # fmt: skip
-
-Rows = dict[str, list[tuple[Any, ...]]]  # of each of these tables
+    def element_rows(self) -> list[dict[str, Any]]:
+        """Return the row of each element for ``elements_of_all.csv``, by atomic number."""
+        return [
+            {
+                "element": SYMBOLS[number],
+                "n_crystals": int(self.element_crystals[number]),
+                "n_atoms": int(self.element_atoms[number]),
+                "mean_contribution": float(self.element_sums[number] / self.element_crystals[number]),
+                "mean_contribution_of_an_atom": float(self.element_sums[number] / self.element_atoms[number]),
+            }
+            for number in np.flatnonzero(self.element_atoms).tolist()
+        ]
 
 
 @dataclass(frozen=True)
@@ -122,13 +127,13 @@ class FeatureRow:
     """One feature in the explanation of a model.
 
     Args:
-        index: column of the atom features.
-        feature: its name and range.
-        weight: CrysXPP's weight of it; None for a backbone without.
-        in_training: whether an element of the training crystals has it.
-        share: of the atoms explained that have it.
-        mean_contribution: over the crystals explained, in the unit of the prediction.
-        mean_size: the same of the absolute contribution.
+        index: Column of the atom features.
+        feature: Name and range.
+        weight: Weight in CrysXPP's feature selector; None for other backbones.
+        in_training: True if an element of the training crystals has the feature.
+        share: Fraction of the explained atoms that have the feature.
+        mean_contribution: Mean contribution per crystal, in the unit of the prediction.
+        mean_size: Mean absolute contribution per crystal.
     """
 
     index: int
@@ -141,21 +146,14 @@ class FeatureRow:
 
     @property
     def importance(self) -> float:
-        """What it is ranked by: the size of its weight, or for a backbone without weights of its contribution.
-
-        A weight that no training crystal has moved says nothing.
-        """
+        """Absolute weight, or mean absolute contribution for backbones without weights."""
         if self.weight is None:
             return self.mean_size
+        # no training crystal has moved the other weights from their initial values
         return abs(self.weight) if self.in_training else 0.0
 
-    @property
-    def matters(self) -> bool:
-        """Whether there is anything to show of it."""
-        return self.importance > 0
-
     def to_dict(self) -> dict[str, Any]:
-        """For the tables."""
+        """Return the row for ``features.csv``."""
         return {
             "feature": self.index,
             "name": self.feature.name,
@@ -174,7 +172,14 @@ class FeatureRow:
 def feature_rows(
     features: Sequence[Feature], totals: Totals, weights: np.ndarray | None, in_training: np.ndarray
 ) -> list[FeatureRow]:
-    """Every feature, the most important first."""
+    """Return the rows of all features, most important first.
+
+    Args:
+        features: Features in the order of the columns.
+        totals: Sums over all crystals.
+        weights: Weights of CrysXPP, ``[F]``; None for other backbones.
+        in_training: True for features that an element of the training crystals has, ``[F]``.
+    """
     rows = [
         FeatureRow(
             index,
@@ -190,33 +195,29 @@ def feature_rows(
     return sorted(rows, key=lambda row: -row.importance)
 
 
-def element_rows(totals: Totals) -> list[dict[str, Any]]:
-    """Every element over all crystals, in the order of the periodic table."""
-    return [
-        {
-            "element": SYMBOLS[number],
-            "n_crystals": int(totals.element_crystals[number]),
-            "n_atoms": int(totals.element_atoms[number]),
-            "mean_contribution": float(totals.element_sums[number] / totals.element_crystals[number]),
-            "mean_contribution_of_an_atom": float(totals.element_sums[number] / totals.element_atoms[number]),
-        }
-        for number in totals.elements
-    ]
-
-
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """A table of rows that have the same keys."""
+    """Write rows with the same keys as a CSV file."""
     write_csv_atomic(path, list(rows[0]), (list(row.values()) for row in rows))
 
 
 def crystal_rows(
     batch: CrystalBatch, contributions: Contributions, tables: BatchTables, features: Sequence[Feature]
 ) -> Rows:
-    """What a batch adds to each of the tables with rows for single crystals."""
+    """Return the rows of a batch for each table in ``HEADERS``.
+
+    Args:
+        batch: Crystals with ids.
+        contributions: Contributions in the batch.
+        tables: Their sums.
+        features: Features in the order of the columns.
+    """
     ids, sums, n_atoms = np.array(batch.ids, dtype=object), tables.features.sum(1), batch.n_atoms.numpy()
     atom = np.concatenate([np.arange(count) for count in n_atoms])
     symbols = np.array(SYMBOLS, dtype=object)
-    crystal, feature = _sorted_features(tables)
+    crystal, feature = np.nonzero(tables.present)
+    # by crystal, and the features of each by the size of their contributions
+    order = np.lexsort((-np.abs(tables.features[crystal, feature]), crystal))
+    crystal, feature = crystal[order], feature[order]
     described = np.array([(one.name, one.group, one.lower, one.upper, one.unit) for one in features], dtype=object)
     columns = {
         "crystals.csv": (ids, contributions.predictions, contributions.baselines, sums, contributions.residuals),
@@ -243,26 +244,19 @@ def crystal_rows(
     return {name: list(zip(*(column.tolist() for column in table), strict=True)) for name, table in columns.items()}
 
 
-def _sorted_features(tables: BatchTables) -> tuple[np.ndarray, np.ndarray]:
-    """Crystal and column of every feature that is present, crystal by crystal, the largest contribution first."""
-    crystal, feature = np.nonzero(tables.present)
-    order = np.lexsort((-np.abs(tables.features[crystal, feature]), crystal))
-    return crystal[order], feature[order]
-
-
 @dataclass(frozen=True)
 class CrystalExplanation:
-    """The rows of one crystal, for ``explanation.json`` and the pictures.
+    """Explanation of the prediction for one crystal, for ``explanation.json`` and the plots.
 
     Args:
-        id: of the crystal.
-        prediction: for it.
-        baseline: the prediction for its bonds between atoms without features.
-        contributions: their sum.
-        residual: what prediction minus baseline has more than that.
-        atoms: rows of ``atoms.csv``, without the id.
-        elements: rows of ``elements.csv``.
-        features: rows of ``features_by_crystal.csv``.
+        id: Id of the crystal.
+        prediction: Prediction.
+        baseline: Prediction for the same bonds between atoms without features.
+        contributions: Sum of the contributions.
+        residual: Prediction minus baseline minus this sum.
+        atoms: Rows of ``atoms.csv`` without the id.
+        elements: Rows of ``elements.csv`` without the id.
+        features: Rows of ``features_by_crystal.csv`` without the id.
     """
 
     id: str
@@ -276,7 +270,7 @@ class CrystalExplanation:
 
     @classmethod
     def of(cls, rows: Rows) -> CrystalExplanation:
-        """From the rows of a batch of one crystal."""
+        """Make the explanation from the rows of a batch with one crystal."""
         named = {name: [dict(zip(HEADERS[name], row, strict=True)) for row in table] for name, table in rows.items()}
         (numbers,) = named.pop("crystals.csv")
         for row in chain.from_iterable(named.values()):
@@ -289,15 +283,15 @@ class CrystalExplanation:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``explanation.json``."""
+        """Return the content for ``explanation.json``."""
         return asdict(self)
 
 
 class CrystalTables:
-    """The tables with rows for each crystal, written as crystals come; they appear when all are whole.
+    """Writer of the tables in ``HEADERS``, batch by batch; the files appear when all of them are complete.
 
     Args:
-        folder: where they are written.
+        folder: Folder to write to.
     """
 
     def __init__(self, folder: Path):
@@ -316,6 +310,6 @@ class CrystalTables:
         self._open.__exit__(kind, error, trace)
 
     def write(self, rows: Rows) -> None:
-        """The rows of a batch."""
+        """Write the rows of a batch."""
         for name, writer in self._writers.items():
             writer.writerows(rows[name])

@@ -7,7 +7,7 @@ from crysmm.config import GraphSettings, TrainingConfig
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
 from crysmm.elements import feature_table
-from crysmm.explain.faithfulness import Check, ErrorMeasure, check_rankings
+from crysmm.explain.faithfulness import Check, ErrorMetric, check_rankings
 
 
 class Additive:
@@ -47,15 +47,15 @@ def scaler(**settings):
 def test_a_true_ranking_holds_and_a_false_one_does_not(setting):
     weights, candidates, batches, truth = setting
     rankings = {"true": np.argsort(-weights), "reversed": np.argsort(weights)}
-    measure = ErrorMeasure(scaler(), 0, with_targets=True, name="gap")
+    measure = ErrorMetric(scaler(), 0, with_targets=True, name="gap")
     true, false = check_rankings(Additive(weights), lambda: iter(batches), rankings, candidates, measure)
     assert true.holds
     assert not false.holds
     assert (true.n_crystals, true.n_candidates, true.error) == (len(truth), len(candidates), 0)
     assert [removal.n_removed for removal in true.removals] == [5, 10, 20]
     assert "mean absolute error of gap" in true.verdict()
-    assert "means something" in true.verdict()
-    assert "does not mean much" in false.verdict()
+    assert "is faithful" in true.verdict()
+    assert "is not faithful" in false.verdict()
     expected = np.abs(Additive(weights).predict(batches[0], np.argsort(-weights)[:5]) - truth[:5]).sum()
     expected += np.abs(Additive(weights).predict(batches[1], np.argsort(-weights)[:5]) - truth[5:]).sum()
     assert true.removals[0].top == pytest.approx(expected / len(truth))
@@ -67,7 +67,7 @@ def test_features_that_no_atom_has_are_not_counted(setting):
     absent = np.setdiff1d(np.arange(92), candidates)
     best = np.argsort(-weights)
     rankings = {"plain": best, "led by absent": np.concatenate([absent, best[np.isin(best, candidates)]])}
-    measure = ErrorMeasure(scaler(), 0, with_targets=True, name="gap")
+    measure = ErrorMetric(scaler(), 0, with_targets=True, name="gap")
     plain, led = check_rankings(Additive(weights), lambda: iter(batches), rankings, candidates, measure)
     assert [removal.top for removal in led.removals] == pytest.approx([removal.top for removal in plain.removals])
 
@@ -76,12 +76,12 @@ def test_measures():
     predictions, unchanged = np.array([[1.0, 5.0], [2.0, 7.0]]), np.array([[1.5, 5.0], [2.0, 4.0]])
     targets = np.array([[0.0, 6.0], [0.0, 7.5]])
     two = TargetScaler(n_targets=2, mean=(0.0, 0.0), std=(1.0, 1.0))
-    with_targets = ErrorMeasure(two, 1, True, "b")
+    with_targets = ErrorMetric(two, 1, True, "b")
     assert with_targets(predictions, unchanged, targets).tolist() == [1.0, 0.5]
-    without = ErrorMeasure(two, 1, False, "b")
+    without = ErrorMetric(two, 1, False, "b")
     assert without(predictions, unchanged, None).tolist() == [0.0, 3.0]
     assert "no targets" in without.name
-    classes = ErrorMeasure(scaler(classification_threshold=1.5), 1, True, "probability of class 1")
+    classes = ErrorMetric(scaler(classification_threshold=1.5), 1, True, "probability of class 1")
     probabilities = np.array([[0.25, 0.75], [0.9, 0.1]])
     assert classes(probabilities, probabilities, np.array([[2.0], [1.0]])).tolist() == pytest.approx([0.25, 0.1])
 
