@@ -1,1 +1,1 @@
-"""A page on this machine: structures in, predictions with all that is known of them out."""
+"""Browser app for this machine: upload structures and get predictions with intervals, distances and explanations."""

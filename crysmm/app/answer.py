@@ -1,6 +1,6 @@
-"""What the page says of some files: what ``crysmm predict`` says, and what else is known of each crystal.
+"""Answers of the app: the predictions of ``crysmm predict``, and everything else that is known about each crystal.
 
-Nothing here knows of a browser.
+Nothing here depends on a browser or on gradio.
 """
 
 from __future__ import annotations
@@ -36,20 +36,21 @@ from crysmm.io.source import ReadingOptions, SkippedRow
 from crysmm.version import __version__
 from crysmm.zoo import ZOO, shipped_names
 
-LARGEST_FILE = 20 << 20  # bytes
-MOST_FILES = 200  # at once
+MAX_FILE_SIZE = 20 << 20  # bytes
+MAX_FILES = 200  # at a time
+MODELS_IN_MEMORY = 4
 
 
 @dataclass(frozen=True)
 class Value:
-    """One number that a model gives out for a crystal.
+    """One number that a model predicts for a crystal.
 
     Args:
-        name: of the target, or the class it is the probability of.
-        value: in the original unit, or the probability.
-        spread: of an ensemble: the standard deviation of its members.
-        lower: end of the interval; -inf where too few crystals validate. None where there is no interval.
-        upper: the other end.
+        name: Name of the target, or the class whose probability this is.
+        value: Value in original units, or probability.
+        spread: Standard deviation of the members of an ensemble; None for a single model.
+        lower: Lower end of the interval; -inf if there are too few validation crystals, None without an interval.
+        upper: Upper end of the interval.
     """
 
     name: str
@@ -61,18 +62,18 @@ class Value:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of one crystal.
+    """Prediction for one crystal and everything else known about it.
 
     Args:
-        id: the name of its file.
-        crystal: the structure.
-        space_group: 1 to 230, or 0 where it was not found.
-        values: one a target, or one a class.
-        predicted_class: the most probable class; None where values are predicted.
-        distance_percentile: percentage of the validation crystals that are nearer to the training crystals.
-        domain: in what way it is unlike the training crystals; empty where it is not.
-        nearest: training crystals; None for a model without calibration.
-        notes: on how the file was read.
+        id: Name of the file.
+        crystal: Structure.
+        space_group: Number of the space group, 1 to 230, or 0 if it was not found.
+        values: One value per target, or one per class.
+        predicted_class: Most probable class; None if the model predicts values.
+        distance_percentile: Percentage of validation crystals that are closer to the training crystals.
+        domain: Difference from the training crystals; empty if there is none.
+        nearest: Nearest training crystals; None for a model without calibration.
+        notes: Notes on reading the file.
     """
 
     id: str
@@ -86,7 +87,11 @@ class Answer:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """For the JSON file; numbers that are not finite are left out, as JSON has none."""
+        """Return the content for the JSON file; JSON has no infinity, so such numbers become None."""
+
+        def finite(value: Any) -> Any:
+            return None if isinstance(value, float) and not math.isfinite(value) else value
+
         lengths, angles = cell_parameters(self.crystal)
         return {
             "id": self.id,
@@ -97,7 +102,7 @@ class Answer:
             "cell_angles_degrees": angles.tolist(),
             "volume_cubic_angstrom": self.crystal.volume,
             "predicted_class": self.predicted_class,
-            "values": [{name: _finite(value) for name, value in asdict(value).items()} for value in self.values],
+            "values": [{name: finite(value) for name, value in asdict(value).items()} for value in self.values],
             "distance_percentile": self.distance_percentile,
             "domain": self.domain,
             "notes": list(self.notes),
@@ -109,14 +114,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """What is known of some files.
+    """Answers for several files.
 
     Args:
-        model: what the model is called.
-        columns: of the table of ``crysmm predict``.
-        rows: of that table, one a file.
-        results: one a file, in the same order: an answer, or why there is none.
-        undescribed: why there was no text, by id, for a model that reads texts.
+        model: Name of the model.
+        columns: Columns of the table that ``crysmm predict`` writes.
+        rows: Rows of that table, one per file.
+        results: Answer or reason for its absence, one per file, in the same order.
+        undescribed: Reasons for missing descriptions by id, for models that read descriptions.
     """
 
     model: str
@@ -127,25 +132,25 @@ class Answers:
 
     @property
     def found(self) -> list[Answer]:
-        """The answers there are."""
+        """Answers for the files that could be predicted."""
         return [result for result in self.results if isinstance(result, Answer)]
 
     @property
     def failed(self) -> list[SkippedRow]:
-        """The files without one, each with the reason."""
+        """Files that could not be predicted, with the reasons."""
         return [result for result in self.results if isinstance(result, SkippedRow)]
 
     def table(self) -> str:
-        """The table of ``crysmm predict``, as CSV."""
+        """Return the table that ``crysmm predict`` writes, as CSV."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows])
         return text.getvalue()
 
     def json(self, explanation: CrystalExplanation | None = None) -> str:
-        """Everything, as JSON.
+        """Return everything as JSON.
 
         Args:
-            explanation: of the only crystal.
+            explanation: Explanation of the crystal if there is only one.
         """
         content = {
             "crysmm": __version__,
@@ -159,85 +164,67 @@ class Answers:
 
 
 class Uploads(FilesSource):
-    """Files that somebody has sent, each called by its name; those that are too large are not read.
+    """Uploaded structure files, identified by their names; files that are too large are not read.
 
     Args:
-        files: their paths.
+        files: Paths of the files.
 
     Raises:
-        InputError: there are too many.
+        InputError: There are too many files.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
-        if len(files) > MOST_FILES:
+        if len(files) > MAX_FILES:
             raise InputError(
-                f"{len(files)} files are too many for the page, which takes {MOST_FILES} at once; give fewer, or use "
-                "crysmm predict --files"
+                f"{len(files)} files are too many for the app, which takes up to {MAX_FILES} at a time; upload fewer, "
+                "or use crysmm predict --files"
             )
-        super().__init__(list(zip(_distinct([file.name for file in files]), files, strict=True)), ReadingOptions())
+        names: list[str] = []
+        for file in files:  # the second POSCAR becomes "POSCAR (2)"
+            candidates = chain([file.name], (f"{file.name} ({number})" for number in count(2)))
+            names.append(next(name for name in candidates if name not in names))
+        super().__init__(list(zip(names, files, strict=True)), ReadingOptions())
 
     def rows(self) -> Iterator[FileRow | SkippedRow]:
-        """Every file; one that is too large is a :class:`SkippedRow`."""
+        """Iterate over the files; those that are too large are :class:`SkippedRow`."""
         for row in super().rows():
-            if isinstance(row, FileRow) and row.path.stat().st_size > LARGEST_FILE:
-                size, most = in_bytes(row.path.stat().st_size), in_bytes(LARGEST_FILE)
-                yield SkippedRow(row.id, row.file, f"the file has {size}; the page takes files of at most {most}")
+            if isinstance(row, FileRow) and row.path.stat().st_size > MAX_FILE_SIZE:
+                size, limit = in_bytes(row.path.stat().st_size), in_bytes(MAX_FILE_SIZE)
+                yield SkippedRow(row.id, row.file, f"the file has {size}; the app takes files of at most {limit}")
             else:
                 yield row
 
 
 def answer(predictor: Predictor, model: str, files: Sequence[Path]) -> Answers:
-    """Predict the structures in files, and say what else is known of them.
+    """Predict the structures in files, and collect what else is known about them.
 
     Args:
-        predictor: of the model.
-        model: what it is called.
-        files: structure files, whatever is in them.
+        predictor: Loaded model.
+        model: Name of the model.
+        files: Uploaded files with any content.
 
     Raises:
-        InputError: there are too many files.
+        InputError: There are too many files.
     """
     answers = Answers(model, predictor.columns, [], [], {})
     for results, assessment in predictor.assess_source(Uploads(files), undescribed=answers.undescribed):
         answers.rows.extend(predictor.cells(results, assessment))
-        places = count()
-        answers.results.extend(
-            _answer(predictor, result, assessment, next(places)) if isinstance(result, GraphedRecord) else result
-            for result in results
-        )
+        row = 0  # of the assessment, which has no rows for files that could not be read
+        for result in results:
+            if isinstance(result, GraphedRecord):
+                answers.results.append(_answer(predictor, result, assessment, row))
+                row += 1
+            else:
+                answers.results.append(result)
     return answers
 
 
-def explain(predictor: Predictor, answer: Answer) -> tuple[str, CrystalExplanation]:
-    """What is explained of a prediction, and what it rests on.
-
-    Args:
-        predictor: of the model.
-        answer: about the crystal.
-
-    Raises:
-        InputError: the model's predictions cannot be explained, or the crystal is too large.
-        MissingDependencyError: captum is not installed.
-    """
-    if predictor.n_members > 1:
-        raise InputError("a prediction of an ensemble is not explained; choose one of its members with --model")
-    return explain_crystal(predictor.model, answer.crystal, answer.id)
-
-
-def cell_parameters(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths a, b and c (Angstrom) and angles alpha, beta and gamma (degrees) of a cell."""
-    lengths = np.linalg.norm(crystal.lattice, axis=1)
-    directions = crystal.lattice / lengths[:, None]
-    cosines = [directions[i] @ directions[j] for i, j in ((1, 2), (2, 0), (0, 1))]
-    return lengths, np.degrees(np.arccos(np.clip(cosines, -1, 1)))
-
-
 def _answer(predictor: Predictor, graphed: GraphedRecord, assessment: Assessment, row: int) -> Answer:
-    crystal = graphed.record.crystal
-    classes = predictor.classes
+    """Make the answer for a crystal from its row of an assessment."""
+    crystal, classes = graphed.record.crystal, predictor.classes
     names = predictor.target_names if classes is None else [class_label(value) for value in classes]
-    kinds = (assessment.predictions, assessment.spread, assessment.lower, assessment.upper)
-    columns = [[None] * len(names) if numbers is None else numbers[row].tolist() for numbers in kinds]
+    arrays = (assessment.predictions, assessment.spread, assessment.lower, assessment.upper)
+    columns = [[None] * len(names) if array is None else array[row].tolist() for array in arrays]
     values = [Value(name, *numbers) for name, *numbers in zip(names, *columns, strict=True)]
     percentile, domain, nearest = assessment.distance_percentile, assessment.domain, assessment.nearest
     return Answer(
@@ -253,48 +240,59 @@ def _answer(predictor: Predictor, graphed: GraphedRecord, assessment: Assessment
     )
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Names of files, the later ones of equals numbered: ``POSCAR``, ``POSCAR (2)``."""
-    taken: list[str] = []
-    for name in names:
-        candidates = chain([name], (f"{name} ({number})" for number in count(2)))
-        taken.append(next(candidate for candidate in candidates if candidate not in taken))
-    return taken
+def explain(predictor: Predictor, answer: Answer) -> tuple[str, CrystalExplanation]:
+    """Explain a prediction.
+
+    Args:
+        predictor: Loaded model.
+        answer: Answer for the crystal.
+
+    Returns:
+        Name of the explained quantity, and the explanation.
+
+    Raises:
+        InputError: Predictions of this model cannot be explained, or the crystal is too large.
+        MissingDependencyError: captum is not installed.
+    """
+    if predictor.n_members > 1:
+        raise InputError("predictions of an ensemble cannot be explained; choose one of its members with --model")
+    return explain_crystal(predictor.model, answer.crystal, answer.id)
 
 
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-KEPT = 4  # models in memory
+def cell_parameters(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lengths a, b and c (Angstrom) and the angles alpha, beta and gamma (degrees) of the unit cell."""
+    lengths = np.linalg.norm(crystal.lattice, axis=1)
+    directions = crystal.lattice / lengths[:, None]
+    cosines = [directions[i] @ directions[j] for i, j in ((1, 2), (2, 0), (0, 1))]
+    return lengths, np.degrees(np.arccos(np.clip(cosines, -1, 1)))
 
 
 class Models:
-    """Models by name, loaded when they are first asked for.
+    """Models by name, loaded on first use.
 
     Args:
-        folders: of models, or names of shipped ones, as the user gives them; they come first. They are loaded at once,
-            so that a damaged one is told at the start; where there are none, the first shipped one is.
+        folders: Model folders, or names of shipped models, which come first. They are loaded at once, so that errors
+            are reported at the start; without any, the first shipped model is loaded.
 
     Attributes:
-        names: in the order in which they are offered.
+        names: Names in the order of the menu.
 
     Raises:
-        ModelFolderError: a folder holds no model, or no sound one.
+        ModelFolderError: A folder holds no valid model.
     """
 
     def __init__(self, folders: Sequence[Path] = ()) -> None:
         own = [str(folder) for folder in folders]
         shipped = [name for name in shipped_names() if isinstance(read_description(ZOO / name), ModelDescription)]
         self.names = list(dict.fromkeys([*own, *shipped]))
-        self._load = lru_cache(KEPT)(load)
+        self._load = lru_cache(MODELS_IN_MEMORY)(load)
         for name in own or self.names[:1]:
             self._load(name)
 
     def __getitem__(self, name: str) -> Predictor:
-        """The model of a name.
+        """Return the model with this name.
 
         Raises:
-            ModelFolderError: it is damaged.
+            ModelFolderError: The model folder is damaged.
         """
         return self._load(name)

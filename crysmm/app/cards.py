@@ -1,4 +1,4 @@
-"""What is known of crystals and models as HTML; whatever comes from a file or a model folder is escaped."""
+"""HTML of the app: cards about crystals and models; all text from files and model folders is escaped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from moyopy import SpaceGroupType
 
-from crysmm.app.answer import Answer, Answers, Value, cell_parameters
+from crysmm.app.answer import Answer, Answers, cell_parameters
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system
 from crysmm.explain.tables import CrystalExplanation
 from crysmm.inference.domain import FAR
@@ -24,29 +24,30 @@ from crysmm.zoo import ZOO
 
 STATIC, EXAMPLE_FILES = (Path(__file__).parent / name for name in ("static", "examples"))
 EXAMPLES = {"Quartz": "quartz.cif", "Rutile": "rutile.vasp", "Perovskite": "perovskite.vasp"}
-MOST_BARS = 12  # of atoms, elements or features; the JSON file has them all
+MAX_BARS = 12  # of atoms, elements or features; the JSON file lists all
+MAX_LISTED = 8  # files with a problem; the table lists all
 VIEW_HEIGHT = 360  # pixels
 LEGEND_HEIGHT = 36
-MOST_LISTED = 8  # files with a problem; the table has them all
 HEADER = (
-    '<header class="top"><h1>crysmm</h1><p>Properties of crystals from graph networks, computed on this machine</p>'
+    '<header class="top"><h1>crysmm</h1><p>Predict properties of crystals with graph networks, on your own machine</p>'
     "</header>"
 )
-TRY = '<p class="try">No file at hand? Try one of these:</p>'
+EXPLANATION = "What it is based on"
+TRY = '<p class="try">No file at hand? Try an example:</p>'
 
 
 def welcome() -> str:
-    """What stands in the place of a result before there is one."""
+    """Return the text that is shown before there is a result."""
     return (
         f'<div class="welcome">{(STATIC / "favicon.svg").read_text("utf-8")}<h2>Drop a crystal structure</h2>'
-        "<p>A POSCAR, CIF or extended xyz file, or many. You see the crystal, the prediction with its interval, how "
-        "far to trust it, and what it rests on.</p>"
-        "<p>All of it is computed on this machine. Nothing is sent anywhere.</p></div>"
+        "<p>One or more POSCAR, CIF or extended xyz files. You get the crystal in 3D, the prediction with its "
+        "interval, how far you can trust it, and what it is based on.</p>"
+        "<p>Everything runs on this machine. Nothing is sent anywhere.</p></div>"
     )
 
 
 def model_card(predictor: Predictor) -> str:
-    """What a model predicts, and how good it is where that is known."""
+    """Return a summary of the model: backbone, target, elements, and the error of a shipped model."""
     model = predictor.model
     unit = f" in {model.description.unit}" if model.description.unit else ""
     kind = "the class " if predictor.classes is not None else ""
@@ -54,32 +55,39 @@ def model_card(predictor: Predictor) -> str:
     members = f" ({predictor.n_members} members)" if predictor.n_members > 1 else ""
     lines = [f"{backbone}{members} predicts {kind}<b>{escape(', '.join(predictor.target_names))}</b>{escape(unit)}."]
     if predictor.elements is not None:
-        lines.append(f"It has seen {len(predictor.elements)} elements.")
+        lines.append(f"Trained on crystals of {len(predictor.elements)} elements.")
     if model.folder.parent == ZOO:
         lines.append(f"Held out: {escape(read_card(model.folder).figure.split(';')[0])}.")
     return f'<p class="model-card">{" ".join(lines)}</p>'
 
 
 def problems(answers: Answers) -> str:
-    """Which files have no prediction and why; empty where all have one."""
+    """List the files without a prediction or a description, with the reasons; empty if there are none."""
+
+    def notice(heading: str, items: Sequence[tuple[str, str]], where: str = "") -> str:
+        rows = [f"<li><b>{escape(name)}</b>: {escape(why)}</li>" for name, why in items[:MAX_LISTED]]
+        if len(items) > MAX_LISTED:
+            rows.append(f"<li>and {len(items) - MAX_LISTED} more{where}</li>")
+        return f'<div class="notice bad"><p>{heading}</p><ul>{"".join(rows)}</ul></div>'
+
     parts = []
     if answers.failed:
         total, failed = len(answers.results), len(answers.failed)
         heading = "Not predicted:" if total == 1 else f"{failed} of {total} files not predicted:"
-        parts.append(_listed(heading, [(row.id, row.reason) for row in answers.failed], ", in the table"))
+        parts.append(notice(heading, [(row.id, row.reason) for row in answers.failed], " (see the table)"))
     if answers.undescribed:
-        heading = "Predicted without a description, which the model reads:"
-        parts.append(_listed(heading, list(answers.undescribed.items())))
+        heading = "Predicted without a description, although the model reads descriptions:"
+        parts.append(notice(heading, list(answers.undescribed.items())))
     return "".join(parts)
 
 
 def problem(text: str) -> str:
-    """Why nothing could be done."""
+    """Return an error message that is shown instead of a result."""
     return f'<div class="notice bad"><p>{_lines(text)}</p></div>'
 
 
 def summary_columns(answers: Answers) -> list[str]:
-    """Columns of the table of many files."""
+    """Return the columns of the table that is shown for several files."""
     columns = ["File", "Formula", "Atoms"]
     values = answers.found[0].values if answers.found else []
     for value in values:
@@ -90,71 +98,75 @@ def summary_columns(answers: Answers) -> list[str]:
 
 
 def summary_rows(answers: Answers) -> list[list[Any]]:
-    """A row a file; of one that is not predicted the reason."""
+    """Return a row per file; files without a prediction have the reason in the last column."""
     n_columns = len(summary_columns(answers))
-    return [
-        _summary(result) if isinstance(result, Answer) else [result.id, *[None] * (n_columns - 2), result.reason]
-        for result in answers.results
-    ]
-
-
-def _summary(answer: Answer) -> list[Any]:
-    cells: list[Any] = [answer.id, readable_formula(answer.crystal.formula, "{}"), len(answer.crystal)]
-    for value in answer.values:
-        cells.append(float(f"{value.value:.4g}"))
-        if value.lower is not None and value.upper is not None:
-            cells.append(f"{value.lower:.4g} to {value.upper:.4g}")
-    return [*cells, answer.domain]
+    rows = []
+    for result in answers.results:
+        if not isinstance(result, Answer):
+            rows.append([result.id, *[None] * (n_columns - 2), result.reason])
+            continue
+        cells: list[Any] = [result.id, readable_formula(result.crystal.formula, "{}"), len(result.crystal)]
+        for value in result.values:
+            cells.append(float(f"{value.value:.4g}"))  # a number, so that the column sorts as numbers
+            if value.lower is not None and value.upper is not None:
+                cells.append(f"{value.lower:.4g} to {value.upper:.4g}")
+        rows.append([*cells, result.domain])
+    return rows
 
 
 def crystal_page(predictor: Predictor, answer: Answer, explanation: str) -> str:
-    """All that is known of one crystal.
+    """Return all cards about one crystal.
 
     Args:
-        predictor: of the model.
-        answer: about the crystal.
-        explanation: of :func:`explanation_card`, or a notice in its place.
+        predictor: Loaded model.
+        answer: Answer for the crystal.
+        explanation: Card from :func:`explanation_card` or :func:`explanation_missing`.
     """
-    return (
-        '<div class="answer">'
-        f"{_structure_card(answer)}"
-        f'<div class="stack">{_prediction_card(predictor, answer)}{_trust_card(answer)}{_nearest_card(answer)}</div>'
-        f"{explanation}</div>"
-    )
+    stack = _prediction_card(predictor, answer) + _trust_card(answer) + _nearest_card(answer)
+    return f'<div class="answer">{_structure_card(answer)}<div class="stack">{stack}</div>{explanation}</div>'
 
 
 def explanation_card(quantity: str, explanation: CrystalExplanation) -> str:
-    """What a prediction rests on.
+    """Return the card with the contributions to a prediction.
 
     Args:
-        quantity: what is explained.
-        explanation: of the crystal's prediction.
+        quantity: Name of the explained quantity.
+        explanation: Explanation of the prediction.
     """
+
+    def chart(title: str, values: Sequence[tuple[str, float]]) -> str:
+        # equivalent atoms differ by rounding errors: three digits keep them in the order of the file
+        ordered = sorted(values, key=lambda pair: -float(f"{abs(pair[1]):.3g}"))
+        shown, n_hidden = ordered[:MAX_BARS], len(ordered) - MAX_BARS
+        sizes = [value for _, value in shown]
+        more = f'<p class="fine">and {n_hidden} smaller ones, see the JSON file</p>' if n_hidden > 0 else ""
+        return f'<div class="bars"><h4>{title}</h4>{_bars(shown, min([0.0, *sizes]), max([0.0, *sizes]))}{more}</div>'
+
     total = (
         f"<p>{escape(quantity)} <b>{explanation.prediction:.4g}</b> = {explanation.baseline:.4g} for the same bonds "
-        f"between atoms without features, and contributions of {explanation.contributions:.4g}.</p>"
+        f"between atoms without features + contributions of {explanation.contributions:.4g}.</p>"
     )
-    elements = [(_counted(row["element"], row["n_atoms"]), row["contribution"]) for row in explanation.elements]
+    elements = [(f"{row['element']} ({row['n_atoms']})", row["contribution"]) for row in explanation.elements]
     atoms = [(f"{row['element']} {row['atom']}", row["contribution"]) for row in explanation.atoms]
-    features = [(_counted(row["name"], row["n_atoms"]), row["contribution"]) for row in explanation.features]
-    left = _contributions("Elements (atoms)", elements) + _contributions("Atoms, numbered from 0 as in the file", atoms)
-    right = _contributions("Features (in how many atoms)", features)
+    features = [(f"{row['name']} ({row['n_atoms']})", row["contribution"]) for row in explanation.features]
+    left = chart("Elements (number of atoms)", elements) + chart("Atoms, numbered from 0 as in the file", atoms)
+    right = chart("Features (number of atoms)", features)
     groups = f'<div class="stack">{left}</div><div class="stack">{right}</div>'
-    note = '<p class="fine">What the model uses, not what causes the property. Integrated gradients.</p>'
-    return _card("What it rests on", f'{total}<div class="columns">{groups}</div>{note}', "wide")
+    note = '<p class="fine">Shows what the model uses, not what causes the property. Method: integrated gradients.</p>'
+    return _card(EXPLANATION, f'{total}<div class="columns">{groups}</div>{note}', "wide")
 
 
 def explanation_missing(why: str) -> str:
-    """Why a prediction is not explained."""
-    return _card("What it rests on", f"<p>{_lines(why)}</p>", "wide")
+    """Return the card with the reason for a missing explanation."""
+    return _card(EXPLANATION, f"<p>{_lines(why)}</p>", "wide")
 
 
 def readable_formula(formula: str, count: str = "<sub>{}</sub>") -> str:
-    """A reduced formula as chemists write it, the most electronegative element last.
+    """Return a reduced formula with the most electronegative element last.
 
     Args:
-        formula: elements in any order.
-        count: how a number is written; HTML by default.
+        formula: Reduced formula with the elements in any order.
+        count: Format of the counts; HTML by default.
     """
     return "".join(
         escape(symbol) + (count.format(number) if number else "") for symbol, number in formula_parts(formula)
@@ -162,7 +174,7 @@ def readable_formula(formula: str, count: str = "<sub>{}</sub>") -> str:
 
 
 def space_group_name(number: int) -> str:
-    """Symbol, number and crystal system of a space group, in HTML."""
+    """Return the symbol, number and crystal system of a space group as HTML."""
     if not number:
         return "not found"
     symbol = SpaceGroupType(number).hm_short.replace(" ", "")
@@ -171,6 +183,7 @@ def space_group_name(number: int) -> str:
 
 
 def _structure_card(answer: Answer) -> str:
+    """Return the card with the drawing, the space group and the cell."""
     crystal = answer.crystal
     lengths, angles = cell_parameters(crystal)
     facts = {
@@ -184,12 +197,13 @@ def _structure_card(answer: Answer) -> str:
     return (
         f'<section class="card structure-card"><h2>{readable_formula(crystal.formula)}</h2>'
         f'<p class="file">{escape(answer.id)}</p>'
-        f'<iframe title="the crystal, to be turned" sandbox="allow-scripts" srcdoc="{view}" '
+        f'<iframe title="interactive drawing of the crystal" sandbox="allow-scripts" srcdoc="{view}" '
         f'style="height:{VIEW_HEIGHT + LEGEND_HEIGHT}px"></iframe><dl>{rows}</dl></section>'
     )
 
 
 def _prediction_card(predictor: Predictor, answer: Answer) -> str:
+    """Return the card with the predicted values and intervals, or the probabilities of the classes."""
     if answer.predicted_class is not None:
         probabilities = _bars([(value.name, value.value) for value in answer.values], 0.0, 1.0)
         return _card(
@@ -199,49 +213,49 @@ def _prediction_card(predictor: Predictor, answer: Answer) -> str:
             f'<div class="bars probabilities"><h4>Probabilities</h4>{probabilities}</div>',
         )
     unit = predictor.model.description.unit or ""
-    return _card("Prediction", "".join(_value(value, unit) for value in answer.values))
-
-
-def _value(value: Value, unit: str) -> str:
     shown_unit = f' <span class="unit">{escape(unit)}</span>' if unit else ""
-    parts = [f'<p class="target">{escape(value.name)}</p><p class="value">{value.value:.4g}{shown_unit}</p>']
-    if value.spread is not None:
-        parts.append(f"<p>The members of the ensemble spread by {value.spread:.2g}.</p>")
-    if value.lower is not None and value.upper is not None:
-        parts.append(_interval(value.lower, value.value, value.upper))
-    return "".join(parts)
+    parts = []
+    for value in answer.values:
+        parts.append(f'<p class="target">{escape(value.name)}</p><p class="value">{value.value:.4g}{shown_unit}</p>')
+        if value.spread is not None:
+            parts.append(f"<p>Standard deviation of the ensemble members: {value.spread:.2g}.</p>")
+        if value.lower is not None and value.upper is not None:
+            parts.append(_interval(value.lower, value.value, value.upper))
+    return _card("Prediction", "".join(parts))
 
 
 def _interval(lower: float, value: float, upper: float) -> str:
-    """The interval in words, and drawn where it is finite."""
+    """Return an interval as a line with its ends, or a sentence if it is infinite."""
     if not (math.isfinite(lower) and math.isfinite(upper)):
         return f"<p>No finite {COVERAGE:.0%} interval: too few validation crystals.</p>"
-    place = 50.0 if upper <= lower else 100 * (value - lower) / (upper - lower)
+    position = 50.0 if upper <= lower else 100 * (value - lower) / (upper - lower)
     return (
-        f'<div class="interval"><div class="interval-line"><i style="left:{place:.1f}%"></i></div>'
+        f'<div class="interval"><div class="interval-line"><i style="left:{position:.1f}%"></i></div>'
         f"<span>{lower:.4g}</span><span>{COVERAGE:.0%} interval</span><span>{upper:.4g}</span></div>"
     )
 
 
 def _trust_card(answer: Answer) -> str:
+    """Return the card with the distance from the training crystals, and with warnings."""
     notes = [*answer.notes, *filter(None, answer.domain.split("; "))]
     parts = [f'<p class="notice warn">{escape(note)}</p>' for note in notes]
     percentile = answer.distance_percentile
     if percentile is None:
         parts.append(
-            "<p>This model has no calibration: there is no interval, and no distance from the training crystals.</p>"
+            "<p>This model has no calibration, so there is no interval and no distance from the training crystals.</p>"
         )
     else:
         far = " far" if percentile >= FAR else ""
         parts.append(
             f'<div class="meter{far}"><i style="left:{percentile:.1f}%"></i></div>'
             f"<p>Farther from the training crystals than {percentile:.0f}% of the validation crystals. From {FAR:.0f}% "
-            "on a crystal is called far.</p>"
+            "on, a crystal counts as far.</p>"
         )
-    return _card("How far to trust it", "".join(parts))
+    return _card("How far you can trust it", "".join(parts))
 
 
 def _nearest_card(answer: Answer) -> str:
+    """Return the card with the nearest training crystals; empty for models without calibration."""
     if answer.nearest is None:
         return ""
     rows = "".join(
@@ -249,22 +263,13 @@ def _nearest_card(answer: Answer) -> str:
         f"<td>{near.distance:.3g}</td></tr>"
         for near in answer.nearest
     )
-    table = f"<table><thead><tr><th>Formula</th><th>Id</th><th>Distance</th></tr></thead><tbody>{rows}</tbody></table>"
-    note = '<p class="fine">Of at most 1,000 that the model folder keeps, by the distance of their embeddings.</p>'
+    table = f"<table><thead><tr><th>Formula</th><th>ID</th><th>Distance</th></tr></thead><tbody>{rows}</tbody></table>"
+    note = '<p class="fine">By the distance of embeddings, among up to 1,000 training crystals in the model folder.</p>'
     return _card("Nearest training crystals", table + note)
 
 
-def _contributions(title: str, values: Sequence[tuple[str, float]]) -> str:
-    """Contributions as bars to either side of zero, the largest first; those that are equal in the order given."""
-    ordered = sorted(values, key=lambda pair: -float(f"{abs(pair[1]):.3g}"))
-    shown, hidden = ordered[:MOST_BARS], len(ordered) - MOST_BARS
-    sizes = [value for _, value in shown]
-    more = f'<p class="fine">and {hidden} smaller ones, in the JSON file</p>' if hidden > 0 else ""
-    return f'<div class="bars"><h4>{title}</h4>{_bars(shown, min([0.0, *sizes]), max([0.0, *sizes]))}{more}</div>'
-
-
 def _bars(values: Sequence[tuple[str, float]], low: float, high: float) -> str:
-    """Numbers as bars from zero, on a scale from ``low`` to ``high``."""
+    """Return bars from zero to each value, on a scale from ``low`` to ``high``."""
     width = (high - low) or 1.0
     return "".join(
         f'<div class="bar"><span class="name">{escape(name)}</span><span class="track">'
@@ -274,19 +279,8 @@ def _bars(values: Sequence[tuple[str, float]], low: float, high: float) -> str:
     )
 
 
-def _counted(name: str, n_atoms: int) -> str:
-    return f"{name} ({n_atoms})"
-
-
 def _card(title: str, body: str, kind: str = "") -> str:
     return f'<section class="card {kind}"><h3>{title}</h3>{body}</section>'
-
-
-def _listed(heading: str, items: Sequence[tuple[str, str]], where: str = "") -> str:
-    rows = [f"<li><b>{escape(name)}</b>: {escape(why)}</li>" for name, why in items[:MOST_LISTED]]
-    if len(items) > MOST_LISTED:
-        rows.append(f"<li>and {len(items) - MOST_LISTED} more{where}</li>")
-    return f'<div class="notice bad"><p>{heading}</p><ul>{"".join(rows)}</ul></div>'
 
 
 def _lines(text: str) -> str:

@@ -1,9 +1,9 @@
-"""The page: what is put in on one side, what is known of it on the other."""
+"""Gradio page of the app: the model and the files on the left, the results on the right."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import gradio as gr
 from fastapi import FastAPI
 from gradio.utils import get_upload_folder
 
-from crysmm.app.answer import LARGEST_FILE, Answer, Answers, Models, answer, explain
+from crysmm.app.answer import MAX_FILE_SIZE, Answer, Answers, Models, answer, explain
 from crysmm.app.cards import (
     EXAMPLE_FILES,
     EXAMPLES,
@@ -32,17 +32,17 @@ from crysmm.errors import CrysmmError
 from crysmm.explain.tables import CrystalExplanation
 from crysmm.inference.predictor import Predictor
 
-LARGEST_REQUEST = 5 * LARGEST_FILE  # bytes; files with a larger one among them are not even sent
+MAX_REQUEST_SIZE = 5 * MAX_FILE_SIZE  # bytes; larger uploads are refused before they are sent
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 FIXED_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
-Updates = dict[Any, Any]  # new values by component
+Updates = dict[Any, Any]  # new values or properties by component
 
 
 def mount_page(app: FastAPI, models: Models) -> FastAPI:
-    """Let an app answer with the page; only what the page has been sent or has made can be fetched from it."""
+    """Add the page to a server; it serves only files that were uploaded or that it has written itself."""
     page = Page(models).blocks
-    page.has_launched = True  # or gradio takes any file of this machine for one that it was sent
+    page.has_launched = True  # otherwise gradio accepts the path of any file on this machine as an upload
     return gr.mount_gradio_app(
         app,
         page,
@@ -50,7 +50,7 @@ def mount_page(app: FastAPI, models: Models) -> FastAPI:
         root_path="",
         server_name="127.0.0.1",
         allowed_paths=[],
-        max_file_size=LARGEST_REQUEST,
+        max_file_size=MAX_REQUEST_SIZE,
         footer_links=[],
         run_history=False,
         ssr_mode=False,
@@ -64,13 +64,13 @@ def mount_page(app: FastAPI, models: Models) -> FastAPI:
 
 
 class Page:
-    """The components of the page and what happens with them.
+    """Components of the page and their event handlers.
 
     Args:
-        models: to choose among.
+        models: Models to choose from.
 
     Attributes:
-        blocks: the page.
+        blocks: Gradio application.
     """
 
     def __init__(self, models: Models) -> None:
@@ -94,78 +94,65 @@ class Page:
                         interactive=False,
                         type="array",
                         max_height=360,
-                        label="Click a row to see the crystal",
+                        label="Click a row to show its crystal",
                         elem_classes="summary",
                     )
                     self._result = gr.HTML(welcome())
                     with gr.Row(visible=False, elem_classes="downloads") as self._downloads:
                         self._csv = gr.DownloadButton("Table (CSV)", size="sm")
                         self._json = gr.DownloadButton("Everything (JSON)", size="sm")
-            self._connect(buttons)
+            inputs = [self._files, self._model]
+            outputs = [
+                self._model_card, self._problems, self._table, self._result, self._downloads, self._csv, self._json,
+                self._answers,
+            ]  # fmt: skip
+            options: dict[str, Any] = {"api_visibility": "private", "show_progress_on": self._result}
+            gr.on([self._files.change, self._model.change], self._update, inputs, outputs, **options)
+            self._table.select(self._select, self._answers, self._result, **options)
+            for name, button in buttons.items():
+                # files are set as if the example had been uploaded, which triggers the handler above
+                button.click(partial(_example, name), None, self._files, **options)
 
-    def _connect(self, buttons: dict[str, gr.Button]) -> None:
-        """Say what follows from what."""
-        asked = [self._files, self._model]
-        changed = [
-            self._model_card, self._problems, self._table, self._result, self._downloads, self._csv, self._json,
-            self._answers,
-        ]  # fmt: skip
-        options: dict[str, Any] = {"api_visibility": "private", "show_progress_on": self._result}
-        gr.on([self._files.change, self._model.change], self._ask, asked, changed, **options)
-        self._table.select(self._choose, self._answers, self._result, **options)
-        for name, button in buttons.items():
-            button.click(_example(name), None, self._files, **options)
-
-    def _ask(self, paths: list[str] | None, name: str) -> Updates:
-        """Everything anew, after files or model have changed."""
-        try:
-            predictor = self._models[name]
-            answers = answer(predictor, name, [Path(path) for path in paths or []])
-        except CrysmmError as error:
-            return self._nothing() | {self._problems: gr.update(value=problem(str(error)), visible=True)}
-        of_files = problems(answers)
-        updates = self._nothing() | {
-            self._model_card: model_card(predictor),
-            self._problems: gr.update(value=of_files, visible=bool(of_files)),
-            self._answers: answers,
-        }
-        if len(answers.results) > 1:
-            table = {"data": summary_rows(answers), "headers": summary_columns(answers)}
-            updates[self._table] = gr.update(value=table, visible=True)
-        return updates | (self._found(predictor, answers) if answers.found else {})
-
-    def _found(self, predictor: Predictor, answers: Answers) -> Updates:
-        """The first of the crystals, and files with all that is known."""
-        page, explanation = _crystal_page(predictor, answers.found[0])
-        explanation = explanation if len(answers.found) == 1 else None
-        table, everything = _written(
-            {"predictions.csv": answers.table(), "predictions.json": answers.json(explanation)}
-        )
-        return {
-            self._result: page,
-            self._downloads: gr.update(visible=True),
-            self._csv: gr.update(value=table),
-            self._json: gr.update(value=everything),
-        }
-
-    def _nothing(self) -> Updates:
-        """A page without a result."""
-        return {
+    def _update(self, paths: list[str] | None, name: str) -> Updates:
+        """Predict again after the files or the model have changed."""
+        empty: Updates = {
             self._problems: gr.update(value="", visible=False),
             self._table: gr.update(visible=False),
             self._result: welcome(),
             self._downloads: gr.update(visible=False),
             self._answers: None,
         }
+        try:
+            predictor = self._models[name]
+            answers = answer(predictor, name, [Path(path) for path in paths or []])
+        except CrysmmError as error:
+            return empty | {self._problems: gr.update(value=problem(str(error)), visible=True)}
+        notice = problems(answers)
+        updates = empty | {
+            self._model_card: model_card(predictor),
+            self._problems: gr.update(value=notice, visible=bool(notice)),
+            self._answers: answers,
+        }
+        if len(answers.results) > 1:
+            table = {"data": summary_rows(answers), "headers": summary_columns(answers)}
+            updates[self._table] = gr.update(value=table, visible=True)
+        if answers.found:
+            updates[self._result], explanation = _explained_page(predictor, answers.found[0])
+            only = explanation if len(answers.found) == 1 else None
+            files = {"predictions.csv": answers.table(), "predictions.json": answers.json(only)}
+            table_path, json_path = _write_files(files)
+            updates[self._downloads] = gr.update(visible=True)
+            updates[self._csv], updates[self._json] = gr.update(value=table_path), gr.update(value=json_path)
+        return updates
 
-    def _choose(self, answers: Answers, event: gr.SelectData) -> Any:
-        """The crystal of a row of the table, found by its name, as the table may have been sorted."""
-        chosen = [found for found in answers.found if found.id == event.row_value[0]]
-        return _crystal_page(self._models[answers.model], chosen[0])[0] if chosen else gr.skip()
+    def _select(self, answers: Answers, event: gr.SelectData) -> Any:
+        """Show the crystal of a table row, found by name because the table may have been sorted."""
+        selected = [found for found in answers.found if found.id == event.row_value[0]]
+        return _explained_page(self._models[answers.model], selected[0])[0] if selected else gr.skip()
 
 
-def _crystal_page(predictor: Predictor, found: Answer) -> tuple[str, CrystalExplanation | None]:
-    """What is shown of a crystal, and its explanation if there is one."""
+def _explained_page(predictor: Predictor, found: Answer) -> tuple[str, CrystalExplanation | None]:
+    """Return the HTML for a crystal, and the explanation of its prediction if there is one."""
     try:
         quantity, explanation = explain(predictor, found)
     except CrysmmError as error:
@@ -173,13 +160,13 @@ def _crystal_page(predictor: Predictor, found: Answer) -> tuple[str, CrystalExpl
     return crystal_page(predictor, found, explanation_card(quantity, explanation)), explanation
 
 
-def _example(name: str) -> Callable[[], list[str]]:
-    """A function that gives an example crystal, as if it had been uploaded."""
-    return lambda: _written({name: (EXAMPLE_FILES / name).read_text("utf-8")})
+def _example(name: str) -> list[str]:
+    """Copy an example crystal to the uploads."""
+    return _write_files({name: (EXAMPLE_FILES / name).read_text("utf-8")})
 
 
-def _written(contents: dict[str, str]) -> list[str]:
-    """Paths of files with these contents by name, in the folder that is removed at the end."""
+def _write_files(contents: dict[str, str]) -> list[str]:
+    """Write files into the temporary folder that the server removes at the end, and return their paths."""
     folder = Path(tempfile.mkdtemp(dir=get_upload_folder()))
     for name, content in contents.items():
         (folder / name).write_text(content, encoding="utf-8", newline="\n")

@@ -1,4 +1,4 @@
-"""The page, served to this machine alone: from the loopback address, to the page itself, and without calling others."""
+"""Server of the app, for this machine only: it answers only its own page, and contacts no other machine."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 FIRST_PORT, LAST_PORT = 7860, 7959
-SECONDS_TO_END = 1  # for requests that are being answered
-ASKED_FOR = re.compile(  # by the page; gradio answers to more: other people's URLs, editors, recordings
+SHUTDOWN_SECONDS = 1  # for requests in progress
+ALLOWED_PATHS = re.compile(  # those that the page requests; gradio also serves proxies, editors and recordings
     r"/|/(config/?|theme\.css|manifest\.json|favicon\.ico|robots\.txt|pwa_icon)|/(assets|static)/.+"
     r"|/gradio_api/(info|startup-events|heartbeat/.+|queue/(join|data)|upload|upload_progress|cancel|file=/.+)"
 )
 HEADERS = {
-    # gradio compiles its templates in the browser; whatever else a page may fetch is its own
+    # gradio compiles templates in the browser, hence unsafe-eval; everything else comes from the page itself
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; "
     "base-uri 'self'; form-action 'none'; frame-ancestors 'none'",
@@ -38,17 +38,17 @@ HEADERS = {
 
 
 def serve(folders: Sequence[Path], port: int | None, ready: Callable[[str], object]) -> None:
-    """Serve the page until Ctrl-C or SIGTERM, which end it with the exceptions that stand for them.
+    """Serve the page until Ctrl-C or SIGTERM, which raise the same exceptions as in other commands.
 
     Args:
-        folders: of models to offer, beside the shipped ones.
-        port: to listen on; by default a free one.
-        ready: is told the address of the page when there is one.
+        folders: Model folders to offer in addition to the shipped models.
+        port: Port to listen on; by default a free one.
+        ready: Function that receives the address of the page once it is available.
 
     Raises:
-        InputError: the port is taken.
+        InputError: The port is in use.
         MissingDependencyError: gradio is not installed.
-        ModelFolderError: a folder holds no sound model.
+        ModelFolderError: A folder holds no valid model.
     """
     try:
         with (
@@ -56,15 +56,28 @@ def serve(folders: Sequence[Path], port: int | None, ready: Callable[[str], obje
             _listening_socket(port) as listener,
             tempfile.TemporaryDirectory(prefix="crysmm-app-") as temporary,
         ):
-            _keep_to(Path(temporary))
+            # gradio and the libraries of Hugging Face read these when they are imported
+            os.environ.update(
+                GRADIO_ANALYTICS_ENABLED="False",
+                GRADIO_TEMP_DIR=temporary,
+                GRADIO_EXAMPLES_CACHE=str(Path(temporary) / "examples"),
+                HF_HUB_OFFLINE="1",
+            )
             models = Models(folders)
-            _import_gradio()
+            try:
+                import_module("gradio")
+            except ImportError as error:
+                raise MissingDependencyError(
+                    f"the app needs the gradio package, which cannot be imported here ({error}). Install it with\n"
+                    "    pip install 'crysmm[app]'"
+                ) from error
             _run(models, listener, ready)
     except StopRequested as stop:
         raise stop.exit_error(is_main=True) from None
 
 
 def _run(models: Models, listener: socket.socket, ready: Callable[[str], object]) -> None:
+    """Run the server on a bound socket."""
     import uvicorn
     from fastapi import FastAPI
 
@@ -74,17 +87,17 @@ def _run(models: Models, listener: socket.socket, ready: Callable[[str], object]
     sys.addaudithook(stay_on_this_machine)
     app = Guard(mount_page(FastAPI(openapi_url=None), models), address)
     config = uvicorn.Config(
-        app, loop="asyncio", lifespan="on", log_level="critical", timeout_graceful_shutdown=SECONDS_TO_END
+        app, loop="asyncio", lifespan="on", log_level="critical", timeout_graceful_shutdown=SHUTDOWN_SECONDS
     )
-    listener.listen()  # from here on requests wait for an answer
+    listener.listen()  # connections now wait until the server accepts them, so the address can be opened
     ready(f"http://{address}")
     uvicorn.Server(config).run([listener])
 
 
 def stay_on_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
-    """An audit hook that refuses to look for or to reach another machine.
+    """Audit hook that refuses to look up or contact another machine.
 
-    Gradio would fetch a file from a URL that it is sent, and Hugging Face's libraries ask for news.
+    Gradio would fetch files from URLs that it receives, and the libraries of Hugging Face check for updates.
 
     Raises:
         PermissionError: The process is about to do so.
@@ -93,30 +106,29 @@ def stay_on_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
         host = arguments[0]
     elif event in ("socket.connect", "socket.sendto"):
         address = arguments[1]
-        host = address[0] if isinstance(address, tuple) else None  # sockets in the file system have no host
+        host = address[0] if isinstance(address, tuple) else None  # Unix sockets have a path instead
     else:
         return
     name = host.decode() if isinstance(host, bytes) else host
-    if name and name != "localhost" and not _is_loopback(name):
-        raise PermissionError(f"crysmm app calls no other machine, and so not {name}")
-
-
-def _is_loopback(name: str) -> bool:
+    if not name or name == "localhost":
+        return
     try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
+        is_local = ip_address(name).is_loopback
+    except ValueError:  # a host name
+        is_local = False
+    if not is_local:
+        raise PermissionError(f"crysmm app contacts no other machine, and {name} is one")
 
 
 class Guard:
-    """Lets through requests of the page to the page, and forbids a browser to fetch anything from elsewhere.
+    """ASGI middleware that accepts only requests of the page itself, and adds a security policy to the answers.
 
-    A request by another name than the address is refused, as a foreign page can give this machine any name; so is
-    one that a foreign page makes.
+    It refuses requests under another host name, since a foreign site can resolve its own name to this machine (DNS
+    rebinding), and requests that a foreign site makes.
 
     Args:
-        app: what answers.
-        address: host and port it is served from.
+        app: Application to protect.
+        address: Host and port of the page.
     """
 
     def __init__(self, app: ASGIApp, address: str) -> None:
@@ -124,7 +136,7 @@ class Guard:
         self._hosts = {address, address.replace(HOST, "localhost")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer or refuse a request."""
+        """Pass on or refuse a request."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -135,49 +147,24 @@ class Guard:
                 message["headers"] = [*message.get("headers", []), *added]
             await send(message)
 
-        if scope["type"] == "http" and self._is_the_page_s(scope):
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        origin = headers.get("origin")  # browsers omit it for simple requests of the page itself
+        is_own = headers.get("host") in self._hosts and (
+            origin is None or origin.removeprefix("http://") in self._hosts
+        )
+        if scope["type"] == "http" and is_own and ALLOWED_PATHS.fullmatch(scope["path"]):
             await self._app(scope, receive, send_guarded)
         else:
             from starlette.responses import PlainTextResponse
 
             await PlainTextResponse("refused", status_code=403)(scope, receive, send)
 
-    def _is_the_page_s(self, scope: Scope) -> bool:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        origin = headers.get("origin")
-        own = headers.get("host") in self._hosts and (origin is None or origin.removeprefix("http://") in self._hosts)
-        return own and ASKED_FOR.fullmatch(scope["path"]) is not None
-
-
-def _keep_to(folder: Path) -> None:
-    """Tell gradio, before it is imported, to keep its files in a folder, and it and others to call nobody."""
-    os.environ.update(
-        GRADIO_ANALYTICS_ENABLED="False",
-        GRADIO_TEMP_DIR=str(folder),
-        GRADIO_EXAMPLES_CACHE=str(folder / "examples"),
-        HF_HUB_OFFLINE="1",
-    )
-
-
-def _import_gradio() -> None:
-    """Import gradio, or say how to install it.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
-    try:
-        import_module("gradio")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the app needs the package gradio, which cannot be imported here ({error}): pip install 'crysmm[app]'"
-        ) from error
-
 
 def _listening_socket(port: int | None) -> socket.socket:
-    """A socket on the loopback address.
+    """Return a socket bound to the loopback address, on the given port or the first free one.
 
     Raises:
-        InputError: the port, or any of those that are tried, is taken.
+        InputError: The port, or each of the ports that are tried, is in use.
     """
     for tried in range(FIRST_PORT, LAST_PORT + 1) if port is None else [port]:
         listener = socket.socket()
@@ -189,4 +176,4 @@ def _listening_socket(port: int | None) -> socket.socket:
             listener.close()
             reason = error.strerror or str(error)
     which = f"ports {FIRST_PORT} to {LAST_PORT} are" if port is None else f"{port} is"
-    raise InputError(f"--port: {which} not free ({reason}); name another one")
+    raise InputError(f"--port: {which} not free ({reason}); choose another one")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import crysmm
-from crysmm.app.answer import LARGEST_FILE, MOST_FILES, Answer, Models, answer, cell_parameters, explain
+from crysmm.app.answer import MAX_FILE_SIZE, MAX_FILES, Answer, Models, answer, cell_parameters, explain
 from crysmm.app.cards import EXAMPLE_FILES, EXAMPLES
 from crysmm.cli.main import main
 from crysmm.errors import InputError, MissingDependencyError, ModelFolderError
@@ -37,7 +37,7 @@ def bad_files(tmp_path):
     for name, content in contents.items():
         (tmp_path / name).write_text(content)
     with (tmp_path / "large.vasp").open("w") as file:
-        os.truncate(file.fileno(), LARGEST_FILE + 1)
+        os.truncate(file.fileno(), MAX_FILE_SIZE + 1)
     reasons = {"broken.cif": "CIF", "empty.vasp": "empty", "molecule.xyz": "no cell", "binary": "binary"}
     return {tmp_path / name: why for name, why in (reasons | {"large.vasp": "at most 20 MB"}).items()}
 
@@ -76,8 +76,8 @@ def test_bad_files_are_named_and_the_others_predicted(predictor, sample_files, b
 
 
 def test_too_many_files_are_refused(predictor, sample_files):
-    with pytest.raises(InputError, match=f"{MOST_FILES + 1} files are too many for the page"):
-        answer(predictor, "bulk", sample_files[:1] * (MOST_FILES + 1))
+    with pytest.raises(InputError, match=f"{MAX_FILES + 1} files are too many for the app"):
+        answer(predictor, "bulk", sample_files[:1] * (MAX_FILES + 1))
 
 
 def test_files_of_one_name_are_told_apart(predictor, sample_files, tmp_path):

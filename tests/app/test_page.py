@@ -184,8 +184,8 @@ def test_other_names_and_foreign_pages_are_refused(app, headers):
     ("path", "answer"),
     [
         (os.path.abspath(__file__), "it was not uploaded by a user"),
-        ("https://93.184.216.34/POSCAR", "calls no other machine, and so not 93.184.216.34"),
-        ("https://example.org/POSCAR", "calls no other machine, and so not example.org"),
+        ("https://93.184.216.34/POSCAR", "contacts no other machine, and 93.184.216.34 is one"),
+        ("https://example.org/POSCAR", "contacts no other machine, and example.org is one"),
     ],
 )
 def test_a_request_of_the_page_s_kind_reads_nothing_but_uploads(app, path, answer):
