@@ -366,7 +366,7 @@ def errors_by_group(title: str, groups: Sequence[Group], errors: CrystalErrors, 
         figure.update_xaxes(tickformat=".0%")
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
     listed = "; ".join(f"{group.name}: {errors.text(group.error)} ({group.n})" for group in groups)
-    note = f"{note} Number of crystals in parentheses. Bars: standard error. Dashed line: mean of all crystals, "
+    note = f"{note} Number of crystals in parentheses. Error bars: standard error. Dashed line: mean of all crystals, "
     note = f"{note}{errors.text(mean)}.".strip()
     return Figure(title, figure, f"{errors.metric}. {listed}.", note, 110 + 38 * len(groups))
 
