@@ -55,7 +55,7 @@ def model_card(predictor: Predictor) -> str:
     members = f" ({predictor.n_members} members)" if predictor.n_members > 1 else ""
     lines = [f"{backbone}{members} predicts {kind}<b>{escape(', '.join(predictor.target_names))}</b>{escape(unit)}."]
     if predictor.elements is not None:
-        lines.append(f"Trained on crystals of {len(predictor.elements)} elements.")
+        lines.append(f"Its training crystals contain {len(predictor.elements)} elements.")
     if model.folder.parent == ZOO:
         lines.append(f"Held out: {escape(read_card(model.folder).figure.split(';')[0])}.")
     return f'<p class="model-card">{" ".join(lines)}</p>'
