@@ -94,15 +94,17 @@ def map_in_order(work: Callable[[list[Given]], list[Made]], items: Iterable[Give
         items: Items of any number.
         jobs: Number of processes, by default one per core; 1 uses this process.
     """
-    from joblib import cpu_count
-    from joblib.externals.loky import Future, get_reusable_executor
-
     remaining = iter(items)
-    jobs = cpu_count() if jobs is None else jobs
-    if jobs == 1:
+    if jobs is None:
+        from joblib import cpu_count
+
+        jobs = int(cpu_count())
+    if jobs == 1:  # joblib takes time to import
         while task := list(islice(remaining, ROWS_A_TASK)):
             yield from work(task)
         return
+    from joblib.externals.loky import Future, get_reusable_executor
+
     executor = get_reusable_executor(max_workers=jobs)
     waiting: deque[Future] = deque()
     try:
