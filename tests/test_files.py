@@ -83,7 +83,7 @@ with replacing(Path(sys.argv[1])) as temporary:
 FILLS_A_FOLDER = """
 import sys
 from pathlib import Path
-from crysmm.leftovers import working_folder
+from crysmm.files import working_folder
 with working_folder(Path(sys.argv[1])) as folder:
     (folder / "half").write_text("half")
     print("at work", flush=True)

@@ -66,7 +66,7 @@ class VanillaConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["vanilla"] = Field("vanilla", description="Head.")
+    name: Literal["vanilla"] = Field("vanilla", description="Head to train.")
 
 
 TEACHER = (
@@ -98,14 +98,14 @@ class TeacherConfig(BaseModel):
 class DistilledConfig(TeacherConfig):
     """The backbone's own output layer, trained on the targets and on a teacher's atom embeddings (CrysGNN)."""
 
-    name: Literal["distilled"] = Field("distilled", description="Head.")
+    name: Literal["distilled"] = Field("distilled", description="Head to train.")
     teacher: str = Field(min_length=1, description=TEACHER)
 
 
 class MultimodalConfig(TeacherConfig):
     """Crystal graph and text description together (CrysMMNet)."""
 
-    name: Literal["multimodal"] = Field("multimodal", description="Head.")
+    name: Literal["multimodal"] = Field("multimodal", description="Head to train.")
     descriptions: Path | None = Field(
         None,
         description="Descriptions of the structures: a file written by crysmm describe, or a CSV file with the columns "

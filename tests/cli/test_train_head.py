@@ -87,4 +87,4 @@ def test_help_says_which_head_has_a_setting(capsys: pytest.CaptureFixture[str]) 
     shown = " ".join(capsys.readouterr().out.split())
     assert "or the name of a shipped model. (distilled, multimodal)" in shown
     assert "is kept. (distilled: 0.5, multimodal: 0.5)" in shown
-    assert "Which head. (vanilla)" in shown
+    assert "Head to train. (vanilla)" in shown
