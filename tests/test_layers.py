@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import crysmm
+from benchmarks.readability import imported
 
 PACKAGE = Path(crysmm.__file__).parent
 LAYERS = (  # folders and top-level modules, from the lowest to the highest; within a layer nothing imports another
@@ -31,17 +32,9 @@ LAYER_OF = {unit: layer for layer, units in enumerate(LAYERS) for unit in units}
 def imported_units(unit: str) -> set[str]:
     """Folders and modules of crysmm that one of them imports, inside functions and for type checks too."""
     path = PACKAGE / unit
-    found = set()
-    for file in path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom):
-                modules = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                modules = [alias.name for alias in node.names]
-            else:
-                continue
-            found |= {module.split(".")[1] for module in modules if module.startswith("crysmm.")}
-    return found & LAYER_OF.keys() - {unit}
+    files = path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    return set().union(*(imported(tree, "crysmm") for tree in trees)) & LAYER_OF.keys() - {unit}
 
 
 def test_every_folder_and_module_has_its_layer() -> None:

@@ -1,35 +1,32 @@
-"""A teacher's embeddings of every atom of a store: computed once, kept on disk, memory-mapped.
+"""Atom embeddings of a teacher for a store: computed once, kept on disk and memory-mapped.
 
-They lie in the cache, under a name that follows from the teacher's weights, the structures and the settings of the
-graphs, so that embeddings of something else cannot be taken for them, and every property of one file finds the same.
-Crystals stand in parts, one file each; what a stopped computation has written of them is not computed again.
+Their folder in the cache is named by the teacher's weights, the structures and the graph settings, so they cannot be
+confused with other embeddings, and runs on different properties of one file share them. Crystals are grouped into
+parts, one file each; parts that an interrupted computation completed are not computed again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from crysmm.data.store import Store
 from crysmm.errors import InputError
 
-if TYPE_CHECKING:
-    pass
-
 CRYSTALS_A_PART = 8192
 
 
 class AtomEmbeddings:
-    """Embeddings of the atoms of a store's crystals, each of length 1; read-only, and cheap to send to a process.
+    """Atom embeddings of a store's crystals, each of length 1; read-only, and cheap to pickle.
 
     Args:
-        folder: holds one array ``[n_atoms_in_part, width]`` float32 a part.
-        n_atoms: ``[n_crystals]`` of the store they were computed on.
-        width: length of an embedding.
-        rows: ``[n_rows]``, the crystal of that store each row asked for stands for, -1 for none; by default itself.
+        folder: Folder with one array per part, ``[n_atoms_in_part, width]`` float32.
+        n_atoms: Atoms per crystal in the store they were computed for, ``[n_crystals]``.
+        width: Width of an embedding.
+        rows: Row in that store for each row that is requested, -1 for none, ``[n_rows]``; by default the same row.
     """
 
     def __init__(self, folder: Path, n_atoms: np.ndarray, width: int, rows: np.ndarray | None = None):
@@ -41,10 +38,10 @@ class AtomEmbeddings:
         self._parts: dict[int, np.ndarray] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_parts": {}}  # another process maps the files itself
+        return {**self.__dict__, "_parts": {}}  # each process maps the files itself
 
     def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Embeddings of all atoms of some crystals, ``[n_atoms_in_all, width]``, crystal by crystal."""
+        """Return the embeddings of all atoms in some crystals, crystal by crystal, ``[n_atoms_in_all, width]``."""
         crystals = self._rows[np.asarray(rows, dtype=np.int64)]
         n_atoms = self._n_atoms[crystals]
         shift = self._first_atom[crystals] - (np.cumsum(n_atoms) - n_atoms)
@@ -62,15 +59,15 @@ class AtomEmbeddings:
         return self._parts[number]
 
     def matched(self, teacher_store: Store, store: Store, rows: Sequence[int]) -> AtomEmbeddings:
-        """The same embeddings, to be taken by the rows of another store of the same structures.
+        """Return the embeddings indexed by the rows of another store of the same structures.
 
         Args:
-            teacher_store: the one they were computed on.
-            store: the other, which may have other graphs and lack other rows.
-            rows: those that will be asked for.
+            teacher_store: Store they were computed for.
+            store: Other store, which may have other graphs and lack other rows.
+            rows: Rows of the other store that will be requested.
 
         Raises:
-            InputError: one of them is not in the teacher's store.
+            InputError: A requested crystal is not in the teacher's store.
         """
         row_of = {identifier: row for row, identifier in enumerate(teacher_store.ids)}
         matching = np.array([row_of.get(identifier, -1) for identifier in store.ids], dtype=np.int64)
@@ -87,10 +84,10 @@ class AtomEmbeddings:
 
 
 def part_path(folder: Path, number: int) -> Path:
-    """File of one part of the embeddings."""
+    """Return the path of one part of the embeddings."""
     return folder / f"part-{number:05d}.npy"
 
 
 def split_in_parts(n_crystals: int) -> list[np.ndarray]:
-    """Rows of the crystals in each part."""
+    """Return the rows of the crystals in each part."""
     return np.split(np.arange(n_crystals), range(CRYSTALS_A_PART, n_crystals, CRYSTALS_A_PART))

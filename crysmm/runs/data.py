@@ -1,4 +1,4 @@
-"""What a run learns from: the store, the rows that are used, and their split."""
+"""Data of a run: the store, the rows that are used, and their split."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class RunData:
-    """The crystals of a run.
+    """Crystals of a run.
 
     Args:
-        store: every crystal that could be read.
-        skipped: the rows that are not used, with the reasons.
-        split: rows of the store.
-        embeddings: a teacher's, of the atoms of the training and validation splits.
-        texts: the crystals' descriptions as the network reads them.
+        store: Store with every crystal that could be read.
+        skipped: Rows that are not used, with the reasons.
+        split: Rows of the store in each split.
+        embeddings: Teacher embeddings of the atoms in the training and validation splits.
+        texts: Descriptions of the crystals as the network reads them.
     """
 
     store: Store
@@ -38,11 +38,11 @@ class RunData:
     texts: Texts | None = field(default=None, kw_only=True)
 
     def rows(self, split: str) -> list[int]:
-        """Rows of the store in ``train``, ``val`` or ``test``."""
+        """Return the store rows in ``train``, ``val`` or ``test``."""
         return {"train": self.split.train, "val": self.split.val, "test": self.split.test}[split]
 
     def ids(self, split: str) -> list[str]:
-        """One a row."""
+        """Return the ids of the crystals in a split."""
         return [self.store.ids[row] for row in self.rows(split)]
 
     @property
@@ -52,7 +52,7 @@ class RunData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells whether a run that is resumed still learns from the same structures, splits, teacher and texts."""
+        """Checksum of structures, targets, splits, teacher and texts, compared when a run is resumed."""
         digest = hashlib.sha256(self.store.structures_sha256.encode())
         for split in SPLITS:
             rows = self.rows(split)
@@ -67,14 +67,14 @@ class RunData:
 
 @dataclass(frozen=True)
 class TrainingData(RunData):
-    """The crystals of a run that learns properties.
+    """Crystals of a run that is trained on properties.
 
     Args:
-        scaler: fitted on the training split.
+        scaler: Target scaler, fitted to the training split.
     """
 
     scaler: TargetScaler
 
     def targets(self, split: str) -> np.ndarray:
-        """``[n, n_targets]``, the units of the input."""
+        """Return the targets of a split in the units of the input, ``[n, n_targets]``."""
         return self.store.targets[self.rows(split)]

@@ -1,4 +1,4 @@
-"""What a run learns from: the store, the rows that are used, and their split."""
+"""Preparation of a run's data: reading, splitting and batching."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The teacher of a run: its embeddings of the atoms of every crystal its student learns from."""
+"""Atom embeddings of a run's teacher for every crystal that its student is trained on."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ LENGTH_TOLERANCE = 1e-3  # of the squared length of an embedding
 def embed_by_teacher(
     config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, data: TrainingData, trainer: pl.Trainer
 ) -> AtomEmbeddings | None:
-    """Embeddings of the training and validation crystals by the teacher of ``config.head``, where it has one.
+    """Embed the training and validation crystals with the teacher in ``config.head``, if there is one.
 
-    The teacher has graphs of its own: those it was trained on, of the same structures.
+    The teacher reads the same structures as the kind of graphs it was trained on.
 
     Args:
-        config: the settings.
-        records: in place of ``config.root_dir``.
-        data: the crystals of the student.
-        trainer: knows the processes and their device.
+        config: Settings of the run.
+        records: Rows of the input in place of ``config.root_dir``.
+        data: Crystals of the student.
+        trainer: Trainer that connects the processes and knows their device.
 
     Raises:
-        ModelFolderError: the teacher cannot be read.
-        InputError: it lacks a crystal.
+        ModelFolderError: The teacher cannot be read.
+        InputError: The teacher cannot read a crystal of the student.
     """
     head = config.distillation
     if head is None or head.teacher is None:
@@ -92,22 +92,22 @@ def build_embeddings(
     device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> AtomEmbeddings:
-    """The embeddings of a store's atoms after a backbone's last message-passing layer, divided by their lengths.
+    """Embed the atoms of a store by a backbone's last message-passing layer, normalized to length 1.
 
-    They are those in the cache where it has them. The backbone computes in evaluation mode and 32 bits, without
-    gradients; it is left as it is.
+    Embeddings in the cache are reused. A copy of the backbone computes in evaluation mode and 32 bits, without
+    gradients.
 
     Args:
-        store: with the graphs the backbone was trained on.
-        backbone: the teacher.
-        model: its settings.
-        weights_sha256: checksum of its weights.
-        cache_dir: see :func:`~crysmm.data.store.cache_folder`.
-        device: where to compute.
-        progress: show a bar.
+        store: Store with the kind of graphs the backbone was trained on.
+        backbone: Backbone of the teacher.
+        model: Settings of the backbone.
+        weights_sha256: Checksum of its weights.
+        cache_dir: Cache folder; see :func:`~crysmm.data.store.cache_folder`.
+        device: Device to compute on.
+        progress: True to show a progress bar.
 
     Raises:
-        InputError: a crystal is too large for the device's memory.
+        InputError: A crystal is too large for the memory of the device.
     """
     graphs = f"{STORE_VERSION} {store.settings.model_dump_json()} {store.structures_sha256}"
     key = f"{FORMAT_VERSION} {CRYSTALS_A_PART} {weights_sha256} {model.model_dump_json()} {graphs}"
@@ -142,7 +142,7 @@ def build_embeddings(
 def _embed(
     store: Store, teacher: Backbone, batches: list[np.ndarray], merge: bool, device: torch.device, bar: tqdm[Any]
 ) -> Iterator[np.ndarray]:
-    """``[n_atoms_in_batch, width]`` of the crystals of a part, batch by batch."""
+    """Yield the embeddings of a part batch by batch, ``[n_atoms_in_batch, width]``."""
     for batch in batches:
         with torch.inference_mode():
             nodes = precise(teacher(store.batch(batch.tolist(), merge=merge).to(device)).nodes)
@@ -160,7 +160,7 @@ def _check_sizes(store: Store, memory: np.ndarray, limit: int) -> None:
 
 
 def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
-    """Whether a file holds so many rows of length 1, or 0; bytes that a disk has damaged make others."""
+    """Return True if a file holds an array of this shape whose rows have length 1 or 0, as undamaged bytes do."""
     try:
         rows = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):

@@ -38,7 +38,7 @@ def test_parameter_counts(model, count):
 
 
 def test_begins_as_cgcnn(batch):
-    """The same seed gives the same predictions, because the feature weights are 1 and use no random numbers."""
+    """Predict the same with the same seed, because the feature weights are 1 and use no random numbers."""
     torch.testing.assert_close(network_of({"name": "crysxpp"})(batch), network_of({"name": "cgcnn"})(batch))
 
 
