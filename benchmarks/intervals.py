@@ -17,8 +17,9 @@ import numpy as np
 import crysmm
 from crysmm.audit.leakage import read_run
 from crysmm.data.store import Store
+from crysmm.inference import COVERAGE
 from crysmm.inference.domain import Domain, TrainingCrystal, rows_to_keep
-from crysmm.inference.intervals import COVERAGE, absolute_errors, conformal_quantile
+from crysmm.inference.intervals import absolute_errors, conformal_quantile
 from crysmm.runs.run_folder import RunFolder
 
 N_DIVISIONS = 200

@@ -170,11 +170,9 @@ def working_folder(beside: Path) -> Iterator[Path]:
                 left.rmdir()  # empty if its process was killed before locking it; one in use is not empty
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f"{beside.name}.building-", dir=beside.parent))
-        try:
+        with suppress(FileNotFoundError):  # removed as a leftover by another process before it was locked
             held = hold(folder / LOCK)
             break
-        except FileNotFoundError:  # removed as a leftover by another process before it was locked
-            continue
     try:
         yield folder
     finally:

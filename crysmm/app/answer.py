@@ -26,9 +26,9 @@ from crysmm.data.space_groups import find_space_group
 from crysmm.errors import InputError
 from crysmm.explain.explanation import explain_crystal
 from crysmm.explain.tables import CrystalExplanation
+from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment
 from crysmm.inference.domain import Neighbor
-from crysmm.inference.intervals import COVERAGE
 from crysmm.inference.model_folder import ModelDescription, read_description
 from crysmm.inference.predictor import Predictor, load
 from crysmm.io.folder import FileRow, FilesSource

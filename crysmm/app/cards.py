@@ -14,8 +14,8 @@ from moyopy import SpaceGroupType
 from crysmm.app.answer import Answer, Answers, cell_parameters
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system
 from crysmm.explain.tables import CrystalExplanation
+from crysmm.inference import COVERAGE
 from crysmm.inference.domain import FAR
-from crysmm.inference.intervals import COVERAGE
 from crysmm.inference.model_card import read_card
 from crysmm.inference.predictor import Predictor
 from crysmm.report.html import formula_parts

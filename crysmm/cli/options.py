@@ -21,7 +21,7 @@ METAVARS = {"Path": "PATH", "str": "TEXT", "int": "N", "float": "X"}
 
 
 class CommandParser(argparse.ArgumentParser):
-    """As `argparse.ArgumentParser`, with short errors."""
+    """Argument parser without abbreviations, with one-line errors that suggest the nearest option."""
 
     def __init__(self, prog: str, description: str | None = None, usage: str | None = None) -> None:
         super().__init__(prog=prog, description=description, usage=usage, allow_abbrev=False)

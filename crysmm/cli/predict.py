@@ -6,6 +6,7 @@ from typing import get_args
 
 from crysmm.cli.options import add_model_and_structures, positive, refuse_row_options, share, warn
 from crysmm.errors import CrysmmError
+from crysmm.inference import COVERAGE
 from crysmm.io.source import FileFormat, Source
 
 SHOWN = 10  # a table of at most so many rows is printed too
@@ -13,8 +14,6 @@ SHOWN = 10  # a table of at most so many rows is printed too
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the structures, the table, and what computes it."""
-    from crysmm.inference.intervals import COVERAGE
-
     add_model_and_structures(
         parser,
         "Folder with structures, with id_prop or without, or one .json, .json.zip, .jsonl or .jsonl.gz file; "

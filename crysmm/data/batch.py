@@ -73,6 +73,10 @@ class CrystalBatch:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def bond_lengths(self) -> Tensor:
+        """Compute the bond lengths, ``[n_edges]``, Angstrom."""
+        return torch.linalg.vector_norm(self.bond_vectors, dim=1)
+
     def to(self, device: torch.device | str) -> CrystalBatch:
         """Return the batch on another device."""
         return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))

@@ -203,20 +203,27 @@ def write_arrow(
     from datasets.arrow_writer import ArrowWriter
 
     summary = ReadingSummary()
-
-    def readable() -> Iterator[GraphedRecord]:
-        for result in results:
-            if isinstance(result, GraphedRecord):
-                summary.count(result.record)
-                yield result
-            elif strict:
-                raise InputError(f"{result.file}: {result.reason} (strict stops at the first row it cannot use)")
-            else:
-                summary.skipped.append(result)
-
-    records = readable()
+    records = _readable(results, summary, strict)
     with ArrowWriter(path=str(path), schema=to_table([], with_space_groups).schema) as writer:
         while some := list(islice(records, ROWS_A_TASK)):
             writer.write_table(to_table(some, with_space_groups))
         writer.finalize()
     return summary
+
+
+def _readable(
+    results: Iterable[GraphedRecord | SkippedRow], summary: ReadingSummary, strict: bool
+) -> Iterator[GraphedRecord]:
+    """Yield the records and add them and the skipped rows to the summary.
+
+    Raises:
+        InputError: ``strict`` is set and a row cannot be used.
+    """
+    for result in results:
+        if isinstance(result, GraphedRecord):
+            summary.count(result.record)
+            yield result
+        elif strict:
+            raise InputError(f"{result.file}: {result.reason} (strict stops at the first row it cannot use)")
+        else:
+            summary.skipped.append(result)

@@ -13,16 +13,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from tqdm import tqdm
 
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
-from crysmm.data.store import Store
 from crysmm.files import disables_bar
 from crysmm.graphs.neighbors import find_edges
+
+if TYPE_CHECKING:
+    from crysmm.data.store import Store  # imports torch, which worker processes and splits do without
 
 TOLERANCE = 0.01  # Angstrom
 NEAR = 0.3  # Angstrom

@@ -154,15 +154,6 @@ class TargetScaler(BaseModel):
         """Return the content for ``model.json``; floats keep every bit."""
         return self.model_dump(mode="json")
 
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> TargetScaler:
-        """Restore a scaler from :meth:`to_dict`.
-
-        Raises:
-            pydantic.ValidationError: The content does not describe a scaler.
-        """
-        return cls.model_validate(content)
-
 
 def class_label(value: float) -> str:
     """Format a class value: ``1`` instead of ``1.0``."""

@@ -29,7 +29,6 @@ from crysmm.errors import InputError, ModelFolderError, brief
 from crysmm.files import replacing
 from crysmm.inference.domain import Domain, TrainingCrystal
 
-COVERAGE = 0.9  # fraction of targets inside the intervals by default
 FINEST = 10**6  # coverages are read as fractions with at most this denominator, so that 0.7 of 10 is 7
 CALIBRATION_FILE = "calibration.safetensors"
 WEIGHTS = "weights_sha256"  # metadata key

@@ -20,9 +20,10 @@ from crysmm.device import resolve_device
 from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import InputError, StructureError
 from crysmm.files import disables_bar, table_replacing, why_not_writable
+from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment, Assessor
 from crysmm.inference.frozen_network import Inference, InferencePrecision, Outputs
-from crysmm.inference.intervals import COVERAGE, Calibration, read_calibration
+from crysmm.inference.intervals import Calibration, read_calibration
 from crysmm.inference.prediction_table import PredictionSummary, prediction_cells, prediction_columns
 from crysmm.inference.saved_models import LoadedModel, load_members
 from crysmm.io.inputs import source_from_structures

@@ -101,7 +101,7 @@ def from_batch(batch: CrystalBatch, engine: Engine, with_line_graph: bool) -> Gr
     elif with_line_graph:
         short = None
         if batch.triplet_cutoff is not None:
-            short = torch.linalg.vector_norm(batch.bond_vectors, dim=1) <= batch.triplet_cutoff
+            short = batch.bond_lengths() <= batch.triplet_cutoff
         line_graph = incomplete_line_graph(edges, as_jarvis=batch.as_jarvis, short=short)
     if engine == "dgl":
         from crysmm.engines.dgl import DGLTopology

@@ -11,8 +11,8 @@ from crysmm.data.batch import CrystalBatch
 
 SHORTEST_BOND = 0.1  # Angstrom; noise makes no bond shorter, as two atoms of a crystal cannot be closer
 
-REAL, SINGLE_ATOMS, EXCHANGE, WHOLE_ELEMENT = range(4)  # the kinds of substitution
-KINDS = 4
+KINDS = 4  # of substitution, equally likely: none, and the following
+_, SINGLE_ATOMS, EXCHANGE, WHOLE_ELEMENT = range(KINDS)
 KEYS_PER_CRYSTAL = 128  # more than there are elements
 
 
@@ -76,7 +76,7 @@ class Corruption:
         if self.distance_noise:
             vectors = seen.bond_vectors
             noise = torch.randn(len(vectors), generator=generator).to(vectors)
-            lengths = torch.linalg.vector_norm(vectors, dim=1)
+            lengths = seen.bond_lengths()
             scale = (lengths + self.distance_noise * noise).clamp_min(SHORTEST_BOND) / lengths
             seen = replace(seen, bond_vectors=vectors * scale[:, None])
         return Example(batch, seen, hidden)

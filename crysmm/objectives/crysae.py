@@ -65,8 +65,7 @@ class BondLengthTerm(Term):
         projected, bias = self.decoder.project(nodes)
         at_source = graph.at_source(projected.flatten(1)).view(-1, *projected.shape[1:])
         products = (at_source @ graph.at_destination(nodes)[:, :, None]).squeeze(2)
-        lengths = torch.linalg.vector_norm(batch.bond_vectors, dim=1)
-        return precise(products + bias), lengths.round().clamp(1, LENGTH_CLASSES).long() - 1
+        return precise(products + bias), batch.bond_lengths().round().clamp(1, LENGTH_CLASSES).long() - 1
 
 
 def crysae_terms(method: CrysAEConfig, node_features: int, atom_features: int, cutoff: float) -> dict[str, Term]:

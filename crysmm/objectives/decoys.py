@@ -65,11 +65,15 @@ class ReplacedAtomTerm(Term):
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss of the batch once per crystal, ``[n_crystals]``."""
-        scores = precise(self.decoder(nodes)).flatten()
+        scores = self.scores(nodes)
         replaced, _ = find_replaced(example)
         losses = functional.binary_cross_entropy_with_logits(scores, replaced.to(scores.dtype), reduction="none")
         visible = None if example.hidden is None else ~example.hidden
         return over_atoms(losses, visible, example.clean.n_atoms, pooled=True)
+
+    def scores(self, nodes: Tensor) -> Tensor:
+        """Return a score per atom, ``[n_atoms_in_all]``."""
+        return precise(self.decoder(nodes)).flatten()
 
 
 class DecoyTerm(Term):
@@ -88,9 +92,13 @@ class DecoyTerm(Term):
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss per crystal, ``[n_crystals]``."""
-        scores = precise(self.decoder(crystal_mean(nodes, example.clean.n_atoms))).flatten()
+        scores = self.scores(nodes, example.clean.n_atoms)
         _, decoys = find_replaced(example)
         return functional.binary_cross_entropy_with_logits(scores, decoys.to(scores.dtype), reduction="none")
+
+    def scores(self, nodes: Tensor, n_atoms: Tensor) -> Tensor:
+        """Return a score per crystal, ``[n_crystals]``."""
+        return precise(self.decoder(crystal_mean(nodes, n_atoms))).flatten()
 
 
 class BondingTerm(Term):
@@ -151,7 +159,7 @@ def bonding(batch: CrystalBatch) -> Tensor:
     """
     electronegativity, radius = (table.to(batch.bond_vectors)[batch.atomic_numbers, None] for table in element_tables())
     graph = BlockedGraph(batch.connectivity, len(batch.atomic_numbers))
-    lengths = torch.linalg.vector_norm(batch.bond_vectors, dim=1)[:, None]
+    lengths = batch.bond_lengths()[:, None]
     difference = graph.at_source(electronegativity) - graph.at_destination(electronegativity)
     order = torch.exp(-(lengths / (graph.at_source(radius) + graph.at_destination(radius)) - 1) / SOFTNESS)
     coordination, charge, polarity, length = graph.sum(

@@ -66,7 +66,6 @@ class EncoderQuality:
         nodes = network(batch).nodes
         seen_nodes = nodes if example.seen is batch else network(example.seen).nodes
         pooled = crystal_mean(nodes, batch.n_atoms)
-        replaced, decoys = find_replaced(example)
         classified: dict[str, tuple[Tensor, Tensor]] = {}  # true and predicted classes
         for name, term in network.terms().items():
             if isinstance(term, AtomFeatureTerm):
@@ -86,13 +85,13 @@ class EncoderQuality:
                 known = batch.space_groups > 0
                 classified[name] = batch.space_groups[known] - 1, term.decoder(pooled).argmax(1)[known]
             elif isinstance(term, ReplacedAtomTerm):
-                classified[name] = replaced.long(), (term.decoder(seen_nodes).flatten() > 0).long()
+                replaced, _ = find_replaced(example)
+                classified[name] = replaced.long(), (term.scores(seen_nodes) > 0).long()
             elif isinstance(term, DecoyTerm):
-                scores = term.decoder(crystal_mean(seen_nodes, batch.n_atoms)).flatten()
-                classified[name] = decoys.long(), (scores > 0).long()
+                _, decoys = find_replaced(example)
+                classified[name] = decoys.long(), (term.scores(seen_nodes, batch.n_atoms) > 0).long()
             elif isinstance(term, DistanceTerm):
-                clean, noisy = (torch.linalg.vector_norm(b.bond_vectors, dim=1) for b in (batch, example.seen))
-                noise = clean - noisy
+                noise = batch.bond_lengths() - example.seen.bond_lengths()
                 left = noise - term.distance_noise * term.corrections(seen_nodes, example.seen)
                 self._distances += [float(left.abs().sum()), float(noise.abs().sum()), len(noise)]
         for name, (true, predicted) in classified.items():

@@ -12,7 +12,7 @@ from torch.nn import functional
 from crysmm.data.batch import CrystalBatch
 from crysmm.engines.blocked import BlockedGraph
 from crysmm.engines.linear import Linear, linear, precise
-from crysmm.models.layers import GaussianExpansion
+from crysmm.models.layers import GaussianExpansion, spread
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.terms import Term, mean_losses, over_atoms, over_edges
 
@@ -140,7 +140,7 @@ class ConnectivityTerm(Term):
             generator: Source of random numbers, by default torch's global one.
         """
         n_crystals, n_nodes = len(batch), len(nodes)
-        crystal = torch.arange(n_crystals, device=nodes.device).repeat_interleave(batch.n_atoms, output_size=n_nodes)
+        crystal = spread(torch.arange(n_crystals, device=nodes.device), batch.n_atoms, n_nodes)
         largest = int(batch.n_atoms.max())
         size = min(largest, self.largest_cell)
         first, second = (_places(batch.n_atoms, crystal, size < largest, generator) for _ in range(2))
@@ -228,9 +228,7 @@ class DistanceTerm(Term):
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss of the clean bond lengths per crystal, ``[n_crystals]``."""
-        noisy = torch.linalg.vector_norm(example.seen.bond_vectors, dim=1)
-        clean = torch.linalg.vector_norm(example.clean.bond_vectors, dim=1)
-        target = (clean - noisy) / self.distance_noise
+        target = (example.clean.bond_lengths() - example.seen.bond_lengths()) / self.distance_noise
         losses = functional.smooth_l1_loss(self.corrections(nodes, example.seen), target, reduction="none")
         return over_edges(losses, example.clean, self.pooled)
 
@@ -241,7 +239,7 @@ class DistanceTerm(Term):
             nodes: Embeddings of the atoms, ``[n_atoms_in_all, d]``.
             seen: Batch with noisy bond lengths.
         """
-        lengths = self.expansion(torch.linalg.vector_norm(seen.bond_vectors, dim=1))
+        lengths = self.expansion(seen.bond_lengths())
         graph = BlockedGraph(seen.connectivity, len(nodes))
         # The bias of the length is added to nodes rather than edges, of which there are many more.
         destination = self.destination(nodes) + self.length.bias

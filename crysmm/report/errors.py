@@ -13,8 +13,8 @@ from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, find_space_group
 from crysmm.data.store import Store
 from crysmm.elements import ATOMIC_NUMBERS, elements_in
+from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment
-from crysmm.inference.intervals import COVERAGE
 from crysmm.report.html import formula_parts, number, percentage
 from crysmm.report.structure import structure_element
 

@@ -306,7 +306,7 @@ def timing(metrics: Metrics) -> dict[str, str]:
     if "best_epoch" in metrics:
         facts["best epoch"] = f"{metrics['best_epoch']} of {metrics['epochs']}, by {metrics['monitored']}"
     facts["training ended by"] = metrics["stopped_by"].replace("_", " ")
-    if metrics.get("peak_memory_gib") is not None:
+    if "peak_memory_gib" in metrics:
         facts["peak memory"] = f"{metrics['peak_memory_gib']:.2f} GiB"
     if "n_parameters" in metrics:
         facts["parameters"] = f"{metrics['n_parameters']:,}"

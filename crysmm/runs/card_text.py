@@ -28,6 +28,7 @@ LICENCE = (
 )
 CHOSEN = {"test": "", "val": ", by which the epoch was chosen"}
 LAST_USUAL = SYMBOLS.index("Pu")  # heavier elements are in no usual data set
+PATHS = frozenset({"root_dir", "ids_file", "init_from"})  # input files, free to change in a run that is resumed
 
 
 def run_card(
@@ -257,9 +258,6 @@ def _licence(config: RunConfig) -> str:
 
 def _listed(lines: Iterator[str] | Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
-
-
-PATHS = frozenset({"root_dir", "ids_file", "init_from"})  # free to change in a run that is resumed, and its input
 
 
 def given(config: RunConfig, leave_out: Set[str] = frozenset()) -> list[str]:

@@ -14,8 +14,9 @@ import numpy as np
 
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError
+from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment
-from crysmm.inference.intervals import COVERAGE, fewest_errors
+from crysmm.inference.intervals import fewest_errors
 
 Metrics = dict[str, Any]
 

@@ -94,7 +94,7 @@ def _parse(line: bytes) -> Description:
 
 
 def _is_unfinished(line: bytes) -> bool:
-    """Whether a line without an end is the beginning of a row, and not a whole one or something else."""
+    """Return whether an unterminated line is the beginning of a row, not a complete row or something else."""
     if not line.startswith(BEGINNING) and not BEGINNING.startswith(line):
         return False
     try:

@@ -113,7 +113,7 @@ def _write_part(folder: Path, checksums: Sequence[bytes], rows: np.ndarray) -> N
 
 
 class TextSettings(BaseModel):
-    """How a structure becomes an embedded text.
+    """Settings that turn a structure into an embedded text.
 
     ``encoder`` is a hub name, a folder or ``minilm``; ``revision`` names its weights. ``describer`` writes the texts
     of structures that are predicted without one. With ``tuned_layers`` the encoder is part of the network, which then
@@ -163,7 +163,7 @@ class Texts:
     checksum: str
 
     def take(self, rows: Sequence[int]) -> Texts:
-        """Those of some crystals."""
+        """Return the texts of some crystals."""
         return replace(self, values=self.values[list(rows)])
 
 
@@ -183,7 +183,7 @@ def to_lists(values: np.ndarray) -> list[list[float] | None]:
 
 
 def from_lists(lists: Sequence[Sequence[float] | None], settings: TextSettings) -> np.ndarray:
-    """What :func:`to_lists` was given."""
+    """Restore the array that :func:`to_lists` converted."""
     given = [row for row in lists if row is not None]
     if settings.tuned_layers:
         values = pad([[int(token) for token in row] for row in given])
@@ -210,7 +210,7 @@ class TextReader:
         return self.settings.load_encoder(self.device)
 
     def read(self, crystals: Sequence[Crystal], jobs: int | None = None) -> tuple[np.ndarray, list[Description]]:
-        """What a network reads of each (see :class:`~crysmm.text.embeddings.Texts`); and the descriptions.
+        """Describe crystals; return the rows that the network reads (see :class:`Texts`) and the descriptions.
 
         Args:
             crystals: to be described.

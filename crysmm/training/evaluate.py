@@ -13,10 +13,11 @@ from crysmm.config.training import TrainingConfig
 from crysmm.data.loader import Share
 from crysmm.elements import elements_in
 from crysmm.files import disables_bar
+from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment, Assessor
 from crysmm.inference.domain import Domain, TrainingCrystal, rows_to_keep
 from crysmm.inference.frozen_network import Inference, Outputs
-from crysmm.inference.intervals import COVERAGE, Calibration
+from crysmm.inference.intervals import Calibration
 from crysmm.inference.model_folder import reference_rows
 from crysmm.inference.prediction_table import write_predictions
 from crysmm.inference.saved_models import save_model

@@ -96,7 +96,7 @@ def test_classes_that_cannot_be_learned(
 @pytest.mark.parametrize("settings", [{}, {"target_transform": "log10"}, {"classification_threshold": 100}])
 def test_json_round_trip_keeps_every_bit(settings: dict[str, Any]) -> None:
     scaler = TargetScaler.fit(BULK_MODULI, [0, 1, 4], TrainingConfig(**settings))
-    assert TargetScaler.from_dict(json.loads(json.dumps(scaler.to_dict()))) == scaler
+    assert TargetScaler.model_validate(json.loads(json.dumps(scaler.to_dict()))) == scaler
 
 
 def test_drift_is_in_deviations_of_what_was_learned() -> None:
