@@ -20,6 +20,7 @@ from crysmm.config.training import TrainingConfig
 from crysmm.convert.checkpoint import Checkpoint, ConvertedModel, fill, finite_number, n_layers, shape
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError, shown
+from crysmm.inference.model_folder import BACKBONE
 from crysmm.models.alignn import LARGEST_BOND
 from crysmm.models.networks import build_network
 
@@ -218,4 +219,4 @@ def _notes(checkpoint: Checkpoint, model: Mapping[str, Any], config: TrainingCon
 
 def original_name(name: str) -> str:
     """Return ALIGNN's name of a weight."""
-    return name.removeprefix("backbone.").replace("head.output", "fc")
+    return name.removeprefix(BACKBONE).replace("head.output", "fc")

@@ -180,4 +180,4 @@ def original_name(name: str) -> str:
         layer = (int(hidden[1]) - 3) // 2
         return f"conv_to_fc.{hidden[2]}" if layer < 0 else f"fcs.{layer}.{hidden[2]}"
     renamed = {"backbone.selector.weight": "mask"}.get(name, name)
-    return renamed.removeprefix("backbone.").replace("head.output", "fc_out")
+    return renamed.removeprefix(BACKBONE).replace("head.output", "fc_out")

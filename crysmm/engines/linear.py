@@ -97,8 +97,7 @@ def linear_backward(
     """
     to_rows = to_weight = to_bias = None
     if needed[0]:
-        to_rows = empty_rows((len(gradient), weight.shape[1]), like=gradient)
-        matmul_into(to_rows, gradient, weight.to(gradient.dtype))
+        to_rows = linear_forward(gradient, weight.t(), None)
     if needed[1]:
         to_weight = matmul_over_rows(gradient, rows).to(weight.dtype)
     if needed[2]:

@@ -103,11 +103,10 @@ class Domain:
             are inf for embeddings that are not finite.
         """
         count = min(n_nearest, len(self.embeddings))
-        training = torch.tensor(self.embeddings, dtype=torch.float64)
         # All pairs are compared: trees gain nothing for a thousand points in so many dimensions. Distances by matrix
         # products would lose half of the digits for embeddings that are close together.
         found = [
-            torch.cdist(some, training, compute_mode="donot_use_mm_for_euclid_dist").topk(count, largest=False)
+            torch.cdist(some, self._training, compute_mode="donot_use_mm_for_euclid_dist").topk(count, largest=False)
             for some in torch.tensor(embeddings, dtype=torch.float64).split(ROWS_AT_ONCE)
         ]
         distances, rows = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
@@ -121,6 +120,11 @@ class Domain:
     def widths(self, distances: np.ndarray) -> np.ndarray:
         """Return the relative widths of intervals at `[n]` distances: 1 at distance 0, 2 at the usual distance."""
         return 1 + distances / self._usual_distance if self._usual_distance else np.ones(len(distances))
+
+    @cached_property
+    def _training(self) -> torch.Tensor:
+        """Training embeddings in the precision of distances; converted once, as every batch is compared with them."""
+        return torch.tensor(self.embeddings, dtype=torch.float64)
 
     @cached_property
     def _usual_distance(self) -> float:

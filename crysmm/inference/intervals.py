@@ -114,7 +114,7 @@ def read_calibration(folder: Path, weights_sha256: str, scaler: TargetScaler, wi
         )
 
     found = {name: tensor.shape for name, tensor in tensors.items()}
-    n_kept, n_val, n_bytes = (len(tensors.get(name, ())) for name in (EMBEDDINGS, DISTANCES, CRYSTALS))
+    n_kept, n_val, n_bytes = ((*found.get(name, ()), 0)[0] for name in (EMBEDDINGS, DISTANCES, CRYSTALS))
     expected = {EMBEDDINGS: (n_kept, width), DISTANCES: (n_val,), CRYSTALS: (n_bytes,)}
     if scaler.classes is None:
         expected[ERRORS] = (n_val, scaler.n_targets)

@@ -251,7 +251,7 @@ class Predictor:
             results: Rows of the batch, as :meth:`assess_source` yields them.
             assessment: Assessment of the rows that were read.
         """
-        n_columns = len(self.columns) - 3
+        n_columns = len(prediction_columns(self.model.scaler, self.target_names, assessment))
         places = iter(range(len(results)))
         for result in results:
             if isinstance(result, GraphedRecord):

@@ -313,17 +313,18 @@ def load_encoder(folder: Path | str) -> LoadedEncoder:
         build = partial(build_backbone, model, feature_table(settings.atom_features).shape[1], settings.cutoff)
         backbone = build_with_weights(build, model, own, folder)
         found = _embed(backbone, settings, [reference.crystal for reference in description.references])
-
-        def drift(now: np.ndarray, saved: np.ndarray) -> float:
-            return float(np.abs(now - saved).max() / np.abs(saved).max())
-
-        refuse_drift(folder, description, found, drift, "the largest entry of their embeddings")
+        refuse_drift(folder, description, found, _embedding_drift, "the largest entry of their embeddings")
     else:
         property_model = load_model(folder)
         property_model.check_references()
         backbone = property_model.network.backbone
     backbone.requires_grad_(False)
     return LoadedEncoder(folder, backbone, model, settings, description.weights_sha256)
+
+
+def _embedding_drift(now: np.ndarray, saved: np.ndarray) -> float:
+    """Return the largest difference of two embeddings, in units of the largest entry of the saved one."""
+    return float(np.abs(now - saved).max() / np.abs(saved).max())
 
 
 def _embed(backbone: Backbone, settings: GraphSettings, crystals: Sequence[Crystal]) -> np.ndarray:
