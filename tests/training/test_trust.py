@@ -218,6 +218,9 @@ def test_a_calibration_of_another_model_or_a_damaged_one_is_refused(run, make_co
     save_file(tensors, folder / "calibration.safetensors", metadata)
     with pytest.raises(ModelFolderError, match=r"calibration.safetensors is damaged: an embedding is not finite"):
         crysmm.load(folder)
+    save_file(tensors | {"training_crystals": np.array(0, np.uint8)}, folder / "calibration.safetensors", metadata)
+    with pytest.raises(ModelFolderError, match=r"calibration.safetensors is damaged: it holds"):
+        crysmm.load(folder)
 
 
 def test_an_audit_of_data_with_other_targets_is_refused(run, tmp_path, capsys):
