@@ -29,10 +29,9 @@ from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.convert.checkpoint import Checkpoint, ConvertedModel, fill, finite_number, n_layers, shape
 from crysmm.data.scaler import TargetScaler
-from crysmm.elements import feature_table
 from crysmm.errors import InputError, brief, shown
 from crysmm.inference.model_folder import BACKBONE
-from crysmm.models.networks import build_backbone, build_network
+from crysmm.models.networks import backbone_for_graphs, build_network
 
 STEP = 0.2  # Angstrom between the centers of the Gaussians
 GRAPH_KEYS = ("cutoff", "max_neighbors")
@@ -92,8 +91,7 @@ def convert_crysgnn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Conv
     weights.setdefault("embedding.bias", torch.zeros(sizes["node_features"]))
     settings = {**graph.model_dump(), "model": {"name": "cgcnn", **sizes}, "method": "crysgnn"}
     config = make_config(PretrainingConfig, settings)
-    atom_features = feature_table(config.atom_features).shape[1]
-    network = nn.ModuleDict({"backbone": build_backbone(config.model, atom_features, config.cutoff)})
+    network = nn.ModuleDict({"backbone": backbone_for_graphs(config.model, graph)})
     fill(network, weights, lambda name: name.removeprefix(BACKBONE))
     notes.append("only the encoder is loaded; unlike the original's, its embeddings of atoms are not normalized")
     return ConvertedModel(config, network, notes)

@@ -94,14 +94,14 @@ class Inference:
         """Return predictions and pooled embeddings."""
         with torch.inference_mode(), self._autocast():
             batch = self._prepare(batch)
-            embedding = self._network.embed(batch)
+            embedding = self._network.backbone(batch)
             predictions = self._scaler.decode(self._network.read(embedding, batch))
             return Outputs(_to_numpy(predictions), _to_numpy(embedding.graph))
 
     def embed(self, batch: CrystalBatch) -> np.ndarray:
         """Return pooled embeddings, float64 `[n, d]`; the head, which may need texts, is not evaluated."""
         with torch.inference_mode(), self._autocast():
-            return _to_numpy(self._network.embed(self._prepare(batch)).graph)
+            return _to_numpy(self._network.backbone(self._prepare(batch)).graph)
 
     def _prepare(self, batch: CrystalBatch) -> CrystalBatch:
         batch = batch.to(self.device)

@@ -23,7 +23,6 @@ from crysmm.config.training import TrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
-from crysmm.elements import feature_table
 from crysmm.errors import ModelFolderError
 from crysmm.files import write_json_atomic
 from crysmm.inference.frozen_network import Inference
@@ -40,7 +39,7 @@ from crysmm.inference.model_folder import (
     write_folder,
 )
 from crysmm.models.backbone import Backbone
-from crysmm.models.networks import PropertyNetwork, build_backbone, build_network
+from crysmm.models.networks import PropertyNetwork, backbone_for_graphs, build_network
 from crysmm.text.embeddings import Texts, from_lists
 from crysmm.zoo import resolve
 
@@ -310,8 +309,7 @@ def load_encoder(folder: Path | str) -> LoadedEncoder:
     if isinstance(description, EncoderDescription):
         weights = read_weights(folder, description)
         own = {name.removeprefix(BACKBONE): tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
-        build = partial(build_backbone, model, feature_table(settings.atom_features).shape[1], settings.cutoff)
-        backbone = build_with_weights(build, model, own, folder)
+        backbone = build_with_weights(partial(backbone_for_graphs, model, settings), model, own, folder)
         found = _embed(backbone, settings, [reference.crystal for reference in description.references])
         refuse_drift(folder, description, found, _embedding_drift, "the largest entry of their embeddings")
     else:

@@ -48,25 +48,16 @@ class AugmentedGraphAttention(nn.Module):
         projected, bonds = linear(nodes, from_node), linear(edges, from_edge)
         center = functional.softplus(graph.at_destination(projected) + bonds)
         neighbor = functional.softplus(graph.at_source(projected) + bonds)
-        # a . [x_i, x_j] in two parts, so that the pair is never put side by side
-        of_center, of_neighbor = self.attention.chunk(2, dim=1)
-        scores = functional.softplus(by_head(center, of_center) + by_head(neighbor, of_neighbor))
-        weights = graph.softmax(functional.softplus(normalized(self.bn_scores, scores, graph.edge_multiplicity)))
+        # a . [x_i, x_j] in two parts, so that the pair is never put side by side. Each head has its own a: one product
+        # with a block-diagonal matrix, mostly 0, is faster than elementwise products, which must be kept to be summed.
+        of_center, of_neighbor = (torch.block_diag(*vectors) for vectors in self.attention.chunk(2, dim=1))
+        with torch.autocast(nodes.device.type, enabled=False):
+            scores = functional.linear(precise(center), of_center) + functional.linear(precise(neighbor), of_neighbor)
+        scores = normalized(self.bn_scores, functional.softplus(scores), graph.edge_multiplicity)
+        weights = graph.softmax(functional.softplus(scores))
         # the sum over heads, divided below, is their mean
         messages = graph.weighted_sum(weights, neighbor.unflatten(1, (self.heads, -1))) / self.heads
         return functional.softplus(normalized(self.bn_nodes, messages + self.bias, graph.node_multiplicity))
-
-
-def by_head(rows: Tensor, vectors: Tensor) -> Tensor:
-    """Multiply each head's part of the rows by its own vector, in fp32 or better, ``[n, heads]``.
-
-    Args:
-        rows: Rows with the parts of all heads side by side, ``[n, heads * features]``.
-        vectors: Vector of each head, ``[heads, features]``.
-    """
-    # one product with a matrix that is mostly 0 is faster than elementwise products, which must be kept to be summed
-    with torch.autocast(rows.device.type, enabled=False):
-        return functional.linear(precise(rows), torch.block_diag(*vectors))
 
 
 class CompositionAttention(nn.Module):

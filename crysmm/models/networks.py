@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from crysmm.config.graph import GraphSettings
 from crysmm.config.models import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, Link, ModelConfig
 from crysmm.data.batch import CrystalBatch
 from crysmm.elements import feature_table
@@ -52,6 +53,11 @@ def build_backbone(model: ModelConfig, atom_input_features: int, cutoff: float, 
             return GATGNN(model, atom_input_features, cutoff, engine)
         case ALIGNNConfig():
             return ALIGNN(model, atom_input_features, engine)
+
+
+def backbone_for_graphs(model: ModelConfig, graph: GraphSettings, engine: Engine = "blocked") -> Backbone:
+    """Build a backbone with new weights for the atom features and the cutoff of some graphs; see `build_backbone`."""
+    return build_backbone(model, feature_table(graph.atom_features).shape[1], graph.cutoff, engine)
 
 
 def apply_link(outputs: Tensor, link: Link) -> Tensor:
@@ -169,16 +175,12 @@ class PropertyNetwork(nn.Module):
 
     def forward(self, batch: CrystalBatch) -> Tensor:
         """Predict targets after the link, or logits of classes, ``[n_crystals, n_outputs]``; never squeezed."""
-        return self.read(self.embed(batch), batch)
+        return self.read(self.backbone(batch), batch)
 
     def read(self, embedding: Embedding, batch: CrystalBatch) -> Tensor:
-        """Predict from the embeddings of a batch."""
+        """Predict from the embeddings of a batch by the backbone, for callers that use the embeddings, too."""
         outputs: Tensor = self.head(embedding, batch.texts)
         return outputs
-
-    def embed(self, batch: CrystalBatch) -> Embedding:
-        """Embed the atoms and crystals of a batch."""
-        return self.backbone(batch)
 
 
 def build_network(config: TrainingConfig, n_outputs: int, text: TextSettings | None = None) -> PropertyNetwork:
@@ -192,9 +194,7 @@ def build_network(config: TrainingConfig, n_outputs: int, text: TextSettings | N
     Raises:
         InputError: The text encoder cannot be tuned as requested.
     """
-    graph = config.graph_settings()
-    atom_input_features = feature_table(graph.atom_features).shape[1]
-    backbone = build_backbone(config.model, atom_input_features, graph.cutoff, config.engine)
+    backbone = backbone_for_graphs(config.model, config.graph_settings(), config.engine)
     link = config.model.link
     head = config.head
     if text is None or head.name != "multimodal":  # a teacher changes the training, not the network

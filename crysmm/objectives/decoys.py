@@ -65,15 +65,12 @@ class ReplacedAtomTerm(Term):
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss of the batch once per crystal, ``[n_crystals]``."""
-        scores = self.scores(nodes)
+        scores = precise(self.decoder(nodes)).flatten()
         replaced, _ = find_replaced(example)
         losses = functional.binary_cross_entropy_with_logits(scores, replaced.to(scores.dtype), reduction="none")
+        # Without its features, an atom shows nothing that could have been replaced.
         visible = None if example.hidden is None else ~example.hidden
         return over_atoms(losses, visible, example.clean.n_atoms, pooled=True)
-
-    def scores(self, nodes: Tensor) -> Tensor:
-        """Return a score per atom, ``[n_atoms_in_all]``."""
-        return precise(self.decoder(nodes)).flatten()
 
 
 class DecoyTerm(Term):
@@ -92,13 +89,9 @@ class DecoyTerm(Term):
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss per crystal, ``[n_crystals]``."""
-        scores = self.scores(nodes, example.clean.n_atoms)
+        scores = precise(self.decoder(crystal_mean(nodes, example.clean.n_atoms))).flatten()
         _, decoys = find_replaced(example)
         return functional.binary_cross_entropy_with_logits(scores, decoys.to(scores.dtype), reduction="none")
-
-    def scores(self, nodes: Tensor, n_atoms: Tensor) -> Tensor:
-        """Return a score per crystal, ``[n_crystals]``."""
-        return precise(self.decoder(crystal_mean(nodes, n_atoms))).flatten()
 
 
 class BondingTerm(Term):

@@ -17,7 +17,7 @@ from crysmm.elements import feature_table
 from crysmm.engines.linear import precise
 from crysmm.errors import InputError
 from crysmm.models.backbone import Backbone, Embedding
-from crysmm.models.networks import build_backbone
+from crysmm.models.networks import backbone_for_graphs
 from crysmm.objectives.base import Objective
 from crysmm.objectives.corruption import Corruption, Example
 from crysmm.objectives.crysae import crysae_terms
@@ -113,7 +113,7 @@ def build_pretraining(config: PretrainingConfig) -> PretrainingObjective:
     """
     graph, method = config.graph_settings(), config.method
     table = feature_table(graph.atom_features)
-    backbone = build_backbone(config.model, table.shape[1], graph.cutoff, config.engine)
+    backbone = backbone_for_graphs(config.model, graph, config.engine)
     sizes = (backbone.node_features, table.shape[1], graph.cutoff)
     corruption = Corruption(method.mask_ratio, method.distance_noise)
     match method:

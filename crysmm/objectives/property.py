@@ -58,34 +58,27 @@ class PropertyObjective(Objective):
         Args:
             outputs: Outputs of the network, ``[n_crystals, n_outputs]``.
             batch: Batch with targets.
+
+        Raises:
+            ValueError: The batch has no targets.
         """
-        return self._losses(precise(outputs), self.scaler.encode(_targets_of(batch)))
-
-    def label_metrics(self, outputs: Tensor, batch: CrystalBatch) -> dict[str, Tensor]:
-        """Return the metrics for given network outputs; for the arguments see :meth:`label_losses`."""
-        outputs, targets = outputs.double(), _targets_of(batch)
-        encoded = self.scaler.encode(targets)
-        losses = self._losses(outputs, encoded)
-        if self.scaler.classes is not None:
-            return {"loss": losses, "error": (outputs.argmax(1) != encoded).double()}
-        return {"loss": losses, "mae": (self.scaler.decode(outputs) - targets).abs().mean(1)}
-
-    def _losses(self, outputs: Tensor, encoded: Tensor) -> Tensor:
-        """Return the loss per crystal, ``[n_crystals]``, for encoded targets."""
+        if batch.targets is None:
+            raise ValueError("a batch without targets has no loss; read the crystals with their targets")
+        # Losses of bf16 outputs are computed in fp32, those of metrics in fp64.
+        outputs, encoded = precise(outputs), self.scaler.encode(batch.targets)
         if self.scaler.classes is not None:
             return functional.cross_entropy(outputs, encoded, reduction="none")
         return CRITERIA[self.criterion](outputs, encoded.to(outputs.dtype), reduction="none").mean(1)
 
-
-def _targets_of(batch: CrystalBatch) -> Tensor:
-    """Return the targets of a batch, ``[n_crystals, n_targets]``.
-
-    Raises:
-        ValueError: The batch has no targets.
-    """
-    if batch.targets is None:
-        raise ValueError("a batch without targets has no loss; read the crystals with their targets")
-    return batch.targets
+    def label_metrics(self, outputs: Tensor, batch: CrystalBatch) -> dict[str, Tensor]:
+        """Return the metrics for given network outputs; for the arguments see :meth:`label_losses`."""
+        outputs = outputs.double()
+        losses = self.label_losses(outputs, batch)  # refuses a batch without targets
+        assert batch.targets is not None
+        if self.scaler.classes is not None:
+            wrong = outputs.argmax(1) != self.scaler.encode(batch.targets)
+            return {"loss": losses, "error": wrong.double()}
+        return {"loss": losses, "mae": (self.scaler.decode(outputs) - batch.targets).abs().mean(1)}
 
 
 def baseline(scaler: TargetScaler, train: np.ndarray, validation: np.ndarray) -> float:

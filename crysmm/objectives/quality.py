@@ -86,10 +86,11 @@ class EncoderQuality:
                 classified[name] = batch.space_groups[known] - 1, term.decoder(pooled).argmax(1)[known]
             elif isinstance(term, ReplacedAtomTerm):
                 replaced, _ = find_replaced(example)
-                classified[name] = replaced.long(), (term.scores(seen_nodes) > 0).long()
+                classified[name] = replaced.long(), (term.decoder(seen_nodes).flatten() > 0).long()
             elif isinstance(term, DecoyTerm):
                 _, decoys = find_replaced(example)
-                classified[name] = decoys.long(), (term.scores(seen_nodes, batch.n_atoms) > 0).long()
+                scores = term.decoder(crystal_mean(seen_nodes, batch.n_atoms)).flatten()
+                classified[name] = decoys.long(), (scores > 0).long()
             elif isinstance(term, DistanceTerm):
                 noise = batch.bond_lengths() - example.seen.bond_lengths()
                 left = noise - term.distance_noise * term.corrections(seen_nodes, example.seen)

@@ -64,7 +64,7 @@ def test_prediction_is_the_networks_own(
     predictor = load(tmp_path, device="cpu")
     batch = collate_crystals(list(crystals.values()), predictor.model.settings)
     with torch.no_grad():
-        outputs, embedding = network(batch).numpy(), network.embed(batch).graph.numpy()
+        outputs, embedding = network(batch).numpy(), network.backbone(batch).graph.numpy()
     targets = np.array([137.0, 168.0, 98.0, 42.0])
     structures = list(crystals.values())
     np.testing.assert_allclose(predictor.predict(structures), outputs * targets.std() + targets.mean(), rtol=1e-4)

@@ -49,7 +49,7 @@ def make_objective(config):
 def by_loops(objective, batch):
     """The distillation loss of each crystal, atom by atom and feature by feature."""
     with torch.no_grad():
-        student = objective.projection(objective.network.embed(batch).nodes).double().numpy()
+        student = objective.projection(objective.network.backbone(batch).nodes).double().numpy()
     teacher = batch.teacher_nodes.double().numpy()
     losses, atom = [], 0
     for n_atoms in batch.n_atoms.tolist():
@@ -75,7 +75,7 @@ def test_distillation_is_a_mean_over_atoms_and_features_then_over_crystals(make_
 def test_a_student_that_embeds_as_its_teacher_has_no_loss(make_objective, batch):
     objective = make_objective(0.0).eval()
     with torch.no_grad():
-        projected = objective.projection(objective.network.embed(batch).nodes)
+        projected = objective.projection(objective.network.backbone(batch).nodes)
     same = projected / projected.norm(dim=1, keepdim=True)
     assert objective.training_loss(replace(batch, teacher_nodes=same)).item() < 1e-12
     opposite = objective.training_loss(replace(batch, teacher_nodes=-same)).item()
