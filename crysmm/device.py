@@ -85,7 +85,7 @@ class Machine:
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages that numbers depend on, by name."""
         own = {"python": platform.python_version(), "crysmm": __version__}
-        return own | {name: version(name) for name in ("torch", "lightning", "numpy", "vesin")}
+        return own | {name: version(name) for name in ("torch", "numpy", "vesin")}
 
     def peak_memory(self) -> float:
         """Return the peak memory of this process so far in GiB, on the GPU if it trains there."""

@@ -13,7 +13,7 @@ LAYERS = (  # folders and top-level modules, from the lowest to the highest; wit
     {"errors", "signals", "version", "zoo", "elements"},
     {"config", "crystal", "files"},
     {"citations", "device", "graphs"},
-    {"engines", "io"},
+    {"engines", "io", "processes"},
     {"data"},
     {"text"},
     {"models"},

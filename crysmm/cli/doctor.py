@@ -14,7 +14,7 @@ from pathlib import Path
 
 from crysmm.version import __version__
 
-MODULES = {"jarvis-tools": "jarvis.core.atoms", "lightning": "lightning.pytorch", "scikit-learn": "sklearn"}
+MODULES = {"jarvis-tools": "jarvis.core.atoms", "lightning-fabric": "lightning_fabric", "scikit-learn": "sklearn"}
 """Modules to import of packages whose module has another name, or imports the rest only in a submodule."""
 DGL_LAST_PYTHON = (3, 11)
 SMALLEST_FREE = 2 * 1024**3  # bytes

@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from crysmm.audit.leakage import read_config
     from crysmm.device import hardware_of
+    from crysmm.processes import is_first_process
     from crysmm.publish.leaderboard import (
         CONTRIBUTIONS,
         describe_score,
@@ -78,7 +79,6 @@ def run(arguments: argparse.Namespace) -> int:
         write_contribution,
     )
     from crysmm.runs.run_folder import RunFolder
-    from crysmm.training.distributed import is_main_process
 
     finished = None if arguments.run is None else RunFolder(arguments.run)
     settings = config if finished is None else read_config(finished)
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         finished, command = train_on_benchmark(benchmark, config), training_command(benchmark, config, "runs/benchmark")
     else:
         command = run_command(benchmark, settings)
-    if not is_main_process():
+    if not is_first_process():
         return 0
     about = {key: value for key in ABOUT if (value := vars(arguments)[key]) is not None}
     device = finished.read_metrics().get("device") if arguments.run is None else None

@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     report([*notes, *ignored_settings(config, SET)])
     prepare_run(config)
 
+    from crysmm.processes import is_first_process
     from crysmm.publish.matbench import (
         PLACEHOLDERS,
         describe_folds,
@@ -52,12 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
         train_on_folds,
         write_submission,
     )
-    from crysmm.training.distributed import is_main_process
 
     algorithm = arguments.algorithm or f"crysmm_{config.model.name}"
     read_submission(submission_folder(config, algorithm))  # a damaged file is to be told before anything is trained
-    runs = train_on_folds(task, folds, config, print if is_main_process() else _silence)
-    if not is_main_process():
+    runs = train_on_folds(task, folds, config, print if is_first_process() else _silence)
+    if not is_first_process():
         return 0
     known = {key: value for key in PLACEHOLDERS if (value := vars(arguments)[key]) is not None}
     submission = write_submission(task, folds, runs, config, algorithm, known)

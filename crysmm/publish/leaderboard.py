@@ -25,6 +25,7 @@ from crysmm.errors import InputError, first_of
 from crysmm.files import replacing, write_json_atomic
 from crysmm.inference.prediction_table import read_predictions
 from crysmm.io.inputs import open_source
+from crysmm.processes import is_first_process
 from crysmm.publish.benchmark import ENDING, METRICS, PACKAGE, Benchmark
 from crysmm.publish.submission import (
     SPLIT,
@@ -37,7 +38,6 @@ from crysmm.publish.submission import (
 )
 from crysmm.runs.card_text import given, versions
 from crysmm.runs.run_folder import RunFolder
-from crysmm.training.distributed import is_main_process
 from crysmm.training.train import train
 
 RUN, DATA, IDS, CONTRIBUTIONS = "run", "data.jsonl.gz", "ids.json", "contributions"
@@ -73,7 +73,7 @@ def train_on_benchmark(benchmark: Benchmark, config: TrainingConfig) -> RunFolde
     settings = benchmark_settings(
         config, data, benchmark.target, ids, run.path, is_classification=benchmark.is_classification
     )
-    if is_main_process():
+    if is_first_process():
         run.check(settings)
         if not (config.resume and data.is_file()):
             source = open_source(

@@ -31,6 +31,7 @@ from crysmm.inference.prediction_table import read_predictions
 from crysmm.io.inputs import open_source
 from crysmm.io.json_stream import read_json_object
 from crysmm.io.source import Row, SkippedRow
+from crysmm.processes import is_first_process
 from crysmm.publish.matbench_tasks import (
     PACKAGE,
     TASKS,
@@ -52,8 +53,7 @@ from crysmm.publish.submission import (
 )
 from crysmm.runs.card_text import given, versions
 from crysmm.runs.run_folder import RunFolder
-from crysmm.training.callbacks import share_of_hours
-from crysmm.training.distributed import is_main_process
+from crysmm.training.run import share_of_hours
 from crysmm.training.train import train
 from crysmm.version import __version__
 
@@ -96,7 +96,7 @@ def train_on_folds(
         )
         for name, run in runs.items()
     }
-    if is_main_process():
+    if is_first_process():
         # All folders are checked before anything is written or trained.
         for name, run in runs.items():
             run.check(settings[name])

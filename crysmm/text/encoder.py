@@ -289,6 +289,10 @@ class TunedEncoder(nn.Module):
         embeddings = read_tokens(self._whole[0], tokens[:, :longest].masked_fill(is_missing, 0), self.pooling)
         return embeddings.masked_fill(is_missing, float("nan"))
 
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode: dropout is off in the trained layers, too."""
+        return super().train(False)
+
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Self:
         """Move or convert the frozen layers with the others."""
         self._whole[0]._apply(fn, recurse)

@@ -16,31 +16,30 @@ from crysmm.data.store import Store, build_store
 from crysmm.errors import InputError
 from crysmm.io.inputs import open_input
 from crysmm.io.source import SkippedRow
+from crysmm.processes import Processes
 from crysmm.runs.data import RunData, TrainingData
-from crysmm.training.distributed import main_first, on_main
 
 if TYPE_CHECKING:
-    import lightning.pytorch as pl
     from torch.utils.data import DataLoader
 
 
 def prepare_data(
     config: RunConfig,
     records: Sequence[Mapping[str, Any]] | None,
-    trainer: pl.Trainer,
+    processes: Processes,
     *,
     symprec: float | None = None,
 ) -> RunData:
-    """Read, check and split the structures; the main process does it, the others are told.
+    """Read, check and split the structures.
 
     Args:
-        config: the settings.
-        records: in place of ``config.root_dir``.
-        trainer: knows the processes.
-        symprec: tolerance of the space groups to find, Angstrom; without one they are not looked for.
+        config: Settings of the run.
+        records: Rows of the input in place of ``config.root_dir``.
+        processes: Processes of the run, each of which gets the data.
+        symprec: Tolerance of space groups in Angstrom; None does not determine them.
 
     Raises:
-        InputError: nothing can be read, or it cannot be split as the settings ask.
+        InputError: No structure can be read, or the split does not fit them.
     """
 
     def build() -> Store:
@@ -54,23 +53,23 @@ def prepare_data(
             progress=config.progress,
         )
 
-    store = main_first(trainer, build)
-    device = trainer.strategy.root_device
+    store = processes.first_before_others(build)
+    device = processes.device
     limit, merge = memory_limit(device), config.merges_equivalent(device.type)
-    return on_main(trainer, lambda: RunData(store, *_split(store, config, limit, merge)))
+    return processes.on_first(lambda: RunData(store, *_split(store, config, limit, merge)))
 
 
 def prepare_training(
-    config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, trainer: pl.Trainer
+    config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, processes: Processes
 ) -> TrainingData:
-    """As :func:`prepare_data`, with the targets of the training split fitted."""
-    data = prepare_data(config, records, trainer)
-    scaler = on_main(trainer, lambda: TargetScaler.fit(data.store.targets, data.split.train, config))
+    """Read, check and split the structures, and fit the target scaler to the training split."""
+    data = prepare_data(config, records, processes)
+    scaler = processes.on_first(lambda: TargetScaler.fit(data.store.targets, data.split.train, config))
     return TrainingData(data.store, data.skipped, data.split, scaler)
 
 
 def _split(store: Store, config: RunConfig, memory: int, merge: bool) -> tuple[list[SkippedRow], Split]:
-    """The rows that are not used, and the split of the others."""
+    """Return the rows that are not used, and the split of the others."""
     oversized = oversized_rows(store, config.model, memory, merge=merge)
     too_large = [SkippedRow(store.ids[row], store.files[row], reason) for row, reason in oversized.items()]
     if too_large and config.strict:
@@ -89,9 +88,9 @@ def _split(store: Store, config: RunConfig, memory: int, merge: bool) -> tuple[l
 
 
 def sampler_for(
-    data: RunData, split: str, config: RunConfig, trainer: pl.Trainer, *, shuffled: bool = False
+    data: RunData, split: str, config: RunConfig, processes: Processes, *, shuffled: bool = False
 ) -> BatchSampler:
-    """This process' shares of the batches of a split, in order or newly shuffled every epoch."""
+    """Create the sampler of this process for a split, in order or shuffled in every epoch."""
     rows = data.rows(split)
     return BatchSampler(
         rows,
@@ -99,8 +98,8 @@ def sampler_for(
         config.batch_size,
         config.max_triplets,
         seed=config.random_seed if shuffled else None,
-        rank=trainer.global_rank,
-        world_size=trainer.world_size,
+        rank=processes.rank,
+        world_size=processes.count,
     )
 
 
@@ -108,17 +107,17 @@ def loader_for(
     data: RunData,
     sampler: BatchSampler,
     config: RunConfig,
-    trainer: pl.Trainer,
+    processes: Processes,
     embeddings: AtomEmbeddings | None = None,
 ) -> DataLoader[Any]:
-    """The batches a sampler chooses, with the texts, and with a teacher's embeddings where they are given."""
-    on_gpu = trainer.strategy.root_device.type == "cuda"
+    """Create the loader of a sampler's batches, with texts, and with a teacher's embeddings if they are given."""
+    on_gpu = processes.device.type == "cuda"
     return make_loader(
         data.store,
         sampler,
         embeddings=embeddings,
         texts=None if data.texts is None else data.texts.values,
-        merge=config.merges_equivalent(trainer.strategy.root_device.type),
+        merge=config.merges_equivalent(processes.device.type),
         num_workers=config.num_workers,
         pin_memory=config.pin_memory and on_gpu,
     )

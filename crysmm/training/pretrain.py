@@ -18,7 +18,6 @@ from crysmm.objectives.pretraining import PretrainingObjective, build_pretrainin
 from crysmm.objectives.quality import EncoderQuality
 from crysmm.runs.data import SPLITS, RunData
 from crysmm.runs.summary import describe_encoder
-from crysmm.training.distributed import on_main
 from crysmm.training.prepare import loader_for, prepare_data
 from crysmm.training.run import Run, RunResult, carry_out
 
@@ -27,52 +26,51 @@ def pretrain(config: PretrainingConfig, records: Sequence[Mapping[str, Any]] | N
     """Pre-train an encoder and write the run folder ``config.output_dir``.
 
     Args:
-        config: the settings.
-        records: the structures as a list of dicts, as ``jarvis.db.figshare.data`` gives it, in place of
+        config: Settings of the run.
+        records: Structures as a list of dicts, as returned by ``jarvis.db.figshare.data``, in place of
             ``config.root_dir``.
 
     Raises:
-        InputError: the settings, the input or the output folder cannot be used; nothing has been written then.
-        KeyboardInterrupt: Ctrl-C; what resuming needs is in the folder. SIGTERM raises ``SystemExit`` likewise.
+        InputError: The settings, the input or the output folder cannot be used; nothing has been written.
+        KeyboardInterrupt: Ctrl-C; the folder holds what resuming needs. SIGTERM raises ``SystemExit`` likewise.
     """
     return carry_out(PretrainingRun, config, records)
 
 
 class PretrainingRun(Run[PretrainingConfig, RunData]):
-    """A run that learns from structures alone; see :class:`Run`."""
+    """Run that trains an encoder on structures alone."""
 
     def prepare(self, records: Sequence[Mapping[str, Any]] | None) -> RunData:
-        """See :class:`Run`."""
-        return prepare_data(self.config, records, self.trainer, symprec=self.config.symprec)
+        """Read and split the structures, and determine their space groups."""
+        return prepare_data(self.config, records, self.processes, symprec=self.config.symprec)
 
     def new_objective(self, data: RunData) -> Objective:
-        """See :class:`Run`."""
+        """Build the objective of the pre-training method."""
         objective = build_pretraining(self.config)
         method, n_sampled = self.config.method, objective.n_sampled(data.store.n_atoms)
         if isinstance(method, ReconstructionConfig) and n_sampled:
-            self.report.say(
-                f"{n_sampled:,} crystals have more than {method.max_pairs:,} pairs of atoms: of theirs, that many are "
-                "drawn anew in every step"
+            self.log.say(
+                f"{n_sampled:,} crystals have more than {method.max_pairs:,} pairs of atoms, of which that many are "
+                "drawn in every step"
             )
         return objective
 
     def baseline(self, data: RunData) -> None:
-        """There is none: a loss without labels says little by itself."""
+        """Return None: a loss without labels says little by itself."""
 
-    def describe_task(self, data: RunData, baseline: float | None) -> list[str]:
-        """See :class:`Run`."""
+    def describe_task(self, data: RunData) -> list[str]:
+        """Describe the split and the space groups."""
         sizes = ", ".join(f"{len(data.rows(split)):,} {split}" for split in SPLITS if data.rows(split))
         assert data.store.space_groups is not None
         return [f"split: {sizes}", describe_symmetry(data.store.space_groups)]
 
-    def write_best(self, objective: Objective, data: RunData) -> dict[str, Any]:
-        """See :class:`Run`."""
+    def evaluate(self, objective: Objective, data: RunData) -> dict[str, Any]:
+        """Write the encoder, and return its quality on the validation crystals."""
         assert isinstance(objective, PretrainingObjective)
-        return on_main(self.trainer, lambda: {"quality": self._write(objective, data)})
+        return self.processes.on_first(lambda: {"quality": self._save_and_evaluate(objective, data)})
 
-    def _write(self, objective: PretrainingObjective, data: RunData) -> dict[str, float]:
-        """Write the encoder; what it knows of the crystals held out is returned."""
-        network, rows = objective.network, data.rows("train")
+    def _save_and_evaluate(self, objective: PretrainingObjective, data: RunData) -> dict[str, float]:
+        network, rows, held_out = objective.network, data.rows("train"), data.rows("val")
         save_encoder(
             self.folder.path,
             network,
@@ -81,22 +79,18 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
             elements=data.elements,
             references=[data.store.crystal(row) for row in reference_rows(rows, data.store.n_atoms)],
         )
-        return self._judge(objective, data)
-
-    def _judge(self, objective: PretrainingObjective, data: RunData) -> dict[str, float]:
-        held_out = data.rows("val")
         quality = EncoderQuality(objective, len(held_out))
-        device = self.trainer.strategy.root_device
-        all_of_them = BatchSampler(
+        # The whole split in the first process, not its part of it
+        sampler = BatchSampler(
             held_out, data.store.n_triplets[held_out], self.config.batch_size, self.config.max_triplets
         )
         hidden = disables_bar(self.config.progress)
-        with tqdm(total=len(held_out), desc="judging", unit=" crystals", disable=hidden, leave=False) as bar:
-            for share in loader_for(data, all_of_them, self.config, self.trainer):
-                quality.add(share.batch.to(device))
+        with tqdm(total=len(held_out), desc="evaluating", unit=" crystals", disable=hidden, leave=False) as bar:
+            for share in loader_for(data, sampler, self.config, self.processes):
+                quality.add(share.batch.to(self.processes.device))
                 bar.update(share.n_crystals)
         return quality.result()
 
     def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
-        """See :class:`Run`."""
+        """Describe the quality of the encoder, and how to use it."""
         return describe_encoder(metrics, self.config, self.folder)

@@ -1,4 +1,4 @@
-"""How far training is: a bar on a terminal, a line an epoch elsewhere."""
+"""Progress of a training: a bar on a terminal, one line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -7,67 +7,67 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import lightning.pytorch as pl
+from torch import Tensor
 from tqdm import tqdm
 
-from crysmm.training.console import Report
-from crysmm.training.module import TrainingModule
+from crysmm.processes import is_first_process
+from crysmm.runs.run_log import RunLog
 
 
-class Progress(pl.Callback):
-    """One bar over the steps of all epochs, so that its time left is the run's.
+class Progress:
+    """One bar over the steps of all epochs, so that its remaining time is that of the run.
 
     Args:
-        report: gets one line an epoch.
-        shown: whether anything goes to the screen.
+        log: Run log, which gets one line per epoch.
+        shown: True to print, False to log only.
+        steps: Number of steps in each epoch.
+        metric: Name of the monitored metric.
+        baseline: Value of the metric without a network, if there is one.
+        n_done: Number of epochs done before, in a resumed run.
     """
 
-    def __init__(self, report: Report, shown: bool):
-        self.report = report
+    def __init__(
+        self, log: RunLog, shown: bool, steps: Sequence[int], metric: str, baseline: float | None, n_done: int
+    ):
+        self.log = log
         self.shown = shown
-        self._bar: tqdm[Any] | None = None
-        self._validation = ""
-        self._started = 0.0
-        self._steps_before = 0
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Open the bar, at the place where a resumed run goes on."""
-        assert isinstance(module, TrainingModule)
+        self.steps = steps
+        self.metric = metric
+        self.baseline = "" if baseline is None else f" (baseline {baseline:.4g})"
+        self._scores = ""
         self._started = time.monotonic()
-        self._steps_before = sum(module.steps[: trainer.current_epoch])
-        if self.shown and self.report.is_main and sys.stderr.isatty():
-            total = sum(module.steps)
-            self._bar = tqdm(total=total, initial=self._steps_before, unit="step", dynamic_ncols=True, mininterval=0.5)
+        self._steps_before = sum(steps[:n_done])
+        self._bar: tqdm[Any] | None = None
+        if shown and is_first_process() and sys.stderr.isatty():
+            self._bar = tqdm(
+                total=sum(steps), initial=self._steps_before, unit="step", dynamic_ncols=True, mininterval=0.5
+            )
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Name the epoch."""
+    def begin_epoch(self, epoch: int) -> None:
+        """Show the number of the epoch, which counts from 0."""
         if self._bar is not None:
-            self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
+            self._bar.set_description(f"epoch {epoch + 1}/{len(self.steps)}", refresh=False)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """One step further; the loss is fetched only when the bar is drawn."""
+    def advance(self, loss: Tensor) -> None:
+        """Advance by one step; the loss is fetched from the device only when the bar is drawn."""
         if self._bar is not None and self._bar.update():
-            self._bar.set_postfix_str(f"loss {float(outputs['loss']):.4g}{self._validation}", refresh=False)
+            self._bar.set_postfix_str(f"loss {float(loss):.4g}{self._scores}", refresh=False)
 
-    def tell_epoch(self, history: Sequence[Mapping[str, float]], best_epoch: int, module: TrainingModule) -> None:
-        """Tell the result of the last epoch."""
-        row, measure = history[-1], module.objective.monitor
-        name = "MAE" if measure == "mae" else measure
-        self._validation = f", validation {name} {row[f'val_{measure}']:.4g}"
-        if module.baseline is not None:
-            self._validation += f" (baseline {module.baseline:.4g})"
-        steps_done, steps_in_all = sum(module.steps[: len(history)]), sum(module.steps)
-        pace = (time.monotonic() - self._started) / (steps_done - self._steps_before)
+    def end_epoch(self, history: Sequence[Mapping[str, float]], best_epoch: int) -> None:
+        """Report the last epoch of a history."""
+        row = history[-1]
+        name = "MAE" if self.metric == "mae" else self.metric
+        self._scores = f", validation {name} {row[f'val_{self.metric}']:.4g}{self.baseline}"
+        done, total = sum(self.steps[: len(history)]), sum(self.steps)
+        pace = (time.monotonic() - self._started) / (done - self._steps_before)
         line = (
-            f"epoch {len(history)}/{len(module.steps)}: loss {row['train_loss']:.4g}{self._validation}, best epoch "
-            f"{best_epoch}, {row['seconds']:.1f} s, {duration(pace * (steps_in_all - steps_done))} left"
+            f"epoch {len(history)}/{len(self.steps)}: loss {row['train_loss']:.4g}{self._scores}, best epoch "
+            f"{best_epoch}, {row['seconds']:.1f} s, {duration(pace * (total - done))} left"
         )
         if self.shown and self._bar is None:
-            self.report.say(line)
+            self.log.say(line)
         else:
-            self.report.note(line)
+            self.log.note(line)
 
     def close(self) -> None:
         """Close the bar, if there is one."""
@@ -77,7 +77,7 @@ class Progress(pl.Callback):
 
 
 def duration(seconds: float) -> str:
-    """``42 s``, ``12 min`` or ``3.5 h``."""
+    """Format a duration as ``42 s``, ``12 min`` or ``3.5 h``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,49 +1,39 @@
-"""A run, whatever it learns: read, split, fit, keep the best epoch, write a folder."""
+"""A run: read, split, train, keep the best epoch, write a folder."""
 
 from __future__ import annotations
 
 import math
+import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
 
 from crysmm.config.run import RunConfig
-from crysmm.data.loader import BatchSampler
 from crysmm.device import Machine, reproducible
 from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import DivergedError, InputError, NoResultError
-from crysmm.files import write_csv_atomic, write_json_atomic
-from crysmm.inference.model_card import CARD_FILE, write_card
-from crysmm.inference.model_folder import read_description
 from crysmm.objectives.base import Objective
-from crysmm.runs.card_text import run_card
+from crysmm.processes import Processes, lightning_silenced
 from crysmm.runs.data import RunData
-from crysmm.runs.plots import plot_history
 from crysmm.runs.run_folder import ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS, RunFolder
+from crysmm.runs.run_log import RunLog
+from crysmm.runs.run_writer import RunWriter
 from crysmm.runs.summary import describe_data, describe_machine
 from crysmm.signals import StopRequested, listening
-from crysmm.training.callbacks import (
-    OutOfTimeError,
-    Recorder,
-    SignalListener,
-    TimeLimit,
-    read_checkpoint,
-    write_history,
-)
-from crysmm.training.console import Report
-from crysmm.training.distributed import connect, disconnect, lightning_silenced, make_trainer, on_main
-from crysmm.training.module import TrainingModule, seed_everything
-from crysmm.training.prepare import loader_for, sampler_for
 from crysmm.training.progress import Progress
-from crysmm.training.transfer import Freezer, copy_weights
-from crysmm.zoo import resolve
+from crysmm.training.trainer import OutOfTimeError, Trainer, seed_everything
+from crysmm.training.transfer import FrozenWeights, copy_weights
+
+TIME_AFTER_TRAINING = 0.5  # epochs; time within max_hours for predicting every split
 
 Config = TypeVar("Config", bound=RunConfig)
 Data = TypeVar("Data", bound=RunData)
@@ -51,46 +41,73 @@ Data = TypeVar("Data", bound=RunData)
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run has come to.
+    """Result of a run.
 
     Args:
-        folder: the run folder.
-        metrics: what its ``metrics.json`` holds.
+        folder: Run folder.
+        metrics: Contents of its ``metrics.json``.
     """
 
     folder: Path
     metrics: dict[str, Any]
 
 
-class Run(ABC, Generic[Config, Data]):
-    """One run in one process: the objects that accompany it, and its steps.
-
-    A subclass reads the data, makes the objective, and writes what is to be kept of the best epoch.
+@dataclass
+class History:
+    """Completed epochs, and the weights of the best.
 
     Args:
-        config: the settings.
-        machine: what it computes on.
-
-    Raises:
-        InputError: no output folder is named.
+        epochs: One row per epoch, as in ``history.csv``.
+        best_epoch: Number of the best epoch, from 1; 0 if none is complete.
+        best_value: Monitored metric of the best epoch; infinity if it never was a number.
+        best_weights: Weights of the network in the best epoch.
     """
 
-    def __init__(self, config: Config, machine: Machine):
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_value: float = math.inf
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, row: dict[str, float], value: float, network: torch.nn.Module) -> None:
+        """Add an epoch, and keep the weights of the network if it is the best so far.
+
+        Args:
+            row: Numbers of the epoch.
+            value: Monitored metric; smaller is better.
+            network: Network after the epoch.
+        """
+        self.epochs.append(row)
+        if value < self.best_value or not self.best_weights:
+            self.best_epoch = len(self.epochs)
+            self.best_value = value if math.isfinite(value) else math.inf
+            self.best_weights = {name: tensor.cpu().clone() for name, tensor in network.state_dict().items()}
+
+
+class Run(ABC, Generic[Config, Data]):
+    """One run: its steps, and the loop over its epochs.
+
+    A subclass reads the data, creates the objective, and evaluates the weights of the best epoch.
+
+    Args:
+        config: Settings of the run.
+        machine: Device and precision.
+        processes: Processes that train together.
+
+    Raises:
+        InputError: No output folder is named.
+    """
+
+    def __init__(self, config: Config, machine: Machine, processes: Processes):
         if config.output_dir is None:
             raise InputError("output_dir is not given; name the folder the run is to be written to")
         self.started = time.monotonic()
         self.config = config
-        self.folder = RunFolder(config.output_dir)
         self.machine = machine
-        self.report = Report()
-        self.progress = Progress(self.report, config.progress)
-        self.recorder = Recorder(self.folder, config.n_early_stopping, self.progress)
-        hours = math.inf if config.max_hours is None else config.max_hours
-        self.freezer = Freezer()
-        callbacks = [
-            SignalListener(), TimeLimit(self.started + 3600 * hours), self.freezer, self.progress, self.recorder
-        ]  # fmt: skip
-        self.trainer = make_trainer(config, machine, callbacks)
+        self.processes = processes
+        self.folder = RunFolder(config.output_dir)
+        self.log = RunLog()
+        self.writer = RunWriter(self.folder, config, processes, self.log)
+        self.history = History()
 
     @abstractmethod
     def prepare(self, records: Sequence[Mapping[str, Any]] | None) -> Data:
@@ -98,258 +115,240 @@ class Run(ABC, Generic[Config, Data]):
 
     @abstractmethod
     def new_objective(self, data: Data) -> Objective:
-        """What is learned, with fresh weights from torch's global random state."""
+        """Create the objective, with weights drawn from torch's global random state."""
 
     @abstractmethod
     def baseline(self, data: Data) -> float | None:
-        """What the monitored measure is without a network, if that says something."""
+        """Return the monitored metric without a network, or None if that would say nothing."""
 
     @abstractmethod
-    def describe_task(self, data: Data, baseline: float | None) -> list[str]:
-        """Lines that say what is learned from what."""
+    def describe_task(self, data: Data) -> list[str]:
+        """Return lines that describe the split and the task."""
 
     @abstractmethod
-    def write_best(self, objective: Objective, data: Data) -> dict[str, Any]:
-        """Judge the best epoch's weights and write all that is kept of them; all processes call it.
+    def evaluate(self, objective: Objective, data: Data) -> dict[str, Any]:
+        """Evaluate the weights of the best epoch and write the model; all processes call it.
 
         Returns:
-            What it adds to ``metrics.json``.
+            Entries of ``metrics.json``.
         """
-
-    def write_report(self, data: Data, metrics: Mapping[str, Any]) -> None:
-        """Write a page for people to look at, if this kind of run has one."""
 
     @abstractmethod
     def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
-        """Lines that say what has come out and how to use it."""
+        """Return lines that describe the result and how to use it."""
 
-    def go(self, records: Sequence[Mapping[str, Any]] | None) -> RunResult:
-        """All steps, one after another."""
-        connect(self.trainer)
-        if on_main(self.trainer, self._is_finished):
-            self.report.say(f"the run in {self.folder.path} is finished; nothing is left to resume")
-            return RunResult(self.folder.path, self.folder.read_metrics())
-        data = self.prepare(records)
-        self._tell(describe_data(data, self.folder))
-        return self.learn(data)
-
-    def learn(self, data: Data) -> RunResult:
-        """Train, and keep what has come of it."""
-        return self._finish(data, self.fit(data))
-
-    def is_done(self, data: Data) -> bool:
-        """Whether the folder holds this run, finished.
-
-        Raises:
-            InputError: what it holds has learned from other data.
-        """
-        if not self.folder.is_finished:
-            return False
-        if self.folder.read_metrics().get("data_sha256") != data.fingerprint:
-            raise self._other_data()
-        return True
-
-    def fit(self, data: Data) -> TrainingModule:
-        """Train all epochs that are left; the checkpoint then holds the weights of the best."""
-        objective = self._initialise(data)
-        sampler = sampler_for(data, "train", self.config, self.trainer, shuffled=True)
-        steps = [sampler.n_steps(epoch) for epoch in range(self.config.epochs)]
-        module = TrainingModule(objective, self.config, steps, self.baseline(data), data.fingerprint)
-        self._tell(self.describe_task(data, module.baseline))
-        checkpoint = on_main(self.trainer, lambda: self._checkpoint_of(module))
-        on_main(self.trainer, lambda: self.open_folder(data, is_new=checkpoint is None))
-        if not self._resume(checkpoint, sampler):
-            self._train(module, data, sampler)
-        return module
-
-    def tell_stop(self, stop: StopRequested) -> None:
-        """Say what is kept, and end the processes this one has started."""
-        kept = "give the same command and --resume to go on after the last whole epoch"
-        nothing = "no epoch was complete, so nothing is kept"
-        self.report.say(f"stopped by {stop.name}: {kept if self.folder.has_checkpoint else nothing}")
-        disconnect(self.trainer)
-
-    def close(self) -> None:
-        """Close the bar and the log."""
-        self.progress.close()
-        self.report.close()
-
-    def _tell(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            self.report.say(line)
-
-    def _is_finished(self) -> bool:
-        self.folder.check(self.config)
-        if self.config.resume and self.folder.is_finished:
-            return True
-        for model in self.models_needed():
-            read_description(resolve(model))  # a wrong name is to be told before the structures are read
-        return False
+    def write_report(self, data: Data, metrics: Mapping[str, Any]) -> None:
+        """Write ``report.html``, if this kind of run has one."""
 
     def models_needed(self) -> list[str | Path]:
-        """Folders or shipped names of the models this run starts from or learns from."""
+        """Return the models this run starts from or is distilled from, as folders or shipped names."""
         return [] if self.config.init_from is None else [self.config.init_from]
 
-    @property
-    def freeze_epochs(self) -> int:
-        """Epochs in which weights taken over stay as they are."""
+    def n_frozen_epochs(self) -> int:
+        """Return the number of epochs in which weights loaded from another model stay fixed."""
         return 0
 
-    def _initialise(self, data: Data) -> Objective:
-        """The objective, its weights drawn anew or taken over from another model."""
-        seed_everything(self.config.random_seed)
-        objective = self.new_objective(data)
-        if self.config.init_from is not None:
-            report = copy_weights(objective.network, self.config.model.name, self.config.init_from)
-            self.report.say(report.text())
-            self.freezer.freeze(objective.network, report.loaded, self.freeze_epochs)
-        n_processes = self.trainer.world_size
-        self.report.say(describe_machine(self.config, self.machine, n_parameters(objective), n_processes))
-        return objective
+    def go(self, records: Sequence[Mapping[str, Any]] | None) -> RunResult:
+        """Carry out the whole run, or return its result if it is resumed but finished."""
+        finished = self.writer.check(self.models_needed())
+        if finished is not None:
+            self.log.say(f"the run in {self.folder.path} is finished; nothing is left to resume")
+            return RunResult(self.folder.path, finished)
+        data = self.prepare(records)
+        self.log.say(*describe_data(data, self.folder))
+        return self.train_and_evaluate(data)
 
-    def _checkpoint_of(self, module: TrainingModule) -> dict[str, Any] | None:
-        """The state to resume from, if that is asked for and there is one."""
-        if not self.config.resume or not self.folder.checkpoint.exists():
-            return None
-        checkpoint = read_checkpoint(self.folder.checkpoint)
-        if checkpoint["data"] != module.data:
-            raise self._other_data()
-        return checkpoint
-
-    def _other_data(self) -> InputError:
-        return InputError(
-            f"the run in {self.folder.path} cannot be resumed: the structures, their properties, their split, "
-            "the teacher or the texts have changed since it was begun; begin another run, or replace this one with "
-            "--overwrite"
-        )
-
-    def open_folder(self, data: Data, is_new: bool) -> None:
-        """Make the folder and write what is known before training; a new run replaces what is there."""
-        if is_new:
-            self.folder.clear()
-        self.folder.path.mkdir(parents=True, exist_ok=True)
-        self.report.open(self.folder.log)
-        versions = ", ".join(f"{name} {version}" for name, version in self.machine.versions().items())
-        self.report.note(f"versions: {versions}")
-        self.report.note(f"settings: {self.config.model_dump_json()}")
-        write_json_atomic(self.folder.config, self.config.model_dump(mode="json"))
-        write_json_atomic(self.folder.ids, data.split.to_ids(data.store.ids))
-        skipped = [(row.id, row.file, row.reason) for row in data.skipped]
-        write_csv_atomic(self.folder.skipped, ("id", "file", "reason"), skipped)
-
-    def _resume(self, checkpoint: dict[str, Any] | None, sampler: BatchSampler) -> bool:
-        """Go back to where the run was; whether all its epochs are done."""
-        if checkpoint is None:
-            return False
-        self.recorder.load_state_dict(checkpoint["callbacks"][self.recorder.state_key])
-        n_done = len(self.recorder.history)
-        sampler.set_epoch(n_done)  # Lightning does so too late for worker processes
-        self.report.say(f"resuming after epoch {n_done} of {self.config.epochs}")
-        return n_done == self.config.epochs or self.recorder.lost_patience
-
-    def _train(self, module: TrainingModule, data: Data, sampler: BatchSampler) -> None:
-        validation = sampler_for(data, "val", self.config, self.trainer)
-        try:
-            self.trainer.fit(
-                module,
-                loader_for(data, sampler, self.config, self.trainer, data.embeddings),
-                loader_for(data, validation, self.config, self.trainer, data.embeddings),
-                ckpt_path=self.folder.checkpoint if self.recorder.history else None,
-                weights_only=True,
-            )
-        except OutOfTimeError:
-            if not self.recorder.history:
-                raise NoResultError(
-                    f"max_hours {self.config.max_hours:g} ended before the first epoch did, so there is no result; "
-                    "give more time"
-                ) from None
-        self.progress.close()
-
-    def _finish(self, data: Data, module: TrainingModule) -> RunResult:
-        """Take the best epoch's weights from the disk, judge them and write everything.
+    def train_and_evaluate(self, data: Data) -> RunResult:
+        """Train, evaluate the best epoch, and write everything.
 
         Raises:
-            DivergedError: no epoch had a validation score that is a number.
+            DivergedError: No epoch had a validation score that is a number.
         """
-        if math.isinf(self.recorder.best_value):
+        objective = self.fit(data)
+        if math.isinf(self.history.best_value):
             raise DivergedError(
                 "training has diverged: no epoch has a validation score that is a number; begin again with a "
                 f"learning_rate lower than {self.config.learning_rate:g}"
             )
-        checkpoint = on_main(self.trainer, lambda: read_checkpoint(self.folder.checkpoint))
-        module.objective.network.load_state_dict(checkpoint["callbacks"][self.recorder.state_key]["best_weights"])
-        scores = self.write_best(module.objective, data)
-        metrics = on_main(self.trainer, lambda: self._metrics_of(scores, data, module))
-        return self.complete(data, metrics)
-
-    def complete(self, data: Data, metrics: dict[str, Any]) -> RunResult:
-        """Write the pages for people, and last what makes the run a finished one."""
-        on_main(self.trainer, lambda: self._close_folder(data, metrics))
-        self._tell(self.describe_result(metrics))
-        return RunResult(self.folder.path, metrics)
-
-    def _close_folder(self, data: Data, metrics: Mapping[str, Any]) -> None:
-        self.write_report(data, metrics)
-        if not write_card(self.folder.path, run_card(self.folder, self.config, metrics)):
-            self.report.say(
-                f"{self.folder.path / CARD_FILE} is not a card that crysmm has written, and is left as it is"
-            )
-        write_json_atomic(self.folder.metrics, metrics)
-        if metrics["stopped_by"] != MAX_HOURS:
-            self.folder.discard_checkpoint()
-
-    def _metrics_of(self, scores: Mapping[str, Any], data: Data, module: TrainingModule) -> dict[str, Any]:
-        history, measure = self.recorder.history, module.objective.monitor
-        write_history(self.folder.history, history)
-        plot_history(self.folder.history_plot, history, measure, module.baseline)
-        return {
+        objective.network.load_state_dict(self.processes.on_first(lambda: self.history.best_weights))
+        scores = self.evaluate(objective, data)
+        epochs, metric, baseline = self.history.epochs, objective.monitor, self.baseline(data)
+        self.writer.write_history(epochs, metric, baseline)
+        metrics = {
             **scores,
-            "monitored": f"val_{measure}",
-            "baseline": module.baseline,
-            "best_epoch": self.recorder.best_epoch,
-            "epochs": len(history),
+            "monitored": f"val_{metric}",
+            "baseline": baseline,
+            "best_epoch": self.history.best_epoch,
+            "epochs": len(epochs),
             "stopped_by": self.stopped_by(),
             "seconds": time.monotonic() - self.started,
-            "seconds_per_epoch": fmean(row["seconds"] for row in history),
+            "seconds_per_epoch": fmean(row["seconds"] for row in epochs),
             "peak_memory_gib": self.machine.peak_memory(),
+            **self.circumstances(data),
+            "n_parameters": n_parameters(objective.network),
+        }
+        return self.finish(data, metrics)
+
+    def fit(self, data: Data) -> Objective:
+        """Train all epochs that remain, and return the objective; ``history`` holds the weights of the best epoch.
+
+        Raises:
+            DivergedError: The training loss is no longer a number.
+            NoResultError: The time ended before the first epoch did.
+        """
+        config, processes = self.config, self.processes
+        seed_everything(config.random_seed)
+        objective = self.new_objective(data)
+        frozen = FrozenWeights()
+        if config.init_from is not None:
+            copied = copy_weights(objective.network, config.model.name, config.init_from)
+            self.log.say(copied.text())
+            frozen = FrozenWeights.of(objective.network, copied.loaded, self.n_frozen_epochs())
+        self.log.say(describe_machine(config, self.machine, n_parameters(objective), processes.count))
+        self.log.say(*self.describe_task(data))
+
+        deadline = self.started + 3600 * (math.inf if config.max_hours is None else config.max_hours)
+        trainer = Trainer(objective, data, config, self.machine, processes, frozen, deadline)
+        checkpoint = self.writer.checkpoint_to_resume(data)
+        self.writer.open(data, self.machine.versions(), is_new=checkpoint is None)
+        if checkpoint is not None:
+            trainer.load_state_dict(checkpoint["trainer"])
+            self.history = History(**checkpoint["history"])
+            self.log.say(f"resuming after epoch {len(self.history.epochs)} of {config.epochs}")
+
+        metric, baseline = f"val_{objective.monitor}", self.baseline(data)
+        n_done = len(self.history.epochs)
+        progress = Progress(self.log, config.progress, trainer.steps, objective.monitor, baseline, n_done)
+        try:
+            for epoch in range(n_done, config.epochs):
+                if self.lost_patience:
+                    break
+                began = time.monotonic()
+                progress.begin_epoch(epoch)
+                loss = trainer.train_epoch(epoch, progress)
+                if not math.isfinite(loss):
+                    raise self._diverged(epoch, loss)
+                scores = {f"val_{name}": value for name, value in trainer.validate().items()}
+                seconds = time.monotonic() - began
+                row = {"epoch": epoch + 1, "learning_rate": trainer.learning_rate, "train_loss": loss, **scores}
+                self.history.add({**row, "seconds": seconds}, scores[metric], objective.network)
+                state = {"data": data.fingerprint, "trainer": trainer.state_dict(), "history": vars(self.history)}
+                self.writer.save_checkpoint(state, self.history.epochs)
+                progress.end_epoch(self.history.epochs, self.history.best_epoch)
+                # No epoch begins that would leave no time to predict every split.
+                needed = (1 + TIME_AFTER_TRAINING) * seconds
+                if math.isfinite(deadline) and processes.any(time.monotonic() + needed > deadline):
+                    break
+        except OutOfTimeError:
+            if not self.history.epochs:
+                raise NoResultError(
+                    f"max_hours {config.max_hours:g} ended before the first epoch did, so there is no result; "
+                    "give more time"
+                ) from None
+        finally:
+            progress.close()
+        return objective
+
+    def finish(self, data: Data, metrics: dict[str, Any]) -> RunResult:
+        """Write the report, the card and the metrics, and describe the result."""
+        self.writer.finish(metrics, lambda: self.write_report(data, metrics))
+        self.log.say(*self.describe_result(metrics))
+        return RunResult(self.folder.path, metrics)
+
+    def circumstances(self, data: Data) -> dict[str, Any]:
+        """Return the entries of ``metrics.json`` about machine and data."""
+        return {
             "device": str(self.machine.device),
             "precision": self.machine.precision,
-            "n_processes": self.trainer.world_size,
-            "n_parameters": n_parameters(module.objective.network),
+            "n_processes": self.processes.count,
             "n_crystals": len(data.store),
             "n_skipped": len(data.skipped),
             "data_sha256": data.fingerprint,
         }
 
+    @property
+    def lost_patience(self) -> bool:
+        """True if early stopping ends the run."""
+        patience = self.config.n_early_stopping
+        return patience is not None and len(self.history.epochs) - self.history.best_epoch >= patience
+
     def stopped_by(self) -> str:
-        """How training has ended."""
-        if len(self.recorder.history) == self.config.epochs:
+        """Return why training ended."""
+        if len(self.history.epochs) == self.config.epochs:
             return ALL_EPOCHS
-        return EARLY_STOPPING if self.recorder.lost_patience else MAX_HOURS
+        return EARLY_STOPPING if self.lost_patience else MAX_HOURS
+
+    def say_stop(self, stop: StopRequested) -> None:
+        """Report what a stopped run keeps."""
+        kept = "give the same command and --resume to go on after the last whole epoch"
+        nothing = "no epoch was complete, so nothing is kept"
+        self.log.say(f"stopped by {stop.name}: {kept if self.folder.has_checkpoint else nothing}")
+
+    def _diverged(self, epoch: int, loss: float) -> DivergedError:
+        more_digits = " or with --precision 32" if self.machine.precision == "bf16" else ""
+        return DivergedError(
+            f"training has diverged: the loss of epoch {epoch + 1} is {loss}; begin again with a learning_rate lower "
+            f"than {self.config.learning_rate:g}{more_digits}"
+        )
 
 
 def carry_out(
-    kind: Callable[[Config, Machine], Run[Config, Data]], config: Config, records: Sequence[Mapping[str, Any]] | None
+    kind: Callable[[Config, Machine, Processes], Run[Config, Data]],
+    config: Config,
+    records: Sequence[Mapping[str, Any]] | None,
 ) -> RunResult:
-    """Make a run and go through it, its random numbers, signals and logs kept apart from the caller's.
+    """Create a run and carry it out, without side effects on the caller's random states, signals and logs.
 
     Raises:
-        InputError: the settings, the input or the output folder cannot be used; nothing has been written then.
-        KeyboardInterrupt: Ctrl-C; what resuming needs is in the folder. SIGTERM raises ``SystemExit`` likewise.
+        InputError: The settings, the input or the output folder cannot be used; nothing has been written.
+        KeyboardInterrupt: Ctrl-C; the folder holds what resuming needs. SIGTERM raises ``SystemExit`` likewise.
     """
     machine = Machine.of(config)
-    with isolate_rng(), lightning_silenced(), reproducible(machine.device), keep_freed_memory(machine.device):
-        run = kind(config, machine)
+    with (
+        isolated_random_states(),
+        lightning_silenced(),
+        reproducible(machine.device),
+        keep_freed_memory(machine.device),
+    ):
+        processes = Processes(config, machine)
+        run = kind(config, machine, processes)
         try:
             with listening():
+                processes.connect()
                 return run.go(records)
         except StopRequested as stop:
-            run.tell_stop(stop)
-            raise stop.exit_error(run.report.is_main) from None
+            run.say_stop(stop)
+            processes.kill()
+            raise stop.exit_error(processes.is_first) from None
         finally:
-            run.close()
+            run.log.close()
+
+
+@contextmanager
+def isolated_random_states() -> Iterator[None]:
+    """Restore the global random states of Python, NumPy and torch at the end of a block."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def share_of_hours(max_hours: float | None, started: float, n_left: int) -> float | None:
+    """Return the hours for the next of several trainings that share a limit.
+
+    Args:
+        max_hours: Limit for all of them, or None.
+        started: Start of the first by ``time.monotonic``.
+        n_left: Number of trainings left, the next included.
+    """
+    if max_hours is None:
+        return None
+    return max(0.0, max_hours - (time.monotonic() - started) / 3600) / n_left
 
 
 def n_parameters(network: torch.nn.Module) -> int:
-    """Number of weights that are trained."""
+    """Return the number of trained weights."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +26,8 @@ from crysmm.files import disables_bar, replacing
 from crysmm.inference.saved_models import load_encoder
 from crysmm.io.inputs import open_input
 from crysmm.models.backbone import Backbone
+from crysmm.processes import Processes
 from crysmm.runs.data import TrainingData
-from crysmm.training.distributed import main_first
-
-if TYPE_CHECKING:
-    import lightning.pytorch as pl
 
 FORMAT_VERSION = 1  # part of every folder's name: raise it when what is written changes
 BATCH_SIZE = 256
@@ -38,7 +35,7 @@ LENGTH_TOLERANCE = 1e-3  # of the squared length of an embedding
 
 
 def embed_by_teacher(
-    config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, data: TrainingData, trainer: pl.Trainer
+    config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, data: TrainingData, processes: Processes
 ) -> AtomEmbeddings | None:
     """Embed the training and validation crystals with the teacher in ``config.head``, if there is one.
 
@@ -48,7 +45,7 @@ def embed_by_teacher(
         config: Settings of the run.
         records: Rows of the input in place of ``config.root_dir``.
         data: Crystals of the student.
-        trainer: Trainer that connects the processes and knows their device.
+        processes: Processes of the run.
 
     Raises:
         ModelFolderError: The teacher cannot be read.
@@ -74,12 +71,12 @@ def embed_by_teacher(
             teacher.model,
             teacher.weights_sha256,
             cache_dir=config.cache_dir,
-            device=trainer.strategy.root_device,
+            device=processes.device,
             progress=config.progress,
         )
         return embeddings.matched(store, data.store, [*data.split.train, *data.split.val])
 
-    return main_first(trainer, build)
+    return processes.first_before_others(build)
 
 
 def build_embeddings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,18 +15,15 @@ from crysmm.data.store import Store
 from crysmm.errors import InputError
 from crysmm.io.folder import DESCRIPTION
 from crysmm.io.inputs import open_input
+from crysmm.processes import Processes
 from crysmm.runs.data import TrainingData
 from crysmm.text.descriptions import Description, descriptions_from_file, descriptions_of_input, structure_checksum
 from crysmm.text.embeddings import Texts, TextSettings, embed_texts, with_gaps
 from crysmm.text.encoder import TextEncoder, pad
-from crysmm.training.distributed import main_first
-
-if TYPE_CHECKING:
-    import lightning.pytorch as pl
 
 
 def read_texts(
-    config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, data: TrainingData, trainer: pl.Trainer
+    config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, data: TrainingData, processes: Processes
 ) -> Texts | None:
     """The descriptions of a run's crystals as its head reads them, where it does.
 
@@ -45,7 +42,7 @@ def read_texts(
 
     def build() -> Texts:
         rows = _descriptions(head, config, records, data.store)
-        encoder = TextEncoder(head.encoder, head.pooling, trainer.strategy.root_device)
+        encoder = TextEncoder(head.encoder, head.pooling, processes.device)
         texts = [row.text for row in rows if row is not None and row.text is not None]
         values, n_truncated = _read(texts, encoder, head, config)
         settings = TextSettings(
@@ -60,7 +57,7 @@ def read_texts(
         lines = _lines(rows, encoder, head, n_truncated)
         return Texts(with_gaps(values, has_text), settings, lines, _checksum(rows))
 
-    return main_first(trainer, build)
+    return processes.first_before_others(build)
 
 
 def _read(

@@ -1,4 +1,4 @@
-"""Starting from another model: which weights are taken over, and how long they stay as they are."""
+"""Starting from the weights of another model, and freezing them in the first epochs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightning.pytorch as pl
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim import Optimizer
 
 from crysmm.config.graph import GraphSettings
 from crysmm.errors import InputError
@@ -21,13 +19,13 @@ SAME_LAYERS = {"crysxpp": "cgcnn"}  # backbones that have the layers of another
 
 @dataclass(frozen=True)
 class CopyReport:
-    """Which weights of another model were taken over.
+    """Weights loaded from another model.
 
     Args:
-        folder: of the other model.
-        loaded: names of the weights taken over.
-        left_out: by name, why not: the shapes, or on which side it is missing.
-        graph: the graphs the other model was trained on.
+        folder: Folder of the other model.
+        loaded: Names of the loaded weights.
+        left_out: Reasons by name for the others: the two shapes, or the side on which a weight is missing.
+        graph: Graphs the other model was trained on.
     """
 
     folder: Path
@@ -36,10 +34,13 @@ class CopyReport:
     graph: GraphSettings
 
     def text(self) -> str:
-        """One paragraph for the screen."""
+        """Return one line to print."""
         total = len(self.loaded) + len(self.left_out)
-        graph = f"{self.graph.neighbor_strategy}, cutoff {self.graph.cutoff:g}, {self.graph.max_neighbors} neighbours"
-        parts = dict.fromkeys((_part_of(name, why), why) for name, why in self.left_out.items())
+        graph = f"{self.graph.neighbor_strategy}, cutoff {self.graph.cutoff:g}, {self.graph.max_neighbors} neighbors"
+        # Parts that are on one side only, such as a decoder, are named as a whole; a weight of another shape by itself.
+        parts = dict.fromkeys(
+            (name if "there" in why else ".".join(name.split(".")[:2]), why) for name, why in self.left_out.items()
+        )
         left_out = "".join(f"; left out {part} ({why})" for part, why in parts)
         return (
             f"weights from {self.folder}: {len(self.loaded)} of {total} loaded{left_out}. "
@@ -47,22 +48,17 @@ class CopyReport:
         )
 
 
-def _part_of(name: str, why: str) -> str:
-    """The part of a network that is on one side only, such as one decoder; a weight of another shape by its name."""
-    return name if "there" in why else ".".join(name.split(".")[:2])
-
-
 def copy_weights(network: nn.Module, backbone: str, folder: Path | str) -> CopyReport:
-    """Start a network from another model: every weight whose name and shape agree is taken over.
+    """Load every weight of another model whose name and shape agree.
 
     Args:
-        network: is changed.
-        backbone: the name of its backbone.
-        folder: of the other model; its head may differ.
+        network: Network to load the weights into.
+        backbone: Name of its backbone.
+        folder: Folder or shipped name of the other model, whose head may differ.
 
     Raises:
-        ModelFolderError: the folder cannot be read.
-        InputError: the other model has another backbone, or no weight fits.
+        ModelFolderError: The folder cannot be read.
+        InputError: The other model has another backbone, or no weight fits.
     """
     folder = resolve(folder)
     description = read_description(folder)
@@ -82,7 +78,7 @@ def copy_weights(network: nn.Module, backbone: str, folder: Path | str) -> CopyR
         elif found[name].shape != expected[name].shape:
             left_out[name] = f"{shape_of(found[name])} there, {shape_of(expected[name])} here"
     loaded = [name for name in expected if name not in left_out]
-    if not any(name in loaded for name, _ in network.named_parameters()):  # counters of batches fit every network
+    if not any(name in loaded for name, _ in network.named_parameters()):  # batch counters fit every network
         raise InputError(
             f"no weight of {folder} fits the network, which has another size; give the same model settings, or leave "
             "out init_from"
@@ -91,36 +87,45 @@ def copy_weights(network: nn.Module, backbone: str, folder: Path | str) -> CopyR
     return CopyReport(folder, loaded, left_out, description.graph)
 
 
-class Freezer(pl.Callback):
-    """Leaves weights as they are in the first epochs.
+@dataclass(frozen=True)
+class FrozenWeights:
+    """Backbone weights that stay fixed in the first epochs; a head is trained from the beginning.
 
-    Their gradients are dropped before each step, so that processes that train together need not know; a batch
-    normalisation among them keeps its statistics too.
+    Their gradients are dropped before each step, so that processes that train together need not know. Batch norms
+    among them keep their statistics, too.
+
+    Args:
+        parameters: Parameters to keep fixed.
+        normalizations: Batch norms to keep in evaluation mode.
+        n_epochs: Number of epochs in which they stay fixed.
     """
 
-    def __init__(self) -> None:
-        self._parameters: list[nn.Parameter] = []
-        self._normalizations: list[nn.Module] = []
-        self._epochs = 0
+    parameters: Sequence[nn.Parameter] = ()
+    normalizations: Sequence[nn.Module] = ()
+    n_epochs: int = 0
 
-    def freeze(self, network: nn.Module, names: Sequence[str], epochs: int) -> None:
-        """Choose the weights, by name in the network's state, and for how many epochs; a head's always learn."""
-        self._epochs = epochs
+    @classmethod
+    def of(cls, network: nn.Module, names: Sequence[str], n_epochs: int) -> FrozenWeights:
+        """Select the backbone weights among some names in the state of a network."""
         names = [name for name in names if name.startswith(BACKBONE)]
-        self._parameters = [parameter for name, parameter in network.named_parameters() if name in names]
-        self._normalizations = [
-            module
-            for name, module in network.named_modules()
-            if isinstance(module, _BatchNorm) and f"{name}.running_mean" in names
-        ]
+        return cls(
+            [parameter for name, parameter in network.named_parameters() if name in names],
+            [
+                module
+                for name, module in network.named_modules()
+                if isinstance(module, _BatchNorm) and f"{name}.running_mean" in names
+            ],
+            n_epochs,
+        )
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Put frozen normalisations in evaluation mode, and back."""
-        for normalization in self._normalizations:
-            normalization.train(trainer.current_epoch >= self._epochs)
+    def begin_epoch(self, epoch: int) -> None:
+        """Put frozen normalizations in evaluation mode; ``epoch`` counts from 0."""
+        if epoch < self.n_epochs:
+            for normalization in self.normalizations:
+                normalization.eval()
 
-    def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Optimizer) -> None:
-        """Drop the gradients of frozen weights."""
-        if trainer.current_epoch < self._epochs:
-            for parameter in self._parameters:
+    def drop_gradients(self, epoch: int) -> None:
+        """Drop the gradients of frozen weights before a step."""
+        if epoch < self.n_epochs:
+            for parameter in self.parameters:
                 parameter.grad = None

@@ -42,7 +42,7 @@ def test_help_imports_nothing_heavy(argv: list[str]) -> None:
         "try:\n"
         f"    main({argv})\n"
         "except SystemExit:\n"
-        "    print([name for name in ('torch', 'numpy', 'lightning', 'dgl', 'jarvis') if name in sys.modules])\n"
+        "    print([name for name in ('torch', 'numpy', 'lightning_fabric', 'dgl', 'jarvis') if name in sys.modules])\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(crysmm.__file__).parents[1]

@@ -55,7 +55,7 @@ def test_starts_fast(folder: Path, save_small_model: Callable[..., PropertyNetwo
         "import sys\n"
         "from crysmm.cli.main import main\n"
         "main(['predict', '--model', 'alignn', '--root_dir', 'new', '--device', 'cpu'])\n"
-        "print([name for name in ('lightning', 'torch._dynamo', 'torchmetrics', 'joblib') if name in sys.modules])\n"
+        "print([name for name in ('lightning_fabric', 'torch._dynamo', 'joblib') if name in sys.modules])\n"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.stdout.splitlines()[-1] == "[]", ran.stderr

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from crysmm.errors import InputError
-from crysmm.training.callbacks import read_checkpoint
+from crysmm.runs.run_writer import read_checkpoint
 
 CHECKOUT = Path(__file__).parents[2]
 FILES = sorted(path for folder in ("crysmm", "data_prep", "examples") for path in (CHECKOUT / folder).rglob("*.py"))
@@ -95,7 +95,7 @@ class Intruder:
 
 
 def test_a_checkpoint_exchanged_in_a_run_folder_is_not_run(tmp_path):
-    torch.save({"callbacks": {"recorder": {"best_weights": Intruder(tmp_path / "run")}}}, tmp_path / "last.ckpt")
+    torch.save({"data": "", "history": {}, "trainer": Intruder(tmp_path / "run")}, tmp_path / "last.ckpt")
     with pytest.raises(InputError, match=r"last\.ckpt is damaged"):
         read_checkpoint(tmp_path / "last.ckpt")
     assert not (tmp_path / "run").exists()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from crysmm.config import TrainingConfig
+from crysmm.training.trainer import Trainer
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
 
@@ -43,6 +44,22 @@ def make_settings(cache_dir):
 def make_config(tmp_path, make_settings):
     """As ``make_settings``, into a folder of the test's own."""
     return lambda **changes: make_settings(**({"output_dir": tmp_path / "run"} | changes))
+
+
+@pytest.fixture
+def within_epoch(monkeypatch):
+    """A function that makes something happen in every step of an epoch, of the runs with some settings."""
+    train_epoch = Trainer.train_epoch
+
+    def begin(number, act, applies=lambda config: True):
+        def acting(self, epoch, progress):
+            if epoch + 1 == number and applies(self.config):
+                monkeypatch.setattr(progress, "advance", lambda loss: act())
+            return train_epoch(self, epoch, progress)
+
+        monkeypatch.setattr(Trainer, "train_epoch", acting)
+
+    return begin
 
 
 @pytest.fixture

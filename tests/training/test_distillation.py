@@ -16,10 +16,9 @@ import crysmm
 from crysmm.errors import CrysmmError, InputError
 from crysmm.inference.saved_models import load_encoder
 from crysmm.objectives.distillation import DistillationObjective
-from crysmm.training import runs as training
-from crysmm.training.callbacks import OutOfTimeError
-from crysmm.training.progress import Progress
+from crysmm.training import train as training
 from crysmm.training.train import train
+from crysmm.training.trainer import OutOfTimeError, Trainer
 
 CGCNN_OF_6 = {"name": "cgcnn", "conv_layers": 2, "node_features": 6, "fc_features": 8}
 RESULTS = ["model.safetensors", *(f"prediction_results_{split}_set.csv" for split in ("train", "val", "test"))]
@@ -133,18 +132,14 @@ def test_a_teacher_that_cannot_be_used(make_config, teacher, changes, message):
 
 
 @pytest.fixture
-def interrupt(monkeypatch):
+def interrupt(monkeypatch, within_epoch):
     """A function that begins a run and stops it in its third epoch, at the first step with a delta."""
 
     def begin(config, delta):
-        def press(self, trainer, module, outputs, batch, batch_idx):
-            if trainer.current_epoch == 2 and module.config.head.delta == (delta,):
-                os.kill(os.getpid(), signal.SIGINT)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Progress, "on_train_batch_end", press)
-            with pytest.raises(KeyboardInterrupt):
-                train(config)
+        within_epoch(3, lambda: os.kill(os.getpid(), signal.SIGINT), lambda run: run.head.delta == (delta,))
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+        monkeypatch.undo()
 
     return begin
 
@@ -212,7 +207,22 @@ def test_the_best_of_several_deltas_is_kept(make_config, several, tmp_path, teac
     assert all(f"delta {delta:g}, {number} of 3" in log for number, delta in enumerate(DELTAS, start=1))
 
 
-def test_several_deltas_go_on_where_they_were(several, tmp_path, monkeypatch, interrupt, capsys):
+@pytest.fixture
+def before_epochs(monkeypatch):
+    """A function that makes something happen before every epoch."""
+    train_epoch = Trainer.train_epoch
+
+    def begin(act):
+        monkeypatch.setattr(
+            Trainer,
+            "train_epoch",
+            lambda self, epoch, progress: (act(self.config), train_epoch(self, epoch, progress))[1],
+        )
+
+    return begin
+
+
+def test_several_deltas_go_on_where_they_were(several, tmp_path, monkeypatch, interrupt, before_epochs, capsys):
     broken = several.model_copy(update={"output_dir": tmp_path / "broken"})
     interrupt(broken, 0.5)
     assert "stopped by Ctrl-C: give the same command and --resume" in capsys.readouterr().out
@@ -220,7 +230,7 @@ def test_several_deltas_go_on_where_they_were(several, tmp_path, monkeypatch, in
     with pytest.raises(InputError, match="holds a run"):
         train(broken)
     epochs = []
-    monkeypatch.setattr(Progress, "on_train_epoch_start", lambda self, t, m: epochs.append(m.config.head.delta[0]))
+    before_epochs(lambda config: epochs.append(config.head.delta[0]))
     train(broken.model_copy(update={"resume": True}))
     assert epochs == [0.5] * 2 + [1.0] * 4
     monkeypatch.undo()
@@ -262,12 +272,12 @@ def test_where_all_deltas_diverge_that_is_the_error(several, diverge):
     assert not (several.output_dir / "metrics.json").exists()
 
 
-def test_time_that_ends_before_the_last_delta_begins_is_told_and_can_go_on(several, monkeypatch):
-    def end_in_the_last(self, trainer, module):
-        if module.config.head.delta == (1.0,):
+def test_time_that_ends_before_the_last_delta_begins_is_told_and_can_go_on(several, monkeypatch, before_epochs):
+    def end_in_the_last(config):
+        if config.head.delta == (1.0,):
             raise OutOfTimeError
 
-    monkeypatch.setattr(Progress, "on_train_epoch_start", end_in_the_last)
+    before_epochs(end_in_the_last)
     limited = several.model_copy(update={"max_hours": 1.0})
     result = train(limited)
     assert result.metrics["stopped_by"] == "max_hours"
@@ -287,10 +297,10 @@ def test_overwrite_replaces_every_delta(make_config, several, teacher):
     assert len(history_of(folder / "delta_0")["epoch"]) == 1
 
 
-def test_several_deltas_share_the_time(several, monkeypatch):
+def test_several_deltas_share_the_time(several, monkeypatch, before_epochs):
     """What a time limit has cut short can go on."""
     slow = 0.4
-    monkeypatch.setattr(Progress, "on_train_epoch_start", lambda self, t, m: time.sleep(slow))
+    before_epochs(lambda config: time.sleep(slow))
     limited = several.model_copy(update={"max_hours": 3 * 2.5 * slow / 3600, "epochs": 20})
     result = train(limited)
     assert result.metrics["stopped_by"] == "max_hours"

@@ -10,7 +10,7 @@ import pytest
 
 from crysmm.device import Machine
 from crysmm.errors import InputError
-from crysmm.training.distributed import Processes, make_trainer
+from crysmm.processes import Processes, process_layout
 from crysmm.training.train import train
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -95,26 +95,25 @@ def test_processes_are_those_srun_has_started(make_config, monkeypatch):
     """On 2 machines with 4 tasks each; a job script without srun is one process, whatever it has reserved."""
     monkeypatch.setenv("SLURM_NTASKS", "8")
     monkeypatch.setenv("SLURM_JOB_NAME", "job")
-    assert len(Processes.of(make_config())) == 1
+    assert process_layout(make_config())[:2] == (1, 1)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
     monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
     with pytest.raises(InputError, match="ntasks-per-node"):
-        Processes.of(make_config())
+        process_layout(make_config())
     monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
-    processes = Processes.of(make_config())
-    assert (processes.a_machine, processes.machines) == (4, 2)
+    assert process_layout(make_config())[:2] == (4, 2)
 
 
-def test_the_environment_does_not_set_the_trainer(make_config, monkeypatch):
-    """Lightning would stop after one step."""
-    monkeypatch.setenv("PL_TRAINER_MAX_STEPS", "1")
+def test_the_environment_does_not_set_the_device(make_config, monkeypatch):
+    """Fabric would look for a GPU."""
+    monkeypatch.setenv("LT_ACCELERATOR", "cuda")
     config = make_config()
-    assert make_trainer(config, Machine.of(config), []).max_steps == -1
-    assert os.environ["PL_TRAINER_MAX_STEPS"] == "1"
+    assert Processes(config, Machine.of(config)).device.type == "cpu"
+    assert os.environ["LT_ACCELERATOR"] == "cuda"
 
 
 def test_an_impossible_machine_is_an_input_error(make_config, monkeypatch):
     """Lightning refuses to start processes from where it cannot repeat the command."""
-    monkeypatch.setattr("lightning.pytorch.trainer.connectors.accelerator_connector._IS_INTERACTIVE", True)
+    monkeypatch.setattr("lightning_fabric.connector._IS_INTERACTIVE", True)
     with pytest.raises(InputError, match="cannot be set up on 2 x cpu"):
         train(make_config(devices=2))

@@ -26,14 +26,17 @@ SIZES = {"limit": 40, "n_val": 10, "n_test": 8, "epochs": 2}
 KILLED_IN_THE_SECOND_MEMBER = """
 import os, signal, sys
 from crysmm.config import TrainingConfig
-from crysmm.training.progress import Progress
 from crysmm.training.train import train
+from crysmm.training.trainer import Trainer
 
-def kill(self, trainer, module, outputs, batch, batch_idx):
-    if module.config.random_seed == 124 and trainer.current_epoch == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
+train_epoch = Trainer.train_epoch
 
-Progress.on_train_batch_end = kill
+def kill(self, epoch, progress):
+    if self.config.random_seed == 124 and epoch == 1:
+        progress.advance = lambda loss: os.kill(os.getpid(), signal.SIGKILL)
+    return train_epoch(self, epoch, progress)
+
+Trainer.train_epoch = kill
 train(TrainingConfig.model_validate_json(sys.argv[1]))
 """
 

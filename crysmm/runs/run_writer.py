@@ -1,0 +1,191 @@
+"""Writing the folder of a run, which only its first process does."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import torch
+
+from crysmm.config.run import RunConfig
+from crysmm.errors import InputError
+from crysmm.files import replacing, write_csv_atomic, write_json_atomic
+from crysmm.inference.model_card import CARD_FILE, write_card
+from crysmm.inference.model_folder import read_description
+from crysmm.processes import Processes
+from crysmm.runs.card_text import run_card
+from crysmm.runs.data import RunData
+from crysmm.runs.plots import plot_history
+from crysmm.runs.run_folder import MAX_HOURS, RunFolder
+from crysmm.runs.run_log import RunLog
+from crysmm.zoo import resolve
+
+CHECKPOINT_KEYS = {"data", "trainer", "history"}
+
+Writer = TypeVar("Writer", bound="RunWriter")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def in_first_process(
+    method: Callable[Concatenate[Writer, Arguments], Result],
+) -> Callable[Concatenate[Writer, Arguments], Result]:
+    """Make a method of a writer run in the first process only; all processes call it and get its result."""
+
+    @wraps(method)
+    def call(self: Writer, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        return self.processes.on_first(lambda: method(self, *args, **kwargs))
+
+    return call
+
+
+class RunWriter:
+    """Reads and writes the state of a run on disk.
+
+    Every process calls these methods, the first does the work, and all get the result.
+
+    Args:
+        folder: Run folder.
+        config: Settings of the run.
+        processes: Processes of the run.
+        log: Run log, opened together with the folder.
+    """
+
+    def __init__(self, folder: RunFolder, config: RunConfig, processes: Processes, log: RunLog):
+        self.folder = folder
+        self.config = config
+        self.processes = processes
+        self.log = log
+
+    @in_first_process
+    def check(self, models: Sequence[str | Path]) -> dict[str, Any] | None:
+        """Check the folder and the models the run needs, before any structure is read.
+
+        Args:
+            models: Folders or shipped names of the models the run starts from or is distilled from.
+
+        Returns:
+            The metrics of a finished run that is to be resumed, otherwise None.
+
+        Raises:
+            InputError: The folder cannot be used, or a model cannot be read.
+        """
+        self.folder.check(self.config)
+        if self.config.resume and self.folder.is_finished:
+            return self.folder.read_metrics()
+        for model in models:
+            read_description(resolve(model))
+        return None
+
+    @in_first_process
+    def finished_metrics(self, data: RunData) -> dict[str, Any] | None:
+        """Return the metrics of a finished sub-run that is to be resumed, or None if it has to be trained.
+
+        Raises:
+            InputError: The sub-run was trained on other data.
+        """
+        if not (self.config.resume and self.folder.is_finished):
+            return None
+        metrics = self.folder.read_metrics()
+        self._check_data(metrics.get("data_sha256"), data)
+        return metrics
+
+    @in_first_process
+    def open(self, data: RunData, versions: Mapping[str, str], *, is_new: bool) -> None:
+        """Create the folder and write what is known before training; a new run replaces an old one."""
+        if is_new:
+            self.folder.clear()
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        self.log.open(self.folder.log)
+        self.log.note(f"versions: {', '.join(f'{name} {version}' for name, version in versions.items())}")
+        self.log.note(f"settings: {self.config.model_dump_json()}")
+        write_json_atomic(self.folder.config, self.config.model_dump(mode="json"))
+        write_json_atomic(self.folder.ids, data.split.to_ids(data.store.ids))
+        skipped = [(row.id, row.file, row.reason) for row in data.skipped]
+        write_csv_atomic(self.folder.skipped, ("id", "file", "reason"), skipped)
+
+    @in_first_process
+    def save_checkpoint(self, checkpoint: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> None:
+        """Write what resuming needs, and the history so far.
+
+        Args:
+            checkpoint: State of the run, tensors and plain values only.
+            history: One row per epoch.
+        """
+        content = io.BytesIO()  # torch's own file writing hides the disk's error
+        torch.save(dict(checkpoint), content)
+        with replacing(self.folder.checkpoint) as temporary:
+            temporary.write_bytes(content.getbuffer())
+        write_history(self.folder.history, history)
+
+    @in_first_process
+    def checkpoint_to_resume(self, data: RunData) -> dict[str, Any] | None:
+        """Read the checkpoint if the run is to be resumed and there is one.
+
+        Raises:
+            InputError: The checkpoint is damaged, or belongs to other data.
+        """
+        if not self.config.resume or not self.folder.checkpoint.exists():
+            return None
+        checkpoint = read_checkpoint(self.folder.checkpoint)
+        self._check_data(checkpoint["data"], data)
+        return checkpoint
+
+    @in_first_process
+    def write_history(self, history: Sequence[Mapping[str, float]], metric: str, baseline: float | None) -> None:
+        """Write and plot the training history.
+
+        Args:
+            history: One row per epoch.
+            metric: Monitored metric.
+            baseline: Value of the metric without a network, if there is one.
+        """
+        write_history(self.folder.history, history)
+        plot_history(self.folder.history_plot, history, metric, baseline)
+
+    @in_first_process
+    def finish(self, metrics: Mapping[str, Any], write_report: Callable[[], None]) -> None:
+        """Write the report and the model card, and last ``metrics.json``, which marks the run as finished.
+
+        Args:
+            metrics: Contents of ``metrics.json``.
+            write_report: Function that writes ``report.html``, if this kind of run has one.
+        """
+        write_report()
+        if not write_card(self.folder.path, run_card(self.folder, self.config, metrics)):
+            self.log.say(f"{self.folder.path / CARD_FILE} is not a card that crysmm has written, and is left as it is")
+        write_json_atomic(self.folder.metrics, metrics)
+        if metrics["stopped_by"] != MAX_HOURS:
+            self.folder.discard_checkpoint()
+
+    def _check_data(self, fingerprint: str | None, data: RunData) -> None:
+        if fingerprint != data.fingerprint:
+            raise InputError(
+                f"the run in {self.folder.path} cannot be resumed: the structures, their properties, their split, "
+                "the teacher or the texts have changed since it was begun; begin another run, or replace this one "
+                "with --overwrite"
+            )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a resume checkpoint as data; no code in it is run.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if missing := CHECKPOINT_KEYS - content.keys():
+            raise KeyError(*missing)
+        return dict(content)
+    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, EOFError, ValueError, UnpicklingError) as error:
+        raise InputError(f"the checkpoint {path} is damaged ({error}); begin again with --overwrite") from error
+
+
+def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Write ``history.csv``: one row per epoch, in full precision."""
+    write_csv_atomic(path, list(history[0]), (list(row.values()) for row in history))

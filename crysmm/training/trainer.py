@@ -1,0 +1,169 @@
+"""Training and validation of an objective, one epoch at a time."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crysmm.config.run import RunConfig
+from crysmm.device import Machine
+from crysmm.objectives.base import Objective
+from crysmm.processes import Processes
+from crysmm.runs.data import RunData
+from crysmm.training.optimizers import make_optimizer, make_scheduler
+from crysmm.training.prepare import loader_for, sampler_for
+from crysmm.training.progress import Progress
+from crysmm.training.transfer import FrozenWeights
+
+
+class OutOfTimeError(Exception):
+    """``max_hours`` ended within an epoch."""
+
+
+class Trainer:
+    """Trains and validates an objective, one epoch at a time.
+
+    Args:
+        objective: Network with its loss and metrics; it is moved to the device.
+        data: Crystals with their split.
+        config: Settings of the batches, the optimizer and its schedule.
+        machine: Precision of matrix products.
+        processes: Processes that train together.
+        frozen: Weights that stay fixed in the first epochs.
+        deadline: Time by ``time.monotonic`` at which training stops, or infinity.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        data: RunData,
+        config: RunConfig,
+        machine: Machine,
+        processes: Processes,
+        frozen: FrozenWeights,
+        deadline: float,
+    ):
+        self.objective = objective
+        self.config = config
+        self.processes = processes
+        self.frozen = frozen
+        self.deadline = deadline
+        self.sampler = sampler_for(data, "train", config, processes, shuffled=True)
+        self.steps = [self.sampler.n_steps(epoch) for epoch in range(config.epochs)]
+        self.training = loader_for(data, self.sampler, config, processes, data.embeddings)
+        self.validation = loader_for(
+            data, sampler_for(data, "val", config, processes), config, processes, data.embeddings
+        )
+        self.synchronized = processes.fabric.setup_module(objective)  # averages gradients over the processes
+        self.synchronized.mark_forward_method("training_loss")
+        self.optimizer = make_optimizer(config, objective)
+        self.scheduler = make_scheduler(config, self.optimizer, self.steps)
+        self.precision = torch.autocast(
+            processes.device.type, torch.bfloat16, enabled=machine.precision == "bf16", cache_enabled=False
+        )
+
+    def train_epoch(self, epoch: int, progress: Progress) -> float:
+        """Train on all batches of an epoch.
+
+        Args:
+            epoch: Number of the epoch, from 0; it decides the order of the crystals and all random numbers.
+            progress: Bar to advance.
+
+        Returns:
+            The mean training loss over the crystals of all processes.
+
+        Raises:
+            OutOfTimeError: The deadline has passed.
+        """
+        self.objective.train()
+        self.frozen.begin_epoch(epoch)
+        self.sampler.set_epoch(epoch)
+        batches = iter(self.training)
+        # Seeded for each epoch, and after the iterator has drawn a number itself, so that a resumed run draws what an
+        # uninterrupted one does.
+        seed_everything(self.config.random_seed, epoch, self.processes.rank)
+        mean = MeanOverCrystals()
+        for step, share in enumerate(batches, start=sum(self.steps[:epoch])):
+            self.objective.progress = step / sum(self.steps)
+            with self.precision:
+                loss: Tensor = self.synchronized.training_loss(share.batch.to(self.processes.device))
+            self.optimizer.zero_grad()
+            self.processes.fabric.backward(loss * share.weight)
+            self.frozen.drop_gradients(epoch)
+            self.optimizer.step()
+            if self.scheduler is not None:
+                self.scheduler.step()
+            mean.add("loss", loss.detach(), share.n_crystals)
+            progress.advance(loss)
+            if math.isfinite(self.deadline) and self.processes.any(time.monotonic() > self.deadline):
+                raise OutOfTimeError
+        return mean.over(self.processes)["loss"]
+
+    @torch.inference_mode()
+    def validate(self) -> dict[str, float]:
+        """Return the means of the objective's metrics over the validation split, in every process."""
+        self.objective.eval()
+        means = MeanOverCrystals()
+        for share in self.validation:
+            with self.precision:
+                metrics = self.objective.metrics(share.batch.to(self.processes.device))
+            for name, values in metrics.items():
+                means.add(name, values.mean(), share.n_crystals)
+        return means.over(self.processes)
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights and states of the optimizer and its schedule."""
+        return {
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+
+
+class MeanOverCrystals:
+    """Means over crystals, summed in float64 on the device, so that no step waits for a number."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, name: str, mean: Tensor, n_crystals: int) -> None:
+        """Add the mean over some crystals; with 0 crystals it does not count, whatever it is."""
+        total = mean.double() * n_crystals if n_crystals else torch.zeros_like(mean, dtype=torch.float64)
+        self._sums[name] = self._sums[name] + total if name in self._sums else total
+        self._counts[name] = self._counts.get(name, 0) + n_crystals
+
+    def over(self, processes: Processes) -> dict[str, float]:
+        """Return the means over the crystals of all processes, each of which must have added to every name."""
+        means = {}
+        for name, total in self._sums.items():
+            both = torch.stack([total, torch.full_like(total, self._counts[name])])
+            total, count = processes.sum(both).tolist()
+            means[name] = total / count
+        return means
+
+
+def seed_everything(*seeds: int) -> None:
+    """Seed the global random states of Python, NumPy and torch with several numbers."""
+    seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
