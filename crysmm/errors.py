@@ -31,6 +31,10 @@ class StructureError(CrysmmError, ValueError):
         super().__init__(reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}...")
 
 
+class UnlabeledError(StructureError):
+    """Error for a row that may be sound but has no value of a requested property."""
+
+
 class MissingDependencyError(CrysmmError, ImportError):
     """Error for a missing optional package; the text gives the pip command that installs it."""
 

@@ -28,12 +28,13 @@ SHOWN = 20  # lines of one kind on the screen
 
 @dataclass(frozen=True)
 class TargetSummary:
-    """Range of one target over all readable rows, in the units of the file.
+    """Range of one target over the readable rows that have it, in the units of the file.
 
     ``mae_of_mean`` is the error of predicting the mean for every crystal, which a model has to beat.
     """
 
     name: str
+    n: int
     minimum: float
     maximum: float
     mean: float
@@ -59,6 +60,7 @@ class CheckReport:
         input: Folder or file that was checked.
         n_readable: Number of rows that can be used.
         skipped: Rows that cannot be used, with the reasons.
+        gaps: Numbers of rows that lack each target, as text; not counted as faults.
         oversized: Crystals too large for the memory, with the reasons.
         duplicates: Groups of ids with the same structure.
         split_problem: Reason why the data cannot be split as requested; empty if they can.
@@ -76,6 +78,7 @@ class CheckReport:
     input: str
     n_readable: int
     skipped: list[SkippedRow]
+    gaps: list[str]
     oversized: list[SkippedRow]
     duplicates: list[list[str]]
     split_problem: str
@@ -116,6 +119,7 @@ class CheckReport:
     def text(self) -> str:
         """Return the report for the screen, with at most ``SHOWN`` lines of one kind."""
         lines = [f"{self.input}: {self.n_readable} crystals can be used, {len(self.skipped)} rows cannot"]
+        lines += _indented(self.gaps)
         for title, rows in (
             ("Rows that cannot be used", self.skipped),
             ("Crystals too large for the memory", self.oversized),
@@ -146,7 +150,9 @@ class CheckReport:
         coverage = ", ".join(f"{symbol} {count}" for symbol, count in self.elements.items())
         lines += wrap(coverage, 100, initial_indent="  ", subsequent_indent="  ")
         for target in self.targets:
-            lines.append(f"Target {target.name}: {target.minimum:g} to {target.maximum:g}, mean {target.mean:.6g}")
+            some = f" ({target.n} crystals)" if target.n < self.n_readable else ""
+            spread = f"{target.minimum:g} to {target.maximum:g}, mean {target.mean:.6g}"
+            lines.append(f"Target {target.name}{some}: {spread}")
             lines.append(f"  predicting the mean for every crystal has an MAE of {target.mae_of_mean:.6g}")
         if self.classes:
             counts = ", ".join(f"{name} ({count} crystals)" for name, count in self.classes.items())
@@ -196,14 +202,17 @@ def check_input(config: TrainingConfig) -> CheckReport:
     groups = duplicates.find_duplicates(store.formulas, store.crystal, progress=config.progress)
     sizes, problem = {}, ""
     try:
-        split = make_split(config, store.ids, store.formulas)
+        split = make_split(config, store.ids, store.formulas, {row.id: row.reason for row in store.unlabeled})
         sizes = {"train": len(split.train), "val": len(split.val), "test": len(split.test)}
     except InputError as error:
         problem = str(error)
     targets = []
-    for name, values in zip(store.target_names, store.targets.T, strict=True):
-        lowest, highest, mean = float(values.min()), float(values.max()), float(values.mean())
-        targets.append(TargetSummary(name, lowest, highest, mean, float(np.abs(values - mean).mean())))
+    for name, column in zip(store.target_names, store.targets.T, strict=True):
+        values = column[~np.isnan(column)]
+        if len(values):
+            lowest, highest, mean = float(values.min()), float(values.max()), float(values.mean())
+            deviation = float(np.abs(values - mean).mean())
+            targets.append(TargetSummary(name, len(values), lowest, highest, mean, deviation))
     classes = {}
     if config.is_classification:
         values, threshold = store.targets[:, 0], config.classification_threshold
@@ -214,6 +223,7 @@ def check_input(config: TrainingConfig) -> CheckReport:
         input=str(config.root_dir),
         n_readable=len(store),
         skipped=store.skipped,
+        gaps=store.gaps(),
         oversized=[SkippedRow(store.ids[row], store.files[row], reason) for row, reason in oversized.items()],
         duplicates=[[store.ids[row] for row in group] for group in groups],
         split_problem=problem,

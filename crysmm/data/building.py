@@ -17,10 +17,10 @@ import numpy as np
 
 from crysmm.config.graph import GraphSettings
 from crysmm.data.space_groups import find_space_group
-from crysmm.errors import InputError, StructureError
+from crysmm.errors import InputError, StructureError, UnlabeledError
 from crysmm.graphs.equivalence import Equivalence, find_equivalence
 from crysmm.graphs.neighbors import EdgeList, find_edges
-from crysmm.io.source import ReadingNote, Row, SkippedRow, Source
+from crysmm.io.source import ReadingNote, Row, SkippedRow, Source, UnlabeledRow
 
 if TYPE_CHECKING:
     import pyarrow
@@ -56,6 +56,8 @@ def graph_row(
         edges = find_edges(record.crystal, settings)
         space_group = None if symprec is None else find_space_group(record.crystal, symprec)
         return GraphedRecord(record, edges, find_equivalence(record.crystal, edges, settings), space_group)
+    except UnlabeledError as error:
+        return UnlabeledRow(row.id, row.file, str(error))
     except StructureError as error:
         return SkippedRow(row.id, row.file, str(error))
 
@@ -177,12 +179,14 @@ class ReadingSummary:
         n_crystals: Number of usable rows.
         n_formulas: Number of crystals whose file gives a chemical formula, with which the atoms agree.
         skipped: Rows that cannot be used.
+        unlabeled: Rows without any of the requested targets.
         notes: Notes on how crystals were read.
     """
 
     n_crystals: int = 0
     n_formulas: int = 0
     skipped: list[SkippedRow] = field(default_factory=list)
+    unlabeled: list[UnlabeledRow] = field(default_factory=list)
     notes: list[ReadingNote] = field(default_factory=list)
 
     def count(self, record: Record) -> None:
@@ -214,7 +218,7 @@ def write_arrow(
 def _readable(
     results: Iterable[GraphedRecord | SkippedRow], summary: ReadingSummary, strict: bool
 ) -> Iterator[GraphedRecord]:
-    """Yield the records and add them and the skipped rows to the summary.
+    """Yield the records and add them and the other rows to the summary.
 
     Raises:
         InputError: ``strict`` is set and a row cannot be used.
@@ -223,6 +227,8 @@ def _readable(
         if isinstance(result, GraphedRecord):
             summary.count(result.record)
             yield result
+        elif isinstance(result, UnlabeledRow):
+            summary.unlabeled.append(result)
         elif strict:
             raise InputError(f"{result.file}: {result.reason} (strict stops at the first row it cannot use)")
         else:

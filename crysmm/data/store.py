@@ -27,13 +27,13 @@ from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import SPACE_GROUP, in_parallel, write_arrow
 from crysmm.errors import InputError
 from crysmm.files import LOCK, disables_bar, naming, working_folder
-from crysmm.io.source import ReadingNote, SkippedRow, Source
+from crysmm.io.source import ReadingNote, SkippedRow, Source, UnlabeledRow
 
 if TYPE_CHECKING:
     import datasets
     import pyarrow
 
-FORMAT_VERSION = 4  # part of every fingerprint: raise it when graphs or columns change
+FORMAT_VERSION = 5  # part of every fingerprint: raise it when graphs or columns change
 ARROW_FILE, FACTS_FILE = "crystals.arrow", "store.json"
 
 
@@ -62,6 +62,7 @@ class Store:
         settings: Graph settings.
         target_names: Names of the targets, ``[n_targets]``.
         skipped: Input rows that could not be used.
+        unlabeled: Input rows without any of the targets, which are left out.
         notes: Notes on how crystals were read.
         n_formulas: Number of crystals whose file gives a chemical formula, with which the atoms agree.
     """
@@ -72,6 +73,7 @@ class Store:
         self.settings = GraphSettings(**facts["settings"])
         self.target_names: tuple[str, ...] = tuple(facts["target_names"])
         self.skipped = [SkippedRow(**row) for row in facts["skipped"]]
+        self.unlabeled = [UnlabeledRow(**row) for row in facts["unlabeled"]]
         self.notes = [ReadingNote(**note) for note in facts["notes"]]
         self.n_formulas: int = facts["n_formulas"]
 
@@ -107,9 +109,19 @@ class Store:
 
     @cached_property
     def targets(self) -> np.ndarray:
-        """Targets in the units of the input, ``[n_crystals, n_targets]`` float64."""
+        """Targets in the units of the input, NaN where missing, ``[n_crystals, n_targets]`` float64."""
         values = _values(self._column("targets").combine_chunks())
         return values.reshape(len(self), len(self.target_names))
+
+    def gaps(self) -> list[str]:
+        """Return a line for each target that input rows lack, and one on rows that lack all of several."""
+        missing = np.isnan(self.targets).sum(axis=0) + len(self.unlabeled)
+        n_rows = len(self) + len(self.skipped) + len(self.unlabeled)
+        named = zip(self.target_names, missing.tolist(), strict=True)
+        lines = [f"{n_missing:,} of {n_rows:,} rows have no {name}" for name, n_missing in named if n_missing]
+        if len(self.target_names) > 1 and self.unlabeled:
+            lines.append(f"{len(self.unlabeled):,} of {n_rows:,} rows have none of the properties and are left out")
+        return lines
 
     @cached_property
     def n_atoms(self) -> np.ndarray:
@@ -233,7 +245,7 @@ def build_store(
         rows = tqdm(rows, "reading structures", source.n_rows, unit=" crystals", disable=hidden, delay=1)
         summary = write_arrow(rows, building / ARROW_FILE, strict, symprec is not None)
         if not summary.n_crystals:
-            _refuse(summary.skipped[:3], "nothing in the input can be used")
+            _refuse([*summary.skipped, *summary.unlabeled][:3], "nothing in the input can be used")
         facts = {
             "settings": settings.model_dump(exclude_none=True),
             "target_names": source.target_names,

@@ -202,6 +202,7 @@ class _Batches:
         too_large = oversized_rows(store, model.config.model, memory_limit(torch.device("cpu")))
         self.skipped = [
             *store.skipped,
+            *store.unlabeled,
             *(SkippedRow(store.ids[row], store.files[row], why) for row, why in too_large.items()),
         ]
         rows = np.array([row for row in range(len(store)) if row not in too_large])

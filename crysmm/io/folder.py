@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from crysmm.errors import InputError, StructureError
+from crysmm.errors import InputError, StructureError, UnlabeledError
 from crysmm.io.source import (
     MISSING,
     FileFormat,
@@ -19,6 +19,7 @@ from crysmm.io.source import (
     Record,
     SkippedRow,
     Source,
+    UnlabeledRow,
     encodable,
     new_hash,
     read_targets,
@@ -239,7 +240,7 @@ class FolderTable(_FileRows):
         return {encodable(cells[columns.id]): cells[columns.description] for cells in reversed(whole)}
 
     def rows(self) -> Iterator[FileRow | SkippedRow]:
-        """Yield every row; one without a usable id, targets or file is a :class:`SkippedRow`."""
+        """Yield every row; one without a usable id, target or file is a :class:`SkippedRow`."""
         register = IdRegister()
         columns = self._columns
         for line, cells in self._lines:
@@ -248,6 +249,8 @@ class FolderTable(_FileRows):
                 identifier = register.admit(raw_id)
                 targets = columns.read_targets(cells, self._options)
                 file = self._listing.find(identifier, self._options.file_format)
+            except UnlabeledError as error:
+                yield UnlabeledRow(raw_id, f"id_prop.csv:{line}", str(error))
             except StructureError as error:
                 yield SkippedRow(raw_id, f"id_prop.csv:{line}", str(error))
             else:

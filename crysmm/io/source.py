@@ -11,12 +11,12 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Literal, Protocol, get_args
 
 from crysmm.crystal import Crystal
-from crysmm.errors import InputError, StructureError
+from crysmm.errors import InputError, StructureError, UnlabeledError, first_of
 
-READING_VERSION = 2  # part of every fingerprint: increase it when the same input is read into other numbers
+READING_VERSION = 3  # part of every fingerprint: increase it when the same input is read into other numbers
 FileFormat = Literal["poscar", "cif", "xyz", "pdb"]
 TargetTransform = Literal["none", "log10"]
-MISSING = frozenset({"", "na", "n/a", "none", "null", "-", "?"})
+MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "none", "null", "-", "?"})  # as text, in lower case
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Record:
     Args:
         id: Id, unique in its source.
         crystal: The structure.
-        targets: Targets in the units of the file, times ``target_multiplication_factor``; empty if none are read.
+        targets: Targets in the units of the file, times ``target_multiplication_factor``, NaN where the row has none
+            of several; empty if none are read.
         file: Location as a user would name it: ``a.vasp`` or ``data.jsonl:17``.
         notes, has_formula: As in :class:`Reading`.
     """
@@ -61,6 +62,10 @@ class SkippedRow:
     id: str
     file: str
     reason: str
+
+
+class UnlabeledRow(SkippedRow):
+    """Row without any of the requested targets: left out, but not a fault of the data."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,7 @@ class Row(Protocol):
 
         Raises:
             StructureError: The row cannot be used; the text gives the reason.
+            UnlabeledError: The row has none of the requested targets.
         """
 
 
@@ -147,7 +153,7 @@ class ReadingOptions:
         """Names in ``target_key``; none for ALIGNN's placeholder ``target``, which names nothing."""
         if self.target_key is None or self.target_key == "target":
             return ()
-        return tuple(key.strip() for key in self.target_key.split(","))
+        return tuple(dict.fromkeys(key.strip() for key in self.target_key.split(",")))
 
     @property
     def id_keys(self) -> tuple[str, ...]:
@@ -203,7 +209,7 @@ def check_inside(identifier: str) -> None:
 
 
 def read_targets(values: Sequence[Any], names: Sequence[str], options: ReadingOptions) -> tuple[float, ...]:
-    """Read the targets of a row, times ``target_multiplication_factor``.
+    """Read the targets of a row, times ``target_multiplication_factor``; NaN for missing ones of several.
 
     Args:
         values: Values as numbers or text, ``[n_targets]``.
@@ -211,27 +217,39 @@ def read_targets(values: Sequence[Any], names: Sequence[str], options: ReadingOp
         options: Options with the factor and the transform.
 
     Raises:
-        StructureError: A value is missing, not a finite number, or not positive where its logarithm is needed.
+        StructureError: A value is not a finite number, or not positive where its logarithm is needed.
+        UnlabeledError: Every value is missing.
     """
     if len(values) != len(names):
         raise StructureError(f"the row has {len(values)} target values; expected {len(names)}: {', '.join(names)}")
     factor = 1.0 if options.target_multiplication_factor is None else options.target_multiplication_factor
-    targets = tuple(read_number(value, name, factor) for value, name in zip(values, names, strict=True))
+    targets = []
+    for value, name in zip(values, names, strict=True):
+        try:
+            targets.append(read_number(value, name, factor))
+        except UnlabeledError:
+            if len(names) == 1:
+                raise
+            targets.append(math.nan)
+    if any(map(math.isnan, targets)):
+        raise UnlabeledError(f"no target: {first_of(names)} are not all given")
     if options.target_transform == "log10":
         for target, name in zip(targets, names, strict=True):
-            if target <= 0:
+            if target <= 0:  # false for NaN
                 raise StructureError(f"the target {name} is {target:g}; target_transform log10 needs a positive one")
-    return targets
+    return tuple(targets)
 
 
 def read_number(value: Any, name: str, factor: float = 1.0) -> float:
     """Read a finite number and multiply it by a factor.
 
     Raises:
-        StructureError: The value is missing or not a finite number.
+        StructureError: The value is not a finite number.
+        UnlabeledError: The value is missing: None, NaN, or one of ``MISSING``.
     """
-    if value is None or (isinstance(value, str) and value.strip().lower() in MISSING):
-        raise StructureError(f"no target: {name} is {'empty' if value in (None, '') else repr(value)}")
+    # as text, NaN and the missing values of other libraries are found, too; Python refuses to print huge integers
+    if not isinstance(value, int) and str(value).strip().lower() in MISSING:
+        raise UnlabeledError(f"no target: {name} is {'empty' if value in (None, '') else repr(value)}")
     try:
         number = float(value) * factor
     except (TypeError, ValueError, OverflowError):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from crysmm.crystal import Crystal, as_crystal
-from crysmm.errors import InputError, StructureError
+from crysmm.errors import InputError, StructureError, UnlabeledError
 from crysmm.io.json_stream import json_list_items, jsonl_lines
 from crysmm.io.source import (
     IdRegister,
@@ -54,13 +54,19 @@ def open_table(path: Path, options: ReadingOptions) -> Source:
 
 @dataclass(frozen=True)
 class TableRow:
-    """Row that contains its structure, as JSON text or as a dict."""
+    """Row that contains its structure, as JSON text or as a dict.
+
+    Args:
+        id, file: As in :class:`Record`.
+        data: Content of the row.
+        targets: Names of the targets in each field that holds some: one, or one per value of a list.
+        options: Reading options.
+    """
 
     id: str
     file: str
     data: RowData
-    target_keys: tuple[str, ...]
-    target_names: tuple[str, ...]
+    targets: Mapping[str, tuple[str, ...]]
     options: ReadingOptions
 
     def read(self) -> Record:
@@ -68,10 +74,15 @@ class TableRow:
 
         Raises:
             StructureError: The structure or a target cannot be used.
+            UnlabeledError: The row has none of the targets.
         """
         fields = parse_row(self.data)
-        values = [value for key in self.target_keys for value in flatten(fields.get(key))]
-        targets = read_targets(values, self.target_names, self.options)
+        values: list[Any] = []
+        for key, names in self.targets.items():
+            found = flatten(fields.get(key))
+            # a list that is missing as a whole lacks each of its values
+            values += [None] * len(names) if found in ([], [None]) else found
+        targets = read_targets(values, [name for names in self.targets.values() for name in names], self.options)
         return Record(self.id, crystal_of_row(fields), targets, self.file)
 
 
@@ -126,8 +137,7 @@ class _Table(Source):
         self._name = name
         self._options = options
         self.n_rows = None
-        self._target_keys: tuple[str, ...] = ()
-        self.target_names = ()
+        self._targets: dict[str, tuple[str, ...]] = {}
         sample = list(islice(self._readable(), SAMPLE))
         if not sample:
             raise InputError(f"{name} holds no readable row; expected JSON objects with a structure and properties")
@@ -137,8 +147,8 @@ class _Table(Source):
                 f"{', '.join(map(str, sample[0]))}"
             )
         if options.needs_targets:
-            self._target_keys = options.target_keys or (self._only_target(sample),)
-            self.target_names = self._find_names()
+            self._targets = self._find_targets(options.target_keys or (self._only_target(sample),))
+        self.target_names = tuple(name for names in self._targets.values() for name in names)
 
     @abstractmethod
     def _items(self) -> Iterator[tuple[str, RowData]]:
@@ -167,23 +177,25 @@ class _Table(Source):
             raise InputError(f"{self._name} has no numeric property besides the structure: nothing to train on")
         raise InputError(f"{self._name} has several properties; choose with target_key: {', '.join(columns)}")
 
-    def _find_names(self) -> tuple[str, ...]:
-        """Return target names from the first row that has every target; a list of n values gives n names.
+    def _find_targets(self, keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return the target names for each key, from the first row that has numbers there: n for a list of n values.
 
         Raises:
-            InputError: No row has a number for every target.
+            InputError: No row has a number for one of the keys.
         """
+        found: dict[str, tuple[str, ...]] = {}
         for fields in self._readable():
-            try:
-                groups = [_target_values(fields, key) for key in self._target_keys]
-            except StructureError:
-                continue
-            named = zip(self._target_keys, groups, strict=True)
-            return tuple(name for key, group in named for name in group_names(key, group))
+            for key in (key for key in keys if key not in found):
+                try:
+                    found[key] = group_names(key, _target_values(fields, key))
+                except StructureError:
+                    continue
+            if len(found) == len(keys):
+                return {key: found[key] for key in keys}
         columns = _numeric_columns(list(islice(self._readable(), SAMPLE)), exclude=frozenset(self._options.id_keys))
         raise InputError(
-            f"no row of {self._name} has a number for {' and '.join(self._target_keys)} (target_key); "
-            f"there are {', '.join(columns) or 'no numeric properties'}"
+            f"no row of {self._name} has a number for {' and '.join(key for key in keys if key not in found)} "
+            f"(target_key); there are {', '.join(columns) or 'no numeric properties'}"
         )
 
     def rows(self) -> Iterator[Row | SkippedRow]:
@@ -198,7 +210,7 @@ class _Table(Source):
             except StructureError as error:
                 yield SkippedRow("" if raw_id is None else encodable(str(raw_id)), file, str(error))
             else:
-                yield TableRow(identifier, file, data, self._target_keys, self.target_names, self._options)
+                yield TableRow(identifier, file, data, self._targets, self._options)
 
 
 def group_names(key: str, values: Sequence[Any]) -> tuple[str, ...]:
@@ -209,7 +221,7 @@ def group_names(key: str, values: Sequence[Any]) -> tuple[str, ...]:
 def _target_values(fields: Mapping[str, Any], key: str) -> list[float]:
     values = [read_number(value, key) for value in flatten(fields.get(key))]
     if not values:
-        raise StructureError(f"no target: {key} is an empty list")
+        raise UnlabeledError(f"no target: {key} is an empty list")
     return values
 
 

@@ -24,7 +24,7 @@ from crysmm.report.errors import EvaluatedSplit, Group
 from crysmm.report.html import duration, number, percentage
 from crysmm.runs.data import SPLITS, TrainingData
 from crysmm.runs.plots import TITLES
-from crysmm.runs.summary import CLASS_SCORES, count, describe_split, len_of
+from crysmm.runs.summary import CLASS_SCORES, count, describe_split, first_targets, len_of
 
 MAX_TARGETS = 50  # rows of a table
 MAX_SKIPPED = 50  # rows of the table of rows left out
@@ -267,6 +267,7 @@ def data_facts(data: TrainingData, config: TrainingConfig, split: str, unseen: S
         f"and {store.n_edges.mean():.0f} edges",
         "split": f"{sizes} ({describe_split(config)})",
         "rows left out": f"{len(data.skipped):,}" if data.skipped else "none",
+        **({"rows without a target": "; ".join(first_targets(gaps))} if (gaps := store.gaps()) else {}),
         f"{TITLES[split]} elements in no training crystal": symbols or "none",
     }
     if data.texts is not None:

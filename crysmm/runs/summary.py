@@ -29,6 +29,7 @@ def describe_data(data: RunData, folder: RunFolder) -> list[str]:
         f"read {count(len(store), 'crystal')} of {count(n_elements, 'element')}, on average "
         f"{store.n_atoms.mean():.1f} atoms and {store.n_edges.mean():.0f} bonds"
     ]
+    lines += [f"  {line}" for line in first_targets(store.gaps())]
     if n_skipped:
         reasons = [f"  {row.file or row.id}: {row.reason}" for row in data.skipped[:REASONS_SHOWN]]
         more = [f"  and {n_skipped - REASONS_SHOWN} more"] if n_skipped > REASONS_SHOWN else []

@@ -81,7 +81,7 @@ def _split(store: Store, config: RunConfig, memory: int, merge: bool) -> tuple[l
         config,
         [store.ids[row] for row in used],
         [store.formulas[row] for row in used],
-        {row.id: row.reason for row in skipped},
+        {row.id: row.reason for row in [*skipped, *store.unlabeled]},
     )
     split = Split(*([used[index] for index in part] for part in (split.train, split.val, split.test)))
     return skipped, split

@@ -36,7 +36,7 @@ def test_sample_data_is_clean(tmp_path: Path) -> None:
 
 @pytest.fixture
 def table(tmp_path: Path, crystals) -> Path:
-    """Every crystal once, silicon also as a supercell with a wrong target, and two bad rows."""
+    """Every crystal once, silicon also as a supercell with a wrong target, a row without target and a bad one."""
     silicon = crystals["Si"].to_jarvis()
     rows = [(name, crystal.to_jarvis(), number) for number, (name, crystal) in enumerate(crystals.items())]
     rows += [("Si again", silicon.make_supercell([2, 1, 1]), 5), ("gap?", silicon, "na"), ("Cu", silicon, 1)]
@@ -50,13 +50,28 @@ def test_everything_found_is_reported(table: Path, tmp_path: Path) -> None:
     assert not report.clean
     assert report.n_readable == 13
     assert report.duplicates == [["Si", "Si again"]]
-    assert [(row.id, row.file) for row in report.skipped] == [("gap?", "d.jsonl:14"), ("Cu", "d.jsonl:15")]
-    assert "an earlier row" in report.skipped[1].reason
+    assert [(row.id, row.file) for row in report.skipped] == [("Cu", "d.jsonl:15")]
+    assert "an earlier row" in report.skipped[0].reason
+    assert report.gaps == ["1 of 15 rows have no gap"]
     assert report.graph["atoms"] == (pytest.approx(58 / 13), 12)
     text = report.text()
-    for part in ("Si = Si again", "gap? in d.jsonl:14: no target: gap is 'na'", "2 rows that cannot be used"):
+    for part in ("Si = Si again", "1 of 15 rows have no gap", "Cu in d.jsonl:15: the id", "1 rows that cannot be used"):
         assert part in text
     assert json.loads(json.dumps(report.to_dict()))["findings"] == report.findings
+
+
+def test_rows_without_the_target_are_not_a_fault(tmp_path: Path, crystals) -> None:
+    """In a table of many properties, most rows lack any one of them; the split is over those that have it."""
+    missing = [{}, {"gap": None}, {"gap": ""}, {"gap": " NaN "}, {"gap": float("nan")}, {"gap": "na"}, {"gap": []}]
+    structures = [crystal.to_jarvis().to_dict() for crystal in crystals.values()]
+    rows = [{"id": name, "atoms": atoms, "gap": 1.5} for name, atoms in zip(crystals, structures, strict=True)]
+    rows += [{"id": f"{n}", "atoms": structures[0], "volume": 1, **gap} for n, gap in enumerate(missing)]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows[:5] + rows[-7:] + rows[5:-7])))
+    report = check(tmp_path / "d.jsonl", tmp_path, target_key="gap")
+    assert report.clean, report.text()
+    assert (report.n_readable, report.skipped, report.gaps) == (12, [], ["7 of 19 rows have no gap"])
+    assert "7 of 19 rows have no gap" in report.text()
+    assert sum(report.split.values()) == 12
 
 
 def test_fewer_crystals_than_splits_need(table: Path, tmp_path: Path) -> None:

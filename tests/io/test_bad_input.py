@@ -16,6 +16,7 @@ from crysmm.data.store import Store, build_store
 from crysmm.errors import InputError, StructureError
 from crysmm.io.folder import FolderTable
 from crysmm.io.inputs import SkippedRow, open_source
+from crysmm.io.source import UnlabeledRow
 from crysmm.io.structure_file import read_structure
 
 SILICON = """silicon
@@ -97,9 +98,6 @@ def test_bad_file_is_skipped_with_a_reason(name: str, content: bytes | None, rea
         (r"C:\secret.vasp,1", "leads out of the folder"),
         (",1", "the row has no id"),
         ("good.vasp", "no target"),
-        ("good.vasp,", "no target: target is empty"),
-        ("good.vasp,na", "no target: target is 'na'"),
-        ("good.vasp,nan", "target is nan"),
         ("good.vasp,-inf", "target is -inf"),
         ("good.vasp,metal", "'metal'; numbers are needed"),
         ("good.vasp,1,2", "3 columns; expected 2"),
@@ -117,8 +115,28 @@ def test_bad_row_is_skipped_with_a_reason(row: str, reason: str, tmp_path: Path)
     readable, skipped = open_source(folder).rows()
     assert readable.id == "other.vasp"
     assert isinstance(skipped, SkippedRow)
+    assert not isinstance(skipped, UnlabeledRow)
     assert skipped.file == "id_prop.csv:2"
     assert reason in skipped.reason
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [("", "target is empty"), ("na", "target is 'na'"), ("nan", "target is 'nan'"), ("-", "target is '-'")],
+)
+def test_row_without_target_is_left_out_but_no_fault(cell: str, reason: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "good.vasp").write_text(SILICON)
+    (folder / "id_prop.csv").write_text(f"good.vasp,3\nother.vasp,{cell}\n")
+    source = open_source(folder)
+    _, unlabeled = source.rows()
+    assert isinstance(unlabeled, UnlabeledRow)
+    assert (unlabeled.id, unlabeled.file) == ("other.vasp", "id_prop.csv:2")
+    assert unlabeled.reason == f"no target: {reason}"
+    store = build_store(source, GraphSettings(), cache_dir=tmp_path / "cache", jobs=1, strict=True, progress=False)
+    assert (store.ids, store.skipped, store.unlabeled) == (["good.vasp"], [], [unlabeled])
+    assert store.gaps() == ["1 of 2 rows have no target"]
 
 
 ROW = {"id": "a", "gap": 1.0, "lattice_mat": [[3, 0, 0], [0, 3, 0], [0, 0, 3]], "elements": ["Fe"]}
@@ -145,8 +163,7 @@ GOOD = {**ROW, "frac_coords": [[0, 0, 0]]}
         (json.dumps({**GOOD, "id": "b", "elements": ["Fe", "Fe"]}), "expected a 3 x 3 lattice and 2 x 3"),
         (json.dumps({**GOOD, "id": "b", "frac_coords": [[0, float("nan"), 0]]}), "not finite"),
         (json.dumps({**GOOD, "id": "b", "frac_coords": [[0, "x", 0]]}), "not numbers"),
-        (json.dumps({**GOOD, "id": "b", "gap": None}), "no target: gap is empty"),
-        (json.dumps({**GOOD, "id": "b", "gap": float("nan")}), "gap is nan"),
+        (json.dumps({**GOOD, "id": "b", "gap": float("inf")}), "gap is inf"),
         (json.dumps({**GOOD, "id": "b", "gap": [1, 2]}), "2 target values; expected 1"),
         (json.dumps({**GOOD, "id": "b", "gap": {"value": 1}}), "numbers are needed"),
     ],
