@@ -195,6 +195,14 @@ def test_rounding_does_not_change_the_edges(crystal, settings):
         assert edge_tuples(find_edges(displaced(crystal, 1e-6, seed), settings)) == expected
 
 
+@pytest.mark.parametrize("settings", [K_NEAREST, CGCNN, RADIUS], ids=lambda settings: settings.neighbor_strategy)
+def test_files_with_five_decimals_give_the_same_edges(crystal, settings):
+    """In cells of 10 to 20 Angstrom, 5 decimals separate equal distances by 1e-4 Angstrom and more."""
+    large = supercell(crystal, (4, 4, 3))
+    rounded = Crystal(large.lattice.round(5), large.frac_coords.round(5), large.atomic_numbers)
+    assert edge_tuples(find_edges(rounded, settings)) == edge_tuples(find_edges(large, settings))
+
+
 @pytest.mark.parametrize("settings", [K_NEAREST, RADIUS], ids=lambda settings: settings.neighbor_strategy)
 def test_supercell_has_the_graph_of_the_cell(crystal, settings):
     lengths, cosines = geometry(crystal, settings)
