@@ -1,4 +1,4 @@
-"""The run folder: what stands in it, and when it may be written to."""
+"""Run folders: the files in them, and the conditions for writing to one."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS = "all epochs", "early stopping", "max_hou
 """Ways for training to end; after the first two there is nothing to resume."""
 
 AUDIT_REPORT, AUDIT_TABLE = "audit.json", "audit.csv"  # what crysmm audit writes
-PART, MEMBER = "delta_", "member_"  # how the folders of the runs in a run begin
-FILES_NAMED = 3  # of a run that is in the way
+PART, MEMBER = "delta_", "member_"  # prefixes of the folders of sub-runs
+FILES_NAMED = 3  # files that an error names
 
 FREE_SETTINGS = frozenset({
     "cache_dir", "device", "devices", "ids_file", "init_from", "jobs", "max_hours", "num_nodes", "num_workers",
     "output_dir", "overwrite", "pin_memory", "progress", "resume", "root_dir", "strict",
 })  # fmt: skip
-"""Settings that may change when a run is resumed: the data, the split and the weights are compared themselves."""
+"""Settings that may change when a run is resumed; data, split and weights are compared themselves, not by path."""
 
 
 class RunFolder:
-    """The files of one run; the names are the ones users find.
+    """Paths of the files of a run.
 
     Args:
-        path: the folder, which need not exist yet.
+        path: Run folder, which need not exist yet.
     """
 
     def __init__(self, path: Path):
@@ -48,11 +48,11 @@ class RunFolder:
         self.checkpoint = path / "checkpoints" / "last.ckpt"
 
     def predictions(self, split: str) -> Path:
-        """The results of a split: ``train``, ``val`` or ``test``."""
+        """Return the path of the predictions for ``train``, ``val`` or ``test``."""
         return self.path / f"prediction_results_{split}_set.csv"
 
     def files(self) -> list[Path]:
-        """Every file a run can leave."""
+        """Return all files that a run can leave, without those of its sub-runs."""
         return [
             self.config, self.log, self.ids, self.skipped, self.history, self.history_plot, self.parity_plot,
             self.metrics, self.report, self.checkpoint,
@@ -64,52 +64,52 @@ class RunFolder:
 
     @property
     def holds_run(self) -> bool:
-        """Whether there is a file of a run in it."""
+        """True if the folder contains a file of a run."""
         return any(file.exists() for file in self.files())
 
     @property
     def parts(self) -> list[RunFolder]:
-        """The runs in this one: of which the best has become it, one a delta, or which it is the mean of."""
+        """Folders of the sub-runs: one per delta, or one per ensemble member."""
         paths = sorted([*self.path.glob(f"{PART}*"), *self.path.glob(f"{MEMBER}*")])
         return [RunFolder(path) for path in paths if path.is_dir()]
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is something to go on from."""
+        """True if the run can be resumed after at least one epoch."""
         return self.checkpoint.exists() or any(part.has_checkpoint or part.metrics.exists() for part in self.parts)
 
     @property
     def is_finished(self) -> bool:
-        """Whether its run has come to its end, not to a time limit."""
+        """True if the run has ended, and not because of a time limit."""
         return self.metrics.exists() and self.read_metrics()["stopped_by"] != MAX_HOURS
 
     @property
     def description(self) -> Description:
-        """Of its model, or of the first member of its ensemble.
+        """Description of the run's model, or of the first member of its ensemble.
 
         Raises:
-            ModelFolderError: there is none.
+            ModelFolderError: The folder contains no model.
         """
         member = self.path / f"{MEMBER}1"
         return read_description(member if (self.path / ENSEMBLE_FILE).is_file() else self.path)
 
     def read_metrics(self) -> dict[str, Any]:
-        """What ``metrics.json`` holds.
+        """Read ``metrics.json``.
 
         Raises:
-            InputError: it is not the file of a run.
+            InputError: The file was not written by a run.
         """
         metrics = _read_json(self.metrics)
         if "stopped_by" not in metrics:
-            raise InputError(f"{self.metrics} is not of a run; begin the run again with --overwrite")
+            raise InputError(f"{self.metrics} was not written by a run; begin the run again with --overwrite")
         return metrics
 
     def check(self, config: RunConfig) -> None:
-        """Refuse to mix two runs.
+        """Check that a run with these settings may write to the folder, so that two runs never mix.
 
         Raises:
-            InputError: the folder cannot be written to, holds a run and neither resume nor overwrite is set, or the
-                run to resume had other settings.
+            InputError: The folder is not writable, it holds a run and neither resume nor overwrite is set, or the run
+                to resume had other settings.
         """
         obstacle = why_not_writable(self.path)
         if obstacle is not None:
@@ -122,11 +122,21 @@ class RunFolder:
                 f"output_dir {self.path} holds a run ({found}); continue it with --resume, replace it with "
                 "--overwrite, or name another folder"
             )
-        if self.config.exists():
-            _check_same(_read_json(self.config), config)
+        if not self.config.exists():
+            return
+        before, now = _read_json(self.config), config.model_dump(mode="json")
+        keys = sorted((before.keys() | now.keys()) - FREE_SETTINGS)
+        changed = [
+            f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in keys if before.get(key) != now.get(key)
+        ]
+        if changed:
+            raise InputError(
+                f"the run in {config.output_dir} cannot be resumed with other settings: {'; '.join(changed)}; give the "
+                "settings it was begun with, or begin another run"
+            )
 
     def clear(self) -> None:
-        """Remove the files of a run, and nothing else."""
+        """Remove the files of a run and its sub-runs, and nothing else."""
         for file in self.files():
             file.unlink(missing_ok=True)
         if holds_card(self.path):
@@ -138,7 +148,7 @@ class RunFolder:
                 part.path.rmdir()
 
     def discard_checkpoint(self) -> None:
-        """Remove what resuming needs, and what a killed process has left of it."""
+        """Remove the checkpoint, and unfinished ones that a killed process has left."""
         checkpoints = self.checkpoint.parent
         for unfinished in checkpoints.glob(f".{self.checkpoint.name}.*.tmp"):
             unfinished.unlink()
@@ -147,18 +157,6 @@ class RunFolder:
             checkpoints.rmdir()
         for part in self.parts:
             part.discard_checkpoint()
-
-
-def _check_same(stored: dict[str, Any], config: RunConfig) -> None:
-    now = config.model_dump(mode="json")
-    keys = (stored.keys() | now.keys()) - FREE_SETTINGS
-    changed = sorted(key for key in keys if stored.get(key) != now.get(key))
-    if changed:
-        listed = "; ".join(f"{key} was {stored.get(key)!r} and is {now.get(key)!r}" for key in changed)
-        raise InputError(
-            f"the run in {config.output_dir} cannot be resumed with other settings: {listed}; give the settings it "
-            "was begun with, or begin another run"
-        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

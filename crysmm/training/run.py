@@ -197,6 +197,48 @@ class Run(ABC, Generic[Config, Data]):
             NoResultError: The time ended before the first epoch did.
         """
         config, processes = self.config, self.processes
+        trainer = self._set_up(data)
+        objective, n_done = trainer.objective, len(self.history.epochs)
+        metric, baseline = f"val_{objective.monitor}", self.baseline(data)
+        progress = Progress(self.log, config.progress, trainer.steps, objective.monitor, baseline, n_done)
+        try:
+            for epoch in range(n_done, config.epochs):
+                if self.lost_patience:
+                    break
+                began = time.monotonic()
+                progress.begin_epoch(epoch)
+                loss = trainer.train_epoch(epoch, progress)
+                if not math.isfinite(loss):
+                    more_digits = " or with --precision 32" if self.machine.precision == "bf16" else ""
+                    raise DivergedError(
+                        f"training has diverged: the loss of epoch {epoch + 1} is {loss}; begin again with a "
+                        f"learning_rate lower than {config.learning_rate:g}{more_digits}"
+                    )
+                scores = {f"val_{name}": value for name, value in trainer.validate().items()}
+                seconds = time.monotonic() - began
+                rate = trainer.optimizer.param_groups[0]["lr"]
+                row = {"epoch": epoch + 1, "learning_rate": rate, "train_loss": loss, **scores, "seconds": seconds}
+                self.history.add(row, row[metric], objective.network)
+                state = {"data": data.fingerprint, "trainer": trainer.state_dict(), "history": vars(self.history)}
+                self.writer.save_checkpoint(state, self.history.epochs)
+                progress.end_epoch(self.history.epochs, self.history.best_epoch)
+                # No epoch begins that would leave no time to predict every split.
+                needed = (1 + TIME_AFTER_TRAINING) * seconds
+                if math.isfinite(trainer.deadline) and processes.any(time.monotonic() + needed > trainer.deadline):
+                    break
+        except OutOfTimeError:
+            if not self.history.epochs:
+                raise NoResultError(
+                    f"max_hours {config.max_hours:g} ended before the first epoch did, so there is no result; "
+                    "give more time"
+                ) from None
+        finally:
+            progress.close()
+        return objective
+
+    def _set_up(self, data: Data) -> Trainer:
+        """Create objective, trainer and folder, and restore the state of a run that is to be resumed."""
+        config, processes = self.config, self.processes
         seed_everything(config.random_seed)
         objective = self.new_objective(data)
         frozen = FrozenWeights()
@@ -215,39 +257,7 @@ class Run(ABC, Generic[Config, Data]):
             trainer.load_state_dict(checkpoint["trainer"])
             self.history = History(**checkpoint["history"])
             self.log.say(f"resuming after epoch {len(self.history.epochs)} of {config.epochs}")
-
-        metric, baseline = f"val_{objective.monitor}", self.baseline(data)
-        n_done = len(self.history.epochs)
-        progress = Progress(self.log, config.progress, trainer.steps, objective.monitor, baseline, n_done)
-        try:
-            for epoch in range(n_done, config.epochs):
-                if self.lost_patience:
-                    break
-                began = time.monotonic()
-                progress.begin_epoch(epoch)
-                loss = trainer.train_epoch(epoch, progress)
-                if not math.isfinite(loss):
-                    raise self._diverged(epoch, loss)
-                scores = {f"val_{name}": value for name, value in trainer.validate().items()}
-                seconds = time.monotonic() - began
-                row = {"epoch": epoch + 1, "learning_rate": trainer.learning_rate, "train_loss": loss, **scores}
-                self.history.add({**row, "seconds": seconds}, scores[metric], objective.network)
-                state = {"data": data.fingerprint, "trainer": trainer.state_dict(), "history": vars(self.history)}
-                self.writer.save_checkpoint(state, self.history.epochs)
-                progress.end_epoch(self.history.epochs, self.history.best_epoch)
-                # No epoch begins that would leave no time to predict every split.
-                needed = (1 + TIME_AFTER_TRAINING) * seconds
-                if math.isfinite(deadline) and processes.any(time.monotonic() + needed > deadline):
-                    break
-        except OutOfTimeError:
-            if not self.history.epochs:
-                raise NoResultError(
-                    f"max_hours {config.max_hours:g} ended before the first epoch did, so there is no result; "
-                    "give more time"
-                ) from None
-        finally:
-            progress.close()
-        return objective
+        return trainer
 
     def finish(self, data: Data, metrics: dict[str, Any]) -> RunResult:
         """Write the report, the card and the metrics, and describe the result."""
@@ -278,19 +288,6 @@ class Run(ABC, Generic[Config, Data]):
             return ALL_EPOCHS
         return EARLY_STOPPING if self.lost_patience else MAX_HOURS
 
-    def say_stop(self, stop: StopRequested) -> None:
-        """Report what a stopped run keeps."""
-        kept = "give the same command and --resume to go on after the last whole epoch"
-        nothing = "no epoch was complete, so nothing is kept"
-        self.log.say(f"stopped by {stop.name}: {kept if self.folder.has_checkpoint else nothing}")
-
-    def _diverged(self, epoch: int, loss: float) -> DivergedError:
-        more_digits = " or with --precision 32" if self.machine.precision == "bf16" else ""
-        return DivergedError(
-            f"training has diverged: the loss of epoch {epoch + 1} is {loss}; begin again with a learning_rate lower "
-            f"than {self.config.learning_rate:g}{more_digits}"
-        )
-
 
 def carry_out(
     kind: Callable[[Config, Machine, Processes], Run[Config, Data]],
@@ -317,7 +314,9 @@ def carry_out(
                 processes.connect()
                 return run.go(records)
         except StopRequested as stop:
-            run.say_stop(stop)
+            kept = "give the same command and --resume to go on after the last whole epoch"
+            nothing = "no epoch was complete, so nothing is kept"
+            run.log.say(f"stopped by {stop.name}: {kept if run.folder.has_checkpoint else nothing}")
             processes.kill()
             raise stop.exit_error(processes.is_first) from None
         finally:

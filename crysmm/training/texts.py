@@ -1,13 +1,11 @@
-"""The descriptions a run learns from: found, checked against the structures, embedded or cut into tokens."""
+"""Descriptions of a run's crystals: found, checked against the structures, and embedded or tokenized."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from crysmm.config.head import MultimodalConfig
 from crysmm.config.training import TrainingConfig
@@ -25,28 +23,36 @@ from crysmm.text.encoder import TextEncoder, pad
 def read_texts(
     config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, data: TrainingData, processes: Processes
 ) -> Texts | None:
-    """The descriptions of a run's crystals as its head reads them, where it does.
+    """Read the descriptions of a run's crystals for its multimodal head, or return None if it has another head.
 
     Args:
-        config: the settings.
-        records: in place of ``config.root_dir``.
-        data: the crystals.
-        trainer: knows the processes and their device.
+        config: Settings of the run.
+        records: Rows of the input in place of ``config.root_dir``.
+        data: Crystals of the run.
+        processes: Processes of the run.
 
     Raises:
-        InputError: there are no descriptions, or they are of other structures, or the encoder cannot be had.
+        InputError: There are no descriptions, they describe other structures, or the text encoder is not available.
     """
     head = config.head
     if not isinstance(head, MultimodalConfig):
         return None
 
     def build() -> Texts:
-        rows = _descriptions(head, config, records, data.store)
+        rows = _find_descriptions(head, config, records, data.store)
+        described = [row for row in rows if row is not None and row.text is not None]
+        texts = [row.text for row in described if row.text is not None]
         encoder = TextEncoder(head.encoder, head.pooling, processes.device)
-        texts = [row.text for row in rows if row is not None and row.text is not None]
-        values, n_truncated = _read(texts, encoder, head, config)
+        if head.tuned_layers:
+            tokens, too_long = encoder.tokenize(texts)
+            values, n_truncated = pad(tokens), sum(too_long)
+        else:
+            embedded = embed_texts(texts, encoder, cache_dir=config.cache_dir, progress=config.progress)
+            values, n_truncated = embedded.values, embedded.n_truncated
+        describers = Counter(row.describer for row in described)
         settings = TextSettings(
-            describer=_describer(rows),
+            # The paper's describer if the file does not name one
+            describer="jarvis" if describers["jarvis"] > describers["robocrys"] + describers[""] else "robocrys",
             encoder=head.encoder,
             revision=encoder.revision,
             pooling=head.pooling,
@@ -54,27 +60,18 @@ def read_texts(
             tuned_layers=head.tuned_layers,
         )
         has_text = [row is not None and row.text is not None for row in rows]
-        lines = _lines(rows, encoder, head, n_truncated)
-        return Texts(with_gaps(values, has_text), settings, lines, _checksum(rows))
+        all_texts = "\0".join((row.text if row is not None else None) or "" for row in rows)
+        checksum = hashlib.sha256(all_texts.encode()).hexdigest()
+        lines = _summarize(described, len(rows), encoder, head, n_truncated)
+        return Texts(with_gaps(values, has_text), settings, lines, checksum)
 
     return processes.first_before_others(build)
 
 
-def _read(
-    texts: Sequence[str], encoder: TextEncoder, head: MultimodalConfig, config: TrainingConfig
-) -> tuple[np.ndarray, int]:
-    """Embeddings of texts, or their tokens where the encoder is tuned; and how many were too long."""
-    if head.tuned_layers:
-        tokens, too_long = encoder.tokenize(texts)
-        return pad(tokens), sum(too_long)
-    embedded = embed_texts(texts, encoder, cache_dir=config.cache_dir, progress=config.progress)
-    return embedded.values, embedded.n_truncated
-
-
-def _descriptions(
+def _find_descriptions(
     head: MultimodalConfig, config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, store: Store
 ) -> list[Description | None]:
-    """One a crystal of the store."""
+    """Find the description of each crystal in a store, and check that it describes this structure."""
     if head.descriptions is None:
         by_id, where = descriptions_of_input(open_input(config, records)), f"the column {DESCRIPTION} of the input"
     else:
@@ -92,33 +89,21 @@ def _descriptions(
     ]
     if others:
         raise InputError(
-            f"{where} describes other structures under the ids of {len(others)} crystals ({others[0]} for one): run "
-            "crysmm describe again, on the structures that are to be learned from"
+            f"{where} describes other structures under the ids of {len(others)} crystals (such as {others[0]}); run "
+            "crysmm describe again, on the structures to be trained on"
         )
     return rows
 
 
-def _checksum(rows: Sequence[Description | None]) -> str:
-    texts = "\0".join((row.text if row is not None else None) or "" for row in rows)
-    return hashlib.sha256(texts.encode()).hexdigest()
-
-
-def _describer(rows: Sequence[Description | None]) -> Literal["robocrys", "jarvis"]:
-    """Who has written most of the texts; the paper's describer where the file does not say."""
-    counts = Counter(row.describer for row in rows if row is not None and row.text is not None)
-    return "jarvis" if counts["jarvis"] > counts["robocrys"] + counts[""] else "robocrys"
-
-
-def _lines(
-    rows: Sequence[Description | None], encoder: TextEncoder, head: MultimodalConfig, n_truncated: int
+def _summarize(
+    described: Sequence[Description], n_crystals: int, encoder: TextEncoder, head: MultimodalConfig, n_truncated: int
 ) -> list[str]:
-    texts = [row for row in rows if row is not None and row.text is not None]
-    by = Counter(f"{row.describer} {row.version}" for row in texts if row.describer)
+    """Return lines that describe the texts and their encoder."""
+    by = Counter(f"{row.describer} {row.version}" for row in described if row.describer)
     sources = "".join(f", {count} by {name}" for name, count in by.most_common())
-    missing = len(rows) - len(texts)
-    lines = [f"descriptions: {len(texts)} of {len(rows)} crystals have one{sources}"]
-    if missing:
-        lines.append(f"  {missing} without a text have a learned vector in its place")
-    truncated = f"{n_truncated} texts ({100 * n_truncated / len(texts):.1f}%) are cut after {encoder.max_tokens} tokens"
+    lines = [f"descriptions: {len(described)} of {n_crystals} crystals have one{sources}"]
+    if len(described) < n_crystals:
+        lines.append(f"  {n_crystals - len(described)} without a text have a learned vector in its place")
+    cut = f"{n_truncated} texts ({100 * n_truncated / len(described):.1f}%) are cut after {encoder.max_tokens} tokens"
     tuned = f", its last {head.tuned_layers} layers tuned" if head.tuned_layers else ""
-    return [*lines, f"text encoder {encoder.name}, {encoder.pooling}, {encoder.width} features{tuned}: {truncated}"]
+    return [*lines, f"text encoder {encoder.name}, {encoder.pooling}, {encoder.width} features{tuned}: {cut}"]

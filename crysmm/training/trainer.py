@@ -117,11 +117,6 @@ class Trainer:
                 means.add(name, values.mean(), share.n_crystals)
         return means.over(self.processes)
 
-    @property
-    def learning_rate(self) -> float:
-        """Learning rate of the next step."""
-        return float(self.optimizer.param_groups[0]["lr"])
-
     def state_dict(self) -> dict[str, Any]:
         """Return weights and states of the optimizer and its schedule."""
         return {

@@ -145,7 +145,12 @@ def test_bad_input_leaves_nothing_and_overwrites_nothing(make_config, changes):
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("{}", "is not of a run"), ("[]", "does not hold"), ("[" * 100_000, "cannot be read"), ("{", "cannot be read")],
+    [
+        ("{}", "was not written by a run"),
+        ("[]", "does not hold"),
+        ("[" * 100_000, "cannot be read"),
+        ("{", "cannot be read"),
+    ],
     ids=["empty", "list", "deep", "cut"],
 )
 def test_a_foreign_metrics_file_is_named(make_config, text, problem):
