@@ -1,0 +1,187 @@
+r"""Properties of all of JARVIS-DFT on the official splits, as in table 2 of the CrysGNN paper.
+
+    python -m benchmarks.jarvis run --data jarvis_dft_3d_2021.jsonl.gz --work DIR --arms plain "from several" \
+        --properties mbj_bandgap bulk_modulus_kv
+    python -m benchmarks.jarvis report
+
+The split of a property shuffles the rows that have it with seed 123 and takes 80/10/10, as JARVIS-Leaderboard does.
+The epoch is chosen on validation and the test split is predicted once. ``from several`` fine-tunes a network that was
+trained on four properties at once, without the validation and test structures of the properties in ``HELD_OUT`` and
+their duplicates. Each finished run becomes a row of the results file; the predictions of all arms for the same test
+crystals stand side by side in one file per property, so that differences can be paired.
+"""
+
+import argparse
+import csv
+import gzip
+import json
+import math
+import platform
+import random
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.study import call, folder_name
+from crysmm.crystal import Crystal
+from crysmm.data.duplicates import find_duplicates
+from crysmm.files import write_csv_atomic, write_json_atomic
+
+DOCS = Path(__file__).parents[1] / "docs"
+RECIPE = ["--epochs", "40", "--batch_size", "64", "--learning_rate", "4e-3", "--weight_decay", "0.1"]
+PROPERTIES = {
+    "mbj_bandgap": "eV",
+    "bulk_modulus_kv": "GPa",
+    "shear_modulus_gv": "GPa",
+    "slme": "%",
+    "spillage": "",
+    "formation_energy_peratom": "eV/atom",
+    "optb88vdw_bandgap": "eV",
+    "ehull": "eV/atom",
+    "optb88vdw_total_energy": "eV/atom",
+}
+HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
+LEARNED = ("formation_energy_peratom", "optb88vdw_bandgap", "optb88vdw_total_energy", "ehull")
+ARMS: dict[str, list[str]] = {"plain": [], "from several": ["--init_from"], "gatgnn": ["--model", "gatgnn"]}
+COLUMNS = ("arm", "property", "n_train", "n_test", "val_mae", "test_mae", "standard_error", "epochs", "hours",
+           "precision", "processor")  # fmt: skip
+SEED = 123
+N_VALIDATION = 2000
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what has no result yet, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="train what has no result yet")
+    run.add_argument("--data", type=Path, required=True, help="JSONL file with all of JARVIS-DFT")
+    run.add_argument("--work", type=Path, required=True, help="folder of the runs")
+    run.add_argument("--arms", nargs="+", default=["plain"], choices=ARMS, metavar="ARM", help=", ".join(ARMS))
+    run.add_argument("--properties", nargs="+", default=list(PROPERTIES), choices=PROPERTIES, metavar="PROPERTY")
+    for command in (run, commands.add_parser("report", help="print the table")):
+        command.add_argument("--results", type=Path, default=DOCS / "jarvis.csv", help="CSV file of errors")
+    options = parser.parse_args(arguments)
+    if options.command == "run":
+        for name in options.properties:
+            for arm in options.arms:
+                if not any(row["arm"] == arm and row["property"] == name for row in read_results(options.results)):
+                    train(options.data, options.work, options.results, arm, name)
+    print(table(read_results(options.results)))
+
+
+def train(data: Path, work: Path, results: Path, arm: str, name: str) -> None:
+    """Train one arm on one property, and add its result to the files."""
+    folder = work / folder_name(arm) / name
+    start = [str(train_on_several(data, work))] if ARMS[arm][-1:] == ["--init_from"] else []
+    call(["train", "--root_dir", str(data), "--target_key", name, *RECIPE, *ARMS[arm], *start], folder, jobs=1)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    with (folder / "prediction_results_test_set.csv").open(newline="") as file:
+        predictions = list(csv.DictReader(file))
+    errors = [abs(float(row["prediction"]) - float(row["target"])) for row in predictions]
+    row = {
+        "arm": arm,
+        "property": name,
+        "n_train": metrics["train"]["n"],
+        "n_test": len(errors),
+        "val_mae": metrics["val"]["mae"],
+        "test_mae": statistics.fmean(errors),
+        "standard_error": statistics.stdev(errors) / math.sqrt(len(errors)),
+        "epochs": metrics["epochs"],
+        "hours": metrics["seconds"] / 3600,
+        "precision": metrics["precision"],
+        "processor": processor(),
+    }
+    write_csv_atomic(results, COLUMNS, [[found[key] for key in COLUMNS] for found in [*read_results(results), row]])
+    add_predictions(results.parent / "jarvis_predictions" / f"{name}.csv", arm, predictions)
+
+
+def add_predictions(path: Path, arm: str, predictions: Sequence[dict[str, str]]) -> None:
+    """Add the column of an arm to the file with the test crystals of a property.
+
+    Raises:
+        ValueError: The file has other crystals.
+    """
+    table: dict[str, dict[str, str]] = {row["id"]: {"id": row["id"], "target": row["target"]} for row in predictions}
+    if path.exists():
+        with path.open(newline="") as file:
+            found = {row["id"]: row for row in csv.DictReader(file)}
+        if list(found) != list(table):
+            raise ValueError(f"{path} has other test crystals than this run; the arms cannot be paired")
+        table = found
+    for row in predictions:
+        table[row["id"]][arm] = f"{float(row['prediction']):.5g}"
+    columns = list(next(iter(table.values())))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv_atomic(path, columns, [list(row.values()) for row in table.values()])
+
+
+def train_on_several(data: Path, work: Path) -> Path:
+    """Train a network on the properties in ``LEARNED`` at once, if that has not been done, and return its folder."""
+    ids = work / "several_ids.json"
+    if not ids.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(ids, rows_for_pretraining(data))
+    recipe = [*RECIPE, "--target_key", ",".join(LEARNED), "--ids_file", str(ids)]
+    call(["train", "--root_dir", str(data), *recipe], work / "several", jobs=1)
+    return work / "several"
+
+
+def rows_for_pretraining(data: Path) -> dict[str, list[str]]:
+    """Return the ids that may be trained on: none held out for ``HELD_OUT``, and no duplicate of one."""
+    with gzip.open(data, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    held_out = {row for name in HELD_OUT for row in held_out_rows(rows, name)}
+    crystals = [Crystal.from_arrays(row["lattice_mat"], row["frac_coords"], row["elements"]) for row in rows]
+    for group in find_duplicates([crystal.formula for crystal in crystals], crystals.__getitem__):
+        if not held_out.isdisjoint(group):
+            held_out.update(group)
+    usable = [row for row in range(len(rows)) if row not in held_out and all(key in rows[row] for key in LEARNED)]
+    random.Random(SEED).shuffle(usable)
+    ids = [rows[row]["id"] for row in usable]
+    return {"id_train": ids[N_VALIDATION:], "id_val": ids[:N_VALIDATION], "id_test": []}
+
+
+def held_out_rows(rows: Sequence[dict[str, object]], name: str) -> list[int]:
+    """Return the validation and test rows of the official split of a property."""
+    order = [row for row, values in enumerate(rows) if values.get(name) is not None]
+    random.Random(SEED).shuffle(order)
+    tenth = int(0.1 * len(order))
+    return order[-2 * tenth :]
+
+
+def read_results(path: Path) -> list[dict[str, str]]:
+    """Read the results file; it has no rows before the first run."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def table(results: Sequence[dict[str, str]]) -> str:
+    """Return a Markdown table: test MAE with its standard error over crystals, one row per property."""
+    arms = [arm for arm in ARMS if any(row["arm"] == arm for row in results)]
+    lines = ["| | test crystals | " + " | ".join(arms) + " |", "|-" * (len(arms) + 2) + "|"]
+    for name, unit in PROPERTIES.items():
+        found = {row["arm"]: row for row in results if row["property"] == name}
+        if found:
+            cells = [
+                f"{float(found[arm]['test_mae']):.3g} ± {float(found[arm]['standard_error']):.1g}"
+                if arm in found
+                else "not run"
+                for arm in arms
+            ]
+            n_test = int(next(iter(found.values()))["n_test"])
+            lines.append(f"| {name}{f', {unit}' if unit else ''} | {n_test:,} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def processor() -> str:
+    """Return the name of this machine's processor, or its architecture where Linux does not tell."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.is_file() else None
+    return found[1] if found else platform.machine()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The study of JARVIS-DFT: its splits, its table, and predictions side by side."""
+
+import csv
+import gzip
+import json
+import random
+
+import pytest
+
+from benchmarks.jarvis import add_predictions, held_out_rows, rows_for_pretraining, table
+from crysmm.config import TrainingConfig
+from crysmm.data.split import make_split
+
+
+def test_held_out_rows_are_those_of_the_training_command():
+    """With a property that every third row lacks."""
+    rows = [{"id": str(row), **({"gap": 1.0} if row % 3 else {})} for row in range(100)]
+    having = [row["id"] for row in rows if "gap" in row]
+    split = make_split(TrainingConfig(), having, ["H"] * len(having))
+    expected = {having[row] for row in (*split.val, *split.test)}
+    assert {rows[row]["id"] for row in held_out_rows(rows, "gap")} == expected
+
+
+def test_pretraining_sees_no_held_out_crystal_and_no_duplicate_of_one(tmp_path):
+    rng = random.Random(1)
+    rows = []
+    for number in range(60):
+        row = {"id": str(number), "lattice_mat": [[4 + rng.random(), 0, 0], [0, 5, 0], [0, 0, 6]], "elements": ["Fe"],
+               "frac_coords": [[0, 0, 0]], "formation_energy_peratom": 0, "optb88vdw_bandgap": 0,
+               "optb88vdw_total_energy": 0, "ehull": 0}  # fmt: skip
+        if number < 40:
+            row["mbj_bandgap"] = 1.0
+        rows.append(row)
+    held_out = held_out_rows(rows, "mbj_bandgap")
+    rows[50]["lattice_mat"] = [[2 * x for x in rows[held_out[0]]["lattice_mat"][0]], [0, 5, 0], [0, 0, 6]]
+    rows[50] |= {"elements": ["Fe", "Fe"], "frac_coords": [[0.1, 0, 0], [0.6, 0, 0]]}  # its supercell, shifted
+    del rows[51]["ehull"]
+    path = tmp_path / "rows.jsonl.gz"
+    with gzip.open(path, "wt") as file:
+        file.write("\n".join(json.dumps(row) for row in rows))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.jarvis.N_VALIDATION", 5)
+        ids = rows_for_pretraining(path)
+    left = {str(row) for row in range(60)} - {str(row) for row in held_out} - {"50", "51"}
+    assert {*ids["id_train"], *ids["id_val"]} == left
+    assert len(ids["id_val"]) == 5
+
+
+def test_arms_are_put_beside_each_other(tmp_path):
+    path = tmp_path / "gap.csv"
+    add_predictions(path, "plain", [{"id": "a", "target": "1.0", "prediction": "1.25"}])
+    add_predictions(path, "from several", [{"id": "a", "target": "1.0", "prediction": "0.75"}])
+    with path.open(newline="") as file:
+        assert list(csv.DictReader(file)) == [{"id": "a", "target": "1.0", "plain": "1.25", "from several": "0.75"}]
+    with pytest.raises(ValueError, match="other test crystals"):
+        add_predictions(path, "gatgnn", [{"id": "b", "target": "1.0", "prediction": "0.75"}])
+
+
+def test_the_table_has_a_row_per_property():
+    row = {"arm": "plain", "property": "slme", "n_test": "906", "test_mae": "5.1234", "standard_error": "0.2345"}
+    assert table([row]).splitlines()[-1] == "| slme, % | 906 | 5.12 ± 0.2 |"
