@@ -180,7 +180,9 @@ def test_a_run_goes_on_with_the_same_texts_only(records, tmp_path):
 def test_descriptions_of_other_structures_are_refused(make_config, described):
     rows = list(read_descriptions(described).values())
     write_descriptions(described, [replace(rows[0], structure=rows[1].structure), *rows[1:]])
-    with pytest.raises(InputError, match=f"describes other structures under the ids of 1 crystals \\(such as {rows[0].id}"):
+    with pytest.raises(
+        InputError, match=f"describes other structures under the ids of 1 crystals \\(such as {rows[0].id}"
+    ):
         train(make_config(head=reading(described)))
 
 
