@@ -31,6 +31,7 @@ TINY = {
     "embedding_features": 4, "hidden_features": 6,
 }  # fmt: skip
 NO_FORCES = {"atom_input_features": 92, "calculate_gradient": False, "gradwise_weight": 0.0}
+PENALTY = {"energy_mult_natoms": False, "use_penalty": True, "penalty_factor": 0.2, "penalty_threshold": 2.5}
 K_NEAREST = {"neighbor_strategy": "k-nearest", "cutoff": 8.0, "max_neighbors": 12, "use_canonize": True}
 PURE = {"neighbor_strategy": "pure_torch", "cutoff": 5.0, "max_neighbors": 12, "three_body_cutoff": 3.5}
 RADIUS = {**PURE, "cutoff": 4.0, "max_neighbors": None, "three_body_cutoff": None}
@@ -47,6 +48,7 @@ def variants(tiny_only: bool) -> dict[str, dict]:
             **K_NEAREST, "classification_threshold": 0.1, "model": {**batch, **TINY, "classification": True}
         },
         "alignn_atomwise": {**K_NEAREST, "model": {**atomwise, **TINY, "alignn_layers": 2, "link": "logit"}},
+        "alignn_atomwise-penalty": {**K_NEAREST, "model": {**atomwise, **TINY, **PENALTY, "link": "log"}},
         "alignn_atomwise_pure": {**PURE, "model": {**pure, **TINY}},
         "alignn_atomwise_pure-radius": {**RADIUS, "model": {**pure, **TINY}},
     }  # fmt: skip

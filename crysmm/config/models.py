@@ -122,6 +122,18 @@ class ALIGNNConfig(BackboneConfig):
     )
     hidden_features: int = Field(256, ge=1, le=MAX_WIDTH, description="Width of the atom, bond and angle embeddings.")
     norm: Normalization = Field("batch", description="Normalization after each linear layer.")
+    short_bond_penalty: float = Field(
+        0.0,
+        allow_inf_nan=False,
+        description="Addition to the outputs, before the link, for each Angstrom by which a bond is shorter than "
+        "short_bond_length, summed over the edges of a crystal; for converted models (ALIGNN's penalty_factor).",
+    )
+    short_bond_length: float = Field(
+        1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Bond length below which short_bond_penalty applies, in Angstrom (ALIGNN's penalty_threshold).",
+    )
 
 
 ModelConfig = Annotated[CGCNNConfig | CrysXPPConfig | GATGNNConfig | ALIGNNConfig, Field(discriminator="name")]

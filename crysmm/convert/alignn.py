@@ -65,7 +65,7 @@ def convert_alignn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Conve
         TrainingConfig,
         {
             **_graph_settings(settings),
-            "model": {**sizes, "name": "alignn", "norm": NORMALIZATION[name], **given},
+            "model": {**sizes, "name": "alignn", "norm": NORMALIZATION[name], **given, **_penalty(model)},
             "target_key": settings.get("target"),
             "target_multiplication_factor": settings.get("target_multiplication_factor"),
             "classification_threshold": settings.get("classification_threshold"),
@@ -176,6 +176,33 @@ def _graph_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _penalty(model: Mapping[str, Any]) -> dict[str, float]:
+    """Settings of the penalty for short bonds; empty where the original's does not reach its outputs.
+
+    The original adds the penalty to a total energy. That is its output only for ``alignn_atomwise`` without
+    ``energy_mult_natoms``, where the addition is made in place.
+
+    Raises:
+        InputError: A value is not a number.
+    """
+    is_output = model["name"] == "alignn_atomwise" and not model.get("energy_mult_natoms", True)
+    if not is_output or not model.get("use_penalty", True):
+        return {}
+    numbers = {}
+    for key, default in (("penalty_factor", 0.1), ("penalty_threshold", 1.0)):
+        value = model.get(key, default)
+        number = finite_number(value)
+        if number is None:
+            unit = ", in Angstrom" if key == "penalty_threshold" else ""
+            raise InputError(f"--config: model.{key} is {shown(value)}; expected a number{unit}")
+        numbers[key] = number
+    # no bond is shorter than a negative length
+    return {
+        "short_bond_penalty": numbers["penalty_factor"],
+        "short_bond_length": max(0.0, numbers["penalty_threshold"]),
+    }
+
+
 def _scaler(config: TrainingConfig, n_outputs: int) -> TargetScaler:
     """Scaler for outputs that are values of the target, or logits of the classes 0, 1, ...
 
@@ -191,11 +218,7 @@ def _scaler(config: TrainingConfig, n_outputs: int) -> TargetScaler:
 
 
 def _notes(checkpoint: Checkpoint, model: Mapping[str, Any], config: TrainingConfig) -> list[str]:
-    """Notes on differences from the original.
-
-    Raises:
-        InputError: The bond length of the original's penalty is not a number.
-    """
+    """Notes on differences from the original."""
     notes = []
     others = [name.removesuffix(".") for name in OTHER_OUTPUTS if f"{name}weight" in checkpoint.weights]
     if others:
@@ -205,13 +228,6 @@ def _notes(checkpoint: Checkpoint, model: Mapping[str, Any], config: TrainingCon
             "if several neighbors are at the last distance, the original chooses among them by rounding; predictions "
             "for such crystals differ"
         )
-    has_penalty = model["name"] == "alignn_atomwise" and model.get("use_penalty", True)
-    if has_penalty and not model.get("energy_mult_natoms", True):
-        threshold = model.get("penalty_threshold", 1)
-        shortest = finite_number(threshold)
-        if shortest is None:
-            raise InputError(f"--config: model.penalty_threshold is {shown(threshold)}; expected a number, in Angstrom")
-        notes.append(f"the original adds a penalty for bonds shorter than {shortest:g} Angstrom, which is left out")
     if config.is_classification and config.classification_threshold is None:
         notes.append("classes are named 0, 1, ..., in the order of the outputs")
     return notes

@@ -12,12 +12,14 @@ from crysmm.config.models import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGN
 from crysmm.data.batch import CrystalBatch
 from crysmm.elements import feature_table
 from crysmm.engines.linear import precise
+from crysmm.engines.segments import gather
 from crysmm.errors import InputError
 from crysmm.models.alignn import ALIGNN
 from crysmm.models.backbone import Backbone, Embedding, Engine
 from crysmm.models.cgcnn import CGCNN
 from crysmm.models.crysxpp import CrysXPP
 from crysmm.models.gatgnn import GATGNN
+from crysmm.models.layers import crystal_sum
 from crysmm.text.encoder import TunedEncoder
 
 if TYPE_CHECKING:
@@ -84,9 +86,9 @@ class VanillaHead(nn.Module):
         self.hidden, features = backbone.readout()
         self.output = nn.Linear(features, n_outputs)
 
-    def forward(self, embedding: Embedding, texts: Tensor | None) -> Tensor:
-        """Predict ``[n_crystals, n_outputs]``; texts are not read."""
-        return apply_link(precise(self.output(self.hidden(embedding.graph))), self.link)
+    def forward(self, embedding: Embedding, texts: Tensor | None, shift: Tensor | float = 0.0) -> Tensor:
+        """Predict ``[n_crystals, n_outputs]``; texts are not read, and ``shift`` is added before the link."""
+        return apply_link(precise(self.output(self.hidden(embedding.graph))) + shift, self.link)
 
 
 class ProjectionHead(nn.Module):
@@ -138,13 +140,14 @@ class MultimodalHead(nn.Module):
         self.fusion = nn.Sequential(nn.Linear(2 * PROJECTED, PROJECTED), nn.ReLU())
         self.output = nn.Linear(PROJECTED, n_outputs)
 
-    def forward(self, embedding: Embedding, texts: Tensor | None) -> Tensor:
+    def forward(self, embedding: Embedding, texts: Tensor | None, shift: Tensor | float = 0.0) -> Tensor:
         """Predict ``[n_crystals, n_outputs]``.
 
         Args:
             embedding: Embeddings of the graphs.
             texts: Text embeddings, ``[n_crystals, text_features]``, NaN for a crystal without one; or the input of
                 ``encoder``.
+            shift: Addition to the outputs before the link, ``[n_crystals, 1]``.
 
         Raises:
             ValueError: The batch has no texts.
@@ -157,7 +160,30 @@ class MultimodalHead(nn.Module):
             # without NaN in the branch that is not selected: its gradient would be NaN, not 0
             text = torch.where(is_missing, self.no_text, self.text(texts.nan_to_num()))
             graph = self.graph(precise(embedding.graph))
-            return apply_link(self.output(self.fusion(torch.cat([graph, text], dim=1))), self.link)
+            return apply_link(self.output(self.fusion(torch.cat([graph, text], dim=1))) + shift, self.link)
+
+
+class ShortBondPenalty(nn.Module):
+    """Penalty for short bonds in ALIGNN's ``alignn_atomwise``: ``factor * max(0, length - |r|)`` for each edge r.
+
+    The original adds the sum over all crystals of a batch to each of them; here each has its own.
+
+    Args:
+        factor: Penalty per Angstrom.
+        length: Length below which a bond is short, Angstrom.
+    """
+
+    def __init__(self, factor: float, length: float):
+        super().__init__()
+        self.factor, self.length = factor, length
+
+    def forward(self, batch: CrystalBatch) -> Tensor:
+        """Sum over the edges of each crystal, ``[n_crystals, 1]``."""
+        penalties = self.factor * (self.length - batch.bond_lengths()).clamp(min=0)
+        of_atoms = batch.connectivity.by_destination.sum(penalties[:, None])
+        if batch.merged is not None:  # equivalent atoms have the same incoming bonds
+            of_atoms = gather(of_atoms, batch.merged.atoms)
+        return crystal_sum(of_atoms, batch.n_atoms)
 
 
 class PropertyNetwork(nn.Module):
@@ -166,12 +192,14 @@ class PropertyNetwork(nn.Module):
     Args:
         backbone: Backbone that embeds the crystals.
         head: Head that predicts from their embeddings.
+        short_bonds: Penalty added to the outputs before the link, or None.
     """
 
-    def __init__(self, backbone: Backbone, head: nn.Module):
+    def __init__(self, backbone: Backbone, head: nn.Module, short_bonds: ShortBondPenalty | None = None):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.short_bonds = short_bonds
 
     def forward(self, batch: CrystalBatch) -> Tensor:
         """Predict targets after the link, or logits of classes, ``[n_crystals, n_outputs]``; never squeezed."""
@@ -179,7 +207,8 @@ class PropertyNetwork(nn.Module):
 
     def read(self, embedding: Embedding, batch: CrystalBatch) -> Tensor:
         """Predict from the embeddings of a batch by the backbone, for callers that use the embeddings, too."""
-        outputs: Tensor = self.head(embedding, batch.texts)
+        shift = 0.0 if self.short_bonds is None else self.short_bonds(batch)
+        outputs: Tensor = self.head(embedding, batch.texts, shift)
         return outputs
 
 
@@ -195,11 +224,14 @@ def build_network(config: TrainingConfig, n_outputs: int, text: TextSettings | N
         InputError: The text encoder cannot be tuned as requested.
     """
     backbone = backbone_for_graphs(config.model, config.graph_settings(), config.engine)
-    link = config.model.link
-    head = config.head
+    model, link, head = config.model, config.model.link, config.head
+    short_bonds = None
+    if isinstance(model, ALIGNNConfig) and model.short_bond_penalty:
+        short_bonds = ShortBondPenalty(model.short_bond_penalty, model.short_bond_length)
     if text is None or head.name != "multimodal":  # a teacher changes the training, not the network
-        return PropertyNetwork(backbone, VanillaHead(backbone, n_outputs, link))
+        return PropertyNetwork(backbone, VanillaHead(backbone, n_outputs, link), short_bonds)
     encoder = None
     if text.tuned_layers:
         encoder = TunedEncoder(text.load_encoder(), text.tuned_layers, head.encoder_learning_rate)
-    return PropertyNetwork(backbone, MultimodalHead(backbone.node_features, text.width, n_outputs, link, encoder))
+    fusion = MultimodalHead(backbone.node_features, text.width, n_outputs, link, encoder)
+    return PropertyNetwork(backbone, fusion, short_bonds)

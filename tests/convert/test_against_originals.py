@@ -53,6 +53,20 @@ def test_graphs_matter(original: Original, tmp_path: Path, key: str, value: obje
     assert np.abs(found - expected).max() > 5 * CLOSE
 
 
+@pytest.mark.parametrize("original", ["tiny-alignn_atomwise-penalty"], indirect=True)
+@pytest.mark.parametrize(
+    "change", [{"use_penalty": False}, {"energy_mult_natoms": True}, {"penalty_factor": 0.1}, {"penalty_threshold": 2}]
+)
+def test_penalty_for_short_bonds_matters(original: Original, tmp_path: Path, change: dict[str, object]) -> None:
+    assert original.config is not None
+    settings = json.loads(original.config.read_text())
+    settings["model"] |= change
+    original.config.write_text(json.dumps(settings))
+    convert(original.code, original.checkpoint, original.config, tmp_path / "model")
+    found, expected = compare(original, tmp_path / "model")
+    assert np.abs(found - expected).max() > 5 * CLOSE
+
+
 @pytest.mark.parametrize("original", ["tiny-alignn"], indirect=True)
 @pytest.mark.parametrize("key", ["model", "state_dict", None])
 def test_weights_stand_alone_or_under_a_key_and_may_come_from_several_devices(

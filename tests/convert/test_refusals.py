@@ -291,7 +291,13 @@ def test_a_penalty_below_no_length(original: Original, tmp_path: Path, threshold
     change_config(
         original, lambda c: c["model"].update(use_penalty=True, energy_mult_natoms=False, penalty_threshold=threshold)
     )
-    refused(original, tmp_path, "model.penalty_threshold is .*; expected a number")
+    refused(original, tmp_path, "model.penalty_threshold is .*; expected a number, in Angstrom")
+
+
+@pytest.mark.parametrize("original", ["tiny-alignn_atomwise"], indirect=True)
+def test_a_penalty_without_a_factor(original: Original, tmp_path: Path) -> None:
+    change_config(original, lambda c: c["model"].update(energy_mult_natoms=False, penalty_factor="0.1"))
+    refused(original, tmp_path, r"model.penalty_factor is '0.1'; expected a number$")
 
 
 @pytest.mark.parametrize("original", ["tiny-alignn"], indirect=True)

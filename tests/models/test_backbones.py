@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -9,6 +10,7 @@ from torch.nn import functional
 from crysmm.config import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, GraphSettings, TrainingConfig
 from crysmm.data.batch import collate_crystals
 from crysmm.errors import InputError
+from crysmm.graphs.neighbors import find_edges
 from crysmm.io.inputs import open_source
 from crysmm.models.backbone import Embedding, from_batch
 from crysmm.models.cgcnn import CGCNN
@@ -287,6 +289,31 @@ def test_links(link, inverse, crystals):
     linked.load_state_dict(plain.state_dict())
     crystals = collate_crystals([crystals["Si"], crystals["NaCl"]], GraphSettings())
     torch.testing.assert_close(inverse(linked(crystals)), plain(crystals), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("merge", [False, True])
+@pytest.mark.parametrize("as_jarvis", [False, True])
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_short_bonds_are_penalized(norm, as_jarvis, merge, crystals):
+    """The logarithm of the output rises by 0.1 for each Angstrom below 2.4, over all edges of the crystal."""
+    settings = {"name": "alignn", "hidden_features": 8, "norm": norm, "link": "log"}
+    penalized = {"short_bond_penalty": 0.1, "short_bond_length": 2.4}
+    plain, network = (
+        build_network(TrainingConfig(model=model), n_outputs=2).double().eval()
+        for model in (settings, {**settings, **penalized})
+    )
+    network.load_state_dict(plain.state_dict())
+    several = [crystals[name] for name in ("SiO2", "Cu", "Si", "ZrO2")]
+    graph = GraphSettings(as_jarvis=as_jarvis)
+    batch = collate_crystals(several, graph, merge=merge).double()
+    assert (batch.merged is not None) == (merge and not as_jarvis)
+    rises = (network(batch).log() - plain(batch).log()).detach()
+    for crystal, rise in zip(several, rises.tolist(), strict=True):
+        lengths = np.linalg.norm(find_edges(crystal, graph).vectors(crystal), axis=1)
+        expected = sum(0.1 * (2.4 - length) for length in lengths if length < 2.4)
+        assert rise == pytest.approx([expected, expected], abs=1e-5)
+    assert rises.max() > 1
+    assert rises.min() == 0  # copper has no such bonds
 
 
 def test_bond_cosines_are_angles(crystals):
