@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
@@ -86,30 +86,23 @@ class Inference:
         dtype = torch.float64 if self._double else torch.float32
         self._network = deepcopy(network).to(device=self.device, dtype=dtype).eval().requires_grad_(False)
 
-    def predict(self, batch: CrystalBatch) -> np.ndarray:
-        """Return predictions in original units, float64 `[n, n_targets]`, or probabilities, `[n, n_classes]`."""
-        return self.outputs(batch).predictions
-
     def outputs(self, batch: CrystalBatch) -> Outputs:
-        """Return predictions and pooled embeddings."""
-        with torch.inference_mode(), self._autocast():
-            batch = self._prepare(batch)
+        """Compute predictions and pooled embeddings."""
+        with self._prepared(batch) as batch:
             embedding = self._network.backbone(batch)
             predictions = self._scaler.decode(self._network.read(embedding, batch))
-            return Outputs(_to_numpy(predictions), _to_numpy(embedding.graph))
+        return Outputs(predictions.double().cpu().numpy(), embedding.graph.double().cpu().numpy())
 
     def embed(self, batch: CrystalBatch) -> np.ndarray:
-        """Return pooled embeddings, float64 `[n, d]`; the head, which may need texts, is not evaluated."""
-        with torch.inference_mode(), self._autocast():
-            return _to_numpy(self._network.backbone(self._prepare(batch)).graph)
+        """Compute pooled embeddings, float64 `[n, d]`; the head, which may need texts, is not evaluated."""
+        with self._prepared(batch) as batch:
+            embedding = self._network.backbone(batch)
+        return embedding.graph.double().cpu().numpy()
 
-    def _prepare(self, batch: CrystalBatch) -> CrystalBatch:
-        batch = batch.to(self.device)
-        return batch.double() if self._double else batch
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-
-
-def _to_numpy(values: Tensor) -> np.ndarray:
-    return values.double().cpu().numpy()
+    @contextmanager
+    def _prepared(self, batch: CrystalBatch) -> Iterator[CrystalBatch]:
+        """Yield the batch on the device and in the precision of the weights, without gradients in the block."""
+        bf16 = self.precision == "bf16"
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            batch = batch.to(self.device)
+            yield batch.double() if self._double else batch

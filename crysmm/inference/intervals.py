@@ -109,8 +109,8 @@ def read_calibration(folder: Path, weights_sha256: str, scaler: TargetScaler, wi
         raise ModelFolderError(f"{path} is damaged: {brief(error)}; copy the model folder again") from error
     if metadata.get(WEIGHTS) != weights_sha256:
         raise ModelFolderError(
-            f"{path} is of another model than the weights beside it; copy the model folder again, or delete this file "
-            "to predict without intervals"
+            f"{path} belongs to another model than the weights beside it; copy the model folder again, or delete this "
+            "file to predict without intervals"
         )
 
     found = {name: tensor.shape for name, tensor in tensors.items()}

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from torch import Tensor, nn
 
 from crysmm.config.graph import GraphSettings
-from crysmm.config.head import MultimodalConfig
+from crysmm.config.head import HeadConfig, MultimodalConfig, TeacherConfig
 from crysmm.config.models import ModelConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
@@ -133,15 +133,11 @@ class ModelDescription(Description):
     config: TrainingConfig
 
     @model_validator(mode="after")
-    def _scaler_agrees_with_targets(self) -> Self:
+    def _fields_agree(self) -> Self:
         scaler, n_targets = self.scaler, len(self.target_names)
         counts = {scaler.n_targets, *([] if scaler.classes is not None else map(len, (scaler.mean, scaler.std)))}
         if counts != {n_targets}:
             raise ValueError(f"scaler is not for {n_targets} targets")
-        return self
-
-    @model_validator(mode="after")
-    def _texts_agree_with_head(self) -> Self:
         if (self.text is not None) != isinstance(self.config.head, MultimodalConfig):
             raise ValueError("text is expected for a multimodal head, and for no other")
         texts = [reference.text for reference in self.references if reference.text is not None]
@@ -219,8 +215,8 @@ def write_folder(
 
     if not np.isfinite(predictions).all():
         raise InputError(
-            f"{folder} is not written: what its model gives for the crystals that are kept with it is not finite, so "
-            "its weights cannot be used"
+            f"{folder} is not written: the predictions for the crystals that are kept with the model are not finite, "
+            "so its weights cannot be used"
         )
     settings = config.graph_settings()
     read = [None] * len(references) if texts is None else to_lists(texts)
@@ -259,21 +255,27 @@ def without_paths(config: RunConfig) -> dict[str, Any]:
     """Return the settings without paths; of the folders of a teacher and a text encoder, the name is kept."""
     settings = config.model_dump(mode="json", exclude=RUN_KEYS)
     if isinstance(config, TrainingConfig):
-        head = settings["head"]
-        if head.get("teacher") is not None:
-            head["teacher"] = Path(head["teacher"]).resolve().name
-        if config.head.name == "multimodal":
-            head["descriptions"] = None
-            if Path(head["encoder"]).is_dir():
-                head["encoder"] = Path(head["encoder"]).resolve().name
+        settings["head"] |= names_in_head(config.head)
+        if isinstance(config.head, MultimodalConfig):
+            settings["head"]["descriptions"] = None
     return settings
+
+
+def names_in_head(head: HeadConfig) -> dict[str, str]:
+    """Return the names of the folders of a head's teacher and text encoder, by setting, without the path to them."""
+    names = {}
+    if isinstance(head, TeacherConfig) and head.teacher is not None:
+        names["teacher"] = Path(head.teacher).resolve().name  # resolved, as a name such as ".." says nothing
+    if isinstance(head, MultimodalConfig) and Path(head.encoder).is_dir():  # else a name on the hub, with a slash in it
+        names["encoder"] = Path(head.encoder).resolve().name
+    return names
 
 
 def read_description(folder: Path) -> Description:
     """Read the ``model.json`` of a model or an encoder.
 
     Raises:
-        ModelFolderError: The folder is not a model folder, or the file is damaged or of another version.
+        ModelFolderError: The folder is not a model folder, or the file is damaged or from another version.
     """
     path = folder / DESCRIPTION_FILE
     present = [name for name in (WEIGHTS_FILE, DESCRIPTION_FILE) if (folder / name).is_file()]
@@ -310,7 +312,7 @@ def read_description(folder: Path) -> Description:
         first = error.errors()[0]
         problem = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
         raise ModelFolderError(
-            f"{path} is damaged or of another version of crysmm than {__version__}: {problem}"
+            f"{path} is damaged or from another version of crysmm than {__version__}: {problem}"
         ) from error
 
 
@@ -327,7 +329,7 @@ def read_weights(folder: Path, description: Description) -> dict[str, Tensor]:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != description.weights_sha256:
         raise ModelFolderError(
-            f"{path} is damaged or of another model: its checksum is not the one in {DESCRIPTION_FILE}; "
+            f"{path} is damaged or belongs to another model: its checksum is not the one in {DESCRIPTION_FILE}; "
             "copy the model folder again"
         )
     try:
@@ -364,6 +366,7 @@ def build_with_weights(
 
 
 def _refuse_other_weights(network: nn.Module, found: dict[str, Tensor], folder: Path) -> None:
+    """Raise an error for the first weight that is missing, surplus or of another shape."""
     expected = network.state_dict()
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:

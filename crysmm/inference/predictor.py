@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ class Predictor:
         self._device = resolve_device(device)
         self._inferences = [Inference(member.network, model.scaler, self._device, precision) for member in members]
         self._calibration = calibration
+        self._assessor = partial(Assessor, model.scaler, self.elements, calibration)  # lacks the coverage
         self._memory_limit = memory_limit(self._device)
         text = model.description.text
         self._reader = None if text is None else TextReader(text, self._device)
@@ -146,24 +148,12 @@ class Predictor:
         Raises:
             StructureError: A structure cannot be used.
         """
-        parts = [self._no_outputs().embeddings]
+        parts = [self._outputs([]).embeddings]
         for results in self._read(structures, batch_size):
             batch = self._batch(results)
             parts.append(np.concatenate([inference.embed(batch) for inference in self._inferences], axis=1))
         embeddings = np.concatenate(parts)
         return embeddings if isinstance(structures, list | tuple) else embeddings[0]
-
-    def outputs(self, structures: Sequence[Any], batch_size: int = 64) -> Outputs:
-        """Compute predictions, embeddings and, for an ensemble, the standard deviation over its members.
-
-        Args:
-            structures: A list of structures as :meth:`predict` accepts them.
-            batch_size: Number of structures in a batch.
-
-        Raises:
-            StructureError: A structure cannot be used.
-        """
-        return self._outputs_and_elements(structures, batch_size)[0]
 
     def predict_source(
         self,
@@ -202,8 +192,8 @@ class Predictor:
             table_replacing(summary.output, self.columns) as table,
             tqdm(total=source.n_rows, desc="predicting", unit=" structures", disable=hidden) as bar,
         ):
-            for results in self._batches(in_parallel(source, self.model.settings, jobs), batch_size):
-                assessment = self._assess(results, assessor, jobs, summary.undescribed)
+            rows = in_parallel(source, self.model.settings, jobs)
+            for results, assessment in self._assess_rows(rows, batch_size, assessor, summary.undescribed, jobs):
                 table.writerows(self.cells(results, assessment))
                 summary.count(results, assessment, assessor)
                 bar.update(len(results))
@@ -231,14 +221,13 @@ class Predictor:
         Raises:
             InputError: The source as a whole is broken, or the coverage is not between 0 and 1.
         """
-        assessor = self._assessor(coverage)
-        for results in self._batches(in_parallel(source, self.model.settings, jobs=1), batch_size):
-            yield results, self._assess(results, assessor, undescribed=undescribed)
+        rows = in_parallel(source, self.model.settings, jobs=1)
+        yield from self._assess_rows(rows, batch_size, self._assessor(coverage), undescribed)
 
     @property
     def columns(self) -> list[str]:
         """Columns of a table: ``id``, those of :mod:`crysmm.inference.prediction_table`, ``reason`` and ``note``."""
-        nothing = self._assessor(COVERAGE).assess(self._no_outputs(), [])
+        nothing = self._assessor(COVERAGE).assess(self._outputs([]), [])
         return ["id", *prediction_columns(self.model.scaler, self.target_names, nothing), "reason", "note"]
 
     def cells(self, results: Sequence[Result], assessment: Assessment) -> Iterator[list[str]]:
@@ -261,15 +250,15 @@ class Predictor:
                 yield [result.id or result.file, *[""] * n_columns, result.reason, ""]
 
     def _outputs_and_elements(self, structures: Any, batch_size: int) -> tuple[Outputs, list[list[str]]]:
-        """Outputs of the model for structures held in memory, and the symbols of the atoms of each structure."""
-        parts, elements = [self._no_outputs()], []
+        """Return outputs for structures held in memory, and the symbols of the atoms of each structure."""
+        parts, elements = [self._outputs([])], []
         for results in self._read(structures, batch_size):
             parts.append(self._outputs(results))
             elements += [result.record.crystal.elements for result in results]
         return Outputs.concatenate(parts), elements
 
     def _read(self, structures: Any, batch_size: int) -> Iterator[list[GraphedRecord]]:
-        """Batches of structures held in memory; a single structure is a batch of one.
+        """Read structures held in memory in batches; a single structure is a batch of one.
 
         Raises:
             StructureError: A structure cannot be used.
@@ -290,7 +279,7 @@ class Predictor:
             yield graphed
 
     def _batches(self, results: Iterable[Result], batch_size: int) -> Iterator[list[Result]]:
-        """Batches of results in their order, limited in number and in estimated memory.
+        """Group results into batches, in their order, limited in number and in estimated memory.
 
         A structure that does not fit in memory on its own becomes a skipped row.
         """
@@ -322,31 +311,31 @@ class Predictor:
         if batch:
             yield batch
 
-    def _assessor(self, coverage: float) -> Assessor:
-        return Assessor(self.model.scaler, self.elements, self._calibration, coverage)
-
-    def _assess(
+    def _assess_rows(
         self,
-        results: Sequence[Result],
+        rows: Iterable[Result],
+        batch_size: int,
         assessor: Assessor,
+        undescribed: dict[str, str] | None,
         jobs: int | None = None,
-        undescribed: dict[str, str] | None = None,
-    ) -> Assessment:
-        """Assess the rows of a batch that were read."""
-        graphed = [result for result in results if isinstance(result, GraphedRecord)]
-        outputs = self._outputs(graphed, jobs, undescribed) if graphed else self._no_outputs()
-        return assessor.assess(outputs, [result.record.crystal.elements for result in graphed])
-
-    def _no_outputs(self) -> Outputs:
-        """Outputs for no crystals, with the shapes of the model's."""
-        predictions = np.empty((0, self.model.scaler.n_outputs))
-        embeddings = np.empty((0, self.model.network.backbone.node_features))
-        return Outputs.combine([Outputs(predictions, embeddings)] * len(self._inferences))
+    ) -> Iterator[tuple[list[Result], Assessment]]:
+        """Yield batches of rows, and the assessment of the rows in each that were read."""
+        for results in self._batches(rows, batch_size):
+            graphed = [result for result in results if isinstance(result, GraphedRecord)]
+            outputs = self._outputs(graphed, jobs, undescribed)
+            yield results, assessor.assess(outputs, [result.record.crystal.elements for result in graphed])
 
     def _outputs(
         self, results: Sequence[GraphedRecord], jobs: int | None = None, undescribed: dict[str, str] | None = None
     ) -> Outputs:
-        """Outputs for one batch; reasons for missing descriptions go to ``undescribed``, or into a warning."""
+        """Compute outputs for one batch; those of an empty batch have no rows, but the shape of the model's outputs.
+
+        Reasons for missing descriptions go to ``undescribed`` if it is given, else into a warning.
+        """
+        if not results:
+            predictions = np.empty((0, self.model.scaler.n_outputs))
+            embeddings = np.empty((0, self.model.network.backbone.node_features))
+            return Outputs.combine([Outputs(predictions, embeddings)] * self.n_members)
         batch = self._batch(results)
         if self._reader is not None:
             texts, rows = self._reader.read([result.record.crystal for result in results], jobs)
@@ -368,10 +357,10 @@ class Predictor:
 
 
 def _refuse_output(path: Path) -> None:
-    """Refuse an output file that cannot be written, or that is not a table of predictions, before computing.
+    """Refuse a file that cannot be written, or that exists and is not a table of predictions.
 
     Raises:
-        InputError: With the reason.
+        InputError: The file cannot be used; the text gives the reason.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a CSV file to write")
@@ -380,7 +369,7 @@ def _refuse_output(path: Path) -> None:
         raise InputError(f"{path} cannot be written: {why}")
     if not path.exists():
         return
-    start = None  # of something that is not a file, such as a device
+    start = None  # never read from a path that is not a file, such as a device
     if path.is_file():
         with path.open(encoding="utf-8", errors="replace") as file:
             start = file.read(len(TABLE_START))

@@ -139,11 +139,11 @@ def _predict(
     crystals: Sequence[Crystal],
     texts: np.ndarray | None,
 ) -> np.ndarray:
-    """Predictions for reference structures, on the CPU in float64: `[n, n_targets]` or `[n, n_classes]`."""
+    """Predict reference structures, on the CPU in float64: `[n, n_targets]` or `[n, n_classes]`."""
     batch = collate_crystals(crystals, settings)
     if texts is not None:
         batch = replace(batch, texts=torch.from_numpy(texts))
-    return Inference(network, scaler).predict(batch)
+    return Inference(network, scaler).outputs(batch).predictions
 
 
 def load_model(folder: Path | str) -> LoadedModel:
@@ -153,7 +153,7 @@ def load_model(folder: Path | str) -> LoadedModel:
         folder: Folder of a run of ``crysmm train``, or the name of a shipped model.
 
     Raises:
-        ModelFolderError: It is not one, incomplete or damaged; the message names the file.
+        ModelFolderError: The folder does not hold such a model, is incomplete or damaged; the message names the file.
         InputError: A text encoder whose last layers were tuned is not available.
     """
     folder = resolve(folder)
@@ -218,7 +218,8 @@ def load_members(folder: Path | str) -> tuple[list[LoadedModel], str]:
         The models, on the CPU, and the checksum of their weights.
 
     Raises:
-        ModelFolderError: It is neither, incomplete or damaged; the message names the file.
+        ModelFolderError: The folder is neither a model nor an ensemble, incomplete or damaged; the message names the
+            file.
     """
     folder = resolve(folder)
     path = folder / ENSEMBLE_FILE
@@ -228,7 +229,7 @@ def load_members(folder: Path | str) -> tuple[list[LoadedModel], str]:
     try:
         description = EnsembleDescription.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, RecursionError) as error:  # pydantic's are ValueErrors
-        raise ModelFolderError(f"{path} is damaged or of another version of crysmm: {error}") from error
+        raise ModelFolderError(f"{path} is damaged or from another version of crysmm: {error}") from error
     # The last part of each name only, so that a damaged file cannot lead out of the folder.
     models = [load_model(folder / Path(name).name) for name in description.members]
     for model, checksum in zip(models, description.members.values(), strict=True):
@@ -300,8 +301,8 @@ def load_encoder(folder: Path | str) -> LoadedEncoder:
         folder: Folder of a run of ``crysmm pretrain`` or ``crysmm train``, or the name of a shipped model.
 
     Raises:
-        ModelFolderError: It is not one, incomplete or damaged, or the embeddings or predictions of its reference
-            structures have changed since it was written.
+        ModelFolderError: The folder is not a model folder, incomplete or damaged, or the embeddings or predictions of
+            its reference structures have changed since it was written.
     """
     folder = resolve(folder)
     description = read_description(folder)
@@ -311,7 +312,11 @@ def load_encoder(folder: Path | str) -> LoadedEncoder:
         own = {name.removeprefix(BACKBONE): tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
         backbone = build_with_weights(partial(backbone_for_graphs, model, settings), model, own, folder)
         found = _embed(backbone, settings, [reference.crystal for reference in description.references])
-        refuse_drift(folder, description, found, _embedding_drift, "the largest entry of their embeddings")
+
+        def drift(now: np.ndarray, saved: np.ndarray) -> float:
+            return float(np.abs(now - saved).max() / np.abs(saved).max())
+
+        refuse_drift(folder, description, found, drift, "the largest entry of their embeddings")
     else:
         property_model = load_model(folder)
         property_model.check_references()
@@ -320,13 +325,8 @@ def load_encoder(folder: Path | str) -> LoadedEncoder:
     return LoadedEncoder(folder, backbone, model, settings, description.weights_sha256)
 
 
-def _embedding_drift(now: np.ndarray, saved: np.ndarray) -> float:
-    """Return the largest difference of two embeddings, in units of the largest entry of the saved one."""
-    return float(np.abs(now - saved).max() / np.abs(saved).max())
-
-
 def _embed(backbone: Backbone, settings: GraphSettings, crystals: Sequence[Crystal]) -> np.ndarray:
-    """Pooled embeddings of reference structures, on the CPU in float64: `[n, d]`."""
+    """Embed reference structures, on the CPU in float64: `[n, d]`."""
     copy = deepcopy(backbone).to(device="cpu", dtype=torch.float64).eval()
     with torch.inference_mode():
         embeddings: np.ndarray = copy(collate_crystals(crystals, settings).double()).graph.numpy()

@@ -18,7 +18,7 @@ import numpy as np
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.report.errors import CrystalErrors, Group
 from crysmm.report.html import number, percentage
-from crysmm.runs.plots import BASELINES, MEASURES, TITLES
+from crysmm.runs.plots import BASELINES, METRIC_NAMES, TITLES
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -396,8 +396,8 @@ def monitored(history: History, metric: str, best_epoch: int, baseline: float | 
         best_epoch: Number of the selected epoch, from 1.
         baseline: Metric of a prediction without a network; None if there is none.
     """
-    title = MEASURES[metric].capitalize()
-    figure = new_drawing("epoch", f"{MEASURES[metric]}{UNIT}" if metric == "mae" else MEASURES[metric])
+    title = METRIC_NAMES[metric].capitalize()
+    figure = new_drawing("epoch", f"{METRIC_NAMES[metric]}{UNIT}" if metric == "mae" else METRIC_NAMES[metric])
     values = [row[f"val_{metric}"] for row in history]
     _add_curve(figure, history, f"val_{metric}", TITLES["val"], COLORS["val"])
     best = values[best_epoch - 1]
@@ -433,8 +433,8 @@ def validation_curve(history: History, column: str) -> Figure:
 
 def member_curves(histories: Mapping[str, History], metric: str) -> Figure:
     """Plot the monitored metric of each member of an ensemble."""
-    title = MEASURES[metric].capitalize()
-    figure = new_drawing("epoch", f"{MEASURES[metric]}{UNIT}" if metric == "mae" else MEASURES[metric])
+    title = METRIC_NAMES[metric].capitalize()
+    figure = new_drawing("epoch", f"{METRIC_NAMES[metric]}{UNIT}" if metric == "mae" else METRIC_NAMES[metric])
     for index, (name, history) in enumerate(histories.items()):
         _add_curve(figure, history, f"val_{metric}", name.replace("_", " "), LINES[index % len(LINES)])
     best = min(row[f"val_{metric}"] for history in histories.values() for row in history)

@@ -1,15 +1,15 @@
-"""What the card of a model says: everything that is known of it, for people."""
+"""Text of the model card that is written with every model."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from crysmm.citations import PAPERS, papers_behind
-from crysmm.config.head import MultimodalConfig, TeacherConfig
+from crysmm.config.head import MultimodalConfig
 from crysmm.config.loading import options
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
@@ -17,17 +17,17 @@ from crysmm.config.training import TrainingConfig
 from crysmm.data.scaler import class_label
 from crysmm.elements import SYMBOLS
 from crysmm.inference.model_card import CITATION, SCORES, Card, as_text
-from crysmm.inference.model_folder import Description, ModelDescription, read_description
+from crysmm.inference.model_folder import Description, ModelDescription, names_in_head, read_description
 from crysmm.runs.run_folder import FREE_SETTINGS, RunFolder
 from crysmm.runs.summary import SHAPE, TARGETS_SHOWN, describe_split, describe_trust, first_targets
 from crysmm.version import __version__
 
-LICENCE = (
-    "Licence: not chosen. Whoever gives this model away says here under which licence the weights are, and whose data "
-    "they were learned from."
+LICENSE = (
+    "License: not chosen. If you share this model, state here the license of the weights and the data they were "
+    "trained on."
 )
-CHOSEN = {"test": "", "val": ", by which the epoch was chosen"}
-LAST_USUAL = SYMBOLS.index("Pu")  # heavier elements are in no usual data set
+SELECTED = {"test": "", "val": ", on which the epoch was selected"}  # splits that are reported
+LAST_USUAL = SYMBOLS.index("Pu")  # hardly any data set has heavier elements
 PATHS = frozenset({"root_dir", "ids_file", "init_from"})  # input files, free to change in a run that is resumed
 
 
@@ -39,14 +39,14 @@ def run_card(
     name: str | None = None,
     unit: str | None = None,
 ) -> Card:
-    """The card of a run of ``crysmm train`` or ``crysmm pretrain``.
+    """Return the card of a run of ``crysmm train`` or ``crysmm pretrain``.
 
     Args:
-        run: holds the model, or its members, and the ids of the splits.
-        config: its settings.
-        metrics: what ``metrics.json`` holds.
-        name: of the model; by default that of the folder.
-        unit: of the target, if it is known.
+        run: Run folder with the model, or its members, and the ids in each split.
+        config: Settings of the run.
+        metrics: Content of ``metrics.json``.
+        name: Name of the model; by default that of the folder.
+        unit: Unit of the target, if it is known.
     """
     name = name or run.path.resolve().name
     description = run.description
@@ -56,63 +56,58 @@ def run_card(
         "Data": _data(config, description, sizes, metrics["n_skipped"], unit),
         "Model": _model(description, metrics.get("n_parameters")),
         "Command": _command(name, config, description, metrics),
-        SCORES: _listed(_figures(description, metrics, sizes["val"], unit)),
-        "Limits": _listed(_limits(description)),
-        CITATION: _licence(description.config),
+        SCORES: _bullets(_held_out(description, metrics, sizes["val"], unit)),
+        "Limits": _bullets(_limits(description)),
+        CITATION: _citation(description.config),
     }
-    return Card(name, f"{_summary(config, description)}, {_learned_from(config, sizes)}.", sections)
+    how = f"pre-trained by {config.method.name}" if isinstance(config, PretrainingConfig) else "trained"
+    return Card(name, f"{_summary(config, description)}, {how} on {sizes['train']:,} crystals.", sections)
 
 
 def converted_card(folder: Path, notes: Sequence[str]) -> Card:
-    """The card of a model that was converted from other code.
+    """Return the card of a model that was converted from other code.
 
     Args:
-        folder: of the model.
-        notes: what differs from the original.
+        folder: Folder of the model.
+        notes: Differences from the original, one line each.
     """
     description, name = read_description(folder), folder.resolve().name
     origin = description.converted_from
     assert origin is not None
-    unknown = "not known: the checkpoint does not say"
     sections = {
         "Use": _use(name, description),
-        "Data": f"What it was trained on is {unknown}.",
+        "Data": "The checkpoint does not name the crystals that it was trained on.",
         "Model": _model(description, None),
         "Command": f"```\ncrysmm convert --from {origin.code} {shlex.quote(origin.file)} --output_dir {name}\n```\n\n"
         f"With {versions(description)}; sha256 of the checkpoint: {origin.sha256}.",
-        SCORES: f"- {unknown}",
-        "Limits": _listed([*notes, *_limits(description)]),
-        CITATION: _licence(description.config),
+        SCORES: _bullets(["unknown: the checkpoint has none"]),
+        "Limits": _bullets([*notes, *_limits(description)]),
+        CITATION: _citation(description.config),
     }
-    what = _summary(description.config, description)
-    return Card(name, f"{what}, converted from {as_text(origin.file)}, a checkpoint of {origin.code}.", sections)
+    summary = _summary(description.config, description)
+    return Card(name, f"{summary}, converted from {as_text(origin.file)}, a checkpoint of {origin.code}.", sections)
 
 
 def _summary(config: RunConfig, description: Description) -> str:
-    """What it is, without the end of the sentence."""
+    """Name the network and what it predicts, without the period."""
     backbone = config.model.name
     if not isinstance(description, ModelDescription):
         return f"encoder {backbone}, which predicts no property"
     assert isinstance(config, TrainingConfig)
     head = "" if config.head.name == "vanilla" else f", {config.head.name}"
-    what = f"{config.ensemble} networks ({backbone}{head})" if config.ensemble > 1 else f"{backbone}{head}"
+    subject, verb = f"{backbone}{head}", "predicts"
+    if config.ensemble > 1:
+        subject, verb = f"{config.ensemble} networks ({subject})", "predict"
     names = as_text(", ".join(first_targets(description.target_names)))
-    verb = "predict" if config.ensemble > 1 else "predicts"
-    classes = description.scaler.classes
+    classes, threshold = description.scaler.classes, description.scaler.threshold
     if classes is None:
-        return f"{what} that {verb} {names}"
-    threshold = description.scaler.threshold
+        return f"{subject} that {verb} {names}"
     labels = ", ".join(map(class_label, classes)) if threshold is None else f"1 above {threshold:g}, else 0"
-    return f"{what} that {verb} the class of {names} ({labels})"
-
-
-def _learned_from(config: RunConfig, sizes: Mapping[str, int]) -> str:
-    how = f"pre-trained by {config.method.name}" if isinstance(config, PretrainingConfig) else "trained"
-    return f"{how} on {sizes['train']:,} crystals"
+    return f"{subject} that {verb} the class of {names} ({labels})"
 
 
 def _use(name: str, description: Description) -> str:
-    """Three lines."""
+    """Show three lines of Python and a command that predict, or the commands that start from an encoder."""
     if isinstance(description, ModelDescription):
         lines = ["import crysmm", f"model = crysmm.load({json.dumps(name)})", 'print(model.predict(["POSCAR"]))']
         code = "\n".join(["```python", *lines, "```"])
@@ -122,7 +117,7 @@ def _use(name: str, description: Description) -> str:
         )
     shape = shlex.join(options(description.config, SHAPE))
     return (
-        "To start another training from its weights, or to teach another network:\n\n```\n"
+        "To start training from its weights, or to distill it into another network:\n\n```\n"
         f"crysmm train {shape}{' ' * bool(shape)}--init_from {shlex.quote(name)} --root_dir DATA --output_dir RUN\n"
         f"crysmm train --head distilled --head.teacher {shlex.quote(name)} --root_dir DATA --output_dir RUN\n```"
     )
@@ -131,21 +126,23 @@ def _use(name: str, description: Description) -> str:
 def _data(
     config: RunConfig, description: Description, sizes: Mapping[str, int], n_skipped: int, unit: str | None
 ) -> str:
+    """Describe the source of the crystals, the split, the targets and the elements, a line each."""
     source = "records in memory" if config.root_dir is None else f"`{as_text(config.root_dir.resolve().name)}`"
-    counts = f"{sizes['train']:,} to learn from, {sizes['val']:,} for validation, {sizes['test']:,} left out of both"
-    how = describe_split(config) if config.ids_file is None else f"as {as_text(config.ids_file.name)} says"
-    lines = [f"Crystals of {source}: {counts} (split: {how}). {n_skipped:,} rows could not be used."]
+    counts = f"{sizes['train']:,} for training, {sizes['val']:,} for validation, {sizes['test']:,} left out of both"
+    how = describe_split(config) if config.ids_file is None else f"as in {as_text(config.ids_file.name)}"
+    lines = [f"Crystals from {source}: {counts} (split: {how}). {n_skipped:,} rows could not be used."]
     if isinstance(description, ModelDescription):
         names = as_text(", ".join(description.target_names))
-        lines.append(f"Learned: {names}{f', in {unit}' if unit else ', in the unit of the data'}.")
+        lines.append(f"Target: {names}, in {unit or 'the unit of the data'}.")
     else:
-        lines.append("Learned from structures alone; of no property was a value seen.")
+        lines.append("Trained on structures alone, without the values of any property.")
     if description.elements is not None:
         lines.append(f"The {len(description.elements)} elements in it: {', '.join(description.elements)}.")
     return "\n".join(lines)
 
 
 def _model(description: Description, n_parameters: int | None) -> str:
+    """Describe the backbone, its settings other than the defaults, and the graphs."""
     graph, model = description.graph, description.config.model
     changed = [
         f"{name} {value}"
@@ -155,132 +152,124 @@ def _model(description: Description, n_parameters: int | None) -> str:
     size = "" if n_parameters is None else f", {n_parameters:,} parameters"
     return (
         f"{model.name}{size}; settings other than the defaults: {', '.join(changed) or 'none'}. Graphs are "
-        f"{graph.neighbor_strategy}, cutoff {graph.cutoff:g} Angstrom, {graph.max_neighbors} neighbours, with element "
-        f"features {graph.atom_features}; other graphs give other numbers. Everything else stands in `model.json`."
+        f"{graph.neighbor_strategy}, cutoff {graph.cutoff:g} Angstrom, {graph.max_neighbors} neighbors, with element "
+        f"features {graph.atom_features}; other graphs give other numbers. All other settings are in `model.json`."
     )
 
 
 def _command(name: str, config: RunConfig, description: Description, metrics: Mapping[str, Any]) -> str:
+    """Give the command line that repeats the run, the versions, the time and the device."""
     program = ["crysmm", "pretrain" if isinstance(config, PretrainingConfig) else "train"]
+    # On one line: a line break in a name would end the block of code in the card.
     words = shlex.join([*program, *given(config), "--output_dir", f"runs/{name}"]).replace("\n", " ")
     epochs = f", best epoch {metrics['best_epoch']} of {metrics['epochs']}" if "best_epoch" in metrics else ""
+    seconds = metrics["seconds"]
+    duration = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
     return (
-        f"```\n{words}\n```\n\nWith {versions(description)}; {_duration(metrics['seconds'])} on "
+        f"```\n{words}\n```\n\nWith {versions(description)}; {duration} on "
         f"{metrics['device']} in {metrics['precision']}{epochs}."
     )
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-
-
 def versions(description: Description) -> str:
-    """What a model was saved with."""
+    """List the versions of the packages that a model was saved with."""
     return ", ".join(f"{name} {version}" for name, version in description.versions.items())
 
 
-def _figures(description: Description, metrics: Mapping[str, Any], n_held_out: int, unit: str | None) -> Iterator[str]:
-    """What has been measured on crystals the network did not learn from."""
-    if not isinstance(description, ModelDescription):
-        yield from _encoder_figures(metrics["quality"], n_held_out)
+def _held_out(description: Description, metrics: Mapping[str, Any], n_val: int, unit: str | None) -> Iterator[str]:
+    """Yield a line for each metric on crystals that the network was not trained on, the one to quote first."""
+    if isinstance(description, ModelDescription):
+        for split, note in SELECTED.items():
+            if split in metrics:
+                yield from (f"{split} {line}" for line in _scores(metrics[split], note, f" {unit}" if unit else ""))
+        yield from describe_trust(metrics.get("test", {}))
         return
-    for split, chosen in CHOSEN.items():
-        if split in metrics:
-            yield from (f"{split} {line}" for line in _scores(metrics[split], chosen, f" {unit}" if unit else ""))
-    yield from describe_trust(metrics.get("test", {}))
-
-
-def _scores(scores: Mapping[str, Any], chosen: str, unit: str) -> Iterator[str]:
-    """A line for each target of a split."""
-    if "per_target" in scores:
-        for name, each in list(scores["per_target"].items())[:TARGETS_SHOWN]:
-            yield from (f"{as_text(name)} {line}" for line in _scores(each, chosen, unit))
-        return
-    on = f"on {scores['n']:,} crystals{chosen}"
-    if "accuracy" in scores:
-        yield (
-            f"accuracy {scores['accuracy']:.4f}, ROC-AUC {_number(scores['roc_auc'])}, F1 {scores['f1']:.4f}, {on}; "
-            f"always the most frequent class: accuracy {scores['accuracy_of_most_frequent']:.4f}"
-        )
-        return
-    yield (
-        f"MAE {scores['mae']:.4f}{unit}, RMSE {scores['rmse']:.4f}{unit}, R2 {_number(scores['r2'])}, {on}; always "
-        f"predicting the mean: MAE {scores['mae_of_train_mean']:.4f}"
-    )
-    if "log10" in scores:
-        yield from (f"log10 {line}" for line in _scores(scores["log10"], chosen, ""))
-
-
-def _encoder_figures(quality: Mapping[str, float], n_crystals: int) -> Iterator[str]:
-    """A line for each score that has a baseline, the one of symmetry that needs no decoder first."""
+    # First the purity of the nearest neighbors, which needs no decoder; metrics without a baseline are left out.
+    quality: Mapping[str, float] = metrics["quality"]
     for name in sorted(quality, key=lambda name: not name.startswith("knn_purity")):
         baseline = quality.get(f"{name}_baseline")
         if baseline is not None:
-            yield (
-                f"{name.replace('_', ' ')} {quality[name]:.4f} on {n_crystals:,} crystals, {baseline:.4f} without "
-                "looking at them"
-            )
+            title = name.replace("_", " ")
+            yield f"{title} {quality[name]:.4f} on {n_val:,} crystals; baseline without the structures {baseline:.4f}"
 
 
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4f}"
+def _scores(scores: Mapping[str, Any], note: str, unit: str) -> Iterator[str]:
+    """Yield a line for each target of a split.
+
+    Args:
+        scores: Metrics of the split, or of one target.
+        note: Remark on the split, added to its number of crystals.
+        unit: Unit of the target, with a space in front; empty if unknown.
+    """
+    if "per_target" in scores:
+        for name, each in list(scores["per_target"].items())[:TARGETS_SHOWN]:
+            yield from (f"{as_text(name)} {line}" for line in _scores(each, note, unit))
+        return
+    on = f"on {scores['n']:,} crystals{note}"
+    if "accuracy" in scores:
+        area = "unknown" if scores["roc_auc"] is None else f"{scores['roc_auc']:.4f}"
+        yield (
+            f"accuracy {scores['accuracy']:.4f}, ROC-AUC {area}, F1 {scores['f1']:.4f}, {on}; "
+            f"always the most frequent class: accuracy {scores['accuracy_of_most_frequent']:.4f}"
+        )
+        return
+    r2 = "unknown" if scores["r2"] is None else f"{scores['r2']:.4f}"
+    yield (
+        f"MAE {scores['mae']:.4f}{unit}, RMSE {scores['rmse']:.4f}{unit}, R2 {r2}, {on}; always "
+        f"predicting the mean: MAE {scores['mae_of_train_mean']:.4f}"
+    )
+    if "log10" in scores:
+        yield from (f"log10 {line}" for line in _scores(scores["log10"], note, ""))
 
 
 def _limits(description: Description) -> Iterator[str]:
-    """What holds of every model of its kind."""
+    """Yield the limits that all models of this kind have."""
     if description.elements is None:
-        yield "Which elements its training crystals held is not known, and nothing warns of others."
+        yield "The elements in its training crystals are unknown, so there is no warning about other elements."
     else:
         unseen = [symbol for symbol in SYMBOLS[1 : LAST_USUAL + 1] if symbol not in description.elements]
-        yield (
-            f"It has seen {len(description.elements)} elements; of those up to plutonium not "
-            f"{', '.join(unseen) or 'one'}."
-        )
+        missing = ", ".join(unseen) or "none"
+        yield f"Trained on {len(description.elements)} elements; missing of those up to plutonium: {missing}."
     yield (
         "The crystals are ordered; disorder, molecules, surfaces and structures far from those of the data are "
         "extrapolation, and so is another source of structures or values."
     )
     if isinstance(description, ModelDescription):
         yield (
-            "It gives what its data would, errors of the method included. The figures are those of this split: where "
-            "crystals of one composition are in several splits, new chemistry is predicted less well (`crysmm audit`)."
+            "It reproduces its data, including the errors of the method behind them. The metrics are for this "
+            "split: if crystals of one composition are in several splits, errors for new chemistry are larger "
+            "(`crysmm audit`)."
         )
     else:
-        yield "It predicts no property; it is to be fine-tuned (--init_from) or to teach (--head.teacher)."
+        yield "It predicts no property; fine-tune it (--init_from) or distill from it (--head.teacher)."
 
 
-def _licence(config: RunConfig) -> str:
+def _citation(config: RunConfig) -> str:
+    """State that no license is chosen, and list the papers to cite."""
     papers = [PAPERS[name] for name in papers_behind(config)]
     cited = [f"- {paper.text()}{f', doi:{paper.doi}' if paper.doi else ''}" for paper in papers]
     own = f"- crysmm {__version__} (see its CITATION.cff)"
-    return "\n".join([f"{LICENCE} Whoever publishes with it cites", "", *cited, own])
+    return "\n".join([f"{LICENSE} Publications that use it should cite", "", *cited, own])
 
 
-def _listed(lines: Iterator[str] | Sequence[str]) -> str:
+def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
 def given(config: RunConfig, leave_out: Set[str] = frozenset()) -> list[str]:
-    """The options that say what a run does: files without their folders, nothing of where it is computed.
+    """Return the command-line words for the settings of a run, with the names of files instead of their paths.
+
+    Settings of the machine, which do not change the result, are left out.
 
     Args:
-        config: of the run.
-        leave_out: settings to leave out.
+        config: Settings of the run.
+        leave_out: Names of further settings to leave out.
     """
     names = [name for name in type(config).model_fields if name not in (FREE_SETTINGS - PATHS) | leave_out]
     files: dict[str, Any] = {name: Path(path.name) for name in PATHS if (path := getattr(config, name)) is not None}
     if isinstance(config, TrainingConfig):
-        files["head"] = config.head.model_copy(update=_names_of(config))
+        in_head: dict[str, Any] = dict(names_in_head(config.head))
+        if isinstance(config.head, MultimodalConfig) and config.head.descriptions is not None:
+            in_head["descriptions"] = Path(config.head.descriptions.name)
+        files["head"] = config.head.model_copy(update=in_head)
     return list(options(config.model_copy(update=files), names))
-
-
-def _names_of(config: TrainingConfig) -> dict[str, Any]:
-    """The files that the settings of a head name, without their folders."""
-    head = config.head
-    names: dict[str, Any] = {}
-    if isinstance(head, TeacherConfig) and head.teacher is not None:
-        names["teacher"] = Path(head.teacher).name
-    if isinstance(head, MultimodalConfig):
-        names["descriptions"] = head.descriptions and Path(head.descriptions.name)
-        names["encoder"] = Path(head.encoder).name if Path(head.encoder).is_dir() else head.encoder
-    return names

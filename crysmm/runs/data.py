@@ -1,4 +1,4 @@
-"""Data of a run: the store, the rows that are used, and their split."""
+"""Crystals of a run, the rows that it uses, and their split."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class RunData:
 
 @dataclass(frozen=True)
 class TrainingData(RunData):
-    """Crystals of a run that is trained on properties.
+    """Crystals of a run with target values, and the scaler for these.
 
     Args:
         scaler: Target scaler, fitted to the training split.

@@ -1,7 +1,7 @@
-"""How good predictions are: the numbers of ``metrics.json``.
+"""Metrics of predictions and of their intervals, the numbers in ``metrics.json``.
 
-A number that cannot be had (a correlation of one crystal, a ROC curve of one class) is None, with the reason
-beside it, so that the file is JSON anyone can read.
+Metrics that are undefined (R2 of a single crystal, the ROC curve of a single class) are None, with the reason beside
+them: NaN is not valid JSON.
 """
 
 from __future__ import annotations
@@ -28,26 +28,27 @@ def evaluate(
     train_targets: np.ndarray,
     names: Sequence[str],
 ) -> Metrics:
-    """Every metric of one split.
+    """Compute all metrics of one split.
 
     Args:
-        scaler: says whether values or classes were predicted, and whether log10 was learned.
-        targets: ``[n, n_targets]`` original units.
-        predictions: as :meth:`TargetScaler.decode` gives them: ``[n, n_targets]`` or ``[n, n_classes]``.
-        train_targets: ``[n_train, n_targets]`` original units, for the baseline: their mean.
-        names: one a target.
+        scaler: Target scaler of the model; its classes and its transform decide which metrics there are.
+        targets: Targets in original units, ``[n, n_targets]``.
+        predictions: Output of :meth:`TargetScaler.decode`, ``[n, n_targets]`` or ``[n, n_classes]``.
+        train_targets: Targets of the training split in original units, ``[n_train, n_targets]``; their mean is the
+            baseline.
+        names: Names of the targets.
 
     Returns:
-        Numbers by name. Several targets: ``{"mean": {...}, "per_target": {name: {...}}}``. Where log10 was
-        learned, ``unit`` says that these are in original units, and ``log10`` holds those of the logarithms.
+        Metrics by name; for several targets ``{"mean": {...}, "per_target": {name: {...}}}``. If the network is trained
+        on log10, ``unit`` is ``original`` and ``log10`` holds the metrics of the logarithms.
 
     Raises:
-        InputError: predictions are not finite: training went astray.
+        InputError: Predictions are not finite, because training diverged.
     """
-    astray = int((~np.isfinite(predictions)).any(axis=1).sum())
-    if astray:
+    n_broken = int((~np.isfinite(predictions)).any(axis=1).sum())
+    if n_broken:
         raise InputError(
-            f"{astray} of {len(predictions)} predictions are not finite: training went astray; "
+            f"{n_broken} of {len(predictions)} predictions are not finite: training diverged; "
             "lower learning_rate, or look for outliers among the targets (crysmm check)"
         )
     if scaler.classes is not None:
@@ -62,56 +63,62 @@ def evaluate(
 def regression_metrics(
     target: np.ndarray, prediction: np.ndarray, train_mean: np.ndarray, names: Sequence[str]
 ) -> Metrics:
-    """Errors of predicted values ``[n, n_targets]``, per target and, where there are several, their means."""
+    """Compute metrics of predicted values for each target and, if there are several, their means over the targets.
+
+    Args:
+        target: Targets, ``[n, n_targets]``.
+        prediction: Predictions, ``[n, n_targets]``.
+        train_mean: Mean of the targets in the training split, ``[n_targets]``.
+        names: Names of the targets.
+    """
     columns = {
         name: _regression_of_one(target[:, column], prediction[:, column], float(train_mean[column]))
         for column, name in enumerate(names)
     }
     if len(columns) == 1:
         return next(iter(columns.values()))
-    keys = ("mae", "rmse", "r2", "mae_over_mad")
-    return {"mean": {key: _mean([one[key] for one in columns.values()]) for key in keys}, "per_target": columns}
+    means: Metrics = {}
+    for key in ("mae", "rmse", "r2", "mae_over_mad"):
+        values = [metrics[key] for metrics in columns.values()]
+        # A mean over the targets for which the metric is defined could not be compared with that of another run.
+        means[key] = None if None in values else math.fsum(values) / len(values)
+    return {"mean": means, "per_target": columns}
 
 
 def _regression_of_one(target: np.ndarray, prediction: np.ndarray, train_mean: float) -> Metrics:
-    """Metrics of one target, ``[n]`` each.
+    """Compute metrics of one target, from targets and predictions ``[n]``.
 
-    ``mad`` is JARVIS' mean absolute deviation of the targets about their own mean; ``mae_of_train_mean`` the error
-    of always predicting the mean of the training split.
+    ``mad`` is the mean absolute deviation of the targets from their own mean, as JARVIS defines it;
+    ``mae_of_train_mean`` is the MAE of predicting the mean of the training split for every crystal.
     """
     from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
     deviation = float(np.abs(target - target.mean()).mean())
     error = float(mean_absolute_error(target, prediction))
-    spread = deviation > 0
+    varies = deviation > 0  # r2 and mae_over_mad divide by it
     return {
         "n": len(target),
         "mae": error,
         "rmse": float(root_mean_squared_error(target, prediction)),
-        "r2": float(r2_score(target, prediction)) if spread else None,
+        "r2": float(r2_score(target, prediction)) if varies else None,
         "mad": deviation,
-        "mae_over_mad": error / deviation if spread else None,
+        "mae_over_mad": error / deviation if varies else None,
         "mae_of_train_mean": float(np.abs(target - train_mean).mean()),
-        **({} if spread else {"reason": "r2 and mae_over_mad need targets that differ"}),
+        **({} if varies else {"reason": "r2 and mae_over_mad need targets that differ"}),
     }
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if len(known) == len(values) else None
-
-
 def classification_metrics(target: np.ndarray, probabilities: np.ndarray) -> Metrics:
-    """Metrics of classes.
+    """Compute metrics of predicted classes.
 
     Args:
-        target: ``[n]`` class indices.
-        probabilities: ``[n, n_classes]``.
+        target: Class indices, ``[n]``.
+        probabilities: Probabilities of the classes, ``[n, n_classes]``.
 
     Returns:
-        ``accuracy``; ``roc_auc`` from the probabilities (several classes: one against the rest, mean over classes);
-        ``f1`` of class 1 where there are two, else the mean over classes; ``accuracy_of_most_frequent``, the share
-        of the most frequent class among the targets.
+        ``accuracy``; ``roc_auc`` from the probabilities, for more than two classes one against the rest and averaged
+        over the classes; ``f1`` of class 1, for more than two classes averaged over the classes; and
+        ``accuracy_of_most_frequent``, the fraction of the targets in the most frequent class.
     """
     from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
@@ -137,35 +144,33 @@ def classification_metrics(target: np.ndarray, probabilities: np.ndarray) -> Met
     return metrics
 
 
-def judge(assessment: Assessment, targets: np.ndarray, names: Sequence[str], n_validation: int) -> Metrics:
-    """How good what is said of predictions is.
+def evaluate_assessment(
+    assessment: Assessment, targets: np.ndarray, names: Sequence[str], n_validation: int
+) -> Metrics:
+    """Compute metrics of the intervals and notes in an assessment.
 
     Args:
-        assessment: of crystals that were neither learned from nor calibrated on.
-        targets: ``[n, n_targets]`` original units.
-        names: one a target.
-        n_validation: crystals the intervals were calibrated on.
+        assessment: Assessment of crystals that the model was neither trained nor calibrated on.
+        targets: Targets in original units, ``[n, n_targets]``.
+        names: Names of the targets.
+        n_validation: Number of crystals that the intervals are calibrated on.
 
     Returns:
-        ``intervals`` (not of classes): the coverage ``asked`` for, the share of the targets ``covered`` and the
-        ``median_width`` in original units, by target where there are several; ``n_outside_domain``: crystals unlike
-        the training crystals.
+        ``intervals``, except for classes: the requested coverage ``asked``, the fraction of the targets ``covered``
+        and the ``median_width`` in original units, per target if there are several; and ``n_outside_domain``, the
+        number of crystals that have a note.
     """
     metrics: Metrics = {"n_outside_domain": sum(map(bool, assessment.domain or ()))}
     if assessment.lower is None or assessment.upper is None:
         return metrics
-    held = (assessment.lower <= targets) & (targets <= assessment.upper)
+    is_covered = (assessment.lower <= targets) & (targets <= assessment.upper)
     widths = np.median(assessment.upper - assessment.lower, axis=0)
-    each = {
-        name: {"covered": float(held[:, column].mean()), "median_width": _finite(widths[column])}
-        for column, name in enumerate(names)
-    }
-    found = next(iter(each.values())) if len(each) == 1 else {"covered": float(held.mean()), "per_target": each}
+    each = {}
+    for column, name in enumerate(names):
+        width = float(widths[column]) if np.isfinite(widths[column]) else None  # inf is not valid JSON either
+        each[name] = {"covered": float(is_covered[:, column].mean()), "median_width": width}
+    found = each[names[0]] if len(each) == 1 else {"covered": float(is_covered.mean()), "per_target": each}
     fewest = fewest_errors(COVERAGE)
     reason = f"finite intervals need {fewest} validation crystals" if n_validation < fewest else None
     intervals = {"asked": COVERAGE, "n_validation": n_validation, **found, **({"reason": reason} if reason else {})}
     return {"intervals": intervals, **metrics}
-
-
-def _finite(number: float) -> float | None:
-    return float(number) if np.isfinite(number) else None

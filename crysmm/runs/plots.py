@@ -1,4 +1,4 @@
-"""The two pictures of a run folder. Drawn without pyplot, so that no global state of matplotlib is touched."""
+"""Parity and history plots of a run, drawn without pyplot, which would change the global state of matplotlib."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ if TYPE_CHECKING:
 
 COLORS = {"train": "#9aa5b1", "val": "#e08e3c", "test": "#2b6cb0"}
 TITLES = {"train": "training", "val": "validation", "test": "test"}
-MEASURES = {"mae": "mean absolute error", "loss": "loss"}
+METRIC_NAMES = {"mae": "mean absolute error", "loss": "loss"}
 BASELINES = {"mae": "mean of the training split", "loss": "class frequencies"}
 
 SplitResults = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 def plot_parity(path: Path, results: SplitResults, scaler: TargetScaler, names: Sequence[str]) -> None:
-    """Predictions against targets, one panel a target; for classes a table of confusions of the last split.
+    """Plot predictions against targets, a panel per target; for classes, the confusion matrix of the last split.
 
     Args:
-        path: of the PNG file.
-        results: by split (``val``, ``test``): targets ``[n, n_targets]`` and decoded predictions; the last one
-            is drawn on top.
-        scaler: says whether these are values or probabilities, and whether log10 was learned.
-        names: one a target.
+        path: PNG file to write.
+        results: Targets ``[n, n_targets]`` and decoded predictions by split (``val``, ``test``), the last on top.
+        scaler: Target scaler of the model; classes and log10 are drawn differently.
+        names: Names of the targets.
     """
     panels = 1 if scaler.classes is not None else len(names)
     columns = min(panels, 3)
@@ -51,6 +50,7 @@ def plot_parity(path: Path, results: SplitResults, scaler: TargetScaler, names: 
 
 
 def _draw_parity(axes: Axes, values: SplitResults, name: str, logarithmic: bool) -> None:
+    """Draw the points of each split, ``[n]`` targets and predictions, on square axes with the diagonal."""
     numbers = np.concatenate([array for pair in values.values() for array in pair])
     low, high = float(numbers.min()), float(numbers.max())
     if logarithmic:
@@ -63,7 +63,7 @@ def _draw_parity(axes: Axes, values: SplitResults, name: str, logarithmic: bool)
         limits = (low - margin, high + margin)
     axes.plot(limits, limits, color="#4a5568", linewidth=1, zorder=1)
     for split, (target, prediction) in values.items():
-        many = len(target) > 2000
+        many = len(target) > 2000  # smaller and paler points, so that dense regions remain readable
         axes.scatter(
             target,
             prediction,
@@ -82,32 +82,33 @@ def _draw_parity(axes: Axes, values: SplitResults, name: str, logarithmic: bool)
 
 
 def _draw_confusions(axes: Axes, scaler: TargetScaler, target: np.ndarray, predicted: np.ndarray) -> None:
+    """Draw a confusion matrix from class indices ``[n]``; the color shows the fraction of the row's class."""
     classes = scaler.classes or ()
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(counts, (target, predicted), 1)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     labels = [class_label(value) for value in classes]
     axes.set_xticks(range(len(classes)), labels)
     axes.set_yticks(range(len(classes)), labels)
     axes.set(xlabel="predicted class", ylabel="class")
     if len(classes) <= 12:
         for row, column in np.ndindex(*counts.shape):
-            color = "white" if shares[row, column] > 0.5 else "#1a202c"
+            color = "white" if fractions[row, column] > 0.5 else "#1a202c"
             axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=color)
 
 
-def plot_history(path: Path, history: Sequence[Mapping[str, float]], measure: str, baseline: float | None) -> None:
-    """Training loss, and beside it the monitored measure of the validation split against its baseline.
+def plot_history(path: Path, history: Sequence[Mapping[str, float]], metric: str, baseline: float | None) -> None:
+    """Plot the loss, and next to it the monitored validation metric with its baseline.
 
-    Where the loss itself is monitored and has no baseline, the terms it is made of stand there instead, each as a
-    share of what it was in the first epoch.
+    If there is no baseline, as in pre-training, the terms of the validation loss are plotted instead, each divided by
+    its value in the first epoch.
 
     Args:
-        path: of the PNG file.
-        history: a row an epoch with ``epoch``, ``train_loss``, ``val_loss`` and ``val_<measure>``.
-        measure: the monitored measure: ``mae`` or ``loss``.
-        baseline: its value for the mean (or the class frequencies) of the training split; None if there is none.
+        path: PNG file to write.
+        history: Rows by epoch with ``epoch``, ``train_loss``, ``val_loss`` and ``val_<metric>``.
+        metric: Monitored metric, ``mae`` or ``loss``.
+        baseline: Metric of predicting the mean (or the class frequencies) of the training split; None if there is none.
     """
     figure = new_figure(9.6, 3.8)
     epochs = [row["epoch"] for row in history]
@@ -117,16 +118,22 @@ def plot_history(path: Path, history: Sequence[Mapping[str, float]], measure: st
         values = [row[f"{split}_loss"] for row in history]
         losses.plot(epochs, values, color=COLORS[split], label=TITLES[split], marker=marker)
     losses.set(title="loss", xlabel="epoch")
-    values = [row[f"val_{measure}"] for row in history]
+    values = [row[f"val_{metric}"] for row in history]
     best = int(np.nanargmin(values)) if np.isfinite(values).any() else 0
     if baseline is None:
-        usual = _draw_terms(monitored, history, marker)
+        for name in (name for name in history[0] if name.startswith("val_") and name != "val_loss"):
+            first = history[0][name]
+            unit = first if 0 < first < math.inf else 1.0  # the contrastive loss of a single crystal is 0
+            terms = [row[name] / unit for row in history]
+            monitored.plot(epochs, terms, label=name.removeprefix("val_"), marker=marker)
+        usual = 1.0
+        monitored.set(title="terms of the validation loss, relative to the first epoch", xlabel="epoch")
     else:
         monitored.plot(epochs, values, color=COLORS["val"], label="validation", marker=marker)
-        label = f"{BASELINES[measure]}: {baseline:.3g}"
+        label = f"{BASELINES[metric]}: {baseline:.3g}"
         monitored.axhline(baseline, color="#4a5568", linewidth=1, linestyle="--", label=label)
         usual = float(np.nanmax([baseline, values[best]]))
-        monitored.set(title=MEASURES[measure], xlabel="epoch")
+        monitored.set(title=METRIC_NAMES[metric], xlabel="epoch")
     chosen = losses if baseline is None else monitored
     chosen.plot(
         epochs[best : best + 1],
@@ -138,42 +145,29 @@ def plot_history(path: Path, history: Sequence[Mapping[str, float]], measure: st
     for axes, limit in ((losses, history[0]["train_loss"]), (monitored, usual)):
         axes.legend(frameon=False)
         highest = np.nanmax([np.nanmax(line.get_ydata(orig=False)) for line in axes.lines])
-        axes.set_ylim(0, 1.05 * min(highest, 3 * limit) or 1)  # one wild epoch must not hide the others
+        axes.set_ylim(0, 1.05 * min(highest, 3 * limit) or 1)  # an epoch that diverged must not flatten the others
         axes.set_xlim(0, epochs[-1] + 1)
         axes.xaxis.get_major_locator().set_params(integer=True)
         clean(axes)
     save_figure(figure, path)
 
 
-def _draw_terms(axes: Axes, history: Sequence[Mapping[str, float]], marker: str | None) -> float:
-    """The terms of the validation loss as shares of their first values; the largest usual value is returned.
-
-    A term that is 0 at first, as the contrast of a single crystal is, stands there as it is.
-    """
-    for name in (name for name in history[0] if name.startswith("val_") and name != "val_loss"):
-        first = history[0][name]
-        shares = [row[name] / (first if 0 < first < math.inf else 1.0) for row in history]
-        axes.plot([row["epoch"] for row in history], shares, label=name.removeprefix("val_"), marker=marker)
-    axes.set(title="terms of the validation loss, of the first epoch's", xlabel="epoch")
-    return 1.0
-
-
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, inches wide and high."""
+    """Return an empty figure with a width and a height in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def clean(axes: Axes) -> None:
-    """Leave out what does not carry numbers."""
+    """Remove the upper and right spines, and draw a faint grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.2, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG file, whole or not at all."""
+    """Write a PNG file atomically."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     with replacing(path) as temporary:

@@ -18,7 +18,7 @@ from crysmm.inference.prediction_table import write_predictions
 from crysmm.inference.saved_models import save_model, write_ensemble
 from crysmm.models.networks import PropertyNetwork
 from crysmm.runs.data import TrainingData
-from crysmm.runs.metrics import Metrics, evaluate, judge
+from crysmm.runs.metrics import Metrics, evaluate, evaluate_assessment
 from crysmm.runs.plots import plot_parity
 from crysmm.runs.run_writer import RunWriter, in_first_process
 
@@ -90,7 +90,7 @@ class ResultsWriter(RunWriter):
             if split == "test":
                 formulas = [data.store.formulas[row] for row in data.rows(split)]
                 assessment = assessor.assess(found, [elements_in([formula]) for formula in formulas])
-                metrics[split] |= judge(assessment, targets, names, len(val.predictions))
+                metrics[split] |= evaluate_assessment(assessment, targets, names, len(val.predictions))
             assessments[split] = assessment
             write_predictions(self.folder.predictions(split), data.ids(split), targets, assessment, scaler, names)
         shown = {split: (data.targets(split), outputs[split].predictions) for split in outputs if split != "train"}

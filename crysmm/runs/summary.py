@@ -1,4 +1,4 @@
-"""What a run tells people about its data and its result."""
+"""Lines that a run prints about its data, its settings and its result."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from crysmm.runs.data import SPLITS, RunData, TrainingData
 from crysmm.runs.run_folder import MAX_HOURS, RunFolder
 
 REASONS_SHOWN = 3
+CLASS_SCORES = {"accuracy": "accuracy", "ROC-AUC": "roc_auc", "F1": "f1"}  # keys of metrics.json by their title
 TARGETS_SHOWN = 4
-SHAPE = ("model", *GraphSettings.model_fields)  # settings by which a network and its graphs are those of another
-STOPPED_EARLY = "max_hours stopped training early: give the same command and --resume to go on"
+SHAPE = ("model", *GraphSettings.model_fields)  # settings that must be the same for weights to fit
+STOPPED_EARLY = "max_hours stopped training early: repeat the command with --resume to continue"
 
 
 def describe_data(data: RunData, folder: RunFolder) -> list[str]:
-    """How much could be read, and what it is."""
+    """Return lines on the crystals that were read, the rows that were skipped, and notes on how they were read."""
     store, n_skipped = data.store, len(data.skipped)
     n_elements = len(store.elements)
     lines = [
@@ -41,7 +42,13 @@ def describe_data(data: RunData, folder: RunFolder) -> list[str]:
 
 
 def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -> list[str]:
-    """The split, the target and the score to beat."""
+    """Return lines on the split, the target, the baseline, texts and the teacher.
+
+    Args:
+        data: Crystals of the run.
+        config: Settings of the run.
+        baseline: Validation score of a prediction without a network: the loss for classes, else the MAE.
+    """
     sizes = ", ".join(f"{len(data.rows(split))} {split}" for split in SPLITS)
     target, classes = ", ".join(first_targets(data.store.target_names)), data.scaler.classes
     if classes is not None:
@@ -52,30 +59,32 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
     lines += [] if data.texts is None else data.texts.lines
     if data.embeddings is not None and config.distillation is not None:
         deltas = ", ".join(map(weight_name, config.distillation.delta))
-        lines.append(f"teacher {config.distillation.teacher}: {data.embeddings.width} features an atom, delta {deltas}")
+        lines.append(
+            f"teacher {config.distillation.teacher}: {data.embeddings.width} features per atom, delta {deltas}"
+        )
     if config.model.link != "identity" and config.standardize_target and classes is None:
-        lines.append(f"model.link {config.model.link}: the target is not standardised")
+        lines.append(f"model.link {config.model.link}: the target is not standardized")
     return lines
 
 
 def describe_split(config: RunConfig) -> str:
-    """How the crystals were split."""
+    """Describe how the crystals were split."""
     if config.ids_file is not None:
-        return f"as {config.ids_file} says"
+        return f"as in {config.ids_file}"
     if config.keep_data_order:
         return "in the order of the rows"
     return f"{config.split_strategy}, seed {config.random_seed}"
 
 
 def describe_machine(config: RunConfig, machine: Machine, n_parameters: int, n_processes: int) -> str:
-    """The network and what it computes on."""
+    """Describe the network, the device and the precision."""
     processes = f", {n_processes} processes" if n_processes > 1 else ""
     bits = "bf16" if machine.precision == "bf16" else "32 bits"
     return f"{config.model.name} with {n_parameters:,} parameters on {machine.device}{processes}, {bits}"
 
 
 def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
-    """How good the best epoch is, and where to go from here."""
+    """Return lines on the best epoch's metrics, the files that were written, and the command to predict with."""
     lines = [
         f"{split}: {_scores(metrics[split])} ({count(len_of(metrics[split]), 'crystal')})"
         for split in ("val", "test")
@@ -95,14 +104,14 @@ def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
 
 
 def describe_members(metrics: Mapping[str, Any]) -> list[str]:
-    """How good the members of an ensemble are, to be read before the ensemble itself."""
+    """Return a line with the metrics of each member of an ensemble, and a heading for the ensemble itself."""
     members = metrics["members"]
     split = "test" if "test" in metrics else "val"
     return [f"{name}, {split}: {_scores(member[split])}" for name, member in members.items()] + ["ensemble:"]
 
 
 def describe_trust(test: Mapping[str, Any]) -> list[str]:
-    """Whether the intervals hold on the test split what they promise."""
+    """Return a line on the fraction of the test targets inside the intervals, or none if there are no intervals."""
     if "intervals" not in test:
         return []
     intervals = test["intervals"]
@@ -114,9 +123,9 @@ def describe_trust(test: Mapping[str, Any]) -> list[str]:
 
 
 def describe_encoder(metrics: Mapping[str, Any], config: RunConfig, folder: RunFolder) -> list[str]:
-    """What a pre-trained encoder knows of crystals held out, and where to go from here."""
+    """Return lines on a pre-trained encoder's metrics, the files that were written, and the commands to use it with."""
     model = shlex.quote(str(folder.path))
-    lines = [f"best epoch {metrics['best_epoch']} of {metrics['epochs']}; on the crystals held out:"]
+    lines = [f"best epoch {metrics['best_epoch']} of {metrics['epochs']}; on the held-out crystals:"]
     lines += [f"  {name.replace('_', ' ')}: {_number(value)}" for name, value in metrics["quality"].items()]
     if metrics["stopped_by"] == MAX_HOURS:
         lines.append(STOPPED_EARLY)
@@ -124,29 +133,23 @@ def describe_encoder(metrics: Mapping[str, Any], config: RunConfig, folder: RunF
         *lines,
         f"written to {folder.path}: model.safetensors, {_names(folder)}",
         f"fine-tune with: crysmm train {shlex.join([*options(config, SHAPE), '--init_from'])} {model}",
-        f"distil with: crysmm train --head distilled --head.teacher {model}",
+        f"distill with: crysmm train --head distilled --head.teacher {model}",
     ]
 
 
 def len_of(metrics: Mapping[str, Any]) -> int:
-    """Number of crystals in a split's metrics."""
+    """Return the number of crystals in a split from its metrics."""
     several = metrics.get("per_target")
     return int(next(iter(several.values()))["n"] if several else metrics["n"])
 
 
 def _scores(metrics: Mapping[str, Any]) -> str:
+    """Name the main metrics of a split, or of one target."""
     if "accuracy" in metrics:
         return ", ".join(f"{name} {_number(metrics[key])}" for name, key in CLASS_SCORES.items())
     if "per_target" in metrics:
-        each = first_targets([f"{name}: {_errors(one)}" for name, one in metrics["per_target"].items()])
+        each = first_targets([f"{name}: {_scores(one)}" for name, one in metrics["per_target"].items()])
         return f"MAE/MAD {_number(metrics['mean']['mae_over_mad'])} on average; {'; '.join(each)}"
-    return _errors(metrics)
-
-
-CLASS_SCORES = {"accuracy": "accuracy", "ROC-AUC": "roc_auc", "F1": "f1"}
-
-
-def _errors(metrics: Mapping[str, Any]) -> str:
     return f"MAE {_number(metrics['mae'])}, MAE/MAD {_number(metrics['mae_over_mad'])}, R2 {_number(metrics['r2'])}"
 
 
@@ -155,7 +158,7 @@ def _number(value: float | None) -> str:
 
 
 def first_targets(targets: Sequence[str]) -> list[str]:
-    """The first few of what is said of each target; a spectrum has hundreds."""
+    """Return the first few of the entries for each target; a spectrum has hundreds."""
     n_more = len(targets) - TARGETS_SHOWN
     return [*targets[:TARGETS_SHOWN], *([f"and {n_more} more"] if n_more > 0 else [])]
 
@@ -166,5 +169,5 @@ def _names(folder: RunFolder) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """So many of something: ``1 crystal``, ``2,000 crystals``."""
+    """Return a number with its noun, such as ``1 crystal`` or ``2,000 crystals``."""
     return f"{number:,} {noun}{'s' if number != 1 else ''}"

@@ -45,7 +45,7 @@ def test_model_and_encoder(ship, capsys):
     card = read_card(Path("zoo/small"))
     assert card.summary == "What it is."
     assert card.figure.startswith(f"test MAE {metrics['mae']:.4f} GPa, RMSE")
-    assert "13 to learn from, 3 for validation, 4 left out" in card.sections["Data"]
+    assert "13 for training, 3 for validation, 4 left out" in card.sections["Data"]
     command = card.sections["Command"]
     assert "crysmm train --root_dir sample_data --limit 20 --model.conv_layers 1" in command
     assert "--learning_rate 0.01 --head distilled --head.teacher encoder --output_dir runs/small" in command

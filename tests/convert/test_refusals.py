@@ -174,7 +174,7 @@ OF_CGCNN: dict[str, tuple[Change, str]] = {
     ),
     "weights that lead beyond numbers": (
         lambda c: c["state_dict"]["convs.1.bn2.running_var"].fill_(-1),
-        "is not written: what its model gives .* is not finite",
+        "is not written: the predictions for .* are not finite",
     ),
     "no normalizer": (lambda c: c.pop("normalizer"), "no normalizer with mean"),
     "a normalizer that is none": (

@@ -65,7 +65,7 @@ def test_contributions_and_baseline_add_up_to_the_prediction(name, settings, sav
     save_small_model(tmp_path, name, **settings)
     model = load_model(tmp_path)
     found = Explainer(model.network, model.scaler, model.scaler.n_outputs - 1).contributions(batch)
-    predicted = Inference(model.network, model.scaler).predict(batch)[:, -1]
+    predicted = Inference(model.network, model.scaler).outputs(batch).predictions[:, -1]
     np.testing.assert_allclose(found.predictions, predicted, rtol=1e-12)
     crystal = np.repeat(np.arange(4), batch.n_atoms.numpy())
     sums = np.bincount(crystal, weights=found.features.sum(1))

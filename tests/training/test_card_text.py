@@ -47,14 +47,14 @@ def test_says_what_a_reader_asks(run):
     split = json.loads((folder / "ids_train_val_test.json").read_text())
     formulas = {row["id"]: (config.root_dir / f"{row['id']}.vasp").read_text() for row in results(folder, "train")}
     elements = {symbol for name in split["id_train"] for symbol in formulas[name].splitlines()[5].split()}
-    assert "13 to learn from, 10 for validation, 7 left out of both (split: random, seed 123)" in card.sections["Data"]
+    assert "13 for training, 10 for validation, 7 left out of both (split: random, seed 123)" in card.sections["Data"]
     (listed,) = [
         line for line in card.sections["Data"].splitlines() if line.startswith(f"The {len(elements)} elements")
     ]
     assert set(listed.rstrip(".").partition(": ")[2].split(", ")) == elements
     assert f"not seen: {len(elements)}" not in card.sections["Limits"]
     assert "conv_layers 1, node_features 8, fc_features 8" in card.sections["Model"]
-    assert "Licence: not chosen" in card.sections["License and citation"]
+    assert "License: not chosen" in card.sections["License and citation"]
     assert "10.1103/PhysRevLett.120.145301" in card.sections["License and citation"]
     assert "crysmm 0.1.0, torch" in card.sections["Command"]
     assert str(folder.parent) not in card.text()

@@ -108,7 +108,7 @@ def test_the_folder_needs_no_teacher(make_config, teacher, crystals):
 
 def test_what_is_said(make_config, teacher, capsys):
     train(make_config(head=taught_by(teacher, 0.3)))
-    assert f"teacher {teacher}: 6 features an atom, delta 0.3" in capsys.readouterr().out
+    assert f"teacher {teacher}: 6 features per atom, delta 0.3" in capsys.readouterr().out
 
 
 def test_worker_processes_read_the_embeddings(make_config, teacher, tmp_path):

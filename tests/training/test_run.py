@@ -314,7 +314,7 @@ def test_bf16_trains_and_results_are_fp32(make_config):
 
 def test_link_switches_standardisation_off_and_says_so(make_config, capsys):
     train(make_config(epochs=1, model={"name": "cgcnn", "conv_layers": 1, "node_features": 8, "link": "log"}))
-    assert "model.link log: the target is not standardised" in capsys.readouterr().out
+    assert "model.link log: the target is not standardized" in capsys.readouterr().out
 
 
 def test_alike_atoms_are_computed_once(make_config, dgl, tiny_alignn, tmp_path, monkeypatch):

@@ -205,7 +205,7 @@ def test_a_calibration_of_another_model_or_a_damaged_one_is_refused(run, make_co
     shutil.copytree(run.folder, folder)
     other = train(make_config(epochs=1)).folder / "calibration.safetensors"
     shutil.copy(other, folder)
-    with pytest.raises(ModelFolderError, match="is of another model than the weights beside it"):
+    with pytest.raises(ModelFolderError, match="belongs to another model than the weights beside it"):
         crysmm.load(folder)
     content = (run.folder / "calibration.safetensors").read_bytes()
     (folder / "calibration.safetensors").write_bytes(content[:-9])

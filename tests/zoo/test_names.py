@@ -67,7 +67,7 @@ def test_train_from_a_name(zoo, capsys):
 def test_learn_from_a_teacher_by_name(zoo, capsys):
     head = ["--head", "distilled", "--head.teacher", "cgcnn-bulk"]
     assert main(["train", *head, "--output_dir", "run", *SMALL]) == 0
-    assert "teacher cgcnn-bulk: 8 features an atom" in capsys.readouterr().out
+    assert "teacher cgcnn-bulk: 8 features per atom" in capsys.readouterr().out
     assert crysmm.load("run").predict(SAMPLE_DATA / "mp-149.vasp").shape == (1,)
 
 
