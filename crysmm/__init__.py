@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from crysmm.version import __version__ as __version__
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from crysmm.config import GraphSettings, PretrainingConfig, TrainingConfig
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from crysmm.training.pretrain import pretrain
     from crysmm.training.train import train
 
-_HOMES = {
+_MODULES = {
     "Crystal": "crysmm.crystal",
     "CrysmmError": "crysmm.errors",
     "GraphSettings": "crysmm.config",
@@ -54,9 +54,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'crysmm' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

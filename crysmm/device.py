@@ -17,9 +17,9 @@ from typing import Literal
 import torch
 from torch.utils import deterministic
 
+from crysmm import __version__
 from crysmm.config.run import DEVICES, RunConfig
 from crysmm.errors import InputError
-from crysmm.version import __version__
 
 CPU_FLAGS = Path("/proc/cpuinfo")
 BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}  # Intel's tiles, Intel's and AMD's vectors, Arm's

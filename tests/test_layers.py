@@ -10,7 +10,7 @@ from benchmarks.readability import imported
 
 PACKAGE = Path(crysmm.__file__).parent
 LAYERS = (  # folders and top-level modules, from the lowest to the highest; within a layer nothing imports another
-    {"errors", "signals", "version", "zoo", "elements"},
+    {"errors", "signals", "zoo", "elements"},
     {"config", "crystal", "files"},
     {"citations", "device", "graphs"},
     {"engines", "io", "processes"},

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from crysmm import __version__
 from crysmm.crystal import Crystal
 from crysmm.data.building import GraphedRecord
 from crysmm.data.estimate import in_bytes
@@ -33,7 +34,6 @@ from crysmm.inference.model_folder import ModelDescription, read_description
 from crysmm.inference.predictor import Predictor, load
 from crysmm.io.folder import FileRow, FilesSource
 from crysmm.io.source import ReadingOptions, SkippedRow
-from crysmm.version import __version__
 from crysmm.zoo import ZOO, shipped_names
 
 MAX_FILE_SIZE = 20 << 20  # bytes

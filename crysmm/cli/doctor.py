@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from crysmm.version import __version__
+from crysmm import __version__
 
 MODULES = {"jarvis-tools": "jarvis.core.atoms", "lightning-fabric": "lightning_fabric", "scikit-learn": "sklearn"}
 """Modules to import of packages whose module has another name, or imports the rest only in a submodule."""

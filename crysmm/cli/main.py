@@ -8,8 +8,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from crysmm import __version__
 from crysmm.errors import CrysmmError
-from crysmm.version import __version__
 
 if TYPE_CHECKING:
     from crysmm.cli.options import CommandParser

@@ -20,6 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from torch import Tensor, nn
 
+from crysmm import __version__
 from crysmm.config.graph import GraphSettings
 from crysmm.config.head import HeadConfig, MultimodalConfig, TeacherConfig
 from crysmm.config.models import ModelConfig
@@ -33,7 +34,6 @@ from crysmm.errors import InputError, ModelFolderError, brief
 from crysmm.files import replacing, write_json_atomic
 from crysmm.text.embeddings import TextSettings, to_lists
 from crysmm.text.encoder import MAX_TOKENS
-from crysmm.version import __version__
 from crysmm.zoo import shipped_names
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from crysmm import __version__
 from crysmm.citations import PAPERS, papers_behind
 from crysmm.config.training import TrainingConfig
 from crysmm.data.split import read_ids
@@ -55,7 +56,6 @@ from crysmm.runs.card_text import given, versions
 from crysmm.runs.run_folder import RunFolder
 from crysmm.training.run import share_of_hours
 from crysmm.training.train import train
-from crysmm.version import __version__
 
 DATA, IDS = "data.jsonl.gz", "ids"
 RESULTS, INFO, CODE = "results.json.gz", "info.json", "run.py"

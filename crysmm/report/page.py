@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crysmm import __version__
 from crysmm.config.training import TrainingConfig
 from crysmm.device import Machine
 from crysmm.files import write_text_atomic
@@ -37,7 +38,6 @@ from crysmm.runs.data import TrainingData
 from crysmm.runs.plots import TITLES
 from crysmm.runs.run_folder import RunFolder
 from crysmm.runs.summary import count
-from crysmm.version import __version__
 
 if TYPE_CHECKING:
     import jinja2

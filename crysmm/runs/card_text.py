@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from crysmm import __version__
 from crysmm.citations import PAPERS, papers_behind
 from crysmm.config.head import MultimodalConfig
 from crysmm.config.loading import options
@@ -20,7 +21,6 @@ from crysmm.inference.model_card import CITATION, SCORES, Card, as_text
 from crysmm.inference.model_folder import Description, ModelDescription, names_in_head, read_description
 from crysmm.runs.run_folder import FREE_SETTINGS, RunFolder
 from crysmm.runs.summary import SHAPE, TARGETS_SHOWN, describe_split, describe_trust, first_targets
-from crysmm.version import __version__
 
 LICENSE = (
     "License: not chosen. If you share this model, state here the license of the weights and the data they were "
