@@ -1,1 +1,1 @@
-"""The command line: one file a command, each with ``add_arguments(parser)`` and ``run(arguments) -> int``."""
+"""The command line: one module per command, each with ``add_arguments(parser)`` and ``run(arguments) -> int``."""

@@ -1,4 +1,4 @@
-"""``crysmm app``: predictions on a page in the browser, served to this machine alone."""
+"""``crysmm app``: predict on a page in the browser, served to this machine only."""
 
 import argparse
 import webbrowser
@@ -10,17 +10,17 @@ HIGHEST_PORT = 65535
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The models, and where the page is found."""
+    """Add the options for the models and the address of the page."""
     parser.add_argument(
         "--model",
         type=Path,
         action="append",
         default=[],
         metavar="DIR",
-        help="Folder of a trained model to offer beside the shipped ones; may be given several times.",
+        help="Folder of a trained model to offer in addition to the shipped ones; may be given several times.",
     )
     parser.add_argument(
-        "--port", type=_port, metavar="N", help="Port of the page; by default the first free one from 7860 on."
+        "--port", type=_port, metavar="N", help="Port of the page; by default the first free one from 7860."
     )
     parser.add_argument(
         "--open", action=argparse.BooleanOptionalAction, default=False, help="Open the page in a browser."
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve the page until Ctrl-C; 0 is never returned.
+    """Serve the page until Ctrl-C.
 
     Raises:
         CrysmmError: A model folder cannot be used, the port is taken, or gradio is not installed.
@@ -36,15 +36,16 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.app.server import serve
 
     def ready(address: str) -> None:
-        print(f"crysmm app: {address} (Ctrl-C ends it)", flush=True)
+        print(f"crysmm app: {address} (Ctrl-C stops it)", flush=True)
         if arguments.open:
             webbrowser.open(address)
 
     serve(arguments.model, arguments.port, ready)
-    return 0
+    return 0  # never reached: the server ends with an exception
 
 
 def _port(text: str) -> int:
+    """Read a port number, 1 to 65535."""
     number = positive(text)
     if number > HIGHEST_PORT:
         raise argparse.ArgumentTypeError(f"expected a port, 1 to {HIGHEST_PORT}, got {text!r}")

@@ -1,4 +1,4 @@
-"""``crysmm check``: everything that is read before training, read and reported on."""
+"""``crysmm check``: read the input of a training, and report what is wrong with it."""
 
 import argparse
 
@@ -8,15 +8,15 @@ from crysmm.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The same settings as ``crysmm train``: what is checked depends on them."""
+    """Add the settings of ``crysmm train``, which decide what is checked."""
     add_config_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the report; 0 if there is nothing to find fault with, else 1.
+    """Print the report; return 0 if nothing is wrong, else 1.
 
     Raises:
-        InputError: No input is named, or it cannot be read at all.
+        InputError: No input is named, or nothing in it can be read.
     """
     config, notes = config_from(TrainingConfig, arguments)
     report(notes)

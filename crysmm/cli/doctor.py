@@ -66,7 +66,7 @@ def examine(cache_dir: Path | None = None) -> Iterator[Finding]:
         return
     yield Finding("crysmm", f"{__version__} ({source})")
     dgl = requirements.pop("dgl", "dgl")
-    # All packages are imported in one process first: torch alone takes seconds. Each has its own only after a failure.
+    # All packages are imported in one process first, as torch alone takes seconds; one by one only after a failure.
     modules = {name: MODULES.get(name, name.replace("-", "_")) for name in requirements}
     sound = import_problem(*(module for name, module in modules.items() if installed_version(name) is not None)) is None
     for name, module in modules.items():
@@ -158,13 +158,17 @@ def examine_machine() -> Iterator[Finding]:
 def examine_cache(cache_dir: Path | None) -> Finding:
     """Examine whether stored graphs can be written, and the free space for them."""
     from crysmm.data.store import cache_folder
+    from crysmm.files import why_not_writable
 
     folder = cache_folder(cache_dir).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     state = f"{folder}, {free / 1024**3:.0f} GiB free"
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        return Finding("cache", f"{state}; it cannot be written to", "give another folder with --cache_dir FOLDER")
+    why = why_not_writable(folder)
+    if why is not None:
+        return Finding(
+            "cache", f"{state}; it cannot be written to: {why}", "give another folder with --cache_dir FOLDER"
+        )
     if free < SMALLEST_FREE:
         return Finding("cache", f"{state}; that is little", "give another folder with --cache_dir FOLDER")
     return Finding("cache", state)

@@ -1,4 +1,4 @@
-"""``crysmm leaderboard``: a benchmark of the JARVIS-Leaderboard in, the folder of a contribution out."""
+"""``crysmm leaderboard``: make a contribution to the JARVIS-Leaderboard."""
 
 import argparse
 from pathlib import Path
@@ -10,29 +10,29 @@ from crysmm.errors import InputError
 from crysmm.publish.submission import SPLIT, VALUES, ignored_settings, validation_fraction
 
 ABOUT = {
-    "team_name": "Who contributes.",
-    "author_email": "Address to write to.",
+    "team_name": "Name of the contributors.",
+    "author_email": "E-mail address of the contributors.",
     "project_url": "Paper or page of the project.",
     "git_url": "Repository with the code.",
     "database_version": "Version of the data set.",
-    "hardware_used": "Machine that trained.",
+    "hardware_used": "Machine that the model was trained on.",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The benchmark, a run of it or the settings of one, and who contributes."""
-    parser.add_argument("--benchmark", required=True, metavar="NAME", help="Whole name of the benchmark, ...-test-mae.")
+    """Add the options for the benchmark, a finished run or the settings of one, and the metadata."""
+    parser.add_argument("--benchmark", required=True, metavar="NAME", help="Full name of the benchmark, ...-test-mae.")
     parser.add_argument(
         "--benchmark_file",
         type=Path,
         metavar="FILE",
-        help="Its .json.zip; by default it is looked for in the package jarvis_leaderboard, if that is installed.",
+        help="File of the benchmark, .json.zip; by default that in the package jarvis_leaderboard, if it is installed.",
     )
     parser.add_argument(
         "--run",
         type=Path,
         metavar="DIR",
-        help="A finished run of crysmm train on exactly the split of the benchmark; by default one is trained.",
+        help="Finished run of crysmm train on exactly the split of the benchmark; by default a model is trained.",
     )
     parser.add_argument(
         "--contribution",
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train unless there is a run, and write the contribution; 0.
+    """Train unless a run is given, and write the contribution.
 
     Raises:
         InputError: The benchmark, a setting, the structures, the run or the folder cannot be used.
@@ -57,12 +57,16 @@ def run(arguments: argparse.Namespace) -> int:
     benchmark = load_benchmark(arguments.benchmark, arguments.benchmark_file)
     config, notes = config_from(TrainingConfig, arguments)
     if arguments.run is not None:
-        _refuse_settings(config)
+        given = sorted(config.model_fields_set - {"output_dir"})
+        if given:
+            raise InputError(f"--{given[0]}: has no effect with --run, which was trained already; leave it out")
+        if config.output_dir is None:
+            raise InputError("--output_dir: missing; name the folder to write the contribution to")
     else:
-        aside = ignored_settings(config, SPLIT | VALUES | ({"val_ratio"} if benchmark.val else set()))
+        ignored = ignored_settings(config, SPLIT | VALUES | ({"val_ratio"} if benchmark.val else set()))
         if not benchmark.val:
             benchmark = benchmark.with_validation(validation_fraction(config), config.random_seed)
-        report([*notes, *aside, *benchmark.notes])
+        report([*notes, *ignored, *benchmark.notes])
         prepare_run(config)
 
     from crysmm.audit.leakage import read_config
@@ -85,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.contribution or f"crysmm_{settings.model.name}"
     assert config.output_dir is not None
     folder = config.output_dir / CONTRIBUTIONS / name
-    filled_in_metadata(folder)  # a damaged file is to be told before anything is trained
+    filled_in_metadata(folder)  # reports a damaged file before anything is trained
     if finished is None:
         finished, command = train_on_benchmark(benchmark, config), training_command(benchmark, config, "runs/benchmark")
     else:
@@ -98,16 +102,3 @@ def run(arguments: argparse.Namespace) -> int:
     contribution = write_contribution(benchmark, finished, command, folder, name, about, hardware)
     print(describe_score(contribution.score, benchmark), *next_steps(contribution), sep="\n")
     return 0
-
-
-def _refuse_settings(config: TrainingConfig) -> None:
-    """A finished run has its settings; the folder to write to alone is needed.
-
-    Raises:
-        InputError: It is missing, or settings are given.
-    """
-    given = sorted(config.model_fields_set - {"output_dir"})
-    if given:
-        raise InputError(f"--{given[0]}: has no effect with --run, which was trained already; leave it out")
-    if config.output_dir is None:
-        raise InputError("--output_dir: missing; name the folder to write the contribution to")

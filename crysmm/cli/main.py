@@ -1,4 +1,4 @@
-"""The command ``crysmm`` and what becomes of errors on any command line of the package."""
+"""The command ``crysmm``, and the handling of errors on all command lines of the package."""
 
 import argparse
 import os
@@ -14,29 +14,29 @@ from crysmm.errors import CrysmmError
 if TYPE_CHECKING:
     from crysmm.cli.options import CommandParser
 
-# Threads of a step wait for each other. Spinning as long as GNU OpenMP does unasked, they take the core from the one
-# they wait for where another program runs too, and a step takes ten times as long.
+# OpenMP threads spin while they wait for each other. With GNU OpenMP's default number of spins, they take the core from
+# the thread they wait for when another program is running, and a training step takes ten times as long.
 SPINS = 2000
-LONGEST_LINE = 1000  # characters of an error on the screen; a broken file may have a name in it of any length
+LONGEST_LINE = 1000  # characters of an error on the screen; a broken file may contain a name of any length
 COMMANDS = {
     "train": "Train a model on a folder of structures.",
     "pretrain": "Pre-train an encoder on structures without labels.",
     "predict": "Predict with a trained model.",
-    "app": "Show predictions on a page in the browser, served to this machine alone.",
-    "audit": "Find what the splits of a run share, and the test error without it.",
+    "app": "Predict on a page in the browser, served to this machine only.",
+    "audit": "Find structures and formulas that the splits of a run share, and the test error without them.",
     "zoo": "List the models that come with the package, or print the card of one.",
-    "convert": "Make a model folder of a checkpoint of ALIGNN, CGCNN, CrysXPP or CrysGNN.",
-    "explain": "Say what a model's predictions rest on: features, atoms, elements.",
-    "leaderboard": "Make a contribution to the JARVIS-Leaderboard: train on a benchmark, or take a finished run.",
-    "matbench": "Train on the folds of a task of Matbench v0.1, and write its results file.",
-    "describe": "Write a description of each structure, for models that read text.",
+    "convert": "Convert a checkpoint of ALIGNN, CGCNN, CrysXPP or CrysGNN to a model folder.",
+    "explain": "Explain a model's predictions by features, atoms and elements.",
+    "leaderboard": "Make a contribution to the JARVIS-Leaderboard: train on a benchmark, or use a finished run.",
+    "matbench": "Train on the folds of a Matbench v0.1 task, and write its results file.",
+    "describe": "Write a text description of each structure, for models that read text.",
     "check": "Read a folder of structures and report what is wrong with it.",
-    "doctor": "Report what is installed and what would be used, and how to mend what is wrong.",
+    "doctor": "Report the installation and what a run would use, and how to fix problems.",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its module is imported only when it is the one asked for."""
+    """Run a command, and return its exit code; only the module of that command is imported."""
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv and argv[0] in COMMANDS:
         return run_command(f"crysmm.cli.{argv[0]}", f"crysmm {argv[0]}", COMMANDS[argv[0]], argv[1:])
@@ -55,10 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(module_name: str, prog: str, description: str, argv: Sequence[str]) -> int:
-    """Run a command's module: its ``add_arguments``, the parser, its ``run``.
+    """Parse the arguments of a command, and run it.
+
+    Args:
+        module_name: Module with ``add_arguments(parser)`` and ``run(arguments)``.
+        prog: Name of the command.
+        description: Sentence at the top of its help.
+        argv: Words after the name.
 
     Returns:
-        The exit code: what ``run`` returns, 2 after bad input, 130 after Ctrl-C, 141 where nobody reads the output.
+        The exit code: that of ``run``, 2 after bad input, 130 after Ctrl-C, 141 if the output is no longer read.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # read when torch is loaded
@@ -70,7 +76,7 @@ def run_command(module_name: str, prog: str, description: str, argv: Sequence[st
 
 
 def make_parser(command: ModuleType, prog: str, description: str) -> "CommandParser":
-    """The parser of a command, its module's ``add_arguments`` applied."""
+    """Return the parser of a command, with the options that its module adds."""
     from crysmm.cli.options import CommandParser
 
     parser = CommandParser(prog=prog, description=description, usage=f"{prog} [options]")
@@ -79,10 +85,10 @@ def make_parser(command: ModuleType, prog: str, description: str) -> "CommandPar
 
 
 def guarded(run: Callable[[], int]) -> int:
-    """Run, and say in a line what a traceback would hide from a user."""
+    """Run a function, print errors of the user's input or the system as a line instead of a traceback."""
     try:
         code = run()
-        print(end="", flush=True)  # a pipe that nobody reads any more shows here
+        print(end="", flush=True)  # raises BrokenPipeError here if the output is no longer read
         return code
     except CrysmmError as error:
         first, *others = [line[:LONGEST_LINE] for line in str(error).splitlines()] or [type(error).__name__]
@@ -92,7 +98,7 @@ def guarded(run: Callable[[], int]) -> int:
         print("crysmm: stopped by Ctrl-C", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains of what it could not print when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python reports the broken pipe again when it exits
         print("crysmm: stopped, as its output is no longer read", file=sys.stderr)
         return 141
     except OSError as error:

@@ -1,4 +1,4 @@
-"""``crysmm matbench``: a task of Matbench v0.1 in, the folder of a submission out."""
+"""``crysmm matbench``: train on the folds of a Matbench v0.1 task, and write a submission."""
 
 import argparse
 from pathlib import Path
@@ -8,29 +8,28 @@ from crysmm.cli.train import prepare_run
 from crysmm.config import TrainingConfig
 from crysmm.publish.submission import SPLIT, ignored_settings
 
-SET = SPLIT | {"classification_threshold"}
+SET = SPLIT | {"classification_threshold"}  # settings that the benchmark fixes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The task, its folds, who submits, and the settings of the trainings."""
+    """Add the options for the task, its folds, the submission, and the settings of training."""
     parser.add_argument("--task", required=True, metavar="NAME", help="Task with structures, such as matbench_jdft2d.")
     parser.add_argument(
         "--folds",
         type=Path,
         metavar="FILE",
-        help="Matbench's matbench_v0.1_validation.json; by default it is looked for in the package matbench, if that "
-        "is installed.",
+        help="Matbench's matbench_v0.1_validation.json; by default that in the package matbench, if it is installed.",
     )
     parser.add_argument(
         "--algorithm", type=folder_name, metavar="NAME", help="Name of the submission (crysmm_BACKBONE)."
     )
-    parser.add_argument("--authors", metavar="TEXT", help="Names for info.json; by default a placeholder.")
+    parser.add_argument("--authors", metavar="TEXT", help="Authors for info.json; by default a placeholder.")
     parser.add_argument("--notes", metavar="TEXT", help="Notes for info.json; by default a placeholder.")
     add_config_options(parser, without=SET | {"model.classification"})
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train on every fold, and write the submission; 0.
+    """Train on every fold, and write the submission.
 
     Raises:
         InputError: The task, its folds, a setting, the crystals or the folder cannot be used.
@@ -55,15 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
     )
 
     algorithm = arguments.algorithm or f"crysmm_{config.model.name}"
-    read_submission(submission_folder(config, algorithm))  # a damaged file is to be told before anything is trained
-    runs = train_on_folds(task, folds, config, print if is_first_process() else _silence)
+    read_submission(submission_folder(config, algorithm))  # reports a damaged file before anything is trained
+    runs = train_on_folds(task, folds, config, print if is_first_process() else lambda text: None)
     if not is_first_process():
         return 0
     known = {key: value for key in PLACEHOLDERS if (value := vars(arguments)[key]) is not None}
     submission = write_submission(task, folds, runs, config, algorithm, known)
     print(*describe_folds(task, submission), *next_steps(submission), sep="\n")
     return 0
-
-
-def _silence(text: str) -> None:
-    """The main process speaks for all."""

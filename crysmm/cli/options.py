@@ -1,9 +1,9 @@
-"""Every setting of a run as an option of a command, and the command line as settings."""
+"""Options of the commands: all settings of a run, types of values, and notes and warnings to the user."""
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,11 +27,11 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(prog=prog, description=description, usage=usage, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in a line and leave with 2."""
+        """Print the error in one line, and exit with code 2."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
     def refuse_unknown(self, unknown: Sequence[str]) -> None:
-        """Leave with 2 if there are arguments that no option took."""
+        """Exit with code 2 if there are unknown arguments; name a similar option, or commands that have this one."""
         if unknown:
             option = unknown[0].split("=")[0]
             others = commands_with(option.removeprefix("--"))
@@ -43,18 +43,31 @@ class CommandParser(argparse.ArgumentParser):
 def add_config_options(
     parser: argparse.ArgumentParser, kind: type[RunConfig] = TrainingConfig, without: Set[str] = frozenset()
 ) -> None:
-    """Give a command ``--config FILE`` and an option for every setting of a kind, but for some."""
+    """Add ``--config FILE`` and an option for every setting.
+
+    Args:
+        parser: Parser of the command.
+        kind: Class of the settings.
+        without: Names of settings that get no option.
+    """
     parser.add_argument(
-        "--config", "--config_name", type=Path, metavar="FILE", help="JSON file with settings; options win over it."
+        "--config", "--config_name", type=Path, metavar="FILE", help="JSON file with settings; options override it."
     )
     _settings_source(kind, parser, without)
 
 
 def config_from(kind: type[AnyConfig], arguments: argparse.Namespace) -> tuple[AnyConfig, list[str]]:
-    """The settings of a command line parsed with `add_config_options`, and what the user should know of them.
+    """Return the settings of a command line with the options of :func:`add_config_options`.
+
+    Args:
+        kind: Class of the settings.
+        arguments: Parsed command line; options that are not settings are left out.
+
+    Returns:
+        The settings, and notes on how they were read, one line each.
 
     Raises:
-        InputError: A setting cannot be used.
+        InputError: A setting is invalid.
     """
     options = {key: value for key, value in vars(arguments).items() if key.split(".")[0] in kind.model_fields}
     try:
@@ -65,31 +78,31 @@ def config_from(kind: type[AnyConfig], arguments: argparse.Namespace) -> tuple[A
 
 
 def report(notes: Iterable[str]) -> None:
-    """Print what the user should know of the settings."""
+    """Print notes next to the output."""
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
 
 
 def describe(config: RunConfig) -> str:
-    """The settings, a line each, under a sentence that says what each is."""
-    return "\n".join(_described(config, indent=""))
+    """Return the settings as YAML, each with its description as a comment."""
 
+    def lines_of(settings: BaseModel, indent: str) -> Iterator[str]:
+        for name, field in type(settings).model_fields.items():
+            value = dict(settings)[name]
+            yield f"{indent}# {field.description}"
+            if isinstance(value, BaseModel):
+                yield f"{indent}{name}:"
+                yield from lines_of(value, indent + "  ")
+            else:
+                yield f"{indent}{name}: {json.dumps(value, default=str)}"
 
-def _described(settings: BaseModel, indent: str) -> list[str]:
-    lines = []
-    for name, field in type(settings).model_fields.items():
-        value = dict(settings)[name]
-        lines.append(f"{indent}# {field.description}")
-        if isinstance(value, BaseModel):
-            lines += [f"{indent}{name}:", *_described(value, indent + "  ")]
-        else:
-            lines.append(f"{indent}{name}: {json.dumps(value, default=str)}")
-    return lines
+    return "\n".join(lines_of(config, indent=""))
 
 
 def _settings_source(
     kind: type[RunConfig], parser: argparse.ArgumentParser, without: Set[str] = frozenset()
 ) -> CliSettingsSource[argparse.ArgumentParser]:
+    """Add an option for every setting to a parser; the returned source reads nested settings from its arguments."""
     return CliSettingsSource(
         kind,  # type: ignore[arg-type]  # any pydantic model will do
         root_parser=parser,
@@ -101,11 +114,19 @@ def _settings_source(
 
 
 def _add_option(kind: type[RunConfig], without: Set[str], container: Any, *names: str, **options: Any) -> None:
-    """Add one option as pydantic-settings describes it, with switches that also stand alone, and readable help."""
+    """Add one option that pydantic-settings describes; a switch may stand alone, and the help gives the default.
+
+    Args:
+        kind: Class of the settings.
+        without: Names of settings that get no option.
+        container: Parser or group to add the option to.
+        *names: Names of the option.
+        **options: Arguments of ``add_argument``.
+    """
     key = options["dest"]
     section, _, name = key.rpartition(".")
     if key in SECTIONS or key in without:
-        return  # a section is set key by key; --model is short for --model.name
+        return  # a section has an option for each of its keys, and --model is short for --model.name
     if name == "name":
         names = (*names, f"--{section}")
     metavar = options.get("metavar", "")
@@ -114,29 +135,28 @@ def _add_option(kind: type[RunConfig], without: Set[str], container: Any, *names
         options |= {"nargs": "?", "const": "true", "metavar": "true|false"}
     elif metavar.startswith("tuple"):
         options["metavar"] = "N,N,..."
-    options["help"] = _help(kind, key).replace("%", "%%")
+    if section:
+        sentence, default = _help_in_section(section, name)
+    else:
+        field = kind.model_fields[name]
+        sentence, default = field.description, "" if field.default_factory is not None else _shown(field.default)
+    options["help"] = (f"{sentence} ({default})" if default else f"{sentence}").replace("%", "%%")
     container.add_argument(*names, **options)
 
 
-def _help(kind: type[RunConfig], key: str) -> str:
-    """The sentence of a setting and its default; for a setting of a choice, which choices have it."""
-    section, _, name = key.rpartition(".")
-    if section:
-        sentence, shown = _help_of_choice(SECTIONS[section], DEFAULT_CHOICES[section], name)
-    else:
-        field = kind.model_fields[name]
-        sentence, shown = field.description, _shown(field.default) if field.default_factory is None else ""
-    return f"{sentence} ({shown})" if shown else f"{sentence}"
+def _help_in_section(section: str, name: str) -> tuple[str | None, str]:
+    """Return the description and the default of a setting in a section such as ``model``.
 
-
-def _help_of_choice(choices: Mapping[str, type[BaseModel]], default: str, name: str) -> tuple[str | None, str]:
-    having = {choice: model.model_fields for choice, model in choices.items() if name in model.model_fields}
-    sentence = next(iter(having.values()))[name].description
+    The default is given for each choice that has the setting, unless all choices have it with the same default.
+    """
+    choices = SECTIONS[section]
+    fields = {choice: model.model_fields[name] for choice, model in choices.items() if name in model.model_fields}
+    sentence = next(iter(fields.values())).description
     if name == "name":
-        return sentence, default
-    defaults = {choice: _shown(fields[name].default) for choice, fields in having.items()}
+        return sentence, DEFAULT_CHOICES[section]
+    defaults = {choice: _shown(field.default) for choice, field in fields.items()}
     if len(defaults) == len(choices) and len(set(defaults.values())) == 1:
-        return sentence, defaults[default]
+        return sentence, next(iter(defaults.values()))
     return sentence, ", ".join(f"{choice}: {shown}" if shown else choice for choice, shown in defaults.items())
 
 
@@ -145,7 +165,7 @@ def _shown(value: Any) -> str:
 
 
 def add_model_and_structures(parser: argparse.ArgumentParser, root_dir_help: str) -> None:
-    """Give a command ``--model``, and ``--root_dir`` or ``--files``."""
+    """Add ``--model``, and ``--root_dir`` or ``--files``."""
     parser.add_argument(
         "--model",
         type=Path,
@@ -159,14 +179,14 @@ def add_model_and_structures(parser: argparse.ArgumentParser, root_dir_help: str
 
 
 def positive(text: str) -> int:
-    """A whole number of an option, 1 or more."""
+    """Read a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number, 1 or more, got {text!r}")
     return int(text)
 
 
-def share(text: str) -> float:
-    """A number of an option, between 0 and 1."""
+def fraction(text: str) -> float:
+    """Read a number between 0 and 1, both excluded."""
     try:
         number = float(text)
     except ValueError:
@@ -177,23 +197,27 @@ def share(text: str) -> float:
 
 
 def folder_name(text: str) -> str:
-    """The name of a folder, as an option gives it."""
+    """Read the name of a folder, without a path to it."""
     if text in ("", "..") or Path(text).name != text or not text.isprintable():
         raise argparse.ArgumentTypeError(f"expected the name of a folder, got {text!r}")
     return text
 
 
 def refuse_row_options(arguments: argparse.Namespace, *names: str) -> None:
-    """Some options say how the rows of ``--root_dir`` are read; beside ``--files`` they would do nothing.
+    """Refuse options for the rows of ``--root_dir`` together with ``--files``, where they have no effect.
+
+    Args:
+        arguments: Parsed command line.
+        *names: Names of these options.
 
     Raises:
-        InputError: One of these is given with ``--files``.
+        InputError: One of them is given with ``--files``.
     """
     for name in names:
         if arguments.files is not None and vars(arguments)[name] is not None:
-            raise InputError(f"--{name}: is for the rows of --root_dir; --files have none, leave it out")
+            raise InputError(f"--{name}: applies to the rows of --root_dir only; leave it out with --files")
 
 
 def warn(text: str) -> None:
-    """Print a warning beside the output."""
+    """Print a warning next to the output."""
     print(f"warning: {text}", file=sys.stderr)

@@ -1,67 +1,76 @@
-"""``crysmm predict``: a model folder and structures in, a table of predictions out."""
+"""``crysmm predict``: write a table with the predictions of a trained model."""
 
 import argparse
 from pathlib import Path
 from typing import get_args
 
-from crysmm.cli.options import add_model_and_structures, positive, refuse_row_options, share, warn
+from crysmm.cli.options import add_model_and_structures, fraction, positive, refuse_row_options, warn
 from crysmm.errors import CrysmmError
 from crysmm.inference import COVERAGE
 from crysmm.io.source import FileFormat, Source
 
-SHOWN = 10  # a table of at most so many rows is printed too
+SHOWN = 10  # a table with at most this many rows is printed, too
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model, the structures, the table, and what computes it."""
+    """Add the options for the model, the structures, the table, and the device."""
     add_model_and_structures(
         parser,
-        "Folder with structures, with id_prop or without, or one .json, .json.zip, .jsonl or .jsonl.gz file; "
+        "Folder with structures, with or without id_prop, or one .json, .json.zip, .jsonl or .jsonl.gz file; "
         "targets are not read.",
     )
     parser.add_argument(
-        "--file_format", choices=get_args(FileFormat), help="Format of the structure files; by default told from each."
+        "--file_format",
+        choices=get_args(FileFormat),
+        help="Format of the structure files; by default detected for each file.",
     )
     parser.add_argument("--id_key", metavar="TEXT", help="Key of the ids in a JSON file; by default jid, else id.")
     parser.add_argument(
         "--output", type=Path, default=Path("predictions.csv"), metavar="FILE", help="Table to write (predictions.csv)."
     )
     parser.add_argument(
-        "--batch_size", type=positive, default=64, metavar="N", help="Structures computed together (64)."
+        "--batch_size", type=positive, default=64, metavar="N", help="Number of structures in a batch (64)."
     )
     parser.add_argument(
         "--coverage",
-        type=share,
+        type=fraction,
         default=COVERAGE,
         metavar="X",
-        help=f"Share of the targets that the intervals, columns lower and upper, are to hold ({COVERAGE}).",
+        help=f"Fraction of the targets inside the intervals, columns lower and upper ({COVERAGE}).",
     )
     parser.add_argument(
         "--precision",
         choices=("32", "bf16"),
         default="32",
-        help="32: numbers that depend on nothing but the structure (default). bf16: faster where the processor "
-        "multiplies it, two or three digits.",
+        help="32: predictions that do not depend on the batch (default). bf16: faster on processors that multiply it "
+        "in hardware, accurate to two or three digits.",
     )
     parser.add_argument("--device", default="auto", metavar="TEXT", help="auto (default), cpu, cuda or cuda:N.")
     parser.add_argument(
-        "--jobs", type=positive, metavar="N", help="Processes that read structures; by default all cores."
+        "--jobs", type=positive, metavar="N", help="Number of processes that read structures; by default one per core."
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Predict; 0 if there is a prediction, 2 if no structure could be predicted.
+    """Write the table of predictions, and print what a user should know about it.
 
     Raises:
-        CrysmmError: The model folder, the input as a whole or the output cannot be used.
+        CrysmmError: The model folder, the input as a whole or the output cannot be used, or no structure is predicted.
     """
     from crysmm.inference.intervals import fewest_errors
     from crysmm.inference.predictor import load
+    from crysmm.io.inputs import open_source, source_from_files
 
     refuse_row_options(arguments, "id_key")
+    file_format = arguments.file_format
     predictor = load(arguments.model, arguments.device, arguments.precision)
+    source: Source
+    if arguments.files is not None:
+        source = source_from_files(arguments.files, file_format=file_format)
+    else:
+        source = open_source(arguments.root_dir, id_key=arguments.id_key, file_format=file_format, needs_targets=False)
     summary = predictor.predict_source(
-        _source(arguments),
+        source,
         arguments.output,
         batch_size=arguments.batch_size,
         coverage=arguments.coverage,
@@ -73,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{summary.n_predicted} of {total} structures predicted: {summary.output}")
     if summary.unseen:
         counts = ", ".join(f"{symbol} ({count})" for symbol, count in summary.unseen.most_common())
-        warn(f"elements that no training structure held, and in how many structures: {counts}")
+        warn(f"elements in no training structure, with the number of structures that contain them: {counts}")
     if summary.n_far:
         warn(f"{summary.n_far} far from the training structures, see the column domain: trust these less")
     if summary.n_validation is not None and summary.n_validation < fewest_errors(arguments.coverage):
@@ -84,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     if summary.undescribed:
         name, reason = next(iter(summary.undescribed.items()))
         count = len(summary.undescribed)
-        warn(f"{count} predicted without a description, which the model reads, {name} for one: {reason}")
+        warn(f"{count} predicted without a description, which the model reads; the first: {name}: {reason}")
     if summary.n_noted:
         notes = "".join(f"\n  {row.file}: {row.note}" for row in summary.notes)
         others = summary.n_noted - len(summary.notes)
@@ -100,13 +109,3 @@ def run(arguments: argparse.Namespace) -> int:
     if not summary.n_predicted:
         raise CrysmmError(f"no structure could be predicted; see the column reason of {summary.output}")
     return 0
-
-
-def _source(arguments: argparse.Namespace) -> Source:
-    from crysmm.io.inputs import open_source, source_from_files
-
-    if arguments.files is not None:
-        return source_from_files(arguments.files, file_format=arguments.file_format)
-    return open_source(
-        arguments.root_dir, id_key=arguments.id_key, file_format=arguments.file_format, needs_targets=False
-    )

@@ -1,4 +1,4 @@
-"""``crysmm pretrain``: structures in, an encoder out."""
+"""``crysmm pretrain``: pre-train an encoder on structures without labels."""
 
 import argparse
 
@@ -8,13 +8,13 @@ from crysmm.config import PretrainingConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Every setting, and the ways to give and to see them."""
-    parser.add_argument("--print_config", action="store_true", help="Show every setting as it would be used, and stop.")
+    """Add all settings of a pre-training run, and the option to print them."""
+    parser.add_argument("--print_config", action="store_true", help="Print the resolved settings, and exit.")
     add_config_options(parser, PretrainingConfig)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Pre-train, or show the settings.
+    """Pre-train, or print the settings.
 
     Raises:
         InputError: No input or no output folder is named.

@@ -1,8 +1,7 @@
-"""``crysmm train``: settings in, a run folder out."""
+"""``crysmm train``: train a model, and write its run folder."""
 
 import argparse
 import os
-from collections.abc import Iterator
 
 from crysmm.cli.options import add_config_options, config_from, describe, report
 from crysmm.config import RunConfig, TrainingConfig
@@ -10,13 +9,13 @@ from crysmm.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Every setting, and the ways to give and to see them."""
-    parser.add_argument("--print_config", action="store_true", help="Show every setting as it would be used, and stop.")
+    """Add all settings of a training run, and the option to print them."""
+    parser.add_argument("--print_config", action="store_true", help="Print the resolved settings, and exit.")
     add_config_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, or show the settings."""
+    """Train, or print the settings."""
     config, notes = config_from(TrainingConfig, arguments)
     report(notes)
     if arguments.print_config:
@@ -26,39 +25,35 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def train_with(config: TrainingConfig) -> int:
-    """Train on the folder the settings name.
+    """Train after a note on files in the folder of structures that other codes read and this one does not.
 
     Raises:
         InputError: No input or no output folder is named.
     """
     prepare_run(config)
-    report(_aside(config))
+    assert config.root_dir is not None
+    features, ids = config.root_dir / "atom_init.json", config.root_dir / "ids_train_val_test.json"
+    if features.is_file():
+        report([f"{features} is not read: the element features are those of --atom_features {config.atom_features}"])
+    if config.ids_file is None and ids.is_file():
+        report([f"{ids} is not used: give --ids_file {ids} to use its split"])
     from crysmm.training.train import train
 
     train(config)
     return 0
 
 
-def _aside(config: TrainingConfig) -> Iterator[str]:
-    """Files that peers keep beside the structures and that mean nothing here, or only where they are named."""
-    assert config.root_dir is not None
-    features, ids = config.root_dir / "atom_init.json", config.root_dir / "ids_train_val_test.json"
-    if features.is_file():
-        yield f"{features} is not read: element features are those of --atom_features {config.atom_features}"
-    if config.ids_file is None and ids.is_file():
-        yield f"{ids} is not used: give --ids_file {ids} to split as it says"
-
-
 def prepare_run(config: RunConfig) -> None:
-    """Make sure of what a run needs, before the heavy imports.
+    """Check that a run has an input and an output, before anything slow is imported.
 
     Raises:
         InputError: No input or no output folder is named.
     """
-    for key, what in (("root_dir", "the structures to learn from"), ("output_dir", "the folder to write the run to")):
+    for key, what in (("root_dir", "the structures to train on"), ("output_dir", "the folder to write the run to")):
         if dict(config)[key] is None:
             raise InputError(f"--{key}: missing; name {what}")
     from crysmm.data.store import cache_folder
 
-    # Matplotlib, which training imports, keeps a list of fonts, by default in the home folder.
+    # Matplotlib, which training imports, caches a list of fonts, by default in the home folder, which clusters may
+    # mount read-only.
     os.environ.setdefault("MPLCONFIGDIR", str(cache_folder(config.cache_dir) / "matplotlib"))

@@ -1,4 +1,4 @@
-"""``train_folder.py``: ``crysmm train`` under the name and the flags of ALIGNN's and CrysMMNet's script."""
+"""``train_folder.py``: ``crysmm train`` with the name and the options of ALIGNN's and CrysMMNet's script."""
 
 import argparse
 import sys
@@ -13,12 +13,12 @@ from crysmm.errors import InputError
 
 NAME = "train_folder.py"
 SUMMARY = (
-    "Train a model on a folder of structures, with the flags of ALIGNN's and CrysMMNet's train_folder.py. "
+    "Train a model on a folder of structures, with the options of ALIGNN's and CrysMMNet's train_folder.py. "
     "Without --root_dir it reads the current folder, without --output_dir it writes to ./crysmm_run."
 )
 DEFAULT_ROOT = Path()
 DEFAULT_OUTPUT = Path("crysmm_run")
-WITHOUT_MEANING = ("force_key", "atomwise_key", "stresswise_key", "additional_output_key", "dataset")
+IGNORED = ("force_key", "atomwise_key", "stresswise_key", "additional_output_key", "dataset")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,26 +27,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of the peers' scripts, and every setting of ``crysmm train``."""
-    parser.add_argument("--print_config", action="store_true", help="Show every setting as it would be used, and stop.")
-    parser.add_argument("--property", dest="target_key", default=argparse.SUPPRESS, metavar="TEXT", help="As --target.")
+    """Add the options of those scripts, and all settings of ``crysmm train``."""
+    parser.add_argument("--print_config", action="store_true", help="Print the resolved settings, and exit.")
     parser.add_argument(
-        "--restart_model_path", type=Path, metavar="DIR", help="As --init_from: a model folder of this package."
+        "--property", dest="target_key", default=argparse.SUPPRESS, metavar="TEXT", help="Same as --target."
     )
-    for name in WITHOUT_MEANING:
-        parser.add_argument(f"--{name}", metavar="TEXT", help="Accepted, without a meaning here.")
+    parser.add_argument(
+        "--restart_model_path", type=Path, metavar="DIR", help="Same as --init_from: a model folder of this package."
+    )
+    for name in IGNORED:
+        parser.add_argument(f"--{name}", metavar="TEXT", help="Accepted and ignored.")
     add_config_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, or show the settings."""
+    """Train, or print the settings.
+
+    Raises:
+        InputError: ``--restart_model_path`` is not a model folder, or a setting cannot be used.
+    """
     given = dict(vars(arguments))
-    aside = [f"--{name}" for name in WITHOUT_MEANING if given.pop(name) is not None]
+    ignored = [f"--{name}" for name in IGNORED if given.pop(name) is not None]
     restart = given.pop("restart_model_path")
     if restart is not None:
-        given["init_from"] = str(_model_folder(restart))
+        if not (restart / "model.json").is_file():
+            raise InputError(
+                f"--restart_model_path: {restart} is not a model folder of this package (it has no model.json); "
+                "weights of ALIGNN or CrysMMNet (.pt files) cannot be read"
+            )
+        given["init_from"] = str(restart)
     config, notes = config_from(TrainingConfig, argparse.Namespace(**given))
-    report([f"without a meaning here, left aside: {', '.join(aside)}"] if aside else [])
+    report([f"ignored, as they have no effect here: {', '.join(ignored)}"] if ignored else [])
     report(notes)
     config = config.model_copy(
         update={"root_dir": config.root_dir or DEFAULT_ROOT, "output_dir": config.output_dir or DEFAULT_OUTPUT}
@@ -55,12 +66,3 @@ def run(arguments: argparse.Namespace) -> int:
         print(describe(config))
         return 0
     return train_with(config)
-
-
-def _model_folder(path: Path) -> Path:
-    if (path / "model.json").is_file():
-        return path
-    raise InputError(
-        f"--restart_model_path: {path} is no model folder of this package (it has no model.json); weights of ALIGNN "
-        "or CrysMMNet (.pt files) cannot be read"
-    )

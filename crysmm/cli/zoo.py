@@ -1,17 +1,17 @@
-"""``crysmm zoo``: the models that are installed with the package, and their cards."""
+"""``crysmm zoo``: list the models that come with the package, or print the card of one."""
 
 import argparse
 
 from crysmm.errors import InputError
 
 USE = (
-    "A name stands wherever a model folder is asked for: crysmm predict --model NAME, crysmm train --init_from NAME,\n"
+    "These names can be given instead of a model folder: crysmm predict --model NAME, crysmm train --init_from NAME,\n"
     "crysmm train --head distilled --head.teacher NAME. crysmm zoo NAME prints the card of a model."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model whose card is wanted."""
+    """Add the name of a model."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="Print the card of this model; by default list them.")
 
 
@@ -30,14 +30,16 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n\n".join([*(_entry(name) for name in names), USE]) if names else "This package ships no models.")
         return 0
     if arguments.name not in names:
-        raise InputError(f"{arguments.name}: no such model is shipped; there are {', '.join(names) or 'none'}")
+        raise InputError(
+            f"{arguments.name}: no shipped model has this name; the shipped models are {', '.join(names) or 'none'}"
+        )
     text = (zoo.ZOO / arguments.name / CARD_FILE).read_text(encoding="utf-8")
     print(text.replace(MARK, "").rstrip())
     return 0
 
 
 def _entry(name: str) -> str:
-    """What a model is, how large and how good, in a few lines."""
+    """Describe a model, its size and its held-out metric in a few lines."""
     from crysmm import zoo
     from crysmm.inference.model_card import read_card
     from crysmm.inference.model_folder import WEIGHTS_FILE, EncoderDescription, ModelDescription, read_description
@@ -47,12 +49,12 @@ def _entry(name: str) -> str:
     model = description.config.model.name
     if isinstance(description, ModelDescription):
         unit = f" in {description.unit}" if description.unit else ""
-        what = f"{model} that predicts {', '.join(description.target_names)}{unit}"
+        kind = f"{model} that predicts {', '.join(description.target_names)}{unit}"
     else:
         assert isinstance(description, EncoderDescription)
-        what = f"encoder {model}, pre-trained by {description.config.method.name}"
-    assert description.elements is not None  # of a model trained here
+        kind = f"encoder {model}, pre-trained by {description.config.method.name}"
+    assert description.elements is not None  # only converted models lack them, and none is shipped
     size = (folder / WEIGHTS_FILE).stat().st_size / 1e6
     return "\n  ".join(
-        [name, card.summary, f"{what}; {len(description.elements)} elements, {size:.2f} MB", f"held out: {card.figure}"]
+        [name, card.summary, f"{kind}; {len(description.elements)} elements, {size:.2f} MB", f"held out: {card.figure}"]
     )

@@ -164,7 +164,7 @@ def test_data_that_have_moved(run, tmp_path):
         (["--model", "run", "--ids_file", "ids.json"], "name a run with --model, or a split"),
         (["--ids_file", "ids.json"], "--root_dir: missing; name the structures that --ids_file splits"),
         (["--ids_file", "ids.json", "--root_dir", "other.jsonl"], "--output_dir: missing; name a folder for the audit"),
-        (["--model", "run", "--id_key", "name"], "--id_key: a run's own settings say it"),
+        (["--model", "run", "--id_key", "name"], "--id_key: is read from the settings of the run"),
         (["--model", "nowhere"], "nowhere is not the folder of a run of crysmm train: config.json is missing"),
         (["--model", "run", "--output_dir", "ids.json"], "--output_dir: ids.json cannot be written"),
         (["--model", "run", "--root_dir", "other.jsonl"], "ids that no readable row of the data has"),

@@ -89,7 +89,7 @@ def test_table_of_structures(folder: Path, crystals: dict[str, Crystal], capsys:
     assert predict("--root_dir", "new.jsonl.gz", "--id_key", "name") == 0
     assert list(table()) == list(crystals)
     captured = capsys.readouterr()
-    assert "elements that no training structure held" in captured.err
+    assert "elements in no training structure" in captured.err
     assert "Ti (2)" in captured.err
     assert "SrTiO3," not in captured.out  # twelve rows are not printed
 
@@ -114,7 +114,7 @@ def test_a_table_without_rows(folder: Path, capsys: pytest.CaptureFixture[str]) 
         (["--model", "model", "--files", "new/salt.vasp", "--device", "cuda:99"], "--device: cuda:99 is not available"),
         (["--model", "model", "--files", "new/salt.vasp", "--device", "gpu"], "--device: expected auto, cpu, cuda or"),
         (["--model", "model", "--files", "new/salt.vasp", "--output", "new"], "new is a folder"),
-        (["--model", "model", "--files", "new/salt.vasp", "--id_key", "name"], "--id_key: is for the rows of"),
+        (["--model", "model", "--files", "new/salt.vasp", "--id_key", "name"], "--id_key: applies to the rows of"),
     ],
 )
 def test_bad_input_is_a_line_and_exit_code_2(

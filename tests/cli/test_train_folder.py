@@ -84,8 +84,8 @@ def test_files_of_peers_that_mean_nothing_are_named(
         (tmp_path / name).write_text("{}")
     assert main(["--root_dir", str(tmp_path)]) == 0
     first, second = capsys.readouterr().err.splitlines()
-    assert "atom_init.json is not read: element features are those of --atom_features cgcnn" in first
+    assert "atom_init.json is not read: the element features are those of --atom_features cgcnn" in first
     ids = tmp_path / "ids_train_val_test.json"
-    assert second.endswith(f"{ids} is not used: give --ids_file {ids} to split as it says")
+    assert second.endswith(f"{ids} is not used: give --ids_file {ids} to use its split")
     assert main(["--root_dir", str(tmp_path), "--ids_file", str(ids)]) == 0
     assert "is not used" not in capsys.readouterr().err

@@ -38,7 +38,10 @@ def test_card(zoo, capsys):
 
 def test_unknown_name(zoo, capsys):
     assert main(["zoo", "gatgnn"]) == 2
-    assert "gatgnn: no such model is shipped; there are cgcnn-bulk, gatgnn-bulk" in capsys.readouterr().err
+    assert (
+        "gatgnn: no shipped model has this name; the shipped models are cgcnn-bulk, gatgnn-bulk"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_model_without_a_card(zoo, capsys):
