@@ -1,1 +1,1 @@
-"""Making data sets: each module is a command, run from the checkout as ``python -m data_prep.NAME --help``."""
+"""Scripts that make data sets, run from the checkout as ``python -m data_prep.NAME --help``."""

@@ -1,9 +1,9 @@
-"""Any input of crysmm to a folder of POSCARs with id_prop.csv, or to one JSONL file.
+"""Convert any input of crysmm to a folder of POSCAR files with id_prop.csv, or to a JSONL file.
 
     python -m data_prep.convert to-folder --input jarvis.jsonl.gz --property mbj_bandgap --output mbj_folder
     python -m data_prep.convert to-jsonl --input mbj_folder --output mbj.jsonl.gz
 
-Rows are taken one at a time, so size does not matter; those that cannot be read are named on the screen and left out.
+Rows are streamed, so that their number does not matter. Rows that cannot be read are printed and left out.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from data_prep.files import run_command, write_folder, write_jsonl
 
 
 def readable_records(source: Source) -> Iterator[Record]:
-    """The records of a source; each row that gives none is named on the screen."""
+    """Yield the records of a source; rows that cannot be read are printed and left out."""
     for row in source.rows():
         if isinstance(row, SkippedRow):
             print(f"left out: {row.id} ({row.file}): {row.reason}", file=sys.stderr)
@@ -30,13 +30,11 @@ def readable_records(source: Source) -> Iterator[Record]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("direction", choices=("to-folder", "to-jsonl"))
-    parser.add_argument(
-        "--input", required=True, type=Path, help="a folder or a file, as crysmm train --root_dir takes"
-    )
-    parser.add_argument("--property", help="which property, where there are several")
+    parser.add_argument("--input", required=True, type=Path, help="a folder or a file, as for crysmm train --root_dir")
+    parser.add_argument("--property", help="the property to keep, if there are several")
     parser.add_argument("--output", required=True, type=Path, help="the folder, or NAME.jsonl or NAME.jsonl.gz")
     arguments = parser.parse_args()
     source = open_source(arguments.input, target_key=arguments.property)

@@ -1,8 +1,8 @@
-"""Archives of structures into one JSONL file of different ones, part by part, so that a killed run can go on.
+"""Merge archives of structures into one JSONL file without duplicates, in parts, so that a killed run can continue.
 
-Rows are streamed, examined by worker processes and compared in their order; the first of several copies is kept.
-After every ``ROWS_A_PART`` rows the kept ones and their keys are written to a folder beside the output, from which
-a second run goes on; where the parts end does not depend on when a run was killed, and neither does the result.
+Rows are streamed, examined by worker processes and compared in their order; the first of several copies is kept. After
+every ``ROWS_PER_PART`` rows the kept rows and their keys are written to a folder next to the output, from which another
+run continues. The boundaries of the parts, and so the result, do not depend on when a run was killed.
 """
 
 import gzip
@@ -29,14 +29,14 @@ from crysmm.io.table import crystal_of_row, crystal_row, parse_row
 from data_prep.files import write_jsonl
 from data_prep.structure_index import StructureIndex, StructureKey, pack_keys, structure_key, unpack_keys
 
-ROWS_A_PART = 10_000  # a minute or two of work
+ROWS_PER_PART = 10_000  # one or two minutes of work
 OUTCOMES = ("kept", "duplicate", "left out", "not readable")
 KEPT, DUPLICATE, LEFT_OUT, NOT_READABLE = range(len(OUTCOMES))
 SETTINGS_FILE = "settings.json"
 
 
 class Text(NamedTuple):
-    """A row as it stands in an archive: where, and which of the archives."""
+    """Text of a row, its place in the archive, and the number of the archive."""
 
     source: int
     place: str
@@ -44,7 +44,7 @@ class Text(NamedTuple):
 
 
 class Examined(NamedTuple):
-    """A row that was read."""
+    """Content of a row that was read."""
 
     source: int
     id: str
@@ -54,7 +54,7 @@ class Examined(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A row that could not be read, and why."""
+    """Reason why a row could not be read."""
 
     source: int
     reason: str
@@ -62,12 +62,12 @@ class Unreadable(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What became of the rows.
+    """Result of a deduplication.
 
     Args:
-        sources: names of the archives.
-        counts: ``[n_sources, len(OUTCOMES)]``.
-        space_groups: of the structures kept.
+        sources: Names of the archives.
+        counts: Number of rows with each outcome, ``[n_sources, len(OUTCOMES)]``.
+        space_groups: Space groups of the structures that were kept, ``[n_kept]``.
     """
 
     sources: list[str]
@@ -76,14 +76,14 @@ class Report:
 
     def __str__(self) -> str:
         lines = []
-        for name, counts in [*zip(self.sources, self.counts, strict=True), ("in all", self.counts.sum(axis=0))]:
-            shares = ", ".join(f"{count} {outcome}" for count, outcome in zip(counts, OUTCOMES, strict=True))
-            lines.append(f"{name}: {counts.sum()} rows: {shares}")
+        for name, counts in [*zip(self.sources, self.counts, strict=True), ("total", self.counts.sum(axis=0))]:
+            parts = ", ".join(f"{count} {outcome}" for count, outcome in zip(counts, OUTCOMES, strict=True))
+            lines.append(f"{name}: {counts.sum()} rows: {parts}")
         return "\n".join(lines)
 
 
 def examine(rows: list[Text], symprec: float) -> list[Examined | Unreadable]:
-    """Read some rows, find their keys and their space groups."""
+    """Read rows, and compute their keys and space groups."""
     return [_examine_one(row, symprec) for row in rows]
 
 
@@ -108,22 +108,23 @@ def deduplicate(
     settings: Mapping[str, Any],
     symprec: float,
     jobs: int | None = None,
-    rows_a_part: int = ROWS_A_PART,
+    rows_a_part: int = ROWS_PER_PART,
 ) -> Report:
-    """Write the different structures of some archives to one file.
+    """Write the structures of several archives to one file, without duplicates.
 
     Args:
-        archives: by name, each one JSON list of rows with ``jid`` or ``id`` and a structure.
-        output: a ``.jsonl.gz`` file; rows have ``id``, ``source``, ``space_group`` and the structure.
-        left_out: structures that must not be in it.
-        settings: whatever else decides the result, as JSON: a run goes on only where another with the same stopped.
-        symprec: tolerance of the space groups, Angstrom.
-        jobs: worker processes, by default one a core.
-        rows_a_part: how many rows are lost at most when a run is killed.
+        archives: Archives by name, each a JSON list of rows with ``jid`` or ``id`` and a structure.
+        output: ``.jsonl.gz`` file to write; its rows have ``id``, ``source``, ``space_group`` and the structure.
+        left_out: Structures to leave out.
+        settings: All other settings that the result depends on, as JSON content; a run continues one that was killed
+            only if these are the same.
+        symprec: Tolerance of the space groups, in Angstrom.
+        jobs: Number of worker processes; by default one per core.
+        rows_a_part: Number of rows after which a part is written; at most so many are lost when a run is killed.
 
     Raises:
-        InputError: the output cannot be written, an archive is broken, or what another run left beside the output
-            comes from other settings.
+        InputError: The output cannot be written, an archive is broken, or the parts next to the output come from a run
+            with other settings.
     """
     check_output(output)
     settings = {**settings, "symprec": symprec, "rows_a_part": rows_a_part}
@@ -145,10 +146,10 @@ def deduplicate(
 
 
 def check_output(output: Path) -> None:
-    """Refuse a name that cannot be written to.
+    """Refuse an output that cannot be written.
 
     Raises:
-        InputError: the output exists, has another ending, or lies where nothing can be written.
+        InputError: The output exists, its name has another ending, or its folder is not writable.
     """
     if not output.name.endswith(".jsonl.gz"):
         raise InputError(f"{output}: expected a name ending in .jsonl.gz")
@@ -160,7 +161,10 @@ def check_output(output: Path) -> None:
 
 
 def _begin(folder: Path, settings: Mapping[str, Any], archives: Mapping[str, Path]) -> int:
-    """The number of rows, counted once; reading every archive to its end shows what is broken before hours of work."""
+    """Return the number of rows, from an earlier run if there is one.
+
+    Reading all archives to the end also finds broken ones before hours of work.
+    """
     path = folder / SETTINGS_FILE
     if path.exists():
         begun = json.loads(path.read_text(encoding="utf-8"))
@@ -168,7 +172,7 @@ def _begin(folder: Path, settings: Mapping[str, Any], archives: Mapping[str, Pat
             changed = [name for name in settings if settings[name] != begun["settings"].get(name)]
             raise InputError(
                 f"{folder} holds a run begun with other settings ({', '.join(changed)}): "
-                "repeat those to go on, or delete it to begin anew"
+                "repeat those to continue, or delete the folder to start again"
             )
         return int(begun["n_rows"])
     n_rows = sum(1 for _ in tqdm(_texts(archives), "counting rows", unit=" rows", disable=disables_bar(True)))
@@ -177,13 +181,21 @@ def _begin(folder: Path, settings: Mapping[str, Any], archives: Mapping[str, Pat
 
 
 def _texts(archives: Mapping[str, Path]) -> Iterator[Text]:
+    """Yield the rows of all archives."""
     for source, archive in enumerate(archives.values()):
         for place, text in json_list_items(archive):
             yield Text(source, place, text)
 
 
 class _Parts:
-    """What is finished: the rows kept of each part as ``.jsonl.gz``, and their keys, written before, as ``.npz``."""
+    """Parts that are finished: the kept rows of each as ``.jsonl.gz``, and their keys as ``.npz``.
+
+    The keys are written first, so that a part with rows is complete.
+
+    Args:
+        folder: Folder of the parts; those in it are read.
+        n_sources: Number of archives.
+    """
 
     def __init__(self, folder: Path, n_sources: int) -> None:
         self._folder = folder
@@ -191,17 +203,15 @@ class _Parts:
         self.n_parts = 0
         self.counts = np.zeros((n_sources, len(OUTCOMES)), dtype=np.int64)
         self.space_groups = [np.empty(0, np.uint8)]
-        while self._rows_file(self.n_parts).exists():
-            with np.load(self._keys_file(self.n_parts), allow_pickle=False) as arrays:
+        while self._file("jsonl.gz").exists():
+            with np.load(self._file("npz"), allow_pickle=False) as arrays:
                 for key in unpack_keys(arrays):
                     self._index.add(key)
                 self._count(arrays["counts"], arrays["space_groups"])
 
-    def _rows_file(self, part: int) -> Path:
-        return self._folder / f"{part:05d}.jsonl.gz"
-
-    def _keys_file(self, part: int) -> Path:
-        return self._folder / f"{part:05d}.npz"
+    def _file(self, ending: str) -> Path:
+        """Return the path of the next part's file with this ending."""
+        return self._folder / f"{self.n_parts:05d}.{ending}"
 
     def _count(self, counts: np.ndarray, space_groups: np.ndarray) -> None:
         self.counts += counts
@@ -209,43 +219,47 @@ class _Parts:
         self.n_parts += 1
 
     def write(self, rows: list[Examined | Unreadable], sources: list[str], left_out: StructureIndex) -> None:
-        """Sort out the next rows and keep what is new."""
+        """Write a part with those of the next rows that are new.
+
+        Args:
+            rows: Next rows of the archives.
+            sources: Names of the archives.
+            left_out: Structures to leave out.
+        """
         counts = np.zeros_like(self.counts)
         kept: list[Examined] = []
         for row in rows:
-            outcome = self._judge(row, left_out)
-            counts[row.source, outcome] += 1
             if isinstance(row, Unreadable):
                 tqdm.write(f"left out: {row.reason}", file=sys.stderr)
-            elif outcome == KEPT:
+                outcome = NOT_READABLE
+            elif row.key in left_out:
+                outcome = LEFT_OUT
+            elif row.key in self._index:
+                outcome = DUPLICATE
+            else:
+                outcome = KEPT
                 self._index.add(row.key)
                 kept.append(row)
+            counts[row.source, outcome] += 1
         space_groups = np.array([row.space_group for row in kept], dtype=np.uint8)
         arrays: dict[str, Any] = {"counts": counts, "space_groups": space_groups}
         arrays |= pack_keys([row.key for row in kept])
-        with replacing(self._keys_file(self.n_parts)) as temporary, temporary.open("wb") as file:
+        with replacing(self._file("npz")) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
         lines = (
             crystal_row(row.id, {"source": sources[row.source], "space_group": row.space_group}, row.crystal)
             for row in kept
         )
-        write_jsonl(lines, self._rows_file(self.n_parts))
+        write_jsonl(lines, self._file("jsonl.gz"))
         self._count(counts, space_groups)
 
-    def _judge(self, row: Examined | Unreadable, left_out: StructureIndex) -> int:
-        if isinstance(row, Unreadable):
-            return NOT_READABLE
-        if row.key in left_out:
-            return LEFT_OUT
-        return DUPLICATE if row.key in self._index else KEPT
-
     def join(self, output: Path) -> None:
-        """All rows into one file (gzip files end to end are one), and the folder away."""
+        """Write all rows to one file, and remove the folder; concatenated gzip files are a gzip file."""
         whole = self._folder / output.name
         with whole.open("wb") as file:
             file.write(gzip.compress(b"", mtime=0))  # a gzip file even without rows
             for part in range(self.n_parts):
-                with self._rows_file(part).open("rb") as rows:
+                with (self._folder / f"{part:05d}.jsonl.gz").open("rb") as rows:
                     shutil.copyfileobj(rows, file)
         whole.replace(output)
         shutil.rmtree(self._folder)

@@ -1,4 +1,4 @@
-"""One file from the web, resumed after a break, checked for its size, and renamed only when whole."""
+"""Download of a file that is resumed after a broken connection, checked for its size, and renamed when complete."""
 
 import time
 from pathlib import Path
@@ -13,16 +13,16 @@ CHUNK = 1 << 16
 
 
 def download(url: str, path: Path, *, attempts: int = 5, wait_seconds: float = 2.0) -> None:
-    """Fetch ``url`` to ``path``, unless it is there; what an earlier call left of it is continued.
+    """Download a file unless it exists; an incomplete download is continued.
 
     Args:
-        url: where the file is.
-        path: where it goes; until it is whole, what is there of it is in ``path`` + ``.partial``.
-        attempts: how often a broken connection is taken up again.
-        wait_seconds: before the second attempt; doubled each time.
+        url: Address of the file.
+        path: File to write; an incomplete download is in ``path`` + ``.partial``.
+        attempts: Number of attempts when the connection breaks.
+        wait_seconds: Seconds before the second attempt, doubled after each.
 
     Raises:
-        InputError: the file cannot be had; the text says how to fetch it by hand.
+        InputError: The file cannot be downloaded; the text says how to download it by hand.
     """
     if path.exists():
         return
@@ -34,40 +34,37 @@ def download(url: str, path: Path, *, attempts: int = 5, wait_seconds: float = 2
         try:
             _fetch(url, partial)
         except requests.HTTPError as error:
-            raise _by_hand(url, path, error) from error
+            reason: requests.RequestException = error
+            break
         except requests.RequestException as error:
             reason = error
         else:
             partial.replace(path)
             return
-    raise _by_hand(url, path, reason) from reason
-
-
-def _by_hand(url: str, path: Path, reason: Exception) -> InputError:
-    return InputError(
-        f"{url} could not be downloaded: {reason}. Where there is a network, download it (a browser will do) "
-        f"and name the file on the command line (see --help), or put it at {path}"
-    )
+    raise InputError(
+        f"{url} could not be downloaded: {reason}. Download it on a machine with a network (a browser will do) and "
+        f"name the file on the command line (see --help), or copy it to {path}"
+    ) from reason
 
 
 def _fetch(url: str, partial: Path) -> None:
-    """Add what is missing to ``partial``.
+    """Append the missing part of a file to ``partial``.
 
     Raises:
-        requests.HTTPError: the server has no such file: trying again is useless.
-        requests.RequestException: the connection broke.
+        requests.HTTPError: The server refuses the file, so that another attempt is useless.
+        requests.RequestException: The connection broke.
     """
     start = partial.stat().st_size if partial.exists() else 0
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             partial.unlink()
-            raise requests.ConnectionError(f"{partial} was no part of it and has been removed")
+            raise requests.ConnectionError(f"{partial} does not match the file and was removed")
         if response.status_code >= 500:
             raise requests.ConnectionError(f"the server answers {response.status_code} {response.reason}")
         if response.status_code not in (requests.codes.ok, requests.codes.partial_content):
             raise requests.HTTPError(f"the server answers {response.status_code} {response.reason}")
-        if response.status_code == requests.codes.ok:  # all of it, whatever was asked for
+        if response.status_code == requests.codes.ok:  # the whole file, although a range was requested
             start = 0
         size = start + int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
         with (
@@ -79,4 +76,4 @@ def _fetch(url: str, partial: Path) -> None:
                 file.write(piece)
                 bar.update(len(piece))
     if size is not None and partial.stat().st_size != size:
-        raise requests.ConnectionError(f"{partial.stat().st_size} of {size} bytes came")
+        raise requests.ConnectionError(f"{partial.stat().st_size} of {size} bytes arrived")

@@ -1,4 +1,4 @@
-"""What the data preparation writes: JSONL files and folders of POSCARs, each there whole or not at all."""
+"""Atomic writing of JSONL files and folders of POSCAR files, and the entry point of the scripts."""
 
 import csv
 import re
@@ -20,10 +20,10 @@ SAFE_ID = re.compile(r"[A-Za-z0-9_+=@(-][A-Za-z0-9_+=@().,-]{0,199}")
 
 @contextmanager
 def whole_or_nothing(path: Path) -> Iterator[Path]:
-    """A temporary path, beside ``path``, that becomes ``path`` when the block ends without an error.
+    """Yield a temporary path that is renamed to ``path`` if the block succeeds, and removed otherwise.
 
     Raises:
-        InputError: ``path`` exists.
+        InputError: The path exists.
     """
     if path.exists():
         raise InputError(f"{path} exists already: delete it or give another name")
@@ -35,10 +35,10 @@ def whole_or_nothing(path: Path) -> Iterator[Path]:
 
 
 def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
-    """Write rows as they come to a ``.jsonl`` or ``.jsonl.gz`` file; returns their number.
+    """Stream rows to a ``.jsonl`` or ``.jsonl.gz`` file, and return their number.
 
     Raises:
-        InputError: the name has another ending, or the file exists.
+        InputError: The name has another ending, or the file exists.
     """
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise InputError(f"{path}: expected a name ending in .jsonl or .jsonl.gz")
@@ -47,18 +47,19 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
 
 
 def write_folder(entries: Iterable[tuple[str, Crystal, Sequence[float]]], names: Sequence[str], folder: Path) -> int:
-    """Write crystals as they come to ``folder``, each to ``ID.vasp``, and ``id_prop.csv`` with a header.
+    """Stream crystals to a new folder: ``ID.vasp`` for each, and ``id_prop.csv`` with a header.
 
     Args:
-        entries: id, crystal and the values of its properties; an id that ends in ``.vasp`` is the file name.
-        names: names of the properties, the header's after ``id``.
-        folder: made here.
+        entries: Id, crystal and values of the properties for each crystal; an id that ends in ``.vasp`` is the name of
+            its file.
+        names: Names of the properties, which follow ``id`` in the header.
+        folder: Folder to create.
 
     Returns:
         The number of crystals.
 
     Raises:
-        InputError: the folder exists, an id is no safe file name, or two name one file.
+        InputError: The folder exists, an id is not a safe file name, or two ids give the same file.
     """
     with whole_or_nothing(folder) as temporary:
         temporary.mkdir()
@@ -84,11 +85,11 @@ def _write_poscar(folder: Path, identifier: str, crystal: Crystal) -> None:
         with (folder / name).open("x", encoding="utf-8") as file:
             file.write(format_poscar(crystal, identifier))
     except FileExistsError:
-        raise InputError(f"two ids have the file {name}, one is {identifier!r}; ids must differ") from None
+        raise InputError(f"two ids have the file {name}, one of them {identifier!r}; ids must differ") from None
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command; bad input, Ctrl-C and what the system refuses end it with one line and an exit code."""
+    """Run a script; bad input, Ctrl-C and errors of the system end it with one line and an exit code."""
 
     def run() -> int:
         main()

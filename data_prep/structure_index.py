@@ -1,11 +1,11 @@
-"""Which structures have been met before, among a million, in about half a kilobyte each.
+"""Index of millions of structures that finds duplicates, with about half a kilobyte per structure.
 
-Two structures count as one if they have the same reduced formula and the same surroundings: the cube root of the
-volume per atom and, for each pair of elements, mean and spread of the distances to the 1st to 7th, 8th to 15th, ...
-neighbour agree within a tolerance. Neither cell, origin, orientation nor the order of the atoms matters, and atoms
-moved by d change none of these by more than 2 d. A strain of 1%, or another polymorph, makes another structure. The
-space group is no part of it: noise changes that at once. What differs beyond 8 Angstrom only, and a crystal and its
-mirror image, count as one, as for ``crysmm check``, whose comparison (:mod:`crysmm.data.duplicates`) this condenses.
+Two structures are the same if their reduced formulas are equal and the following lengths agree within a tolerance: the
+cube root of the volume per atom and, for each pair of elements, mean and standard deviation of the distances to the 1st
+to 7th, 8th to 15th, ... neighbor. Cell, origin, orientation and order of the atoms do not matter, and moving atoms by d
+changes no length by more than 2 d. A strain of 1% or another polymorph makes another structure. The space group is not
+compared, as noise changes it. Structures that differ beyond 8 Angstrom only, and mirror images, count as the same; so
+they do in ``crysmm check``, whose comparison (:mod:`crysmm.data.duplicates`) this condenses.
 """
 
 from collections.abc import Iterator
@@ -16,20 +16,20 @@ import numpy as np
 from crysmm.crystal import Crystal
 from crysmm.data.duplicates import RANKS, distance_fingerprint
 
-# Angstrom. Of 1,640 pairs of one material that the Materials Project relaxed years apart, 89% agree within the first
-# and 98% within the second, which is for what must not be missed; of 8,000 crystals that it lists as different, 10 and
-# 29 do not differ from an earlier one.
+# Tolerances in Angstrom. Of 1,640 pairs of one material that the Materials Project relaxed years apart, 89% agree
+# within the first and 98% within the second, which is for structures that must not be missed. Of 8,000 crystals that it
+# lists as different, 10 and 29 agree with an earlier one.
 SAME, NEARLY_SAME = 0.02, 0.05
-GROUPS = 8  # of neighbours, equally many in each
-UNIT = 0.0005  # Angstrom: lengths are kept as multiples of it, below 65,536
+GROUPS = 8  # groups of neighbors, all of the same size
+UNIT = 0.0005  # Angstrom; lengths are stored as multiples of it, in 16 bits
 
 
 class StructureKey(NamedTuple):
-    """What a structure is told apart by.
+    """Quantities that distinguish a structure from others.
 
     Args:
-        formula: the reduced formula.
-        lengths: ``[1 + 2 * GROUPS * n_pairs_of_elements]`` uint16, in ``UNIT``.
+        formula: Reduced formula.
+        lengths: Lengths in ``UNIT``, uint16 ``[1 + 2 * GROUPS * n_pairs_of_elements]``.
     """
 
     formula: str
@@ -37,10 +37,10 @@ class StructureKey(NamedTuple):
 
 
 def structure_key(crystal: Crystal) -> StructureKey:
-    """The key of a structure.
+    """Compute the key of a structure.
 
     Raises:
-        StructureError: atoms overlap.
+        StructureError: Atoms overlap.
     """
     fingerprint = distance_fingerprint(crystal)
     groups = fingerprint[1:].reshape(-1, GROUPS, len(RANKS) // GROUPS)
@@ -49,15 +49,15 @@ def structure_key(crystal: Crystal) -> StructureKey:
 
 
 class StructureIndex:
-    """Structures by their keys, to be asked whether one of them is the same as another.
+    """Set of structures; ``key in index`` is True if it contains the same structure.
 
     Args:
-        tolerance: by how much lengths may differ, Angstrom.
+        tolerance: Largest difference of lengths of the same structure, in Angstrom.
     """
 
     def __init__(self, tolerance: float = SAME) -> None:
         self._tolerance = tolerance
-        self._lengths: dict[str, bytearray] = {}
+        self._lengths: dict[str, bytearray] = {}  # of all structures with a formula, one after the other
 
     def __contains__(self, key: StructureKey) -> bool:
         known = np.frombuffer(self._lengths.get(key.formula, b""), np.uint16).reshape(-1, len(key.lengths))
@@ -65,12 +65,12 @@ class StructureIndex:
         return bool((apart <= self._tolerance / UNIT).any())
 
     def add(self, key: StructureKey) -> None:
-        """Take a structure in."""
+        """Add a structure."""
         self._lengths.setdefault(key.formula, bytearray()).extend(key.lengths.tobytes())
 
 
 def pack_keys(keys: list[StructureKey]) -> dict[str, np.ndarray]:
-    """Keys as the arrays of an ``.npz`` file."""
+    """Convert keys to the arrays of an ``.npz`` file."""
     return {
         "formula": np.array([key.formula for key in keys], dtype=np.str_),
         "n_lengths": np.array([len(key.lengths) for key in keys], dtype=np.int64),
@@ -79,7 +79,7 @@ def pack_keys(keys: list[StructureKey]) -> dict[str, np.ndarray]:
 
 
 def unpack_keys(arrays: dict[str, np.ndarray]) -> Iterator[StructureKey]:
-    """The keys that :func:`pack_keys` packed."""
+    """Yield the keys in the arrays of :func:`pack_keys`."""
     lengths = np.split(arrays["lengths"], np.cumsum(arrays["n_lengths"]))
     for formula, some in zip(arrays["formula"].tolist(), lengths[:-1], strict=True):
         yield StructureKey(formula, some)

@@ -1,9 +1,9 @@
-"""Any number of crystals made from real ones by strain and substitution, to measure speed and memory with.
+"""Make any number of crystals from real ones by strain and substitution, to measure speed and memory with.
 
     python -m data_prep.synthetic --input examples/sample_data --count 1000000 --output million.jsonl
 
-Each crystal is one of the input whose cell is strained, and whose elements are replaced by others of their group. Its
-property is the volume of its cell in cubic Angstrom an atom. The crystal of a number is the same in every run.
+Each crystal is an input crystal with a strained cell and elements replaced by others of their group. Its property is
+the volume per atom in cubic Angstrom. The crystal with a given number is the same in every run.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from data_prep.convert import readable_records
 from data_prep.files import run_command, write_jsonl
 
 LARGEST_STRAIN = 0.05
-CHANCE_OF_SUBSTITUTION = 0.5  # of each element of a crystal
+CHANCE_OF_SUBSTITUTION = 0.5  # for each element in a crystal
 GROUPS = (
     "Li Na K Rb Cs", "Be Mg Ca Sr Ba", "Sc Y La Lu", "Ti Zr Hf", "V Nb Ta", "Cr Mo W", "Mn Tc Re", "Fe Ru Os",
     "Co Rh Ir", "Ni Pd Pt", "Cu Ag Au", "Zn Cd Hg", "B Al Ga In Tl", "C Si Ge Sn Pb", "N P As Sb Bi", "O S Se Te",
@@ -31,14 +31,15 @@ PROPERTY = "volume_per_atom"
 
 
 def synthetic_crystals(bases: Sequence[Crystal], count: int, seed: int = 0) -> Iterator[Crystal]:
-    """Crystals made from the bases by turns.
+    """Yield crystals made from the bases, which are used in turn.
 
     Args:
-        bases: real crystals.
-        count: how many to make.
-        seed: with the number of a crystal it decides what is done to its base.
+        bases: Real crystals.
+        count: Number of crystals to make.
+        seed: Seed; together with the number of a crystal it decides the strain and the substitutions.
     """
-    relatives = _relatives()
+    groups = [[ATOMIC_NUMBERS[symbol] for symbol in group.split()] for group in GROUPS]
+    relatives = {number: group for group in groups for number in group}
     for number in range(count):
         random = np.random.default_rng([seed, number])
         base = bases[number % len(bases)]
@@ -51,19 +52,13 @@ def synthetic_crystals(bases: Sequence[Crystal], count: int, seed: int = 0) -> I
         yield Crystal(lattice, base.frac_coords, new[base.atomic_numbers])
 
 
-def _relatives() -> dict[int, list[int]]:
-    """The elements of each element's group."""
-    groups = [[ATOMIC_NUMBERS[symbol] for symbol in group.split()] for group in GROUPS]
-    return {number: group for group in groups for number in group}
-
-
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", required=True, type=Path, help="real crystals: a folder or file as crysmm reads")
-    parser.add_argument("--count", required=True, type=int, help="crystals to make")
+    parser.add_argument("--input", required=True, type=Path, help="real crystals: a folder or file that crysmm reads")
+    parser.add_argument("--count", required=True, type=int, help="number of crystals to make")
     parser.add_argument("--output", required=True, type=Path, help="NAME.jsonl or NAME.jsonl.gz")
-    parser.add_argument("--limit", type=int, help="take only the first so many of the input")
+    parser.add_argument("--limit", type=int, help="use only this many crystals of the input, from the beginning")
     arguments = parser.parse_args()
     source = open_source(arguments.input, limit=arguments.limit)
     bases = [record.crystal for record in readable_records(source)]

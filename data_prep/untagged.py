@@ -1,14 +1,14 @@
-r"""Structures without properties to pre-train on: those of the Materials Project and OQMD that JARVIS distributes.
+r"""Make a set of structures without properties to pre-train on, from the Materials Project and OQMD through JARVIS.
 
     python -m data_prep.untagged --output untagged.jsonl.gz
     python -m data_prep.untagged --mp all_mp.json.zip --oqmd all_oqmd.json.zip --output untagged.jsonl.gz \
         --leave_out mp.jsonl.gz run/ids_train_val_test.json --leave_out jarvis_test_folder
 
-About 127,000 structures of ``mp_3d_2020``, then 810,000 of ``oqmd_3d_no_cfid``, each structure once: see
-data_prep/structure_index.py for what counts as the same. ``--leave_out`` names test sets whose structures must not be
-among them: any input of crysmm, whole, or, where an ids_train_val_test.json follows, the ids under id_test. A row has
-``id``, ``source``, ``space_group`` (0: not found) and the structure. Killed, it goes on where it was when it is run
-again with the same arguments; until then its parts lie in a folder beside the output.
+About 127,000 structures from ``mp_3d_2020``, then 810,000 from ``oqmd_3d_no_cfid``, without duplicates (see
+data_prep/structure_index.py). ``--leave_out`` names test sets whose structures are left out: any input of crysmm, all
+of it or, if an ids_train_val_test.json follows, the ids under id_test. A row has ``id``, ``source``, ``space_group``
+(0: not found) and the structure. If it is killed, the same command continues; its parts are in a folder next to the
+output.
 """
 
 import argparse
@@ -32,20 +32,20 @@ from data_prep.files import run_command
 from data_prep.jarvis_figshare import fetch
 from data_prep.structure_index import NEARLY_SAME, SAME, StructureIndex, structure_key
 
-LARGEST_SYMPREC = 0.5  # Angstrom; beyond, moyo takes minutes a crystal
+LARGEST_SYMPREC = 0.5  # Angstrom; beyond, moyo takes minutes per crystal
 MP, OQMD = "mp_3d_2020", "oqmd_3d_no_cfid"
 CITATIONS = "Jain et al., APL Mater. 1, 011002 (2013); Kirklin et al., npj Comput. Mater. 1, 15010 (2015)"
 
 
 def read_test_set(data: Path, ids_file: Path | None) -> Iterator[Record]:
-    """The structures of a test set.
+    """Yield the structures of a test set.
 
     Args:
-        data: any input of crysmm.
-        ids_file: its ``id_test`` are the test set; by default everything is.
+        data: Any input of crysmm.
+        ids_file: File whose ``id_test`` lists the test set; None for all structures.
 
     Raises:
-        InputError: one of the ids is not in the data, or is that of a row that cannot be read.
+        InputError: An id is not in the data, or its row cannot be read.
     """
     missing = None if ids_file is None else set(read_ids(ids_file)["id_test"])
     source = open_source(data, needs_targets=False)
@@ -57,11 +57,11 @@ def read_test_set(data: Path, ids_file: Path | None) -> Iterator[Record]:
             missing.remove(record.id)
             yield record
     if missing:
-        raise InputError(f"{len(missing)} ids of id_test in {ids_file} are no readable rows of {data}: {min(missing)}")
+        raise InputError(f"{len(missing)} ids of id_test in {ids_file} have no readable row in {data}: {min(missing)}")
 
 
 def index_test_sets(named: Sequence[tuple[Path, Path | None]]) -> StructureIndex:
-    """The structures of all test sets; one whose atoms overlap is in no result either."""
+    """Index the structures of all test sets; those with overlapping atoms are printed, as no result contains them."""
     index = StructureIndex(NEARLY_SAME)
     for record in chain.from_iterable(read_test_set(data, ids_file) for data, ids_file in named):
         try:
@@ -72,10 +72,10 @@ def index_test_sets(named: Sequence[tuple[Path, Path | None]]) -> StructureIndex
 
 
 def sha256(path: Path) -> str:
-    """Of the content of a file.
+    """Return the checksum of a file.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: It cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -84,25 +84,17 @@ def sha256(path: Path) -> str:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def describe_test_sets(named: Sequence[tuple[Path, Path | None]]) -> list[list[str]]:
-    """What decides which structures are left out."""
-    return [
-        [open_source(data, needs_targets=False).fingerprint(), "" if ids_file is None else sha256(ids_file)]
-        for data, ids_file in named
-    ]
-
-
 def read_arguments() -> argparse.Namespace:
-    """The arguments of the command."""
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mp", type=Path, help=f"the .json.zip of {MP}, downloaded already")
     parser.add_argument("--oqmd", type=Path, help=f"the .json.zip of {OQMD}, downloaded already")
     parser.add_argument(
         "--leave_out", action="append", nargs="+", type=Path, default=[], metavar="PATH",
-        help="a test set, and perhaps the ids_train_val_test.json that says which of it; may be given several times",
+        help="a test set, and optionally an ids_train_val_test.json that selects from it; may be given several times",
     )  # fmt: skip
     parser.add_argument("--symprec", type=float, default=0.01, help="tolerance of the space groups, Angstrom (0.01)")
-    parser.add_argument("--jobs", type=positive, help="processes, by default one a core")
+    parser.add_argument("--jobs", type=positive, help="number of processes; by default one per core")
     parser.add_argument("--output", required=True, type=Path, help="NAME.jsonl.gz")
     arguments = parser.parse_args()
     if any(len(paths) > 2 for paths in arguments.leave_out):
@@ -115,7 +107,7 @@ def read_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     arguments = read_arguments()
     check_output(arguments.output)  # before gigabytes are downloaded
     folder = arguments.output.parent
@@ -127,7 +119,10 @@ def main() -> None:
         left_out=index_test_sets(named),
         settings={
             "archives": {name: sha256(path) for name, path in archives.items()},
-            "leave_out": describe_test_sets(named),
+            "leave_out": [
+                [open_source(data, needs_targets=False).fingerprint(), "" if ids_file is None else sha256(ids_file)]
+                for data, ids_file in named
+            ],
             "tolerances": [SAME, NEARLY_SAME],
         },
         symprec=arguments.symprec,

@@ -56,8 +56,8 @@ def test_readme_tells_the_truth(table):
     sizes = [len(structure) for structure in structures]
     elements = {element.symbol for structure in structures for element in structure.composition}
     text = (SAMPLE / "README.md").read_text()
-    assert f"{min(sizes)} to {max(sizes)} atoms a cell, {len(elements)} elements" in text
-    assert f"{min(table.values()):.1f} to {max(table.values()):.1f} GPa" in text
+    assert f"{min(sizes)} to {max(sizes)} atoms per cell, {len(elements)} elements" in text
+    assert f"{min(table.values()):.1f} to {max(table.values()):.1f}\nGPa" in text
     commands = ("python -m data_prep.sample_data --output", "crysmm describe --root_dir")
     for phrase in ("CC BY 4.0", "A. Jain et al.", "M. de Jong et al.", *commands):
         assert phrase in text
