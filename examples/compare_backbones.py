@@ -2,7 +2,7 @@
 
     python examples/compare_backbones.py --output_dir runs/compare
 
-The split follows from the seed and the data alone, so all three train, validate and test on the same crystals.
+The split depends on the seed and the data only, so all three train, validate and test on the same crystals.
 """
 
 import argparse
@@ -19,10 +19,10 @@ def main() -> None:
     """Train CGCNN, GATGNN and ALIGNN, and print their test errors side by side."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root_dir", type=Path, default=SAMPLE_DATA, help="structures and id_prop.csv, or a .jsonl")
-    parser.add_argument("--output_dir", type=Path, required=True, help="gets one run folder a backbone")
-    parser.add_argument("--target_key", help="the property, where the data has several")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for one run per backbone")
+    parser.add_argument("--target_key", help="property to predict, if the data have several")
     parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--limit", type=int, help="read only the first so many crystals")
+    parser.add_argument("--limit", type=int, help="read only this many crystals")
     arguments = parser.parse_args()
 
     rows, splits = [], set()
@@ -43,7 +43,9 @@ def main() -> None:
         raise SystemExit("the splits differ: a crystal was readable for one backbone and not for another")
 
     baseline = rows[0][1]["mae_of_train_mean"]
-    print(f"\n{len(json.loads(splits.pop())['id_test'])} test crystals; guessing the training mean: MAE {baseline:.4g}")
+    print(
+        f"\n{len(json.loads(splits.pop())['id_test'])} test crystals; predicting the training mean: MAE {baseline:.4g}"
+    )
     print(f"{'backbone':<10}{'test MAE':>12}{'test RMSE':>12}{'seconds':>10}")
     for backbone, test, seconds in rows:
         print(f"{backbone:<10}{test['mae']:>12.4g}{test['rmse']:>12.4g}{seconds:>10.0f}")

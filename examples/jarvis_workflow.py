@@ -1,12 +1,12 @@
-"""From JARVIS data to predictions for new Atoms, without a file in between.
+"""Train on JARVIS records and predict new Atoms, without files in between.
 
     python examples/jarvis_workflow.py --output_dir runs/jarvis
 
-On a machine with a network, the records come from JARVIS itself (jarvis-tools downloads and keeps them):
+On a machine with a network, jarvis-tools downloads the records:
 
     python examples/jarvis_workflow.py --dataset dft_3d --target_key mbj_bandgap --limit 2000 --output_dir runs/gap
 
-Without ``--dataset`` the sample crystals take their place, as the same list of dicts.
+Without ``--dataset`` the sample crystals are used, in the same form.
 """
 
 import argparse
@@ -22,7 +22,7 @@ SAMPLE_DATA = Path(__file__).parent / "sample_data"
 
 
 def sample_records() -> list[dict[str, Any]]:
-    """The sample crystals as ``jarvis.db.figshare.data`` gives crystals: ``jid``, properties and ``atoms``."""
+    """Return the sample crystals in the form of ``jarvis.db.figshare.data``: ``jid``, properties and ``atoms``."""
     with (SAMPLE_DATA / "id_prop.csv").open(newline="", encoding="utf-8") as file:
         return [
             {
@@ -35,7 +35,7 @@ def sample_records() -> list[dict[str, Any]]:
 
 
 def jarvis_records(dataset: str) -> list[dict[str, Any]]:
-    """A data set of JARVIS, downloaded by jarvis-tools."""
+    """Download a data set with jarvis-tools."""
     from jarvis.db.figshare import data
 
     records: list[dict[str, Any]] = data(dataset)
@@ -43,13 +43,13 @@ def jarvis_records(dataset: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Train on records, then predict for Atoms that are new."""
+    """Train on records, then predict new Atoms."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", help="a data set of jarvis.db.figshare, dft_3d for example")
-    parser.add_argument("--target_key", default="K_VRH", help="the property to learn")
-    parser.add_argument("--output_dir", type=Path, required=True, help="the run folder to make")
+    parser.add_argument("--dataset", help="data set of jarvis.db.figshare, such as dft_3d")
+    parser.add_argument("--target_key", default="K_VRH", help="property to predict")
+    parser.add_argument("--output_dir", type=Path, required=True, help="run folder to create")
     parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--limit", type=int, help="take only the first so many records")
+    parser.add_argument("--limit", type=int, help="use only this many records")
     arguments = parser.parse_args()
 
     records = jarvis_records(arguments.dataset) if arguments.dataset else sample_records()

@@ -2,7 +2,7 @@
 
     python examples/predict.py --model runs/from_python --root_dir examples/sample_data --limit 5
 
-The first from the command line, for any number of files: ``crysmm predict --model runs/from_python --root_dir FOLDER
+From the command line, for any number of files: ``crysmm predict --model runs/from_python --root_dir FOLDER
 --output predictions.csv``.
 """
 
@@ -17,11 +17,11 @@ SAMPLE_DATA = Path(__file__).parent / "sample_data"
 
 
 def main() -> None:
-    """Print predictions, and how near the embeddings of two structures are."""
+    """Print predictions, and the distance between the embeddings of two structures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a run folder")
     parser.add_argument("--root_dir", type=Path, default=SAMPLE_DATA, help="folder of .vasp files")
-    parser.add_argument("--limit", type=int, help="predict only the first so many files")
+    parser.add_argument("--limit", type=int, help="predict only this many files")
     arguments = parser.parse_args()
 
     predictor = crysmm.load(arguments.model)
@@ -29,7 +29,7 @@ def main() -> None:
     for file, prediction in zip(files, predictor.predict(files), strict=True):
         print(f"{file.name}: {prediction[0]:.2f}")
 
-    # JARVIS Atoms, pymatgen Structures and ase.Atoms are taken as they are.
+    # JARVIS Atoms, pymatgen Structures and ase.Atoms need no conversion.
     lattice = [[0.0, 2.04, 2.04], [2.04, 0.0, 2.04], [2.04, 2.04, 0.0]]
     silver = Atoms(lattice_mat=lattice, coords=[[0, 0, 0]], elements=["Ag"])
     gold = Atoms(lattice_mat=lattice, coords=[[0, 0, 0]], elements=["Au"])

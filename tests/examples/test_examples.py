@@ -58,7 +58,7 @@ def test_compare_backbones(run_example, read_predictions, tmp_path, capsys):
         assert float(line.split()[1]) == pytest.approx(np.abs(target - prediction).mean(), rel=1e-3)
     _, train, _ = read_predictions(tmp_path / "runs" / "cgcnn", "train")
     baseline = np.abs(target - train.mean()).mean()
-    assert title.endswith(f"\n1 test crystals; guessing the training mean: MAE {baseline:.4g}")
+    assert title.endswith(f"\n1 test crystals; predicting the training mean: MAE {baseline:.4g}")
     assert ids[0] == ids[1] == ids[2]
 
 
