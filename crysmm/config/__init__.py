@@ -1,4 +1,4 @@
-"""What can be set: graphs, models, training; and how a file and a command line become settings."""
+"""Settings of graphs, models, heads, pre-training and training, and their reading from files and command lines."""
 
 from crysmm.config.graph import GraphSettings
 from crysmm.config.head import DistilledConfig, HeadConfig, MultimodalConfig, VanillaConfig

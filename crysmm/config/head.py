@@ -85,7 +85,7 @@ class TeacherConfig(BaseModel):
     )
     delta: Deltas = Field(
         (0.5,),
-        description="Weight of the target loss, from 0 to 1 or rising during training; the teacher's loss gets the "
+        description="Weight of the target loss, from 0 to 1 or rising during training; the teacher's loss has the "
         "rest. Of several comma-separated values, the one with the best validation score is kept.",
     )
     projection: Projection = Field(

@@ -1,4 +1,4 @@
-"""All settings of a pre-training run, which learns from structures without labels, and of its methods."""
+"""Settings of a pre-training run, on structures without labels, and of its methods."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
@@ -101,12 +101,6 @@ MethodConfig = Annotated[CrysAEConfig | CrysGNNConfig | DecoysConfig, Field(disc
 METHODS: dict[str, type[BaseModel]] = {"crysae": CrysAEConfig, "crysgnn": CrysGNNConfig, "decoys": DecoysConfig}
 
 
-def _chosen_name(choice: Any) -> str:
-    """Return the name in a choice that is not validated yet: a dict, a config, or anything else, which gives ""."""
-    name = dict(choice).get("name") if isinstance(choice, dict | BaseModel) else None
-    return name if isinstance(name, str) else ""
-
-
 class PretrainingConfig(RunConfig):
     """Settings of `crysmm pretrain`; crystals in its test split are used for nothing."""
 
@@ -131,8 +125,13 @@ class PretrainingConfig(RunConfig):
     @classmethod
     def _fill_in_depth(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Give the backbone the depth published with the method, unless it is set."""
-        method, model = (given.get(section, {"name": DEFAULT_CHOICES[section]}) for section in ("method", "model"))
-        depth, backbone = DEFAULT_DEPTH.get(_chosen_name(method)), BACKBONES.get(_chosen_name(model))
+        model = given.get("model", {"name": DEFAULT_CHOICES["model"]})
+        names = []
+        for choice in (given.get("method", {"name": DEFAULT_CHOICES["method"]}), model):
+            # Not validated yet: a dict, a config, or anything else, which is refused later.
+            name = dict(choice).get("name") if isinstance(choice, dict | BaseModel) else None
+            names.append(name if isinstance(name, str) else "")
+        depth, backbone = DEFAULT_DEPTH.get(names[0]), BACKBONES.get(names[1])
         has_depth = backbone is not None and "conv_layers" in backbone.model_fields
         if depth is not None and has_depth and isinstance(model, dict):
             given["model"] = {"conv_layers": depth, **model}

@@ -196,7 +196,7 @@ class RunConfig(BaseModel):
 
     @classmethod
     def _fill_in_depth(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Return the settings with the backbone's depth if it depends on what is learned."""
+        """Return the settings, with the depth of the backbone if the method decides it."""
         return given
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""All settings of a training run, which learns properties from labeled structures."""
+"""Settings of a training run, on structures with target values."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -16,11 +16,12 @@ class TrainingConfig(RunConfig):
     target_key: str | None = Field(
         None,
         validation_alias=AliasChoices("target_key", "target"),
-        description="Property to learn: a key in the rows of a JSON file, or a column name in the header of "
-        "id_prop.csv; several comma-separated properties are learned together.",
+        description="Property to predict: a key in the rows of a JSON file, or a column name in the header of "
+        "id_prop.csv; several comma-separated properties are trained on together.",
     )
     target_transform: Literal["none", "log10"] = Field(
-        "none", description="Learn the target itself or its log10; rows with a target of 0 or less are then bad rows."
+        "none",
+        description="Train on the target itself (none) or on its log10, for which targets of 0 or less are bad rows.",
     )
     standardize_target: bool = Field(
         True,
@@ -30,7 +31,7 @@ class TrainingConfig(RunConfig):
         None, allow_inf_nan=False, description="Factor to multiply every target by as it is read (a change of unit)."
     )
     classification_threshold: float | None = Field(
-        None, allow_inf_nan=False, description="Learn two classes: targets above this threshold are 1, the others 0."
+        None, allow_inf_nan=False, description="Predict two classes: targets above this threshold are 1, the others 0."
     )
 
     # Objective
@@ -51,7 +52,7 @@ class TrainingConfig(RunConfig):
 
     @property
     def is_classification(self) -> bool:
-        """True if classes are learned, through ``model.classification`` or a threshold."""
+        """True if classes are predicted, through ``model.classification`` or a threshold."""
         return self.model.classification or self.classification_threshold is not None
 
     @property

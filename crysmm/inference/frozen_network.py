@@ -45,16 +45,6 @@ class Outputs:
         embeddings = np.concatenate([member.embeddings for member in members], axis=1)
         return cls(predictions.mean(axis=0), embeddings, predictions.std(axis=0, ddof=1))
 
-    @classmethod
-    def concatenate(cls, parts: Sequence[Outputs]) -> Outputs:
-        """Concatenate the outputs of several batches."""
-        spreads = [part.spread for part in parts if part.spread is not None]
-        return cls(
-            np.concatenate([part.predictions for part in parts]),
-            np.concatenate([part.embeddings for part in parts]),
-            np.concatenate(spreads) if spreads else None,
-        )
-
 
 class Inference:
     """A frozen copy of a network with its scaler.

@@ -251,11 +251,17 @@ class Predictor:
 
     def _outputs_and_elements(self, structures: Any, batch_size: int) -> tuple[Outputs, list[list[str]]]:
         """Return outputs for structures held in memory, and the symbols of the atoms of each structure."""
-        parts, elements = [self._outputs([])], []
+        parts, elements = [self._outputs([])], []  # an empty part, as np.concatenate needs at least one array
         for results in self._read(structures, batch_size):
             parts.append(self._outputs(results))
             elements += [result.record.crystal.elements for result in results]
-        return Outputs.concatenate(parts), elements
+        spreads = [part.spread for part in parts if part.spread is not None]
+        outputs = Outputs(
+            np.concatenate([part.predictions for part in parts]),
+            np.concatenate([part.embeddings for part in parts]),
+            np.concatenate(spreads) if spreads else None,
+        )
+        return outputs, elements
 
     def _read(self, structures: Any, batch_size: int) -> Iterator[list[GraphedRecord]]:
         """Read structures held in memory in batches; a single structure is a batch of one.

@@ -45,15 +45,15 @@ def test_convert_predict_explain_and_start_from_it(folder: Path, capsys: pytest.
     assert convert() == 0
     shown = capsys.readouterr()
     assert shown.out == (
-        "crysxpp of crysxpp written to model; use it with crysmm predict --model model --files POSCAR\n"
+        "crysxpp from crysxpp written to model; use it with: crysmm predict --model model --files POSCAR\n"
     )
     assert "note: graphs of the 12 nearest neighbors within 8 Angstrom" in shown.err
-    assert "which elements its training structures held is not known" in shown.err
+    assert "the elements in its training structures are unknown" in shown.err
     assert {path.name for path in (folder / "model").iterdir()} == {"README.md", "model.json", "model.safetensors"}
     card = read_card(folder / "model")
     assert card.summary.endswith("converted from model_best.pth.tar, a checkpoint of crysxpp.")
     assert hashlib.sha256(Path("model_best.pth.tar").read_bytes()).hexdigest() in card.sections["Command"]
-    assert "nothing warns of others" in card.sections["Limits"]
+    assert "no warning about other elements" in card.sections["Limits"]
 
     assert main(["predict", "--model", "model", "--files", "salt.vasp", "--jobs", "1"]) == 0
     assert "elements" not in capsys.readouterr().err
