@@ -1,6 +1,6 @@
 """Crystal properties from graph networks, with few labels.
 
-Public names are imported when they are first used: importing the package is fast and does not need dgl.
+Public names are imported on first use, so that importing the package is fast and does not need dgl.
 """
 
 from __future__ import annotations

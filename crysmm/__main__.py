@@ -1,4 +1,4 @@
-"""``python -m crysmm`` is the command ``crysmm``."""
+"""Entry point of ``python -m crysmm``."""
 
 import sys
 

@@ -104,8 +104,8 @@ def hardware_of(device: str) -> str:
 
 @contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
-    """On a GPU, use kernels that give the same numbers every time; operations that have none warn."""
-    if device.type != "cuda":
+    """Use deterministic kernels on a GPU in the block; operations without such a kernel warn."""
+    if device.type != "cuda":  # kernels for CPUs are deterministic
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used

@@ -27,7 +27,7 @@ FeatureSet = Literal["cgcnn", "basic", "atomic_number", "cfid"]
 
 
 def elements_in(formulas: Iterable[str]) -> list[str]:
-    """Symbols of the elements that occur in some formulas, by atomic number."""
+    """Return the symbols of the elements in some formulas, by atomic number."""
     symbols = {symbol for formula in formulas for symbol in re.findall("[A-Z][a-z]?", formula)}
     return sorted(symbols, key=ATOMIC_NUMBERS.__getitem__)
 

@@ -1,4 +1,4 @@
-"""Contract of backbones, to be checked by calling :func:`check_backbone` in a test, and crystals to test with."""
+"""Checks that a backbone follows its contract, :func:`check_backbone`, and crystals to test with."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ def check_backbone(backbone: Backbone, settings: GraphSettings | None = None) ->
     # For these graphs, a tie at the k-th neighbor, or a shell without a tolerance, depends on the choice of the cell.
     if settings.neighbor_strategy not in ("cgcnn", "alignn-torch") and not settings.as_jarvis:
         _check_symmetries(exact, settings)
-    _check_isolated_atom(exact, settings)
+    lone_atom, by_radius = _without_bonds(settings)
+    for crystals in ([lone_atom], [*example_crystals()[1:3], lone_atom]):
+        is_finite = bool(_embed(exact, crystals, by_radius).graph.isfinite().all())
+        assert is_finite, "an atom without neighbors: the output is not finite"
     _check_inputs_unchanged(exact, settings)
     if getattr(getattr(exact, "config", None), "merges_equivalent", False):
         _check_merging(exact, settings)
@@ -87,6 +90,7 @@ def _assert_close(clause: str, found: Tensor, expected: Tensor, tolerance: float
 
 
 def _check_shapes_and_batches(backbone: Backbone, settings: GraphSettings) -> None:
+    """Check the shapes, and that the embedding of a crystal does not depend on the others in its batch."""
     crystals = example_crystals()
     together = _embed(backbone, crystals, settings)
     n_atoms = sum(len(crystal) for crystal in crystals)
@@ -103,6 +107,7 @@ def _check_shapes_and_batches(backbone: Backbone, settings: GraphSettings) -> No
 
 
 def _check_symmetries(backbone: Backbone, settings: GraphSettings) -> None:
+    """Check that the pooled embedding does not depend on how a crystal is described."""
     crystals = example_crystals()
     expected = _embed(backbone, crystals, settings).graph
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
@@ -123,19 +128,13 @@ def _check_symmetries(backbone: Backbone, settings: GraphSettings) -> None:
 
 
 def _without_bonds(settings: GraphSettings) -> tuple[Crystal, GraphSettings]:
-    """A crystal, and settings for which its atom has no neighbors."""
+    """Return a crystal, and settings for which its atom has no neighbors."""
     by_radius = {"neighbor_strategy": "radius", "cutoff": 8.0, "as_jarvis": False}
     return Crystal.from_arrays(30 * np.eye(3), [[0.5, 0.5, 0.5]], ["Ar"]), settings.model_copy(update=by_radius)
 
 
-def _check_isolated_atom(backbone: Backbone, settings: GraphSettings) -> None:
-    lone_atom, by_radius = _without_bonds(settings)
-    for crystals in ([lone_atom], [*example_crystals()[1:3], lone_atom]):
-        graph = _embed(backbone, crystals, by_radius).graph
-        assert bool(graph.isfinite().all()), "an atom without neighbors: the output is not finite"
-
-
 def _check_inputs_unchanged(backbone: Backbone, settings: GraphSettings) -> None:
+    """Check that the backbone does not change its input, and is deterministic in evaluation mode."""
     batch = collate_crystals(example_crystals(), settings).double()
     tensors = (batch.atom_features, batch.bond_vectors, batch.atomic_numbers, batch.n_atoms)
     before = [tensor.clone() for tensor in tensors]
@@ -159,6 +158,7 @@ def _check_merging(backbone: Backbone, settings: GraphSettings) -> None:
 
 
 def _check_gradients(backbone: Backbone, settings: GraphSettings) -> None:
+    """Check that all weights get finite gradients, also in a batch without bonds and in a batch of one crystal."""
     crystals = example_crystals()
     lone_atom, by_radius = _without_bonds(settings)
     without_bonds = collate_crystals([lone_atom], by_radius)

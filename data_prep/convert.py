@@ -20,6 +20,7 @@ from data_prep.files import run_command, write_folder, write_jsonl
 def readable_records(source: Source) -> Iterator[Record]:
     """Yield the records of a source; rows that cannot be read are printed and left out."""
     for row in source.rows():
+        # A row that cannot even be parsed comes as a SkippedRow; a structure that is unusable shows when it is read.
         if isinstance(row, SkippedRow):
             print(f"left out: {row.id} ({row.file}): {row.reason}", file=sys.stderr)
             continue

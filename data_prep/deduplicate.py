@@ -255,7 +255,7 @@ class _Parts:
 
     def join(self, output: Path) -> None:
         """Write all rows to one file, and remove the folder; concatenated gzip files are a gzip file."""
-        whole = self._folder / output.name
+        whole = self._folder / output.name  # on the same file system, so that it can be renamed to the output
         with whole.open("wb") as file:
             file.write(gzip.compress(b"", mtime=0))  # a gzip file even without rows
             for part in range(self.n_parts):

@@ -1,4 +1,4 @@
-"""Leakage audit: what the validation and test splits share with the training split, and errors without it."""
+"""Leakage audit: crystals that validation and test share with the training split, and errors without them."""
 
 from __future__ import annotations
 
@@ -210,6 +210,7 @@ def read_config(run: RunFolder) -> TrainingConfig:
     Raises:
         InputError: The folder is not that of a run of ``crysmm train``.
     """
+    # Both are needed: without the ids, the split could differ from the one that the model was trained on.
     for file in (run.config, run.ids):
         if not file.is_file():
             raise InputError(f"{run.path} is not the folder of a run of crysmm train: {file.name} is missing")

@@ -7,7 +7,7 @@ from crysmm.cli.options import add_config_options, config_from, folder_name, rep
 from crysmm.cli.train import prepare_run
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
-from crysmm.publish.submission import SPLIT, VALUES, ignored_settings, validation_fraction
+from crysmm.publish.submission import SPLIT, VALUES, filled_in, ignored_settings, validation_fraction
 
 ABOUT = {
     "team_name": "Name of the contributors.",
@@ -74,12 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.processes import is_first_process
     from crysmm.publish.leaderboard import (
         CONTRIBUTIONS,
+        METADATA,
+        PLACEHOLDERS,
+        command_lines,
         describe_score,
-        filled_in_metadata,
         next_steps,
-        run_command,
         train_on_benchmark,
-        training_command,
         write_contribution,
     )
     from crysmm.runs.run_folder import RunFolder
@@ -89,11 +89,10 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.contribution or f"crysmm_{settings.model.name}"
     assert config.output_dir is not None
     folder = config.output_dir / CONTRIBUTIONS / name
-    filled_in_metadata(folder)  # reports a damaged file before anything is trained
+    filled_in(folder / METADATA, PLACEHOLDERS)  # reports a damaged file before anything is trained
+    command = command_lines(benchmark, settings, from_run=finished is not None)
     if finished is None:
-        finished, command = train_on_benchmark(benchmark, config), training_command(benchmark, config, "runs/benchmark")
-    else:
-        command = run_command(benchmark, settings)
+        finished = train_on_benchmark(benchmark, config)
     if not is_first_process():
         return 0
     about = {key: value for key in ABOUT if (value := vars(arguments)[key]) is not None}

@@ -33,7 +33,7 @@ FINEST = 10**6  # coverages are read as fractions with at most this denominator,
 CALIBRATION_FILE = "calibration.safetensors"
 WEIGHTS = "weights_sha256"  # metadata key
 ERRORS, EMBEDDINGS, DISTANCES = "errors", "training_embeddings", "validation_distances"
-CRYSTALS = "training_crystals"  # JSON in UTF-8; a tensor, because safetensors does not keep the order of metadata
+CRYSTALS = "training_crystals"  # JSON in UTF-8
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Calibration:
         """Write ``calibration.safetensors`` beside the weights with this checksum."""
         from safetensors.numpy import save
 
+        # Bytes as a tensor, because safetensors does not keep the order of its metadata.
         names = np.frombuffer(json.dumps(self.domain.crystals).encode(), dtype=np.uint8)
         tensors = {EMBEDDINGS: self.domain.embeddings, DISTANCES: self.domain.validation_distances, CRYSTALS: names}
         if self.errors is not None:
@@ -170,6 +171,7 @@ def conformal_quantile(errors: np.ndarray, coverage: float) -> np.ndarray:
     Returns:
         The error of rank ``ceil((n + 1) coverage)``, `[n_targets]`; inf if there are fewer errors than that.
     """
+    # n + 1 instead of n makes the coverage hold for any finite n (Lei et al., algorithm 2).
     rank = math.ceil((len(errors) + 1) * coverage_fraction(coverage))
     return errors[rank - 1] if rank <= len(errors) else np.full(errors.shape[1], np.inf)
 

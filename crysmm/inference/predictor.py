@@ -51,6 +51,7 @@ def load(folder: Path | str, device: str = "auto", precision: InferencePrecision
         InputError: The device is not available.
     """
     members, checksum = load_members(folder)
+    # Other versions of the libraries may change numbers; the references show it before anything is predicted.
     for member in members:
         member.check_references()
     width = sum(member.network.backbone.node_features for member in members)
@@ -240,6 +241,7 @@ class Predictor:
             results: Rows of the batch, as :meth:`assess_source` yields them.
             assessment: Assessment of the rows that were read.
         """
+        # The assessment has a row only for the results that were read.
         n_columns = len(prediction_columns(self.model.scaler, self.target_names, assessment))
         places = iter(range(len(results)))
         for result in results:

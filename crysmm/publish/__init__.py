@@ -1,1 +1,1 @@
-"""Results in the forms that public leaderboards take: JARVIS-Leaderboard and Matbench v0.1."""
+"""Submissions to public leaderboards: JARVIS-Leaderboard and Matbench v0.1."""

@@ -86,16 +86,19 @@ def train_on_benchmark(benchmark: Benchmark, config: TrainingConfig) -> RunFolde
     return run
 
 
-def training_command(benchmark: Benchmark, config: TrainingConfig, output_dir: str) -> str:
-    """Return the command line that calls :func:`train_on_benchmark`."""
-    words = ["crysmm", "leaderboard", "--benchmark", benchmark.name, *given(config, SPLIT | VALUES)]
-    return shlex.join([*words, "--output_dir", output_dir])
+def command_lines(benchmark: Benchmark, config: TrainingConfig, *, from_run: bool) -> str:
+    """Return the command lines that make a contribution again.
 
-
-def run_command(benchmark: Benchmark, config: TrainingConfig) -> str:
-    """Return the command lines that repeat a run of ``crysmm train`` and make a contribution from it."""
+    Args:
+        benchmark: Benchmark of the contribution.
+        config: Settings of the user or, if `from_run` is True, those of the finished run.
+        from_run: True for a finished run of ``crysmm train``, which is repeated first.
+    """
+    making = ["crysmm", "leaderboard", "--benchmark", benchmark.name]
+    if not from_run:
+        return shlex.join([*making, *given(config, SPLIT | VALUES), "--output_dir", "runs/benchmark"])
     training = ["crysmm", "train", *given(config), "--output_dir", "runs/benchmark"]
-    making = ["crysmm", "leaderboard", "--benchmark", benchmark.name, "--run", "runs/benchmark", "--output_dir", "runs"]
+    making += ["--run", "runs/benchmark", "--output_dir", "runs"]
     return f"{shlex.join(training)}\n{shlex.join(making)}"
 
 
@@ -114,15 +117,6 @@ class Contribution:
     score: float
     placeholders: list[str]
     kept: list[str]
-
-
-def filled_in_metadata(folder: Path) -> dict[str, Any]:
-    """Read the ``metadata.json`` of a folder without its placeholders.
-
-    Raises:
-        InputError: The file is damaged.
-    """
-    return filled_in(folder / METADATA, PLACEHOLDERS)
 
 
 def write_contribution(
@@ -154,7 +148,7 @@ def write_contribution(
     if not isinstance(seconds, float) or not math.isfinite(seconds):
         raise InputError(f"{run.metrics} does not hold the seconds of training; begin the run again")
     known: dict[str, Any] = {"model_name": name, **({} if hardware is None else {"hardware_used": hardware})}
-    known |= filled_in_metadata(folder)
+    known |= filled_in(folder / METADATA, PLACEHOLDERS)
     known |= {key: [text] if isinstance(PLACEHOLDERS[key], list) else text for key, text in about.items()}
     metadata = {
         **PLACEHOLDERS,
@@ -248,6 +242,7 @@ def score_as_leaderboard(archive: Path, benchmark: Benchmark) -> float:
         raise InputError(f"{archive} has other ids than {benchmark.name}, or another order")
     targets = np.array([benchmark.test[row["id"]] for row in rows])
     predictions = np.array([[float(number) for number in row["prediction"].split(";")] for row in rows])
+    # Classes are whole numbers as text, so that they compare exactly as floats.
     correct, errors = targets == predictions, np.abs(targets - predictions)
     return round(float(correct.mean() if benchmark.is_classification else errors.mean()), DIGITS)
 

@@ -177,6 +177,7 @@ def fold_results(
         is_classification: True if predictions are probabilities.
     """
     scores = compute_scores(targets, list(predictions.values()), is_classification=is_classification)
+    # Matbench expects the key uncertainty in every fold, also without uncertainties.
     return {"data": dict(predictions), "parameters": dict(parameters), "scores": scores, "uncertainty": None}
 
 

@@ -266,6 +266,7 @@ def given(config: RunConfig, leave_out: Set[str] = frozenset()) -> list[str]:
         leave_out: Names of further settings to leave out.
     """
     names = [name for name in type(config).model_fields if name not in (FREE_SETTINGS - PATHS) | leave_out]
+    # Names only: the folders mean nothing on another machine, and cards are published.
     files: dict[str, Any] = {name: Path(path.name) for name in PATHS if (path := getattr(config, name)) is not None}
     if isinstance(config, TrainingConfig):
         in_head: dict[str, Any] = dict(names_in_head(config.head))

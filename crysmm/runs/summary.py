@@ -112,11 +112,12 @@ def describe_members(metrics: Mapping[str, Any]) -> list[str]:
 
 def describe_trust(test: Mapping[str, Any]) -> list[str]:
     """Return a line on the fraction of the test targets inside the intervals, or none if there are no intervals."""
+    # Classes have no intervals, and a run may have no test split.
     if "intervals" not in test:
         return []
     intervals = test["intervals"]
     asked, n_validation = intervals["asked"], intervals["n_validation"]
-    if "reason" in intervals:
+    if "reason" in intervals:  # infinite, as there are too few validation crystals for this coverage
         return [f"{asked:.0%} intervals: infinite; {intervals['reason']}, there are {n_validation}"]
     width = f", median width {_number(intervals['median_width'])}" if "median_width" in intervals else ""
     return [f"{asked:.0%} intervals: hold {intervals['covered']:.1%} of the test targets{width}"]
