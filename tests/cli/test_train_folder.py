@@ -57,7 +57,7 @@ def test_restart_from_a_peer_s_weights(
     trained: list[TrainingConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--restart_model_path", str(tmp_path / "best_model.pt")]) == 2
-    assert "no model folder of this package" in capsys.readouterr().err
+    assert "not a model folder of this package" in capsys.readouterr().err
     assert trained == []
 
 

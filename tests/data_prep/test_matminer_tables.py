@@ -116,8 +116,8 @@ def test_no_network_says_what_to_do(run_module, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--output", "folder"], "a folder needs --property"),
-        (["--property", "K_VRH", "--output", "rows.jsonl"], "takes none"),
+        (["--output", "folder"], "--property is needed for a folder"),
+        (["--property", "K_VRH", "--output", "rows.jsonl"], "leave it out there"),
         (["--property", "gap", "--output", "folder"], "the table has K_VRH"),
     ],
 )

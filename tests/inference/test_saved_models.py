@@ -231,7 +231,7 @@ def test_copy_into_another_head(tmp_path: Path, save_small_model: Save) -> None:
         "head.output.weight": "1 x 8 there, 3 x 8 here",
     }
     assert "left out head.output.bias (1 there, 3 here)" in report.text()
-    assert "cgcnn, cutoff 8, 12 neighbours" in report.text()
+    assert "cgcnn, cutoff 8, 12 neighbors" in report.text()
 
 
 def test_copy_into_another_backbone_is_refused(tmp_path: Path, save_small_model: Save) -> None:
