@@ -39,18 +39,21 @@ class Errors:
 
     Args:
         metrics: Names of the metrics that the means of the columns are: MAE for each target, or accuracy.
-        by_id: Absolute errors in original units, or 1 for a correct class and 0 for a wrong one, by id; `[n_metrics]`.
+        by_id: Absolute errors in original units, NaN where the target is missing, or 1 for a correct class and 0 for a
+            wrong one, by id; `[n_metrics]`.
     """
 
     metrics: list[str]
     by_id: dict[str, np.ndarray]
 
     def means(self, ids: Sequence[str]) -> dict[str, float | None]:
-        """Return the metrics over some crystals; None if there are none."""
-        if not ids:
-            return dict.fromkeys(self.metrics)
-        means = np.mean([self.by_id[name] for name in ids], axis=0)
-        return {metric: float(mean) for metric, mean in zip(self.metrics, means, strict=True)}
+        """Return the metrics over the crystals that have the target, among some; None if there are none."""
+        errors = np.array([self.by_id[name] for name in ids]).reshape(len(ids), len(self.metrics))
+        present = ~np.isnan(errors)
+        return {
+            metric: float(errors[present[:, column], column].mean()) if present[:, column].any() else None
+            for column, metric in enumerate(self.metrics)
+        }
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,7 @@ def read_run(run: RunFolder, root_dir: Path | None, *, progress: bool = True) ->
         table = read_predictions(path)
         for row in split.val:
             cells, targets = table.rows.get(store.ids[row]), store.targets[row]
-            if cells is not None and [float(cells[name]) for name in table.targets] != targets.tolist():
+            if cells is not None and not np.array_equal(table.truth(store.ids[row]), targets, equal_nan=True):
                 raise InputError(
                     f"the data are not those of the run: {store.ids[row]} has the target "
                     f"{', '.join(f'{value:g}' for value in targets)}, in {path} "
@@ -238,10 +241,8 @@ def _read_errors(path: Path, ids: Sequence[str]) -> Errors:
             f"{path} is damaged: {len(missing):,} crystals of its split are missing, {missing[0]} the first; train the "
             "run again, or restore the file"
         )
-    truth, found = (
-        {name: np.array([float(row[column]) for column in columns]) for name, row in table.rows.items()}
-        for columns in (table.targets, table.predictions)
-    )
+    truth = {name: table.truth(name) for name in table.rows}
+    found = {name: np.array([float(row[column]) for column in table.predictions]) for name, row in table.rows.items()}
     if any(name.startswith("probability_") for name in table.columns):
         return Errors(["accuracy"], {name: (truth[name] == found[name]) * 1.0 for name in truth})
     metrics = ["MAE"] if len(table.targets) == 1 else [name.replace("target", "MAE", 1) for name in table.targets]

@@ -86,8 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
     if summary.n_far:
         warn(f"{summary.n_far} far from the training structures, see the column domain: trust these less")
     if summary.n_validation is not None and summary.n_validation < fewest_errors(arguments.coverage):
+        some = " for at least one property" if len(predictor.target_names) > 1 else ""
         warn(
-            f"intervals of {arguments.coverage:.0%} are infinite: they need {fewest_errors(arguments.coverage)} "
+            f"intervals of {arguments.coverage:.0%} are infinite{some}: they need {fewest_errors(arguments.coverage)} "
             f"validation structures, the model had {summary.n_validation}; lower --coverage"
         )
     if summary.undescribed:

@@ -1,7 +1,7 @@
 """Settings of a training run, on structures with target values."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field
 
@@ -17,7 +17,7 @@ class TrainingConfig(RunConfig):
         None,
         validation_alias=AliasChoices("target_key", "target"),
         description="Property to predict: a key in the rows of a JSON file, or a column name in the header of "
-        "id_prop.csv; several comma-separated properties are trained on together.",
+        "id_prop.csv; several comma-separated properties are trained on together, and a row may lack some.",
     )
     target_transform: Literal["none", "log10"] = Field(
         "none",
@@ -29,6 +29,11 @@ class TrainingConfig(RunConfig):
     )
     target_multiplication_factor: float | None = Field(
         None, allow_inf_nan=False, description="Factor to multiply every target by as it is read (a change of unit)."
+    )
+    target_weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = Field(
+        None,
+        description="Weights of several targets in the loss, one per target in their order; only ratios matter. By "
+        "default all weigh the same.",
     )
     classification_threshold: float | None = Field(
         None, allow_inf_nan=False, description="Predict two classes: targets above this threshold are 1, the others 0."
@@ -71,6 +76,8 @@ class TrainingConfig(RunConfig):
         link = self.model.link
         if self.is_classification and self.target_transform != "none":
             yield "target_transform", f"{self.target_transform} has no effect on classes; leave it out"
+        if self.is_classification and self.target_weights is not None:
+            yield "target_weights", "has no effect on classes; leave it out"
         if self.is_classification and link != "identity":
             yield "model.link", f"{link} has no effect on classes; leave it out"
         if self.target_transform == "log10" and link != "identity":

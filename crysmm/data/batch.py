@@ -47,7 +47,9 @@ class CrystalBatch:
         connectivity: Bonds of the atoms, or of the representatives of equivalent atoms.
         as_jarvis: True if the line graph leaves out the pairs (e, e), like DGL's.
         triplet_cutoff: Longest bond in the pairs of the line graph, Angstrom; None for no limit.
-        targets: Targets in the units of the input, ``[n_crystals, n_targets]`` float64, or None.
+        targets: Targets in the units of the input, ``[n_crystals, n_targets]`` float64, NaN where missing; or None.
+        labels_per_crystal: Mean number of targets that a crystal has, over the crystals of all processes; None if
+            none is missing.
         space_groups: Space group numbers, ``[n_crystals]`` int64, 0 where unknown; None if not determined.
         teacher_nodes: Atom embeddings of a teacher, ``[n_atoms_in_all, width]`` float32, or None.
         texts: Embeddings of descriptions, ``[n_crystals, width]`` float32 with NaN for a missing one, or tokens,
@@ -65,6 +67,7 @@ class CrystalBatch:
     as_jarvis: bool
     triplet_cutoff: float | None = None
     targets: Tensor | None = None
+    labels_per_crystal: float | None = None
     space_groups: Tensor | None = None
     teacher_nodes: Tensor | None = None
     texts: Tensor | None = None
@@ -171,7 +174,7 @@ def make_batch(
         arrays: Crystals and their edges.
         settings: Graph settings of the edges.
         ids: Crystal ids, ``[n_crystals]``.
-        targets: Targets, ``[n_crystals, n_targets]``, or None.
+        targets: Targets, ``[n_crystals, n_targets]``, NaN where missing; or None.
         merge: True to keep one representative of equivalent atoms, if any are equivalent.
     """
     n_atoms_in_all = len(arrays.atomic_numbers)
@@ -206,8 +209,15 @@ def make_batch(
         as_jarvis=settings.as_jarvis,
         triplet_cutoff=settings.triplet_cutoff,
         targets=None if targets is None else torch.from_numpy(np.array(targets, dtype=np.float64)),
+        labels_per_crystal=None if targets is None else labels_per_crystal(targets),
         merged=merged,
     )
+
+
+def labels_per_crystal(targets: np.ndarray) -> float | None:
+    """Return the mean number of targets that a crystal has, or None if none is missing; NaN is a missing one."""
+    present = ~np.isnan(targets)
+    return None if present.all() else float(present.sum() / len(targets))
 
 
 def collate_crystals(

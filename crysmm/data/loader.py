@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from crysmm.data.batch import CrystalBatch
+from crysmm.data.batch import CrystalBatch, labels_per_crystal
 
 if TYPE_CHECKING:
     from crysmm.data.atom_embeddings import AtomEmbeddings
@@ -32,11 +32,13 @@ class IndexShare:
             repeats one to keep in step with the others.
         weight: Factor for the mean loss of this process, so that the mean gradient over processes equals the gradient
             of the mean loss over the global batch.
+        global_batch: Store rows that all processes read for the step.
     """
 
     rows: np.ndarray
     n_crystals: int
     weight: float
+    global_batch: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,9 +138,9 @@ class BatchSampler(Sampler[IndexShare]):
         for batch in self.global_batches(self.epoch):
             mine = batch[self.rank :: self.world_size]
             if len(mine):
-                yield IndexShare(mine, len(mine), len(mine) * self.world_size / len(batch))
+                yield IndexShare(mine, len(mine), len(mine) * self.world_size / len(batch), batch)
             else:
-                yield IndexShare(batch[:1], 0, 0.0)
+                yield IndexShare(batch[:1], 0, 0.0, batch)
 
     def _order(self, epoch: int) -> np.ndarray:
         if self.seed is None:
@@ -171,6 +173,9 @@ class StoreDataset(Dataset[Share]):
     def __getitem__(self, share: IndexShare) -> Share:
         """Read the crystals of a share as one batch."""
         batch = self.store.batch(share.rows.tolist(), merge=self.merge)
+        if batch.targets is not None and len(share.rows) < len(share.global_batch):
+            # the loss is a mean over the labels of all processes
+            batch = replace(batch, labels_per_crystal=labels_per_crystal(self.store.targets[share.global_batch]))
         if self.embeddings is not None:
             batch = replace(batch, teacher_nodes=torch.from_numpy(self.embeddings.take(share.rows)))
         if self.texts is not None:

@@ -26,7 +26,8 @@ class TargetScaler(BaseModel):
         n_targets: Number of targets per crystal.
         transform: Transform f, ``log10`` or ``none``.
         standardize: True to apply mean and std; a link other than identity switches it off.
-        mean: Mean of f(y) over the training split, one per target; empty for classes.
+        mean: Mean of f(y) over the crystals of the training split that have the target, one per target; empty for
+            classes.
         std: Population standard deviation of f(y) over the training split; 1 where all targets are equal.
         threshold: Threshold above which a target is class 1 instead of class 0.
         classes: Target value of each class, or None for regression.
@@ -47,22 +48,32 @@ class TargetScaler(BaseModel):
         """Fit the scaler to the training split.
 
         Args:
-            targets: Targets of every readable row, ``[n, n_targets]`` float64. Rows outside the training split only
-                contribute the set of classes.
+            targets: Targets of every readable row, NaN where missing, ``[n, n_targets]`` float64. Rows outside the
+                training split only contribute the set of classes.
             train: Rows of the training split.
             config: Training settings for the target.
 
         Raises:
-            InputError: Classification with several targets, fewer than two classes, or a class without training rows.
+            InputError: Classification with several targets, fewer than two classes, a class or target without
+                training rows, or a number of weights that is not that of the targets.
         """
+        weights, n_targets = config.target_weights, targets.shape[1]
+        if weights is not None and len(weights) != n_targets:
+            raise InputError(f"target_weights has {len(weights)} numbers; expected {n_targets}, one for each target")
         if config.is_classification:
             return cls._fit_classes(targets, train, config.classification_threshold)
         values = np.asarray(targets, dtype=np.float64)[np.asarray(train)]
         if config.target_transform == "log10":
             values = np.log10(values)
-        mean, std = values.mean(axis=0), values.std(axis=0)
+        n_without = int(np.isnan(values).all(axis=0).sum())
+        if n_without:
+            raise InputError(
+                f"{n_without} of {n_targets} targets have no value in the training split; leave them out of "
+                "target_key, or add data (crysmm check counts the values)"
+            )
+        mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
         return cls(
-            n_targets=values.shape[1],
+            n_targets=n_targets,
             transform=config.target_transform,
             standardize=config.standardize_target and config.model.link == "identity",
             mean=tuple(mean.tolist()),

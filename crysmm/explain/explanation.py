@@ -116,7 +116,10 @@ def explain(
     rankings = {BY_CONTRIBUTION: np.array([row.index for row in by_contribution])}
     if weights is not None:
         rankings = {BY_WEIGHT: np.array([row.index for row in rows]), **rankings}
-    metric = ErrorMetric(model.scaler, column, why_not_measured(model, store) is None, quantity)
+    measured = why_not_measured(model, store) is None
+    if measured and model.scaler.classes is None:
+        measured = not np.isnan(store.targets[:, column]).all()
+    metric = ErrorMetric(model.scaler, column, measured, quantity)
     candidates = np.flatnonzero(totals.feature_atoms)
     checks = check_rankings(explainer, lambda: batches("checking"), rankings, candidates, metric)
     explanation = Explanation(folder, quantity, totals, rows, checks, batches.skipped, crystal)

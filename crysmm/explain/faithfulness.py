@@ -106,7 +106,7 @@ class ErrorMetric:
             self.name = f"mean absolute error of {name}"
 
     def __call__(self, predictions: np.ndarray, unchanged: np.ndarray, targets: np.ndarray | None) -> np.ndarray:
-        """Return the errors, ``[n_crystals]``.
+        """Return the errors, ``[n_crystals]``; NaN for a crystal without the explained one of several targets.
 
         Args:
             predictions: Predictions with features removed, ``[n_crystals, n_columns]``.
@@ -147,9 +147,12 @@ def check_rankings(
     for batch in batches():
         targets = None if batch.targets is None else batch.targets.numpy()
         unchanged = explainer.predict(batch)
-        error += float(metric(unchanged, unchanged, targets).sum())
-        errors += [metric(explainer.predict(batch, removed), unchanged, targets).sum() for removed in [*draws, *tops]]
-        n_crystals += len(batch)
+        with_all = metric(unchanged, unchanged, targets)
+        error += float(np.nansum(with_all))
+        errors += [
+            np.nansum(metric(explainer.predict(batch, removed), unchanged, targets)) for removed in [*draws, *tops]
+        ]
+        n_crystals += int((~np.isnan(with_all)).sum())
     error, errors = error / n_crystals, errors / n_crystals
 
     random = errors[: len(draws)].reshape(len(numbers), DRAWS)

@@ -43,11 +43,17 @@ class Calibration:
     Args:
         domain: Embeddings of training crystals, and distances of the validation crystals from them.
         errors: Absolute errors divided by the widths of their crystals, in the units of training, ascending for each
-            target, `[n_val, n_targets]`; None for classes, which have probabilities instead of intervals.
+            target and NaN at the end where validation crystals lack it, `[n_val, n_targets]`; None for classes, which
+            have probabilities instead of intervals.
     """
 
     domain: Domain
     errors: np.ndarray | None
+
+    @property
+    def fewest_labels(self) -> int | None:
+        """Number of validation crystals that have the rarest target; None for classes."""
+        return None if self.errors is None else int((~np.isnan(self.errors)).sum(axis=0).min())
 
     @classmethod
     def fit(
@@ -63,7 +69,7 @@ class Calibration:
         Args:
             scaler: Target scaler of the model.
             domain: Embeddings of training crystals, and distances of the validation crystals.
-            targets: Targets in original units, `[n_val, n_targets]`.
+            targets: Targets in original units, NaN where missing, `[n_val, n_targets]`.
             predictions: Predictions for them, as :meth:`TargetScaler.decode` returns them.
             embeddings: Pooled embeddings, `[n_val, d]`.
         """
@@ -165,15 +171,21 @@ def conformal_quantile(errors: np.ndarray, coverage: float) -> np.ndarray:
     """Return the bound that the error of a new crystal stays below with probability `coverage`.
 
     Args:
-        errors: Errors of other crystals, ascending for each target, `[n, n_targets]`.
+        errors: Errors of other crystals, ascending for each target, NaN at the end where missing, `[n, n_targets]`.
         coverage: Fraction of the targets inside the intervals, between 0 and 1.
 
     Returns:
-        The error of rank ``ceil((n + 1) coverage)``, `[n_targets]`; inf if there are fewer errors than that.
+        The error of rank ``ceil((n + 1) coverage)``, with n the errors of a target, `[n_targets]`; inf if there are
+        fewer errors than that.
     """
-    # n + 1 instead of n makes the coverage hold for any finite n (Lei et al., algorithm 2).
-    rank = math.ceil((len(errors) + 1) * coverage_fraction(coverage))
-    return errors[rank - 1] if rank <= len(errors) else np.full(errors.shape[1], np.inf)
+    fraction = coverage_fraction(coverage)
+    bounds = np.full(errors.shape[1], np.inf)
+    for column, n_errors in enumerate((~np.isnan(errors)).sum(axis=0).tolist()):
+        # n + 1 instead of n makes the coverage hold for any finite n (Lei et al., algorithm 2).
+        rank = math.ceil((n_errors + 1) * fraction)
+        if rank <= n_errors:
+            bounds[column] = errors[rank - 1, column]
+    return bounds
 
 
 def fewest_errors(coverage: float) -> int:

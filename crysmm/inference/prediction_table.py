@@ -3,7 +3,7 @@
 One target has the column ``prediction``, several have ``prediction_<name>`` each. Classes have ``prediction``, the most
 probable class, and ``probability_<class>`` each. Where available, ``spread``, ``lower`` and ``upper`` follow, named in
 the same way, then ``distance_percentile`` and ``domain`` (see :class:`Assessment`). Numbers are in original units and
-written with all digits.
+written with all digits. Of several targets, the cell of one that a crystal lacks is empty.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def write_predictions(
     Args:
         path: CSV file to write.
         ids: Ids of the crystals, `[n]`.
-        targets: Targets in original units, `[n, n_targets]`; for classes, the class is written.
+        targets: Targets in original units, NaN where missing, `[n, n_targets]`; for classes, the class is written.
         assessment: Predictions for the crystals.
         scaler: Target scaler of the model.
         names: Names of the targets.
@@ -82,7 +82,7 @@ def write_predictions(
         classes = [class_label(value) for value in scaler.classes]
         truth = ([classes[index]] for index in scaler.class_indices(targets))
     else:
-        truth = ([repr(float(number)) for number in row] for row in targets)
+        truth = (["" if math.isnan(number) else repr(float(number)) for number in row] for row in targets)
     header = ["id", *_named("target", names), *prediction_columns(scaler, names, assessment)]
     cells = (prediction_cells(scaler, assessment, row) for row in range(len(ids)))
     rows = ([name, *true, *predicted] for name, true, predicted in zip(ids, truth, cells, strict=True))
@@ -96,10 +96,11 @@ def _named(kind: str, names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class PredictionTable:
-    """Content of a table written by :func:`write_predictions`, without missing cells.
+    """Content of a table written by :func:`write_predictions`.
 
     Args:
-        rows: Cells by column, by id; targets, predictions and probabilities are finite numbers.
+        rows: Cells by column, by id; targets, predictions and probabilities are finite numbers, except for empty
+            cells of several targets.
         columns: Names of all columns.
         targets: Names of the columns of targets.
         predictions: Names of the columns of their predictions, in the same order.
@@ -109,6 +110,10 @@ class PredictionTable:
     columns: list[str]
     targets: list[str]
     predictions: list[str]
+
+    def truth(self, identifier: str) -> np.ndarray:
+        """Return the targets of a crystal, NaN where missing, `[n_targets]`."""
+        return np.array([float(self.rows[identifier][column] or "nan") for column in self.targets])
 
 
 def read_predictions(path: Path) -> PredictionTable:
@@ -136,6 +141,8 @@ def read_predictions(path: Path) -> PredictionTable:
                 "again, or restore the file"
             )
         for name in numbers:
+            if row[name] == "" and name in targets and len(targets) > 1:
+                continue
             try:
                 is_finite = math.isfinite(float(row[name]))
             except ValueError:
@@ -158,7 +165,8 @@ class PredictionSummary:
         failures: First few failed rows.
         unseen: Number of structures by element, for elements that no training structure contains.
         n_far: Number of structures farther from the training structures than nearly all validation structures.
-        n_validation: Number of structures that intervals are calibrated on; None if there are no intervals.
+        n_validation: Number of structures that intervals are calibrated on, those of the rarest target if there are
+            several; None if there are no intervals.
         undescribed: Reason why there is no description, by id, for a model that reads texts.
         n_noted: Number of structures with a note on how they were read.
         notes: First few of these notes.

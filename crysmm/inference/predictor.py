@@ -184,8 +184,8 @@ class Predictor:
                 and 1.
         """
         assessor = self._assessor(coverage)
-        errors = None if self._calibration is None else self._calibration.errors
-        summary = PredictionSummary(Path(output), n_validation=None if errors is None else len(errors))
+        n_validation = None if self._calibration is None else self._calibration.fewest_labels
+        summary = PredictionSummary(Path(output), n_validation=n_validation)
         _refuse_output(summary.output)
         hidden = disables_bar(progress)
         with (

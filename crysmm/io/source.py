@@ -231,8 +231,8 @@ def read_targets(values: Sequence[Any], names: Sequence[str], options: ReadingOp
             if len(names) == 1:
                 raise
             targets.append(math.nan)
-    if any(map(math.isnan, targets)):
-        raise UnlabeledError(f"no target: {first_of(names)} are not all given")
+    if targets and all(map(math.isnan, targets)):
+        raise UnlabeledError(f"no target: {first_of(names)} are all missing")
     if options.target_transform == "log10":
         for target, name in zip(targets, names, strict=True):
             if target <= 0:  # false for NaN

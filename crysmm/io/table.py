@@ -27,7 +27,6 @@ from crysmm.io.source import (
     encodable,
     flatten,
     new_hash,
-    read_number,
     read_targets,
 )
 
@@ -218,11 +217,16 @@ def group_names(key: str, values: Sequence[Any]) -> tuple[str, ...]:
     return (key,) if len(values) == 1 else tuple(f"{key}_{number}" for number in range(len(values)))
 
 
-def _target_values(fields: Mapping[str, Any], key: str) -> list[float]:
-    values = [read_number(value, key) for value in flatten(fields.get(key))]
+def _target_values(fields: Mapping[str, Any], key: str) -> tuple[float, ...]:
+    """Return the numbers in a field, at least one.
+
+    Raises:
+        StructureError: The field holds no number, or something else.
+    """
+    values = flatten(fields.get(key))
     if not values:
         raise UnlabeledError(f"no target: {key} is an empty list")
-    return values
+    return read_targets(values, [key] * len(values), ReadingOptions())
 
 
 def _numeric_columns(rows: Sequence[Mapping[str, Any]], exclude: frozenset[str]) -> list[str]:

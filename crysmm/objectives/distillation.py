@@ -33,7 +33,7 @@ from crysmm.engines.linear import precise
 from crysmm.errors import InputError
 from crysmm.models.layers import crystal_mean
 from crysmm.models.networks import PropertyNetwork
-from crysmm.objectives.property import Criterion, PropertyObjective
+from crysmm.objectives.property import Criterion, PropertyObjective, TargetWeights
 
 
 class DistillationObjective(PropertyObjective):
@@ -47,6 +47,7 @@ class DistillationObjective(PropertyObjective):
         criterion: Loss of the labels.
         delta: Weight of the criterion, from 0 to 1, or ``rising``.
         projection: Module that maps the student's embeddings to the teacher's width; see :func:`make_projection`.
+        weights: As in :class:`PropertyObjective`.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class DistillationObjective(PropertyObjective):
         criterion: Criterion,
         delta: float | Rising,
         projection: nn.Module,
+        weights: TargetWeights | None = None,
     ):
-        super().__init__(network, scaler, criterion)
+        super().__init__(network, scaler, criterion, weights)
         self.delta = delta
         self.projection = projection
 
@@ -73,7 +75,7 @@ class DistillationObjective(PropertyObjective):
         return delta * labels + (1 - delta) * distillation + self.network.backbone.penalty()
 
     def metrics(self, batch: CrystalBatch) -> dict[str, Tensor]:
-        """Return ``loss`` of the labels, ``mae`` or ``error``, and ``distillation``, per crystal."""
+        """Return ``loss`` of the labels, the error and ``distillation``, per crystal."""
         embedding = self.network.backbone(batch)
         labels = self.label_metrics(self.network.read(embedding, batch), batch)
         return {**labels, "distillation": self.distillation(embedding.nodes, batch).double()}

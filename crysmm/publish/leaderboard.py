@@ -185,7 +185,7 @@ def _read_predictions(benchmark: Benchmark, run: RunFolder) -> dict[str, list[st
         row = table.rows.get(name)
         if row is None:
             raise InputError(f"{run.predictions('test')} has no prediction for {name}, which the benchmark needs")
-        targets = [float(row[column]) for column in table.targets]
+        targets = table.truth(name).tolist()
         if len(targets) != len(values) or not np.allclose(targets, values, rtol=TOLERANCE, atol=TOLERANCE):
             raise InputError(
                 f"{run.path} was trained on other values than those of {benchmark.name}: {name} is {targets} there and "

@@ -67,13 +67,13 @@ def crystal_errors(
 ) -> CrystalErrors:
     """Compute the error of each crystal.
 
-    One target: the absolute error in original units. Several targets: the mean over targets of the absolute error
+    One target: the absolute error in original units. Several targets: the mean, over those of a crystal, of the error
     divided by the mean absolute deviation (MAD) of the target in the training split. Classes: 1 if the most probable
     class is wrong.
 
     Args:
         scaler: Scaler of the model; it knows the classes.
-        targets: Targets in original units, ``[n, n_targets]``.
+        targets: Targets in original units, NaN where missing, ``[n, n_targets]``.
         predictions: Predictions in original units, ``[n, n_targets]``, or probabilities, ``[n, n_classes]``.
         train_targets: Targets of the training split, ``[n_train, n_targets]``.
         names: Names of the targets.
@@ -88,11 +88,11 @@ def crystal_errors(
     if len(names) == 1:
         explanation = f"mean absolute error of {names[0]}, in the unit of the input"
         return CrystalErrors("MAE", explanation, errors[:, 0], errors[:, 0], np.zeros(len(errors), dtype=int))
-    mad = np.abs(train_targets - train_targets.mean(axis=0)).mean(axis=0)
+    mad = np.nanmean(np.abs(train_targets - np.nanmean(train_targets, axis=0)), axis=0)
     relative = errors / np.where(mad > 0, mad, 1.0)  # a target that is constant in training has no scale
-    mean = relative.mean(axis=1)
+    mean = np.nanmean(relative, axis=1)  # every crystal has a target
     explanation = "mean over targets of the absolute error divided by the mean absolute deviation in the training split"
-    return CrystalErrors("MAE / MAD", explanation, mean, mean, relative.argmax(axis=1))
+    return CrystalErrors("MAE / MAD", explanation, mean, mean, np.nanargmax(relative, axis=1))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from crysmm import __version__
 from crysmm.config.training import TrainingConfig
 from crysmm.device import Machine
@@ -35,7 +37,7 @@ from crysmm.report.figures import Figure
 from crysmm.report.html import number, script_tags, security_policy, static_file
 from crysmm.report.structure import structure_sources
 from crysmm.runs.data import TrainingData
-from crysmm.runs.plots import TITLES
+from crysmm.runs.plots import METRIC_NAMES, TITLES
 from crysmm.runs.run_folder import RunFolder
 from crysmm.runs.summary import count
 
@@ -133,20 +135,20 @@ def _prediction_figures(
     logarithmic = scaler.transform == "log10"
     drawn = {}
     for column, name in enumerate(names[:MAX_TARGETS]):
-        points = [
-            figures.Points(
-                split,
-                data.targets(split)[:, column],
-                assessment.predictions[:, column],
-                data.ids(split),
-                [data.store.formulas[row] for row in data.rows(split)],
-            )
-            for split, assessment in assessments.items()
-        ]
-        drawn[name] = [
-            figures.parity(name, points, logarithmic=logarithmic),
-            figures.error_distribution(name, points[-1], logarithmic=logarithmic),
-        ]
+        points = []
+        for split, assessment in assessments.items():
+            targets = data.targets(split)[:, column]
+            present = np.flatnonzero(~np.isnan(targets))
+            rows = [data.rows(split)[index] for index in present]
+            if rows:
+                ids, formulas = ([values[row] for row in rows] for values in (data.store.ids, data.store.formulas))
+                predictions = assessment.predictions[present, column]
+                points.append(figures.Points(split, targets[present], predictions, ids, formulas))
+        if points[-1].split == evaluated.split:
+            drawn[name] = [
+                figures.parity(name, points, logarithmic=logarithmic),
+                figures.error_distribution(name, points[-1], logarithmic=logarithmic),
+            ]
     return drawn
 
 
@@ -160,7 +162,8 @@ def _learning_figures(folder: RunFolder, metrics: Mapping[str, Any]) -> list[Fig
     if "members" in metrics:
         histories = {name: read_history(RunFolder(folder.path / name).history) for name in metrics["members"]}
         first = next(iter(histories.values()))[0]
-        return [figures.member_curves(histories, "mae" if "val_mae" in first else "loss")]
+        metric = next(name for name in METRIC_NAMES if f"val_{name}" in first)
+        return [figures.member_curves(histories, metric)]
     history, metric = read_history(folder.history), metrics["monitored"].removeprefix("val_")
     others = [name for name in history[0] if name.startswith("val_") and name not in ("val_loss", f"val_{metric}")]
     return [

@@ -24,7 +24,7 @@ from crysmm.report.errors import EvaluatedSplit, Group
 from crysmm.report.html import duration, number, percentage
 from crysmm.runs.data import SPLITS, TrainingData
 from crysmm.runs.plots import TITLES
-from crysmm.runs.summary import CLASS_SCORES, count, describe_split, first_targets, len_of
+from crysmm.runs.summary import CLASS_SCORES, count, describe_split, first_targets
 
 MAX_TARGETS = 50  # rows of a table
 MAX_SKIPPED = 50  # rows of the table of rows left out
@@ -144,7 +144,7 @@ def _table_of_splits(caption: str, splits: Metrics) -> Table:
     """Tabulate the errors of one target, a row per split."""
     columns = [*ERRORS.values(), "mae_of_train_mean"]
     rows = [
-        [TITLES[name], f"{len_of(one):,}", *(number(one[column]) for column in columns)] for name, one in splits.items()
+        [TITLES[name], f"{one['n']:,}", *(number(one[column]) for column in columns)] for name, one in splits.items()
     ]
     return Table(caption, ["split", "crystals", *ERRORS, "MAE of the training mean"], rows)
 
@@ -153,8 +153,8 @@ def _table_of_targets(caption: str, scores: Metrics) -> Table:
     """Tabulate the errors of one split, a row per target."""
     targets = list(scores["per_target"].items())
     shown = targets[:MAX_TARGETS]
-    rows = [[name, *(number(one[column]) for column in ERRORS.values())] for name, one in shown]
-    header = ["target", *ERRORS]
+    rows = [[name, f"{one['n']:,}", *(number(one[column]) for column in ERRORS.values())] for name, one in shown]
+    header = ["target", "crystals", *ERRORS]
     if "intervals" in scores:
         header.append(f"coverage of {scores['intervals']['asked']:.0%} intervals")
         covered = scores["intervals"]["per_target"]

@@ -205,6 +205,8 @@ def _scores(scores: Mapping[str, Any], note: str, unit: str) -> Iterator[str]:
         for name, each in list(scores["per_target"].items())[:TARGETS_SHOWN]:
             yield from (f"{as_text(name)} {line}" for line in _scores(each, note, unit))
         return
+    if not scores["n"]:  # none of the split's crystals has this one of several targets
+        return
     on = f"on {scores['n']:,} crystals{note}"
     if "accuracy" in scores:
         area = "unknown" if scores["roc_auc"] is None else f"{scores['roc_auc']:.4f}"

@@ -53,9 +53,9 @@ def evaluate(
         )
     if scaler.classes is not None:
         return classification_metrics(scaler.class_indices(targets), predictions)
-    metrics = regression_metrics(targets, predictions, train_targets.mean(axis=0), names)
+    metrics = regression_metrics(targets, predictions, np.nanmean(train_targets, axis=0), names)
     if scaler.transform == "log10":
-        logarithms = (np.log10(targets), np.log10(predictions), np.log10(train_targets).mean(axis=0))
+        logarithms = (np.log10(targets), np.log10(predictions), np.nanmean(np.log10(train_targets), axis=0))
         metrics = {"unit": "original", **metrics, "log10": regression_metrics(*logarithms, names)}
     return metrics
 
@@ -66,15 +66,17 @@ def regression_metrics(
     """Compute metrics of predicted values for each target and, if there are several, their means over the targets.
 
     Args:
-        target: Targets, ``[n, n_targets]``.
+        target: Targets, NaN where missing, ``[n, n_targets]``.
         prediction: Predictions, ``[n, n_targets]``.
         train_mean: Mean of the targets in the training split, ``[n_targets]``.
         names: Names of the targets.
     """
-    columns = {
-        name: _regression_of_one(target[:, column], prediction[:, column], float(train_mean[column]))
-        for column, name in enumerate(names)
-    }
+    columns = {}
+    for column, name in enumerate(names):
+        present = ~np.isnan(target[:, column])
+        columns[name] = _regression_of_one(
+            target[present, column], prediction[present, column], float(train_mean[column])
+        )
     if len(columns) == 1:
         return next(iter(columns.values()))
     means: Metrics = {}
@@ -82,7 +84,7 @@ def regression_metrics(
         values = [metrics[key] for metrics in columns.values()]
         # A mean over the targets for which the metric is defined could not be compared with that of another run.
         means[key] = None if None in values else math.fsum(values) / len(values)
-    return {"mean": means, "per_target": columns}
+    return {"n": len(target), "mean": means, "per_target": columns}
 
 
 def _regression_of_one(target: np.ndarray, prediction: np.ndarray, train_mean: float) -> Metrics:
@@ -93,6 +95,9 @@ def _regression_of_one(target: np.ndarray, prediction: np.ndarray, train_mean: f
     """
     from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
+    if not len(target):
+        undefined = dict.fromkeys(("mae", "rmse", "r2", "mad", "mae_over_mad", "mae_of_train_mean"))
+        return {"n": 0, **undefined, "reason": "no crystal of this split has the target"}
     deviation = float(np.abs(target - target.mean()).mean())
     error = float(mean_absolute_error(target, prediction))
     varies = deviation > 0  # r2 and mae_over_mad divide by it
@@ -145,15 +150,15 @@ def classification_metrics(target: np.ndarray, probabilities: np.ndarray) -> Met
 
 
 def evaluate_assessment(
-    assessment: Assessment, targets: np.ndarray, names: Sequence[str], n_validation: int
+    assessment: Assessment, targets: np.ndarray, names: Sequence[str], n_validation: np.ndarray
 ) -> Metrics:
     """Compute metrics of the intervals and notes in an assessment.
 
     Args:
         assessment: Assessment of crystals that the model was neither trained nor calibrated on.
-        targets: Targets in original units, ``[n, n_targets]``.
+        targets: Targets in original units, NaN where missing, ``[n, n_targets]``.
         names: Names of the targets.
-        n_validation: Number of crystals that the intervals are calibrated on.
+        n_validation: Number of crystals that the intervals of each target are calibrated on, ``[n_targets]``.
 
     Returns:
         ``intervals``, except for classes: the requested coverage ``asked``, the fraction of the targets ``covered``
@@ -163,14 +168,29 @@ def evaluate_assessment(
     metrics: Metrics = {"n_outside_domain": sum(map(bool, assessment.domain or ()))}
     if assessment.lower is None or assessment.upper is None:
         return metrics
+    present = ~np.isnan(targets)
     is_covered = (assessment.lower <= targets) & (targets <= assessment.upper)
     widths = np.median(assessment.upper - assessment.lower, axis=0)
-    each = {}
+    counts, fewest = n_validation.tolist(), fewest_errors(COVERAGE)
+    too_few = f"finite intervals need {fewest} validation crystals"
+    each: dict[str, Metrics] = {}
     for column, name in enumerate(names):
-        width = float(widths[column]) if np.isfinite(widths[column]) else None  # inf is not valid JSON either
-        each[name] = {"covered": float(is_covered[:, column].mean()), "median_width": width}
-    found = each[names[0]] if len(each) == 1 else {"covered": float(is_covered.mean()), "per_target": each}
-    fewest = fewest_errors(COVERAGE)
-    reason = f"finite intervals need {fewest} validation crystals" if n_validation < fewest else None
-    intervals = {"asked": COVERAGE, "n_validation": n_validation, **found, **({"reason": reason} if reason else {})}
+        covered = is_covered[present[:, column], column]
+        each[name] = {
+            "n_validation": counts[column],
+            "covered": float(covered.mean()) if len(covered) else None,
+            "median_width": float(widths[column]) if np.isfinite(widths[column]) else None,  # inf is not valid JSON
+            **({"reason": too_few} if counts[column] < fewest else {}),
+        }
+    if len(each) == 1:
+        return {"intervals": {"asked": COVERAGE, **each[names[0]]}, **metrics}
+    if max(counts) >= fewest:  # infinite intervals always cover the target and would hide what the others cover
+        present &= n_validation >= fewest
+    intervals = {
+        "asked": COVERAGE,
+        "n_validation": min(counts),
+        "covered": float(is_covered[present].mean()) if present.any() else None,
+        "per_target": each,
+        **({"reason": too_few} if max(counts) < fewest else {}),
+    }
     return {"intervals": intervals, **metrics}

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 COLORS = {"train": "#9aa5b1", "val": "#e08e3c", "test": "#2b6cb0"}
 TITLES = {"train": "training", "val": "validation", "test": "test"}
-METRIC_NAMES = {"mae": "mean absolute error", "loss": "loss"}
-BASELINES = {"mae": "mean of the training split", "loss": "class frequencies"}
+METRIC_NAMES = {"mae": "mean absolute error", "mae_over_std": "MAE / standard deviation", "loss": "loss"}
+BASELINES = {
+    "mae": "mean of the training split",
+    "mae_over_std": "means of the training split",
+    "loss": "class frequencies",
+}
 
 SplitResults = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
@@ -29,7 +33,8 @@ def plot_parity(path: Path, results: SplitResults, scaler: TargetScaler, names: 
 
     Args:
         path: PNG file to write.
-        results: Targets ``[n, n_targets]`` and decoded predictions by split (``val``, ``test``), the last on top.
+        results: Targets ``[n, n_targets]``, NaN where missing, and decoded predictions by split (``val``, ``test``),
+            the last on top.
         scaler: Target scaler of the model; classes and log10 are drawn differently.
         names: Names of the targets.
     """
@@ -44,8 +49,15 @@ def plot_parity(path: Path, results: SplitResults, scaler: TargetScaler, names: 
             _draw_confusions(axes, scaler, scaler.class_indices(targets), probabilities.argmax(axis=1))
             axes.set_title(f"{name}: {TITLES[split]} split")
         else:
-            values = {split: (true[:, column], predicted[:, column]) for split, (true, predicted) in results.items()}
-            _draw_parity(axes, values, name, logarithmic=scaler.transform == "log10")
+            values = {}
+            for split, (true, predicted) in results.items():
+                present = ~np.isnan(true[:, column])
+                if present.any():
+                    values[split] = (true[present, column], predicted[present, column])
+            if values:
+                _draw_parity(axes, values, name, logarithmic=scaler.transform == "log10")
+            else:
+                axes.set_title(f"{name}: no targets")
     save_figure(figure, path)
 
 

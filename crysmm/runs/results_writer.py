@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from crysmm.config.training import TrainingConfig
 from crysmm.elements import elements_in
 from crysmm.inference import COVERAGE
@@ -83,6 +85,7 @@ class ResultsWriter(RunWriter):
         calibration = Calibration.fit(scaler, domain, data.targets("val"), val.predictions, val.embeddings)
         calibration.write(self.folder.path, checksum)
         assessor = Assessor(scaler, data.elements, calibration, COVERAGE)
+        n_validation = (~np.isnan(data.targets("val"))).sum(axis=0)
         assessments = {}
         for split, found in outputs.items():
             targets = data.targets(split)
@@ -90,7 +93,7 @@ class ResultsWriter(RunWriter):
             if split == "test":
                 formulas = [data.store.formulas[row] for row in data.rows(split)]
                 assessment = assessor.assess(found, [elements_in([formula]) for formula in formulas])
-                metrics[split] |= evaluate_assessment(assessment, targets, names, len(val.predictions))
+                metrics[split] |= evaluate_assessment(assessment, targets, names, n_validation)
             assessments[split] = assessment
             write_predictions(self.folder.predictions(split), data.ids(split), targets, assessment, scaler, names)
         shown = {split: (data.targets(split), outputs[split].predictions) for split in outputs if split != "train"}

@@ -54,7 +54,8 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
     if classes is not None:
         score = f"predicting the frequencies of the {len(classes)} classes has a validation loss of {baseline:.4g}"
     else:
-        score = f"predicting the mean of the training split has a validation MAE of {baseline:.4g}"
+        metric = "MAE" if data.scaler.n_targets == 1 else "MAE / standard deviation"
+        score = f"predicting the mean of the training split has a validation {metric} of {baseline:.4g}"
     lines = [f"split: {sizes} ({describe_split(config)})", f"target {target}: {score}"]
     lines += [] if data.texts is None else data.texts.lines
     if data.embeddings is not None and config.distillation is not None:
@@ -86,7 +87,7 @@ def describe_machine(config: RunConfig, machine: Machine, n_parameters: int, n_p
 def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
     """Return lines on the best epoch's metrics, the files that were written, and the command to predict with."""
     lines = [
-        f"{split}: {_scores(metrics[split])} ({count(len_of(metrics[split]), 'crystal')})"
+        f"{split}: {_scores(metrics[split])} ({count(metrics[split]['n'], 'crystal')})"
         for split in ("val", "test")
         if split in metrics
     ]
@@ -120,7 +121,11 @@ def describe_trust(test: Mapping[str, Any]) -> list[str]:
     if "reason" in intervals:  # infinite, as there are too few validation crystals for this coverage
         return [f"{asked:.0%} intervals: infinite; {intervals['reason']}, there are {n_validation}"]
     width = f", median width {_number(intervals['median_width'])}" if "median_width" in intervals else ""
-    return [f"{asked:.0%} intervals: hold {intervals['covered']:.1%} of the test targets{width}"]
+    infinite = [name for name, each in intervals.get("per_target", {}).items() if "reason" in each]
+    if infinite:
+        width = f"; those of {', '.join(first_targets(infinite))} are infinite: too few validation crystals have it"
+    covered = "none" if intervals["covered"] is None else f"{intervals['covered']:.1%}"
+    return [f"{asked:.0%} intervals: hold {covered} of the test targets{width}"]
 
 
 def describe_encoder(metrics: Mapping[str, Any], config: RunConfig, folder: RunFolder) -> list[str]:
@@ -138,19 +143,16 @@ def describe_encoder(metrics: Mapping[str, Any], config: RunConfig, folder: RunF
     ]
 
 
-def len_of(metrics: Mapping[str, Any]) -> int:
-    """Return the number of crystals in a split from its metrics."""
-    several = metrics.get("per_target")
-    return int(next(iter(several.values()))["n"] if several else metrics["n"])
-
-
 def _scores(metrics: Mapping[str, Any]) -> str:
     """Name the main metrics of a split, or of one target."""
     if "accuracy" in metrics:
         return ", ".join(f"{name} {_number(metrics[key])}" for name, key in CLASS_SCORES.items())
     if "per_target" in metrics:
-        each = first_targets([f"{name}: {_scores(one)}" for name, one in metrics["per_target"].items()])
-        return f"MAE/MAD {_number(metrics['mean']['mae_over_mad'])} on average; {'; '.join(each)}"
+        each = [
+            f"{name}: {_scores(one)}" + (f" ({count(one['n'], 'label')})" if one["n"] < metrics["n"] else "")
+            for name, one in metrics["per_target"].items()
+        ]
+        return f"MAE/MAD {_number(metrics['mean']['mae_over_mad'])} on average; {'; '.join(first_targets(each))}"
     return f"MAE {_number(metrics['mae'])}, MAE/MAD {_number(metrics['mae_over_mad'])}, R2 {_number(metrics['r2'])}"
 
 

@@ -20,7 +20,7 @@ from crysmm.inference.saved_models import load_model
 from crysmm.models.networks import PropertyNetwork, build_network
 from crysmm.objectives.base import Objective
 from crysmm.objectives.distillation import DistillationObjective, make_projection
-from crysmm.objectives.property import PropertyObjective, baseline
+from crysmm.objectives.property import PropertyObjective, baseline, fit_weights
 from crysmm.processes import Processes
 from crysmm.runs.data import SPLITS, TrainingData
 from crysmm.runs.results_writer import Evaluation, ResultsWriter
@@ -84,11 +84,12 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         text = None if data.texts is None else data.texts.settings
         network = build_network(self.config, data.scaler.n_outputs, text)
         head, criterion = self.config.distillation, self.config.criterion
+        weights = fit_weights(self.config.target_weights, data.targets("train"), data.targets("val"))
         if data.embeddings is None or head is None:
-            return PropertyObjective(network, data.scaler, criterion)
+            return PropertyObjective(network, data.scaler, criterion, weights)
         widths = (network.backbone.node_features, data.embeddings.width)
         projection = make_projection(head.projection, *widths, seed=self.config.random_seed)
-        return DistillationObjective(network, data.scaler, criterion, head.delta[0], projection)
+        return DistillationObjective(network, data.scaler, criterion, head.delta[0], projection, weights)
 
     def baseline(self, data: TrainingData) -> float:
         """Return the validation metric of a constant prediction, fitted to the training split."""

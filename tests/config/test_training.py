@@ -98,6 +98,7 @@ def test_classification_is_asked_for_in_two_ways(settings: dict, classes: bool) 
         ({"classification_threshold": 1.0, "model": {"link": "log"}}, "model.link", "classes"),
         ({"target_transform": "log10", "model": {"link": "logit"}}, "model.link", "--target_transform"),
         ({"target_multiplication_factor": 0}, "target_multiplication_factor", "0"),
+        ({"target_weights": [1, 2], "classification_threshold": 1}, "target_weights", "no effect on classes"),
         ({"milestones": [20, 10]}, "milestones", "20,10"),
         ({"device": "cuda:1", "devices": 2}, "devices", "--device cuda:1"),
         ({"engine": "dgl", "precision": "bf16"}, "precision", "--engine blocked"),
@@ -110,6 +111,12 @@ def test_contradictions_name_both_settings(settings: dict, key: str, text: str) 
     (problem,) = (each for each in caught.value.errors() if each["type"] != "default_factory_not_called")
     assert ".".join(problem["loc"]) == key
     assert text in problem["msg"]
+
+
+@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf")])
+def test_weights_of_targets_are_positive(weight: float) -> None:
+    with pytest.raises(ValidationError, match="target_weights"):
+        TrainingConfig(target_weights=[1, weight])
 
 
 def test_every_setting_has_a_sentence() -> None:

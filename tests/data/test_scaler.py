@@ -93,6 +93,34 @@ def test_classes_that_cannot_be_learned(
         TargetScaler.fit(np.array(targets), train, config)
 
 
+def test_each_target_is_standardized_on_the_labels_it_has() -> None:
+    targets = np.array([[1.0, 10.0], [3.0, np.nan], [np.nan, 30.0], [500.0, 500.0]])
+    scaler = TargetScaler.fit(targets, [0, 1, 2], TrainingConfig())
+    assert (scaler.mean, scaler.std) == ((2.0, 20.0), (1.0, 10.0))
+    np.testing.assert_equal(scaler.encode(torch.tensor(targets[:3])).numpy(), [[-1, -1], [1, np.nan], [np.nan, 1]])
+
+
+@pytest.mark.parametrize("n_targets", [1, 3])
+def test_complete_targets_are_standardized_as_by_numpy(n_targets: int) -> None:
+    """Bit for bit."""
+    targets = np.random.default_rng(0).lognormal(size=(129, n_targets))
+    scaler = TargetScaler.fit(targets, range(100), TrainingConfig())
+    assert scaler.mean == tuple(targets[:100].mean(axis=0).tolist())
+    assert scaler.std == tuple(targets[:100].std(axis=0).tolist())
+
+
+@pytest.mark.parametrize(
+    ("targets", "weights", "message"),
+    [
+        ([[1.0, np.nan], [2.0, np.nan], [3.0, 1.0]], None, "1 of 2 targets have no value in the training split"),
+        ([[1.0, 2.0]] * 3, (1, 2, 3), "target_weights has 3 numbers; expected 2, one for each target"),
+    ],
+)
+def test_targets_that_cannot_be_trained_on(targets: Any, weights: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        TargetScaler.fit(np.array(targets), [0, 1], TrainingConfig(target_weights=weights))
+
+
 @pytest.mark.parametrize("settings", [{}, {"target_transform": "log10"}, {"classification_threshold": 100}])
 def test_json_round_trip_keeps_every_bit(settings: dict[str, Any]) -> None:
     scaler = TargetScaler.fit(BULK_MODULI, [0, 1, 4], TrainingConfig(**settings))

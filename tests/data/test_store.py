@@ -104,7 +104,29 @@ def test_another_key_for_other_contents_settings_or_target(records, tmp_path):
 
     changed = [dict(records[0], gap=7.5), *records[1:]]
     others = [path(changed), path(settings=GraphSettings(cutoff=5)), path(target_key="size")]
-    assert len({path(), *others}) == 4
+    others += [path(target_key="gap,size"), path(target_key="size,gap")]
+    assert len({path(), *others}) == 6
+
+
+def test_gaps_among_several_targets_are_counted(records, tmp_path):
+    """Cu has no gap, Fe no size, Si neither; SrTiO3 is damaged."""
+    for index, missing in ((0, ["gap"]), (1, ["size"]), (2, ["gap", "size"])):
+        records[index] = {key: value for key, value in records[index].items() if key not in missing}
+    records[7] = {**records[7], "atoms": None}
+    store = build_store(
+        source_from_records(records, target_key="gap,size"), SETTINGS, cache_dir=tmp_path, progress=False
+    )
+    assert store.ids == [row["jid"] for row in records if row["jid"] not in ("Si", "SrTiO3")]
+    assert ([row.id for row in store.skipped], [row.id for row in store.unlabeled]) == (["SrTiO3"], ["Si"])
+    np.testing.assert_equal(store.targets[:3], [[np.nan, 1], [1, np.nan], [3, 2]])
+    assert store.gaps() == [
+        "2 of 12 rows have no gap",
+        "2 of 12 rows have no size",
+        "1 of 12 rows have none of the properties and are left out",
+    ]
+    again = pickle.loads(pickle.dumps(store))  # noqa: S301
+    assert again.unlabeled == store.unlabeled
+    assert [store.batch(rows).labels_per_crystal for rows in ([0, 1], [2, 3], [0, 2])] == [1.0, None, 1.5]
 
 
 def test_worker_processes_give_the_same_store(crystals, tmp_path):

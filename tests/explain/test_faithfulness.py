@@ -1,5 +1,7 @@
 """The check of a ranking, on a model whose important features are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -60,6 +62,16 @@ def test_a_true_ranking_holds_and_a_false_one_does_not(setting):
     expected += np.abs(Additive(weights).predict(batches[1], np.argsort(-weights)[:5]) - truth[5:]).sum()
     assert true.removals[0].top == pytest.approx(expected / len(truth))
     assert 0 < true.removals[0].random < true.removals[0].top
+
+
+def test_crystals_without_the_target_do_not_count(setting):
+    """The second batch has no labels: the errors are those of the first five crystals."""
+    weights, candidates, (labeled, other), truth = setting
+    batches = [labeled, replace(other, targets=other.targets * np.nan)]
+    rankings, measure = {"true": np.argsort(-weights)}, ErrorMetric(scaler(), 0, with_targets=True, name="gap")
+    (found,) = check_rankings(Additive(weights), lambda: iter(batches), rankings, candidates, measure)
+    expected = np.abs(Additive(weights).predict(labeled, np.argsort(-weights)[:5]) - truth[:5]).mean()
+    assert (found.n_crystals, found.removals[0].top) == (5, pytest.approx(expected))
 
 
 def test_features_that_no_atom_has_are_not_counted(setting):

@@ -39,6 +39,14 @@ def test_too_few_errors_give_no_finite_interval(coverage: float, fewest: int) ->
     assert np.isinf(conformal_quantile(np.ones((fewest - 1, 2)), coverage)).all()
 
 
+def test_each_target_has_the_rank_among_the_errors_it_has() -> None:
+    """Of 19, 10 and 8 errors."""
+    errors = np.full((19, 3), np.nan)
+    for column, n in enumerate((19, 10, 8)):
+        errors[:n, column] = np.arange(1.0, n + 1)
+    np.testing.assert_array_equal(conformal_quantile(errors, 0.9), [18, 10, np.inf])
+
+
 @pytest.mark.parametrize("n", [9, 30, 47])
 def test_coverage_of_exchangeable_errors_is_the_theorems(n: int) -> None:
     """Of continuous errors, the n+1st is below the quantile with probability rank/(n+1) exactly."""

@@ -6,8 +6,9 @@ import pytest
 
 from crysmm.config import CGCNNConfig, TrainingConfig
 from crysmm.data.scaler import TargetScaler
+from crysmm.errors import InputError
 from crysmm.inference.assessment import Assessment
-from crysmm.inference.prediction_table import write_predictions
+from crysmm.inference.prediction_table import read_predictions, write_predictions
 
 TARGETS = np.array([[1.0], [0.1], [2e-300]])
 
@@ -33,6 +34,22 @@ def test_several_targets(tmp_path: Path) -> None:
         "id,target_gap,target_K_VRH,prediction_gap,prediction_K_VRH",
         "a,1.0,2.0,1.5,2.5",
     ]
+
+
+def test_cells_of_missing_targets_are_empty_and_read_as_such(tmp_path: Path) -> None:
+    targets = np.array([[1.0, np.nan], [np.nan, 4.0]])
+    path = tmp_path / "out.csv"
+    predictions = Assessment(np.array([[1.5, 2.5], [3.5, 4.5]]))
+    write_predictions(path, ["a", "b"], targets, predictions, make_scaler(targets), ["gap", "K_VRH"])
+    assert path.read_text().splitlines()[1:] == ["a,1.0,,1.5,2.5", "b,,4.0,3.5,4.5"]
+    table = read_predictions(path)
+    np.testing.assert_equal([table.truth("a"), table.truth("b")], targets)
+    path.write_text(path.read_text().replace("2.5", ""))
+    with pytest.raises(InputError, match="expected a number under prediction_K_VRH"):
+        read_predictions(path)
+    path.write_text("id,target,prediction\na,,1.0\n")
+    with pytest.raises(InputError, match="expected a number under target"):
+        read_predictions(path)
 
 
 @pytest.mark.parametrize(

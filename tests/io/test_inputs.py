@@ -19,6 +19,7 @@ from crysmm.io.inputs import (
     source_from_records,
     source_from_structures,
 )
+from crysmm.io.source import UnlabeledRow
 
 
 def poscar_of(crystal: Crystal) -> str:
@@ -227,12 +228,37 @@ def test_choosing_the_target(crystals) -> None:
     source = source_from_records(rows, target_key="gap,list")
     assert source.target_names == ("gap", "list_0", "list_1", "list_2")
     records, skipped = read_all(source)
-    assert [record.targets for record in records] == [(0.5, 1.0, 2.0, 3.0)]
-    assert [(row.id, row.reason) for row in skipped] == [("a", "no target: gap is 'na'")]
+    np.testing.assert_equal([record.targets for record in records], [(np.nan, 1, 2, 3), (0.5, 1, 2, 3)])
+    assert not skipped
     assert source_from_records([{**row, "target": 4} for row in rows]).target_names == ("target",)
     assert source_from_records(rows, target_key="target", needs_targets=False).target_names == ()
     with pytest.raises(InputError, match="no numeric property"):
         source_from_records([{"jid": "a", "atoms": atoms, "formula": "Si"}])
+
+
+def test_rows_that_lack_some_targets_are_read_and_rows_that_lack_all_are_not(crystals) -> None:
+    """A list that is missing as a whole lacks each of its values; names come from rows that have them."""
+    row = flat_of(crystals["Si"])
+    rows = [
+        {**row, "id": 0, "dos": None},
+        {**row, "id": 1, "gap": 0.5, "dos": []},
+        {**row, "id": 2, "dos": [1, "na", 3]},
+    ]
+    source = source_from_records(rows, target_key="gap,dos,gap")
+    assert source.target_names == ("gap", "dos_0", "dos_1", "dos_2")
+    records, skipped = read_all(source)
+    expected = [(0.5, np.nan, np.nan, np.nan), (np.nan, 1, np.nan, 3)]
+    np.testing.assert_equal([record.targets for record in records], expected)
+    assert [(row.id, row.reason) for row in skipped] == [("0", "no target: gap, dos_0, dos_1, dos_2 are all missing")]
+    with pytest.raises(InputError, match="no row of the list of records has a number for K "):
+        source_from_records(rows, target_key="gap,K")
+
+
+def test_columns_with_gaps(folder: Path) -> None:
+    source = open_source(with_table(folder, "id,gap,K\na,1.5,\nb,,na\nc,NaN,3\n"))
+    records, unlabeled = read_all(source)
+    np.testing.assert_equal([record.targets for record in records], [(1.5, np.nan), (np.nan, 3)])
+    assert [(type(row), row.id) for row in unlabeled] == [(UnlabeledRow, "b")]
 
 
 def test_ids_of_rows(crystals) -> None:

@@ -12,7 +12,7 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError
 from crysmm.models.networks import build_network
 from crysmm.objectives.distillation import DistillationObjective, make_projection
-from crysmm.objectives.property import PropertyObjective
+from crysmm.objectives.property import PropertyObjective, fit_weights
 
 NAMES = ("Cu", "SiO2", "TiO2")  # 1, 9 and 6 atoms: means over crystals and over atoms differ
 TARGETS = np.array([[137.0], [38.0], [212.0]])
@@ -44,6 +44,21 @@ def make_objective(config):
         return DistillationObjective(network, scaler, "l1", delta, projection)
 
     return make
+
+
+def test_missing_targets_leave_the_distillation_loss_alone(config, crystals, batch):
+    """Of two targets, SiO2 lacks one and TiO2 the other."""
+    targets = np.array([[137.0, 1.0], [38.0, np.nan], [np.nan, 3.0]])
+    scaler = TargetScaler.fit(targets, range(3), config)
+    network = build_network(config, 2)
+    weights = fit_weights(None, targets, targets)
+    objective = DistillationObjective(network, scaler, "l1", 0.3, make_projection("auto", 8, TEACHER_WIDTH, 0), weights)
+    given = replace(batch, targets=torch.from_numpy(targets), labels_per_crystal=4 / 3)
+    outputs = network(given).detach().double().numpy()
+    encoded = scaler.encode(torch.from_numpy(targets)).numpy()
+    labels = np.nanmean(np.abs(outputs - encoded))
+    expected = 0.3 * labels + 0.7 * np.mean(by_loops(objective, batch))
+    assert objective.training_loss(given).item() == pytest.approx(expected, rel=1e-5)
 
 
 def by_loops(objective, batch):

@@ -7,7 +7,8 @@ import pytest
 from crysmm.config import CGCNNConfig, TrainingConfig
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError
-from crysmm.runs.metrics import classification_metrics, evaluate, regression_metrics
+from crysmm.inference.assessment import Assessment
+from crysmm.runs.metrics import classification_metrics, evaluate, evaluate_assessment, regression_metrics
 
 TARGET = np.array([[1.0], [2.0], [3.0], [6.0]])
 PREDICTION = np.array([[1.0], [3.0], [3.0], [4.0]])
@@ -40,6 +41,37 @@ def test_several_targets_each_and_their_mean() -> None:
     assert metrics["per_target"]["modulus"]["mae"] == pytest.approx(7.5)
     assert metrics["mean"]["mae"] == pytest.approx((0.75 + 7.5) / 2)
     assert metrics["mean"]["mae_over_mad"] == pytest.approx(0.5)
+
+
+def test_a_target_counts_on_the_crystals_that_have_it() -> None:
+    """Of the second target, the first two values are missing; of the third all."""
+    target, prediction = np.hstack([TARGET, 10 * TARGET, TARGET]), np.hstack([PREDICTION, 10 * PREDICTION, PREDICTION])
+    target[:2, 1], target[:, 2] = np.nan, np.nan
+    train = np.array([[1.0, np.nan, 1.0], [3.0, 20.0, np.nan]])
+    scaler = TargetScaler.fit(train, [0, 1], TrainingConfig())
+    metrics = evaluate(scaler, target, prediction, train, ["gap", "modulus", "density"])
+    assert metrics["n"] == 4
+    one, two, none = metrics["per_target"].values()
+    assert (one["n"], one["mae"], one["mae_of_train_mean"]) == (4, pytest.approx(0.75), pytest.approx(1.5))
+    assert (two["n"], two["mae"], two["mae_of_train_mean"]) == (2, pytest.approx(10), pytest.approx(25))
+    assert (none["n"], none["mae"], none["reason"]) == (0, None, "no crystal of this split has the target")
+    assert metrics["mean"]["mae"] is None
+    assert "NaN" not in json.dumps(metrics)
+
+
+def test_intervals_count_on_the_crystals_that_have_the_target() -> None:
+    """The second of 2 targets has too few validation crystals: its infinite intervals do not count in the whole."""
+    targets = np.array([[1.0, 1.0], [np.nan, 1.0], [9.0, np.nan]])
+    ends = np.array([[1.0, np.inf]] * 3)
+    assessment = Assessment(np.zeros((3, 2)), lower=-ends, upper=ends, domain=["", "", "far"])
+    found = evaluate_assessment(assessment, targets, ["gap", "modulus"], np.array([20, 8]))["intervals"]
+    assert (found["covered"], found["n_validation"]) == (0.5, 8)
+    assert found["per_target"]["gap"] == {"n_validation": 20, "covered": 0.5, "median_width": 2.0}
+    assert found["per_target"]["modulus"] == {
+        "n_validation": 8, "covered": 1.0, "median_width": None,
+        "reason": "finite intervals need 9 validation crystals",
+    }  # fmt: skip
+    assert "reason" not in found
 
 
 def test_log10_gives_both_units() -> None:
