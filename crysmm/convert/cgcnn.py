@@ -6,12 +6,13 @@ that the weights show. They do not record how graphs were made; the default here
 neighbors within 8 Angstrom with a Gaussian every 0.2 Angstrom. Where an atom has too few neighbors within the cutoff,
 both codes pad with bonds to atom 0. No such bonds are added here, so predictions differ for crystals with such atoms.
 
-CrysXPP (github.com/kdmsit/crysxpp): CGCNN with a weight for each atom feature, ``mask``, as in the latest code.
-CrysAE encoders of the same code are pickled as whole objects, which are refused.
+CrysXPP (github.com/kdmsit/crysxpp): CGCNN with a weight for each atom feature, ``mask``, as in the latest code. Its
+auto-encoder CrysAE is an encoder, CGCNN's convolutions after an embedding without bias, with decoders. The published
+``model_pretrain.pth`` is pickled as a whole object, which is refused; its ``state_dict`` is converted.
 
-CrysGNN (github.com/kdmsit/crysgnn): an encoder, CGCNN's convolutions after an embedding without bias. The original
-normalizes the embedding of each atom before it is read. Here the encoder returns it unnormalized, like the encoders of
-``crysmm pretrain``; distillation uses its direction only.
+CrysGNN (github.com/kdmsit/crysgnn): an encoder like that of CrysAE. The original normalizes the embedding of each atom
+before it is read. Here the encoder returns it unnormalized, like the encoders of ``crysmm pretrain``; distillation uses
+its direction only.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ from crysmm.models.networks import backbone_for_graphs, build_network
 
 STEP = 0.2  # Angstrom between the centers of the Gaussians
 GRAPH_KEYS = ("cutoff", "max_neighbors")
-CRYSGNN_DECODERS = ("fc_adj.", "fc1.", "fc_atom_feature.", "fc_sg.")
+DECODERS = {  # of each method, in the authors' first code and in their last
+    "crysae": ("fc_adj.", "fc_edge.", "fc1.", "fc2.", "fc_atom_feature."),
+    "crysgnn": ("fc_adj.", "fc1.", "fc_atom_feature.", "fc_sg."),
+}
+PREDICTOR = ("mask", "conv_to_fc.weight", "fc_out.weight")  # weights of CrysXPP that no encoder has
 
 
 def convert_cgcnn(checkpoint: Checkpoint, settings: Mapping[str, Any], name: str = "cgcnn") -> ConvertedModel:
@@ -75,6 +80,21 @@ def convert_cgcnn(checkpoint: Checkpoint, settings: Mapping[str, Any], name: str
     return ConvertedModel(config, network, notes, scaler, (config.target_key or "target",))
 
 
+def convert_crysxpp(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> ConvertedModel:
+    """Convert a predictor of CrysXPP, or the encoder of its auto-encoder CrysAE.
+
+    Args:
+        checkpoint: Checkpoint of CrysXPP, or the weights of CrysAE.
+        settings: As for :func:`convert_cgcnn` and :func:`convert_crysgnn`.
+
+    Raises:
+        InputError: Settings or weights do not fit.
+    """
+    if any(name in checkpoint.weights for name in PREDICTOR):
+        return convert_cgcnn(checkpoint, settings, name="crysxpp")
+    return _convert_encoder(checkpoint, settings, "crysae", "only the encoder of CrysAE is loaded, not its decoders")
+
+
 def convert_crysgnn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> ConvertedModel:
     """Convert an encoder of CrysGNN.
 
@@ -85,16 +105,21 @@ def convert_crysgnn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Conv
     Raises:
         InputError: Settings or weights do not fit.
     """
+    note = "only the encoder is loaded; unlike the original's, its embeddings of atoms are not normalized"
+    return _convert_encoder(checkpoint, settings, "crysgnn", note)
+
+
+def _convert_encoder(checkpoint: Checkpoint, settings: Mapping[str, Any], method: str, note: str) -> ConvertedModel:
+    """Convert the encoder of a pre-training method, a key of ``DECODERS``."""
     graph, notes = graph_settings(settings, set())
-    weights = {name: value for name, value in checkpoint.weights.items() if not name.startswith(CRYSGNN_DECODERS)}
+    weights = {name: value for name, value in checkpoint.weights.items() if not name.startswith(DECODERS[method])}
     sizes = encoder_sizes(weights, graph.cutoff)
     weights.setdefault("embedding.bias", torch.zeros(sizes["node_features"]))
-    settings = {**graph.model_dump(), "model": {"name": "cgcnn", **sizes}, "method": "crysgnn"}
+    settings = {**graph.model_dump(), "model": {"name": "cgcnn", **sizes}, "method": method}
     config = make_config(PretrainingConfig, settings)
     network = nn.ModuleDict({"backbone": backbone_for_graphs(config.model, graph)})
     fill(network, weights, lambda name: name.removeprefix(BACKBONE))
-    notes.append("only the encoder is loaded; unlike the original's, its embeddings of atoms are not normalized")
-    return ConvertedModel(config, network, notes)
+    return ConvertedModel(config, network, [*notes, note])
 
 
 def graph_settings(settings: Mapping[str, Any], others: set[str]) -> tuple[GraphSettings, list[str]]:

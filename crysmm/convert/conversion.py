@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from crysmm.config.loading import read_json
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.convert.alignn import convert_alignn
-from crysmm.convert.cgcnn import convert_cgcnn, convert_crysgnn
+from crysmm.convert.cgcnn import convert_cgcnn, convert_crysgnn, convert_crysxpp
 from crysmm.convert.checkpoint import Checkpoint, ConvertedModel, read_checkpoint
 from crysmm.errors import InputError
 from crysmm.files import refuse_unwritable
@@ -26,7 +25,7 @@ from crysmm.zoo import ZOO, shipped_names
 CODES: dict[str, Callable[[Checkpoint, Mapping[str, Any]], ConvertedModel]] = {
     "alignn": convert_alignn,
     "cgcnn": convert_cgcnn,
-    "crysxpp": partial(convert_cgcnn, name="crysxpp"),
+    "crysxpp": convert_crysxpp,
     "crysgnn": convert_crysgnn,
 }
 NEEDS_CONFIG = {"alignn"}

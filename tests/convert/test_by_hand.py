@@ -13,6 +13,7 @@ from crysmm.convert.conversion import convert
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.elements import feature_table
+from crysmm.errors import InputError
 from crysmm.inference.predictor import load
 from crysmm.inference.saved_models import load_encoder
 
@@ -102,20 +103,36 @@ def test_crysxpp(tmp_path: Path, sample: list[Crystal]) -> None:
     np.testing.assert_allclose(load(tmp_path / "model", device="cpu").predict(sample), values, rtol=0, atol=1e-4)
 
 
-def test_crysgnn(tmp_path: Path, sample: list[Crystal]) -> None:
-    decoders = {
-        "fc_adj.weight": (6, WIDTH, WIDTH),
-        "fc1.bias": (6,),
-        "fc_atom_feature.bias": (92,),
-        "fc_sg.bias": (230,),
-    }
+DECODERS = {"fc_adj.weight": (6, WIDTH, WIDTH), "fc1.bias": (6,), "fc_atom_feature.bias": (92,)}
+FIRST_DECODERS = {**DECODERS, "fc_edge.weight": (6, WIDTH, WIDTH), "fc2.bias": (6,)}
+
+
+@pytest.mark.parametrize(
+    ("code", "decoders"),
+    [
+        ("crysgnn", {**DECODERS, "fc_sg.bias": (230,)}),
+        ("crysxpp", DECODERS),
+        ("crysxpp", FIRST_DECODERS),
+        ("crysxpp", {}),
+    ],
+)
+def test_encoders(code: str, decoders: dict[str, tuple[int, ...]], tmp_path: Path, sample: list[Crystal]) -> None:
+    """CrysGNN's, and that of CrysXPP's auto-encoder: by the last code, by the first, and without its decoders."""
     weights = weights_of(3, **decoders)
-    convert("crysgnn", save(weights, tmp_path), None, tmp_path / "model")
+    conversion = convert(code, save(weights, tmp_path), None, tmp_path / "model")
+    assert any("only the encoder" in note for note in conversion.notes)
     encoder = load_encoder(tmp_path / "model")
+    assert conversion.config.method.name == {"crysgnn": "crysgnn", "crysxpp": "crysae"}[code]
     nodes = encoder.backbone(collate_crystals(sample, encoder.settings)).nodes
     expected = torch.cat([atoms_by_hand(crystal, weights, 3) for crystal in sample])
     torch.testing.assert_close(nodes, expected, rtol=0, atol=1e-4)
     assert normalize(expected, dim=1).std(dim=0).max() > 0.01
+
+
+def test_an_encoder_with_a_space_group_decoder_is_not_crysxpps(tmp_path: Path) -> None:
+    weights = weights_of(3, **DECODERS, **{"fc_sg.bias": (230,)})
+    with pytest.raises(InputError, match=r"in the checkpoint, but not in the network: fc_sg\.bias"):
+        convert("crysxpp", save(weights, tmp_path), None, tmp_path / "model")
 
 
 @pytest.mark.parametrize("original", ["tiny-cgcnn"], indirect=True)
