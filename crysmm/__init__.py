@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from crysmm.comparison.compare import compare
     from crysmm.config import GraphSettings, PretrainingConfig, TrainingConfig
     from crysmm.crystal import Crystal, as_crystal
     from crysmm.errors import CrysmmError
@@ -29,6 +30,7 @@ _MODULES = {
     "TrainingConfig": "crysmm.config",
     "as_crystal": "crysmm.crystal",
     "build_backbone": "crysmm.models.networks",
+    "compare": "crysmm.comparison.compare",
     "crystal_graph": "crysmm.graphs.dgl",
     "line_graph": "crysmm.graphs.dgl",
     "load": "crysmm.inference.predictor",
@@ -45,6 +47,7 @@ __all__ = [
     "TrainingConfig",
     "as_crystal",
     "build_backbone",
+    "compare",
     "crystal_graph",
     "line_graph",
     "load",

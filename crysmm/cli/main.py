@@ -27,6 +27,7 @@ COMMANDS = {
     "zoo": "List the models that come with the package, or print the card of one.",
     "convert": "Convert a checkpoint of ALIGNN, CGCNN, CrysXPP or CrysGNN to a model folder.",
     "explain": "Explain a model's predictions by features, atoms and elements.",
+    "compare": "Train in several ways on one split, and compare the errors on the same test crystals.",
     "leaderboard": "Make a contribution to the JARVIS-Leaderboard: train on a benchmark, or use a finished run.",
     "matbench": "Train on the folds of a Matbench v0.1 task, and write its results file.",
     "describe": "Write a text description of each structure, for models that read text.",

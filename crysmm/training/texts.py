@@ -39,7 +39,7 @@ def read_texts(
         return None
 
     def build() -> Texts:
-        rows = _find_descriptions(head, config, records, data.store)
+        rows = find_descriptions(head, config, records, data.store)
         described = [row for row in rows if row is not None and row.text is not None]
         texts = [row.text for row in described if row.text is not None]
         encoder = TextEncoder(head.encoder, head.pooling, processes.device)
@@ -68,7 +68,7 @@ def read_texts(
     return processes.first_before_others(build)
 
 
-def _find_descriptions(
+def find_descriptions(
     head: MultimodalConfig, config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, store: Store
 ) -> list[Description | None]:
     """Find the description of each crystal in a store, and check that it describes this structure."""
