@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from crysmm.config.head import MultimodalConfig, TeacherConfig
+from crysmm.config.models import MultimodalConfig, TeacherConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig

@@ -16,8 +16,8 @@ import numpy as np
 
 from crysmm.comparison.arms import DEFAULT_ARMS, Arm, parse_arms
 from crysmm.comparison.statistics import METRICS, Difference, Score, paired_difference, scores_of
-from crysmm.config.head import MultimodalConfig
 from crysmm.config.loading import SIZES
+from crysmm.config.models import MultimodalConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.estimate import memory_limit, oversized_rows
 from crysmm.data.scaler import TargetScaler

@@ -1,9 +1,18 @@
 """Settings of graphs, models, heads, pre-training and training, and their reading from files and command lines."""
 
 from crysmm.config.graph import GraphSettings
-from crysmm.config.head import DistilledConfig, HeadConfig, MultimodalConfig, VanillaConfig
 from crysmm.config.loading import load_config
-from crysmm.config.models import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, ModelConfig
+from crysmm.config.models import (
+    ALIGNNConfig,
+    CGCNNConfig,
+    CrysXPPConfig,
+    DistilledConfig,
+    GATGNNConfig,
+    HeadConfig,
+    ModelConfig,
+    MultimodalConfig,
+    VanillaConfig,
+)
 from crysmm.config.pretraining import CrysAEConfig, CrysGNNConfig, DecoysConfig, MethodConfig, PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from crysmm.config.alignn_files import SYNONYMS, translate, translate_model
-from crysmm.config.head import DistilledConfig, MultimodalConfig, VanillaConfig
-from crysmm.config.models import BACKBONES
+from crysmm.config.models import BACKBONES, HEADS
 from crysmm.config.pretraining import METHODS, PretrainingConfig
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
 from crysmm.config.training import TrainingConfig
@@ -21,11 +20,6 @@ from crysmm.errors import InputError, shown
 
 AnyConfig = TypeVar("AnyConfig", bound=RunConfig)
 
-HEADS: dict[str, type[BaseModel]] = {
-    "vanilla": VanillaConfig,
-    "distilled": DistilledConfig,
-    "multimodal": MultimodalConfig,
-}
 SECTIONS = {"model": BACKBONES, "head": HEADS, "method": METHODS}
 """Settings classes by name, for every section of settings that starts with a choice by name."""
 SIZES = frozenset({"split_strategy", "n_train", "n_val", "n_test", "train_ratio", "val_ratio", "test_ratio"})

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field
 
-from crysmm.config.head import HeadConfig, TeacherConfig, VanillaConfig
+from crysmm.config.models import HeadConfig, TeacherConfig, VanillaConfig
 from crysmm.config.run import RunConfig
 
 

@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 from crysmm import __version__
 from crysmm.config.graph import GraphSettings
-from crysmm.config.head import HeadConfig, MultimodalConfig, TeacherConfig
-from crysmm.config.models import ModelConfig
+from crysmm.config.models import HeadConfig, ModelConfig, MultimodalConfig, TeacherConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig

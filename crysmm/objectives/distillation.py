@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crysmm.config.head import RISING, Projection, Rising
+from crysmm.config.models import RISING, Projection, Rising
 from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
 from crysmm.engines.linear import precise

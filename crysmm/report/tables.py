@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from crysmm.config.head import weight_name
 from crysmm.config.loading import options
+from crysmm.config.models import weight_name
 from crysmm.config.training import TrainingConfig
 from crysmm.data.duplicates import Counterpart, find_counterparts, rows_by_formula
 from crysmm.data.store import Store

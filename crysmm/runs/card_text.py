@@ -10,8 +10,8 @@ from typing import Any
 
 from crysmm import __version__
 from crysmm.citations import PAPERS, papers_behind
-from crysmm.config.head import MultimodalConfig
 from crysmm.config.loading import options
+from crysmm.config.models import MultimodalConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig

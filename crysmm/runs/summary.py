@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crysmm.config.graph import GraphSettings
-from crysmm.config.head import weight_name
 from crysmm.config.loading import options
+from crysmm.config.models import weight_name
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.device import Machine

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crysmm.config.head import MultimodalConfig
+from crysmm.config.models import MultimodalConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.store import Store
 from crysmm.errors import InputError

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from crysmm.config.head import Rising, TeacherConfig, weight_name
+from crysmm.config.models import Rising, TeacherConfig, weight_name
 from crysmm.config.training import TrainingConfig
 from crysmm.device import Machine
 from crysmm.errors import DivergedError, NoResultError
