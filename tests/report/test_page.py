@@ -211,11 +211,23 @@ def test_several_targets_of_which_logarithms_are_learned(tmp_path, train_on):
         target, predicted = (
             np.array([float(row[f"{kind}_{name}"]) for row in test]) for kind in ("target", "prediction")
         )
-        expected.append(([name, number(abs(target - predicted).mean())],
-                         [name, number(abs(np.log10(target / predicted)).mean())]))  # fmt: skip
-    original, logarithms = (table for table in page.tables if table[0][:2] == ["target", "MAE"])
-    assert [row[:2] for row in original[1:]] == [one for one, _ in expected]
-    assert [row[:2] for row in logarithms[1:]] == [one for _, one in expected]
+        expected.append(([name, "30", number(abs(target - predicted).mean())],
+                         [name, "30", number(abs(np.log10(target / predicted)).mean())]))  # fmt: skip
+    original, logarithms = (table for table in page.tables if table[0][:3] == ["target", "crystals", "MAE"])
+    assert [row[:3] for row in original[1:]] == [one for one, _ in expected]
+    assert [row[:3] for row in logarithms[1:]] == [one for _, one in expected]
+
+
+def test_a_target_that_some_crystals_lack_counts_on_the_others(tmp_path, train_on, rows):
+    """Every third crystal has a volume."""
+    some = [{key: value for key, value in row.items() if key != "volume" or n % 3 == 0} for n, row in enumerate(rows)]
+    run = train_on(tmp_path / "run", some, root_dir=None, target_key=f"{HOSTILE_TARGET},volume", epochs=1)
+    page, test = page_of(run), [row for row in predictions(run) if row["target_volume"]]
+    assert 0 < len(test) < 30
+    mae = np.mean([abs(float(row["target_volume"]) - float(row["prediction_volume"])) for row in test])
+    (table,) = (table for table in page.tables if table[0][:3] == ["target", "crystals", "MAE"])
+    assert [row[:3] for row in table[1:] if row[0] == "volume"] == [["volume", f"{len(test)}", number(mae)]]
+    assert f"{sum('volume' not in row for row in some)} of {len(some)} rows have no volume" in page.texts["dd"]
 
 
 def test_an_ensemble_and_its_members(tmp_path, train_on):
