@@ -527,7 +527,7 @@ class Prepared:
 def _constant(scaler: TargetScaler, targets: np.ndarray) -> np.ndarray:
     """Return the mean of each target, or the frequencies of the classes, in a training set."""
     if scaler.classes is None:
-        return np.asarray(targets.mean(axis=0))
+        return np.asarray(np.nanmean(targets, axis=0))
     counts = np.bincount(scaler.class_indices(targets), minlength=len(scaler.classes))
     return np.asarray(counts / counts.sum())
 

@@ -149,15 +149,17 @@ def scores_of(table: PredictionTable) -> dict[tuple[str, str], Score]:
             probabilities = np.array([float(row[classes[1]]) for row in rows])
             found["", "roc_auc"] = RankingScore(truth == classes[1].removeprefix("probability_"), probabilities)
         return found
-    targets, predictions = (
-        np.array([[float(row[column]) for column in columns] for row in rows])
-        for columns in (table.targets, table.predictions)
-    )
-    errors = np.abs(predictions - targets)
-    if not np.isfinite(errors).all():
+    predictions = np.array([[float(row[column]) for column in table.predictions] for row in rows])
+    if not np.isfinite(predictions).all():
         raise InputError("predictions that are not finite numbers cannot be compared")
+    errors = np.abs(predictions - [table.truth(name) for name in table.rows])
+    present = ~np.isnan(errors)  # a crystal may lack some of several targets
     names = [name.removeprefix("target").removeprefix("_") for name in table.targets]
-    return {(name, "mae"): MeanScore(errors[:, column]) for column, name in enumerate(names)}
+    return {
+        (name, "mae"): MeanScore(errors[present[:, column], column])
+        for column, name in enumerate(names)
+        if present[:, column].any()
+    }
 
 
 @dataclass(frozen=True)
