@@ -12,7 +12,14 @@ import numpy as np
 
 from crysmm.config import TrainingConfig
 from crysmm.data import duplicates
-from crysmm.data.estimate import estimated_memory, estimated_seconds, in_bytes, memory_limit, oversized_rows
+from crysmm.data.estimate import (
+    BYTES_A_SECOND,
+    activations,
+    estimated_memory,
+    in_bytes,
+    memory_limit,
+    oversized_rows,
+)
 from crysmm.data.split import make_split
 from crysmm.data.store import Store, build_store
 from crysmm.device import resolve_device
@@ -254,5 +261,5 @@ def _estimate_costs(config: TrainingConfig, store: Store, n_train: int, limit: i
         mean_batch_memory=memories[0],
         largest_batch_memory=memories[1],
         memory_limit=limit,
-        epoch_seconds=estimated_seconds(config.model, *sizes.sum(axis=0)) * n_train / len(store),
+        epoch_seconds=activations(config.model, *sizes.sum(axis=0)) / BYTES_A_SECOND * n_train / len(store),
     )

@@ -48,15 +48,12 @@ class AtomEmbeddings:
         atoms = np.arange(n_atoms.sum()) + np.repeat(shift, n_atoms)
         parts = np.repeat(crystals // CRYSTALS_A_PART, n_atoms)
         embeddings = np.empty((len(atoms), self.width), dtype=np.float32)
-        for part in np.unique(parts):
+        for part in np.unique(parts).tolist():
             chosen = parts == part
-            embeddings[chosen] = self._part(int(part))[atoms[chosen] - self._first_atom[part * CRYSTALS_A_PART]]
+            if part not in self._parts:
+                self._parts[part] = np.load(part_path(self.folder, part), mmap_mode="r")
+            embeddings[chosen] = self._parts[part][atoms[chosen] - self._first_atom[part * CRYSTALS_A_PART]]
         return embeddings
-
-    def _part(self, number: int) -> np.ndarray:
-        if number not in self._parts:
-            self._parts[number] = np.load(part_path(self.folder, number), mmap_mode="r")
-        return self._parts[number]
 
     def matched(self, teacher_store: Store, store: Store, rows: Sequence[int]) -> AtomEmbeddings:
         """Return the embeddings indexed by the rows of another store of the same structures.

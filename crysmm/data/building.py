@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -122,53 +122,42 @@ def map_in_order(work: Callable[[list[Given]], list[Made]], items: Iterable[Give
 
 
 def count_triplets(n_atoms: int, edges: EdgeList) -> int:
-    """Pairs (edge in, edge out) at all atoms: the edges of the complete line graph."""
+    """Count the pairs (incoming edge, outgoing edge) at all atoms: the edges of the complete line graph."""
     entering = np.bincount(edges.destination, minlength=n_atoms)
     leaving = np.bincount(edges.source, minlength=n_atoms)
     return int(entering @ leaving)
 
 
 def to_table(records: list[GraphedRecord], with_space_groups: bool) -> pyarrow.Table:
-    """One Arrow row a crystal, its arrays flat."""
+    """Convert crystals to an Arrow table, one row per crystal with its arrays flattened."""
     import pyarrow as pa
 
     crystals = [graphed.record.crystal for graphed in records]
     edges = [graphed.edges for graphed in records]
-
-    def lists(arrays: Iterable[np.ndarray], kind: pa.DataType) -> pa.Array:
-        return pa.array([array.ravel() for array in arrays], type=pa.list_(kind))
-
-    counts = zip(crystals, edges, strict=True)
+    pairs = list(zip(crystals, edges, strict=True))
     merged = [graphed.alike.merged_sizes(graphed.edges) for graphed in records]
-    table = pa.table(
-        {
-            "id": pa.array([graphed.record.id for graphed in records], type=pa.string()),
-            "file": pa.array([graphed.record.file for graphed in records], type=pa.string()),
-            "formula": pa.array([crystal.formula for crystal in crystals], type=pa.string()),
-            "targets": pa.array([list(graphed.record.targets) for graphed in records], type=pa.list_(pa.float64())),
-            "n_atoms": pa.array([len(crystal) for crystal in crystals], type=pa.int32()),
-            "n_edges": pa.array([len(edge_list) for edge_list in edges], type=pa.int32()),
-            "n_triplets": pa.array(
-                [count_triplets(len(crystal), edge_list) for crystal, edge_list in counts], pa.int64()
-            ),
-            "n_merged_edges": pa.array([n_edges for n_edges, _ in merged], type=pa.int32()),
-            "n_merged_triplets": pa.array([n_triplets for _, n_triplets in merged], type=pa.int64()),
-            "lattice": lists((crystal.lattice for crystal in crystals), pa.float64()),
-            "atomic_numbers": lists((crystal.atomic_numbers for crystal in crystals), pa.uint8()),
-            "frac_coords": lists((crystal.frac_coords for crystal in crystals), pa.float64()),
-            "in_degree": lists(
-                (np.bincount(e.destination, minlength=len(c)) for c, e in zip(crystals, edges, strict=True)), pa.int32()
-            ),
-            "source": lists((edge_list.source for edge_list in edges), pa.int32()),
-            "image": lists((edge_list.image for edge_list in edges), pa.int8()),
-            "alike_atom": lists((graphed.alike.representative for graphed in records), pa.int32()),
-            "edge_kind": lists((graphed.alike.edge_class for graphed in records), pa.int32()),
-        }
-    )
+    columns: dict[str, tuple[pa.DataType, list[Any]]] = {
+        "id": (pa.string(), [graphed.record.id for graphed in records]),
+        "file": (pa.string(), [graphed.record.file for graphed in records]),
+        "formula": (pa.string(), [crystal.formula for crystal in crystals]),
+        "targets": (pa.list_(pa.float64()), [list(graphed.record.targets) for graphed in records]),
+        "n_atoms": (pa.int32(), [len(crystal) for crystal in crystals]),
+        "n_edges": (pa.int32(), [len(edge_list) for edge_list in edges]),
+        "n_triplets": (pa.int64(), [count_triplets(len(crystal), edge_list) for crystal, edge_list in pairs]),
+        "n_merged_edges": (pa.int32(), [n_edges for n_edges, _ in merged]),
+        "n_merged_triplets": (pa.int64(), [n_triplets for _, n_triplets in merged]),
+        "lattice": (pa.list_(pa.float64()), [crystal.lattice.ravel() for crystal in crystals]),
+        "atomic_numbers": (pa.list_(pa.uint8()), [crystal.atomic_numbers for crystal in crystals]),
+        "frac_coords": (pa.list_(pa.float64()), [crystal.frac_coords.ravel() for crystal in crystals]),
+        "in_degree": (pa.list_(pa.int32()), [np.bincount(e.destination, minlength=len(c)) for c, e in pairs]),
+        "source": (pa.list_(pa.int32()), [edge_list.source for edge_list in edges]),
+        "image": (pa.list_(pa.int8()), [edge_list.image.ravel() for edge_list in edges]),
+        "alike_atom": (pa.list_(pa.int32()), [graphed.alike.representative for graphed in records]),
+        "edge_kind": (pa.list_(pa.int32()), [graphed.alike.edge_class for graphed in records]),
+    }
     if with_space_groups:
-        space_groups = pa.array([graphed.space_group for graphed in records], type=pa.uint8())
-        table = table.append_column(SPACE_GROUP, space_groups)
-    return table
+        columns[SPACE_GROUP] = (pa.uint8(), [graphed.space_group for graphed in records])
+    return pa.table({name: pa.array(values, type=kind) for name, (kind, values) in columns.items()})
 
 
 @dataclass
@@ -189,12 +178,6 @@ class ReadingSummary:
     unlabeled: list[UnlabeledRow] = field(default_factory=list)
     notes: list[ReadingNote] = field(default_factory=list)
 
-    def count(self, record: Record) -> None:
-        """Add a crystal to the counts and notes."""
-        self.n_crystals += 1
-        self.n_formulas += record.has_formula
-        self.notes += [ReadingNote(record.id, record.file, note) for note in record.notes]
-
 
 def write_arrow(
     results: Iterable[GraphedRecord | SkippedRow], path: Path, strict: bool, with_space_groups: bool
@@ -207,29 +190,23 @@ def write_arrow(
     from datasets.arrow_writer import ArrowWriter
 
     summary = ReadingSummary()
-    records = _readable(results, summary, strict)
+    remaining = iter(results)
     with ArrowWriter(path=str(path), schema=to_table([], with_space_groups).schema) as writer:
-        while some := list(islice(records, ROWS_A_TASK)):
-            writer.write_table(to_table(some, with_space_groups))
+        while some := list(islice(remaining, ROWS_A_TASK)):
+            graphed = []
+            for result in some:
+                if isinstance(result, GraphedRecord):
+                    graphed.append(result)
+                elif isinstance(result, UnlabeledRow):
+                    summary.unlabeled.append(result)
+                elif strict:
+                    raise InputError(f"{result.file}: {result.reason} (strict stops at the first row it cannot use)")
+                else:
+                    summary.skipped.append(result)
+            records = [result.record for result in graphed]
+            summary.n_crystals += len(records)
+            summary.n_formulas += sum(record.has_formula for record in records)
+            summary.notes += [ReadingNote(record.id, record.file, note) for record in records for note in record.notes]
+            writer.write_table(to_table(graphed, with_space_groups))
         writer.finalize()
     return summary
-
-
-def _readable(
-    results: Iterable[GraphedRecord | SkippedRow], summary: ReadingSummary, strict: bool
-) -> Iterator[GraphedRecord]:
-    """Yield the records and add them and the other rows to the summary.
-
-    Raises:
-        InputError: ``strict`` is set and a row cannot be used.
-    """
-    for result in results:
-        if isinstance(result, GraphedRecord):
-            summary.count(result.record)
-            yield result
-        elif isinstance(result, UnlabeledRow):
-            summary.unlabeled.append(result)
-        elif strict:
-            raise InputError(f"{result.file}: {result.reason} (strict stops at the first row it cannot use)")
-        else:
-            summary.skipped.append(result)

@@ -39,11 +39,6 @@ def estimated_memory(model: ModelConfig, n_edges: float, n_triplets: float) -> f
     return PROCESS_MEMORY + activations(model, n_edges, n_triplets)
 
 
-def estimated_seconds(model: ModelConfig, n_edges: float, n_triplets: float) -> float:
-    """Estimate the training time on two CPU cores in fp32, in seconds, to within a factor of two."""
-    return activations(model, n_edges, n_triplets) / BYTES_A_SECOND
-
-
 def activations(model: ModelConfig, n_edges: Amount, n_triplets: Amount) -> Amount:
     """Return the size of the activations one training step in fp32 keeps for the backward pass, in bytes."""
     if isinstance(model, ALIGNNConfig):
@@ -84,9 +79,20 @@ def oversized_rows(store: Store, model: ModelConfig, limit: int, *, merge: bool 
     return {row: reason for row, reason in enumerate(reasons) if reason is not None}
 
 
-def why_too_large(model: ModelConfig, n_atoms: int, n_edges: int, n_triplets: int, limit: int) -> str | None:
-    """Return why a training step on one crystal does not fit in `limit` bytes of memory, or None if it does."""
-    memory = estimated_memory(model, n_edges, n_triplets)
+def why_too_large(
+    model: ModelConfig, n_atoms: int, n_edges: int, n_triplets: int, limit: int, fraction: float = 1.0
+) -> str | None:
+    """Return why a training step on one crystal does not fit in memory, or None if it does.
+
+    Args:
+        model: Backbone settings.
+        n_atoms: Number of atoms, for the message.
+        n_edges: Number of directed bonds that are computed.
+        n_triplets: Number of pairs of bonds that are computed.
+        limit: Available memory, bytes.
+        fraction: Memory needed over that of a training step: ``PREDICTION_SHARE`` for a prediction.
+    """
+    memory = fraction * estimated_memory(model, n_edges, n_triplets)
     if memory <= limit:
         return None
     return (

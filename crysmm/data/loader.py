@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from crysmm.data.batch import CrystalBatch, labels_per_crystal
+from crysmm.engines.segments import map_tensors
 
 if TYPE_CHECKING:
     from crysmm.data.atom_embeddings import AtomEmbeddings
@@ -56,7 +57,7 @@ class Share:
 
     def pin_memory(self) -> Share:
         """Return the share with its batch in pinned memory."""
-        return replace(self, batch=self.batch.pin_memory())
+        return replace(self, batch=map_tensors(self.batch, lambda tensor: tensor.pin_memory()))
 
 
 def batch_ends(costs: np.ndarray, batch_size: int, budget: float | None) -> list[int]:
@@ -123,13 +124,16 @@ class BatchSampler(Sampler[IndexShare]):
 
     def n_steps(self, epoch: int) -> int:
         """Return the number of steps in an epoch."""
-        if self.max_triplets is None:
+        if self.max_triplets is None:  # known without drawing the order
             return -(-len(self.rows) // self.batch_size)
-        return len(batch_ends(self.n_triplets[self._order(epoch)], self.batch_size, self.max_triplets))
+        return len(self.global_batches(epoch))
 
     def global_batches(self, epoch: int) -> list[np.ndarray]:
         """Return the store rows of each step in an epoch, for all processes together."""
-        order = self._order(epoch)
+        if self.seed is None:
+            order = np.arange(len(self.rows))
+        else:  # a generator for each epoch: any epoch's order is known without those before
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
         ends = batch_ends(self.n_triplets[order], self.batch_size, self.max_triplets)
         return np.split(self.rows[order], ends)[: len(ends)]
 
@@ -141,11 +145,6 @@ class BatchSampler(Sampler[IndexShare]):
                 yield IndexShare(mine, len(mine), len(mine) * self.world_size / len(batch), batch)
             else:
                 yield IndexShare(batch[:1], 0, 0.0, batch)
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if self.seed is None:
-            return np.arange(len(self.rows))
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
 
 
 class StoreDataset(Dataset[Share]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -124,7 +124,8 @@ class TargetScaler(BaseModel):
             return (targets.double() - values).abs().argmin(dim=1)
         values = targets.double().log10() if self.transform == "log10" else targets.double()
         if self.standardize:
-            values = (values - self._row(self.mean, values)) / self._row(self.std, values)
+            mean, std = torch.tensor([self.mean, self.std], dtype=torch.float64, device=values.device)
+            values = (values - mean) / std
         return values.to(targets.dtype)
 
     def class_indices(self, targets: np.ndarray) -> np.ndarray:
@@ -139,15 +140,11 @@ class TargetScaler(BaseModel):
         """
         if self.classes is not None:
             return outputs.double().softmax(dim=1)
-        values = self.decode_transformed(outputs)
-        return 10**values if self.transform == "log10" else values
-
-    def decode_transformed(self, outputs: Tensor) -> Tensor:
-        """Convert raw network outputs to predictions of f(y), ``[n, n_targets]`` float64."""
         values = outputs.double()
         if self.standardize:
-            values = values * self._row(self.std, values) + self._row(self.mean, values)
-        return values
+            mean, std = torch.tensor([self.mean, self.std], dtype=torch.float64, device=values.device)
+            values = values * std + mean
+        return 10**values if self.transform == "log10" else values
 
     def drift(self, prediction: np.ndarray, reference: np.ndarray) -> float:
         """Return the largest difference between two decoded predictions, in standard deviations of f(y) for values."""
@@ -156,14 +153,6 @@ class TargetScaler(BaseModel):
         if self.transform == "log10":
             prediction, reference = np.log10(prediction), np.log10(reference)
         return float((np.abs(prediction - reference) / np.array(self.std)).max())
-
-    @staticmethod
-    def _row(numbers: tuple[float, ...], like: Tensor) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.float64, device=like.device)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content for ``model.json``; floats keep every bit."""
-        return self.model_dump(mode="json")
 
 
 def class_label(value: float) -> str:

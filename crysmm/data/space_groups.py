@@ -1,4 +1,4 @@
-"""Space groups and crystal systems of crystals, found by moyo.
+"""Space groups of crystals, found by moyo, and their crystal systems.
 
 Nothing here imports torch or, before the first crystal, moyopy, so that worker processes start fast.
 """
@@ -6,7 +6,6 @@ Nothing here imports torch or, before the first crystal, moyopy, so that worker 
 from __future__ import annotations
 
 import logging
-from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -18,35 +17,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CRYSTAL_SYSTEMS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic")
-UNKNOWN = 0  # the space group of a crystal whose symmetry could not be found
+UNKNOWN = 0  # space group of a crystal whose symmetry is not found
 
-_LAST_BEFORE = (0, 2, 15, 74, 142, 167, 194)  # the space group before the first of each crystal system
+_LAST_BEFORE = (0, 2, 15, 74, 142, 167, 194)  # last space group before each crystal system
 
 Numbers = TypeVar("Numbers", int, np.ndarray, "Tensor")
 
 
-@cache
-def quiet_moyo() -> None:
-    """Keep moyo's log, several lines a crystal that is no primitive cell, off the screen.
-
-    Moyo writes it through Python's ``logging``. Whoever has set the level of the logger ``moyo`` gets what they
-    asked for.
-    """
-    logger = logging.getLogger("moyo")
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.CRITICAL)
-
-
 def find_space_group(crystal: Crystal, symprec: float = SYMPREC) -> int:
-    """Number of the space group, 1 to 230, or ``UNKNOWN`` where moyo finds none.
+    """Return the number of the space group, 1 to 230, or ``UNKNOWN`` if moyo finds none.
 
     Args:
-        crystal: the structure.
-        symprec: how far, in Angstrom, atoms may be from where the symmetry puts them.
+        crystal: Crystal to analyze.
+        symprec: Largest distance of an atom from its symmetric position, Angstrom.
     """
     from moyopy import Cell, MoyoDataset
 
-    quiet_moyo()
+    # moyo logs several lines for each cell that is not primitive; a level that the user has set stays
+    logger = logging.getLogger("moyo")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL)
     try:
         cell = Cell(crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist())
         return int(MoyoDataset(cell, symprec=symprec).number)
@@ -55,7 +45,7 @@ def find_space_group(crystal: Crystal, symprec: float = SYMPREC) -> int:
 
 
 def crystal_system(space_group: Numbers) -> Numbers:
-    """Places in ``CRYSTAL_SYSTEMS`` of space groups: of one number, an array or a tensor; -1 for ``UNKNOWN``.
+    """Return the indices in ``CRYSTAL_SYSTEMS`` of space groups (a number, an array or a tensor); -1 for ``UNKNOWN``.
 
     ::
 
@@ -65,10 +55,10 @@ def crystal_system(space_group: Numbers) -> Numbers:
 
 
 def describe_symmetry(space_groups: np.ndarray) -> str:
-    """One line: the share of each crystal system, and of the crystals whose symmetry could not be found.
+    """Describe in one line the fractions of the crystal systems, and of crystals whose symmetry is not found.
 
     Args:
-        space_groups: ``[n_crystals]``, at least one.
+        space_groups: Space group numbers, ``[n_crystals]``, at least one.
     """
     total = len(space_groups)
     unknown, *known = np.bincount(crystal_system(space_groups) + 1, minlength=len(CRYSTAL_SYSTEMS) + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,11 +142,19 @@ def split_by_file(path: Path, ids: Sequence[str], reasons: Mapping[str, str] | N
     Raises:
         InputError: The file cannot be read or does not fit the rows.
     """
-    wanted = read_ids(path)
-    _refuse(path, "ids given more than once", _doubled(name for names in wanted.values() for name in names))
-    asked = {name for names in wanted.values() for name in names}
-    _refuse(path, "ids that no readable row of the data has", asked.difference(ids), reasons or {})
-    _refuse(path, "ids that several rows of the data have", asked & _doubled(ids))
+    wanted, reasons = read_ids(path), reasons or {}
+    listed = Counter(name for names in wanted.values() for name in names)
+    n_rows = Counter(ids)
+    for problem, found in (
+        ("ids given more than once", [name for name in listed if listed[name] > 1]),
+        ("ids that no readable row of the data has", [name for name in listed if not n_rows[name]]),
+        ("ids that several rows of the data have", [name for name in listed if n_rows[name] > 1]),
+    ):
+        if found:
+            named = first_of([f"{name} ({reasons[name]})" if name in reasons else name for name in sorted(found)])
+            raise InputError(
+                f"the ids_file {path} cannot be used: it holds {problem} ({len(found)}): {named}; correct the file"
+            )
     row_of = {name: row for row, name in enumerate(ids)}
     train, val, test = ([row_of[name] for name in wanted[key]] for key in SPLIT_KEYS)
     if not train or not val:
@@ -173,14 +181,3 @@ def read_ids(path: Path) -> dict[str, list[str]]:
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in SPLIT_KEYS):
         raise InputError(f"the ids_file {path} does not hold the three lists of ids; {expected}")
     return {key: [str(name) for name in content[key]] for key in SPLIT_KEYS}
-
-
-def _doubled(names: Iterable[str]) -> set[str]:
-    return {name for name, count in Counter(names).items() if count > 1}
-
-
-def _refuse(path: Path, what: str, names: set[str], reasons: Mapping[str, str] | None = None) -> None:
-    if not names:
-        return
-    named = first_of([f"{name} ({reasons[name]})" if reasons and name in reasons else name for name in sorted(names)])
-    raise InputError(f"the ids_file {path} cannot be used: it holds {what} ({len(names)}): {named}; correct the file")

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -42,13 +42,6 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
     if cache_dir is not None:
         return Path(cache_dir)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crysmm"
-
-
-class Sizes(NamedTuple):
-    """Numbers of edges and triplets per crystal, ``[n_crystals]`` int64 each."""
-
-    edges: np.ndarray
-    triplets: np.ndarray
 
 
 class Store:
@@ -110,8 +103,7 @@ class Store:
     @cached_property
     def targets(self) -> np.ndarray:
         """Targets in the units of the input, NaN where missing, ``[n_crystals, n_targets]`` float64."""
-        values = _values(self._column("targets").combine_chunks())
-        return values.reshape(len(self), len(self.target_names))
+        return _flat(self._table.data, "targets").reshape(len(self), len(self.target_names))
 
     def gaps(self) -> list[str]:
         """Return a line for each target that input rows lack, and one on rows that lack all of several."""
@@ -138,12 +130,16 @@ class Store:
         """Edges of the complete line graph per crystal, ``[n_crystals]`` int64."""
         return self._column("n_triplets").to_numpy().astype(np.int64)
 
-    def sizes(self, *, merge: bool) -> Sizes:
-        """Return the edges and triplets that a network computes per crystal; `merge` computes equivalent ones once."""
+    def sizes(self, *, merge: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers of edges and triplets that a network computes per crystal, ``[n_crystals]`` int64 each.
+
+        Args:
+            merge: True if equivalent atoms are computed once.
+        """
         if not merge:
-            return Sizes(self.n_edges, self.n_triplets)
-        columns = (self._column(name).to_numpy() for name in ("n_merged_edges", "n_merged_triplets"))
-        return Sizes(*(column.astype(np.int64) for column in columns))
+            return self.n_edges, self.n_triplets
+        edges, triplets = self._column("n_merged_edges"), self._column("n_merged_triplets")
+        return edges.to_numpy().astype(np.int64), triplets.to_numpy().astype(np.int64)
 
     @cached_property
     def space_groups(self) -> np.ndarray | None:
@@ -155,8 +151,9 @@ class Store:
     @cached_property
     def elements(self) -> list[int]:
         """Atomic numbers in the store, ascending."""
-        chunks = self._column("atomic_numbers").chunks
-        return sorted({int(number) for chunk in chunks for number in np.unique(_values(chunk))})
+        import pyarrow.compute
+
+        return sorted(pyarrow.compute.list_flatten(self._column("atomic_numbers")).unique().to_pylist())
 
     @cached_property
     def structures_sha256(self) -> str:
@@ -164,46 +161,43 @@ class Store:
         digest = hashlib.sha256()
         for name in ("lattice", "frac_coords", "atomic_numbers"):
             for chunk in self._column(name).chunks:
-                digest.update(np.ascontiguousarray(_values(chunk)).data)
+                digest.update(np.ascontiguousarray(chunk.flatten().to_numpy(zero_copy_only=False)).data)
         return digest.hexdigest()
 
     def crystal(self, index: int) -> Crystal:
         """Return one structure."""
-        arrays = _arrays(self._table[[index]])
-        return Crystal(arrays.lattice[0], arrays.frac_coords, arrays.atomic_numbers)
+        row = self._table[[index]]
+        lattice, frac_coords = _flat(row, "lattice").reshape(3, 3), _flat(row, "frac_coords").reshape(-1, 3)
+        return Crystal(lattice, frac_coords, _flat(row, "atomic_numbers"))
 
     def batch(self, indices: Sequence[int], *, merge: bool = False) -> CrystalBatch:
         """Read crystals, with their targets and space groups, as a batch; see :func:`make_batch`."""
         table = self._table[list(indices)]
-        targets = _values(_joined(table, "targets")).reshape(len(indices), len(self.target_names))
-        ids = table.column("id").to_pylist()
-        batch = make_batch(_arrays(table), self.settings, ids, targets if self.target_names else None, merge=merge)
+        arrays = CrystalArrays(
+            n_atoms=table.column("n_atoms").to_numpy(),
+            n_edges=table.column("n_edges").to_numpy(),
+            atomic_numbers=_flat(table, "atomic_numbers"),
+            frac_coords=_flat(table, "frac_coords").reshape(-1, 3),
+            lattice=_flat(table, "lattice").reshape(-1, 3, 3),
+            in_degree=_flat(table, "in_degree"),
+            source=_flat(table, "source"),
+            image=_flat(table, "image").reshape(-1, 3),
+            alike_atom=_flat(table, "alike_atom"),
+            edge_kind=_flat(table, "edge_kind"),
+        )
+        targets = None
+        if self.target_names:
+            targets = _flat(table, "targets").reshape(len(indices), len(self.target_names))
+        batch = make_batch(arrays, self.settings, table.column("id").to_pylist(), targets, merge=merge)
         if SPACE_GROUP not in table.column_names:
             return batch
-        return replace(batch, space_groups=torch.from_numpy(_joined(table, SPACE_GROUP).to_numpy().astype(np.int64)))
+        space_groups = torch.from_numpy(table.column(SPACE_GROUP).to_numpy().astype(np.int64))
+        return replace(batch, space_groups=space_groups)
 
 
-def _joined(table: pyarrow.Table, name: str) -> pyarrow.Array:
-    """Return a column as one contiguous array."""
-    return table.column(name).combine_chunks()
-
-
-def _values(lists: pyarrow.ListArray) -> np.ndarray:
-    """Return the concatenated values of all lists."""
-    return lists.flatten().to_numpy(zero_copy_only=False)
-
-
-def _arrays(table: pyarrow.Table) -> CrystalArrays:
-    """Return the crystals and edges in some rows."""
-    flat_columns = ("atomic_numbers", "in_degree", "source", "alike_atom", "edge_kind")
-    return CrystalArrays(
-        n_atoms=_joined(table, "n_atoms").to_numpy(),
-        n_edges=_joined(table, "n_edges").to_numpy(),
-        frac_coords=_values(_joined(table, "frac_coords")).reshape(-1, 3),
-        lattice=_values(_joined(table, "lattice")).reshape(-1, 3, 3),
-        image=_values(_joined(table, "image")).reshape(-1, 3),
-        **{name: _values(_joined(table, name)) for name in flat_columns},
-    )
+def _flat(table: pyarrow.Table, name: str) -> np.ndarray:
+    """Return the concatenated values of a column of lists."""
+    return table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
 
 
 def build_store(
@@ -237,7 +231,8 @@ def build_store(
     store = _open_complete(path)
     if store is not None:
         if strict and store.skipped:
-            _refuse(store.skipped[:1], "strict stops at the first row it cannot use")
+            row = store.skipped[0]
+            raise InputError(f"strict stops at the first row it cannot use:\n  {row.file or row.id}: {row.reason}")
         return store
     with naming(path), working_folder(path) as building:
         rows: Iterable[Any] = in_parallel(source, settings, jobs, symprec)
@@ -245,7 +240,9 @@ def build_store(
         rows = tqdm(rows, "reading structures", source.n_rows, unit=" crystals", disable=hidden, delay=1)
         summary = write_arrow(rows, building / ARROW_FILE, strict, symprec is not None)
         if not summary.n_crystals:
-            _refuse([*summary.skipped, *summary.unlabeled][:3], "nothing in the input can be used")
+            first = [*summary.skipped, *summary.unlabeled][:3]
+            reasons = "".join(f"\n  {row.file or row.id}: {row.reason}" for row in first)
+            raise InputError(f"nothing in the input can be used:{reasons or ' it has no rows'}")
         facts = {
             "settings": settings.model_dump(exclude_none=True),
             "target_names": source.target_names,
@@ -273,13 +270,3 @@ def _open_complete(path: Path) -> Store | None:
         pass
     shutil.rmtree(path)
     return None
-
-
-def _refuse(rows: list[SkippedRow], why: str) -> None:
-    """Raise an error that lists skipped rows with their reasons.
-
-    Raises:
-        InputError: Always.
-    """
-    reasons = "".join(f"\n  {row.file or row.id}: {row.reason}" for row in rows)
-    raise InputError(f"{why}:{reasons}" if rows else f"{why}: it has no rows")

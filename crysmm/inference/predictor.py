@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import GraphedRecord, count_triplets, graph_row, in_parallel
-from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memory, in_bytes, memory_limit
+from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memory, memory_limit, why_too_large
 from crysmm.device import resolve_device
 from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import InputError, StructureError
@@ -297,18 +297,14 @@ class Predictor:
         for result in results:
             edges = triplets = 0
             if isinstance(result, GraphedRecord):
-                n_atoms, n_bonds = len(result.record.crystal), len(result.edges)
+                n_atoms = len(result.record.crystal)
                 if model.merges_equivalent:
                     edges, triplets = result.alike.merged_sizes(result.edges)
                 else:
-                    edges, triplets = n_bonds, count_triplets(n_atoms, result.edges)
-                memory = PREDICTION_SHARE * estimated_memory(model, edges, triplets)
-                if memory > self._memory_limit:
-                    reason = (
-                        f"too large: {n_atoms} atoms with {n_bonds} bonds need about {in_bytes(memory)} of memory, "
-                        f"there are {in_bytes(self._memory_limit)}"
-                    )
-                    result = SkippedRow(result.record.id, result.record.file, reason)
+                    edges, triplets = len(result.edges), count_triplets(n_atoms, result.edges)
+                why = why_too_large(model, n_atoms, edges, triplets, self._memory_limit, PREDICTION_SHARE)
+                if why is not None:
+                    result = SkippedRow(result.record.id, result.record.file, why)
                     edges = triplets = 0
             memory = PREDICTION_SHARE * estimated_memory(model, n_edges + edges, n_triplets + triplets)
             if batch and (len(batch) == batch_size or memory > BATCH_MEMORY):

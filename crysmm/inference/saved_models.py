@@ -126,7 +126,7 @@ def save_model(
         others={
             "target_names": list(target_names),
             "unit": None,
-            "scaler": scaler.to_dict(),
+            "scaler": scaler.model_dump(mode="json"),
             **({} if texts is None else {"text": texts.settings.model_dump()}),
         },
     )

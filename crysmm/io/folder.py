@@ -17,6 +17,7 @@ from crysmm.io.source import (
     IdRegister,
     ReadingOptions,
     Record,
+    Row,
     SkippedRow,
     Source,
     UnlabeledRow,
@@ -104,11 +105,9 @@ class FolderListing:
 
 
 @dataclass(frozen=True)
-class FileRow:
+class FileRow(Row):
     """Row whose structure is a file."""
 
-    id: str
-    file: str
     path: Path
     file_format: FileFormat | None
     targets: tuple[float, ...]

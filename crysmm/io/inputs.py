@@ -164,9 +164,7 @@ def source_from_structures(structures: Sequence[Any], ids: Sequence[str] | None 
 
 
 @dataclass(frozen=True)
-class _StructureRow:
-    id: str
-    file: str
+class _StructureRow(Row):
     structure: Any
 
     def read(self) -> Record:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError, UnlabeledError, first_of
@@ -77,17 +77,19 @@ class ReadingNote:
     note: str
 
 
-class Row(Protocol):
-    """Row whose structure is not read yet: cheap to create and to send to a worker process."""
+@dataclass(frozen=True)
+class Row(ABC):
+    """Row whose structure is not read yet: cheap to create and to send to a worker process.
 
-    @property
-    def id(self) -> str:
-        """Id, unique in its source."""
+    Args:
+        id: Id, unique in its source.
+        file: Location as a user would name it.
+    """
 
-    @property
-    def file(self) -> str:
-        """Location as a user would name it."""
+    id: str
+    file: str
 
+    @abstractmethod
     def read(self) -> Record:
         """Read the record.
 
@@ -188,24 +190,17 @@ class IdRegister:
         identifier = "" if value is None else str(value).strip()
         if not identifier:
             raise StructureError("the row has no id")
-        check_inside(identifier)
+        for path in (PurePosixPath(identifier), PureWindowsPath(identifier)):
+            if path.is_absolute() or path.drive or ".." in path.parts:
+                raise StructureError(
+                    f"the id {identifier!r} leads out of the folder; expected the name of a file in it"
+                )
         if not identifier.isprintable():
             raise StructureError(f"the id {identifier!r} holds characters that cannot be printed")
         if identifier in self._seen:
             raise StructureError(f"the id {identifier!r} stands in an earlier row already")
         self._seen.add(identifier)
         return identifier
-
-
-def check_inside(identifier: str) -> None:
-    """Refuse an id that, taken as a file name, leads out of its folder.
-
-    Raises:
-        StructureError: The id leads out of its folder.
-    """
-    for path in (PurePosixPath(identifier), PureWindowsPath(identifier)):
-        if path.is_absolute() or path.drive or ".." in path.parts:
-            raise StructureError(f"the id {identifier!r} leads out of the folder; expected the name of a file in it")
 
 
 def read_targets(values: Sequence[Any], names: Sequence[str], options: ReadingOptions) -> tuple[float, ...]:

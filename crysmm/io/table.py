@@ -52,18 +52,16 @@ def open_table(path: Path, options: ReadingOptions) -> Source:
 
 
 @dataclass(frozen=True)
-class TableRow:
+class TableRow(Row):
     """Row that contains its structure, as JSON text or as a dict.
 
     Args:
-        id, file: As in :class:`Record`.
         data: Content of the row.
         targets: Names of the targets in each field that holds some: one, or one per value of a list.
         options: Reading options.
     """
 
-    id: str
-    file: str
+
     data: RowData
     targets: Mapping[str, tuple[str, ...]]
     options: ReadingOptions

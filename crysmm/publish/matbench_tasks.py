@@ -18,7 +18,7 @@ from crysmm.config.loading import nearest
 from crysmm.crystal import as_crystal
 from crysmm.errors import InputError, StructureError, shown
 from crysmm.io.json_stream import json_object_items, open_text, read_json_object
-from crysmm.io.source import Record, read_number
+from crysmm.io.source import Record, Row, read_number
 from crysmm.publish.submission import installed_file
 
 PACKAGE, FOLDS_FILE = "matbench", "matbench_v0.1_validation.json"
@@ -138,7 +138,7 @@ def is_matminer_table(path: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class MatminerRow:
+class MatminerRow(Row):
     """A row of a data set of matminer, with its structure not read yet.
 
     Args:
@@ -149,8 +149,6 @@ class MatminerRow:
         target: Name of the value, for messages.
     """
 
-    id: str
-    file: str
     text: str
     columns: tuple[int, int]
     target: str

@@ -103,16 +103,12 @@ def test_description_counts_systems_and_failures():
 
 @pytest.fixture
 def moyo_logger():
-    """The logger of moyo with its level put back; crysmm meets it as new."""
-    from crysmm.data.space_groups import quiet_moyo
-
+    """Return moyo's logger without a level, which is restored afterwards."""
     logger = logging.getLogger("moyo")
     level = logger.level
     logger.setLevel(logging.NOTSET)
-    quiet_moyo.cache_clear()
     yield logger
     logger.setLevel(level)
-    quiet_moyo.cache_clear()
 
 
 LISTENING = """

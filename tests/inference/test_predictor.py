@@ -205,6 +205,7 @@ def test_memory_bounds_batches_and_refuses_giants(
 
     monkeypatch.setattr(crysmm.inference.predictor, "make_batch", spy)
     monkeypatch.setattr(crysmm.inference.predictor, "estimated_memory", memory)
+    monkeypatch.setattr("crysmm.data.estimate.estimated_memory", memory)
     monkeypatch.setattr(crysmm.inference.predictor, "BATCH_MEMORY", 300)
     np.testing.assert_allclose(predictor.predict(structures), expected, rtol=1e-9)
     assert sum(sizes) == 12
