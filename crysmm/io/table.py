@@ -61,7 +61,6 @@ class TableRow(Row):
         options: Reading options.
     """
 
-
     data: RowData
     targets: Mapping[str, tuple[str, ...]]
     options: ReadingOptions
