@@ -26,8 +26,8 @@ from crysmm.graphs.neighbors import find_edges
 from crysmm.io.inputs import open_input
 from crysmm.models.networks import build_network
 from crysmm.objectives.property import PropertyObjective
-from crysmm.training.optimizers import make_optimizer
 from crysmm.training.train import train
+from crysmm.training.trainer import make_optimizer
 from data_prep.convert import readable_records
 
 CPU = torch.device("cpu")

@@ -266,7 +266,7 @@ class TunedEncoder(nn.Module):
     Args:
         encoder: is taken over and changed.
         n_layers: number of the last layers that are trained.
-        learning_rate: of these layers; see :func:`crysmm.training.optimizers.make_optimizer`.
+        learning_rate: of these layers; see :func:`crysmm.training.trainer.make_optimizer`.
 
     Raises:
         InputError: the model has fewer layers.

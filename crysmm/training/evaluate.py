@@ -15,7 +15,7 @@ from crysmm.inference.frozen_network import Inference, Outputs
 from crysmm.models.networks import PropertyNetwork
 from crysmm.processes import Processes
 from crysmm.runs.data import SPLITS, TrainingData
-from crysmm.runs.results_writer import SplitOutputs
+from crysmm.runs.run_writer import SplitOutputs
 from crysmm.training.prepare import loader_for, sampler_for
 
 

@@ -23,8 +23,8 @@ from crysmm.objectives.distillation import DistillationObjective, make_projectio
 from crysmm.objectives.property import PropertyObjective, baseline, fit_weights
 from crysmm.processes import Processes
 from crysmm.runs.data import SPLITS, TrainingData
-from crysmm.runs.results_writer import Evaluation, ResultsWriter
 from crysmm.runs.run_folder import MAX_HOURS, MEMBER, PART
+from crysmm.runs.run_writer import Evaluation, ResultsWriter
 from crysmm.runs.summary import describe_members, describe_result, describe_task
 from crysmm.training.evaluate import predict_splits
 from crysmm.training.prepare import prepare_training

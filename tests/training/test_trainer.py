@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from crysmm.training.optimizers import make_optimizer, make_scheduler
+from crysmm.training.trainer import make_optimizer, make_scheduler
 
 
 def parameters():
