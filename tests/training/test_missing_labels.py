@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -206,3 +208,18 @@ def test_members_of_an_ensemble_train_on_the_same_labels(settings):
     per_target.append(result.metrics["test"]["per_target"])
     assert len({(one["K"]["n"], one["V"]["n"]) for one in per_target}) == 1
     assert (result.folder / "report.html").stat().st_size > 1000
+
+
+def test_two_processes_train_the_model_of_one(settings, tiny_alignn, tmp_path):
+    """Their parts of a step have different numbers of labels; the last step of 33 in eights is one crystal."""
+    config = settings(model=tiny_alignn, learning_rate=0.01, n_train=33, epochs=2, target_weights=(1, 3))
+    one, two = train(config).folder, tmp_path / "two"
+    (tmp_path / "two.json").write_text(config.model_copy(update={"output_dir": two}).model_dump_json())
+    command = [sys.executable, "-m", "crysmm", "train", "--config", tmp_path / "two.json", "--devices", "2"]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    for name, found in ((name, rows_of(two / name)) for name in ("history.csv", "prediction_results_test_set.csv")):
+        for row, expected in zip(found, rows_of(one / name), strict=True):
+            for column in expected.keys() - {"seconds", "id", "domain", "distance_percentile"}:
+                known = float(expected[column] or "nan")
+                assert float(row[column] or "nan") == pytest.approx(known, rel=1e-4, nan_ok=True), (name, column)
