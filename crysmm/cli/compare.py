@@ -69,5 +69,5 @@ def run(arguments: argparse.Namespace) -> int:
     found = compare(config, arms, sizes=arguments.sizes, seeds=arguments.seeds, unit=arguments.unit)
     if found is not None:
         report(found.notes)
-        print(*found.lines(), f"written to {found.folder}", sep="\n")
+        print(*found.lines(), sep="\n")
     return 0

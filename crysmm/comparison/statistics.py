@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crysmm.errors import InputError
 from crysmm.inference.prediction_table import PredictionTable
 
 N_DRAWS = 5000
@@ -53,7 +52,8 @@ class MeanScore(Score):
     """Mean over crystals.
 
     Args:
-        values: Absolute errors, or 1 for a correct class and 0 for a wrong one, ``[n]``.
+        values: Absolute errors, NaN where the target is missing, or 1 for a correct class and 0 for a wrong one,
+            ``[n]``.
     """
 
     values: np.ndarray
@@ -64,12 +64,14 @@ class MeanScore(Score):
         return len(self.values)
 
     def under(self, counts: np.ndarray) -> np.ndarray:
-        """Return the weighted means."""
-        return np.asarray(counts @ self.values / counts.sum(axis=1))
+        """Return the weighted means over the crystals that have the target; NaN if there are none."""
+        present = np.isfinite(self.values)
+        totals, weights = counts @ np.where(present, self.values, 0), counts @ present.astype(float)
+        return np.divide(totals, weights, out=np.full(len(counts), math.nan), where=weights > 0)
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the mean; NaN for a single crystal."""
+        """Standard error of the mean; NaN for fewer than two crystals."""
         return standard_error_of_mean(self.values)
 
 
@@ -105,7 +107,8 @@ class RankingScore(Score):
 
 
 def standard_error_of_mean(values: np.ndarray) -> float:
-    """Return the standard error of the mean of values, ``[n]``; NaN for a single one."""
+    """Return the standard error of the mean of the values, ``[n]``, that are not NaN; NaN for fewer than two."""
+    values = values[np.isfinite(values)]
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
@@ -135,9 +138,6 @@ def scores_of(table: PredictionTable) -> dict[tuple[str, str], Score]:
 
     Args:
         table: Predictions for a split.
-
-    Raises:
-        InputError: The table has no numbers.
     """
     rows = list(table.rows.values())
     classes = [name for name in table.columns if name.startswith("probability_")]
@@ -149,17 +149,11 @@ def scores_of(table: PredictionTable) -> dict[tuple[str, str], Score]:
             probabilities = np.array([float(row[classes[1]]) for row in rows])
             found["", "roc_auc"] = RankingScore(truth == classes[1].removeprefix("probability_"), probabilities)
         return found
+    targets = np.array([table.truth(name) for name in table.rows])
     predictions = np.array([[float(row[column]) for column in table.predictions] for row in rows])
-    if not np.isfinite(predictions).all():
-        raise InputError("predictions that are not finite numbers cannot be compared")
-    errors = np.abs(predictions - [table.truth(name) for name in table.rows])
-    present = ~np.isnan(errors)  # a crystal may lack some of several targets
+    errors = np.abs(predictions - targets)
     names = [name.removeprefix("target").removeprefix("_") for name in table.targets]
-    return {
-        (name, "mae"): MeanScore(errors[present[:, column], column])
-        for column, name in enumerate(names)
-        if present[:, column].any()
-    }
+    return {(name, "mae"): MeanScore(errors[:, column]) for column, name in enumerate(names)}
 
 
 @dataclass(frozen=True)
@@ -168,7 +162,7 @@ class Difference:
 
     Args:
         metric: Key of ``METRICS``.
-        n: Number of crystals.
+        n: Number of crystals that have the target.
         n_seeds: Number of seeds of the arm with more of them.
         value: Metric of the arm minus that of the first arm.
         standard_error: Standard error of the difference over crystals.
@@ -191,17 +185,16 @@ class Difference:
     seed_error: float | None
 
     @property
-    def gain(self) -> float:
-        """Difference with the sign that makes larger values better."""
-        return -self.value if self.metric == "mae" else self.value
+    def excludes_zero(self) -> bool:
+        """True if the interval does not hold 0; one without width, from draws that are all equal, says nothing."""
+        return self.lower < self.upper and (self.lower > 0 or self.upper < 0)
 
     @property
     def verdict(self) -> str:
         """``better``, ``worse`` or ``no difference``: the interval must not hold 0, and the seeds must agree."""
-        is_open = not (self.lower > 0 or self.upper < 0)  # also if an end is NaN
-        if is_open or (self.seed_error is not None and abs(self.value) <= Z * self.seed_error):
+        if not self.excludes_zero or (self.seed_error is not None and abs(self.value) <= Z * self.seed_error):
             return "no difference"
-        return "better" if self.gain > 0 else "worse"
+        return "better" if (self.value < 0) == (self.metric == "mae") else "worse"
 
 
 def paired_difference(metric: str, arm: Sequence[Score], first: Sequence[Score]) -> Difference:
@@ -219,20 +212,22 @@ def paired_difference(metric: str, arm: Sequence[Score], first: Sequence[Score])
         return np.asarray(means[0] - means[1])
 
     found = np.concatenate([difference(counts) for counts in draws(n)])
-    found = found[np.isfinite(found)]
-    tail = _tail(n)
-    lower, upper = np.quantile(found, [tail, 1 - tail]) if len(found) else (math.nan, math.nan)
+    found = found[np.isfinite(found)]  # draws without crystals of both classes, or with the target, have no value
+    n_present, n_better, n_worse = n, None, None
     error = float(found.std(ddof=1)) if len(found) > 1 else math.nan
-    n_better = n_worse = None
     if all(isinstance(score, MeanScore) for score in (*arm, *first)):
         means = [np.mean([score.values for score in scores], axis=0) for scores in (arm, first)]  # type: ignore[attr-defined]
         by_crystal = means[0] - means[1]
-        error = standard_error_of_mean(by_crystal)
         gains = -by_crystal if metric == "mae" else by_crystal
-        n_better, n_worse = int((gains > 0).sum()), int((gains < 0).sum())
+        n_present, n_better, n_worse = int(np.isfinite(gains).sum()), int((gains > 0).sum()), int((gains < 0).sum())
+        error = standard_error_of_mean(by_crystal)
+    tail = _tail(n_present)
+    lower, upper = np.quantile(found, [tail, 1 - tail]) if len(found) else (math.nan, math.nan)
     seed_error = None
     if n_seeds > 1:
         values = [np.resize([score.value for score in scores], n_seeds) for scores in (arm, first)]
         seed_error = standard_error_of_mean(values[0] - values[1])
     value = float(difference(np.ones((1, n)))[0])
-    return Difference(metric, n, n_seeds, value, error, float(lower), float(upper), n_better, n_worse, seed_error)
+    return Difference(
+        metric, n_present, n_seeds, value, error, float(lower), float(upper), n_better, n_worse, seed_error
+    )

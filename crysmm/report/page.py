@@ -80,7 +80,7 @@ def write_report(
     worst_rows = [rows[index] for index in errors.worst(N_WORST)]
     overlap = tables.find_overlap(data.store, data.rows("train"), rows, worst_rows)
     scripts = [get_plotlyjs(), *structure_sources(), static_file("page.js")]
-    page = _template().render(
+    page = template("report.html").render(
         policy=security_policy(scripts),
         style=static_file("page.css"),
         scripts=script_tags(scripts),
@@ -187,7 +187,8 @@ def _group_figures(evaluated: EvaluatedSplit) -> list[Figure]:
 
 
 @cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """Return a page template, which escapes all text and has filters for numbers, counts and figures."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     def figure_json(figure: Figure) -> str:
@@ -199,4 +200,4 @@ def _template() -> jinja2.Template:
         loader=PackageLoader("crysmm.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"number": number, "count": count, "json": figure_json}
-    return environment.get_template("report.html")
+    return environment.get_template(name)

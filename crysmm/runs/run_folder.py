@@ -104,6 +104,14 @@ class RunFolder:
             raise InputError(f"{self.metrics} was not written by a run; begin the run again with --overwrite")
         return metrics
 
+    def read_config(self) -> dict[str, Any]:
+        """Read the settings of the run.
+
+        Raises:
+            InputError: The file is missing or damaged.
+        """
+        return _read_json(self.config)
+
     def check(self, config: RunConfig) -> None:
         """Check that a run with these settings may write to the folder, so that two runs never mix.
 
@@ -124,7 +132,7 @@ class RunFolder:
             )
         if not self.config.exists():
             return
-        before, now = _read_json(self.config), config.model_dump(mode="json")
+        before, now = self.read_config(), config.model_dump(mode="json")
         keys = sorted((before.keys() | now.keys()) - FREE_SETTINGS)
         changed = [
             f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in keys if before.get(key) != now.get(key)

@@ -1,0 +1,288 @@
+"""Data that all arms share: the crystals that each of them can use, one split, and nested training sets."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crysmm.comparison.arms import Arm
+from crysmm.comparison.plan import FORMAT, MARKER, Plan, Size, models_behind
+from crysmm.config.models import MultimodalConfig
+from crysmm.config.training import TrainingConfig
+from crysmm.data.estimate import memory_limit, oversized_rows
+from crysmm.data.scaler import TargetScaler
+from crysmm.data.split import SPLIT_KEYS, make_split, read_ids
+from crysmm.data.store import Store, build_store
+from crysmm.device import resolve_device
+from crysmm.errors import InputError, StructureError
+from crysmm.files import write_json_atomic
+from crysmm.inference.assessment import Assessment
+from crysmm.inference.model_folder import ModelDescription, read_description
+from crysmm.inference.prediction_table import write_predictions
+from crysmm.inference.predictor import Predictor, load
+from crysmm.io.inputs import open_input
+from crysmm.models.networks import build_network
+from crysmm.runs.run_folder import RunFolder
+from crysmm.runs.summary import count
+from crysmm.text.encoder import TextEncoder
+from crysmm.training.texts import find_descriptions
+from crysmm.training.transfer import copy_weights
+from crysmm.zoo import resolve
+
+Ids = Mapping[str, Sequence[str]]
+"""Ids of each split, as in ``ids_train_val_test.json``."""
+Records = Sequence[Mapping[str, Any]] | None
+
+
+@dataclass(frozen=True)
+class SharedData:
+    """Crystals of a comparison.
+
+    Args:
+        store: Store with all crystals.
+        ids: Ids in each split, by size of the training set.
+        notes: Notes for the user.
+    """
+
+    store: Store
+    ids: Mapping[Size, Ids]
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, plan: Plan, records: Records) -> SharedData:
+        """Read the structures, keep those that all arms can use, and split them.
+
+        Args:
+            plan: Arms and settings.
+            records: Rows of the input in place of ``config.root_dir``.
+
+        Raises:
+            InputError: The structures cannot be read or split, or an arm cannot be trained on them.
+        """
+        config = plan.config
+        configs = [plan.settings(arm) for arm in plan.trained_arms] or [config]
+        usable, reasons = [], dict[str, str]()
+        for settings in configs:
+            store, refused = _read_store(settings, records)
+            usable.append({name: row for row, name in enumerate(store.ids) if name not in refused})
+            reasons |= refused
+        if len(set(store.ids)) < len(store):
+            raise InputError("several rows have the same id, and predictions are paired by id; give each its own")
+        # The rows of the last store: all stores have the same crystals in the same order, but for those left out.
+        rows = [row for name, row in usable[-1].items() if all(name in names for names in usable)]
+        split = make_split(config, [store.ids[row] for row in rows], [store.formulas[row] for row in rows], reasons)
+        whole = {
+            key: [store.ids[rows[place]] for place in places]
+            for key, places in zip(SPLIT_KEYS, (split.train, split.val, split.test), strict=True)
+        }
+        if not whole["id_test"] or not whole["id_val"]:
+            raise InputError("a comparison needs validation and test crystals; give n_val and n_test, or the ratios")
+        n_left_out = max(map(len, usable)) - len(rows)
+        notes = (
+            [f"{count(n_left_out, 'crystal')} that not every arm can use left out of all arms"] if n_left_out else []
+        )
+        data = cls(store, {size: _training_set(whole, size, config.random_seed) for size in plan.sizes}, notes)
+        for size in plan.sizes:
+            for settings in configs:
+                data.scaler(size, settings)
+        return data
+
+    def rows(self, split: str, size: Size | str = "any") -> list[int]:
+        """Return the store rows in ``train``, ``val`` or ``test``; only the training split has sizes."""
+        ids = next(iter(self.ids.values())) if isinstance(size, str) else self.ids[size]
+        row_of = {name: row for row, name in enumerate(self.store.ids)}
+        return [row_of[name] for name in ids[f"id_{split}"]]
+
+    def scaler(self, size: Size, config: TrainingConfig) -> TargetScaler:
+        """Fit the target scaler to a training set.
+
+        Raises:
+            InputError: A class or a target has no crystal in it.
+        """
+        try:
+            return TargetScaler.fit(self.store.targets, self.rows("train", size), config)
+        except InputError as error:
+            raise error if size is None else InputError(f"--sizes: with {size} training crystals, {error}") from error
+
+    @property
+    def checksum(self) -> str:
+        """Checksum of the structures, the targets, and the validation and test splits."""
+        digest = hashlib.sha256(self.store.structures_sha256.encode())
+        digest.update(np.nan_to_num(self.store.targets, nan=np.inf).tobytes())
+        for split in ("val", "test"):
+            digest.update("\n".join([split, *next(iter(self.ids.values()))[f"id_{split}"], ""]).encode())
+        return digest.hexdigest()
+
+    def write(self, plan: Plan) -> None:
+        """Write the ids of each split, and replace or continue what is in the folder.
+
+        Raises:
+            InputError: The comparison to resume has other data.
+        """
+        before = plan.read_marker()
+        if plan.config.resume and before is not None:
+            begun = [(run.size, run.folder.ids) for run in plan.runs() if run.folder.ids.is_file()]
+            others = [path for size, path in begun if read_ids(path) != self.ids[size]]
+            if before.get("data_sha256") != self.checksum or others:
+                raise InputError(
+                    f"the comparison in {plan.folder} cannot be resumed: the structures, their properties, their split "
+                    "or the crystals that all arms can use have changed since it was begun; begin another, or replace "
+                    "this one with --overwrite"
+                )
+        if plan.config.overwrite:
+            for path in plan.folder.glob("*/*"):
+                if path.is_dir():
+                    RunFolder(path).clear()
+        write_json_atomic(plan.folder / MARKER, {"format": FORMAT, "data_sha256": self.checksum})
+        for size, ids in self.ids.items():
+            write_json_atomic(plan.ids_file(size), ids)
+
+    def check_arm(self, arm: Arm, plan: Plan, records: Records) -> list[str]:
+        """Check what an arm starts from, before the first arm is trained.
+
+        Returns:
+            Notes for the user.
+
+        Raises:
+            InputError: Weights do not fit the network, there are no descriptions or no encoder for them, or a model
+                that is used without training does not predict the property.
+        """
+        size = plan.sizes[-1]
+        try:
+            if arm.zero_shot is not None:
+                return self._check_zero_shot(arm, plan)
+            if not arm.is_trained:
+                return []
+            config = plan.settings(arm)
+            if isinstance(config.head, MultimodalConfig):
+                find_descriptions(config.head, config, records, self.store)
+                TextEncoder(config.head.encoder, config.head.pooling, resolve_device(config.device))
+            elif config.init_from is not None:
+                network = build_network(config, self.scaler(size, config).n_outputs, None)
+                copy_weights(network, config.model.name, config.init_from)
+        except InputError as error:
+            raise InputError(f"arm {arm.name}: {error}") from error
+        labeled = [folder for folder in models_behind(config) if isinstance(read_description(folder), ModelDescription)]
+        return [note for folder in labeled for note in self.leakage(arm.name, folder, plan.config)]
+
+    def _check_zero_shot(self, arm: Arm, plan: Plan) -> list[str]:
+        """Check that a model predicts the property of the data, and return notes on what cannot be checked."""
+        assert arm.zero_shot is not None
+        model = load(arm.zero_shot, plan.config.device)
+        scaler, names = self.scaler(plan.sizes[-1], plan.config), self.store.target_names
+        ours = (len(names), scaler.classes, scaler.threshold)
+        if (len(model.target_names), model.classes, model.model.scaler.threshold) != ours:
+            raise InputError(
+                f"{arm.zero_shot} predicts {_kind(model.target_names, model.classes)}, and the other arms "
+                f"{_kind(names, scaler.classes)}; leave it out, or choose with target_key"
+            )
+        unit = model.model.description.unit
+        predicted = f"{', '.join(model.target_names)}{f' in {unit}' if unit else ''}"
+        return [
+            f"{arm.name} predicts {predicted}, and the data have {', '.join(names)}: its errors mean something only if "
+            "these are the same property in the same unit",
+            *self.leakage(arm.name, resolve(arm.zero_shot), plan.config),
+        ]
+
+    def leakage(self, name: str, folder: Path, config: TrainingConfig) -> list[str]:
+        """Return a note if test crystals may be among the training crystals of a model with labels.
+
+        Args:
+            name: Name of the arm that uses the model.
+            folder: Model folder, or folder of a run.
+            config: Settings of the comparison.
+        """
+        run = RunFolder(folder)
+        test = set(next(iter(self.ids.values()))["id_test"])
+        if run.ids.is_file():
+            ids = read_ids(run.ids)
+            seen = sorted(test & {*ids["id_train"], *ids["id_val"]})
+            if seen:
+                return [
+                    f"{name}: {folder} was trained on {len(seen)} of the {count(len(test), 'test crystal')}, by their "
+                    f"ids (such as {seen[0]}); its errors are too low"
+                ]
+            before = run.read_config().get("root_dir") if run.config.is_file() else None
+            if (
+                before is not None
+                and config.root_dir is not None
+                and Path(before).resolve() == config.root_dir.resolve()
+            ):
+                return []
+        return [
+            f"{name}: it is not known whether {folder.name} was trained on some of the test crystals; if so, its "
+            "errors are too low"
+        ]
+
+    def predict_untrained(self, arm: Arm, size: Size, plan: Plan) -> None:
+        """Write the predictions of an arm that is not trained: the mean of a training set, or a model unchanged.
+
+        Raises:
+            InputError: The model cannot predict a crystal.
+        """
+        folder, scaler = RunFolder(plan.run_folder(arm, size, None)), self.scaler(size, plan.config)
+        model = None if arm.zero_shot is None else load(arm.zero_shot, plan.config.device)
+        for split in ("val", "test"):
+            rows = self.rows(split)
+            if model is not None:
+                predictions = self._predict(arm, model, rows, plan.config.batch_size)
+            else:
+                targets = self.store.targets[self.rows("train", size)]
+                constant = np.nanmean(targets, axis=0)
+                if scaler.classes is not None:
+                    counts = np.bincount(scaler.class_indices(targets), minlength=len(scaler.classes))
+                    constant = counts / counts.sum()
+                predictions = np.tile(constant, (len(rows), 1))
+            ids, targets = [self.store.ids[row] for row in rows], self.store.targets[rows]
+            found, names = Assessment(predictions), self.store.target_names
+            write_predictions(folder.predictions(split), ids, targets, found, scaler, names)
+
+    def _predict(self, arm: Arm, model: Predictor, rows: Sequence[int], batch_size: int) -> np.ndarray:
+        """Predict crystals with a model that is used without training."""
+        try:
+            return model.predict([self.store.crystal(row) for row in rows], batch_size)
+        except StructureError as error:
+            raise InputError(f"arm {arm.name}: {arm.zero_shot} cannot predict a crystal: {error}") from error
+
+
+def _read_store(config: TrainingConfig, records: Records) -> tuple[Store, dict[str, str]]:
+    """Read the structures as an arm does, and return the reasons for those it cannot use, by id."""
+    store = build_store(
+        open_input(config, records),
+        config.graph_settings(),
+        cache_dir=config.cache_dir,
+        jobs=config.jobs,
+        strict=config.strict,
+        progress=config.progress,
+    )
+    device = resolve_device(config.device)
+    merge = config.merges_equivalent(device.type)
+    oversized = oversized_rows(store, config.model, memory_limit(device), merge=merge)
+    refused = {row.id: row.reason for row in [*store.skipped, *store.unlabeled]}
+    return store, refused | {store.ids[row]: reason for row, reason in oversized.items()}
+
+
+def _training_set(whole: Ids, size: Size, seed: int) -> Ids:
+    """Return the split with a smaller training set, which is part of every larger one.
+
+    Raises:
+        InputError: The training split has fewer crystals.
+    """
+    names = whole["id_train"]
+    if size is None:
+        return whole
+    if not 1 <= size <= len(names):
+        raise InputError(f"--sizes: {size} is not between 1 and {len(names)}, the size of the training split")
+    return {**whole, "id_train": random.Random(seed).sample(names, len(names))[:size]}
+
+
+def _kind(names: Sequence[str], classes: Sequence[float] | None) -> str:
+    """Describe what a model predicts."""
+    labels = "" if classes is None else f" (classes {', '.join(f'{value:g}' for value in classes)})"
+    return f"{', '.join(names)}{labels}"
