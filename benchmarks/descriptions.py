@@ -16,6 +16,7 @@ from typing import Any
 from crysmm.crystal import Crystal
 from crysmm.io.inputs import open_source
 from crysmm.io.source import SkippedRow
+from crysmm.text.describers import NUMPY_NUMBER, Robocrystallographer
 
 
 def read_crystals(path: Path, limit: int) -> dict[str, Crystal]:
@@ -40,8 +41,6 @@ def stock_describer() -> Callable[[Crystal], str]:
 
 def our_describer() -> Callable[[Crystal], str]:
     """The one behind ``crysmm describe``."""
-    from crysmm.text.robocrys import Robocrystallographer
-
     describer = Robocrystallographer()
     return lambda crystal: " ".join(describer.describe(crystal).split())
 
@@ -62,8 +61,6 @@ def main() -> None:
     crystals = read_crystals(arguments.data, arguments.limit)
     stock, stock_seconds = timed(stock_describer(), crystals)  # first: ours changes what the program reads once
     ours, our_seconds = timed(our_describer(), crystals)
-
-    from crysmm.text.robocrys import NUMPY_NUMBER
 
     clean = {name: NUMPY_NUMBER.sub(r"\1", text) for name, text in stock.items()}
     result: dict[str, Any] = {

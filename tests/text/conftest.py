@@ -1,5 +1,6 @@
 """Real crystals, and describers that misbehave."""
 
+import os
 import textwrap
 from pathlib import Path
 
@@ -8,35 +9,34 @@ import pytest
 from crysmm.io.inputs import open_source
 from crysmm.text.describers import end_processes
 
-SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
+CHECKOUT = Path(__file__).parents[2]
+SAMPLE_DATA = CHECKOUT / "examples" / "sample_data"
 
 
 @pytest.fixture(scope="session")
 def sample():
-    """Twenty sample crystals by id."""
+    """Return twenty sample crystals by id."""
     rows = list(open_source(SAMPLE_DATA, needs_targets=False).rows())
     return {row.id: row.read().crystal for row in rows[:: len(rows) // 20][:20]}
 
 
 @pytest.fixture
 def foreign(tmp_path, monkeypatch):
-    """Replaces a describer in all processes that are started from here on."""
+    """Replace a describer in all processes started from now on."""
 
-    def replace(module, kind, body):
+    def replace(name, body):
         folder = tmp_path / "foreign"
         folder.mkdir(exist_ok=True)
         code = f"""
-            import sys, types
-            module = types.ModuleType("crysmm.text.{module}")
-            class {kind}:
+            from crysmm.text import describers
+            class Foreign:
                 def describe(self, crystal):
                     {body}
-            module.{kind} = {kind}
-            sys.modules["crysmm.text.{module}"] = module
+            describers.DESCRIBERS["{name}"] = Foreign
         """
         with (folder / "sitecustomize.py").open("a") as file:
             file.write(textwrap.dedent(code))
-        monkeypatch.setenv("PYTHONPATH", str(folder))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(CHECKOUT)]))
         end_processes()
 
     yield replace

@@ -67,7 +67,7 @@ def test_every_crystal_has_its_row_in_order_and_nothing_but_the_structure_in_it(
 
 def test_only_what_is_missing_is_described(run, records, foreign):
     _, first = run(records[:5])
-    foreign("jarvis", "Jarvis", "return 'another text'")
+    foreign("jarvis", "return 'another text'")
     moved = records[1] | {"lattice_mat": (1.01 * np.array(records[1]["lattice_mat"])).tolist()}
     summary, rows = run([records[0], moved, *records[2:7]])
     assert summary.n_kept == 4
@@ -96,7 +96,7 @@ def test_killed_and_resumed_nothing_is_lost_or_doubled(records, run, tmp_path):
 def test_jarvis_takes_the_place_of_robocrystallographer(run, records, foreign):
     pytest.importorskip("robocrys")
     _, expected = run(records[:2], output="jarvis.jsonl")
-    foreign("robocrys", "Robocrystallographer", "raise ValueError('no bonds')")
+    foreign("robocrys", "raise ValueError('no bonds')")
     summary, rows = run(records[:2], describer="robocrys")
     assert [row.text for row in rows] == [row.text for row in expected]
     assert {(row.describer, row.reason) for row in rows} == {("jarvis", "robocrys: ValueError: no bonds")}
@@ -105,7 +105,7 @@ def test_jarvis_takes_the_place_of_robocrystallographer(run, records, foreign):
 
 
 def test_failures_are_recorded_and_not_tried_again(run, records, foreign):
-    foreign("jarvis", "Jarvis", "raise ValueError('no bonds')")
+    foreign("jarvis", "raise ValueError('no bonds')")
     summary, rows = run(records[:2])
     assert [(row.text, row.reason) for row in rows] == [(None, "ValueError: no bonds")] * 2
     assert (len(summary.failed), summary.n_kept) == (2, 0)
@@ -160,7 +160,7 @@ def test_backend_and_scheduler_go_together(records, tmp_path, capsys, options, m
 def test_the_command_says_what_failed(records, tmp_path, capsys, foreign):
     data = tmp_path / "crystals.jsonl"
     data.write_text("".join(json.dumps(record) + "\n" for record in records[:3]))
-    foreign("jarvis", "Jarvis", "import os; return 'text' if 'Fe' in crystal.elements else os.abort()")
+    foreign("jarvis", "import os; return 'text' if 'Fe' in crystal.elements else os.abort()")
     line = ["describe", "--root_dir", str(data), "--describer", "jarvis", "--output", str(tmp_path / "out.jsonl")]
     assert main(line) == 2
     error = capsys.readouterr().err

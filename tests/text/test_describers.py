@@ -9,12 +9,12 @@ import time
 import pytest
 
 from crysmm.crystal import Crystal
-from crysmm.text.describers import DescribingProcess
+from crysmm.text.describers import DescribingProcess, Jarvis, Robocrystallographer
 
 LETTERS = """
 import json, sys
 from crysmm.crystal import Crystal
-from crysmm.text.jarvis import Jarvis
+from crysmm.text.describers import Jarvis
 for line in sys.stdin:
     print(Jarvis().describe(Crystal.from_arrays(*json.loads(line))))
 """
@@ -50,8 +50,6 @@ def test_jarvis_text_does_not_depend_on_the_hash_seed(sample):
 
 
 def test_jarvis_text_is_its_own_but_for_the_order_of_the_letters(sample):
-    from crysmm.text.jarvis import Jarvis
-
     for crystal in list(sample.values())[:5]:
         start, _, letters = crystal.to_jarvis().describe()["desc_2"].rpartition("Wyckoff symbols ")
         ours, _, sorted_letters = Jarvis().describe(crystal).rpartition("Wyckoff symbols ")
@@ -75,8 +73,6 @@ def test_robocrystallographers_text_is_its_own(sample):
         StructureDescriber().describe(stock.condense_structure(Structure(c.lattice, c.elements, c.frac_coords)))
         for c in crystals
     ]
-    from crysmm.text.robocrys import Robocrystallographer
-
     ours = [Robocrystallographer().describe(crystal) for crystal in crystals]
     assert "np.int64(" in expected[0]
     assert "oriented in the (0, 0, 1) direction" in ours[0]
@@ -84,7 +80,7 @@ def test_robocrystallographers_text_is_its_own(sample):
 
 
 def test_a_describer_that_hangs_is_ended_and_the_next_crystal_described(foreign, process, sample):
-    foreign("jarvis", "Jarvis", "import time; time.sleep(60 if len(crystal) > 4 else 0); return 'a  text'")
+    foreign("jarvis", "import time; time.sleep(60 if len(crystal) > 4 else 0); return 'a  text'")
     large, small = (next(c for c in sample.values() if (len(c) > 4) is is_large) for is_large in (True, False))
     started = time.monotonic()
     answer = process.describe(large, timeout=1)
@@ -94,12 +90,12 @@ def test_a_describer_that_hangs_is_ended_and_the_next_crystal_described(foreign,
 
 
 def test_a_describer_that_crashes_gives_a_reason(foreign, process, sample):
-    foreign("jarvis", "Jarvis", "import os; os.abort()")
+    foreign("jarvis", "import os; os.abort()")
     for crystal in list(sample.values())[:2]:
         assert process.describe(crystal, timeout=5).reason == "the describer ended with -6"
 
 
 def test_a_describer_that_raises_or_prints_gives_an_answer(foreign, process, sample):
-    foreign("jarvis", "Jarvis", "print('noise'); raise RuntimeError('no' + chr(10) + 'bonds')")
+    foreign("jarvis", "print('noise'); raise RuntimeError('no' + chr(10) + 'bonds')")
     answer = process.describe(next(iter(sample.values())), timeout=5)
     assert (answer.text, answer.reason) == (None, "RuntimeError: no")
