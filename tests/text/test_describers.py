@@ -1,4 +1,4 @@
-"""The two describers, against the programs as they come."""
+"""Both describers, compared with the unmodified programs."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def test_jarvis_text_does_not_depend_on_the_hash_seed(sample):
     assert all(some == sorted(some) for some in letters)
 
 
-def test_jarvis_text_is_its_own_but_for_the_order_of_the_letters(sample):
+def test_the_text_of_jarvis_is_unchanged_except_for_the_order_of_letters(sample):
     for crystal in list(sample.values())[:5]:
         start, _, letters = crystal.to_jarvis().describe()["desc_2"].rpartition("Wyckoff symbols ")
         ours, _, sorted_letters = Jarvis().describe(crystal).rpartition("Wyckoff symbols ")
@@ -57,8 +57,8 @@ def test_jarvis_text_is_its_own_but_for_the_order_of_the_letters(sample):
         assert sorted(letters.strip(".").split(", ")) == sorted_letters.strip(".").split(", ")
 
 
-def test_robocrystallographers_text_is_its_own(sample):
-    """Stock, with its slow search, for a layered crystal, a prototype and one without."""
+def test_the_text_of_robocrystallographer_is_unchanged(sample):
+    """Compare with its own slow search, for a layered crystal, a prototype and a crystal without one."""
     pytest.importorskip("robocrys")
     from pymatgen.core import Structure
     from robocrys import StructureCondenser, StructureDescriber

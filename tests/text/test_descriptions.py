@@ -1,4 +1,4 @@
-"""The file of descriptions is whole at every moment."""
+"""The file of descriptions is complete at any time."""
 
 from dataclasses import replace
 
@@ -56,7 +56,7 @@ LINES = ["{", "[]", '{"id": "a"}', '{"id": "a", "text": "b"}', "[" * 200_000]
         FIRST.line().replace('"id": "a"', '"id": "\\ud800"'),
     ],
 )
-def test_another_file_is_refused_and_left_as_it_is(tmp_path, line):
+def test_another_file_is_refused_and_left_unchanged(tmp_path, line):
     path = tmp_path / "descriptions.jsonl"
     path.write_text(FIRST.line() + "\n" + line + "\n")
     with pytest.raises(InputError, match="line 2 is not a description; expected"):
@@ -65,7 +65,7 @@ def test_another_file_is_refused_and_left_as_it_is(tmp_path, line):
 
 
 @pytest.mark.parametrize("content", ['{"precious": [1, 2, 3]}', "one\ntwo", "[1, 2]", FIRST.line() + '\n{"other": 1}'])
-def test_a_file_without_a_last_newline_that_is_no_file_of_descriptions_is_left_as_it_is(tmp_path, content):
+def test_another_file_without_a_last_newline_is_left_unchanged(tmp_path, content):
     path = tmp_path / "mine.json"
     path.write_text(content)
     with pytest.raises(InputError, match="is not a description"):
@@ -82,7 +82,7 @@ def test_a_last_row_without_a_newline_is_kept(tmp_path):
     assert path.read_text() == f"{FIRST.line()}\n{SECOND.line()}\n"
 
 
-def test_wherever_a_row_is_broken_off_it_is_written_again(tmp_path):
+def test_a_row_cut_off_anywhere_is_written_again(tmp_path):
     path = tmp_path / "descriptions.jsonl"
     for length in range(len(FIRST.line())):
         path.write_text(SECOND.line() + "\n" + FIRST.line()[:length])
@@ -100,7 +100,7 @@ def test_an_empty_text_is_none(tmp_path):
 
 @pytest.mark.parametrize("content", ["id,formula,text,K_VRH\na,Si,diamond,98.7\n", "a,Si,one,two\n", ""])
 def test_a_table_without_descriptions_is_refused(tmp_path, content):
-    """Four columns are those of CrysMMNet's authors only where the third alone is a number."""
+    """Four columns are those of CrysMMNet's authors only if only the third is a number."""
     path = tmp_path / "table.csv"
     path.write_text(content)
     with pytest.raises(InputError, match="has no columns id and description"):

