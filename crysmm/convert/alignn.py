@@ -111,7 +111,7 @@ def _refuse_unsupported(settings: Mapping[str, Any], model: Mapping[str, Any]) -
 
 
 def _used_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights that predictions depend on.
+    """Select the weights that predictions depend on.
 
     Raises:
         InputError: Bond lengths or cosines are expanded in other Gaussians than here.
@@ -128,7 +128,7 @@ def _used_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """Widths and depths of the network; without line graph layers, the width of the angles has its default."""
+    """Return widths and depths of the network; without line graph layers, the width of the angles is left out."""
     hidden_features, atom_input_features = shape(weights, "atom_embedding.layer.0.weight", 2)
     embedding_features, edge_input_features = shape(weights, "edge_embedding.1.layer.0.weight", 2)
     sizes = {
@@ -145,7 +145,7 @@ def _sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _graph_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Graph settings of this package for those of ALIGNN.
+    """Convert ALIGNN's graph settings to those of this package.
 
     Raises:
         InputError: Such graphs are not supported, or settings are missing.
@@ -164,7 +164,7 @@ def _graph_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         raise InputError(
             f"--config: {', '.join(missing)} missing, which graphs of pure_torch depend on; give the config.json that "
-            "ALIGNN's training has written, not the one it has read"
+            "ALIGNN's training wrote, not the one it read"
         )
     cutoff, max_neighbors, triplet_cutoff = (settings[key] for key in PURE_TORCH_KEYS)
     by_number = {"neighbor_strategy": "alignn-torch", "max_neighbors": max_neighbors}
@@ -177,7 +177,7 @@ def _graph_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _penalty(model: Mapping[str, Any]) -> dict[str, float]:
-    """Settings of the penalty for short bonds; empty where the original's does not reach its outputs.
+    """Return the settings of the penalty for short bonds; empty where the original's does not reach its outputs.
 
     The original adds the penalty to a total energy. That is its output only for ``alignn_atomwise`` without
     ``energy_mult_natoms``, where the addition is made in place.
@@ -204,7 +204,7 @@ def _penalty(model: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _scaler(config: TrainingConfig, n_outputs: int) -> TargetScaler:
-    """Scaler for outputs that are values of the target, or logits of the classes 0, 1, ...
+    """Build a scaler for outputs that are values of the target, or logits of the classes 0, 1, ...
 
     Raises:
         InputError: One output represents two classes.
@@ -218,7 +218,7 @@ def _scaler(config: TrainingConfig, n_outputs: int) -> TargetScaler:
 
 
 def _notes(checkpoint: Checkpoint, model: Mapping[str, Any], config: TrainingConfig) -> list[str]:
-    """Notes on differences from the original."""
+    """Return notes on differences from the original."""
     notes = []
     others = [name.removesuffix(".") for name in OTHER_OUTPUTS if f"{name}weight" in checkpoint.weights]
     if others:

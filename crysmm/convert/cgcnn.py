@@ -177,10 +177,14 @@ def encoder_sizes(weights: Mapping[str, Tensor], cutoff: float) -> dict[str, int
 
 
 def _normalizer(checkpoint: Checkpoint, key: str) -> float:
-    """Mean or standard deviation of the target.
+    """Return the mean or the standard deviation of the target.
+
+    Args:
+        checkpoint: Checkpoint of CGCNN.
+        key: ``mean`` or ``std``.
 
     Raises:
-        InputError: It is missing or not a finite number, or a standard deviation is not above zero.
+        InputError: The number is missing or not finite, or the standard deviation is not above zero.
     """
     normalizer = checkpoint.others.get("normalizer")
     value = normalizer.get(key) if isinstance(normalizer, dict) else None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from crysmm.config.run import RunConfig
 from crysmm.data.scaler import TargetScaler
-from crysmm.errors import InputError, brief
+from crysmm.errors import MOST_NAMED, InputError, brief, first_of
 from crysmm.inference.model_folder import shape_of
 
 WEIGHTS_KEYS = ("state_dict", "model")  # keys of a checkpoint that its weights are under: CGCNN and its kin, ALIGNN
@@ -30,7 +30,6 @@ NUMBERS = {
 }  # fmt: skip
 COUNTER = ".num_batches_tracked"  # of batch normalization; missing in old checkpoints, and not read here
 OF_PARALLEL = "module."  # prefix of all names if the model was trained on several devices
-NAMED = 5  # names in a message
 REMEDY = (
     "save the weights alone where its code is installed, with torch.save(model.state_dict(), FILE), and for cgcnn and "
     'crysxpp beside their normalizer: {"state_dict": ..., "normalizer": {"mean": ..., "std": ...}}'
@@ -126,14 +125,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ) from None
     except DAMAGE as error:
         first = str(error).partition("\n")[0]
-        why = f": {first}" if isinstance(error, RuntimeError) else ""  # other messages mean nothing to users
+        why = f": {first}" if isinstance(error, RuntimeError) else ""  # other messages would not help a user
         raise InputError(f"{path} is damaged or not a checkpoint of PyTorch{why}") from None
     weights, others = _split(found, path)
     return Checkpoint(path, checksum, weights, others)
 
 
 def _split(found: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    """Weights of a checkpoint by name, and its other content.
+    """Split the content of a checkpoint into weights by name and everything else.
 
     Raises:
         InputError: There are no weights by name, or one is not a plain tensor of real numbers.
@@ -144,7 +143,7 @@ def _split(found: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]
     weights = found if key is None else found[key]
     strange = [str(name) for name, value in weights.items() if not isinstance(name, str) or not torch.is_tensor(value)]
     if strange or not weights:
-        held = f"it holds {', '.join(map(brief, list(found)[:NAMED])) or 'nothing'}"
+        held = f"it holds {', '.join(map(brief, list(found)[:MOST_NAMED])) or 'nothing'}"
         raise InputError(f"{path} has no weights by name, neither alone nor under {' or '.join(WEIGHTS_KEYS)}; {held}")
     for name, value in weights.items():
         if kind := _unusual_kind(value):
@@ -158,7 +157,7 @@ def _split(found: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]
 
 
 def _unusual_kind(tensor: Tensor) -> str:
-    """Name of the kind of a tensor; empty for plain tensors of real numbers, the only ones that are read."""
+    """Return the kind of a tensor, or an empty string for plain tensors of real numbers, the only ones accepted."""
     if tensor.is_nested:
         return "nested"
     if tensor.is_meta:
@@ -167,13 +166,14 @@ def _unusual_kind(tensor: Tensor) -> str:
         return str(tensor.layout)
     if tensor.dtype not in NUMBERS:
         return str(tensor.dtype)
-    # A small file can describe a huge tensor whose elements share memory.
+    # A small file can describe a huge tensor whose elements share memory, such as an expanded one.
     is_whole = tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
     return "" if is_whole else "larger than what is stored of it"
 
 
 def finite_number(value: Any) -> float | None:
     """Return a number of a checkpoint or its settings, also from a tensor of one number; None for anything else."""
+    # Booleans are integers in Python, and JSON integers may be too large for a float.
     if torch.is_tensor(value):
         value = value.item() if not _unusual_kind(value) and value.numel() == 1 else None
     if isinstance(value, bool) or not isinstance(value, float | int) or not abs(value) <= sys.float_info.max:
@@ -200,8 +200,8 @@ def shape(weights: Mapping[str, Tensor], name: str, dimensions: int) -> torch.Si
     """
     if name not in weights:
         raise InputError(
-            f"{name} is missing in the checkpoint, which has {_listed(sorted(weights))}: was it written by the code "
-            "in --from?"
+            f"{name} is missing in the checkpoint, which has {brief(first_of(sorted(weights)))}: was it written by the "
+            "code in --from?"
         )
     found = weights[name].shape
     if len(found) != dimensions:
@@ -224,22 +224,19 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], original_name: Calla
     theirs = {original_name(name): name for name in state}
     problems = []
     if missing := [name for name in theirs if name not in weights and not name.endswith(COUNTER)]:
-        problems.append(f"missing in the checkpoint: {_listed(missing)}")
+        problems.append(f"missing in the checkpoint: {brief(first_of(missing))}")
     if unknown := [name for name in weights if name not in theirs]:
-        problems.append(f"in the checkpoint, but not in the network: {_listed(unknown)}")
+        problems.append(f"in the checkpoint, but not in the network: {brief(first_of(unknown))}")
     different = [
         f"{name} is {shape_of(weights[name])} in the checkpoint, expected {shape_of(state[own])}"
         for name, own in theirs.items()
         if name in weights and weights[name].shape != state[own].shape
     ]
-    problems += different[:NAMED]
+    problems += different[:MOST_NAMED]
     if broken := [name for name, value in weights.items() if not bool(value.float().isfinite().all())]:
-        problems.append(f"numbers that are not finite in {_listed(broken)}")
+        problems.append(f"numbers that are not finite in {brief(first_of(broken))}")
     if problems:
         raise InputError("\n".join(["the checkpoint does not fit the network", *problems]))
+    # Only the counters of old checkpoints are missing by now: they keep their initial value, which nothing reads.
     network.load_state_dict({own: weights.get(name, state[own]) for name, own in theirs.items()})
     network.eval()
-
-
-def _listed(names: list[str]) -> str:
-    return brief(", ".join(names[:NAMED])) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
