@@ -87,12 +87,13 @@ class Answer:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content for the JSON file; JSON has no infinity, so such numbers become None."""
-
-        def finite(value: Any) -> Any:
-            return None if isinstance(value, float) and not math.isfinite(value) else value
-
+        """Return the content for the JSON file."""
         lengths, angles = cell_parameters(self.crystal)
+        values = [asdict(value) for value in self.values]
+        for value in values:
+            for name, number in value.items():
+                if isinstance(number, float) and not math.isfinite(number):
+                    value[name] = None  # JSON has no infinity
         return {
             "id": self.id,
             "formula": self.crystal.formula,
@@ -102,7 +103,7 @@ class Answer:
             "cell_angles_degrees": angles.tolist(),
             "volume_cubic_angstrom": self.crystal.volume,
             "predicted_class": self.predicted_class,
-            "values": [{name: finite(value) for name, value in asdict(value).items()} for value in self.values],
+            "values": values,
             "distance_percentile": self.distance_percentile,
             "domain": self.domain,
             "notes": list(self.notes),
@@ -209,7 +210,7 @@ def answer(predictor: Predictor, model: str, files: Sequence[Path]) -> Answers:
     answers = Answers(model, predictor.columns, [], [], {})
     for results, assessment in predictor.assess_source(Uploads(files), undescribed=answers.undescribed):
         answers.rows.extend(predictor.cells(results, assessment))
-        row = 0  # of the assessment, which has no rows for files that could not be read
+        row = 0  # row of the assessment, which has none for files that could not be read
         for result in results:
             if isinstance(result, GraphedRecord):
                 answers.results.append(_answer(predictor, result, assessment, row))

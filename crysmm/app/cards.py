@@ -24,8 +24,8 @@ from crysmm.zoo import ZOO
 
 STATIC, EXAMPLE_FILES = (Path(__file__).parent / name for name in ("static", "examples"))
 EXAMPLES = {"Quartz": "quartz.cif", "Rutile": "rutile.vasp", "Perovskite": "perovskite.vasp"}
-MAX_BARS = 12  # of atoms, elements or features; the JSON file lists all
-MAX_LISTED = 8  # files with a problem; the table lists all
+MAX_BARS = 12  # bars of atoms, elements or features; the JSON file lists all
+MAX_LISTED = 8  # listed files with a problem; the table lists all
 VIEW_HEIGHT = 360  # pixels
 LEGEND_HEIGHT = 36
 HEADER = (
@@ -83,7 +83,8 @@ def problems(answers: Answers) -> str:
 
 def problem(text: str) -> str:
     """Return an error message that is shown instead of a result."""
-    return f'<div class="notice bad"><p>{_lines(text)}</p></div>'
+    lines = escape(text).replace("\n", "<br>")
+    return f'<div class="notice bad"><p>{lines}</p></div>'
 
 
 def summary_columns(answers: Answers) -> list[str]:
@@ -135,7 +136,7 @@ def explanation_card(quantity: str, explanation: CrystalExplanation) -> str:
     """
 
     def chart(title: str, values: Sequence[tuple[str, float]]) -> str:
-        # equivalent atoms differ by rounding errors: three digits keep them in the order of the file
+        # Equivalent atoms differ by rounding errors: three digits keep them in the order of the file.
         ordered = sorted(values, key=lambda pair: -float(f"{abs(pair[1]):.3g}"))
         shown, n_hidden = ordered[:MAX_BARS], len(ordered) - MAX_BARS
         sizes = [value for _, value in shown]
@@ -158,7 +159,8 @@ def explanation_card(quantity: str, explanation: CrystalExplanation) -> str:
 
 def explanation_missing(why: str) -> str:
     """Return the card with the reason for a missing explanation."""
-    return _card(EXPLANATION, f"<p>{_lines(why)}</p>", "wide")
+    lines = escape(why).replace("\n", "<br>")
+    return _card(EXPLANATION, f"<p>{lines}</p>", "wide")
 
 
 def readable_formula(formula: str, count: str = "<sub>{}</sub>") -> str:
@@ -173,21 +175,18 @@ def readable_formula(formula: str, count: str = "<sub>{}</sub>") -> str:
     )
 
 
-def space_group_name(number: int) -> str:
-    """Return the symbol, number and crystal system of a space group as HTML."""
-    if not number:
-        return "not found"
-    symbol = SpaceGroupType(number).hm_short.replace(" ", "")
-    symbol = re.sub(r"_(\d)", r"<sub>\1</sub>", re.sub(r"-(\d)", r'<span class="overline">\1</span>', symbol))
-    return f"{symbol} ({number}), {CRYSTAL_SYSTEMS[crystal_system(number)]}"
-
-
 def _structure_card(answer: Answer) -> str:
     """Return the card with the drawing, the space group and the cell."""
-    crystal = answer.crystal
+    crystal, number = answer.crystal, answer.space_group
     lengths, angles = cell_parameters(crystal)
+    space_group = "not found"
+    if number:
+        # Hermann-Mauguin symbols as printed: P4_2/mnm has a subscript, R-3m a bar over the 3.
+        symbol = SpaceGroupType(number).hm_short.replace(" ", "")
+        symbol = re.sub(r"_(\d)", r"<sub>\1</sub>", re.sub(r"-(\d)", r'<span class="overline">\1</span>', symbol))
+        space_group = f"{symbol} ({number}), {CRYSTAL_SYSTEMS[crystal_system(number)]}"
     facts = {
-        "Space group": space_group_name(answer.space_group),
+        "Space group": space_group,
         "Cell": f"{len(crystal)} atom{'s' if len(crystal) > 1 else ''}, {crystal.volume:.1f} &#8491;<sup>3</sup>",
         "a, b, c": " ".join(f"{length:.3f}" for length in lengths) + " &#8491;",
         "&alpha;, &beta;, &gamma;": " ".join(f"{angle:.1f}&deg;" for angle in angles),
@@ -219,20 +218,18 @@ def _prediction_card(predictor: Predictor, answer: Answer) -> str:
         parts.append(f'<p class="target">{escape(value.name)}</p><p class="value">{value.value:.4g}{shown_unit}</p>')
         if value.spread is not None:
             parts.append(f"<p>Standard deviation of the ensemble members: {value.spread:.2g}.</p>")
-        if value.lower is not None and value.upper is not None:
-            parts.append(_interval(value.lower, value.value, value.upper))
+        lower, upper = value.lower, value.upper
+        if lower is None or upper is None:
+            continue
+        if not (math.isfinite(lower) and math.isfinite(upper)):
+            parts.append(f"<p>No finite {COVERAGE:.0%} interval: too few validation crystals.</p>")
+            continue
+        position = 50.0 if upper <= lower else 100 * (value.value - lower) / (upper - lower)
+        parts.append(
+            f'<div class="interval"><div class="interval-line"><i style="left:{position:.1f}%"></i></div>'
+            f"<span>{lower:.4g}</span><span>{COVERAGE:.0%} interval</span><span>{upper:.4g}</span></div>"
+        )
     return _card("Prediction", "".join(parts))
-
-
-def _interval(lower: float, value: float, upper: float) -> str:
-    """Return an interval as a line with its ends, or a sentence if it is infinite."""
-    if not (math.isfinite(lower) and math.isfinite(upper)):
-        return f"<p>No finite {COVERAGE:.0%} interval: too few validation crystals.</p>"
-    position = 50.0 if upper <= lower else 100 * (value - lower) / (upper - lower)
-    return (
-        f'<div class="interval"><div class="interval-line"><i style="left:{position:.1f}%"></i></div>'
-        f"<span>{lower:.4g}</span><span>{COVERAGE:.0%} interval</span><span>{upper:.4g}</span></div>"
-    )
 
 
 def _trust_card(answer: Answer) -> str:
@@ -280,8 +277,5 @@ def _bars(values: Sequence[tuple[str, float]], low: float, high: float) -> str:
 
 
 def _card(title: str, body: str, kind: str = "") -> str:
+    """Return a card; title and body are HTML, ``kind`` is an additional CSS class."""
     return f'<section class="card {kind}"><h3>{title}</h3>{body}</section>'
-
-
-def _lines(text: str) -> str:
-    return escape(text).replace("\n", "<br>")

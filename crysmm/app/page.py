@@ -110,11 +110,12 @@ class Page:
             gr.on([self._files.change, self._model.change], self._update, inputs, outputs, **options)
             self._table.select(self._select, self._answers, self._result, **options)
             for name, button in buttons.items():
-                # files are set as if the example had been uploaded, which triggers the handler above
-                button.click(partial(_example, name), None, self._files, **options)
+                # A copy of the example is set as if it had been uploaded, which triggers the handler above.
+                copy = partial(_write_files, {name: (EXAMPLE_FILES / name).read_text("utf-8")})
+                button.click(copy, None, self._files, **options)
 
     def _update(self, paths: list[str] | None, name: str) -> Updates:
-        """Predict again after the files or the model have changed."""
+        """Predict again after the files or the model have changed; components not listed stay unchanged."""
         empty: Updates = {
             self._problems: gr.update(value="", visible=False),
             self._table: gr.update(visible=False),
@@ -160,13 +161,13 @@ def _explained_page(predictor: Predictor, found: Answer) -> tuple[str, CrystalEx
     return crystal_page(predictor, found, explanation_card(quantity, explanation)), explanation
 
 
-def _example(name: str) -> list[str]:
-    """Copy an example crystal to the uploads."""
-    return _write_files({name: (EXAMPLE_FILES / name).read_text("utf-8")})
-
-
 def _write_files(contents: dict[str, str]) -> list[str]:
-    """Write files into the temporary folder that the server removes at the end, and return their paths."""
+    """Write files into the temporary folder that the server removes at the end, and return their paths.
+
+    Args:
+        contents: Text by file name.
+    """
+    # A new folder for each call, as the browser shows the name of a file to download.
     folder = Path(tempfile.mkdtemp(dir=get_upload_folder()))
     for name, content in contents.items():
         (folder / name).write_text(content, encoding="utf-8", newline="\n")

@@ -1,4 +1,4 @@
-"""What the page says, against what the package says."""
+"""Answers of the app, compared with those of the package."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ def answers(predictor, sample_files):
 
 @pytest.fixture
 def bad_files(tmp_path):
-    """Files by name, each with a word of the reason why it cannot be predicted."""
+    """Return files, each with a word of the reason why it cannot be predicted."""
     contents = {"broken.cif": "nothing", "empty.vasp": "", "molecule.xyz": "1\nno lattice\nO 0 0 0\n", "binary": "\0\1"}
     for name, content in contents.items():
         (tmp_path / name).write_text(content)
@@ -80,7 +80,7 @@ def test_too_many_files_are_refused(predictor, sample_files):
         answer(predictor, "bulk", sample_files[:1] * (MAX_FILES + 1))
 
 
-def test_files_of_one_name_are_told_apart(predictor, sample_files, tmp_path):
+def test_files_with_one_name_get_distinct_ids(predictor, sample_files, tmp_path):
     for folder, file in zip("ab", sample_files, strict=False):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "POSCAR").write_text(file.read_text())
@@ -89,13 +89,13 @@ def test_files_of_one_name_are_told_apart(predictor, sample_files, tmp_path):
     assert [one.values[0].value for one in found] == predictor.predict(sample_files[:2])[:, 0].tolist()
 
 
-def test_what_is_said_of_a_cell(crystals):
+def test_cell_parameters(crystals):
     lengths, angles = cell_parameters(crystals["ZrO2"])
     np.testing.assert_allclose(lengths, [5.1505, 5.2116, 5.3173])
     np.testing.assert_allclose(angles, [90, 99.23, 90])
 
 
-def test_example_crystals_are_what_they_are_called(predictor):
+def test_example_crystals_match_their_names(predictor):
     found = answer(predictor, "bulk", [EXAMPLE_FILES / name for name in EXAMPLES.values()]).found
     said = {one.id: (one.crystal.formula, len(one.crystal), one.space_group) for one in found}
     assert said == {
@@ -129,7 +129,7 @@ def test_explanation_adds_up_to_the_prediction(predictor, answers):
             assert explanation.baseline + total == pytest.approx(explanation.prediction, abs=1e-3)
 
 
-def test_what_cannot_be_explained_says_why(predictor, answers, monkeypatch):
+def test_predictions_that_cannot_be_explained_have_a_reason(predictor, answers, monkeypatch):
     ensemble = Predictor([predictor.model, predictor.model], device="cpu")
     with pytest.raises(InputError, match="choose one of its members"):
         explain(ensemble, answers.found[0])

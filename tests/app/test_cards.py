@@ -1,4 +1,4 @@
-"""HTML of what is known: escaped, and complete whatever kind of model it is."""
+"""HTML of the cards: escaped, and complete for every kind of model."""
 
 from dataclasses import replace
 
@@ -13,7 +13,6 @@ from crysmm.app.cards import (
     problem,
     problems,
     readable_formula,
-    space_group_name,
     summary_columns,
     summary_rows,
 )
@@ -41,17 +40,22 @@ def test_formulas_are_written_as_chemists_do(formula, readable):
     assert readable_formula(formula, "{}") == readable
 
 
-def test_a_formula_that_is_none_is_only_escaped():
+def test_other_text_is_only_escaped():
     assert readable_formula(HOSTILE) == "&lt;img src=x onerror=alert(1)&gt;"
 
 
-def test_space_groups_by_name():
-    assert space_group_name(166) == 'R<span class="overline">3</span>m (166), trigonal'
-    assert space_group_name(136) == "P4<sub>2</sub>/mnm (136), tetragonal"
-    assert space_group_name(0) == "not found"
+def test_space_groups_by_name(predictor, answers):
+    names = {
+        166: 'R<span class="overline">3</span>m (166), trigonal',
+        136: "P4<sub>2</sub>/mnm (136), tetragonal",
+        0: "not found",
+    }
+    for number, name in names.items():
+        page = crystal_page(predictor, replace(answers.found[0], space_group=number), "")
+        assert f"<dt>Space group</dt><dd>{name}</dd>" in page
 
 
-def test_nothing_that_is_not_ours_is_markup(predictor, answers):
+def test_foreign_text_is_escaped_everywhere(predictor, answers):
     hostile = replace(
         answers.found[0],
         id=HOSTILE,
@@ -74,7 +78,7 @@ def test_a_value_with_its_interval(predictor, answers):
     assert "too few validation crystals" in crystal_page(predictor, endless, "")
 
 
-def test_summary_has_a_row_a_file(answers):
+def test_summary_has_one_row_per_file(answers):
     both = replace(answers, results=[answers.results[0], SkippedRow("bad.cif", "bad.cif", "the file is empty")])
     assert summary_columns(both) == ["File", "Formula", "Atoms", "K_VRH", "90% interval", "Notes"]
     first, second = summary_rows(both)
