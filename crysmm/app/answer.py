@@ -159,7 +159,7 @@ class Answers:
             "coverage": COVERAGE,
             "crystals": [answer.to_dict() for answer in self.found],
             "failed": [{"id": row.id, "reason": row.reason} for row in self.failed],
-            "explanation": None if explanation is None else explanation.to_dict(),
+            "explanation": None if explanation is None else asdict(explanation),
         }
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
 

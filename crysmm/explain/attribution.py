@@ -71,7 +71,7 @@ class Explainer:
             ) from error
         self.column = column
         self._scaler = scaler
-        # in 32 bits, rounding errors of the integral are of the size of small contributions
+        # In 32 bits, rounding errors of the integral are as large as small contributions.
         self._network = deepcopy(network).to(device="cpu", dtype=torch.float64).eval().requires_grad_(False)
         self._integrated_gradients = attr.IntegratedGradients
 
@@ -99,13 +99,14 @@ class Explainer:
         change = prediction - baseline
 
         def total(points: Tensor) -> Tensor:
-            # crystals do not interact, so the gradient of the sum holds the gradients of all of them
+            # Crystals do not interact, so the gradient of the sum holds the gradient of each.
             return torch.stack([self._decode(batch, point)[:, self.column].sum() for point in points])
 
         method = self._integrated_gradients(total)
         for steps in STEPS:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", module="captum")  # it sets requires_grad and warns about that
+                warnings.filterwarnings("ignore", module="captum")  # it sets requires_grad and warns about it
+                # One step at a time bounds the memory; captum would otherwise repeat the batch for every step.
                 result = method.attribute(features[None], baselines=0.0, n_steps=steps, internal_batch_size=1)
             contributions = result[0].detach()
             residuals = change - crystal_sum(contributions.sum(1, keepdim=True), batch.n_atoms)[:, 0]

@@ -63,7 +63,7 @@ def plot_elements(path: Path, rows: Sequence[dict[str, Any]], quantity: str) -> 
     rows = sorted(rows, key=lambda row: -row["mean_contribution"])
     values = [row["mean_contribution"] for row in rows]
     labels = [f"{row['element']}  ({row['n_crystals']:,})" for row in rows]
-    figure, axes = _signed_bars(labels, values)
+    figure, axes = _bars(labels, values)
     axes.set(title="elements (number of crystals) by contribution", xlabel=f"mean contribution to {quantity}")
     save_figure(figure, path)
 
@@ -80,7 +80,7 @@ def plot_atoms(path: Path, crystal: CrystalExplanation, quantity: str) -> None:
     rows = sorted(crystal.atoms, key=lambda row: -abs(row["contribution"]))[:SHOWN_ATOMS]
     rows = sorted(rows, key=lambda row: (elements.index(row["element"]), row["atom"]))
     labels = [f"{row['element']}  {row['atom']}" for row in rows]
-    figure, axes = _signed_bars(labels, [row["contribution"] for row in rows])
+    figure, axes = _bars(labels, [row["contribution"] for row in rows])
     for place, (above, below) in enumerate(pairwise(rows)):
         if above["element"] != below["element"]:
             axes.axhline(place + 0.5, color=OTHER, linewidth=0.6)
@@ -98,7 +98,7 @@ def plot_features_of_crystal(path: Path, crystal: CrystalExplanation, quantity: 
     """
     rows = crystal.features[:SHOWN]
     labels = [f"{row['name']}  ({row['n_atoms']:,})" for row in rows]
-    figure, axes = _signed_bars(labels, [row["contribution"] for row in rows])
+    figure, axes = _bars(labels, [row["contribution"] for row in rows])
     _label(figure, axes, crystal, quantity, "features (number of atoms)", len(rows), len(crystal.features))
     save_figure(figure, path)
 
@@ -106,7 +106,7 @@ def plot_features_of_crystal(path: Path, crystal: CrystalExplanation, quantity: 
 def _label(
     figure: Figure, axes: Axes, crystal: CrystalExplanation, quantity: str, title: str, n_shown: int, n_all: int
 ) -> None:
-    """Add the id and the sum of a crystal, and a title that says if only the largest bars are shown."""
+    """Add a crystal's id and prediction, and a title that notes if only the largest bars are shown."""
     identifier = crystal.id if len(crystal.id) <= LONGEST_ID else f"...{crystal.id[-LONGEST_ID:]}"
     total = f"prediction {crystal.prediction:.4g} = {crystal.baseline:.4g} without features"
     heading = f"{identifier}\n{total} + contributions of {crystal.contributions:.4g}"
@@ -116,18 +116,20 @@ def _label(
     axes.set_title(title if n_shown == n_all else f"{title}: the {n_shown} largest of {n_all:,}", fontsize="medium")
 
 
-def _signed_bars(labels: Sequence[str], values: Sequence[float]) -> tuple[Figure, Axes]:
-    """Draw bars on both sides of zero, in one color per side."""
-    figure, axes = _bars(labels, values, [RISES if value > 0 else FALLS for value in values])
-    axes.axvline(0, color="#4a5568", linewidth=0.8)
-    return figure, axes
+def _bars(labels: Sequence[str], values: Sequence[float], colors: Sequence[str] | None = None) -> tuple[Figure, Axes]:
+    """Draw horizontal bars, the first on top.
 
-
-def _bars(labels: Sequence[str], values: Sequence[float], colors: Sequence[str]) -> tuple[Figure, Axes]:
-    """Draw horizontal bars, the first on top."""
+    Args:
+        labels: Labels of the bars.
+        values: Lengths of the bars.
+        colors: Colors of the bars; by default one for each side of zero, which is marked by a line.
+    """
     figure = new_figure(7.2, 1.2 + 0.25 * len(labels))
     axes = figure.add_subplot()
     places = range(len(labels))
+    if colors is None:
+        colors = [RISES if value > 0 else FALLS for value in values]
+        axes.axvline(0, color="#4a5568", linewidth=0.8)
     axes.barh(places, values, color=colors, height=0.7)
     axes.set_yticks(places, labels)
     axes.set_ylim(len(labels) - 0.4, -0.6)

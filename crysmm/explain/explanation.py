@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,15 @@ from crysmm.explain.charts import plot_atoms, plot_elements, plot_features, plot
 from crysmm.explain.faithfulness import Check, ErrorMetric, check_rankings
 from crysmm.explain.feature_names import feature_names
 from crysmm.explain.tables import (
+    HEADERS,
     BatchTables,
     CrystalExplanation,
-    CrystalTables,
     FeatureRow,
     Totals,
     crystal_rows,
     feature_rows,
-    write_rows,
 )
-from crysmm.files import disables_bar, write_csv_atomic, write_json_atomic
+from crysmm.files import disables_bar, table_replacing, write_csv_atomic, write_json_atomic
 from crysmm.graphs.neighbors import find_edges
 from crysmm.inference.saved_models import LoadedModel
 from crysmm.io.source import SkippedRow
@@ -95,18 +95,22 @@ def explain(
     batches = _Batches(model, store, batch_size, progress)
     features = feature_names(model.settings.atom_features)
     totals = Totals(len(features))
-    with CrystalTables(folder) as tables:
+    with ExitStack() as stack:  # all tables appear when they are complete
+        writers = {
+            name: stack.enter_context(table_replacing(folder / name, header)) for name, header in HEADERS.items()
+        }
         for batch in batches("explaining"):
             contributions = explainer.contributions(batch)
             by_crystal = BatchTables.of(batch, contributions)
             totals.add(contributions, by_crystal)
             batch_rows = crystal_rows(batch, contributions, by_crystal, features)
-            tables.write(batch_rows)
+            for name, writer in writers.items():
+                writer.writerows(batch_rows[name])
     crystal = CrystalExplanation.of(batch_rows) if totals.n_crystals == 1 else None
 
     backbone = model.network.backbone
     weights = backbone.selector.weight.detach().double().numpy() if isinstance(backbone, CrysXPP) else None
-    # without the elements of the training crystals, all elements count as known
+    # Some converted models do not record the elements of the training crystals: then all elements count as known.
     elements = ATOMIC_NUMBERS if model.description.elements is None else model.description.elements
     table = feature_table(model.settings.atom_features)
     in_training = (table[[ATOMIC_NUMBERS[symbol] for symbol in elements]] != 0).max(axis=0)
@@ -211,7 +215,7 @@ class _Batches:
         rows = np.array([row for row in range(len(store)) if row not in too_large])
         if not len(rows):
             raise InputError(f"no crystal fits in memory: {self.skipped[0].file}: {self.skipped[0].reason}")
-        # the estimate is for 32 bits, explanations compute in 64
+        # The estimate is for 32 bits, but explanations compute in 64.
         in_64_bits = 2 * activations(model.config.model, store.n_edges[rows], store.n_triplets[rows])
         self._parts = np.split(rows, batch_ends(in_64_bits, batch_size, BATCH_MEMORY)[:-1])
         self._n_rows, self._store, self._progress = len(rows), store, progress
@@ -228,8 +232,8 @@ def _write(explanation: Explanation, model: LoadedModel) -> None:
     """Write the tables over all crystals, the plots and ``explanation.json``."""
     folder, totals, crystal = explanation.folder, explanation.totals, explanation.crystal
     features, elements = [row.to_dict() for row in explanation.features], totals.element_rows()
-    write_rows(folder / "features.csv", features)
-    write_rows(folder / "elements_of_all.csv", elements)
+    for name, rows in {"features.csv": features, "elements_of_all.csv": elements}.items():
+        write_csv_atomic(folder / name, list(rows[0]), (list(row.values()) for row in rows))
     skipped = ((row.id, row.file, row.reason) for row in explanation.skipped)
     write_csv_atomic(folder / "skipped.csv", ["id", "file", "reason"], skipped)
     plot_features(folder / "features.png", explanation.features, explanation.quantity)
@@ -249,9 +253,9 @@ def _write(explanation: Explanation, model: LoadedModel) -> None:
         "n_skipped": len(explanation.skipped),
         "largest_residual": totals.largest_residual,
         "largest_change_from_baseline": totals.largest_change,
-        "checks": [check.to_dict() for check in explanation.checks],
+        "checks": [{**asdict(check), "holds": check.holds, "verdict": check.verdict()} for check in explanation.checks],
         "features": features,
         "elements": elements,
-        "crystal": None if crystal is None else crystal.to_dict(),
+        "crystal": None if crystal is None else asdict(crystal),
     }
     write_json_atomic(folder / "explanation.json", content)

@@ -8,8 +8,7 @@ prediction, which shows how much the model uses a feature, but not if the featur
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -81,10 +80,6 @@ class Check:
         result = "is faithful to the model" if self.holds else "is not faithful to the model"
         return f"The ranking by {self.ranking} {result}: {self.measure} with all features {self.error:.4g}; {removals}."
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content for ``explanation.json``."""
-        return {**asdict(self), "holds": self.holds, "verdict": self.verdict()}
-
 
 class ErrorMetric:
     """Error of predictions, one number per crystal.
@@ -116,6 +111,7 @@ class ErrorMetric:
         if not self._with_targets or targets is None:
             return np.abs(predictions - unchanged)[:, self._column]
         if self._scaler.classes is not None:
+            # The probability of the true class is in the column of that class, whichever class is explained.
             return 1 - np.take_along_axis(predictions, self._scaler.class_indices(targets)[:, None], axis=1)[:, 0]
         return np.abs(predictions - targets)[:, self._column]
 
@@ -136,13 +132,13 @@ def check_rankings(
         candidates: Columns that occur in the crystals; others are ignored.
         metric: Error to compare.
     """
-    # with fewer features, the random draws would nearly coincide with the top ones
+    # With fewer candidates, the random draws would nearly coincide with the top features.
     numbers = [number for number in REMOVED if 2 * number <= len(candidates)]
     generator = np.random.default_rng(SEED)
     draws = [generator.choice(candidates, number, replace=False) for number in numbers for _ in range(DRAWS)]
     tops = [ranking[np.isin(ranking, candidates)][:number] for ranking in rankings.values() for number in numbers]
 
-    # all rankings share the random draws and one pass over the crystals
+    # All rankings share the random draws and one pass over the crystals.
     error, errors, n_crystals = 0.0, np.zeros(len(draws) + len(tops)), 0
     for batch in batches():
         targets = None if batch.targets is None else batch.targets.numpy()

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +13,6 @@ from crysmm.data.batch import CrystalBatch
 from crysmm.elements import SYMBOLS
 from crysmm.explain.attribution import Contributions
 from crysmm.explain.feature_names import Feature
-from crysmm.files import table_replacing, write_csv_atomic
 
 HEADERS = {
     "crystals.csv": ("id", "prediction", "baseline", "contributions", "residual"),
@@ -56,7 +52,7 @@ class BatchTables:
         n_atoms, numbers = batch.n_atoms.numpy(), batch.atomic_numbers.numpy()
         first = np.cumsum(n_atoms) - n_atoms
         crystal = np.repeat(np.arange(len(n_atoms)), n_atoms)
-        # one integer per pair of crystal and element, in the order of crystals
+        # One integer per pair of crystal and element, in the order of the crystals.
         pairs, pair = np.unique(crystal * len(SYMBOLS) + numbers, return_inverse=True)
         return cls(
             features=np.add.reduceat(contributions.features, first),
@@ -100,7 +96,7 @@ class Totals:
         self.feature_atoms += tables.present.sum(0)
         self.feature_sums += tables.features.sum(0)
         self.feature_sizes += np.abs(tables.features).sum(0)
-        # unlike +=, add.at counts elements that several crystals of the batch contain
+        # Unlike +=, add.at counts every crystal of the batch that contains an element.
         np.add.at(self.element_crystals, tables.element_numbers, 1)
         np.add.at(self.element_atoms, tables.element_numbers, tables.element_atoms)
         np.add.at(self.element_sums, tables.element_numbers, tables.element_contributions)
@@ -149,7 +145,7 @@ class FeatureRow:
         """Absolute weight, or mean absolute contribution for backbones without weights."""
         if self.weight is None:
             return self.mean_size
-        # no training crystal has moved the other weights from their initial values
+        # Predictions for the training crystals do not depend on the other weights, which are not trained on labels.
         return abs(self.weight) if self.in_training else 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -195,11 +191,6 @@ def feature_rows(
     return sorted(rows, key=lambda row: -row.importance)
 
 
-def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows with the same keys as a CSV file."""
-    write_csv_atomic(path, list(rows[0]), (list(row.values()) for row in rows))
-
-
 def crystal_rows(
     batch: CrystalBatch, contributions: Contributions, tables: BatchTables, features: Sequence[Feature]
 ) -> Rows:
@@ -215,7 +206,7 @@ def crystal_rows(
     atom = np.concatenate([np.arange(count) for count in n_atoms])
     symbols = np.array(SYMBOLS, dtype=object)
     crystal, feature = np.nonzero(tables.present)
-    # by crystal, and the features of each by the size of their contributions
+    # Sort by crystal, then by the size of the contributions.
     order = np.lexsort((-np.abs(tables.features[crystal, feature]), crystal))
     crystal, feature = crystal[order], feature[order]
     described = np.array([(one.name, one.group, one.lower, one.upper, one.unit) for one in features], dtype=object)
@@ -281,35 +272,3 @@ class CrystalExplanation:
             elements=named["elements.csv"],
             features=named["features_by_crystal.csv"],
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content for ``explanation.json``."""
-        return asdict(self)
-
-
-class CrystalTables:
-    """Writer of the tables in ``HEADERS``, batch by batch; the files appear when all of them are complete.
-
-    Args:
-        folder: Folder to write to.
-    """
-
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self._open = ExitStack()
-        self._writers: dict[str, Any] = {}
-
-    def __enter__(self) -> Self:
-        for name, header in HEADERS.items():
-            self._writers[name] = self._open.enter_context(table_replacing(self._folder / name, header))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.__exit__(kind, error, trace)
-
-    def write(self, rows: Rows) -> None:
-        """Write the rows of a batch."""
-        for name, writer in self._writers.items():
-            writer.writerows(rows[name])

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -116,7 +116,7 @@ def test_json_holds_everything_and_no_infinity(predictor, answers):
         {"name": "K_VRH", "value": first.values[0].value, "spread": None, "lower": None, "upper": None}
     ]
     assert [near["id"] for near in crystal["nearest"]] == [near.crystal.id for near in first.nearest]
-    assert content["explanation"] == explanation.to_dict()
+    assert content["explanation"] == asdict(explanation)
 
 
 def test_explanation_adds_up_to_the_prediction(predictor, answers):
