@@ -1,4 +1,4 @@
-"""Where a model's errors are: by element, crystal system and cell size, and in the crystals it predicts worst."""
+"""Errors of a model by element, crystal system and cell size, and the crystals with the largest errors."""
 
 from __future__ import annotations
 
@@ -150,6 +150,7 @@ def by_element(formulas: Sequence[str], errors: np.ndarray) -> list[Group]:
 
 def by_crystal_system(space_groups: np.ndarray, errors: np.ndarray) -> list[Group]:
     """Group crystals by crystal system, from triclinic to cubic; those of unknown space group are left out."""
+    # Crystals of unknown space group have the index -1, which is in no group.
     systems = crystal_system(space_groups)
     return [
         Group.of(name, errors[systems == index])
@@ -176,6 +177,7 @@ def find_space_groups(store: Store, rows: Sequence[int]) -> tuple[np.ndarray, np
         Indices into ``rows``, and the space group of each, 0 if none was found.
     """
     sample = np.arange(len(rows))
+    # A fixed sample keeps the report of a run reproducible and bounds its time.
     if len(rows) > MAX_SPACE_GROUPS:
         sample = np.sort(np.random.default_rng(0).choice(len(rows), MAX_SPACE_GROUPS, replace=False))
     return sample, np.array([find_space_group(store.crystal(rows[int(index)])) for index in sample])

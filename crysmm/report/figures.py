@@ -125,6 +125,7 @@ class Points:
         """Indices of the crystals that are drawn: the worst and a fixed random sample."""
         if len(self.target) <= MAX_POINTS:
             return np.arange(len(self.target))
+        # The worst crystals are those that a reader looks for, and a random sample could miss them.
         sample = np.random.default_rng(0).choice(len(self.target), MAX_POINTS, replace=False)
         return np.union1d(sample, np.argsort(-np.abs(self.prediction - self.target))[:WORST_DRAWN])
 
@@ -154,7 +155,7 @@ def parity(name: str, splits: Sequence[Points], *, logarithmic: bool) -> Figure:
     margin = 0.04 * (high - low) or 0.5  # a single crystal needs an axis of some length
     limits = [low - margin, high + margin]
     figure = new_drawing(f"{name}, target{UNIT}", f"{name}, prediction{UNIT}")
-    # plotly takes the range of a logarithmic axis as exponents, but the data as values
+    # Plotly takes the range of a logarithmic axis as exponents, but the data as values.
     diagonal = [10**end for end in limits] if logarithmic else limits
     figure.add_scatter(x=diagonal, y=diagonal, mode="lines", line=thin_line(), hoverinfo="skip", showlegend=False)
     for points in splits:
@@ -413,7 +414,7 @@ def monitored(history: History, metric: str, best_epoch: int, baseline: float | 
         epochs = [history[0]["epoch"], max(history[-1]["epoch"], 2)]
         name = f"{BASELINES[metric]}: {number(baseline)}"
         figure.add_scatter(x=epochs, y=[baseline, baseline], mode="lines", name=name, line=thin_line(dash="dash"))
-        # a single wild epoch must not flatten the rest of the curve
+        # A single outlier must not flatten the rest of the curve.
         finite = [value for value in values if np.isfinite(value)]
         figure.update_yaxes(range=[0, 1.05 * min(max([*finite, baseline]), 3 * max(baseline, best))])
     alt = f"{title} on the validation split by epoch; the best is {number(best)} in epoch {best_epoch}."
@@ -443,6 +444,7 @@ def member_curves(histories: Mapping[str, History], metric: str) -> Figure:
 
 
 def _add_curve(figure: plotly.graph_objects.Figure, history: History, column: str, name: str, color: str) -> None:
+    """Add a column of the history to a figure as a line over the epochs."""
     figure.add_scatter(
         x=[row["epoch"] for row in history],
         y=[row[column] for row in history],

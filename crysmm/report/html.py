@@ -1,4 +1,4 @@
-"""Numbers and formulas as text, and the scripts of an HTML page with the security policy that allows only these."""
+"""Numbers and formulas as text, and scripts in an HTML page with a security policy that allows only these."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import chain
@@ -22,17 +22,21 @@ def static_file(name: str) -> str:
     return (files("crysmm.report") / "static" / name).read_text("utf-8")
 
 
-def script_tags(sources: Iterable[str]) -> str:
-    """Return the script elements for JavaScript sources, none of which may contain an end tag."""
-    return "\n".join(f"<script>{source}</script>" for source in sources)
+def embed_scripts(sources: Sequence[str]) -> tuple[str, str]:
+    """Embed JavaScript in a page.
 
+    Args:
+        sources: Sources of the scripts, none of which may contain an end tag.
 
-def security_policy(sources: Iterable[str]) -> str:
-    """Return the ``Content-Security-Policy`` that runs exactly these scripts and fetches nothing."""
+    Returns:
+        The script elements, and the ``Content-Security-Policy`` that runs exactly these scripts and fetches nothing.
+    """
+    elements = "\n".join(f"<script>{source}</script>" for source in sources)
     checksums = (base64.b64encode(hashlib.sha256(source.encode()).digest()).decode() for source in sources)
     allowed = " ".join(f"'sha256-{checksum}'" for checksum in checksums)
-    # plotly sets inline styles, and makes its images from blobs
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+    # Plotly sets inline styles, and makes its images from blobs.
+    policy = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+    return elements, policy
 
 
 def number(value: float | None) -> str:
@@ -41,7 +45,7 @@ def number(value: float | None) -> str:
         return "-"
     if math.isinf(value):
         return "infinite"
-    size = abs(float(f"{value:.3g}"))  # rounded first: 999.7 has as many decimals as 1,000
+    size = abs(float(f"{value:.3g}"))  # rounded first, so that 999.7 is written like 1,000
     if size >= 1e6 or 0 < size < 1e-3:
         return f"{value:.2e}"
     if size >= 1000:
@@ -59,6 +63,7 @@ def duration(seconds: float) -> str:
     """Format a time: ``8.2 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+    # Rounded before it is split, so that 119.7 s is 2 min 0 s, not 1 min 60 s.
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
@@ -74,7 +79,7 @@ def formula_parts(formula: str) -> list[tuple[str, str]]:
         Symbols with their counts, which are empty for 1. Text that is not a formula is a single part.
     """
     counts = dict(re.findall(r"([A-Z][a-z]?)(\d*)", formula))
-    # parts that do not add up to the text, or unknown symbols: ids and file names come here, too
+    # Ids and file names come here, too: their parts do not add up to the text, or are no symbols.
     if "".join(chain(*counts.items())) != formula or not counts.keys() <= ATOMIC_NUMBERS.keys():
         return [(formula, "")]
     table = feature_table("basic")

@@ -34,7 +34,7 @@ from crysmm.report.errors import (
     worst_crystals,
 )
 from crysmm.report.figures import Figure
-from crysmm.report.html import number, script_tags, security_policy, static_file
+from crysmm.report.html import embed_scripts, number, static_file
 from crysmm.report.structure import structure_sources
 from crysmm.runs.data import TrainingData
 from crysmm.runs.plots import METRIC_NAMES, TITLES
@@ -67,7 +67,7 @@ def write_report(
     """
     from plotly.offline import get_plotlyjs
 
-    # the test split, or the validation split if there is no other held-out one
+    # The validation split is evaluated only if there is no test split.
     split = "test" if "test" in assessments else "val"
     names, rows, predictions = data.store.target_names, data.rows(split), assessments[split].predictions
     errors = crystal_errors(data.scaler, data.targets(split), predictions, data.targets("train"), names)
@@ -76,17 +76,20 @@ def write_report(
     elements = by_element([data.store.formulas[row] for row in rows], errors.values)
     known = set(data.elements)
     unseen = [group for group in elements if group.name not in known]
-    # the worst crystals are shown with their counterparts, so they are compared first
+    # The worst crystals are shown with their counterparts, so they are compared first.
     worst_rows = [rows[index] for index in errors.worst(N_WORST)]
     overlap = tables.find_overlap(data.store, data.rows("train"), rows, worst_rows)
-    scripts = [get_plotlyjs(), *structure_sources(), static_file("page.js")]
+    scripts, policy = embed_scripts([get_plotlyjs(), *structure_sources(), static_file("page.js")])
+    source = "records in memory" if config.root_dir is None else config.root_dir.resolve().name
+    head = "" if config.head.name == "vanilla" else f", {config.head.name} head"
+    members = f", ensemble of {config.ensemble}" if config.ensemble > 1 else ""
     page = template("report.html").render(
-        policy=security_policy(scripts),
+        policy=policy,
         style=static_file("page.css"),
-        scripts=script_tags(scripts),
+        scripts=scripts,
         version=__version__,
         title=", ".join(names[:MAX_TARGETS]),
-        subtitle=_subtitle(folder, data, config),
+        subtitle=f"{config.model.name}{head}{members}, trained on {source}; run {folder.path.resolve().name}",
         split=TITLES[split],
         n_crystals=len(rows),
         cards=tables.score_cards(metrics, split),
@@ -109,14 +112,6 @@ def write_report(
         environment=tables.environment(machine, metrics),
     )
     write_text_atomic(folder.report, page)
-
-
-def _subtitle(folder: RunFolder, data: TrainingData, config: TrainingConfig) -> str:
-    """Return a line with the model, the data set and the run."""
-    source = "records in memory" if config.root_dir is None else config.root_dir.resolve().name
-    head = "" if config.head.name == "vanilla" else f", {config.head.name} head"
-    members = f", ensemble of {config.ensemble}" if config.ensemble > 1 else ""
-    return f"{config.model.name}{head}{members}, trained on {source}; run {folder.path.resolve().name}"
 
 
 def _prediction_figures(
@@ -192,7 +187,7 @@ def template(name: str) -> jinja2.Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     def figure_json(figure: Figure) -> str:
-        # "<" is escaped so that no text in the data can end the script element
+        # "<" is escaped, so that no text in the data can end the script element.
         text: str = figure.drawing.to_json()
         return text.replace("<", "\\u003c")
 

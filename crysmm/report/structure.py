@@ -20,7 +20,7 @@ from crysmm.crystal import Crystal
 from crysmm.elements import SYMBOLS
 from crysmm.errors import StructureError
 from crysmm.graphs.neighbors import find_edges
-from crysmm.report.html import script_tags, security_policy, static_file
+from crysmm.report.html import embed_scripts, static_file
 
 BOND_TOLERANCE = 1.15  # times the distance of an atom's nearest neighbor
 FACE_TOLERANCE = 1e-3  # fractional distance up to which an atom counts as lying on a face
@@ -52,12 +52,12 @@ def structure_view(crystal: Crystal, height: int = 360) -> str:
         crystal: Crystal to draw.
         height: Height of the drawing in pixels; the legend below it adds about 30.
     """
-    sources = structure_sources()
+    scripts, policy = embed_scripts(structure_sources())
     return PAGE.format(
         title=escape(crystal.formula),
-        policy=security_policy(sources),
+        policy=policy,
         element=structure_element(crystal, height),
-        scripts=script_tags(sources),
+        scripts=scripts,
     )
 
 
@@ -79,7 +79,7 @@ def structure_element(crystal: Crystal, height: int = 360) -> str:
         return f"<p>The cell has {len(crystal):,} atoms and is not drawn; the limit is {MAX_ATOMS:,}.</p>"
     label = f"{crystal.formula}, unit cell of {len(crystal)} atoms; drag or use the arrow keys to rotate it"
     drawing = escape(json.dumps(structure_drawing(crystal), separators=(",", ":")))
-    # inline styles, since the element is also used outside of the report
+    # Inline styles, since the element is also used outside of the report.
     dot = "display:inline-block;width:.8em;height:.8em;border-radius:50%;border:1px solid #8888;margin-right:.35em"
     legend = "".join(
         f'<span style="margin:0 .6em"><span style="{dot};background:{_color(number)}"></span>{SYMBOLS[number]}</span>'
@@ -102,13 +102,19 @@ def structure_drawing(crystal: Crystal) -> dict[str, Any]:
     """
     from ase.data import covalent_radii
 
-    sites, cells = _drawn_sites(crystal)
+    # An atom is drawn in its home cell, where an atom on an upper face belongs to the next cell, and repeated along
+    # exactly those vectors on whose lower face it lies. ``cells`` is 0 or 1 along each vector, [n_drawn, 3].
+    home = np.floor(crystal.frac_coords + FACE_TOLERANCE).astype(int)
+    on_face = crystal.frac_coords - home < FACE_TOLERANCE
+    steps = np.array(list(product((0, 1), repeat=3)))
+    step, sites = np.nonzero([(on_face | (one == 0)).all(axis=1) for one in steps])
+    cells = steps[step]
     up = crystal.lattice[2] / np.linalg.norm(crystal.lattice[2])
     right = crystal.lattice[0] - (crystal.lattice[0] @ up) * up
     right /= np.linalg.norm(right)
     lattice = crystal.lattice @ np.array([right, up, np.cross(right, up)]).T  # x, y and z of the screen
-    positions = (crystal.frac_coords[sites] - _home_cells(crystal)[sites] + cells) @ lattice
-    atoms, vectors = _half_bonds(crystal, sites, cells)
+    positions = (crystal.frac_coords[sites] - home[sites] + cells) @ lattice
+    atoms, vectors = _half_bonds(crystal, home, sites, cells)
     ends = positions[atoms] + vectors @ lattice
     numbers, kinds = np.unique(crystal.atomic_numbers, return_inverse=True)
     radii = SPHERE_SCALE * covalent_radii[numbers]
@@ -120,21 +126,9 @@ def structure_drawing(crystal: Crystal) -> dict[str, Any]:
     }
 
 
-def _home_cells(crystal: Crystal) -> np.ndarray:
-    """Return the cell of each atom, ``[n_atoms, 3]``; atoms on an upper face belong to the next cell."""
-    return np.floor(crystal.frac_coords + FACE_TOLERANCE).astype(int)
-
-
-def _drawn_sites(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
-    """Return the site of each drawn atom, ``[n_drawn]``, and its cell, 0 or 1 along each vector, ``[n_drawn, 3]``."""
-    on_face = crystal.frac_coords - _home_cells(crystal) < FACE_TOLERANCE
-    steps = np.array(list(product((0, 1), repeat=3)))
-    # an atom is repeated along exactly those vectors on whose lower face it lies
-    step, sites = np.nonzero([(on_face | (one == 0)).all(axis=1) for one in steps])
-    return sites, steps[step]
-
-
-def _half_bonds(crystal: Crystal, sites: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _half_bonds(
+    crystal: Crystal, home: np.ndarray, sites: np.ndarray, cells: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return bonds from the drawn atoms to the midpoints between them and their nearest neighbors.
 
     Bonds that leave the cell are kept for atoms in its interior with at most ``MAX_OPEN_BONDS`` bonds. Crystals with
@@ -150,17 +144,16 @@ def _half_bonds(crystal: Crystal, sites: np.ndarray, cells: np.ndarray) -> tuple
     lengths = np.linalg.norm(edges.vectors(crystal), axis=1)
     nearest = np.full(len(crystal), np.inf)
     np.minimum.at(nearest, edges.destination, lengths)
-    # the larger of the two ends decides, so that a bond is seen from both
+    # The larger of the distances at both ends decides, so that both ends have the bond.
     bonded = lengths <= BOND_TOLERANCE * np.maximum(nearest[edges.source], nearest[edges.destination])
     source, destination, image = edges.source[bonded], edges.destination[bonded], edges.image[bonded].astype(int)
     vectors = (crystal.frac_coords[destination] + image - crystal.frac_coords[source]) / 2
 
-    home = _home_cells(crystal)
     drawn = set(zip(sites.tolist(), *cells.T.tolist(), strict=True))
     is_inside = (crystal.frac_coords - home >= FACE_TOLERANCE).all(axis=1)
     is_open = is_inside & (np.bincount(source, minlength=len(crystal)) <= MAX_OPEN_BONDS)
     atoms, edge = np.nonzero(sites[:, None] == source)
-    # edges count images from the coordinates as written, drawn atoms from their home cells
+    # Edges count images from the coordinates as written, drawn atoms from their home cells.
     neighbor_cells = cells[atoms] + (image + home[destination] - home[source])[edge]
     neighbors = zip(destination[edge].tolist(), *neighbor_cells.T.tolist(), strict=True)
     is_drawn = np.array([neighbor in drawn for neighbor in neighbors], dtype=bool)

@@ -31,7 +31,7 @@ MAX_SKIPPED = 50  # rows of the table of rows left out
 MAX_COMPARED = 1000  # structures; comparing one takes about a millisecond
 RELATIVE_ERRORS = {"MAE/MAD": "mae_over_mad", "R2": "r2"}
 ERRORS = {"MAE": "mae", "RMSE": "rmse", "MAD": "mad", **RELATIVE_ERRORS}
-NOT_OF_THE_RUN = {"resume", "overwrite", "progress"}  # settings of how the command was called
+NOT_OF_THE_RUN = {"resume", "overwrite", "progress"}  # options of the call that do not change the result
 
 Metrics = Mapping[str, Any]
 
@@ -211,13 +211,13 @@ def find_overlap(store: Store, training: Sequence[int], rows: Sequence[int], fir
     training_rows, held_out = rows_by_formula(store.formulas, training), rows_by_formula(store.formulas, rows)
     has_formula = np.array([store.formulas[row] in training_rows for row in rows])
     formulas = sorted(held_out.keys() & training_rows.keys())
-    random.Random(0).shuffle(formulas)  # a fair sample if not all can be compared
+    random.Random(0).shuffle(formulas)  # an unbiased sample if not all can be compared
     preferred = {store.formulas[row] for row in first}
     formulas.sort(key=lambda formula: formula not in preferred)  # stable: the others stay shuffled
     compared: list[int] = []
     budget = MAX_COMPARED
     for formula in formulas:
-        # structures are read once per formula, so the cost is a sum and not a product
+        # Structures are read once per formula, so the cost is a sum and not a product.
         cost = len(held_out[formula]) + len(training_rows[formula])
         if cost <= budget:
             budget -= cost
