@@ -189,6 +189,7 @@ class Uploads(FilesSource):
     def rows(self) -> Iterator[FileRow | SkippedRow]:
         """Iterate over the files; those that are too large are :class:`SkippedRow`."""
         for row in super().rows():
+            # Checked by the size on disk, before anything is read into memory.
             if isinstance(row, FileRow) and row.path.stat().st_size > MAX_FILE_SIZE:
                 size, limit = in_bytes(row.path.stat().st_size), in_bytes(MAX_FILE_SIZE)
                 yield SkippedRow(row.id, row.file, f"the file has {size}; the app takes files of at most {limit}")
@@ -262,6 +263,7 @@ def explain(predictor: Predictor, answer: Answer) -> tuple[str, CrystalExplanati
 
 def cell_parameters(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
     """Return the lengths a, b and c (Angstrom) and the angles alpha, beta and gamma (degrees) of the unit cell."""
+    # alpha is the angle between b and c, beta between c and a, gamma between a and b.
     lengths = np.linalg.norm(crystal.lattice, axis=1)
     directions = crystal.lattice / lengths[:, None]
     cosines = [directions[i] @ directions[j] for i, j in ((1, 2), (2, 0), (0, 1))]
@@ -284,9 +286,10 @@ class Models:
 
     def __init__(self, folders: Sequence[Path] = ()) -> None:
         own = [str(folder) for folder in folders]
+        # Encoders are shipped, too, but predict nothing.
         shipped = [name for name in shipped_names() if isinstance(read_description(ZOO / name), ModelDescription)]
         self.names = list(dict.fromkeys([*own, *shipped]))
-        self._load = lru_cache(MODELS_IN_MEMORY)(load)
+        self._load = lru_cache(MODELS_IN_MEMORY)(load)  # the least recently used model is dropped
         for name in own or self.names[:1]:
             self._load(name)
 

@@ -90,6 +90,7 @@ def problem(text: str) -> str:
 def summary_columns(answers: Answers) -> list[str]:
     """Return the columns of the table that is shown for several files."""
     columns = ["File", "Formula", "Atoms"]
+    # All answers are by one model and therefore have the same values.
     values = answers.found[0].values if answers.found else []
     for value in values:
         columns.append(value.name)
@@ -267,6 +268,7 @@ def _nearest_card(answer: Answer) -> str:
 
 def _bars(values: Sequence[tuple[str, float]], low: float, high: float) -> str:
     """Return bars from zero to each value, on a scale from ``low`` to ``high``."""
+    # Positions and widths are percentages of the track; if all values are 0, no bar is visible.
     width = (high - low) or 1.0
     return "".join(
         f'<div class="bar"><span class="name">{escape(name)}</span><span class="track">'

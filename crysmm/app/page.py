@@ -148,12 +148,14 @@ class Page:
 
     def _select(self, answers: Answers, event: gr.SelectData) -> Any:
         """Show the crystal of a table row, found by name because the table may have been sorted."""
+        # Rows of files that were not predicted have no crystal to show.
         selected = [found for found in answers.found if found.id == event.row_value[0]]
         return _explained_page(self._models[answers.model], selected[0])[0] if selected else gr.skip()
 
 
 def _explained_page(predictor: Predictor, found: Answer) -> tuple[str, CrystalExplanation | None]:
     """Return the HTML for a crystal, and the explanation of its prediction if there is one."""
+    # Without an explanation, for example because captum is missing, the prediction is still shown.
     try:
         quantity, explanation = explain(predictor, found)
     except CrysmmError as error:

@@ -209,10 +209,12 @@ def _scaler(config: TrainingConfig, n_outputs: int) -> TargetScaler:
     Raises:
         InputError: One output represents two classes.
     """
+    # ALIGNN trains on targets in original units, so nothing is standardized.
     if not config.is_classification:
         return TargetScaler(n_targets=n_outputs, standardize=False, mean=(0.0,) * n_outputs, std=(1.0,) * n_outputs)
     if n_outputs == 1:
         raise InputError("fc.weight has one output, and classes (model.classification) need one each")
+    # The checkpoint does not record which values the classes had.
     classes = tuple(float(index) for index in range(n_outputs))
     return TargetScaler(n_targets=1, standardize=False, threshold=config.classification_threshold, classes=classes)
 

@@ -203,7 +203,9 @@ def _normalizer(checkpoint: Checkpoint, key: str) -> float:
 def original_name(name: str) -> str:
     """Return CGCNN's name of a weight; CrysXPP calls its selector the mask."""
     hidden = re.fullmatch(r"head\.hidden\.(\d+)\.(weight|bias)", name)
-    if hidden:  # linear layers are at 1, 3, 5, ..., each followed by an activation
+    if hidden:
+        # Here, linear layers are at 1, 3, 5, ..., each followed by an activation. There, the first is conv_to_fc and
+        # the others are fcs.0, fcs.1, ...
         layer = (int(hidden[1]) - 3) // 2
         return f"conv_to_fc.{hidden[2]}" if layer < 0 else f"fcs.{layer}.{hidden[2]}"
     renamed = {"backbone.selector.weight": "mask"}.get(name, name)

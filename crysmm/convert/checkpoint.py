@@ -183,6 +183,7 @@ def finite_number(value: Any) -> float | None:
 
 def n_layers(weights: Iterable[str], prefix: str) -> int:
     """Return the number of layers named ``prefix.0``, ``prefix.1``, ..."""
+    # Up to nine digits, as a longer number in a foreign file may exceed what int() accepts.
     matches = (re.match(rf"{re.escape(prefix)}\.([0-9]{{1,9}})\.", name) for name in weights)
     return max((int(match[1]) + 1 for match in matches if match), default=0)
 

@@ -82,12 +82,14 @@ class Explainer:
             batch: Crystals.
             removed: Columns of the atom features to set to zero.
         """
+        # Bonds and composition stay: only what the network reads from the atom features is removed.
         batch = batch.double()
         features = batch.atom_features
         if removed is not None:
             features = features.index_fill(1, torch.from_numpy(removed), 0)
         with torch.inference_mode():
-            return self._decode(batch, features).numpy()
+            values = self._decode(batch, features)
+        return values.numpy()
 
     def contributions(self, batch: CrystalBatch) -> Contributions:
         """Compute the contributions of the atom features to the explained prediction."""

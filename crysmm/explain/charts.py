@@ -59,6 +59,7 @@ def plot_elements(path: Path, rows: Sequence[dict[str, Any]], quantity: str) -> 
         rows: Rows from :meth:`crysmm.explain.tables.Totals.element_rows`.
         quantity: Name of the explained quantity.
     """
+    # The elements that matter most for the data are chosen first, then ordered from raising to lowering the prediction.
     rows = sorted(rows, key=lambda row: -abs(row["n_crystals"] * row["mean_contribution"]))[:SHOWN]
     rows = sorted(rows, key=lambda row: -row["mean_contribution"])
     values = [row["mean_contribution"] for row in rows]

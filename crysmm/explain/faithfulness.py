@@ -92,6 +92,7 @@ class ErrorMetric:
     """
 
     def __init__(self, scaler: TargetScaler, column: int, with_targets: bool, name: str):
+        # The name becomes part of the verdict and has to say what the error is relative to.
         self._scaler, self._column, self._with_targets = scaler, column, with_targets
         if not with_targets:
             self.name = f"mean change of {name} (no targets are known)"

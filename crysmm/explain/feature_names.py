@@ -75,12 +75,12 @@ def feature_names(atom_features: AtomFeatures) -> tuple[Feature, ...]:
         return tuple(Feature(atom_features, f"{atom_features} {index}") for index in range(n_features))
 
     def bins(quantity: str, edges: np.ndarray, unit: str, digits: int) -> list[Feature]:
-        return [
-            Feature(
-                quantity, f"{quantity} {lower:.{digits}f} to {upper:.{digits}f} {unit}".rstrip(), lower, upper, unit
-            )
-            for lower, upper in pairwise(edges.round(4).tolist())
-        ]
+        features = []
+        # Rounded, so that tables and JSON show 0.85 rather than 0.8500000000000001.
+        for lower, upper in pairwise(edges.round(4).tolist()):
+            name = f"{quantity} {lower:.{digits}f} to {upper:.{digits}f} {unit}".rstrip()
+            features.append(Feature(quantity, name, lower, upper, unit))
+        return features
 
     return (
         Feature("group", "no group (lanthanides, actinides)"),

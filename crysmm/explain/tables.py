@@ -81,6 +81,7 @@ class Totals:
     """
 
     def __init__(self, n_features: int):
+        # All in 64 bits: a data set may have hundreds of thousands of crystals.
         self.n_crystals = self.n_atoms = 0
         self.feature_atoms = np.zeros(n_features, dtype=np.int64)
         self.feature_sums, self.feature_sizes = np.zeros(n_features), np.zeros(n_features)

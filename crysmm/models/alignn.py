@@ -48,7 +48,7 @@ class ScalarEmbedding(nn.Sequential):
     """Expansion of lengths or cosines in Gaussians, then two MLP layers.
 
     Args:
-        expansion: Gaussians.
+        expansion: Expansion in Gaussians.
         embedding_features: Width of the first layer.
         features: Width of the second layer.
         norm: Normalization of both.
@@ -74,7 +74,7 @@ class EdgeGatedGraphConvolution(nn.Module):
     Args:
         features: Width of both.
         norm: Normalization of both.
-        updates_edges: Whether something reads the updated edges.
+        updates_edges: True if a later layer reads the updated edges; otherwise they are not computed.
     """
 
     def __init__(self, features: int, norm: Normalization, updates_edges: bool = True):
@@ -88,12 +88,12 @@ class EdgeGatedGraphConvolution(nn.Module):
         self.dst_update = nn.Linear(features, features)
         self.bn_nodes = normalization(norm, features)
         if not updates_edges:
-            # kept, because the authors' checkpoints have it; frozen, because no gradient reaches it
+            # Kept, because the authors' checkpoints have it; frozen, because no gradient reaches it.
             self.bn_edges.requires_grad_(False)
 
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
         """Update nodes ``[n_nodes, features]`` and edges ``[n_edges, features]``."""
-        # products of nodes before they are gathered; the edges' bias goes to the nodes, of which there are fewer
+        # Nodes are multiplied before they are gathered, and the edges' bias goes to the nodes: there are fewer of them.
         source, destination, values, own = (
             linear(nodes, layer.weight, bias)
             for layer, bias in (
@@ -120,7 +120,8 @@ class ALIGNNLayer(nn.Module):
         self, graph: Topology, line_graph: Topology, atoms: Tensor, bonds: Tensor, angles: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Update atoms ``[n_nodes, features]``, bonds ``[n_edges, ...]`` and angles ``[n_triplets, ...]``."""
-        # the line graph reads the bonds that the crystal graph has just updated
+        # The order is the authors': the line graph reads the bonds that the crystal graph has just updated, and its
+        # nodes, the bonds, are the edges of the next crystal graph convolution.
         atoms, bonds = self.node_update(graph, atoms, bonds)
         bonds, angles = self.edge_update(line_graph, bonds, angles)
         return atoms, bonds, angles

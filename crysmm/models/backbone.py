@@ -64,7 +64,7 @@ class GraphInput:
         if self.outgoing_vectors is None:
             outgoing = self.line_graph.at_destination(directions)
         else:
-            # equivalent bonds differ in direction, so outgoing edges have vectors of their own
+            # Equivalent bonds differ in direction, so outgoing edges have vectors of their own.
             assert isinstance(self.line_graph, BlockedLineGraph)
             outgoing = self.line_graph.from_outgoing(functional.normalize(self.outgoing_vectors, dim=1, eps=0))
         products = self.line_graph.at_source(directions) * outgoing
@@ -79,7 +79,7 @@ def from_batch(batch: CrystalBatch, engine: Engine, with_line_graph: bool) -> Gr
         ValueError: The dgl engine is requested and equivalent atoms of the batch are merged.
     """
     edges, merged = batch.connectivity, batch.merged
-    # equivalence is searched only where line graphs are complete, so a merged batch has a blocked line graph
+    # Equivalence is searched only where line graphs are complete, so a merged batch has a blocked line graph.
     if merged is not None:
         if engine == "dgl":
             raise ValueError("the dgl engine needs every atom: make the batch without merging")
@@ -106,7 +106,7 @@ def from_batch(batch: CrystalBatch, engine: Engine, with_line_graph: bool) -> Gr
     if engine == "dgl":
         from crysmm.engines.dgl import DGLTopology
 
-        # the same edges in the same order, so that features of bonds and angles fit both engines
+        # The same edges in the same order, so that features of bonds and angles fit both engines.
         graph = DGLTopology.from_edges(edges.source, edges.destination, n_atoms)
         if isinstance(line_graph, GatherTopology):
             line_graph = DGLTopology.from_edges(line_graph.source, line_graph.destination, graph.n_edges)
@@ -142,7 +142,7 @@ def from_dgl(graphs: dgl.DGLGraph | Sequence[dgl.DGLGraph], engine: Engine, with
             None if line_graph is None else line_graph.edata["h"],
         )
     device = graph.device
-    # blocks are found with numpy, then everything moves to the device of the graph
+    # Blocks are found with numpy, then everything moves to the device of the graph.
     source, destination = (end.cpu().numpy() for end in graph.edges())
     connectivity, order = Connectivity.sort(source, destination, graph.num_nodes())
     connectivity = map_tensors(connectivity, lambda tensor: tensor.to(device))
@@ -173,7 +173,7 @@ def _sort_line_graph(line_graph: dgl.DGLGraph, edges: Connectivity, new_number: 
     """
     n_edges = len(new_number)
     first, second = (new_number[end.long()] for end in line_graph.edges())
-    # pairs are compared as numbers, first * n_edges + second
+    # Pairs are compared as numbers, first * n_edges + second, and sorted because both lists may be in any order.
     listed = first * n_edges + second
     complete_first, complete_second = edges.triplets()
     complete = complete_first * n_edges + complete_second
@@ -219,8 +219,10 @@ class Backbone(nn.Module, ABC):
         make = from_batch if isinstance(crystals, CrystalBatch) else from_dgl
         inputs: GraphInput = make(crystals, self.engine, self.needs_line_graph)  # type: ignore[arg-type]
         nodes = self.embed_atoms(inputs)
+        # Equivalent atoms were computed once. Each gets the embedding of its representative before pooling, which has
+        # to count all of them.
         if inputs.atoms is not None:
-            nodes = gather(nodes, inputs.atoms)  # each atom gets the embedding of its representative
+            nodes = gather(nodes, inputs.atoms)
         return Embedding(nodes, self.pool(nodes, inputs))
 
     def penalty(self) -> Tensor | float:

@@ -1,6 +1,7 @@
 """CGCNN: Xie and Grossman, Crystal graph convolutional neural networks, Phys. Rev. Lett. 120, 145301 (2018).
 
-Equation 5, with the filter and core of a bond from one linear layer on ``z = [v_i, v_j, e_ij]``:
+Equation 5 as in the authors' code, with the filter and core of a bond from one linear layer on
+``z = [v_i, v_j, e_ij]``:
 
     v_i' = softplus(v_i + BN(sum_j sigmoid(f_ij) * softplus(c_ij))),    [f_ij, c_ij] = BN(W z_ij + b)
 
@@ -34,11 +35,12 @@ class CGCNNConvolution(nn.Module):
         self.bn2 = BatchNorm(node_features)
 
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> Tensor:
-        """Update ``nodes [n_nodes, node_features]`` through ``edges [n_edges, edge_features]``."""
+        """Update ``nodes [n_nodes, node_features]`` along ``edges [n_edges, edge_features]``."""
         center, neighbor, bond = self.fc_full.weight.split(self.widths, dim=1)
-        # an edge goes from the neighbor to the center; the bias is added to the atoms, of which there are fewer
+        # An edge goes from the neighbor to the center. The bias is added to the atoms, of which there are fewer.
         gates = graph.add(linear(nodes, neighbor), linear(nodes, center, self.fc_full.bias), edges, bond)
-        # filter first, as in the authors' weights; one normalization of both
+        # The filter comes first, as in the authors' weights, and one normalization covers filter and core. Neither
+        # normalization is in the paper's equation 5, but both are in its code.
         filters, core = normalized(self.bn1, gates, graph.edge_multiplicity).chunk(2, dim=1)
         messages = graph.sum(torch.sigmoid(filters) * functional.softplus(core))
         return functional.softplus(nodes + normalized(self.bn2, messages, graph.node_multiplicity))

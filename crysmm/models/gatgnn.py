@@ -42,8 +42,8 @@ class AugmentedGraphAttention(nn.Module):
         nn.init.xavier_uniform_(self.attention)
 
     def forward(self, graph: Topology, nodes: Tensor, edges: Tensor) -> Tensor:
-        """Update ``nodes [n_nodes, features]`` through ``edges [n_edges, features]``."""
-        # W [v, e] = W_v v + W_e e: atoms are projected once, not once for each of their bonds
+        """Update ``nodes [n_nodes, features]`` along ``edges [n_edges, features]``."""
+        # W [v, e] = W_v v + W_e e: atoms are projected once, not once for each of their bonds.
         from_node, from_edge = self.weight.chunk(2, dim=1)
         projected, bonds = linear(nodes, from_node), linear(edges, from_edge)
         center = functional.softplus(graph.at_destination(projected) + bonds)
@@ -55,7 +55,7 @@ class AugmentedGraphAttention(nn.Module):
             scores = functional.linear(precise(center), of_center) + functional.linear(precise(neighbor), of_neighbor)
         scores = normalized(self.bn_scores, functional.softplus(scores), graph.edge_multiplicity)
         weights = graph.softmax(functional.softplus(scores))
-        # the sum over heads, divided below, is their mean
+        # The sum over the heads divided by their number is their mean.
         messages = graph.weighted_sum(weights, neighbor.unflatten(1, (self.heads, -1))) / self.heads
         return functional.softplus(normalized(self.bn_nodes, messages + self.bias, graph.node_multiplicity))
 
@@ -70,6 +70,7 @@ class CompositionAttention(nn.Module):
 
     def forward(self, nodes: Tensor, atomic_numbers: Tensor, n_atoms: Tensor) -> Tensor:
         """Compute weights that sum to one over each crystal, ``[n_atoms_in_all, 1]``."""
+        # Every atom of a crystal sees the same composition: the fraction of each of the 103 elements.
         one_hot = functional.one_hot(atomic_numbers - 1, N_ELEMENTS).to(nodes.dtype)
         composition = spread(crystal_mean(one_hot, n_atoms), n_atoms, len(nodes))
         hidden = functional.softplus(self.hidden(torch.cat((nodes, composition), dim=1)))
@@ -112,6 +113,7 @@ class GATGNN(Backbone):
         Raises:
             InputError: The DGL graphs have no atomic numbers.
         """
+        # DGL graphs of other programs may lack them; batches of this package always have them.
         if inputs.atomic_numbers is None:
             raise InputError(
                 'GATGNN needs the atomic numbers of the atoms: g.ndata["Z"], which crysmm.crystal_graph sets'

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from crysmm.engines.linear import precise
 
-SMALLEST_EXPONENT = -126.0  # of a normal fp32 number in powers of 2; subnormal ones are several times slower
+SMALLEST_EXPONENT = -126.0  # base-2 exponent of the smallest normal fp32 number; subnormals are several times slower
 
 
 class GaussianExpansion(nn.Module):
@@ -32,7 +32,7 @@ class GaussianExpansion(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Expand ``[n]`` to ``[n, bins]``."""
-        # exp2 takes a quarter of the time of exp, and the sharpness absorbs the change of base
+        # exp2 takes a quarter of the time of exp, and the sharpness absorbs the change of base.
         exponents = (values[:, None] - self.centers).square_().mul_(-self.sharpness / math.log(2))
         return exponents.clamp_(min=SMALLEST_EXPONENT).exp2_()
 
@@ -49,14 +49,15 @@ def crystal_mean(atoms: Tensor, n_atoms: Tensor) -> Tensor:
 
 def spread(crystals: Tensor, n_atoms: Tensor, n_rows: int) -> Tensor:
     """Repeat each crystal's row of ``[n_crystals, d]`` for each of its atoms, ``[n_rows, d]``."""
-    # with the size given, a GPU is not waited for
+    # Given the size, PyTorch need not wait for the GPU to sum the counts.
     return crystals.repeat_interleave(n_atoms, dim=0, output_size=n_rows)
 
 
 def crystal_softmax(scores: Tensor, n_atoms: Tensor) -> Tensor:
     """Compute a softmax over the atoms of each crystal in fp32 or better, ``[n_atoms_in_all, d]``."""
     scores = precise(scores)
-    # the largest score cancels, so it needs no gradient
+    # The largest score of a crystal is subtracted, so that exp cannot overflow. It cancels in the result and therefore
+    # needs no gradient.
     largest = torch.segment_reduce(scores.detach(), "max", lengths=n_atoms, unsafe=True)
     weights = torch.exp(scores - spread(largest, n_atoms, len(scores)))
     return weights / spread(crystal_sum(weights, n_atoms), n_atoms, len(scores))

@@ -153,7 +153,8 @@ def _shuffle_within(groups: Tensor, sizes: Tensor, generator: torch.Generator | 
         The members ordered by group and randomly within each group, ``[n]``; the position of the first member of each
         group in that order, ``[n_groups]``; and the rank of each member within its group, ``[n]``.
     """
-    # Keys are group + [0, 1), in fp64 because fp32 would leave the fraction few digits in large batches.
+    # Sorting group + [0, 1) orders by group and randomly within it. The sum is in fp64, as fp32 would leave the
+    # fraction few digits in large batches.
     order = torch.argsort(groups + torch.rand(groups.shape, generator=generator, dtype=torch.float64))
     first = sizes.cumsum(0) - sizes
     rank = torch.empty_like(order)

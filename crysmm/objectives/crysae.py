@@ -61,6 +61,7 @@ class BondLengthTerm(Term):
             nodes: Embeddings of the atoms, ``[n_atoms_in_all, d]``.
             batch: Batch with the true bond lengths.
         """
+        # As in the connectivity term, first atoms are multiplied by the forms before they are gathered for bonds.
         graph = BlockedGraph(batch.connectivity, len(nodes))
         projected, bias = self.decoder.project(nodes)
         at_source = graph.at_source(projected.flatten(1)).view(-1, *projected.shape[1:])

@@ -71,9 +71,11 @@ class CrystalSystemTerm(Term):
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss of the batch once per crystal, ``[n_crystals]``."""
         space_groups = space_groups_of(example.clean)
+        # Space group 0 is unknown, and so is the crystal system.
         known = space_groups > 0
         pooled = crystal_mean(nodes, example.clean.n_atoms)
-        with torch.autocast(pooled.device.type, enabled=False):  # bf16 cosines over the temperature are too coarse
+        # In fp32, as cosines in bf16 are too coarse when they are divided by a small temperature.
+        with torch.autocast(pooled.device.type, enabled=False):
             loss = nt_xent(pooled[known], crystal_system(space_groups[known]), self.temperature)
         return loss.expand(len(known))
 

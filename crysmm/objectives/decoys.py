@@ -107,6 +107,7 @@ class BondingTerm(Term):
 
     def __init__(self, weight: float, node_features: int):
         super().__init__(weight)
+        # Without parameters: the statistics alone put the quantities, which have different units, on one scale.
         self.of_atoms = BatchNorm(QUANTITIES, affine=False)
         self.of_crystals = BatchNorm(QUANTITIES, affine=False)
         self.atom_decoder = hidden_decoder(node_features, QUANTITIES)
@@ -137,6 +138,7 @@ def find_replaced(example: Example) -> tuple[Tensor, Tensor]:
         Masks of the replaced atoms, ``[n_atoms_in_all]`` bool, and of the crystals with at least one, ``[n_crystals]``
         bool.
     """
+    # Decided by comparison, since substitution may have drawn the same element again.
     atoms = example.seen.atomic_numbers != example.clean.atomic_numbers
     lengths = example.clean.n_atoms
     crystals = torch.segment_reduce(atoms.to(torch.float32), "max", lengths=lengths, unsafe=True) > 0
@@ -175,6 +177,7 @@ def element_tables() -> tuple[Tensor, Tensor]:
     from ase.data import covalent_radii
     from jarvis.core.specie import chem_data
 
+    # Row 0, which belongs to no element, keeps atomic numbers as indices.
     known = [ELECTRONEGATIVITIES.get(symbol) or chem_data[symbol]["X"] for symbol in SYMBOLS[1:]]
     return torch.tensor([0.0, *known]), torch.tensor(covalent_radii[: len(SYMBOLS)], dtype=torch.float32)
 

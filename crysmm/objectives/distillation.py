@@ -89,6 +89,7 @@ class DistillationObjective(PropertyObjective):
         """
         if batch.teacher_nodes is None:
             raise ValueError("the batch has no embeddings of a teacher; give them to its loader")
+        # The teacher's embeddings were divided by their lengths when they were stored.
         student = functional.normalize(precise(self.projection(nodes)), dim=1)
         differences = (student - batch.teacher_nodes).square().mean(1, keepdim=True)
         return crystal_mean(differences, batch.n_atoms).squeeze(1)

@@ -86,6 +86,7 @@ class PretrainingObjective(Objective):
         """Return ``loss``, and the loss of each term, per crystal."""
         example, generator = self.corrupt_reproducibly(batch)
         nodes = self.network(example.seen).nodes
+        # The terms continue the generator's sequence, so that pairs are also sampled the same way at every call.
         terms = self.network.terms()
         losses = {name: term(nodes, example, generator).double() for name, term in terms.items()}
         return {"loss": torch.stack([terms[name].weight * losses[name] for name in losses]).sum(0), **losses}

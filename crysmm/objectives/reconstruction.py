@@ -128,6 +128,7 @@ class ConnectivityTerm(Term):
         grid = self.grid(nodes, example.clean, generator)
         weights = self.class_weights.to(grid.scores.dtype)
         losses = functional.cross_entropy(grid.scores, grid.classes, weights, ignore_index=NO_PAIR, reduction="none")
+        # Division by the probability of a pair makes the sum over a sample an unbiased estimate of that over all pairs.
         sums = losses.view(len(grid.fractions), -1).sum(1) / grid.fractions
         return mean_losses(sums, grid.weights, self.pooled)
 
@@ -195,6 +196,7 @@ def _lay_out(rows: Tensor, crystal: Tensor, places: Tensor, n_crystals: int, siz
 
     Atoms with places beyond ``size`` are left out.
     """
+    # Slots that no atom is copied to, those of smaller cells, stay zero.
     chosen = places < size
     slots = (crystal * size + places)[chosen]
     empty = rows.new_zeros(n_crystals * size, *rows.shape[1:])
@@ -228,6 +230,7 @@ class DistanceTerm(Term):
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss of the clean bond lengths per crystal, ``[n_crystals]``."""
+        # In units of the noise, the target has a variance of about 1 for every noise level.
         target = (example.clean.bond_lengths() - example.seen.bond_lengths()) / self.distance_noise
         losses = functional.smooth_l1_loss(self.corrections(nodes, example.seen), target, reduction="none")
         return over_edges(losses, example.clean, self.pooled)
@@ -241,7 +244,8 @@ class DistanceTerm(Term):
         """
         lengths = self.expansion(seen.bond_lengths())
         graph = BlockedGraph(seen.connectivity, len(nodes))
-        # The bias of the length is added to nodes rather than edges, of which there are many more.
+        # The first layer acts on [source, destination, length]. Its product with the atoms is computed before they are
+        # gathered for bonds, and its bias is added to atoms, of which there are fewer.
         destination = self.destination(nodes) + self.length.bias
         hidden = functional.silu(graph.add(self.source(nodes), destination, lengths, self.length.weight))
         return precise(self.output(hidden).squeeze(1))

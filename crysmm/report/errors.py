@@ -162,6 +162,7 @@ def by_crystal_system(space_groups: np.ndarray, errors: np.ndarray) -> list[Grou
 def by_size(n_atoms: np.ndarray, errors: np.ndarray) -> list[Group]:
     """Group crystals by the number of atoms in the cell; empty ranges are left out."""
     groups = []
+    # Ranges double, as errors change with the order of magnitude of the cell.
     for low, high in SIZES:
         is_member = (n_atoms >= low) & (n_atoms <= (np.inf if high is None else high))
         if is_member.any():

@@ -88,8 +88,10 @@ def axis(title: str) -> dict[str, Any]:
 
 def log_axis(low: float, high: float) -> dict[str, Any]:
     """Return a logarithmic axis with ticks at 0.1, 0.2, 0.5, ...; at 0.1, 1, 10, ... over more than 2.5 decades."""
+    # Plotly labels intermediate ticks with single digits, which readers take for the values 2 and 5. Its own ticks
+    # are used only over less than 0.8 decades, where they are denser than 1, 2, 5.
     decades = math.log10(high / low)
-    if decades < 0.8:  # plotly's own ticks are denser than 1, 2, 5
+    if decades < 0.8:
         return {"type": "log"}
     steps = (1, 2, 5) if decades < 2.5 else (1,)
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
@@ -132,6 +134,7 @@ class Points:
     @property
     def style(self) -> dict[str, Any]:
         """Plotly style of the points; ids are escaped because plotly interprets some HTML tags."""
+        # Many points overlap: small and translucent, they show where most of them are.
         many = len(self.drawn) > 300
         return {
             "mode": "markers",
@@ -426,6 +429,7 @@ def validation_curve(history: History, column: str) -> Figure:
     name = "error rate" if column == "val_error" else column.removeprefix("val_").replace("_", " ")
     figure = new_drawing("epoch", name)
     _add_curve(figure, history, column, TITLES["val"], COLORS["val"])
+    # From zero, so that the curve shows the relative change.
     figure.update_yaxes(rangemode="tozero")
     title = f"{name.capitalize()} on the validation split"
     change = f"from {number(history[0][column])} to {number(history[-1][column])}"
@@ -438,6 +442,7 @@ def member_curves(histories: Mapping[str, History], metric: str) -> Figure:
     figure = new_drawing("epoch", f"{METRIC_NAMES[metric]}{UNIT}" if metric == "mae" else METRIC_NAMES[metric])
     for index, (name, history) in enumerate(histories.items()):
         _add_curve(figure, history, f"val_{metric}", name.replace("_", " "), LINES[index % len(LINES)])
+    # Each member keeps its own best epoch; the lowest of all only describes the figure to screen readers.
     best = min(row[f"val_{metric}"] for history in histories.values() for row in history)
     alt = f"{title} on the validation split by epoch for {len(histories)} members; the lowest is {number(best)}."
     return Figure(f"{title} on the validation split, per member", figure, alt)

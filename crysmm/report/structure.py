@@ -52,6 +52,7 @@ def structure_view(crystal: Crystal, height: int = 360) -> str:
         crystal: Crystal to draw.
         height: Height of the drawing in pixels; the legend below it adds about 30.
     """
+    # The policy also covers a srcdoc: text in a formula or an id cannot run as a script.
     scripts, policy = embed_scripts(structure_sources())
     return PAGE.format(
         title=escape(crystal.formula),

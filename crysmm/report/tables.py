@@ -280,6 +280,7 @@ def data_facts(data: TrainingData, config: TrainingConfig, split: str, unseen: S
 
 def skipped_table(data: TrainingData) -> Table:
     """Tabulate the first rows that were left out, with the reasons."""
+    # Rows without an id are named by their file alone.
     shown = data.skipped[:MAX_SKIPPED]
     more = f"; the first {MAX_SKIPPED}, all of them in skipped.csv" if len(data.skipped) > len(shown) else ""
     rows = [(row.id or row.file, row.file, row.reason) for row in shown]

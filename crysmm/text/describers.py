@@ -99,6 +99,7 @@ def describer_version(name: DescriberName) -> str:
     Raises:
         MissingDependencyError: The package is not installed.
     """
+    # The version is read from the package's metadata: importing Robocrystallographer takes seconds.
     package = PACKAGES[name]
     try:
         return version(package)
@@ -181,6 +182,7 @@ _lock = Lock()
 @contextmanager
 def borrowed(name: DescriberName) -> Iterator[DescribingProcess]:
     """Yield a process that no other thread uses in the block; afterwards it stays idle, as starting takes seconds."""
+    # As many processes exist as threads describe at the same time: a new one is made only if none is idle.
     with _lock:
         process = _idle[name].pop() if _idle[name] else DescribingProcess(name)
     try:
@@ -195,6 +197,7 @@ def end_processes() -> None:
     with _lock:
         processes = [process for kept in _idle.values() for process in kept]
         _idle.clear()
+    # Outside of the lock, as each call waits for a process to end.
     for process in processes:
         process.close()
 

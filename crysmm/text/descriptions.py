@@ -57,6 +57,7 @@ _ROW = TypeAdapter(Description)
 
 def structure_checksum(crystal: Crystal) -> str:
     """Return a checksum, so that a description is not used for another structure with the same id."""
+    # The bytes as read, without any tolerance: a relaxed structure has another description.
     digest = hashlib.sha256()
     for array in (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers):
         digest.update(array.tobytes())
@@ -92,6 +93,7 @@ def _parse(line: bytes) -> Description:
         ValueError: The line is not a description.
     """
     values = from_json(line)
+    # A row has all required fields and no unknown ones, and at least one of text and reason.
     if not isinstance(values, dict) or not REQUIRED <= values.keys() <= FIELDS or values.keys() == REQUIRED:
         raise ValueError
     row = _ROW.validate_python({"text": None, **values})
@@ -126,6 +128,7 @@ class Appender:
     def __init__(self, path: Path):
         self._path = path
         self._file = path.open("ab")
+        # A killed process leaves an unfinished line, which is described again; a whole row only lacks its line end.
         last = path.read_bytes().rpartition(b"\n")[2]
         if _is_unfinished(last):
             os.ftruncate(self._file.fileno(), self._file.tell() - len(last))

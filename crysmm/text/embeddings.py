@@ -129,6 +129,7 @@ class TextSettings(BaseModel):
             MissingDependencyError: The package that contains the encoder is not installed.
         """
         encoder = TextEncoder(self.encoder, self.pooling, device)
+        # A hub name or a folder can get new weights, for which the head was not trained.
         if (encoder.revision, encoder.width) != (self.revision, self.width):
             raise InputError(
                 f"the text encoder {self.encoder} is not the one the model was trained with: its revision is "
@@ -166,6 +167,7 @@ def with_gaps(values: np.ndarray, has_text: Sequence[bool]) -> np.ndarray:
         values: Embeddings or tokens of the crystals with a text, ``[n_texts, width]``.
         has_text: True for each crystal with a text, ``n_texts`` in total.
     """
+    # Integers are tokens, floats are embeddings.
     missing = NO_TOKEN if values.dtype.kind == "i" else np.nan
     rows = np.full((len(has_text), values.shape[1]), missing, dtype=values.dtype)
     rows[np.array(has_text, dtype=bool)] = values
@@ -182,6 +184,7 @@ def to_lists(values: np.ndarray) -> list[list[float] | None]:
 def from_lists(lists: Sequence[Sequence[float] | None], settings: TextSettings) -> np.ndarray:
     """Restore the array that :func:`to_lists` converted."""
     given = [row for row in lists if row is not None]
+    # Rows of tokens were stored without their padding; JSON does not tell integers from floats.
     if settings.tuned_layers:
         values = pad([[int(token) for token in row] for row in given])
     else:

@@ -122,6 +122,7 @@ class TextEncoder:
     def tokenize(self, texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
         """Return the token ids of each text, and True for each text that is longer than the model reads."""
         normalized = [normalize(text) for text in texts]
+        # Without truncation first: with it, the tokenizer would not show which texts are longer.
         tokens = self.tokenizer(normalized, add_special_tokens=True, verbose=False)["input_ids"]
         too_long = [len(ids) > self.max_tokens for ids in tokens]
         if any(too_long):
@@ -160,6 +161,7 @@ def read_tokens(model: nn.Module, tokens: Tensor, pooling: Pooling) -> Tensor:
         tokens: Token ids, padded by :func:`pad`, ``[n, longest]``.
         pooling: Embedding of a text: that of its first token, or the mean over its tokens.
     """
+    # Padding is negative and no id of the model: it is replaced by any id and masked.
     mask = (tokens >= 0).long()
     hidden = precise(model(input_ids=tokens.clamp_min(0).long(), attention_mask=mask).last_hidden_state)
     if pooling == "cls":
