@@ -25,7 +25,7 @@ from torch import Tensor
 from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import MissingDependencyError
-from crysmm.models.layers import crystal_sum
+from crysmm.models.backbone import crystal_sum
 from crysmm.models.networks import PropertyNetwork
 
 STEPS = (32, 64, 128)  # of the integral, doubled until the residuals are small

@@ -20,8 +20,7 @@ from crysmm.config.models import ALIGNNConfig, Normalization
 from crysmm.engines.linear import linear, perceptron
 from crysmm.engines.normalization import Multiplicity, normalization, normalized_silu
 from crysmm.engines.topology import Topology
-from crysmm.models.backbone import Backbone, Engine, GraphInput
-from crysmm.models.layers import GaussianExpansion
+from crysmm.models.backbone import Backbone, Engine, GaussianExpansion, GraphInput
 
 LARGEST_BOND = 8.0  # Angstrom; center of the last Gaussian, whatever the cutoff
 

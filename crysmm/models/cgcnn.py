@@ -20,8 +20,7 @@ from crysmm.config.models import ConvolutionalConfig
 from crysmm.engines.linear import Linear, linear
 from crysmm.engines.normalization import BatchNorm, normalized
 from crysmm.engines.topology import Topology
-from crysmm.models.backbone import Backbone, Engine, GraphInput, hidden_layers
-from crysmm.models.layers import GaussianExpansion
+from crysmm.models.backbone import Backbone, Engine, GaussianExpansion, GraphInput, hidden_layers
 
 
 class CGCNNConvolution(nn.Module):

@@ -21,8 +21,17 @@ from crysmm.engines.linear import Linear, linear, precise
 from crysmm.engines.normalization import BatchNorm, normalized
 from crysmm.engines.topology import Topology
 from crysmm.errors import InputError
-from crysmm.models.backbone import Backbone, Engine, GraphInput, hidden_layers
-from crysmm.models.layers import GaussianExpansion, crystal_mean, crystal_softmax, crystal_sum, spread
+from crysmm.models.backbone import (
+    Backbone,
+    Engine,
+    GaussianExpansion,
+    GraphInput,
+    crystal_mean,
+    crystal_softmax,
+    crystal_sum,
+    hidden_layers,
+    spread,
+)
 
 N_ELEMENTS = 103
 

@@ -15,11 +15,10 @@ from crysmm.engines.linear import precise
 from crysmm.engines.segments import gather
 from crysmm.errors import InputError
 from crysmm.models.alignn import ALIGNN
-from crysmm.models.backbone import Backbone, Embedding, Engine
+from crysmm.models.backbone import Backbone, Embedding, Engine, crystal_sum
 from crysmm.models.cgcnn import CGCNN
 from crysmm.models.crysxpp import CrysXPP
 from crysmm.models.gatgnn import GATGNN
-from crysmm.models.layers import crystal_sum
 from crysmm.text.encoder import TunedEncoder
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from torch.nn import functional
 from crysmm.config.pretraining import CrysGNNConfig
 from crysmm.data.space_groups import crystal_system
 from crysmm.engines.linear import precise
-from crysmm.models.layers import crystal_mean
+from crysmm.models.backbone import crystal_mean
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.reconstruction import AtomFeatureTerm, ConnectivityTerm, DistanceTerm
 from crysmm.objectives.terms import Term, mean_losses, space_groups_of

@@ -37,7 +37,7 @@ from crysmm.elements import SYMBOLS
 from crysmm.engines.blocked import BlockedGraph
 from crysmm.engines.linear import Linear, precise
 from crysmm.engines.normalization import BatchNorm
-from crysmm.models.layers import crystal_mean
+from crysmm.models.backbone import crystal_mean
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.terms import Term, over_atoms
 

@@ -31,7 +31,7 @@ from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
 from crysmm.engines.linear import precise
 from crysmm.errors import InputError
-from crysmm.models.layers import crystal_mean
+from crysmm.models.backbone import crystal_mean
 from crysmm.models.networks import PropertyNetwork
 from crysmm.objectives.property import Criterion, PropertyObjective, TargetWeights
 

@@ -15,7 +15,7 @@ from crysmm.data.batch import CrystalBatch, labels_per_crystal
 from crysmm.data.scaler import TargetScaler
 from crysmm.engines.linear import precise
 from crysmm.models.networks import PropertyNetwork
-from crysmm.objectives.base import Objective
+from crysmm.objectives import Objective
 
 Criterion = Literal["l1", "mse", "huber"]
 

@@ -10,7 +10,7 @@ from crysmm.data.batch import CrystalBatch
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system
 from crysmm.elements import CGCNN_LAST_ELEMENT, feature_table
 from crysmm.engines.linear import precise
-from crysmm.models.layers import crystal_mean
+from crysmm.models.backbone import crystal_mean
 from crysmm.objectives.crysae import LENGTH_CLASSES, BondLengthTerm
 from crysmm.objectives.crysgnn import SPACE_GROUPS, SpaceGroupTerm
 from crysmm.objectives.decoys import DecoyTerm, ReplacedAtomTerm, find_replaced

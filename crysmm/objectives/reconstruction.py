@@ -12,7 +12,7 @@ from torch.nn import functional
 from crysmm.data.batch import CrystalBatch
 from crysmm.engines.blocked import BlockedGraph
 from crysmm.engines.linear import Linear, linear, precise
-from crysmm.models.layers import GaussianExpansion, spread
+from crysmm.models.backbone import GaussianExpansion, spread
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.terms import Term, mean_losses, over_atoms, over_edges
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from crysmm.data.batch import CrystalBatch
-from crysmm.models.layers import crystal_sum
+from crysmm.models.backbone import crystal_sum
 from crysmm.objectives.corruption import Example
 
 

@@ -1,11 +1,16 @@
-"""Messages of a run, printed and kept in its ``train.log``."""
+"""Messages and progress of a run, printed and kept in its ``train.log``."""
 
 from __future__ import annotations
 
 import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
 from crysmm.files import naming
@@ -66,3 +71,72 @@ class RunLog:
         for handler in self._handlers:
             LOGGER.removeHandler(handler)
             handler.close()
+
+
+class Progress:
+    """One bar over the steps of all epochs, so that its remaining time is that of the run.
+
+    Args:
+        log: Run log, which gets one line per epoch.
+        shown: True to print, False to log only.
+        steps: Number of steps in each epoch.
+        metric: Name of the monitored metric.
+        baseline: Value of the metric without a network, if there is one.
+        n_done: Number of epochs done before, in a resumed run.
+    """
+
+    def __init__(
+        self, log: RunLog, shown: bool, steps: Sequence[int], metric: str, baseline: float | None, n_done: int
+    ):
+        self.log = log
+        self.shown = shown
+        self.steps = steps
+        self.metric = metric
+        self.baseline = "" if baseline is None else f" (baseline {baseline:.4g})"
+        self._scores = ""
+        self._started = time.monotonic()
+        self._steps_before = sum(steps[:n_done])
+        self._bar: tqdm[Any] | None = None
+        if shown and is_first_process() and sys.stderr.isatty():
+            self._bar = tqdm(
+                total=sum(steps), initial=self._steps_before, unit="step", dynamic_ncols=True, mininterval=0.5
+            )
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Show the number of the epoch, which counts from 0."""
+        if self._bar is not None:
+            self._bar.set_description(f"epoch {epoch + 1}/{len(self.steps)}", refresh=False)
+
+    def advance(self, loss: Tensor) -> None:
+        """Advance by one step; the loss is fetched from the device only when the bar is drawn."""
+        if self._bar is not None and self._bar.update():
+            self._bar.set_postfix_str(f"loss {float(loss):.4g}{self._scores}", refresh=False)
+
+    def end_epoch(self, history: Sequence[Mapping[str, float]], best_epoch: int) -> None:
+        """Report the last epoch of a history."""
+        row = history[-1]
+        name = "MAE" if self.metric == "mae" else self.metric
+        self._scores = f", validation {name} {row[f'val_{self.metric}']:.4g}{self.baseline}"
+        done, total = sum(self.steps[: len(history)]), sum(self.steps)
+        pace = (time.monotonic() - self._started) / (done - self._steps_before)
+        line = (
+            f"epoch {len(history)}/{len(self.steps)}: loss {row['train_loss']:.4g}{self._scores}, best epoch "
+            f"{best_epoch}, {row['seconds']:.1f} s, {duration(pace * (total - done))} left"
+        )
+        if self.shown and self._bar is None:
+            self.log.say(line)
+        else:
+            self.log.note(line)
+
+    def close(self) -> None:
+        """Close the bar, if there is one."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def duration(seconds: float) -> str:
+    """Format a duration as ``42 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

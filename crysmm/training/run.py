@@ -21,15 +21,14 @@ from crysmm.config.run import RunConfig
 from crysmm.device import Machine, reproducible
 from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import DivergedError, InputError, NoResultError
-from crysmm.objectives.base import Objective
+from crysmm.objectives import Objective
 from crysmm.processes import Processes, lightning_silenced
 from crysmm.runs.data import RunData
 from crysmm.runs.run_folder import ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS, RunFolder
-from crysmm.runs.run_log import RunLog
+from crysmm.runs.run_log import Progress, RunLog
 from crysmm.runs.run_writer import RunWriter
 from crysmm.runs.summary import describe_data, describe_machine
 from crysmm.signals import StopRequested, listening
-from crysmm.training.progress import Progress
 from crysmm.training.trainer import OutOfTimeError, Trainer, seed_everything
 from crysmm.training.transfer import FrozenWeights, copy_weights
 

@@ -16,12 +16,12 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 
 from crysmm.config.run import RunConfig
 from crysmm.device import Machine
-from crysmm.objectives.base import Objective
+from crysmm.objectives import Objective
 from crysmm.processes import Processes
 from crysmm.runs.data import RunData
+from crysmm.runs.run_log import Progress
 from crysmm.text.encoder import TunedEncoder
 from crysmm.training.prepare import loader_for, sampler_for
-from crysmm.training.progress import Progress
 from crysmm.training.transfer import FrozenWeights
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from crysmm.engines.linear import Linear, linear, perceptron
 from crysmm.engines.memory import ROWS_IN_CACHE
 from crysmm.engines.normalization import normalization
-from crysmm.models.layers import GaussianExpansion
+from crysmm.models.backbone import GaussianExpansion
 
 COUNTS = [0, 1, 2, 63, 64, 65, 200, 511, 512, 513, 4095, 4096, 4097, 9000]
 

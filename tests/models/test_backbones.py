@@ -12,9 +12,8 @@ from crysmm.data.batch import collate_crystals
 from crysmm.errors import InputError
 from crysmm.graphs.neighbors import find_edges
 from crysmm.io.inputs import open_source
-from crysmm.models.backbone import Embedding, from_batch
+from crysmm.models.backbone import Embedding, crystal_sum, from_batch
 from crysmm.models.cgcnn import CGCNN
-from crysmm.models.layers import crystal_sum
 from crysmm.models.networks import build_backbone, build_network
 from crysmm.testing import check_backbone
 

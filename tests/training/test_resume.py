@@ -13,8 +13,8 @@ import pytest
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
 from crysmm.runs import run_writer
+from crysmm.runs.run_log import Progress
 from crysmm.runs.run_writer import read_checkpoint
-from crysmm.training.progress import Progress
 from crysmm.training.train import train
 from crysmm.training.trainer import Trainer
 

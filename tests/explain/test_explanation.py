@@ -9,7 +9,7 @@ from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.explain import charts
 from crysmm.explain.attribution import Explainer
-from crysmm.explain.charts import FALLS, RISES, SHOWN_ATOMS, plot_atoms, plot_features_of_crystal
+from crysmm.explain.explanation import FALLS, RISES, SHOWN_ATOMS, plot_atoms, plot_features_of_crystal
 from crysmm.explain.feature_names import feature_names
 from crysmm.explain.tables import BatchTables, CrystalExplanation, crystal_rows
 from crysmm.inference.saved_models import load_model
