@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import spglib
 import torch
-from crysmm.models.layers import crystal_mean
 
 from crysmm.config import GraphSettings
 from crysmm.data.batch import collate_crystals
@@ -19,6 +18,7 @@ from crysmm.explain.tables import BatchTables, Totals
 from crysmm.inference.frozen_network import Inference
 from crysmm.inference.saved_models import load_model
 from crysmm.io.structure_file import read_structure
+from crysmm.models.backbone import crystal_mean
 
 SILICON = Path(__file__).parents[2] / "examples" / "sample_data" / "mp-149.vasp"
 FORMULAS = ["SiO2", "Cu", "NaCl", "TiO2"]

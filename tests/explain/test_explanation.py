@@ -7,7 +7,7 @@ from PIL import Image
 from crysmm.config import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
-from crysmm.explain import charts
+from crysmm.explain import explanation
 from crysmm.explain.attribution import Explainer
 from crysmm.explain.explanation import FALLS, RISES, SHOWN_ATOMS, plot_atoms, plot_features_of_crystal
 from crysmm.explain.feature_names import feature_names
@@ -20,13 +20,13 @@ from crysmm.testing import supercell
 def figures(monkeypatch):
     """The figures drawn, to look into."""
     kept = []
-    save = charts.save_figure
+    save = explanation.save_figure
 
     def keep(figure, path):
         kept.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(charts, "save_figure", keep)
+    monkeypatch.setattr(explanation, "save_figure", keep)
     return kept
 
 
