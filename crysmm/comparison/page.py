@@ -17,7 +17,7 @@ from crysmm.comparison.statistics import METRICS, MeanScore, Score
 from crysmm.config.loading import format_value
 from crysmm.files import write_text_atomic
 from crysmm.report.figures import GREY, LINES, Figure, log_axis, new_drawing, thin_line
-from crysmm.report.html import number, script_tags, security_policy, static_file
+from crysmm.report.html import embed_scripts, number, static_file
 from crysmm.report.page import template
 from crysmm.report.tables import Table
 
@@ -30,15 +30,15 @@ def write_page(comparison: Comparison) -> None:
     """Write ``comparison.html``."""
     from plotly.offline import get_plotlyjs
 
-    scripts = [get_plotlyjs(), static_file("page.js")]
+    scripts, policy = embed_scripts([get_plotlyjs(), static_file("page.js")])
     header, rows = comparison.table()
     caption = "Means ± standard errors over the test crystals"
     has_seeds = "seeds" in header
     arms = comparison.arms
     page = template("comparison.html").render(
-        policy=security_policy(scripts),
+        policy=policy,
         style=static_file("page.css"),
-        scripts=script_tags(scripts),
+        scripts=scripts,
         version=__version__,
         title=" and ".join([", ".join(arms[:-1]), arms[-1]]) if len(arms) > 1 else arms[0],
         n_test=len(comparison.test_ids),
