@@ -72,7 +72,7 @@ def compare(
         data.write(plan)
         for arm in plan.arms:
             for size in () if arm.is_trained else plan.sizes:
-                data.predict_untrained(arm, size, plan)
+                notes += data.predict_untrained(arm, size, plan)
     runs, failures = plan.runs(), list[NoResultError]()
     for position, run in enumerate(runs):
         if is_first_process():

@@ -20,7 +20,7 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.data.split import SPLIT_KEYS, make_split, read_ids
 from crysmm.data.store import Store, build_store
 from crysmm.device import resolve_device
-from crysmm.errors import InputError, StructureError
+from crysmm.errors import InputError, ModelFolderError, StructureError
 from crysmm.files import write_json_atomic
 from crysmm.inference.assessment import Assessment
 from crysmm.inference.model_folder import ModelDescription, read_description
@@ -166,7 +166,7 @@ class SharedData:
             elif config.init_from is not None:
                 network = build_network(config, self.scaler(size, config).n_outputs, None)
                 copy_weights(network, config.model.name, config.init_from)
-        except InputError as error:
+        except (InputError, ModelFolderError) as error:
             raise InputError(f"arm {arm.name}: {error}") from error
         labeled = [folder for folder in models_behind(config) if isinstance(read_description(folder), ModelDescription)]
         return [note for folder in labeled for note in self.leakage(arm.name, folder, plan.config)]
@@ -220,28 +220,36 @@ class SharedData:
             "errors are too low"
         ]
 
-    def predict_untrained(self, arm: Arm, size: Size, plan: Plan) -> None:
+    def predict_untrained(self, arm: Arm, size: Size, plan: Plan) -> list[str]:
         """Write the predictions of an arm that is not trained: the mean of a training set, or a model unchanged.
+
+        Returns:
+            Notes for the user.
 
         Raises:
             InputError: The model cannot predict a crystal.
         """
         folder, scaler = RunFolder(plan.run_folder(arm, size, None)), self.scaler(size, plan.config)
         model = None if arm.zero_shot is None else load(arm.zero_shot, plan.config.device)
+        training = self.store.targets[self.rows("train", size)]
+        if scaler.classes is None:
+            constant = np.nanmean(training, axis=0)
+        else:
+            constant = np.bincount(scaler.class_indices(training), minlength=len(scaler.classes)) / len(training)
+        notes = []
         for split in ("val", "test"):
             rows = self.rows(split)
+            predictions = np.tile(constant, (len(rows), 1))
             if model is not None:
                 predictions = self._predict(arm, model, rows, plan.config.batch_size)
-            else:
-                targets = self.store.targets[self.rows("train", size)]
-                constant = np.nanmean(targets, axis=0)
-                if scaler.classes is not None:
-                    counts = np.bincount(scaler.class_indices(targets), minlength=len(scaler.classes))
-                    constant = counts / counts.sum()
-                predictions = np.tile(constant, (len(rows), 1))
             ids, targets = [self.store.ids[row] for row in rows], self.store.targets[rows]
             found, names = Assessment(predictions), self.store.target_names
             write_predictions(folder.predictions(split), ids, targets, found, scaler, names)
+            if split == "val" and scaler.classes is None:
+                errors = [np.nanmean(np.abs(values - targets)) for values in (predictions, constant)]
+                if errors[0] > errors[1] and size == plan.sizes[-1]:
+                    notes.append(f"{arm.name} is worse than the mean of the training split: another property or unit?")
+        return notes
 
     def _predict(self, arm: Arm, model: Predictor, rows: Sequence[int], batch_size: int) -> np.ndarray:
         """Predict crystals with a model that is used without training."""
