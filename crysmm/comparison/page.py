@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from crysmm import __version__
-from crysmm.comparison.plan import Size
 from crysmm.comparison.results import Comparison, Key, Summary
 from crysmm.comparison.statistics import METRICS, MeanScore, Score
 from crysmm.config.loading import format_value
@@ -145,8 +144,7 @@ def _test_scores(comparison: Comparison, key: Key) -> Figure:
 def _differences(comparison: Comparison, key: Key) -> Figure:
     """Plot the difference of each arm to the first with its interval."""
     pairs = [pair for pair in comparison.pairs if (pair.target, pair.difference.metric) == key]
-    many = len(comparison.sizes) > 1
-    names = [f"{pair.arm}, {_size_name(pair.size)}" if many else pair.arm for pair in pairs]
+    names = [pair.arm if pair.n_train is None else f"{pair.arm}, {pair.n_train:,}" for pair in pairs]
     found = [pair.difference for pair in pairs]
     first = comparison.pairs[0].first
     better = "left" if key[1] == "mae" else "right"
@@ -176,10 +174,6 @@ def _differences(comparison: Comparison, key: Key) -> Figure:
     )
     note = f"Paired over the same test crystals, with 95% intervals; {better} of the line is better than {first}."
     return Figure(f"Difference to {first}", figure, f"{note} {listed}.", note, 120 + 42 * len(pairs))
-
-
-def _size_name(size: Size) -> str:
-    return "all" if size is None else f"{size:,}"
 
 
 def _scatters(comparison: Comparison) -> list[Figure]:

@@ -67,6 +67,7 @@ class Pair:
         size: Number of training crystals requested.
         target: Name of the property; empty if there is only one.
         difference: Difference over the test crystals.
+        n_train: Number of training crystals, for texts; None if all pairs have the same.
     """
 
     arm: str
@@ -74,13 +75,14 @@ class Pair:
     size: Size
     target: str
     difference: Difference
+    n_train: int | None = None
 
     def text(self, unit: str) -> str:
         """Return the comparison in words."""
         found = self.difference
         unit = f" {unit}" if unit and found.metric == "mae" else ""
         metric = f"{METRICS[found.metric]}{f' of {self.target}' if self.target else ''}"
-        given = [] if self.size is None else [f"{self.size:,} training crystals"]
+        given = [] if self.n_train is None else [f"{self.n_train:,} training crystals"]
         crystals = count(found.n, "test crystal")
         size = f"{number(abs(found.value))} ± {number(found.standard_error)}{unit}"
         interval = f"95% interval {signed(found.lower)} to {signed(found.upper)}{unit}"
@@ -293,6 +295,8 @@ def compare_with_first(results: Sequence[ArmResult], plan: Plan) -> list[Pair]:
     """Compare every arm with the first, on every training set."""
     first, pairs = plan.arms[0].name, []
     for size in plan.sizes:
+        counts = [result.n_train for result in results if result.size == size and result.n_train]
+        n_train = counts[0] if len(plan.sizes) > 1 and counts else None
         theirs = {result.seed: result.test for result in results if (result.arm, result.size) == (first, size)}
         for arm in plan.arms[1:]:
             ours = {result.seed: result.test for result in results if (result.arm, result.size) == (arm.name, size)}
@@ -303,5 +307,5 @@ def compare_with_first(results: Sequence[ArmResult], plan: Plan) -> list[Pair]:
             )
             for key in left[0] if left and right else ():
                 found = paired_difference(key[1], [one[key] for one in left], [one[key] for one in right])
-                pairs.append(Pair(arm.name, first, size, key[0], found))
+                pairs.append(Pair(arm.name, first, size, key[0], found, n_train))
     return pairs

@@ -136,7 +136,8 @@ def test_page(compared):
     page = (compared / "comparison.html").read_text()
     assert "difference to plain" in page
     assert "Learning curves" in page
-    assert "test crystals" in page
+    assert "with 10 training crystals and 15 test crystals" in page or "with 10 training crystals by" in page
+    assert "with 25 training crystals and 15 test crystals" in page or "with 25 training crystals by" in page
     assert page.count('class="plot"') == 2 + 2  # curves and differences; a scatter plot for each other arm
     assert '<a href="plain/seed_123/report.html">' in page
     assert "model.fc_features" in page
@@ -304,6 +305,19 @@ def test_foreign_folders_are_refused(compare, tmp_path, capsys):
         assert compare(tmp_path, "--arms", "plain", *option) == 2
         assert "holds other files (notes.txt) and no comparison" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_split_of_an_ids_file(compared, tmp_path, cache):
+    ids = ids_of(compared)
+    chosen = {"id_train": ids["id_test"], "id_val": ids["id_val"], "id_test": ids["id_train"][:4]}
+    (tmp_path / "ids.json").write_text(json.dumps(chosen))
+    folder = tmp_path / "out"
+    ratios = SMALL[SMALL.index("--val_ratio") :]
+    given = ["--root_dir", SAMPLE_DATA, "--output_dir", folder, "--ids_file", tmp_path / "ids.json"]
+    given += [*SMALL[: -len(ratios)], "--cache_dir", cache, "--arms", "constant", "late:epochs=1"]
+    assert main(["compare", *map(str, given)]) == 0
+    rows = table(folder / "late" / "seed_123" / "prediction_results_test_set.csv")
+    assert [row["id"] for row in rows] == chosen["id_test"]
 
 
 def test_overwrite_replaces_runs_and_nothing_else(compare, tmp_path):
