@@ -10,6 +10,7 @@ atoms and graphs by form; the second gives the gaps between successive distances
 """
 
 import argparse
+import logging
 import random
 import sys
 from collections import Counter
@@ -21,7 +22,6 @@ import numpy as np
 from benchmarks.processes import heading, row
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
-from crysmm.data.space_groups import quiet_moyo
 from crysmm.errors import StructureError
 from crysmm.graphs import equivalence, neighbors
 from crysmm.graphs.equivalence import find_equivalence
@@ -88,7 +88,7 @@ def symmetrize(crystal: Crystal, symprec: float) -> tuple[Crystal, np.ndarray]:
     """
     from moyopy import Cell, MoyoDataset
 
-    quiet_moyo()
+    logging.getLogger("moyo").setLevel(logging.ERROR)  # several lines for each cell that is not primitive
     coords, numbers = crystal.frac_coords, crystal.atomic_numbers
     found = MoyoDataset(Cell(crystal.lattice.tolist(), coords.tolist(), numbers.tolist()), symprec=symprec)
     rotations, translations = np.array(found.operations.rotations), np.array(found.operations.translations)

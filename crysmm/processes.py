@@ -18,7 +18,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnv
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_fabric.utilities.rank_zero import rank_zero_only
-from torch import Tensor
+from torch import Tensor, nn
 
 from crysmm.config.run import RunConfig
 from crysmm.device import Machine
@@ -66,6 +66,12 @@ class Processes:
         self.fabric.launch()
         if self.count > 1:
             atexit.register(_leave_group)
+
+    def synchronize(self, module: nn.Module) -> Any:
+        """Wrap a module so that gradients, and on GPUs the statistics of batch norms, are those of all processes."""
+        if self.count > 1 and self.device.type == "cuda":
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return self.fabric.setup_module(module)
 
     def kill(self) -> None:
         """End the processes that :meth:`connect` has started, whatever they are doing."""

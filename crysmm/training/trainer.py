@@ -63,7 +63,7 @@ class Trainer:
         self.validation = loader_for(
             data, sampler_for(data, "val", config, processes), config, processes, data.embeddings
         )
-        self.synchronized = processes.fabric.setup_module(objective)  # averages gradients over the processes
+        self.synchronized = processes.synchronize(objective)
         self.synchronized.mark_forward_method("training_loss")
         self.optimizer = make_optimizer(config, objective)
         self.scheduler = make_scheduler(config, self.optimizer, self.steps)
