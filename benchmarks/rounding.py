@@ -1,4 +1,4 @@
-"""What coordinates rounded to a few decimals do to shells, neighbor ties, graphs and equivalent atoms.
+"""Measure the effect of rounded coordinates on shells, neighbor ties, graphs and equivalent atoms.
 
     python -m benchmarks.rounding crystals.jsonl.gz --limit 2000
 

@@ -63,7 +63,8 @@ class Processes:
 
     def connect(self) -> None:
         """Start the other processes if nothing else does, and wait until all have connected."""
-        self.fabric.launch()
+        with _hidden_variables("LT_"):
+            self.fabric.launch()
         if self.count > 1:
             atexit.register(_leave_group)
 
@@ -184,7 +185,6 @@ def lightning_silenced() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning_fabric\..*")
-            warnings.filterwarnings("ignore", module=r"torch\.optim\.lr_scheduler")
             yield
     finally:
         logger.setLevel(level)

@@ -33,28 +33,22 @@ class StopRequested(BaseException):
         return KeyboardInterrupt() if self.number == signal.SIGINT and is_main else SystemExit(128 + self.number)
 
 
-def listen() -> None:
-    """Make Ctrl-C and SIGTERM raise :class:`StopRequested`, if this is the main thread."""
+@contextmanager
+def listening() -> Iterator[None]:
+    """Make Ctrl-C and SIGTERM raise :class:`StopRequested` in a block, if this is the main thread."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         for other in SIGNALS:  # a second Ctrl-C must not disturb the cleanup
             signal.signal(other, signal.SIG_IGN)
         raise StopRequested(number)
 
-    if threading.current_thread() is threading.main_thread():  # Python allows no other to set handlers
-        for number in SIGNALS:
-            signal.signal(number, stop)
-
-
-@contextmanager
-def listening() -> Iterator[None]:
-    """Call :func:`listen`, and restore the previous handlers at the end of the block."""
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():  # Python allows no other to set handlers
         yield
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    listen()
     try:
+        for number in SIGNALS:
+            signal.signal(number, stop)
         yield
     finally:
         for number, handler in before.items():

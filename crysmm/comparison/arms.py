@@ -148,7 +148,7 @@ def _make_arm(name: str, settings: Mapping[str, Any] | None) -> Arm:
         )
     if name == CONSTANT and own:
         raise InputError(f"--arms: {name} is the mean of the training split and has no settings")
-    for key in _flat(own):
+    for key in flat_settings(own):
         if key in SHARED:
             raise InputError(f"--arms: {name} sets {key}, which is the same for all arms; give it as an option")
     return Arm(name, merge(BUILT_IN.get(name, {}), own), model)
@@ -169,10 +169,10 @@ def _nested(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _flat(settings: Mapping[str, Any]) -> list[str]:
-    """List the keys of nested settings with dots."""
-    return [
-        f"{key}.{inner}" if inner else key
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings under keys with dots; that of a choice, ``model.name``, is short ``model``."""
+    return {
+        f"{key}.{inner}".removesuffix(".name") if isinstance(value, Mapping) else key: content
         for key, value in settings.items()
-        for inner in (value if isinstance(value, Mapping) else ("",))
-    ]
+        for inner, content in (value.items() if isinstance(value, Mapping) else [("", value)])
+    }

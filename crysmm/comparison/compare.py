@@ -71,8 +71,8 @@ def compare(
         notes += [*data.notes, *(note for arm in plan.arms for note in data.check_arm(arm, plan, records))]
         data.write(plan)
         for arm in plan.arms:
-            for size in () if arm.is_trained else plan.sizes:
-                notes += data.predict_untrained(arm, size, plan)
+            if not arm.is_trained:
+                notes += data.predict_untrained(arm, plan)
     runs, failures = plan.runs(), list[NoResultError]()
     for position, run in enumerate(runs):
         if is_first_process():

@@ -23,6 +23,7 @@ from crysmm.report.tables import Table
 MAX_KEYS = 4  # properties and metrics with figures
 MAX_SCATTERS = 4  # arms with a scatter plot
 MAX_POINTS = 3000
+ERROR_BARS = "Error bars: standard error over the test crystals, which all arms share; differences have smaller errors."
 
 
 def write_page(comparison: Comparison) -> None:
@@ -112,8 +113,7 @@ def _learning_curves(comparison: Comparison, key: Key) -> Figure:
         )
         parts.append(f"{arm}: {', '.join(number(one.test) for one in found)}")
     figure.update_xaxes(log_axis(counts[0], counts[-1]) if len(counts) > 1 else {})
-    note = "Error bars: standard error over the test crystals, which all arms share; differences have smaller errors."
-    return Figure("Learning curves", figure, f"{_label(comparison, key)} by size. {'; '.join(parts)}.", note, 420)
+    return Figure("Learning curves", figure, f"{_label(comparison, key)} by size. {'; '.join(parts)}.", ERROR_BARS, 420)
 
 
 def _lengths(summaries: Sequence[Summary]) -> list[float]:
@@ -137,8 +137,7 @@ def _test_scores(comparison: Comparison, key: Key) -> Figure:
     )
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
     listed = "; ".join(f"{arm}: {number(one.test)} ± {number(one.standard_error)}" for arm, one in found.items())
-    note = "Error bars: standard error over the test crystals, which all arms share; differences have smaller errors."
-    return Figure("Test scores", figure, f"{_label(comparison, key)}. {listed}.", note, 120 + 42 * len(found))
+    return Figure("Test scores", figure, f"{_label(comparison, key)}. {listed}.", ERROR_BARS, 120 + 42 * len(found))
 
 
 def _differences(comparison: Comparison, key: Key) -> Figure:

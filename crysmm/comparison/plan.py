@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crysmm.comparison.arms import Arm
+from crysmm.comparison.arms import Arm, flat_settings
 from crysmm.config.loading import SIZES
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, first_of
@@ -115,7 +115,7 @@ class Plan:
 
     def differing_settings(self) -> dict[str, dict[str, Any]]:
         """Return the settings that are not the same for all trained arms, by arm."""
-        settings = {arm.name: _flat(self.settings(arm).model_dump(mode="json")) for arm in self.trained_arms}
+        settings = {arm.name: flat_settings(self.settings(arm).model_dump(mode="json")) for arm in self.trained_arms}
         # Input files are free to change when a run is resumed, but make an arm another.
         ignored = (FREE_SETTINGS - {"init_from"}) | {"random_seed"}
         keys = list(dict.fromkeys(key for own in settings.values() for key in own if key not in ignored))
@@ -134,8 +134,8 @@ class Plan:
             if not self.config.overwrite:
                 run.folder.check(run.config)
         for arm in self.trained_arms:
-            for folder in models_behind(self.settings(arm)):
-                read_description(folder)
+            for model in self.settings(arm).models_needed():
+                read_description(resolve(model))
 
     def _check_folder(self) -> None:
         """Refuse a folder with other content, or with a comparison that is neither resumed nor replaced."""
@@ -161,19 +161,3 @@ class Plan:
         except (OSError, ValueError, RecursionError):
             return None
         return content if isinstance(content, dict) and content.get("format") == FORMAT else None
-
-
-def models_behind(config: TrainingConfig) -> list[Path]:
-    """Return the folders of the models that a run starts from or is distilled from."""
-    head = config.distillation
-    models: list[Path | str | None] = [config.init_from, None if head is None else head.teacher]
-    return [resolve(model) for model in models if model is not None]
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return nested settings under keys with dots; that of a choice, ``model.name``, is short ``model``."""
-    return {
-        f"{key}.{inner}".removesuffix(".name") if isinstance(value, dict) else key: content
-        for key, value in settings.items()
-        for inner, content in (value.items() if isinstance(value, dict) else [("", value)])
-    }

@@ -6,31 +6,32 @@ import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crysmm.comparison.arms import Arm
-from crysmm.comparison.plan import FORMAT, MARKER, Plan, Size, models_behind
+from crysmm.comparison.plan import FORMAT, MARKER, Plan, Size
 from crysmm.config.models import MultimodalConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.estimate import memory_limit, oversized_rows
 from crysmm.data.scaler import TargetScaler
 from crysmm.data.split import SPLIT_KEYS, make_split, read_ids
-from crysmm.data.store import Store, build_store
+from crysmm.data.store import Store
 from crysmm.device import resolve_device
 from crysmm.errors import InputError, ModelFolderError, StructureError
 from crysmm.files import write_json_atomic
 from crysmm.inference.assessment import Assessment
 from crysmm.inference.model_folder import ModelDescription, read_description
 from crysmm.inference.prediction_table import write_predictions
-from crysmm.inference.predictor import Predictor, load
-from crysmm.io.inputs import open_input
+from crysmm.inference.predictor import load
 from crysmm.models.networks import build_network
 from crysmm.runs.run_folder import RunFolder
 from crysmm.runs.summary import count
 from crysmm.text.encoder import TextEncoder
+from crysmm.training.prepare import read_store
 from crysmm.training.texts import find_descriptions
 from crysmm.training.transfer import copy_weights
 from crysmm.zoo import resolve
@@ -96,8 +97,11 @@ class SharedData:
     def rows(self, split: str, size: Size | str = "any") -> list[int]:
         """Return the store rows in ``train``, ``val`` or ``test``; only the training split has sizes."""
         ids = next(iter(self.ids.values())) if isinstance(size, str) else self.ids[size]
-        row_of = {name: row for row, name in enumerate(self.store.ids)}
-        return [row_of[name] for name in ids[f"id_{split}"]]
+        return [self._row_of[name] for name in ids[f"id_{split}"]]
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.store.ids)}
 
     def scaler(self, size: Size, config: TrainingConfig) -> TargetScaler:
         """Fit the target scaler to a training set.
@@ -168,7 +172,8 @@ class SharedData:
                 copy_weights(network, config.model.name, config.init_from)
         except (InputError, ModelFolderError) as error:
             raise InputError(f"arm {arm.name}: {error}") from error
-        labeled = [folder for folder in models_behind(config) if isinstance(read_description(folder), ModelDescription)]
+        folders = map(resolve, config.models_needed())
+        labeled = [folder for folder in folders if isinstance(read_description(folder), ModelDescription)]
         return [note for folder in labeled for note in self.leakage(arm.name, folder, plan.config)]
 
     def _check_zero_shot(self, arm: Arm, plan: Plan) -> list[str]:
@@ -220,8 +225,8 @@ class SharedData:
             "errors are too low"
         ]
 
-    def predict_untrained(self, arm: Arm, size: Size, plan: Plan) -> list[str]:
-        """Write the predictions of an arm that is not trained: the mean of a training set, or a model unchanged.
+    def predict_untrained(self, arm: Arm, plan: Plan) -> list[str]:
+        """Write the predictions of an arm that is not trained: the mean of each training set, or a model unchanged.
 
         Returns:
             Notes for the user.
@@ -229,46 +234,40 @@ class SharedData:
         Raises:
             InputError: The model cannot predict a crystal.
         """
-        folder, scaler = RunFolder(plan.run_folder(arm, size, None)), self.scaler(size, plan.config)
-        model = None if arm.zero_shot is None else load(arm.zero_shot, plan.config.device)
-        training = self.store.targets[self.rows("train", size)]
-        if scaler.classes is None:
-            constant = np.nanmean(training, axis=0)
-        else:
-            constant = np.bincount(scaler.class_indices(training), minlength=len(scaler.classes)) / len(training)
+        splits = {split: self.rows(split) for split in ("val", "test")}
+        found: dict[str, np.ndarray] = {}  # the model's predictions, which are the same for all training sets
+        if arm.zero_shot is not None:
+            model = load(arm.zero_shot, plan.config.device)
+            try:
+                for split, rows in splits.items():
+                    found[split] = model.predict([self.store.crystal(row) for row in rows], plan.config.batch_size)
+            except StructureError as error:
+                raise InputError(f"arm {arm.name}: {arm.zero_shot} cannot predict a crystal: {error}") from error
         notes = []
-        for split in ("val", "test"):
-            rows = self.rows(split)
-            predictions = np.tile(constant, (len(rows), 1))
-            if model is not None:
-                predictions = self._predict(arm, model, rows, plan.config.batch_size)
-            ids, targets = [self.store.ids[row] for row in rows], self.store.targets[rows]
-            found, names = Assessment(predictions), self.store.target_names
-            write_predictions(folder.predictions(split), ids, targets, found, scaler, names)
-            if split == "val" and scaler.classes is None:
-                errors = [np.nanmean(np.abs(values - targets)) for values in (predictions, constant)]
-                if errors[0] > errors[1] and size == plan.sizes[-1]:
-                    notes.append(f"{arm.name} is worse than the mean of the training split: another property or unit?")
+        for size in plan.sizes:
+            folder, scaler = RunFolder(plan.run_folder(arm, size, None)), self.scaler(size, plan.config)
+            training = self.store.targets[self.rows("train", size)]
+            if scaler.classes is None:
+                constant = np.nanmean(training, axis=0)
+            else:
+                constant = np.bincount(scaler.class_indices(training), minlength=len(scaler.classes)) / len(training)
+            for split, rows in splits.items():
+                predictions = found[split] if found else np.tile(constant, (len(rows), 1))
+                ids, targets = [self.store.ids[row] for row in rows], self.store.targets[rows]
+                assessment, names = Assessment(predictions), self.store.target_names
+                write_predictions(folder.predictions(split), ids, targets, assessment, scaler, names)
+                if split == "val" and scaler.classes is None and size == plan.sizes[-1]:
+                    own, of_mean = (np.nanmean(np.abs(values - targets)) for values in (predictions, constant))
+                    if own > of_mean:
+                        notes.append(
+                            f"{arm.name} is worse than the mean of the training split: another property or unit?"
+                        )
         return notes
-
-    def _predict(self, arm: Arm, model: Predictor, rows: Sequence[int], batch_size: int) -> np.ndarray:
-        """Predict crystals with a model that is used without training."""
-        try:
-            return model.predict([self.store.crystal(row) for row in rows], batch_size)
-        except StructureError as error:
-            raise InputError(f"arm {arm.name}: {arm.zero_shot} cannot predict a crystal: {error}") from error
 
 
 def _read_store(config: TrainingConfig, records: Records) -> tuple[Store, dict[str, str]]:
     """Read the structures as an arm does, and return the reasons for those it cannot use, by id."""
-    store = build_store(
-        open_input(config, records),
-        config.graph_settings(),
-        cache_dir=config.cache_dir,
-        jobs=config.jobs,
-        strict=config.strict,
-        progress=config.progress,
-    )
+    store = read_store(config, records)
     device = resolve_device(config.device)
     merge = config.merges_equivalent(device.type)
     oversized = oversized_rows(store, config.model, memory_limit(device), merge=merge)

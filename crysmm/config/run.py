@@ -176,6 +176,10 @@ class RunConfig(BaseModel):
         """Return the settings that decide the graphs."""
         return GraphSettings(**self.model_dump(include=set(GraphSettings.model_fields)))
 
+    def models_needed(self) -> list[Path | str]:
+        """Return the models a run starts from or is distilled from, as folders or shipped names."""
+        return [] if self.init_from is None else [self.init_from]
+
     def merges_equivalent(self, device_type: str) -> bool:
         """Return whether symmetry-equivalent atoms are computed once on devices of a type, such as ``cuda``."""
         return False  # Pre-training hides single atoms, which breaks the symmetry.

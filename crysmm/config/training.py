@@ -1,6 +1,7 @@
 """Settings of a training run, on structures with target values."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field
@@ -64,6 +65,11 @@ class TrainingConfig(RunConfig):
     def distillation(self) -> TeacherConfig | None:
         """Settings of the head if it has a teacher, else None."""
         return self.head if isinstance(self.head, TeacherConfig) and self.head.teacher is not None else None
+
+    def models_needed(self) -> list[Path | str]:
+        """Return the models a run starts from or is distilled from, as folders or shipped names."""
+        head = self.distillation
+        return [*super().models_needed(), *([head.teacher] if head is not None and head.teacher else [])]
 
     def merges_equivalent(self, device_type: str) -> bool:
         """Return whether symmetry-equivalent atoms are computed once on devices of a type, such as ``cuda``."""

@@ -51,10 +51,6 @@ class Share:
     n_crystals: int
     weight: float
 
-    def to(self, device: torch.device | str) -> Share:
-        """Return the share with its batch on a device."""
-        return replace(self, batch=self.batch.to(device))
-
     def pin_memory(self) -> Share:
         """Return the share with its batch in pinned memory."""
         return replace(self, batch=map_tensors(self.batch, lambda tensor: tensor.pin_memory()))
@@ -119,7 +115,7 @@ class BatchSampler(Sampler[IndexShare]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, from 0, whose order is drawn next; Lightning calls this."""
+        """Set the epoch, from 0, whose order is drawn next."""
         self.epoch = epoch
 
     def n_steps(self, epoch: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from pickle import UnpicklingError
@@ -163,12 +162,15 @@ class RunWriter:
         plot_history(self.folder.history_plot, history, metric, baseline)
 
     @in_first_process
-    def finish(self, metrics: Mapping[str, Any], write_report: Callable[[], None]) -> None:
+    def finish(self, metrics: dict[str, Any], write_report: Callable[[], None]) -> dict[str, Any]:
         """Write the report and the model card, and last ``metrics.json``, which marks the run as finished.
 
         Args:
             metrics: Contents of ``metrics.json``.
             write_report: Function that writes ``report.html``, if this kind of run has one.
+
+        Returns:
+            The metrics that were written: times and memory are those of the first process.
         """
         write_report()
         if not write_card(self.folder.path, run_card(self.folder, self.config, metrics)):
@@ -176,6 +178,7 @@ class RunWriter:
         write_json_atomic(self.folder.metrics, metrics)
         if metrics["stopped_by"] != MAX_HOURS:
             self.folder.discard_checkpoint()
+        return metrics
 
     def _check_data(self, fingerprint: str | None, data: RunData) -> None:
         if fingerprint != data.fingerprint:
@@ -195,7 +198,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if missing := CHECKPOINT_KEYS - content.keys():
-            raise KeyError(*missing)
+            raise KeyError(", ".join(sorted(missing)))
         return dict(content)
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, EOFError, ValueError, UnpicklingError) as error:
         raise InputError(f"the checkpoint {path} is damaged ({error}); begin again with --overwrite") from error
@@ -206,21 +209,15 @@ def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     write_csv_atomic(path, list(history[0]), (list(row.values()) for row in history))
 
 
-"""Outputs by split; in the training split, embeddings are kept for :func:`rows_to_keep` only."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Metrics of a model on each split, and the assessment of each prediction."""
-
-    metrics: dict[str, Metrics]
-    assessments: dict[str, Assessment]
-
-
 class ResultsWriter(RunWriter):
-    """Writer for runs that are trained on labels."""
+    """Writer for runs that are trained on labels.
+
+    Attributes:
+        assessments: Assessments of the predictions by split, in the first process, once they are written.
+    """
 
     config: TrainingConfig
+    assessments: dict[str, Assessment]
 
     @in_first_process
     def save_network(self, network: PropertyNetwork, data: TrainingData) -> str:
@@ -243,7 +240,7 @@ class ResultsWriter(RunWriter):
         return write_ensemble(self.folder.path, members)
 
     @in_first_process
-    def write_evaluation(self, checksum: str, data: TrainingData, outputs: SplitOutputs) -> Evaluation:
+    def write_evaluation(self, checksum: str, data: TrainingData, outputs: SplitOutputs) -> dict[str, Metrics]:
         """Calibrate on the validation split, and write the predictions for all splits and the parity plot.
 
         Only the test split gets intervals and distances: the network has seen the training crystals, and the
@@ -253,6 +250,9 @@ class ResultsWriter(RunWriter):
             checksum: Checksum of the model's weights.
             data: Crystals with their targets.
             outputs: Outputs of the model by split.
+
+        Returns:
+            The metrics of each split.
         """
         scaler, names = data.scaler, data.store.target_names
         metrics = {
@@ -267,7 +267,7 @@ class ResultsWriter(RunWriter):
         calibration.write(self.folder.path, checksum)
         assessor = Assessor(scaler, data.elements, calibration, COVERAGE)
         n_validation = (~np.isnan(data.targets("val"))).sum(axis=0)
-        assessments = {}
+        self.assessments = {}
         for split, found in outputs.items():
             targets = data.targets(split)
             assessment = Assessment(found.predictions, found.spread)
@@ -275,8 +275,8 @@ class ResultsWriter(RunWriter):
                 formulas = [data.store.formulas[row] for row in data.rows(split)]
                 assessment = assessor.assess(found, [elements_in([formula]) for formula in formulas])
                 metrics[split] |= evaluate_assessment(assessment, targets, names, n_validation)
-            assessments[split] = assessment
+            self.assessments[split] = assessment
             write_predictions(self.folder.predictions(split), data.ids(split), targets, assessment, scaler, names)
         shown = {split: (data.targets(split), outputs[split].predictions) for split in outputs if split != "train"}
         plot_parity(self.folder.parity_plot, shown, scaler, names)
-        return Evaluation(metrics, assessments)
+        return metrics

@@ -41,22 +41,25 @@ def prepare_data(
     Raises:
         InputError: No structure can be read, or the split does not fit them.
     """
-
-    def build() -> Store:
-        return build_store(
-            open_input(config, records),
-            config.graph_settings(),
-            symprec=symprec,
-            cache_dir=config.cache_dir,
-            jobs=config.jobs,
-            strict=config.strict,
-            progress=config.progress,
-        )
-
-    store = processes.first_before_others(build)
+    store = processes.first_before_others(lambda: read_store(config, records, symprec=symprec))
     device = processes.device
     limit, merge = memory_limit(device), config.merges_equivalent(device.type)
     return processes.on_first(lambda: RunData(store, *_split(store, config, limit, merge)))
+
+
+def read_store(
+    config: RunConfig, records: Sequence[Mapping[str, Any]] | None, *, symprec: float | None = None
+) -> Store:
+    """Read the structures as graphs, or open their store in the cache; for the arguments see :func:`prepare_data`."""
+    return build_store(
+        open_input(config, records),
+        config.graph_settings(),
+        symprec=symprec,
+        cache_dir=config.cache_dir,
+        jobs=config.jobs,
+        strict=config.strict,
+        progress=config.progress,
+    )
 
 
 def prepare_training(

@@ -58,7 +58,7 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
     def baseline(self, data: RunData) -> None:
         """Return None: a loss without labels says little by itself."""
 
-    def describe_task(self, data: RunData) -> list[str]:
+    def describe_task(self, data: RunData, baseline: float | None) -> list[str]:
         """Describe the split and the space groups."""
         sizes = ", ".join(f"{len(data.rows(split)):,} {split}" for split in SPLITS if data.rows(split))
         assert data.store.space_groups is not None

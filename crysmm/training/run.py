@@ -96,6 +96,8 @@ class Run(ABC, Generic[Config, Data]):
         InputError: No output folder is named.
     """
 
+    writer_class: type[RunWriter] = RunWriter
+
     def __init__(self, config: Config, machine: Machine, processes: Processes):
         if config.output_dir is None:
             raise InputError("output_dir is not given; name the folder the run is to be written to")
@@ -105,8 +107,9 @@ class Run(ABC, Generic[Config, Data]):
         self.processes = processes
         self.folder = RunFolder(config.output_dir)
         self.log = RunLog()
-        self.writer = RunWriter(self.folder, config, processes, self.log)
+        self.writer = self.writer_class(self.folder, config, processes, self.log)
         self.history = History()
+        self.baseline_score: float | None = None  # known once training is set up
 
     @abstractmethod
     def prepare(self, records: Sequence[Mapping[str, Any]] | None) -> Data:
@@ -121,7 +124,7 @@ class Run(ABC, Generic[Config, Data]):
         """Return the monitored metric without a network, or None if that would say nothing."""
 
     @abstractmethod
-    def describe_task(self, data: Data) -> list[str]:
+    def describe_task(self, data: Data, baseline: float | None) -> list[str]:
         """Return lines that describe the split and the task."""
 
     @abstractmethod
@@ -139,17 +142,13 @@ class Run(ABC, Generic[Config, Data]):
     def write_report(self, data: Data, metrics: Mapping[str, Any]) -> None:
         """Write ``report.html``, if this kind of run has one."""
 
-    def models_needed(self) -> list[str | Path]:
-        """Return the models this run starts from or is distilled from, as folders or shipped names."""
-        return [] if self.config.init_from is None else [self.config.init_from]
-
     def n_frozen_epochs(self) -> int:
         """Return the number of epochs in which weights loaded from another model stay fixed."""
         return 0
 
     def go(self, records: Sequence[Mapping[str, Any]] | None) -> RunResult:
         """Carry out the whole run, or return its result if it is resumed but finished."""
-        finished = self.writer.check(self.models_needed())
+        finished = self.writer.check(self.config.models_needed())
         if finished is not None:
             self.log.say(f"the run in {self.folder.path} is finished; nothing is left to resume")
             return RunResult(self.folder.path, finished)
@@ -171,7 +170,7 @@ class Run(ABC, Generic[Config, Data]):
             )
         objective.network.load_state_dict(self.processes.on_first(lambda: self.history.best_weights))
         scores = self.evaluate(objective, data)
-        epochs, metric, baseline = self.history.epochs, objective.monitor, self.baseline(data)
+        epochs, metric, baseline = self.history.epochs, objective.monitor, self.baseline_score
         self.writer.write_history(epochs, metric, baseline)
         metrics = {
             **scores,
@@ -198,8 +197,8 @@ class Run(ABC, Generic[Config, Data]):
         config, processes = self.config, self.processes
         trainer = self._set_up(data)
         objective, n_done = trainer.objective, len(self.history.epochs)
-        metric, baseline = f"val_{objective.monitor}", self.baseline(data)
-        progress = Progress(self.log, config.progress, trainer.steps, objective.monitor, baseline, n_done)
+        metric = f"val_{objective.monitor}"
+        progress = Progress(self.log, config.progress, trainer.steps, objective.monitor, self.baseline_score, n_done)
         try:
             for epoch in range(n_done, config.epochs):
                 if self.lost_patience:
@@ -246,7 +245,8 @@ class Run(ABC, Generic[Config, Data]):
             self.log.say(copied.text())
             frozen = FrozenWeights.of(objective.network, copied.loaded, self.n_frozen_epochs())
         self.log.say(describe_machine(config, self.machine, n_parameters(objective), processes.count))
-        self.log.say(*self.describe_task(data))
+        self.baseline_score = self.baseline(data)
+        self.log.say(*self.describe_task(data, self.baseline_score))
 
         deadline = self.started + 3600 * (math.inf if config.max_hours is None else config.max_hours)
         trainer = Trainer(objective, data, config, self.machine, processes, frozen, deadline)
@@ -260,7 +260,7 @@ class Run(ABC, Generic[Config, Data]):
 
     def finish(self, data: Data, metrics: dict[str, Any]) -> RunResult:
         """Write the report, the card and the metrics, and describe the result."""
-        self.writer.finish(metrics, lambda: self.write_report(data, metrics))
+        metrics = self.writer.finish(metrics, lambda: self.write_report(data, metrics))
         self.log.say(*self.describe_result(metrics))
         return RunResult(self.folder.path, metrics)
 
@@ -308,18 +308,18 @@ def carry_out(
     ):
         processes = Processes(config, machine)
         run = kind(config, machine, processes)
-        try:
-            with listening():
+        with listening():  # until all is cleaned up, which a second Ctrl-C must not disturb
+            try:
                 processes.connect()
                 return run.go(records)
-        except StopRequested as stop:
-            kept = "give the same command and --resume to go on after the last whole epoch"
-            nothing = "no epoch was complete, so nothing is kept"
-            run.log.say(f"stopped by {stop.name}: {kept if run.folder.has_checkpoint else nothing}")
-            processes.kill()
-            raise stop.exit_error(processes.is_first) from None
-        finally:
-            run.log.close()
+            except StopRequested as stop:
+                processes.kill()
+                kept = "give the same command and --resume to go on after the last whole epoch"
+                nothing = "no epoch was complete, so nothing is kept"
+                run.log.say(f"stopped by {stop.name}: {kept if run.folder.has_checkpoint else nothing}")
+                raise stop.exit_error(processes.is_first) from None
+            finally:
+                run.log.close()
 
 
 @contextmanager
@@ -327,7 +327,8 @@ def isolated_random_states() -> Iterator[None]:
     """Restore the global random states of Python, NumPy and torch at the end of a block."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(range(torch.cuda.device_count())):
+        # GPUs are counted even where the driver is too old for torch to use them.
+        with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_available() else ()):
             yield
     finally:
         random.setstate(python)

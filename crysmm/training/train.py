@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from crysmm.objectives.property import PropertyObjective, baseline, fit_weights
 from crysmm.processes import Processes
 from crysmm.runs.data import SPLITS, TrainingData
 from crysmm.runs.run_folder import MAX_HOURS, MEMBER, PART
-from crysmm.runs.run_writer import Evaluation, ResultsWriter, SplitOutputs
+from crysmm.runs.run_writer import ResultsWriter, SplitOutputs
 from crysmm.runs.summary import describe_members, describe_result, describe_task
 from crysmm.training.prepare import loader_for, prepare_training, sampler_for
 from crysmm.training.run import Run, RunResult, carry_out, share_of_hours
@@ -62,17 +61,8 @@ def network_run(config: TrainingConfig, machine: Machine, processes: Processes) 
 class TrainingRun(Run[TrainingConfig, TrainingData]):
     """Run that trains one network on labels."""
 
-    evaluation: Evaluation  # in the first process, once the best epoch is evaluated
     writer: ResultsWriter
-
-    def __init__(self, config: TrainingConfig, machine: Machine, processes: Processes):
-        super().__init__(config, machine, processes)
-        self.writer = ResultsWriter(self.folder, config, processes, self.log)
-
-    def models_needed(self) -> list[str | Path]:
-        """Return the models this run starts from or is distilled from, as folders or shipped names."""
-        head = self.config.distillation
-        return [*super().models_needed(), *([head.teacher] if head is not None and head.teacher else [])]
+    writer_class = ResultsWriter
 
     def n_frozen_epochs(self) -> int:
         """Return the number of epochs in which weights loaded from another model stay fixed."""
@@ -100,23 +90,23 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         """Return the validation metric of a constant prediction, fitted to the training split."""
         return baseline(data.scaler, data.targets("train"), data.targets("val"))
 
-    def describe_task(self, data: TrainingData) -> list[str]:
+    def describe_task(self, data: TrainingData, baseline: float | None) -> list[str]:
         """Describe split, targets, baseline, texts and teacher."""
-        return describe_task(data, self.config, self.baseline(data))
+        assert baseline is not None
+        return describe_task(data, self.config, baseline)
 
     def evaluate(self, objective: Objective, data: TrainingData) -> dict[str, Any]:
         """Predict every split, write model and predictions, and return the metrics of each split."""
         network = objective.network
         assert isinstance(network, PropertyNetwork)
         outputs = predict_splits(network, data, self.config, self.processes)
-        self.evaluation = self.writer.write_evaluation(self.writer.save_network(network, data), data, outputs)
-        return dict(self.evaluation.metrics)
+        return self.writer.write_evaluation(self.writer.save_network(network, data), data, outputs)
 
     def write_report(self, data: TrainingData, metrics: Mapping[str, Any]) -> None:
         """Write ``report.html``."""
         from crysmm.report.page import write_report  # it imports plotly
 
-        write_report(self.folder, data, self.config, self.machine, metrics, self.evaluation.assessments)
+        write_report(self.folder, data, self.config, self.machine, metrics, self.writer.assessments)
 
     def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
         """Describe the scores, the files, and the command that predicts."""
@@ -197,7 +187,8 @@ class DeltasRun(RunOfRuns):
         if kept is None:
             assert failure is not None
             raise failure
-        self.history = self.parts[self.best].history
+        best = self.parts[self.best]
+        self.history, self.baseline_score = best.history, best.baseline_score
         return kept
 
     def stopped_by(self) -> str:
@@ -236,10 +227,10 @@ class EnsembleRun(RunOfRuns):
             outputs.append(predict_splits(model.network, data, self.config, self.processes))
         means = {split: Outputs.combine([found[split] for found in outputs]) for split in outputs[0]}
         checksum = self.writer.save_ensemble([member.folder for member in members])
-        self.evaluation = self.writer.write_evaluation(checksum, data, means)
+        scores = self.writer.write_evaluation(checksum, data, means)
         own = (*SPLITS, "best_epoch", "epochs", "seconds")
         metrics = {
-            **self.evaluation.metrics,
+            **scores,
             "members": {
                 member.folder.name: {key: member.metrics[key] for key in own if key in member.metrics}
                 for member in members

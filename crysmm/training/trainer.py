@@ -59,15 +59,18 @@ class Trainer:
         self.deadline = deadline
         self.sampler = sampler_for(data, "train", config, processes, shuffled=True)
         self.steps = [self.sampler.n_steps(epoch) for epoch in range(config.epochs)]
-        self.training = loader_for(data, self.sampler, config, processes, data.embeddings)
-        self.validation = loader_for(
+        self.n_steps = sum(self.steps)
+        self.training_batches = loader_for(data, self.sampler, config, processes, data.embeddings)
+        self.validation_batches = loader_for(
             data, sampler_for(data, "val", config, processes), config, processes, data.embeddings
         )
         self.synchronized = processes.synchronize(objective)
-        self.synchronized.mark_forward_method("training_loss")
+        # Metrics too, so that all validate with the batch norm statistics of the first process, which are saved.
+        for method in ("training_loss", "metrics"):
+            self.synchronized.mark_forward_method(method)
         self.optimizer = make_optimizer(config, objective)
         self.scheduler = make_scheduler(config, self.optimizer, self.steps)
-        self.precision = torch.autocast(
+        self.autocast = torch.autocast(
             processes.device.type, torch.bfloat16, enabled=machine.precision == "bf16", cache_enabled=False
         )
 
@@ -87,14 +90,14 @@ class Trainer:
         self.objective.train()
         self.frozen.begin_epoch(epoch)
         self.sampler.set_epoch(epoch)
-        batches = iter(self.training)
+        batches = iter(self.training_batches)
         # Seeded for each epoch, and after the iterator has drawn a number itself, so that a resumed run draws what an
         # uninterrupted one does.
         seed_everything(self.config.random_seed, epoch, self.processes.rank)
         mean = MeanOverCrystals()
         for step, share in enumerate(batches, start=sum(self.steps[:epoch])):
-            self.objective.progress = step / sum(self.steps)
-            with self.precision:
+            self.objective.progress = step / self.n_steps
+            with self.autocast:
                 loss: Tensor = self.synchronized.training_loss(share.batch.to(self.processes.device))
             self.optimizer.zero_grad()
             self.processes.fabric.backward(loss * share.weight)
@@ -113,9 +116,9 @@ class Trainer:
         """Return the means of the objective's metrics over the validation split, in every process."""
         self.objective.eval()
         means = MeanOverCrystals()
-        for share in self.validation:
-            with self.precision:
-                metrics = self.objective.metrics(share.batch.to(self.processes.device))
+        for share in self.validation_batches:
+            with self.autocast:
+                metrics = self.synchronized.metrics(share.batch.to(self.processes.device))
             for name, values in metrics.items():
                 means.add(name, values.mean(), share.n_crystals)
         return means.over(self.processes)

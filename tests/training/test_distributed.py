@@ -66,6 +66,19 @@ def test_torchrun_equals_one_process(two_and_one, tmp_path, cache_dir):
         np.testing.assert_allclose(by_two[name], by_one[name], rtol=1e-5)
 
 
+def test_two_processes_validate_the_network_that_is_saved(make_config, tmp_path):
+    """Batch norm statistics of processes on the CPU differ: those of the first are validated, and saved."""
+    config = make_config(learning_rate=0.01)
+    assert config.model.name == "cgcnn"  # with batch norm
+    script = tmp_path / "train.py"
+    script.write_text(TRAIN)
+    finished = subprocess.run([*TORCHRUN, script, config.model_dump_json()], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    with (config.output_dir / "prediction_results_val_set.csv").open(newline="") as file:
+        errors = [abs(float(row["target"]) - float(row["prediction"])) for row in csv.DictReader(file)]
+    assert np.mean(errors) == pytest.approx(history(config.output_dir)["val_mae"].min(), rel=1e-5)
+
+
 def test_devices_starts_processes_and_tells_an_error_once(make_config, tmp_path):
     """The command starts its second process itself; what is wrong is said by one of them."""
     command = [sys.executable, "-m", "crysmm", "train", "--root_dir", "nowhere", "--output_dir", str(tmp_path / "run")]

@@ -161,7 +161,7 @@ def test_metrics_are_those_of_the_labels_that_are_there(settings, table, capsys)
 
 
 def test_split_of_one_property_is_that_of_the_rows_that_have_it(settings, table, tmp_path):
-    """The same ids as from a table that holds no other rows."""
+    """Compare the ids with those from a table that holds no other rows."""
     known = {name for name, labels in labels_of(table).items() if "V" in labels}
     lines = [line for line in table.read_text().splitlines() if json.loads(line)["id"] in known]
     (tmp_path / "only.jsonl").write_text("\n".join(lines))

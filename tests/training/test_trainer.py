@@ -1,10 +1,14 @@
-"""What the optimiser and the schedule do to weights and learning rates."""
+"""The optimizer and the schedule, means over crystals, and the weights that a history keeps."""
+
+import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from crysmm.training.trainer import make_optimizer, make_scheduler
+from crysmm.training.run import History
+from crysmm.training.trainer import MeanOverCrystals, make_optimizer, make_scheduler
 
 
 def parameters():
@@ -70,3 +74,23 @@ def test_sgd_keeps_the_momentum_it_was_given(make_config, scheduler):
     optimizer = make_optimizer(config, parameters())
     make_scheduler(config, optimizer, [5])
     assert [group["momentum"] for group in optimizer.param_groups] == [0.4, 0.4]
+
+
+def test_a_history_keeps_copies_of_the_best_weights():
+    network = nn.Linear(2, 1)
+    history = History()
+    history.add({"epoch": 1}, 1.0, network)
+    before = network.weight.detach().clone()
+    nn.init.zeros_(network.weight)
+    history.add({"epoch": 2}, 2.0, network)
+    assert history.best_epoch == 1
+    assert torch.equal(history.best_weights["weight"], before)
+
+
+def test_a_share_without_crystals_does_not_count():
+    """Whatever its mean is."""
+    means = MeanOverCrystals()
+    means.add("loss", torch.tensor(2.0), 3)
+    means.add("loss", torch.tensor(5.0), 1)
+    means.add("loss", torch.tensor(math.nan), 0)
+    assert means.over(SimpleNamespace(sum=lambda values: values)) == {"loss": (2 * 3 + 5) / 4}
