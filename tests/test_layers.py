@@ -12,7 +12,7 @@ PACKAGE = Path(crysmm.__file__).parent
 LAYERS = (  # folders and top-level modules, from the lowest to the highest; within a layer nothing imports another
     {"errors", "signals", "zoo", "elements"},
     {"config", "crystal", "files"},
-    {"citations", "device", "graphs"},
+    {"device", "graphs"},
     {"engines", "io", "processes"},
     {"data"},
     {"text"},

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         CrysmmError: The checkpoint, the settings or the folder cannot be used.
     """
     from crysmm.cli.options import report
-    from crysmm.convert.conversion import convert
+    from crysmm.convert import convert
 
     folder = arguments.output_dir
     conversion = convert(arguments.code, arguments.checkpoint, arguments.config, folder)

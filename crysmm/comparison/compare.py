@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from crysmm.comparison.arms import DEFAULT_ARMS, parse_arms
+from crysmm.comparison.arms import DEFAULT_ARMS, Plan, parse_arms
 from crysmm.comparison.page import write_page
-from crysmm.comparison.plan import Plan
 from crysmm.comparison.results import Comparison, compare_with_first, read_results
 from crysmm.comparison.shared_data import SharedData
 from crysmm.config.training import TrainingConfig

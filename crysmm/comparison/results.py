@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crysmm.comparison.plan import Plan, Size
+from crysmm.comparison.arms import Plan, Size
 from crysmm.comparison.statistics import METRICS, Difference, Score, paired_difference, scores_of
 from crysmm.errors import InputError
 from crysmm.files import write_csv_atomic

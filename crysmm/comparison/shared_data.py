@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from crysmm.comparison.arms import Arm
-from crysmm.comparison.plan import FORMAT, MARKER, Plan, Size
+from crysmm.comparison.arms import FORMAT, MARKER, Arm, Plan, Size
 from crysmm.config.models import MultimodalConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.estimate import memory_limit, oversized_rows

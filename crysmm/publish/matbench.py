@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from crysmm import __version__
-from crysmm.citations import PAPERS, papers_behind
 from crysmm.config.training import TrainingConfig
 from crysmm.data.split import read_ids
 from crysmm.errors import InputError
 from crysmm.files import replacing, write_json_atomic
+from crysmm.inference.model_card import PAPERS, papers_behind
 from crysmm.inference.model_folder import without_paths
 from crysmm.inference.prediction_table import read_predictions
 from crysmm.io.inputs import open_source

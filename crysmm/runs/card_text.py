@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from crysmm import __version__
-from crysmm.citations import PAPERS, papers_behind
 from crysmm.config.loading import options
 from crysmm.config.models import MultimodalConfig
 from crysmm.config.pretraining import PretrainingConfig
@@ -17,7 +16,7 @@ from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.scaler import class_label
 from crysmm.elements import SYMBOLS
-from crysmm.inference.model_card import CITATION, SCORES, Card, as_text
+from crysmm.inference.model_card import CITATION, PAPERS, SCORES, Card, as_text, papers_behind
 from crysmm.inference.model_folder import Description, ModelDescription, names_in_head, read_description
 from crysmm.runs.run_folder import FREE_SETTINGS, RunFolder
 from crysmm.runs.summary import SHAPE, TARGETS_SHOWN, describe_split, describe_trust, first_targets

@@ -5,11 +5,11 @@ from pathlib import Path
 import yaml
 
 import crysmm
-from crysmm.citations import PAPERS, papers_behind
 from crysmm.config import PretrainingConfig, TrainingConfig
 from crysmm.config.models import BACKBONES
+from crysmm.inference.model_card import PAPERS, papers_behind
 
-CITATION = yaml.safe_load((Path(__file__).parents[1] / "CITATION.cff").read_text())
+CITATION = yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text())
 
 
 def name_of(author):
