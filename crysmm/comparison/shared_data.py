@@ -115,8 +115,8 @@ class SharedData:
 
     @property
     def checksum(self) -> str:
-        """Checksum of the structures, the targets, and the validation and test splits."""
-        digest = hashlib.sha256(self.store.structures_sha256.encode())
+        """Checksum of the structures, the targets and their names, and the validation and test splits."""
+        digest = hashlib.sha256(f"{self.store.structures_sha256} {self.store.target_names!r}\n".encode())
         digest.update(np.nan_to_num(self.store.targets, nan=np.inf).tobytes())
         for split in ("val", "test"):
             digest.update("\n".join([split, *next(iter(self.ids.values()))[f"id_{split}"], ""]).encode())

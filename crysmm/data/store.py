@@ -157,8 +157,8 @@ class Store:
 
     @cached_property
     def structures_sha256(self) -> str:
-        """Checksum of all lattices, positions and elements."""
-        digest = hashlib.sha256()
+        """Checksum of the size, lattice, positions and elements of each crystal."""
+        digest = hashlib.sha256(self.n_atoms.tobytes())
         for name in ("lattice", "frac_coords", "atomic_numbers"):
             for chunk in self._column(name).chunks:
                 digest.update(np.ascontiguousarray(chunk.flatten().to_numpy(zero_copy_only=False)).data)

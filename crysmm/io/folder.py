@@ -22,6 +22,7 @@ from crysmm.io.source import (
     Source,
     UnlabeledRow,
     encodable,
+    hash_parts,
     new_hash,
     read_targets,
 )
@@ -133,17 +134,18 @@ class _FileRows(Source):
         """Yield every row."""
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of ids, targets, file names and contents, skipped rows, and the reading options."""
-        digest = new_hash(self._options)
+        """Return a SHA-256 of target names, ids, targets, file names and contents, skipped rows, and the options."""
+        digest = new_hash(self._options, self.target_names)
         for row in self.rows():
             if isinstance(row, SkippedRow):
-                digest.update(f"{row!r}\n".encode())
+                hash_parts(digest, row)
                 continue
             try:
                 content = row.path.read_bytes()
             except OSError as error:
                 content = str(error).encode()
-            digest.update(f"{row.id}\n{row.file}\n{row.targets}\n{len(content)}\n".encode() + content)
+            hash_parts(digest, row.id, row.file, row.targets, len(content))
+            digest.update(content)
         return digest.hexdigest()
 
 

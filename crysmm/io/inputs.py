@@ -191,4 +191,4 @@ class _StructuresSource(Source):
             yield _StructureRow(identifier, file, structure)
 
     def fingerprint(self) -> str:
-        return hash_rows(self.rows(), new_hash(ReadingOptions(needs_targets=False)))
+        return hash_rows(self.rows(), new_hash(ReadingOptions(needs_targets=False), ()))

@@ -120,7 +120,10 @@ class Source(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Return a SHA-256 of the content of the input and of everything that decides how it is read."""
+        """Return a SHA-256 of all that reading yields: target names, rows with their ids and files, skipped rows.
+
+        Inputs that differ in anything a store keeps, or a message shows, have different fingerprints.
+        """
 
 
 @dataclass(frozen=True)
@@ -165,9 +168,16 @@ class ReadingOptions:
         return (self.id_key,)
 
 
-def new_hash(options: ReadingOptions) -> hashlib._Hash:
-    """Start a SHA-256 with the reading options."""
-    return hashlib.sha256(f"crysmm reading {READING_VERSION} {options!r}\n".encode())
+def new_hash(options: ReadingOptions, target_names: tuple[str, ...]) -> hashlib._Hash:
+    """Start a SHA-256 with the reading options and the names of the targets."""
+    digest = hashlib.sha256()
+    hash_parts(digest, "crysmm reading", READING_VERSION, options, target_names)
+    return digest
+
+
+def hash_parts(digest: hashlib._Hash, *parts: Any) -> None:
+    """Add the ``repr`` of values to a hash: unlike their text, it shows where each value ends and what type it has."""
+    digest.update(f"{parts!r}\n".encode("utf-8", "backslashreplace"))
 
 
 def encodable(text: str) -> str:

@@ -26,6 +26,7 @@ from crysmm.io.source import (
     Source,
     encodable,
     flatten,
+    hash_parts,
     new_hash,
     read_targets,
 )
@@ -113,15 +114,17 @@ def crystal_of_row(fields: Mapping[str, Any]) -> Crystal:
 def hash_rows(rows: Iterator[Row | SkippedRow], digest: hashlib._Hash) -> str:
     """Return a SHA-256 of the records, for rows that are not in files."""
     for row in rows:
+        if isinstance(row, SkippedRow):
+            hash_parts(digest, row)
+            continue
         try:
-            if isinstance(row, SkippedRow):
-                raise StructureError(row.reason)
             record = row.read()
         except StructureError as error:
-            digest.update(f"{row.id}\n{error}\n".encode())
+            hash_parts(digest, type(error).__name__, row.id, row.file, str(error))
             continue
-        digest.update(f"{record.id}\n{record.targets}\n{len(record.crystal)}\n".encode())
-        for array in (record.crystal.lattice, record.crystal.frac_coords, record.crystal.atomic_numbers):
+        crystal = record.crystal
+        hash_parts(digest, record.id, record.file, record.targets, record.notes, record.has_formula, len(crystal))
+        for array in (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers):
             digest.update(array.tobytes())
     return digest.hexdigest()
 
@@ -255,8 +258,9 @@ class FileTable(_Table):
         return json_list_items(self._path) if self._is_list else jsonl_lines(self._path)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of the file and the reading options."""
-        digest = new_hash(self._options)
+        """Return a SHA-256 of the file, its name, the target names and the reading options."""
+        digest = new_hash(self._options, self.target_names)
+        hash_parts(digest, self._path.name)
         with self._path.open("rb") as stream:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
@@ -276,8 +280,8 @@ class RecordsTable(_Table):
             yield f"record {number}", record
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of the records as read and the reading options."""
-        return hash_rows(self.rows(), new_hash(self._options))
+        """Return a SHA-256 of the records as read, the target names and the reading options."""
+        return hash_rows(self.rows(), new_hash(self._options, self.target_names))
 
 
 def crystal_row(identifier: str, properties: Mapping[str, Any], crystal: Crystal) -> dict[str, Any]:

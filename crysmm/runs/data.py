@@ -52,8 +52,8 @@ class RunData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Checksum of structures, targets, splits, teacher and texts, compared when a run is resumed."""
-        digest = hashlib.sha256(self.store.structures_sha256.encode())
+        """Checksum of structures, targets and their names, splits, teacher and texts, compared on resuming a run."""
+        digest = hashlib.sha256(f"{self.store.structures_sha256} {self.store.target_names!r}\n".encode())
         for split in SPLITS:
             rows = self.rows(split)
             digest.update("\n".join([split, *self.ids(split), ""]).encode())

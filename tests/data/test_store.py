@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from jarvis.io.vasp.inputs import Poscar
 
 from crysmm.config import GraphSettings
 from crysmm.crystal import Crystal
@@ -13,7 +14,7 @@ from crysmm.data import building
 from crysmm.data.batch import collate_crystals
 from crysmm.data.store import Store, build_store, cache_folder
 from crysmm.errors import InputError
-from crysmm.io.inputs import source_from_records, source_from_structures
+from crysmm.io.inputs import open_source, source_from_files, source_from_records, source_from_structures
 
 SETTINGS = GraphSettings()
 
@@ -106,6 +107,86 @@ def test_another_key_for_other_contents_settings_or_target(records, tmp_path):
     others = [path(changed), path(settings=GraphSettings(cutoff=5)), path(target_key="size")]
     others += [path(target_key="gap,size"), path(target_key="size,gap")]
     assert len({path(), *others}) == 6
+
+
+def inputs(folder, crystals):
+    """Yield inputs with the same crystals, each unlike every other in one thing that a user can see."""
+    poscar = {name: crystals[name].to_jarvis() for name in ("Si", "Cu")}
+    rows = {name: {"id": name, "gap": 1.0, "atoms": atoms.to_dict()} for name, atoms in poscar.items()}
+    files = {name: Poscar(atoms).to_string() for name, atoms in poscar.items()}
+    tables = {
+        "a": "id,gap\nSi,1\nCu,2\nAu,3\n",
+        "another name": "id,modulus\nSi,1\nCu,2\nAu,3\n",
+        "no header": "Si,1\nCu,2\nAu,3\n",
+        "order": "id,gap\nCu,2\nSi,1\nAu,3\n",
+        "ids as file names": "id,gap\nSi.vasp,1\nCu.vasp,2\nAu,3\n",
+        "a blank line before the bad row": "id,gap\nSi,1\nCu,2\n\nAu,3\n",
+        "another bad row": "id,gap\nSi,1\nCu,2\nAg,3\n",
+        "a bad row without its value": "id,gap\nSi,1\nCu,2\nAu,\n",
+        "two columns": "id,gap,modulus\nSi,1,1\nCu,2,2\nAu,3,3\n",
+        "their order": "id,modulus,gap\nSi,1,1\nCu,2,2\nAu,3,3\n",
+    }
+    for name, table in tables.items():
+        (folder / name).mkdir()
+        (folder / name / "id_prop.csv").write_text(table)
+        for formula, text in files.items():
+            (folder / name / f"{formula}.vasp").write_text(text)
+        yield open_source(folder / name)
+    yield open_source(folder / "a", target_multiplication_factor=2)
+    yield open_source(folder / "a", limit=2)
+    yield open_source(folder / "a", needs_targets=False)
+    (folder / "a" / "Si.vasp").rename(folder / "a" / "POSCAR-Si")
+    yield open_source(folder / "a")
+
+    for name in ("a.jsonl", "b.jsonl"):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in [*rows.values(), {"id": "Au"}]))
+        yield open_source(folder / name)
+    renamed = [{"id": row["id"], "modulus": row["gap"], "atoms": row["atoms"]} for row in rows.values()]
+    for given in ([*rows.values()], renamed, renamed[::-1], [*renamed, {"id": "Au"}], [*renamed, {"id": "Ag"}]):
+        yield source_from_records(given)
+
+    symmetry = "data_x\n_symmetry_Int_Tables_number 1\n"
+    lengths = "".join(
+        f"_cell_length_{axis} 4\n_cell_angle_{angle} 90\n" for axis, angle in zip("abc", CELL, strict=True)
+    )
+    sites = "loop_\n_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\nPo 0 0 0\n"
+    for name, formula in {"a.cif": "", "b.cif": "", "formula.cif": "_chemical_formula_sum Po\n"}.items():
+        (folder / name).write_text(symmetry + lengths + formula + sites)
+        yield source_from_structures([folder / name])
+        yield source_from_files([folder / name])
+
+
+CELL = ("alpha", "beta", "gamma")
+
+
+def test_no_two_inputs_share_a_store_unless_all_that_it_shows_is_the_same(crystals, tmp_path):
+    """Each store from a cache that has seen all inputs before is the one that an empty cache gives."""
+    shown = {}
+    for number, source in enumerate(inputs(tmp_path, crystals)):
+        seen = [
+            build_store(source, SETTINGS, cache_dir=tmp_path / cache, progress=False) for cache in ("all", str(number))
+        ]
+        store, alone = (
+            (facts.read_text(), store.ids, store.files, store.targets.tolist())
+            for store in seen
+            for facts in [store.path / "store.json"]
+        )
+        assert store == alone
+        shown.setdefault(str(alone), []).append(seen[0].path)
+    assert all(len(paths) == 1 for paths in shown.values())
+    assert len({path for paths in shown.values() for path in paths}) == len(shown) == 27
+
+
+def test_checksum_of_structures_shows_which_atom_belongs_to_which(tmp_path):
+    """Three atoms as one and two, and as two and one, in equal cells."""
+    positions, elements = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0, 0.5, 0.5]]), np.array([11, 17, 35], dtype=np.uint8)
+
+    def checksum(first):
+        parts = [Crystal(4 * np.eye(3), positions[part], elements[part]) for part in (slice(first), slice(first, None))]
+        source = source_from_structures(parts)
+        return build_store(source, SETTINGS, cache_dir=tmp_path, progress=False).structures_sha256
+
+    assert checksum(1) != checksum(2)
 
 
 def test_gaps_among_several_targets_are_counted(records, tmp_path):
