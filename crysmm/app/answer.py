@@ -34,7 +34,7 @@ from crysmm.inference.model_folder import ModelDescription, read_description
 from crysmm.inference.predictor import Predictor, load
 from crysmm.io.folder import FileRow, FilesSource
 from crysmm.io.source import ReadingOptions, SkippedRow
-from crysmm.zoo import ZOO, shipped_names
+from crysmm.zoo import GROUPS, ZOO, shipped_names
 
 MAX_FILE_SIZE = 20 << 20  # bytes
 MAX_FILES = 200  # at a time
@@ -47,6 +47,7 @@ class Value:
 
     Args:
         name: Name of the target, or the class whose probability this is.
+        unit: Unit of the target, if it is known.
         value: Value in original units, or probability.
         spread: Standard deviation of the members of an ensemble; None for a single model.
         lower: Lower end of the interval; -inf if there are too few validation crystals, None without an interval.
@@ -54,6 +55,7 @@ class Value:
     """
 
     name: str
+    unit: str | None
     value: float
     spread: float | None = None
     lower: float | None = None
@@ -227,7 +229,8 @@ def _answer(predictor: Predictor, graphed: GraphedRecord, assessment: Assessment
     names = predictor.target_names if classes is None else [class_label(value) for value in classes]
     arrays = (assessment.predictions, assessment.spread, assessment.lower, assessment.upper)
     columns = [[None] * len(names) if array is None else array[row].tolist() for array in arrays]
-    values = [Value(name, *numbers) for name, *numbers in zip(names, *columns, strict=True)]
+    units = predictor.units if classes is None else [None] * len(names)
+    values = [Value(*parts) for parts in zip(names, units, *columns, strict=True)]
     percentile, domain, nearest = assessment.distance_percentile, assessment.domain, assessment.nearest
     return Answer(
         graphed.record.id,
@@ -256,8 +259,10 @@ def explain(predictor: Predictor, answer: Answer) -> tuple[str, CrystalExplanati
         InputError: Predictions of this model cannot be explained, or the crystal is too large.
         MissingDependencyError: captum is not installed.
     """
-    if predictor.n_members > 1:
-        raise InputError("predictions of an ensemble cannot be explained; choose one of its members with --model")
+    if predictor.n_networks > 1:
+        raise InputError(
+            "predictions of several networks cannot be explained together; choose one of them with --model"
+        )
     return explain_crystal(predictor.model, answer.crystal, answer.id)
 
 
@@ -288,7 +293,8 @@ class Models:
         own = [str(folder) for folder in folders]
         # Encoders are shipped, too, but predict nothing.
         shipped = [name for name in shipped_names() if isinstance(read_description(ZOO / name), ModelDescription)]
-        self.names = list(dict.fromkeys([*own, *shipped]))
+        groups = [group for group in GROUPS if any(name.startswith(f"{group}-") for name in shipped)]
+        self.names = list(dict.fromkeys([*own, *groups, *shipped]))
         self._load = lru_cache(MODELS_IN_MEMORY)(load)  # the least recently used model is dropped
         for name in own or self.names[:1]:
             self._load(name)

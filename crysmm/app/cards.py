@@ -47,18 +47,22 @@ def welcome() -> str:
 
 
 def model_card(predictor: Predictor) -> str:
-    """Return a summary of the model: backbone, target, elements, and the error of a shipped model."""
-    model = predictor.model
-    unit = f" in {model.description.unit}" if model.description.unit else ""
+    """Return a summary of each model: backbone, target, elements, and the error of a shipped model."""
     kind = "the class " if predictor.classes is not None else ""
-    backbone = model.config.model.name.upper() if model.config.model.name != "crysxpp" else "CrysXPP"
-    members = f" ({predictor.n_members} members)" if predictor.n_members > 1 else ""
-    lines = [f"{backbone}{members} predicts {kind}<b>{escape(', '.join(predictor.target_names))}</b>{escape(unit)}."]
-    if predictor.elements is not None:
-        lines.append(f"Its training crystals contain {len(predictor.elements)} elements.")
-    if model.folder.parent == ZOO:
-        lines.append(f"Held out: {escape(read_card(model.folder).figure.split(';')[0])}.")
-    return f'<p class="model-card">{" ".join(lines)}</p>'
+    cards = []
+    for part in predictor.models:
+        model, description = part.members[0], part.description
+        unit = f" in {description.unit}" if description.unit else ""
+        backbone = model.config.model.name.upper() if model.config.model.name != "crysxpp" else "CrysXPP"
+        members = f" ({len(part.members)} members)" if len(part.members) > 1 else ""
+        targets = f"<b>{escape(', '.join(description.target_names))}</b>{escape(unit)}"
+        lines = [f"{backbone}{members} predicts {kind}{targets}."]
+        if description.elements is not None:
+            lines.append(f"Its training crystals contain {len(description.elements)} elements.")
+        if model.folder.parent == ZOO:
+            lines.append(f"Held out: {escape(read_card(model.folder).figure.split(';')[0])}.")
+        cards.append(f'<p class="model-card">{" ".join(lines)}</p>')
+    return "".join(cards)
 
 
 def problems(answers: Answers) -> str:
@@ -212,10 +216,9 @@ def _prediction_card(predictor: Predictor, answer: Answer) -> str:
             f'<p class="value">class {escape(answer.predicted_class)}</p>'
             f'<div class="bars probabilities"><h4>Probabilities</h4>{probabilities}</div>',
         )
-    unit = predictor.model.description.unit or ""
-    shown_unit = f' <span class="unit">{escape(unit)}</span>' if unit else ""
     parts = []
     for value in answer.values:
+        shown_unit = f' <span class="unit">{escape(value.unit)}</span>' if value.unit else ""
         parts.append(f'<p class="target">{escape(value.name)}</p><p class="value">{value.value:.4g}{shown_unit}</p>')
         if value.spread is not None:
             parts.append(f"<p>Standard deviation of the ensemble members: {value.spread:.2g}.</p>")

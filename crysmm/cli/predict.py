@@ -1,13 +1,20 @@
 """``crysmm predict``: write a table with the predictions of a trained model."""
 
+from __future__ import annotations
+
 import argparse
+import csv
+import math
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from crysmm.cli.options import add_model_and_structures, fraction, positive, refuse_row_options, warn
 from crysmm.errors import CrysmmError
 from crysmm.inference import COVERAGE
 from crysmm.io.source import FileFormat, Source
+
+if TYPE_CHECKING:
+    from crysmm.inference.predictor import Predictor
 
 SHOWN = 10  # a table with at most this many rows is printed, too
 
@@ -78,7 +85,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     total = summary.n_predicted + summary.n_failed
     if total and total <= SHOWN:
-        print(summary.output.read_text(encoding="utf-8"), end="")
+        has_several = len(predictor.target_names) > 1
+        text = _by_property(predictor, summary.output) if has_several else summary.output.read_text(encoding="utf-8")
+        print(text, end="")
     print(f"{summary.n_predicted} of {total} structures predicted: {summary.output}")
     if summary.unseen:
         counts = ", ".join(f"{symbol} ({count})" for symbol, count in summary.unseen.most_common())
@@ -110,3 +119,21 @@ def run(arguments: argparse.Namespace) -> int:
     if not summary.n_predicted:
         raise CrysmmError(f"no structure could be predicted; see the column reason of {summary.output}")
     return 0
+
+
+def _by_property(predictor: Predictor, table: Path) -> str:
+    """Format a short table of several properties with a line per property of each structure."""
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = predictor.target_names
+    width = max(map(len, names))
+    lines = []
+    for row in rows:
+        lines.append(row["id"] + (f": {row['reason']}" if row["reason"] else ""))
+        for name, unit in zip(names, predictor.units, strict=True):
+            if row["reason"]:
+                continue
+            value, *ends = (float(row.get(f"{kind}_{name}") or "nan") for kind in ("prediction", "lower", "upper"))
+            interval = "" if any(map(math.isnan, ends)) else f"  ({ends[0]:.4g} to {ends[1]:.4g})"
+            lines.append(f"  {name:{width}}  {value:.4g} {unit or ''}".rstrip() + interval)
+    return "\n".join(lines) + "\n"

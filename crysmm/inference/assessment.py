@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.inference.domain import FAR, Neighbors
 from crysmm.inference.frozen_network import Outputs
 from crysmm.inference.intervals import Calibration, conformal_quantile, coverage_fraction, intervals_about
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,68 @@ class Assessment:
     domain: list[str] | None = None
     nearest: Neighbors | None = None
 
+    @classmethod
+    def join(cls, names: Sequence[str], models: Sequence[Assessment]) -> Assessment:
+        """Join the assessments of the same crystals by models of several properties.
+
+        What not all models provide is None. A crystal is as far from the training crystals as the model says that
+        finds it farthest, and notes that do not hold for all models name theirs.
+
+        Args:
+            names: Name of the property that each model predicts.
+            models: Assessments by these models.
+        """
+        if len(models) == 1:
+            return models[0]
+        distances = _all_of([model.distance_percentile for model in models])
+        notes = _all_of([model.domain for model in models])
+        spread, lower, upper = (
+            None if parts is None else np.concatenate(parts, axis=1)
+            for parts in (_all_of([getattr(model, name) for model in models]) for name in ("spread", "lower", "upper"))
+        )
+        return cls(
+            np.concatenate([model.predictions for model in models], axis=1),
+            spread,
+            lower,
+            upper,
+            distance_percentile=None if distances is None else np.max(distances, axis=0),
+            domain=None if notes is None else [_join_notes(names, crystal) for crystal in zip(*notes, strict=True)],
+        )
+
     @property
     def is_far(self) -> np.ndarray:
         """True for crystals farther from the training crystals than nearly all validation crystals, `[n]`."""
         if self.distance_percentile is None:
             return np.zeros(len(self.predictions), dtype=bool)
         return self.distance_percentile >= FAR
+
+
+def _all_of(values: Sequence[T | None]) -> list[T] | None:
+    """Return the values, or None if one of them is None."""
+    found = [value for value in values if value is not None]
+    return found if len(found) == len(values) else None
+
+
+def _join_notes(names: Sequence[str], notes: Sequence[str]) -> str:
+    """Join the notes of several models on one crystal, each with the names of the models if not all have it."""
+    models: dict[str, list[str]] = {}
+    for name, note in zip(names, notes, strict=True):
+        for part in filter(None, note.split("; ")):
+            models.setdefault(part, []).append(name)
+    return "; ".join(
+        part if len(found) == len(names) else f"{part} ({', '.join(found)})" for part, found in models.items()
+    )
+
+
+def elements_of_all(models: Sequence[Iterable[str] | None]) -> tuple[str, ...] | None:
+    """Return the elements that the training structures of all models contain; None if unknown for one of them."""
+    known = _all_of([None if elements is None else tuple(elements) for elements in models])
+    return None if known is None else tuple(e for e in known[0] if all(e in elements for elements in known))
+
+
+def unseen_elements(elements: Iterable[str] | None, symbols: Iterable[str]) -> list[str]:
+    """Return the elements among `symbols` that no training structure contains; none if `elements` is None."""
+    return [] if elements is None else sorted(set(symbols).difference(elements))
 
 
 @dataclass(frozen=True)
@@ -65,10 +124,6 @@ class Assessor:
     def __post_init__(self) -> None:
         coverage_fraction(self.coverage)  # refused before anything is computed
 
-    def unseen(self, symbols: Iterable[str]) -> list[str]:
-        """Return the elements among `symbols` that no training structure contains."""
-        return [] if self.elements is None else sorted(set(symbols).difference(self.elements))
-
     def assess(self, outputs: Outputs, elements: Sequence[Sequence[str]]) -> Assessment:
         """Assess crystals.
 
@@ -76,7 +131,7 @@ class Assessor:
             outputs: Outputs of the model for `n` crystals.
             elements: Symbols of the elements of each crystal.
         """
-        unseen = map(self.unseen, elements)
+        unseen = (unseen_elements(self.elements, symbols) for symbols in elements)
         notes = [[f"{', '.join(symbols)} in no training structure"] if symbols else [] for symbols in unseen]
         lower = upper = percentiles = nearest = None
         if self.calibration is not None:

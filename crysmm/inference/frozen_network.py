@@ -45,6 +45,16 @@ class Outputs:
         embeddings = np.concatenate([member.embeddings for member in members], axis=1)
         return cls(predictions.mean(axis=0), embeddings, predictions.std(axis=0, ddof=1))
 
+    @classmethod
+    def concatenate(cls, batches: Sequence[Outputs]) -> Outputs:
+        """Concatenate the outputs of one model for several batches."""
+        spreads = [batch.spread for batch in batches if batch.spread is not None]
+        return cls(
+            np.concatenate([batch.predictions for batch in batches]),
+            np.concatenate([batch.embeddings for batch in batches]),
+            np.concatenate(spreads) if spreads else None,
+        )
+
 
 class Inference:
     """A frozen copy of a network with its scaler.

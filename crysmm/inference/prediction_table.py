@@ -21,7 +21,7 @@ from crysmm.data.building import GraphedRecord
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.errors import InputError, shown
 from crysmm.files import write_csv_atomic
-from crysmm.inference.assessment import Assessment, Assessor
+from crysmm.inference.assessment import Assessment, unseen_elements
 from crysmm.io.source import ReadingNote, SkippedRow
 
 MOST_FAILURES = 3  # kept in a summary, and as many notes
@@ -183,13 +183,18 @@ class PredictionSummary:
     n_noted: int = 0
     notes: list[ReadingNote] = field(default_factory=list)
 
-    def count(self, results: Sequence[GraphedRecord | SkippedRow], assessment: Assessment, assessor: Assessor) -> None:
+    def count(
+        self,
+        results: Sequence[GraphedRecord | SkippedRow],
+        assessment: Assessment,
+        elements: Sequence[str] | None,
+    ) -> None:
         """Add the rows of a batch.
 
         Args:
             results: Rows, read or skipped.
             assessment: Assessment of the rows that were read.
-            assessor: Assessor, which knows the elements of the training structures.
+            elements: Symbols of the elements in the training structures; None if unknown.
         """
         failed = [result for result in results if isinstance(result, SkippedRow)]
         self.n_failed += len(failed)
@@ -199,7 +204,7 @@ class PredictionSummary:
         for result in results:
             if isinstance(result, GraphedRecord):
                 record = result.record
-                self.unseen.update(assessor.unseen(record.crystal.elements))
+                self.unseen.update(unseen_elements(elements, record.crystal.elements))
                 self.n_noted += bool(record.notes)
                 if record.notes and len(self.notes) < MOST_FAILURES:
                     self.notes.append(ReadingNote(record.id, record.file, "; ".join(record.notes)))

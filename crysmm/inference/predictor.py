@@ -1,12 +1,11 @@
-"""Prediction with a trained model: structures held in memory, or any number of files streamed into a table."""
+"""Prediction with trained models: structures held in memory, or any number of files streamed into a table."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +21,26 @@ from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import InputError, StructureError
 from crysmm.files import disables_bar, table_replacing, why_not_writable
 from crysmm.inference import COVERAGE
-from crysmm.inference.assessment import Assessment, Assessor
-from crysmm.inference.frozen_network import Inference, InferencePrecision, Outputs
-from crysmm.inference.intervals import Calibration, read_calibration
+from crysmm.inference.assessment import Assessment, elements_of_all
+from crysmm.inference.frozen_network import InferencePrecision, Outputs
 from crysmm.inference.prediction_table import PredictionSummary, prediction_cells, prediction_columns
-from crysmm.inference.saved_models import LoadedModel, load_members
+from crysmm.inference.property_model import PropertyModel
 from crysmm.io.inputs import source_from_structures
 from crysmm.io.source import SkippedRow, Source
 from crysmm.text.embeddings import TextReader
-from crysmm.zoo import resolve
+from crysmm.zoo import resolve_group
 
 Result = GraphedRecord | SkippedRow
+Assess = Callable[[Sequence[Outputs], Sequence[Sequence[str]]], Assessment]
 TABLE_START = "id,prediction"
 
 
 def load(folder: Path | str, device: str = "auto", precision: InferencePrecision = "32") -> Predictor:
-    """Load a trained model, or an ensemble, to predict with.
+    """Load a trained model, an ensemble, or a group of shipped models to predict with.
 
     Args:
         folder: Folder with ``model.json`` and ``model.safetensors``, or with ``ensemble.json``; or the name of a
-            shipped model.
+            shipped model, or ``jarvis``, for the properties of all ``jarvis-`` models at once.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``32``, or ``bf16`` for speed where numbers may differ in the third digit.
 
@@ -50,53 +49,40 @@ def load(folder: Path | str, device: str = "auto", precision: InferencePrecision
             structures have changed since it was written.
         InputError: The device is not available.
     """
-    members, checksum = load_members(folder)
-    # Other versions of the libraries may change numbers; the references show it before anything is predicted.
-    for member in members:
-        member.check_references()
-    width = sum(member.network.backbone.node_features for member in members)
-    calibration = read_calibration(resolve(folder), checksum, members[0].scaler, width)
-    return Predictor(members, calibration, device, precision)
+    on = resolve_device(device)
+    return Predictor([PropertyModel.load(model, on, precision) for model in resolve_group(folder)], on)
 
 
 class Predictor:
-    """Predictions and embeddings of a trained model; see :func:`load`.
+    """Predictions and embeddings of trained models; see :func:`load`.
 
     A prediction depends on its structure alone, neither on the others in its batch nor on their order.
 
     Args:
-        members: The model, or the members of an ensemble.
-        calibration: Calibration of the model or ensemble, if there is one.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``32`` or ``bf16``.
+        models: One model, or several of further properties that read the same graphs, no texts, and predict values.
+        device: Device of the models.
 
     Attributes:
-        model: First member; all members have its settings.
-        n_members: Number of members of an ensemble; 1 for a single model.
+        model: First member of the first model; all have its graph settings.
+        models: Models whose predictions stand side by side.
+        n_networks: Number of networks, those of an ensemble or of several models together.
         target_names: Names of the targets.
-        classes: Target value of each class, or None for a model that predicts values.
-        elements: Symbols of the elements in the training structures, or None if unknown.
+        units: Unit of each target, or None if unknown.
+        classes: Target value of each class, or None if values are predicted.
+        elements: Symbols of the elements in the training structures of all models, or None if unknown.
     """
 
-    def __init__(
-        self,
-        members: Sequence[LoadedModel],
-        calibration: Calibration | None = None,
-        device: str = "auto",
-        precision: InferencePrecision = "32",
-    ):
-        self.model = model = members[0]
-        self.n_members = len(members)
-        self.target_names = tuple(model.description.target_names)
-        self.classes = model.scaler.classes
-        elements = model.description.elements
-        self.elements = None if elements is None else tuple(elements)
-        self._device = resolve_device(device)
-        self._inferences = [Inference(member.network, model.scaler, self._device, precision) for member in members]
-        self._calibration = calibration
-        self._assessor = partial(Assessor, model.scaler, self.elements, calibration)  # lacks the coverage
+    def __init__(self, models: Sequence[PropertyModel], device: torch.device | str = "cpu"):
+        self.models = models
+        self.model = models[0].members[0]
+        self.n_networks = sum(len(model.members) for model in models)
+        self.target_names = tuple(name for model in models for name in model.description.target_names)
+        self.units = tuple(model.description.unit for model in models for _ in model.description.target_names)
+        self.classes = self.model.scaler.classes
+        self.elements = elements_of_all([model.description.elements for model in models])
+        self._device = torch.device(device)
         self._memory_limit = memory_limit(self._device)
-        text = model.description.text
+        text = self.model.description.text
         self._reader = None if text is None else TextReader(text, self._device)
 
     def predict(self, structures: Any, batch_size: int = 64) -> np.ndarray:
@@ -114,7 +100,8 @@ class Predictor:
         Raises:
             StructureError: A structure cannot be used; the message has its number, counted from 0, and the reason.
         """
-        predictions = self._outputs_and_elements(structures, batch_size)[0].predictions
+        outputs, _ = self._outputs_and_elements(structures, batch_size)
+        predictions = np.concatenate([own.predictions for own in outputs], axis=1)
         return predictions if isinstance(structures, list | tuple) else predictions[0]
 
     def assess(self, structures: Any, batch_size: int = 64, coverage: float = COVERAGE) -> Assessment:
@@ -133,8 +120,8 @@ class Predictor:
             InputError: The coverage is not between 0 and 1.
             StructureError: A structure cannot be used; the message has its number, counted from 0, and the reason.
         """
-        assessor = self._assessor(coverage)
-        return assessor.assess(*self._outputs_and_elements(structures, batch_size))
+        assess = self._assess(coverage)
+        return assess(*self._outputs_and_elements(structures, batch_size))
 
     def embed(self, structures: Any, batch_size: int = 64) -> np.ndarray:
         """Compute the pooled embeddings of structures.
@@ -144,15 +131,15 @@ class Predictor:
             batch_size: Number of structures in a batch.
 
         Returns:
-            Embeddings, float64 `[n, d]`, concatenated over the members of an ensemble; `[d]` for a single structure.
+            Embeddings, float64 `[n, d]`, concatenated over all networks; `[d]` for a single structure.
 
         Raises:
             StructureError: A structure cannot be used.
         """
-        parts = [self._outputs([]).embeddings]
+        parts = [np.concatenate([own.embeddings for own in self._outputs([])], axis=1)]
         for results in self._read(structures, batch_size):
             batch = self._batch(results)
-            parts.append(np.concatenate([inference.embed(batch) for inference in self._inferences], axis=1))
+            parts.append(np.concatenate([model.embed(batch) for model in self.models], axis=1))
         embeddings = np.concatenate(parts)
         return embeddings if isinstance(structures, list | tuple) else embeddings[0]
 
@@ -183,8 +170,9 @@ class Predictor:
             InputError: The source as a whole is broken, the file cannot be written, or the coverage is not between 0
                 and 1.
         """
-        assessor = self._assessor(coverage)
-        n_validation = None if self._calibration is None else self._calibration.fewest_labels
+        assess = self._assess(coverage)
+        labels = [model.calibration.fewest_labels for model in self.models if model.calibration is not None]
+        n_validation = min((number for number in labels if number is not None), default=None)
         summary = PredictionSummary(Path(output), n_validation=n_validation)
         _refuse_output(summary.output)
         hidden = disables_bar(progress)
@@ -194,9 +182,9 @@ class Predictor:
             tqdm(total=source.n_rows, desc="predicting", unit=" structures", disable=hidden) as bar,
         ):
             rows = in_parallel(source, self.model.settings, jobs)
-            for results, assessment in self._assess_rows(rows, batch_size, assessor, summary.undescribed, jobs):
+            for results, assessment in self._assess_rows(rows, batch_size, assess, summary.undescribed, jobs):
                 table.writerows(self.cells(results, assessment))
-                summary.count(results, assessment, assessor)
+                summary.count(results, assessment, self.elements)
                 bar.update(len(results))
         return summary
 
@@ -223,12 +211,12 @@ class Predictor:
             InputError: The source as a whole is broken, or the coverage is not between 0 and 1.
         """
         rows = in_parallel(source, self.model.settings, jobs=1)
-        yield from self._assess_rows(rows, batch_size, self._assessor(coverage), undescribed)
+        yield from self._assess_rows(rows, batch_size, self._assess(coverage), undescribed)
 
     @property
     def columns(self) -> list[str]:
         """Columns of a table: ``id``, those of :mod:`crysmm.inference.prediction_table`, ``reason`` and ``note``."""
-        nothing = self._assessor(COVERAGE).assess(self._outputs([]), [])
+        nothing = self._assess(COVERAGE)(self._outputs([]), [])
         return ["id", *prediction_columns(self.model.scaler, self.target_names, nothing), "reason", "note"]
 
     def cells(self, results: Sequence[Result], assessment: Assessment) -> Iterator[list[str]]:
@@ -251,19 +239,28 @@ class Predictor:
             else:
                 yield [result.id or result.file, *[""] * n_columns, result.reason, ""]
 
-    def _outputs_and_elements(self, structures: Any, batch_size: int) -> tuple[Outputs, list[list[str]]]:
-        """Return outputs for structures held in memory, and the symbols of the atoms of each structure."""
+    def _assess(self, coverage: float) -> Assess:
+        """Return a function that assesses crystals from the outputs of each model and the symbols of their atoms.
+
+        Raises:
+            InputError: The coverage is not between 0 and 1.
+        """
+        assessors = [model.assessor(coverage) for model in self.models]
+        names = [", ".join(model.description.target_names) for model in self.models]
+
+        def assess(outputs: Sequence[Outputs], elements: Sequence[Sequence[str]]) -> Assessment:
+            pairs = zip(assessors, outputs, strict=True)
+            return Assessment.join(names, [assessor.assess(own, elements) for assessor, own in pairs])
+
+        return assess
+
+    def _outputs_and_elements(self, structures: Any, batch_size: int) -> tuple[list[Outputs], list[list[str]]]:
+        """Return the outputs of each model for structures held in memory, and the symbols of their atoms."""
         parts, elements = [self._outputs([])], []  # an empty part, as np.concatenate needs at least one array
         for results in self._read(structures, batch_size):
             parts.append(self._outputs(results))
             elements += [result.record.crystal.elements for result in results]
-        spreads = [part.spread for part in parts if part.spread is not None]
-        outputs = Outputs(
-            np.concatenate([part.predictions for part in parts]),
-            np.concatenate([part.embeddings for part in parts]),
-            np.concatenate(spreads) if spreads else None,
-        )
-        return outputs, elements
+        return [Outputs.concatenate(batches) for batches in zip(*parts, strict=True)], elements
 
     def _read(self, structures: Any, batch_size: int) -> Iterator[list[GraphedRecord]]:
         """Read structures held in memory in batches; a single structure is a batch of one.
@@ -319,7 +316,7 @@ class Predictor:
         self,
         rows: Iterable[Result],
         batch_size: int,
-        assessor: Assessor,
+        assess: Assess,
         undescribed: dict[str, str] | None,
         jobs: int | None = None,
     ) -> Iterator[tuple[list[Result], Assessment]]:
@@ -327,19 +324,17 @@ class Predictor:
         for results in self._batches(rows, batch_size):
             graphed = [result for result in results if isinstance(result, GraphedRecord)]
             outputs = self._outputs(graphed, jobs, undescribed)
-            yield results, assessor.assess(outputs, [result.record.crystal.elements for result in graphed])
+            yield results, assess(outputs, [result.record.crystal.elements for result in graphed])
 
     def _outputs(
         self, results: Sequence[GraphedRecord], jobs: int | None = None, undescribed: dict[str, str] | None = None
-    ) -> Outputs:
-        """Compute outputs for one batch; those of an empty batch have no rows, but the shape of the model's outputs.
+    ) -> list[Outputs]:
+        """Compute the outputs of each model for one batch, which may be empty.
 
         Reasons for missing descriptions go to ``undescribed`` if it is given, else into a warning.
         """
         if not results:
-            predictions = np.empty((0, self.model.scaler.n_outputs))
-            embeddings = np.empty((0, self.model.network.backbone.node_features))
-            return Outputs.combine([Outputs(predictions, embeddings)] * self.n_members)
+            return [model.outputs(None) for model in self.models]
         batch = self._batch(results)
         if self._reader is not None:
             texts, rows = self._reader.read([result.record.crystal for result in results], jobs)
@@ -350,7 +345,7 @@ class Predictor:
                 undescribed.update(missing)
             elif missing:
                 warnings.warn(f"predicted without a description: {missing}", stacklevel=4)
-        return Outputs.combine([inference.outputs(batch) for inference in self._inferences])
+        return [model.outputs(batch) for model in self.models]
 
     def _batch(self, results: Sequence[GraphedRecord]) -> CrystalBatch:
         crystals = [result.record.crystal for result in results]

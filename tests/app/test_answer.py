@@ -15,6 +15,7 @@ from crysmm.app.cards import EXAMPLE_FILES, EXAMPLES
 from crysmm.cli.main import main
 from crysmm.errors import InputError, MissingDependencyError, ModelFolderError
 from crysmm.inference.predictor import Predictor
+from crysmm.inference.property_model import PropertyModel
 
 QUARTZ = 154  # P3_221
 RUTILE = 136
@@ -130,8 +131,8 @@ def test_explanation_adds_up_to_the_prediction(predictor, answers):
 
 
 def test_predictions_that_cannot_be_explained_have_a_reason(predictor, answers, monkeypatch):
-    ensemble = Predictor([predictor.model, predictor.model], device="cpu")
-    with pytest.raises(InputError, match="choose one of its members"):
+    ensemble = Predictor([PropertyModel([predictor.model, predictor.model])])
+    with pytest.raises(InputError, match="choose one of them"):
         explain(ensemble, answers.found[0])
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(MissingDependencyError, match="pip install"):
