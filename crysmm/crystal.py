@@ -13,6 +13,7 @@ from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS
 from crysmm.errors import StructureError, shown
 
 if TYPE_CHECKING:
+    import ase
     from jarvis.core.atoms import Atoms
 
 MINIMUM_VOLUME_PER_ATOM = 0.1  # cubic Angstrom
@@ -112,6 +113,12 @@ class Crystal:
             elements=self.elements,
             cartesian=False,
         )
+
+    def to_ase(self) -> ase.Atoms:
+        """Convert to ``ase.Atoms``."""
+        from ase import Atoms
+
+        return Atoms(numbers=self.atomic_numbers, cell=self.lattice, scaled_positions=self.frac_coords, pbc=True)
 
 
 def atomic_number(symbol: Any) -> int:

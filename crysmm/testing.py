@@ -1,4 +1,4 @@
-"""Checks that a backbone follows its contract, :func:`check_backbone`, and crystals to test with."""
+"""Checks that backbones and teachers follow their contracts, and crystals to test with."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.models.backbone import Backbone, Embedding
+from crysmm.teachers.teacher import Teacher
 
 SAME = 1e-10  # float64 sums in another order
 ROUNDED = 1e-5  # bond vectors of the same crystal in another cell, rounded to float32
+SINGLE = 1e-4  # features of a network that computes in float32, relative to the largest
 
 
 def example_crystals() -> list[Crystal]:
@@ -110,21 +112,34 @@ def _check_symmetries(backbone: Backbone, settings: GraphSettings) -> None:
     """Check that the pooled embedding does not depend on how a crystal is described."""
     crystals = example_crystals()
     expected = _embed(backbone, crystals, settings).graph
-    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
-    shift = np.array([0.137, -0.291, 0.053])
-    random = np.random.default_rng(1)
     changed = {
-        "rotation": [Crystal(c.lattice @ rotation, c.frac_coords, c.atomic_numbers) for c in crystals],
-        "translation": [Crystal(c.lattice, c.frac_coords + shift, c.atomic_numbers) for c in crystals],
-        "atom permutation": [Crystal(c.lattice, c.frac_coords[::-1], c.atomic_numbers[::-1]) for c in crystals],
-        "periodic image": [
-            Crystal(c.lattice, c.frac_coords + random.integers(-2, 3, size=(len(c), 3)), c.atomic_numbers)
-            for c in crystals
-        ],
+        **_same_crystals(crystals),
+        "atom permutation": [_backward(crystal) for crystal in crystals],
         "supercell equals cell": [supercell(crystal, (2, 1, 1)) for crystal in crystals],
     }
     for clause, others in changed.items():
         _assert_close(clause, _embed(backbone, others, settings).graph, expected, ROUNDED)
+
+
+def _same_crystals(crystals: Sequence[Crystal]) -> dict[str, list[Crystal]]:
+    """Return the crystals with the same atoms in the same order, described in other ways."""
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    rotation *= np.linalg.det(rotation)  # not a reflection
+    shift = np.array([0.137, -0.291, 0.053])
+    random = np.random.default_rng(1)
+    return {
+        "rotation": [Crystal(c.lattice @ rotation, c.frac_coords, c.atomic_numbers) for c in crystals],
+        "translation": [Crystal(c.lattice, c.frac_coords + shift, c.atomic_numbers) for c in crystals],
+        "periodic image": [
+            Crystal(c.lattice, c.frac_coords + random.integers(-2, 3, size=(len(c), 3)), c.atomic_numbers)
+            for c in crystals
+        ],
+    }
+
+
+def _backward(crystal: Crystal) -> Crystal:
+    """Return the crystal with its atoms in reverse order."""
+    return Crystal(crystal.lattice, crystal.frac_coords[::-1], crystal.atomic_numbers[::-1])
 
 
 def _without_bonds(settings: GraphSettings) -> tuple[Crystal, GraphSettings]:
@@ -171,3 +186,43 @@ def _check_gradients(backbone: Backbone, settings: GraphSettings) -> None:
         assert not broken, f"the gradient is not finite in {', '.join(broken)}"
     unreached = [name for name, grad in gradients.items() if grad is None]
     assert not unreached, f"no gradient reaches {', '.join(unreached)}"
+
+
+def check_teacher(teacher: Teacher, again: Teacher | None = None) -> None:
+    """Check a teacher against the contract: shapes, batches, symmetries, and a checksum that stays.
+
+    Args:
+        teacher: Teacher to check.
+        again: The same teacher, loaded a second time, if that is to be checked.
+
+    Raises:
+        AssertionError: With the clause that does not hold.
+    """
+    crystals = example_crystals()
+    for text in (teacher.name, teacher.checksum):
+        assert isinstance(text, str), f"name and checksum are texts, not {text!r}"
+    expected = teacher.embed(crystals)
+    shape = (sum(map(len, crystals)), teacher.width)
+    assert expected.shape == shape, f"shape: expected {shape}, got {expected.shape}"
+    assert np.isfinite(expected).all(), "features are not all finite"
+    largest = np.abs(expected).max()
+    assert len(np.unique(expected.round(6), axis=0)) > len(crystals), "atoms of different elements have equal features"
+
+    def compare(clause: str, found: np.ndarray, expected: np.ndarray) -> None:
+        assert found.shape == expected.shape, f"{clause}: expected shape {expected.shape}, got {found.shape}"
+        difference = np.abs(found - expected).max()
+        assert difference <= SINGLE * largest, f"{clause}: differs by {difference:.3g} of {largest:.3g}"
+
+    compare("two calls on the same crystals", teacher.embed(crystals), expected)
+    compare("batched equals single", np.concatenate([teacher.embed([crystal]) for crystal in crystals]), expected)
+    for clause, others in _same_crystals(crystals).items():
+        compare(clause, teacher.embed(others), expected)
+    starts = np.cumsum([len(crystal) for crystal in crystals])[:-1]
+    backward = np.split(teacher.embed([_backward(crystal) for crystal in crystals]), starts)
+    compare("order of the atoms", np.concatenate([rows[::-1] for rows in backward]), expected)
+    doubled = teacher.embed([supercell(crystal, (2, 1, 1)) for crystal in crystals])
+    compare("supercell equals cell", doubled, np.repeat(expected, 2, axis=0))
+    if again is not None:
+        identity = (again.name, again.width, again.checksum)
+        assert identity == (teacher.name, teacher.width, teacher.checksum), f"loaded again, it is {identity}"
+        compare("loaded again", again.embed(crystals), expected)

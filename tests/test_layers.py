@@ -15,7 +15,7 @@ LAYERS = (  # folders and top-level modules, from the lowest to the highest; wit
     {"device", "graphs"},
     {"engines", "io", "processes"},
     {"data"},
-    {"text"},
+    {"teachers", "text"},
     {"models"},
     {"testing", "inference", "objectives"},
     {"runs"},
