@@ -65,6 +65,7 @@ RISING = ("--head.delta", "rising")
 GATGNN = ("--model", "gatgnn")
 ALIGNN = ("--model", "alignn")
 TEXT_ALONE = "text alone"
+TOGETHER = "cgcnn on all properties at once"
 SMALL_ALIGNN = (*ALIGNN, "--model.alignn_layers", "2", "--model.gcn_layers", "2", "--model.hidden_features", "64")
 FP32 = ("--precision", "32")
 BACKBONES = ("cgcnn", "gatgnn", "alignn", "small alignn")  # the arms that others are compared with
@@ -88,6 +89,7 @@ ARMS: dict[str, Arm] = {
         if encoder.startswith("crysgnn, ")
         for delta, options in (("", ()), (", delta rising", RISING))
     },
+    TOGETHER: Arm(),
     "gatgnn": Arm(GATGNN),
     "gatgnn distilled from crysgnn": distilled("crysgnn", *GATGNN),
     "gatgnn distilled from decoys, delta rising": distilled("decoys", *GATGNN, *RISING),
@@ -111,7 +113,7 @@ ARMS: dict[str, Arm] = {
     "alignn with text": Arm(ALIGNN, text="own"),
     "alignn with shuffled text": Arm(ALIGNN, text="shuffled"),
 }
-WITHOUT_TEXT = [name for name, arm in ARMS.items() if arm.text is None]
+WITHOUT_TEXT = [name for name, arm in ARMS.items() if arm.text is None and name != TOGETHER]
 
 Results = dict[str, dict[str, dict[int, float]]]
 
@@ -126,6 +128,7 @@ class Study:
         pretraining_data: structures encoders are made from.
         tasks: options of ``crysmm train`` by the task's name: the data, the target, the split.
         jobs: runs at a time, which share the cores.
+        recipe: options of ``crysmm train`` for all arms.
     """
 
     work: Path
@@ -133,6 +136,7 @@ class Study:
     pretraining_data: Path
     tasks: dict[str, list[str]]
     jobs: int = 1
+    recipe: Sequence[str] = field(default_factory=lambda: RECIPE)
     _lock: Lock = field(default_factory=Lock)
 
     def run(self, arms: Sequence[str], seeds: Sequence[int]) -> None:
@@ -163,7 +167,7 @@ class Study:
 
     def test_error(self, seed: int, task: str, arm: str) -> float:
         """Of one run."""
-        options = ["--random_seed", str(seed), *RECIPE, *self.options(task, arm)]
+        options = ["--random_seed", str(seed), *self.recipe, *self.options(task, arm)]
         folder = self.work / "runs" / folder_name(arm) / folder_name(task) / f"seed_{seed}"
         call(["train", *self.tasks[task], *options], folder, self.jobs)
         return error_of(folder)

@@ -114,7 +114,7 @@ def test_json_holds_everything_and_no_infinity(predictor, answers):
     (crystal,) = content["crystals"]
     assert (content["model"], content["coverage"]) == ("bulk", 0.9)
     assert crystal["values"] == [
-        {"name": "K_VRH", "value": first.values[0].value, "spread": None, "lower": None, "upper": None}
+        {"name": "K_VRH", "unit": None, "value": first.values[0].value, "spread": None, "lower": None, "upper": None}
     ]
     assert [near["id"] for near in crystal["nearest"]] == [near.crystal.id for near in first.nearest]
     assert content["explanation"] == asdict(explanation)

@@ -1,0 +1,146 @@
+r"""Tables of which a fraction is labelled: table 4 of the CrysGNN paper, and the seven properties of the CrysXPP paper.
+
+    python -m benchmarks.partly_labelled run --table crysgnn --data jarvis_dft_3d_2021.jsonl.gz --work DIR \
+        --percent 20 --arms cgcnn "cgcnn from decoys" --seeds 1,2,3
+    python -m benchmarks.partly_labelled report --work DIR
+
+The first rows of a random order (seed 123) are labelled, 10% of all choose the epoch, and the rest is predicted once;
+the order is the same for all arms and seeds. Each JARVIS property has the order of the rows that have it, as in
+JARVIS-Leaderboard. The seven properties share the order of all rows, so that "cgcnn on all properties at once" is
+trained on no label that another arm is tested on. Moduli are learned as log10 GPa there, as in the paper.
+"""
+
+import gzip
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from benchmarks.study import TOGETHER, WITHOUT_TEXT, Study, call, command_line, folder_name, read_results, table
+from crysmm.files import replacing, write_json_atomic
+
+SEED = 123
+JARVIS = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme")
+MODULI = ("K_VRH", "G_VRH")
+SEVEN = (
+    "formation_energy_per_atom", "band_gap", "efermi", "total_magnetization", "log10 K_VRH", "log10 G_VRH",
+    "poisson_ratio",
+)  # fmt: skip
+# Without --precision: a processor's own choice, as bf16 is slow where it is not native.
+RECIPE = ["--epochs", "60", "--batch_size", "64", "--learning_rate", "0.004"]
+
+
+@dataclass
+class StudyOfSeveral(Study):
+    """A study with an arm that learns the properties of all tasks in one network.
+
+    Args:
+        together: Options of ``crysmm train`` for that arm; tasks have the names of its targets.
+    """
+
+    together: list[str] = field(default_factory=list)
+    _one_at_a_time: Lock = field(default_factory=Lock)
+
+    def test_error(self, seed: int, task: str, arm: str) -> float:
+        """Return the test MAE of a run, or of one property of the run on all."""
+        if arm != TOGETHER:
+            return super().test_error(seed, task, arm)
+        run = self.work / "runs" / folder_name(arm) / f"seed_{seed}"
+        with self._one_at_a_time:  # all tasks read the same run
+            call(["train", *self.together, "--random_seed", str(seed), *self.recipe], run, self.jobs)
+        metrics = json.loads((run / "metrics.json").read_text())
+        return float(metrics["test"]["per_target"][task]["mae"])
+
+
+def main() -> None:
+    """Run what has no result yet, or print the table."""
+    parser, run = command_line(__doc__, "partly_labelled.csv", [*WITHOUT_TEXT, TOGETHER])
+    run.add_argument("--table", choices=("crysgnn", "crysxpp"), required=True, help="the paper whose table it is")
+    run.add_argument("--data", type=Path, required=True, help="JSONL file of structures with their properties")
+    run.add_argument("--pretraining_data", type=Path, help="JSONL file that encoders are made from (--data)")
+    run.add_argument("--properties", nargs="+", metavar="PROPERTY", help="by default all of the table")
+    run.add_argument("--percent", type=int, default=20, help="percentage of labelled rows (20)")
+    arguments = parser.parse_args()
+    results = arguments.results or arguments.work / "partly_labelled.csv"
+    if arguments.command == "report":
+        print(table(read_results(results)))
+        return
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    tasks, together = (crysgnn_tasks if arguments.table == "crysgnn" else crysxpp_tasks)(
+        arguments.data, arguments.work, arguments.percent, arguments.properties
+    )
+    pretraining_data = arguments.pretraining_data or arguments.data
+    study = StudyOfSeveral(
+        arguments.work, results, pretraining_data, tasks, arguments.jobs, recipe=RECIPE, together=together
+    )
+    study.run(arguments.arms, arguments.seeds)
+
+
+def crysgnn_tasks(
+    data: Path, work: Path, percent: int, names: Sequence[str] | None
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Return options of ``crysmm train`` by task, one per JARVIS property; none for all at once."""
+    rows = read_rows(data)
+    tasks = {}
+    for name in names or JARVIS:
+        ids = make_split([row for row in rows if is_known(row, name)], percent)
+        path = work / f"ids_{name}_{percent}.json"
+        write_json_atomic(path, ids)
+        tasks[f"{name}, {percent}%"] = ["--root_dir", str(data), "--target_key", name, "--ids_file", str(path)]
+    return tasks, []
+
+
+def crysxpp_tasks(
+    data: Path, work: Path, percent: int, names: Sequence[str] | None
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Return options of ``crysmm train`` by task, one per property, and those for all at once.
+
+    The table is copied into the folder of the runs with the logarithms of the moduli.
+    """
+    rows = read_rows(data)
+    for row in rows:
+        row.update({f"log10 {name}": math.log10(row[name]) for name in MODULI if is_known(row, name) and row[name] > 0})
+    table_file = work / "seven.jsonl"
+    with replacing(table_file) as temporary:
+        temporary.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    split = make_split(rows, percent)
+    tasks = {}
+    for name in names or SEVEN:
+        known = {row["id"] for row in rows if is_known(row, name)}
+        path = work / f"ids_{folder_name(name)}_{percent}.json"
+        write_json_atomic(path, {key: [one for one in ids if one in known] for key, ids in split.items()})
+        tasks[name] = ["--root_dir", str(table_file), "--target_key", name, "--ids_file", str(path)]
+    everything = work / f"ids_{percent}.json"
+    write_json_atomic(everything, split)
+    return tasks, ["--root_dir", str(table_file), "--target_key", ",".join(tasks), "--ids_file", str(everything)]
+
+
+def read_rows(data: Path) -> list[dict[str, Any]]:
+    """Read a JSONL file."""
+    with gzip.open(data, "rt", encoding="utf-8") if data.suffix == ".gz" else data.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def is_known(row: dict[str, Any], name: str) -> bool:
+    """Return whether a row has a property."""
+    return row.get(name) is not None
+
+
+def make_split(rows: Sequence[dict[str, Any]], percent: int) -> dict[str, list[str]]:
+    """Split rows in a random order: so many percent to train on, 10% for validation, and the rest as the test split."""
+    ids = [row["id"] for row in rows]
+    random.Random(SEED).shuffle(ids)
+    n_train, n_val = int(percent / 100 * len(ids)), int(0.1 * len(ids))
+    return {
+        "id_train": ids[:n_train],
+        "id_val": ids[n_train : n_train + n_val],
+        "id_test": ids[n_train + n_val :],
+    }
+
+
+if __name__ == "__main__":
+    main()
