@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -74,6 +75,14 @@ class Crystal:
         counts = counts // np.gcd.reduce(counts)
         parts = sorted((SYMBOLS[number], count) for number, count in zip(numbers, counts, strict=True))
         return "".join(symbol + (str(count) if count > 1 else "") for symbol, count in parts)
+
+    @property
+    def checksum(self) -> str:
+        """Checksum of the arrays as they are, without any tolerance, 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for array in (self.lattice, self.frac_coords, self.atomic_numbers):
+            digest.update(array.tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def volume(self) -> float:

@@ -166,9 +166,15 @@ class Store:
 
     def crystal(self, index: int) -> Crystal:
         """Return one structure."""
-        row = self._table[[index]]
-        lattice, frac_coords = _flat(row, "lattice").reshape(3, 3), _flat(row, "frac_coords").reshape(-1, 3)
-        return Crystal(lattice, frac_coords, _flat(row, "atomic_numbers"))
+        return self.crystals([index])[0]
+
+    def crystals(self, indices: Sequence[int]) -> list[Crystal]:
+        """Return several structures, read together."""
+        table = self._table[list(indices)]
+        ends = np.cumsum(table.column("n_atoms").to_numpy())[:-1]
+        coords = np.split(_flat(table, "frac_coords").reshape(-1, 3), ends)
+        numbers = np.split(_flat(table, "atomic_numbers"), ends)
+        return [Crystal(*one) for one in zip(_flat(table, "lattice").reshape(-1, 3, 3), coords, numbers, strict=True)]
 
     def batch(self, indices: Sequence[int], *, merge: bool = False) -> CrystalBatch:
         """Read crystals, with their targets and space groups, as a batch; see :func:`make_batch`."""

@@ -13,7 +13,6 @@ from io import StringIO
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from crysmm.crystal import Crystal
 from crysmm.errors import MissingDependencyError, StructureError, brief
@@ -49,7 +48,8 @@ class CHGNetTeacher:
         self._network.to(device).eval().requires_grad_(False)
         convolutions = self._network.atom_conv_layers
         chosen = chosen_layers(name, layers, DEFAULT_LAYERS, len(convolutions))
-        self._outputs = LayerOutputs([convolutions[layer - 1] for layer in chosen], _atoms)
+        taken = [convolutions[layer - 1] for layer in chosen]
+        self._outputs = LayerOutputs(self._network, taken, lambda atoms: atoms)
         self._device = device
         self.name = full_name(name, chosen)
         self.width = len(chosen) * self._network.atom_embedding.embedding.embedding_dim
@@ -74,11 +74,4 @@ class CHGNetTeacher:
             raise StructureError(brief(error)) from error
         for graph in graphs:
             graph.lattice.requires_grad_(False)  # else torch warns that CHGNet makes a number of it
-        with torch.no_grad():
-            self._network([graph.to(self._device) for graph in graphs], task="e")
-        return self._outputs.take()
-
-
-def _atoms(output: object) -> Tensor:
-    assert isinstance(output, Tensor)
-    return output
+        return self._outputs.run([graph.to(self._device) for graph in graphs])

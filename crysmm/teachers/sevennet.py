@@ -53,7 +53,7 @@ class SevenNetTeacher:
         gates = [module for key, module in self._network.named_children() if key.endswith("equivariant_gate")]
         chosen = chosen_layers(name, layers, range(1, len(gates) + 1), len(gates))
         (self._n_scalars,) = {_scalars(gates[layer - 1].gate.irreps_out) for layer in chosen}
-        self._outputs = LayerOutputs([gates[layer - 1] for layer in chosen], self._read)
+        self._outputs = LayerOutputs(self._network, [gates[layer - 1] for layer in chosen], self._read)
         self._device = device
         self.name = full_name(name, chosen)
         self.width = len(chosen) * self._n_scalars
@@ -76,9 +76,7 @@ class SevenNetTeacher:
             graph = AtomGraphData.from_numpy_dict(unlabeled_atoms_to_graph(crystal.to_ase(), self._network.cutoff))
             graph[DATA_MODALITY] = MODALITY
             graphs.append(graph)
-        with torch.no_grad():
-            self._network(Batch.from_data_list(graphs).to(self._device))
-        return self._outputs.take()
+        return self._outputs.run(Batch.from_data_list(graphs).to(self._device))
 
     def _read(self, output: Any) -> Tensor:
         """Return the scalars, which come first."""

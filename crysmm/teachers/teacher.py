@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -48,11 +48,13 @@ class LayerOutputs:
     """Outputs of some layers of a network, recorded while it runs.
 
     Args:
-        layers: All layers by their number, from 1.
+        network: Network that has the layers.
+        layers: Layers in the order in which they run.
         read: Returns the features in an output of a layer, ``[n_atoms_in_all, width]``.
     """
 
-    def __init__(self, layers: Iterable[nn.Module], read: Callable[[object], Tensor]):
+    def __init__(self, network: nn.Module, layers: Iterable[nn.Module], read: Callable[[Any], Tensor]):
+        self._network = network
         self._read = read
         self._outputs: list[Tensor] = []
         for layer in layers:
@@ -61,10 +63,12 @@ class LayerOutputs:
     def _record(self, layer: nn.Module, inputs: object, output: object) -> None:
         self._outputs.append(self._read(output))
 
-    def take(self) -> np.ndarray:
-        """Return what was recorded since the last call, side by side, ``[n_atoms_in_all, sum of widths]`` float32."""
-        outputs, self._outputs = self._outputs, []
-        return torch.cat(outputs, dim=1).float().cpu().numpy()
+    def run(self, graphs: Any) -> np.ndarray:
+        """Run the network; return the outputs of the layers side by side, ``[n_atoms_in_all, width]`` float32."""
+        self._outputs = []  # a run that failed may have left some
+        with torch.no_grad():
+            self._network(graphs)
+        return torch.cat(self._outputs, dim=1).float().cpu().numpy()
 
 
 def chosen_layers(name: str, layers: Sequence[int] | None, default: Sequence[int], n_layers: int) -> list[int]:

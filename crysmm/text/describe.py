@@ -24,7 +24,6 @@ from crysmm.text.descriptions import (
     Appender,
     Description,
     read_descriptions,
-    structure_checksum,
     write_descriptions,
 )
 
@@ -63,7 +62,7 @@ def describe_crystal(identifier: str, crystal: Crystal, describer: DescriberName
         describer: Name of the describer; if Robocrystallographer fails, JARVIS is tried.
         timeout: Time limit for each describer, in seconds.
     """
-    structure = structure_checksum(crystal)
+    structure = crystal.checksum
     with borrowed(describer) as process:
         answer = process.describe(crystal, timeout)
     row = Description(
@@ -169,7 +168,7 @@ class _Todo:
                 self.unreadable[row.id] = read.reason
                 self._bar.update()
                 continue
-            if crystal is None or known == structure_checksum(crystal):
+            if crystal is None or known == crystal.checksum:
                 self.n_kept += 1
                 self._bar.update()
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -14,7 +13,6 @@ from typing import Self
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError
 from crysmm.files import naming, text_replacing
 from crysmm.io.folder import CRYSMMNET_COLUMNS, DESCRIPTION, FolderTable, is_crysmmnet, read_csv
@@ -32,7 +30,8 @@ class Description:
         describer: Describer that wrote the text or was the last to try, ``robocrys`` or ``jarvis``.
         version: Version of the describer's package.
         seconds: Time taken, in seconds.
-        structure: Checksum of the crystal (:func:`structure_checksum`); empty if it could not be read.
+        structure: Checksum of the crystal, so that its text is not used for another with the same id; empty if it could
+            not be read.
         reason: Reason why there is no text, or why another describer than the requested one wrote it.
     """
 
@@ -53,15 +52,6 @@ FIELDS = {field.name for field in fields(Description)}
 REQUIRED = FIELDS - {"text", "reason"}
 BEGINNING = b'{"id": '  # every line begins with it
 _ROW = TypeAdapter(Description)
-
-
-def structure_checksum(crystal: Crystal) -> str:
-    """Return a checksum, so that a description is not used for another structure with the same id."""
-    # The bytes as read, without any tolerance: a relaxed structure has another description.
-    digest = hashlib.sha256()
-    for array in (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers):
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def read_descriptions(path: Path) -> dict[str, Description]:

@@ -15,7 +15,7 @@ from crysmm.io.folder import DESCRIPTION
 from crysmm.io.inputs import open_input
 from crysmm.processes import Processes
 from crysmm.runs.data import TrainingData
-from crysmm.text.descriptions import Description, descriptions_from_file, descriptions_of_input, structure_checksum
+from crysmm.text.descriptions import Description, descriptions_from_file, descriptions_of_input
 from crysmm.text.embeddings import Texts, TextSettings, embed_texts, with_gaps
 from crysmm.text.encoder import TextEncoder, pad
 
@@ -85,7 +85,7 @@ def find_descriptions(
     others = [
         row.id
         for number, row in enumerate(rows)
-        if row is not None and row.structure and row.structure != structure_checksum(store.crystal(number))
+        if row is not None and row.structure and row.structure != store.crystal(number).checksum
     ]
     if others:
         raise InputError(

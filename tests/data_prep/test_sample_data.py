@@ -9,7 +9,7 @@ import pytest
 
 from crysmm.elements import SYMBOLS
 from crysmm.io.inputs import open_source
-from crysmm.text.descriptions import read_descriptions, structure_checksum
+from crysmm.text.descriptions import read_descriptions
 from data_prep.sample_data import choose
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sample_data"
@@ -34,7 +34,7 @@ def test_every_crystal_is_described_as_it_stands_there_and_nothing_is_said_of_it
     assert list(rows) == list(crystals)
     for name, row in rows.items():
         assert (row.describer, row.reason) == ("robocrys", None)
-        assert row.structure == structure_checksum(crystals[name])
+        assert row.structure == crystals[name].checksum
         assert not {f"{table[name]:.{digits}f}" for digits in range(2, 9)} & set(row.text.split())
         assert "GPa" not in row.text
         assert "np." not in row.text

@@ -1,0 +1,268 @@
+"""Features of atoms by a teacher: computed once for each structure, kept in the cache, and memory-mapped.
+
+The cache has a folder for each teacher, named by its checksum and its layers. In it are parts, files of some thousand
+atoms in float16, each complete or absent, that hold the features of a crystal under the checksum of its structure. An
+input may thus share crystals with others, and a computation that was stopped goes on after the last part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from tqdm import tqdm
+
+from crysmm.crystal import Crystal
+from crysmm.data.loader import batch_ends
+from crysmm.data.store import Store, cache_folder
+from crysmm.errors import CrysmmError, InputError, brief
+from crysmm.files import disables_bar, replacing
+from crysmm.teachers.registry import load_teacher
+from crysmm.teachers.teacher import Teacher
+
+FORMAT_VERSION = 1  # part of every folder's name: raise it when what is written changes
+ATOMS_A_BATCH = 256  # embedded together; SevenNet needs about 1 MB for each
+ATOMS_A_PART = 2048  # at most minutes of work
+ATOMS_WITHOUT_WORKERS = 1024  # embedding so many takes about as long as starting workers
+CRYSTALS_READ = 1024
+KEY_BYTES = 8
+
+
+class Place(NamedTuple):
+    """Place of a crystal's features: a file, and its rows there."""
+
+    path: Path
+    first: int
+    n_atoms: int
+
+
+class AtomFeatures:
+    """Features of the atoms of a store's crystals; read-only, memory-mapped, and cheap to pickle.
+
+    Args:
+        source: Teacher or file that they are from, with its checksum; identifies them.
+        width: Number of features per atom.
+        places: Place of each crystal's features by row of the store.
+    """
+
+    def __init__(self, source: str, width: int, places: dict[int, Place]):
+        self.source = source
+        self.width = width
+        self._places = places
+        self._open: dict[Path, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}  # each process maps the files itself
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the features of all atoms in some crystals, ``[n_atoms_in_all, width]`` float32."""
+        pieces = [np.empty((0, self.width), dtype=np.float16)]
+        for row in np.asarray(rows).tolist():
+            path, first, n_atoms = self._places[row]
+            if path not in self._open:
+                self._open[path] = safe_open(path, "numpy").get_slice("features")
+            pieces.append(self._open[path][first : first + n_atoms])
+        return np.concatenate(pieces).astype(np.float32)
+
+    def statistics(self, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation of each feature over the atoms of some crystals, ``[width]`` float32 each.
+
+        The standard deviation of a feature that does not vary is 1.
+        """
+        n_atoms, total, squares = 0, np.zeros(self.width), np.zeros(self.width)
+        for start in range(0, len(rows), CRYSTALS_READ):
+            values = self.take(rows[start : start + CRYSTALS_READ]).astype(np.float64)
+            n_atoms, total, squares = n_atoms + len(values), total + values.sum(0), squares + (values**2).sum(0)
+        mean = total / n_atoms
+        variance = squares / n_atoms - mean**2
+        deviation = np.sqrt(np.where(variance > 1e-9 * (squares / n_atoms), variance, 1))
+        return mean.astype(np.float32), deviation.astype(np.float32)
+
+
+def compute_features(
+    store: Store,
+    rows: Sequence[int],
+    name: str,
+    *,
+    device: torch.device | str = "cpu",
+    jobs: int | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+) -> tuple[AtomFeatures, dict[int, str]]:
+    """Compute the features of crystals that the cache lacks, and find the others there.
+
+    Args:
+        store: Store with the crystals.
+        rows: Rows of the crystals.
+        name: Name of the teacher; see :func:`~crysmm.teachers.registry.load_teacher`.
+        device: Device to compute on.
+        jobs: Number of processes on a CPU; by default one per core, or this process alone for few atoms.
+        cache_dir: Cache folder; see :func:`~crysmm.data.store.cache_folder`.
+        progress: True to show a progress bar.
+
+    Returns:
+        The features, and for each crystal that cannot be embedded its row with the reason.
+
+    Raises:
+        InputError: There is no such teacher, or it does not return one row per atom.
+        MissingDependencyError: Its package is not installed.
+    """
+    teacher = load_teacher(name, device)
+    identity = f"{FORMAT_VERSION} {teacher.name} {teacher.checksum}"
+    folder = cache_folder(cache_dir) / "teachers" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    keys = _keys(store, rows)
+    known = read_parts(folder, teacher.width)
+    missing = {key: row for row, key in keys.items() if key not in known}  # equal structures are embedded once
+    reasons: dict[bytes, str] = {}
+    n_atoms = store.n_atoms[list(missing.values())]
+    if torch.device(device).type != "cpu" or n_atoms.sum() <= ATOMS_WITHOUT_WORKERS:
+        jobs = 1
+    total, hidden = int(n_atoms.sum()), disables_bar(progress)
+    bar = tqdm(desc=f"embedding by {teacher.name}", total=total, unit=" atoms", disable=hidden, delay=1)
+    part: dict[bytes, np.ndarray] = {}
+    with bar:
+        for key, features in _embed_missing(teacher, store, missing, jobs):
+            if isinstance(features, str):
+                reasons[key] = features
+            else:
+                part[key] = features
+            bar.update(int(store.n_atoms[missing[key]]))
+            if sum(map(len, part.values())) >= ATOMS_A_PART:
+                known |= write_part(folder, part)
+                part = {}
+        known |= write_part(folder, part)
+    places = {row: known[key] for row, key in keys.items() if key in known}
+    failed = {row: reasons[key] for row, key in keys.items() if key in reasons}
+    return AtomFeatures(f"{teacher.name} {teacher.checksum}", teacher.width, places), failed
+
+
+def refuse_failed(name: str, store: Store, failed: dict[int, str]) -> None:
+    """Refuse crystals that a teacher cannot embed.
+
+    Raises:
+        InputError: There are some; the text names the first.
+    """
+    if failed:
+        row, reason = next(iter(failed.items()))
+        more = f" and {len(failed) - 1} others" if len(failed) > 1 else ""
+        raise InputError(
+            f"the teacher {name} cannot embed {store.files[row]}{more}: {reason}; leave it out of the input, or take "
+            "another teacher"
+        )
+
+
+def embed_each(teacher: Teacher, crystals: Sequence[Crystal]) -> list[np.ndarray | str]:
+    """Embed crystals; return the features of each, ``[n_atoms, width]`` float16, or the reason why it has none.
+
+    Raises:
+        InputError: The teacher does not return one row per atom.
+    """
+    try:
+        features = teacher.embed(crystals)
+    except Exception as error:  # noqa: BLE001  # code of others may fail in any way on an unusual crystal
+        if len(crystals) > 1:  # which of them it was
+            return [result for crystal in crystals for result in embed_each(teacher, [crystal])]
+        return [brief(error) if isinstance(error, CrysmmError) else f"{type(error).__name__}: {brief(error)}"]
+    shape = (sum(map(len, crystals)), teacher.width)
+    if features.shape != shape:
+        raise InputError(
+            f"the teacher {teacher.name} returned features of shape {features.shape}, expected {shape}; "
+            "crysmm.testing.check_teacher checks a teacher"
+        )
+    with np.errstate(over="ignore"):
+        features = features.astype(np.float16)
+    parts = np.split(features, np.cumsum([len(crystal) for crystal in crystals])[:-1])
+    return [
+        part if np.isfinite(part).all() else "a feature is not finite, or not in the range of float16" for part in parts
+    ]
+
+
+def _embed_missing(
+    teacher: Teacher, store: Store, missing: dict[bytes, int], jobs: int | None
+) -> Iterator[tuple[bytes, np.ndarray | str]]:
+    """Yield the features of crystals, or why they have none, in order.
+
+    Args:
+        teacher: Teacher, which other processes load by its name.
+        store: Store with the crystals.
+        missing: Rows of the crystals by key.
+        jobs: Number of processes; 1 uses this process.
+    """
+    from joblib import Parallel, delayed
+
+    rows = np.array(list(missing.values()), dtype=np.int64)
+    batches = np.split(rows, batch_ends(store.n_atoms[rows], len(rows), ATOMS_A_BATCH)[:-1]) if len(rows) else []
+    crystals = (store.crystals(batch.tolist()) for batch in batches)
+    if jobs == 1:
+        results = (embed_each(teacher, batch) for batch in crystals)
+    else:
+        work = delayed(_embed_by_name)
+        results = Parallel(-1 if jobs is None else jobs, return_as="generator")(
+            work(teacher.name, batch) for batch in crystals
+        )
+    yield from zip(missing, chain.from_iterable(results), strict=True)
+
+
+def _embed_by_name(name: str, crystals: Sequence[Crystal]) -> list[np.ndarray | str]:
+    return embed_each(_loaded(name), crystals)
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str) -> Teacher:
+    """Load a teacher once per process."""
+    return load_teacher(name)
+
+
+def _keys(store: Store, rows: Sequence[int]) -> dict[int, bytes]:
+    """Return the checksum of each structure by row."""
+    keys: dict[int, bytes] = {}
+    for start in range(0, len(rows), CRYSTALS_READ):
+        some = rows[start : start + CRYSTALS_READ]
+        keys |= {row: bytes.fromhex(one.checksum) for row, one in zip(some, store.crystals(some), strict=True)}
+    return keys
+
+
+def write_part(folder: Path, features: dict[bytes, np.ndarray]) -> dict[bytes, Place]:
+    """Write the features of some crystals by key to a file named by the keys; return where they are."""
+    if not features:
+        return {}
+    joined = b"".join(features)
+    path = folder / f"{hashlib.sha256(joined).hexdigest()[:32]}.safetensors"
+    sizes = np.array([len(rows) for rows in features.values()], dtype=np.int64)
+    tensors: dict[str, np.ndarray] = {
+        "keys": np.frombuffer(joined, dtype=np.uint8).reshape(-1, KEY_BYTES),
+        "n_atoms": sizes,
+        "features": np.concatenate(list(features.values())),
+    }
+    with replacing(path) as temporary:
+        save_file(tensors, temporary)
+    return _places(path, features, sizes)
+
+
+def read_parts(folder: Path, width: int) -> dict[bytes, Place]:
+    """Return where the features of each crystal are; damaged parts are left out and computed again."""
+    known: dict[bytes, Place] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, "numpy") as part:
+                keys, sizes = part.get_tensor("keys"), part.get_tensor("n_atoms")
+                shape = part.get_slice("features").get_shape()
+        except (OSError, SafetensorError):
+            continue
+        if shape == [sizes.sum(), width] and keys.shape == (len(sizes), KEY_BYTES):
+            known |= _places(path, [key.tobytes() for key in keys], sizes)
+    return known
+
+
+def _places(path: Path, keys: Iterable[bytes], n_atoms: np.ndarray) -> dict[bytes, Place]:
+    firsts = np.cumsum(n_atoms) - n_atoms
+    places = zip(firsts.tolist(), n_atoms.tolist(), strict=True)
+    return {key: Place(path, *place) for key, place in zip(keys, places, strict=True)}
