@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -33,11 +34,15 @@ COMMANDS = {
     "describe": "Write a text description of each structure, for models that read text.",
     "check": "Read a folder of structures and report what is wrong with it.",
     "doctor": "Report the installation and what a run would use, and how to fix problems.",
+    "completion": "Print a script that makes a shell complete commands and options with the Tab key.",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command, and return its exit code; only the module of that command is imported."""
+    """Run a command, and return its exit code; only the module of that command is imported.
+
+    Without a command, print the help.
+    """
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv and argv[0] in COMMANDS:
         return run_command(f"crysmm.cli.{argv[0]}", f"crysmm {argv[0]}", COMMANDS[argv[0]], argv[1:])
@@ -51,7 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         commands.add_parser(name, help=summary)
-    parser.parse_args(argv)
+    if not argv:
+        parser.print_help()
+    elif argv[0].startswith("-"):
+        parser.parse_args(argv)
+    else:
+        from crysmm.config.loading import nearest
+
+        parser.exit(
+            2, f"crysmm: error: unknown command {argv[0]}{nearest(argv[0], list(COMMANDS))} (see crysmm --help)\n"
+        )
     return 0
 
 
@@ -71,9 +85,17 @@ def run_command(module_name: str, prog: str, description: str, argv: Sequence[st
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # read when torch is loaded
     command = import_module(module_name)
     parser = make_parser(command, prog, description)
-    arguments, unknown = parser.parse_known_args(argv)
+    arguments, unknown = parser.parse_known_args([with_underscores(word) for word in argv])
     parser.refuse_unknown(unknown)
     return guarded(lambda: command.run(arguments))
+
+
+def with_underscores(word: str) -> str:
+    """Return a word of a command line, with underscores in place of hyphens if it is an option."""
+    option, equals, value = word.partition("=")
+    if not re.fullmatch(r"--[A-Za-z][\w.-]*", option):
+        return word
+    return f"--{option[2:].replace('-', '_')}{equals}{value}"
 
 
 def make_parser(command: ModuleType, prog: str, description: str) -> "CommandParser":

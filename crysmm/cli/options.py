@@ -18,6 +18,11 @@ from crysmm.config.run import DEFAULT_CHOICES, RunConfig
 from crysmm.errors import InputError
 
 METAVARS = {"Path": "PATH", "str": "TEXT", "int": "N", "float": "X"}
+BASIC = frozenset({
+    "root_dir", "output_dir", "target_key", "model.name", "head.name", "method.name", "init_from", "epochs",
+    "batch_size", "learning_rate", "ensemble", "device", "resume", "overwrite",
+})  # fmt: skip
+"""Settings that stand first in the help."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -51,7 +56,11 @@ def add_config_options(
         without: Names of settings that get no option.
     """
     parser.add_argument(
-        "--config", "--config_name", type=Path, metavar="FILE", help="JSON file with settings; options override it."
+        "--config",
+        "--config_name",
+        type=Path,
+        metavar="FILE",
+        help="JSON or YAML file with settings; options override it.",
     )
     _settings_source(kind, parser, without)
 
@@ -83,8 +92,21 @@ def report(notes: Iterable[str]) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def describe(config: RunConfig) -> str:
-    """Return the settings as YAML, each with its description as a comment."""
+def add_print_config(parser: argparse.ArgumentParser) -> None:
+    """Add ``--print_config``."""
+    parser.add_argument(
+        "--print_config",
+        nargs="?",
+        const="yaml",
+        choices=("yaml", "json"),
+        help="Print the resolved settings, which --config reads, and exit; as YAML with comments, or as JSON.",
+    )
+
+
+def describe(config: RunConfig, language: str = "yaml") -> str:
+    """Return the settings as YAML, each with its description as a comment, or as JSON."""
+    if language == "json":
+        return config.model_dump_json(indent=2)
 
     def lines_of(settings: BaseModel, indent: str) -> Iterator[str]:
         for name, field in type(settings).model_fields.items():
@@ -103,23 +125,28 @@ def _settings_source(
     kind: type[RunConfig], parser: argparse.ArgumentParser, without: Set[str] = frozenset()
 ) -> CliSettingsSource[argparse.ArgumentParser]:
     """Add an option for every setting to a parser; the returned source reads nested settings from its arguments."""
+    basic, others = parser.add_argument_group("most used settings"), parser.add_argument_group("other settings")
     return CliSettingsSource(
         kind,  # type: ignore[arg-type]  # any pydantic model will do
         root_parser=parser,
-        add_argument_method=partial(_add_option, kind, without),
+        add_argument_method=partial(_add_option, kind, without, basic, others),
         cli_hide_none_type=True,
         cli_avoid_json=True,
         cli_enforce_required=False,
     )
 
 
-def _add_option(kind: type[RunConfig], without: Set[str], container: Any, *names: str, **options: Any) -> None:
+def _add_option(
+    kind: type[RunConfig], without: Set[str], basic: Any, others: Any, container: Any, *names: str, **options: Any
+) -> None:
     """Add one option that pydantic-settings describes; a switch may stand alone, and the help gives the default.
 
     Args:
         kind: Class of the settings.
         without: Names of settings that get no option.
-        container: Parser or group to add the option to.
+        basic: Group for the settings in ``BASIC``.
+        others: Group for settings that are in no section.
+        container: Parser, or group of the section.
         *names: Names of the option.
         **options: Arguments of ``add_argument``.
     """
@@ -141,7 +168,8 @@ def _add_option(kind: type[RunConfig], without: Set[str], container: Any, *names
         field = kind.model_fields[name]
         sentence, default = field.description, "" if field.default_factory is not None else _shown(field.default)
     options["help"] = (f"{sentence} ({default})" if default else f"{sentence}").replace("%", "%%")
-    container.add_argument(*names, **options)
+    group = basic if key in BASIC else container if section else others
+    group.add_argument(*names, **options)
 
 
 def _help_in_section(section: str, name: str) -> tuple[str | None, str]:

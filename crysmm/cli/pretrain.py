@@ -2,14 +2,14 @@
 
 import argparse
 
-from crysmm.cli.options import add_config_options, config_from, describe, report
+from crysmm.cli.options import add_config_options, add_print_config, config_from, describe, report
 from crysmm.cli.train import prepare_run
 from crysmm.config import PretrainingConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add all settings of a pre-training run, and the option to print them."""
-    parser.add_argument("--print_config", action="store_true", help="Print the resolved settings, and exit.")
+    add_print_config(parser)
     add_config_options(parser, PretrainingConfig)
 
 
@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     config, notes = config_from(PretrainingConfig, arguments)
     report(notes)
     if arguments.print_config:
-        print(describe(config))
+        print(describe(config, arguments.print_config))
         return 0
     prepare_run(config)
     from crysmm.training.pretrain import pretrain

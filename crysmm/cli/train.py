@@ -3,14 +3,14 @@
 import argparse
 import os
 
-from crysmm.cli.options import add_config_options, config_from, describe, report
+from crysmm.cli.options import add_config_options, add_print_config, config_from, describe, report
 from crysmm.config import RunConfig, TrainingConfig
 from crysmm.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add all settings of a training run, and the option to print them."""
-    parser.add_argument("--print_config", action="store_true", help="Print the resolved settings, and exit.")
+    add_print_config(parser)
     add_config_options(parser)
 
 
@@ -19,7 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     config, notes = config_from(TrainingConfig, arguments)
     report(notes)
     if arguments.print_config:
-        print(describe(config))
+        print(describe(config, arguments.print_config))
         return 0
     return train_with(config)
 

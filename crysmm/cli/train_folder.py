@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crysmm.cli.main import run_command
-from crysmm.cli.options import add_config_options, config_from, describe, report
+from crysmm.cli.options import add_config_options, add_print_config, config_from, describe, report
 from crysmm.cli.train import train_with
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of those scripts, and all settings of ``crysmm train``."""
-    parser.add_argument("--print_config", action="store_true", help="Print the resolved settings, and exit.")
+    add_print_config(parser)
     parser.add_argument(
         "--property", dest="target_key", default=argparse.SUPPRESS, metavar="TEXT", help="Same as --target."
     )
@@ -63,6 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
         update={"root_dir": config.root_dir or DEFAULT_ROOT, "output_dir": config.output_dir or DEFAULT_OUTPUT}
     )
     if arguments.print_config:
-        print(describe(config))
+        print(describe(config, arguments.print_config))
         return 0
     return train_with(config)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crysmm.config.loading import SIZES, make_config, merge, nearest, read_json
+from crysmm.config.loading import SIZES, make_config, merge, nearest, read_settings
 from crysmm.config.run import DEFAULT_CHOICES
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, first_of, shown
@@ -117,7 +117,7 @@ def read_arms(path: Path) -> dict[str, Any]:
         InputError: The file cannot be read.
     """
     try:
-        return read_json(path)
+        return read_settings(path)
     except InputError as error:
         raise InputError(str(error).replace("--config:", "--arms_file:", 1)) from None
 

@@ -1,9 +1,10 @@
-"""Reading of settings from JSON files and command lines, and writing them as options.
+"""Reading of settings from JSON or YAML files and command lines, and writing them as options.
 
 Every invalid setting is reported in a line of its own.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,7 +17,7 @@ from crysmm.config.models import BACKBONES, HEADS
 from crysmm.config.pretraining import METHODS, PretrainingConfig
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.errors import InputError, shown
+from crysmm.errors import InputError, brief, shown
 
 AnyConfig = TypeVar("AnyConfig", bound=RunConfig)
 
@@ -55,7 +56,7 @@ def load_config(kind: type[AnyConfig], path: Path | None, overrides: Mapping[str
 
     Args:
         kind: Class of the settings.
-        path: JSON file with settings of this package, ALIGNN or CrysMMNet, or None for no file.
+        path: JSON or YAML file with settings of this package, ALIGNN or CrysMMNet, or None for no file.
         overrides: Settings that take precedence over the file's, nested like it.
 
     Returns:
@@ -64,7 +65,7 @@ def load_config(kind: type[AnyConfig], path: Path | None, overrides: Mapping[str
     Raises:
         InputError: The file cannot be read, or settings are invalid (one line each).
     """
-    settings, notes = ({}, []) if path is None else translate(read_json(path), given=set(overrides))
+    settings, notes = ({}, []) if path is None else translate(read_settings(path), given=set(overrides))
     if isinstance(overrides.get("model"), dict):
         overrides = {**overrides, "model": translate_model(overrides["model"])}
     config = make_config(kind, merge(settings, overrides))
@@ -73,20 +74,22 @@ def load_config(kind: type[AnyConfig], path: Path | None, overrides: Mapping[str
     return config, notes
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds one object.
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds one object, or YAML text of names and values, as ``--print_config`` prints it.
 
     Raises:
-        InputError: The file does not exist, is not JSON (reported with line and column), does not hold an object, or
+        InputError: The file does not exist, is neither (reported with line and column), does not hold an object, or
             holds text that cannot be encoded.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-        json.dumps(content, ensure_ascii=False).encode()  # fails on half of a surrogate pair, "\ud800"
+        text = path.read_text(encoding="utf-8-sig")
+        is_yaml = path.suffix in (".yaml", ".yml") or not text.lstrip().startswith(("{", "["))
+        content = _read_yaml(path, text) if is_yaml else json.loads(text)
+        json.dumps(content, ensure_ascii=False, default=str).encode()  # fails on half of a surrogate pair, "\ud800"
     except OSError as error:
         raise InputError(f"--config: {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InputError(f"--config: {path} is not a text file; expected JSON in UTF-8") from None
+        raise InputError(f"--config: {path} is not a text file; expected JSON or YAML in UTF-8") from None
     except UnicodeEncodeError as error:
         half = ascii(error.object[error.start])
         raise InputError(f"--config: {path} holds {half}, half of a character; write it whole") from None
@@ -98,6 +101,19 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f'--config: {path} holds a {type(content).__name__}; expected settings, {{"epochs": 50, ...}}')
     return content
+
+
+def _read_yaml(path: Path, text: str) -> Any:
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+        return {str(key): value for key, value in content.items()} if isinstance(content, dict) else content
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = "" if mark is None else f", line {mark.line + 1} column {mark.column + 1}"
+        problem = getattr(error, "problem", None) or brief(error)
+        raise InputError(f"--config: {path} is neither JSON nor YAML{place}: {problem}") from None
 
 
 def merge(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,9 +153,15 @@ def make_config(kind: type[AnyConfig], settings: Mapping[str, Any]) -> AnyConfig
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """Return ``; did you mean X?`` if a known name is close, else an empty string."""
-    matches = get_close_matches(name, known, n=1)
+    """Return ``; did you mean X?`` for a known name that this one abbreviates or misspells, else an empty string."""
+    matches = [other for other in known if _abbreviates(name, other)] or get_close_matches(name, known, n=1)
     return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def _abbreviates(name: str, other: str) -> bool:
+    """Return True if a name is one word of another, or the initials of its words: ``--lr`` of ``--learning_rate``."""
+    short, words = name.lstrip("-"), re.split(r"[._]", other.lstrip("-"))
+    return len(words) > 1 and short in (*words, "".join(word[:1] for word in words))
 
 
 def commands_with(name: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from crysmm.config.loading import read_json
+from crysmm.config.loading import read_settings
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.convert.alignn import convert_alignn
@@ -49,7 +49,7 @@ def convert(code: str, checkpoint: Path, config: Path | None, output_dir: Path) 
     refuse_unwritable(output_dir)
     if output_dir.exists() and any(output_dir.iterdir()):
         raise InputError(f"--output_dir: {output_dir} is not empty; name a new folder")
-    settings = {} if config is None else read_json(config)
+    settings = {} if config is None else read_settings(config)
     found = read_checkpoint(checkpoint)
     converted = CODES[code](found, settings)
     try:

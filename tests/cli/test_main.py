@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import crysmm
-from crysmm.cli.main import SPINS, guarded, main
+from crysmm.cli.main import COMMANDS, SPINS, guarded, main
 from crysmm.errors import InputError
 
 
@@ -26,12 +26,39 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"crysmm {crysmm.__version__}\n"
 
 
-@pytest.mark.parametrize("argv", [[], ["trian"]])
-def test_no_or_another_command(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr()
+    assert all(command in shown.out for command in COMMANDS)
+    assert shown.err == ""
+
+
+def test_another_command_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        main(argv)
+        main(["trian", "--epochs", "3"])
     assert left.value.code == 2
-    assert "COMMAND" in capsys.readouterr().err
+    expected = "crysmm: error: unknown command trian; did you mean train? (see crysmm --help)\n"
+    assert capsys.readouterr().err == expected
+
+
+def complete(script: Path, *words: str) -> set[str]:
+    """What bash offers for the last word."""
+    line = f"source {script}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _shtab_crysmm"
+    ran = subprocess.run(
+        ["bash", "-c", f'{line}; echo "${{COMPREPLY[@]}}"'], capture_output=True, text=True, check=True
+    )
+    return set(ran.stdout.split())
+
+
+def test_completion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = tmp_path / "script"
+    script.write_text(capsys.readouterr().out)
+    assert complete(script, "crysmm", "p") == {"predict", "pretrain"}
+    assert complete(script, "crysmm", "train", "--learn") == {"--learning_rate"}
+    assert complete(script, "crysmm", "train", "--model", '""') == {"cgcnn", "crysxpp", "gatgnn", "alignn"}
+    assert complete(script, "crysmm", "train", "--strict", "t") == {"true"}
+    assert complete(script, "crysmm", "predict", "--file_format", "p") == {"poscar", "pdb"}
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["train", "--help"]])

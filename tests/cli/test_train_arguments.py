@@ -1,6 +1,7 @@
 """``crysmm train``: every setting an option, and nothing but the command line and the file decides."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,24 @@ def test_switches_stand_alone_or_take_a_value(trained: list[TrainingConfig], arg
     assert settings(trained, *argv, "--epochs", "3").strict is value
 
 
+def test_hyphens_are_underscores_in_options_alone(trained: list[TrainingConfig]) -> None:
+    config = settings(
+        trained, "--target-key=band-gap", "--batch-size", "3", "--id-key", "my-id", "--model.conv-layers=2"
+    )
+    assert (config.target_key, config.batch_size, config.id_key) == ("band-gap", 3, "my-id")
+    assert config.model.conv_layers == 2
+
+
+def test_help_begins_with_the_settings_that_most_need(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    options = re.findall(r"^  (--[\w.]+)", text, flags=re.MULTILINE)
+    first = ["--print_config", "--config", "--root_dir", "--output_dir", "--model.name", "--init_from", "--epochs"]
+    assert options[: len(first)] == first
+    assert options.index("--device") < options.index("--cutoff") < options.index("--model.link")
+
+
 def test_aliases(trained: list[TrainingConfig]) -> None:
     config = settings(trained, "--target", "gap", "--id_tag", "material_id")
     assert (config.target_key, config.id_key) == ("gap", "material_id")
@@ -115,6 +134,9 @@ def test_the_environment_changes_nothing(trained: list[TrainingConfig], monkeypa
     [
         (["--epohs", "3"], "unknown argument --epohs; did you mean --epochs?"),
         (["--epo", "3"], "unknown argument --epo"),
+        (["--lr", "3"], "unknown argument --lr; did you mean --learning_rate?"),
+        (["--seed", "3"], "unknown argument --seed; did you mean --random_seed?"),
+        (["--xyzzy", "3"], "unknown argument --xyzzy (see"),
         (["--model.haeds=3"], "unknown argument --model.haeds; did you mean --model.heads?"),
         (["--milestones", "10", "20"], "unknown argument 20"),
         (["--epochs"], "expected one argument"),
@@ -153,6 +175,30 @@ def test_both_folders_are_needed(
     assert main(["train", *FOLDERS[:position], *FOLDERS[position + 2 :]]) == 2
     assert f"{missing}: missing" in capsys.readouterr().err
     assert trained == []
+
+
+@pytest.mark.parametrize("language", [[], ["json"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--model", "alignn", "--model.alignn_layers", "1", "--learning_rate", "1e-5", "--target_key", "yes"],
+        ["--head", "distilled", "--head.teacher", "a b/c", "--head.delta", "0.1,rising", "--ids_file", "ids.json"],
+        ["--n_val", "3", "--n_test", "0", "--id_key", "007", "--milestones", "1,2", "--max_hours", "1e3"],
+    ],
+)
+def test_printed_settings_are_read(
+    trained: list[TrainingConfig],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    argv: list[str],
+    language: list[str],
+) -> None:
+    assert main(["train", *FOLDERS, *argv, "--print_config", *language]) == 0
+    path = tmp_path / "settings.txt"
+    path.write_text(capsys.readouterr().out)
+    assert main(["train", "--config", str(path)]) == 0
+    assert trained[-1] == settings(trained, *argv)
 
 
 def test_print_config_shows_what_would_be_used(

@@ -80,10 +80,24 @@ def test_broken_json_is_placed(tmp_path: Path) -> None:
     assert str(path) in line
 
 
+def test_yaml_is_read_as_json_is(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("# settings\nepochs: 7\nmodel:\n  name: alignn  # deep\n  gcn_layers: 1\nlearning_rate: 4e-3\n")
+    same = {"epochs": 7, "model": {"name": "alignn", "gcn_layers": 1}, "learning_rate": 0.004}
+    assert load_config(TrainingConfig, path, {}) == load_config(TrainingConfig, written(tmp_path, same), {})
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [
         (b"[1, 2]", "list"),
+        (b"- epochs: 3", "list"),
+        (b"", "NoneType"),
+        (b"epochs: 3\n  model: [", "line 2 column 8"),
+        (b"epochs: 3\n\tlimit: 2", "neither JSON nor YAML, line 2 column 1"),
+        (b"x: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        (b"epohs: 3", "did you mean epochs?"),
+        (b"1: 3", "1: unknown setting"),
         (b"\xff\xfe\x00", "not a text file"),
         (None, "No such file"),
         (b'{"epochs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "cannot be read: maximum recursion depth"),
