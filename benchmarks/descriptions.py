@@ -1,4 +1,4 @@
-r"""Robocrystallographer as it comes and as ``crysmm describe`` runs it: are the texts equal, how long do they take?
+r"""Compare the texts and the time of Robocrystallographer alone and in ``crysmm describe``.
 
     python -m benchmarks.descriptions --data crystals.jsonl.gz --limit 50
 
@@ -20,13 +20,13 @@ from crysmm.text.describers import NUMPY_NUMBER, Robocrystallographer
 
 
 def read_crystals(path: Path, limit: int) -> dict[str, Crystal]:
-    """Crystals by id, spread evenly over the file."""
+    """Return crystals by id, spread evenly over the file."""
     rows = [row for row in open_source(path, needs_targets=False).rows() if not isinstance(row, SkippedRow)]
     return {row.id: row.read().crystal for row in rows[:: max(1, len(rows) // limit)][:limit]}
 
 
 def stock_describer() -> Callable[[Crystal], str]:
-    """Robocrystallographer with its own settings."""
+    """Describe with Robocrystallographer's own settings."""
     from pymatgen.core import Structure
     from robocrys import StructureCondenser, StructureDescriber
 
@@ -40,13 +40,13 @@ def stock_describer() -> Callable[[Crystal], str]:
 
 
 def our_describer() -> Callable[[Crystal], str]:
-    """The one behind ``crysmm describe``."""
+    """Return the describer behind ``crysmm describe``."""
     describer = Robocrystallographer()
     return lambda crystal: " ".join(describer.describe(crystal).split())
 
 
 def timed(describe: Callable[[Crystal], str], crystals: dict[str, Crystal]) -> tuple[dict[str, str], float]:
-    """Texts by id, and seconds a crystal."""
+    """Return texts by id, and the seconds per crystal."""
     started = time.perf_counter()
     texts = {name: describe(crystal) for name, crystal in crystals.items()}
     return texts, (time.perf_counter() - started) / len(crystals)

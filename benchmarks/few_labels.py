@@ -1,4 +1,4 @@
-r"""What pre-training and distillation are worth with few labels: many runs of one recipe, a table and a plot.
+r"""Measure the effect of pre-training and distillation with few labels: many runs of one recipe, a table and a plot.
 
     python -m benchmarks.few_labels run --data mp_formation_energy_30000.jsonl.gz --work DIR \
         --arms cgcnn "cgcnn from decoys" --labelled 1500,6000 --seeds 1,2,3
@@ -20,7 +20,7 @@ END_OF_TRAINING, END_OF_VALIDATION = 24_000, N_SEEN
 
 
 def main() -> None:
-    """Read the command line; run or report."""
+    """Run what has no result yet, or print the table."""
     parser, run = command_line(__doc__, "results.csv", WITHOUT_TEXT)
     run.add_argument("--data", type=Path, required=True, help="JSONL file of structures with their labels")
     run.add_argument("--target", default="formation_energy_per_atom")
@@ -40,12 +40,12 @@ def main() -> None:
 
 
 def few_labels(data: Path, target: str, work: Path, labelled: int) -> list[str]:
-    """Options of ``crysmm train`` that read the data with so many labels."""
+    """Return options of ``crysmm train`` for a number of labelled crystals."""
     return ["--root_dir", str(data), "--target_key", target, "--ids_file", str(ids_file(data, work, labelled))]
 
 
 def ids_file(data: Path, work: Path, labelled: int) -> Path:
-    """The split with so many labelled crystals, as ``crysmm train --ids_file`` reads it."""
+    """Write the split for a number of labelled crystals, for ``crysmm train --ids_file``, and return its path."""
     path = work / f"ids_{labelled}.json"
     if not path.exists():
         opener = gzip.open if data.suffix == ".gz" else open
@@ -62,7 +62,7 @@ def ids_file(data: Path, work: Path, labelled: int) -> Path:
 
 
 def plot(results: Results, path: Path) -> None:
-    """Learning curves of the arms run with several numbers of labels, where there are such; both axes logarithmic."""
+    """Plot learning curves of the arms with several numbers of labels; both axes are logarithmic."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

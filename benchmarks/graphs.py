@@ -1,4 +1,4 @@
-"""Milliseconds per crystal to build a graph and everything its line graph needs.
+"""Measure the milliseconds per crystal to build a graph and everything its line graph needs.
 
     python benchmarks/graphs.py --data crystals.jsonl.gz --limit 300 --jarvis
 

@@ -1,4 +1,4 @@
-r"""Seconds per epoch of training with each head, on the same crystals, in alternating runs.
+r"""Measure the seconds per epoch of training with each head, on the same crystals, in alternating runs.
 
     python -m benchmarks.heads --data examples/sample_data --descriptions examples/sample_data/descriptions.jsonl
 

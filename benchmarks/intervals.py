@@ -1,4 +1,4 @@
-"""Are intervals that widen with the distance from the training crystals better than intervals of one width?
+"""Compare intervals that widen with the distance from the training crystals with intervals of one width.
 
     crysmm train --root_dir elastic.jsonl.gz --target_key K_VRH --target_transform log10 --output_dir runs/elastic ...
     python -m benchmarks.intervals runs/elastic
@@ -26,7 +26,7 @@ N_DIVISIONS = 200
 
 
 def main() -> int:
-    """Read the command line and print a line a kind of interval for each run."""
+    """Print a line for each run and kind of interval."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders of crysmm train, of one target")
     for run in parser.parse_args().runs:
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def held_out(run: RunFolder) -> tuple[np.ndarray, np.ndarray, Domain]:
-    """Errors ``[n]`` and distances ``[n]`` of the validation and test crystals, and the model's domain."""
+    """Return errors ``[n]`` and distances ``[n]`` of the validation and test crystals, and the model's domain."""
     config, store, split = read_run(run, None)
     predictor = crysmm.load(run.path)
 
@@ -56,7 +56,7 @@ def held_out(run: RunFolder) -> tuple[np.ndarray, np.ndarray, Domain]:
 
 
 def tables(run: RunFolder, store: Store, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Targets and predictions ``[n, 1]`` of some rows, from the tables of a run."""
+    """Return targets and predictions ``[n, 1]`` of some rows, from the tables of a run."""
     values = {}
     for split in ("val", "test"):
         with run.predictions(split).open(newline="", encoding="utf-8") as file:
@@ -66,7 +66,7 @@ def tables(run: RunFolder, store: Store, rows: list[int]) -> tuple[np.ndarray, n
 
 
 def judge(errors: np.ndarray, widths: np.ndarray, distances: np.ndarray) -> tuple[float, float, float]:
-    """Share of intervals that hold, of all and of far crystals, and their mean half-width; means over divisions."""
+    """Return the coverage of all and of far crystals, and the mean half-width, averaged over divisions."""
     random = np.random.default_rng(0)
     found = []
     for _ in range(N_DIVISIONS):

@@ -1,4 +1,4 @@
-"""What structures that the audit calls near-identical have in common: do labels agree, does pymatgen call them one?
+"""Check structures that the audit calls near-identical: agreement of labels, and of pymatgen's matcher.
 
     python -m benchmarks.near_duplicates mp.jsonl.gz --target_key formation_energy_per_atom
 
@@ -25,7 +25,7 @@ MOST_CRYSTALS, MOST_ATOMS = 8, 40
 
 
 def main() -> int:
-    """Read the command line and print a line for each range of differences."""
+    """Print a line for each range of differences."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root_dir", type=Path, help="structures with a property")
     parser.add_argument("--target_key", help="the property")
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def read(root_dir: Path, target_key: str | None) -> list[list[Record]]:
-    """Crystals that share their formula with others, by formula."""
+    """Return the crystals that share their formula with others, by formula."""
     by_formula = defaultdict(list)
     for record in readable_records(open_source(root_dir, target_key=target_key)):
         if len(record.crystal) <= MOST_ATOMS:
@@ -50,7 +50,7 @@ def read(root_dir: Path, target_key: str | None) -> list[list[Record]]:
 
 
 def compare(groups: list[list[Record]]) -> Iterator[tuple[float, bool, float]]:
-    """For each pair the difference of the distances, whether pymatgen matches them, and that of the labels."""
+    """Yield for each pair the difference of distances, whether pymatgen matches it, and the difference of labels."""
     matcher = StructureMatcher()
     for records in groups:
         crystals = [record.crystal for record in records]

@@ -1,4 +1,4 @@
-r"""What distillation and pre-training are worth on small tables of other properties than an encoder's crystals have.
+r"""Measure the effect of distillation and pre-training on small tables of other properties.
 
     python -m benchmarks.properties run --tables DIR --pretraining_data mp_formation_energy_30000.jsonl.gz \
         --work DIR --arms cgcnn "cgcnn distilled from crysgnn" --seeds 1,2,3
@@ -20,7 +20,7 @@ PROPERTIES = {
 
 
 def main() -> None:
-    """Read the command line; run or report."""
+    """Run what has no result yet, or print the table."""
     parser, run = command_line(__doc__, "properties.csv", WITHOUT_TEXT)
     run.add_argument("--tables", type=Path, required=True, help="folder of the tables")
     run.add_argument("--pretraining_data", type=Path, required=True, help="JSONL file encoders are made from")

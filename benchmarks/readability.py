@@ -1,4 +1,4 @@
-"""Size and shape of the code: files, function bodies, comments, docstrings, helpers and import cycles.
+"""Measure size and shape of code: files, function bodies, comments, docstrings, helpers and import cycles.
 
     python -m benchmarks.readability                      # this package
     python -m benchmarks.readability path/to/other/package
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def measure(package: Path) -> dict[str, str]:
-    """Rows of the table by name."""
+    """Return the rows of the table by name."""
     sources = {path: path.read_text(encoding="utf-8") for path in sorted(package.rglob("*.py"))}
     trees = {path: ast.parse(text) for path, text in sources.items()}
     lengths = [len(text.splitlines()) for text in sources.values()]
@@ -67,7 +67,7 @@ def measure(package: Path) -> dict[str, str]:
 
 
 def body_lines(function: Function, lines: list[str]) -> int:
-    """Lines of a function, its signature among them, without the docstring and blank lines."""
+    """Count the lines of a function with its signature, without the docstring and blank lines."""
     first, statements = function.lineno, function.body
     docstring = statements[0] if ast.get_docstring(function) is not None else None
     skipped = range(docstring.lineno, (docstring.end_lineno or 0) + 1) if docstring else ()
@@ -77,20 +77,20 @@ def body_lines(function: Function, lines: list[str]) -> int:
 
 
 def docstrings(tree: ast.Module) -> Iterator[str]:
-    """Docstrings of a module, its classes and functions."""
+    """Yield the docstrings of a module, its classes and functions."""
     for node in ast.walk(tree):
         if isinstance(node, DOCUMENTED) and (text := ast.get_docstring(node)):
             yield text
 
 
 def n_comments(source: str) -> int:
-    """Number of comments, those at the end of a line among them."""
+    """Count comments, including those at the end of a line."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return sum(token.type == tokenize.COMMENT for token in tokens)
 
 
 def single_callers(trees: dict[Path, ast.Module]) -> tuple[int, int]:
-    """Private functions that are named once outside their definition, and all private functions."""
+    """Count private functions that are named once outside their definition, and all private functions."""
     named = Counter(
         node.id if isinstance(node, ast.Name) else node.attr
         for tree in trees.values()
@@ -107,7 +107,7 @@ def single_callers(trees: dict[Path, ast.Module]) -> tuple[int, int]:
 
 
 def cycles(package: Path, trees: dict[Path, ast.Module]) -> list[set[str]]:
-    """Groups of folders and top-level modules that import each other, imports inside functions counted."""
+    """Return groups of folders and top-level modules that import each other, also inside functions."""
     imports: dict[str, set[str]] = {}
     for path, tree in trees.items():
         parts = path.relative_to(package).with_suffix("").parts

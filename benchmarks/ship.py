@@ -29,23 +29,40 @@ from crysmm.runs.run_folder import RunFolder
 from crysmm.zoo import ZOO
 
 LARGEST = 1_000_000  # bytes of weights
-SOURCE = "Crystals of the Materials Project, as distributed with CGCNN, with values of density functional theory (PBE)."
-LICENSE = """\
-The weights are under the package's MIT license. They were trained on Materials Project data, which are under CC BY
+LICENSED = "The weights are under the package's MIT license. They were trained on "
+SOURCES = {
+    "mp": (
+        "Crystals of the Materials Project, as distributed with CGCNN, with values of density functional theory (PBE).",
+        f"""\
+{LICENSED}Materials Project data, which are under CC BY
 4.0; please cite
 
 - A. Jain et al., Commentary: The Materials Project, APL Materials 1, 011002 (2013);
 - T. Xie and J. C. Grossman, Phys. Rev. Lett. 120, 145301 (2018), with whose code, CGCNN, these crystals are
-  distributed."""
+  distributed.""",
+    ),
+    "jarvis": (
+        "Crystals of JARVIS-DFT (August 2021), with values of density functional theory (OptB88vdW; the gaps named MBJ "
+        "by the TB-mBJ potential). The split is that of JARVIS-Leaderboard.",
+        f"""\
+{LICENSED}JARVIS-DFT, which NIST publishes at
+jarvis.nist.gov under terms of its own; please cite
+
+- K. Choudhary et al., The joint automated repository for various integrated simulations (JARVIS) for data-driven
+  materials design, npj Computational Materials 6, 173 (2020).""",
+    ),
+}
+"""Text about the crystals, and license and citation, by the name of their source."""
 
 
 def main() -> int:
-    """Read the command line, copy, write the card, and check what has been made."""
+    """Copy the model, write its card, and check the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder of crysmm train or crysmm pretrain")
     parser.add_argument("name", help="of the shipped model")
     parser.add_argument("--summary", required=True, help="one line that says what the model is")
     parser.add_argument("--unit", help="of the target")
+    parser.add_argument("--source", choices=SOURCES, default="mp", help="of the crystals (mp)")
     parser.add_argument("--figure", action="append", default=[], help="further held-out figure, put first; repeatable")
     parser.add_argument("--zoo", type=Path, default=ZOO, help="folder the model's folder is made in")
     arguments = parser.parse_args()
@@ -78,7 +95,7 @@ def main() -> int:
 
 
 def published(run: Path, unit: str | None) -> dict[str, Any]:
-    """``model.json`` with the unit, and of a teacher's folder its name alone."""
+    """Return ``model.json`` with the unit, and with the name of a teacher in place of its path."""
     content: dict[str, Any] = json.loads((run / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     if "unit" in content:
         content["unit"] = unit
@@ -89,12 +106,13 @@ def published(run: Path, unit: str | None) -> dict[str, Any]:
 
 
 def make_card(arguments: argparse.Namespace, config: RunConfig) -> Card:
-    """The card of the run, with what is known of a shipped model besides."""
+    """Return the card of the run, completed with source, license and further metrics."""
     run = RunFolder(arguments.run)
     card = run_card(run, config, run.read_metrics(), name=arguments.name, unit=arguments.unit)
     figures = [*(f"- {figure}" for figure in arguments.figure), card.sections[SCORES]]
-    data = f"{SOURCE}\n{card.sections['Data']}"
-    sections = card.sections | {"Data": data, SCORES: "\n".join(figures), CITATION: LICENSE}
+    source, license_text = SOURCES[arguments.source]
+    data = f"{source}\n{card.sections['Data']}"
+    sections = card.sections | {"Data": data, SCORES: "\n".join(figures), CITATION: license_text}
     return replace(card, summary=arguments.summary, sections=sections)
 
 

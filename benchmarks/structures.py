@@ -69,7 +69,7 @@ class DisorderedError(Exception):
 
 @dataclass(frozen=True)
 class Reading:
-    """A structure that a reader has found in a file, or the reason why none."""
+    """Structure that a reader finds in a file, or the reason why it finds none."""
 
     formula: str = ""
     atoms: int = 0
@@ -80,7 +80,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the CSV; ``difference`` says what two structures differ in, a number is in Angstrom."""
+    """Line of the CSV; ``difference`` names what differs between two structures, or is a distance in Angstrom."""
 
     path: str
     format: str
@@ -97,21 +97,21 @@ class Row:
 
 
 def read_and_check(path: Path) -> Crystal:
-    """The structure in a file as crysmm's commands take it."""
+    """Read the structure in a file as crysmm's commands do."""
     crystal = read_structure(path)
     find_edges(crystal, CLOSE)
     return crystal
 
 
 def read_with_pymatgen_cif(path: Path) -> Crystal:
-    """The first structure in a CIF, by pymatgen."""
+    """Read the first structure in a CIF with pymatgen."""
     from pymatgen.io.cif import CifParser
 
     return from_pymatgen(CifParser(path).parse_structures(primitive=False, on_error="ignore")[0])
 
 
 def read_with_pymatgen_poscar(path: Path) -> Crystal:
-    """A POSCAR, by pymatgen; elements that it makes up are none."""
+    """Read a POSCAR with pymatgen; elements that it makes up are left out."""
     from pymatgen.io.vasp import Poscar
 
     poscar = Poscar.from_file(path, check_for_potcar=False, read_velocities=False)
@@ -121,7 +121,7 @@ def read_with_pymatgen_poscar(path: Path) -> Crystal:
 
 
 def from_pymatgen(structure: Any) -> Crystal:
-    """A crystal of a pymatgen ``Structure``; isotopes are elements."""
+    """Convert a pymatgen ``Structure``; isotopes become elements."""
     if not structure.is_ordered:
         raise DisorderedError
     symbols = [site.specie.symbol for site in structure]
@@ -129,7 +129,7 @@ def from_pymatgen(structure: Any) -> Crystal:
 
 
 def read_with_gemmi_cif(path: Path) -> Crystal:
-    """The first block of a CIF that has sites, by gemmi and its table of space groups."""
+    """Read the first block of a CIF that has sites, with gemmi and its table of space groups."""
     from gemmi import cif, make_small_structure_from_block
 
     for block in cif.read(str(path)):
@@ -147,7 +147,7 @@ def read_with_gemmi_cif(path: Path) -> Crystal:
 
 
 def read_with_gemmi_pdb(path: Path) -> Crystal:
-    """The first model of a PDB file, by gemmi, with the images that its space group makes."""
+    """Read the first model of a PDB file with gemmi, with the images under its space group."""
     from gemmi import Op, read_pdb
 
     structure = read_pdb(str(path))
@@ -172,7 +172,7 @@ def read_with_gemmi_pdb(path: Path) -> Crystal:
 
 
 def read_with_ase(path: Path, file_format: str) -> Crystal:
-    """The first structure in a file, by ASE."""
+    """Read the first structure in a file with ASE."""
     from ase.io import read
 
     options = {"fractional_occupancies": True} if file_format == "cif" else {}
@@ -187,7 +187,7 @@ def read_with_ase(path: Path, file_format: str) -> Crystal:
 
 
 def crystal_of(lattice: Any, coords: Any, symbols: list[str]) -> Crystal:
-    """A checked crystal; isotopes of hydrogen are hydrogen."""
+    """Return a checked crystal; isotopes of hydrogen become hydrogen."""
     return Crystal.from_arrays(lattice, coords, ["H" if symbol in ("D", "T") else symbol for symbol in symbols])
 
 
@@ -204,7 +204,7 @@ REFERENCES: dict[str, dict[str, Callable[[Path], Crystal]]] = {
 
 
 def find_files(folder: Path) -> Iterator[tuple[Path, str | None]]:
-    """Every file under a folder and its format, None where crysmm knows none."""
+    """Yield every file under a folder and its format, None if crysmm knows none."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
         found = format_from_name(path.name)
         if found is None and path.suffix.lower() in CONTENT_DECIDES and path.stat().st_size < LARGEST_MEMBER:
@@ -214,7 +214,7 @@ def find_files(folder: Path) -> Iterator[tuple[Path, str | None]]:
 
 
 def extract(archives: Iterable[Path], folder: Path) -> None:
-    """Unpack the files of archives, each to a folder of its name; links and what lies outside are left out."""
+    """Unpack archives, each to a folder of its name; links and members outside it are left out."""
     for archive in archives:
         with tarfile.open(archive) as tar:
             for member in tar:
@@ -223,7 +223,7 @@ def extract(archives: Iterable[Path], folder: Path) -> None:
 
 
 def serve(connection: Connection, reference: str) -> None:
-    """Say that all is imported, then answer with the readings of crysmm and the reference and with their difference."""
+    """Report that imports are done, then answer each file with both readings and their difference."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESSES, MOST_ADDRESSES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -244,7 +244,7 @@ def serve(connection: Connection, reference: str) -> None:
 
 
 def _warm_up(reference: str) -> None:
-    """Import, so that the first file is not charged for it."""
+    """Import everything, so that the first file is not charged for it."""
     for module in ("ase.io", "gemmi", *(("pymatgen.io.cif", "pymatgen.io.vasp") if reference == "pymatgen" else ())):
         importlib.import_module(module)
     distance_fingerprint(Crystal.from_arrays(3 * np.eye(3), np.zeros((1, 3)), ["Po"]))
@@ -267,7 +267,7 @@ def _line(error: Exception) -> str:
 
 
 def difference(one: Crystal, other: Crystal) -> str:
-    """Return the difference of two structures in words; nothing where they are the same."""
+    """Return the difference of two structures in words; empty if they are the same."""
     if one.formula != other.formula:
         return "formula"
     volumes = one.volume / len(one), other.volume / len(other)
@@ -283,7 +283,7 @@ def difference(one: Crystal, other: Crystal) -> str:
 
 
 class Worker:
-    """A process that reads files; another takes its place after its death."""
+    """Process that reads files; another replaces it if it dies."""
 
     def __init__(self, reference: str, timeout: float):
         self._reference, self._timeout = reference, timeout
@@ -291,7 +291,7 @@ class Worker:
         self._connection: Connection | None = None
 
     def compare(self, path: Path, file_format: str, shown: str) -> Row:
-        """The line of a file. Where a reader dies or finds no end, that is its reason."""
+        """Return the line of a file; a reader that dies or does not end is a reason."""
         ours, theirs = (self._ask(who, path, file_format) for who in ("crysmm", "reference"))
         ours, theirs = (Reading(reason=found) if isinstance(found, str) else found for found in (ours, theirs))
         differing = ""
@@ -304,7 +304,7 @@ class Worker:
         )  # fmt: skip
 
     def _ask(self, question: str, path: Path, file_format: str) -> Any:
-        """The process's answer, or a text that says how it ended."""
+        """Return the answer of the process, or text that says how it ended."""
         try:
             connection = self._started()
             connection.send((question, path, file_format))
@@ -336,7 +336,7 @@ class Worker:
 
 
 def verdict(ours: Reading, theirs: Reading, differing: str) -> str:
-    """One of ``VERDICTS``."""
+    """Return one of ``VERDICTS``."""
     if ours.atoms:
         if theirs.atoms or theirs.disordered:
             return DIFFERENT if differing else SAME
@@ -347,7 +347,7 @@ def verdict(ours: Reading, theirs: Reading, differing: str) -> str:
 
 
 def compare(files: Iterable[tuple[Path, str]], folder: Path, reference: str, timeout: float) -> Iterator[Row]:
-    """A line for each file; paths are shown as they are under the folder."""
+    """Yield a line for each file, with its path relative to the folder."""
     worker = Worker(reference, timeout)
     try:
         for path, file_format in files:
@@ -371,7 +371,7 @@ def line(found: Row) -> str:
 
 
 def report(rows: list[Row]) -> str:
-    """A table in Markdown: a line a format."""
+    """Return a Markdown table with a line per format."""
     by_format: dict[str, list[Row]] = defaultdict(list)
     for found in rows:
         by_format[found.format].append(found)
@@ -383,7 +383,7 @@ def report(rows: list[Row]) -> str:
 
 
 def main() -> int:
-    """Read the command line, read the files, print."""
+    """Read the files and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("folder", type=Path, nargs="?", help="folder with structure files, at any depth")

@@ -1,4 +1,4 @@
-"""Many runs of one recipe, each a call of ``crysmm``: what is finished is not done again, what was stopped goes on.
+"""Many runs of one recipe, each a call of ``crysmm``; finished runs are kept, and stopped ones are resumed.
 
 A run has an arm (how the labels are learned), a task (which labels) and a seed. Its test error goes into one CSV file,
 which outlives the folder of the runs; from it come the tables.
@@ -42,12 +42,12 @@ ENCODERS: dict[str, list[str]] = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to learn the labels.
+    """Settings of one way to learn the labels.
 
     Args:
-        options: of ``crysmm train``, besides the recipe.
-        encoder: a key of ``SHIPPED`` or of ``ENCODERS``, given as the arm's last option.
-        text: which texts it reads, a key of those :func:`benchmarks.texts.make_texts` makes.
+        options: Options of ``crysmm train``, besides the recipe.
+        encoder: Key of ``SHIPPED`` or of ``ENCODERS``, given as the last option.
+        text: Texts that it reads, a key of the result of :func:`benchmarks.texts.make_texts`.
     """
 
     options: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Arm:
 
 
 def distilled(encoder: str, *options: str) -> Arm:
-    """An arm that learns from an encoder as its teacher."""
+    """Return an arm that is distilled from an encoder."""
     return Arm((*options, "--head", "distilled", "--head.teacher"), encoder)
 
 
@@ -120,15 +120,15 @@ Results = dict[str, dict[str, dict[int, float]]]
 
 @dataclass
 class Study:
-    """The runs of one folder.
+    """Runs in one folder.
 
     Args:
-        work: folder of encoders and runs.
-        results: CSV file with a row a run.
-        pretraining_data: structures encoders are made from.
-        tasks: options of ``crysmm train`` by the task's name: the data, the target, the split.
-        jobs: runs at a time, which share the cores.
-        recipe: options of ``crysmm train`` for all arms.
+        work: Folder of encoders and runs.
+        results: CSV file with a row per run.
+        pretraining_data: Structures that encoders are trained on.
+        tasks: Options of ``crysmm train`` by name of the task: data, target and split.
+        jobs: Number of runs at a time, which share the cores.
+        recipe: Options of ``crysmm train`` for all arms.
     """
 
     work: Path
@@ -140,7 +140,7 @@ class Study:
     _lock: Lock = field(default_factory=Lock)
 
     def run(self, arms: Sequence[str], seeds: Sequence[int]) -> None:
-        """Make every run that has no result, and the encoders they need."""
+        """Make every run that has no result, and the encoders that they need."""
         done = read_results(self.results)
         missing = [
             (seed, task, arm)
@@ -153,12 +153,12 @@ class Study:
             list(pool.map(lambda run: self.train(*run), missing))
 
     def pretrain(self, name: str) -> None:
-        """One encoder."""
+        """Pre-train one encoder."""
         command = ["pretrain", "--root_dir", str(self.pretraining_data), *PRETRAINING, *ENCODERS[name]]
         call(command, self.encoder_folder(name), self.jobs)
 
     def train(self, seed: int, task: str, arm: str) -> None:
-        """One run; its result is added to the file."""
+        """Train one run and add its result to the file."""
         mae = self.test_error(seed, task, arm)
         with self._lock:
             results = read_results(self.results)
@@ -166,33 +166,33 @@ class Study:
             write_results(results, self.results)
 
     def test_error(self, seed: int, task: str, arm: str) -> float:
-        """Of one run."""
+        """Return the test MAE of one run."""
         options = ["--random_seed", str(seed), *self.recipe, *self.options(task, arm)]
         folder = self.work / "runs" / folder_name(arm) / folder_name(task) / f"seed_{seed}"
         call(["train", *self.tasks[task], *options], folder, self.jobs)
         return error_of(folder)
 
     def options(self, task: str, arm: str) -> list[str]:
-        """Of ``crysmm train``, what the arm adds to the recipe."""
+        """Return the options of ``crysmm train`` that the arm adds to the recipe."""
         encoder = ARMS[arm].encoder
         folder = [] if encoder is None else [SHIPPED.get(encoder) or str(self.encoder_folder(encoder))]
         return [*ARMS[arm].options, *folder]
 
     def encoder_folder(self, name: str) -> Path:
-        """Where the run of an encoder that is not shipped is."""
+        """Return the run folder of an encoder that is not shipped."""
         return self.work / "encoders" / folder_name(name)
 
 
 def folder_name(name: str) -> str:
-    """A name of an arm, a task or an encoder as that of a folder."""
+    """Convert the name of an arm, a task or an encoder to that of a folder."""
     return name.replace(",", "").replace("'", "").replace(" ", "_")
 
 
 def call(command: Sequence[str], output: Path, jobs: int) -> None:
-    """``crysmm`` with these arguments, unless its result is there.
+    """Call ``crysmm`` with these arguments, unless the result exists.
 
     Raises:
-        SystemExit: the run has failed; its log says why.
+        SystemExit: The run has failed; its log has the reason.
     """
     if (output / "metrics.json").exists():
         return
@@ -212,12 +212,12 @@ def call(command: Sequence[str], output: Path, jobs: int) -> None:
 def command_line(
     description: str | None, results: str, arms: Sequence[str]
 ) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-    """What the command lines of all studies have: the parser, and that of its command ``run`` to add to.
+    """Return the parser that all studies share, and that of its command ``run``, to which options can be added.
 
     Args:
-        description: of the study.
-        results: name of the file of results, where none is given, in the folder of all runs.
-        arms: those there are to choose from.
+        description: Description of the study.
+        results: Default name of the file of results, in the folder of all runs.
+        arms: Arms to choose from.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -236,14 +236,14 @@ def _numbers(text: str) -> list[int]:
 
 
 def error_of(run: Path) -> float:
-    """Of a finished run, in the units the target was learned in."""
+    """Return the test MAE of a finished run, in the units the target was learned in."""
     scores = json.loads((run / "metrics.json").read_text())["test"]
     mae: float = scores.get("log10", scores)["mae"]
     return mae
 
 
 def read_results(path: Path) -> Results:
-    """Test MAE by arm, task and seed; arms in the order of ``ARMS``, and none where there is no file."""
+    """Return test MAEs by arm, task and seed, with arms in the order of ``ARMS``; empty if there is no file."""
     results: Results = defaultdict(lambda: defaultdict(dict))
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
@@ -253,7 +253,7 @@ def read_results(path: Path) -> Results:
 
 
 def write_results(results: Results, path: Path) -> None:
-    """One row a run: arm, task, seed, test MAE; arms in the order of ``ARMS``."""
+    """Write one row per run: arm, task, seed, test MAE; arms in the order of ``ARMS``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [
         (arm, task, seed, mae)
@@ -265,16 +265,16 @@ def write_results(results: Results, path: Path) -> None:
 
 
 def plain_backbone(arm: str) -> str | None:
-    """The arm that another is compared with."""
+    """Return the arm that another is compared with."""
     return None if arm in BACKBONES else next((name for name in BACKBONES if arm.startswith(f"{name} ")), BACKBONES[0])
 
 
 def table(results: Results, reference_of: Callable[[str], str | None] = plain_backbone) -> str:
-    """Markdown: mean and deviation over seeds, and the paired difference to another arm.
+    """Return a Markdown table: mean and standard deviation over seeds, and the paired difference to another arm.
 
     Args:
-        results: of the arms to show.
-        reference_of: names that arm, where there is one.
+        results: Results of the arms to show.
+        reference_of: Returns the name of that arm, or None.
     """
     tasks = list(dict.fromkeys(task for by_task in results.values() for task in by_task))
     tasks.sort(key=lambda task: int(task) if task.isdigit() else 0)  # names stay in their order

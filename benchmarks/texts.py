@@ -1,4 +1,4 @@
-r"""What descriptions are worth: backbones without text, with it, and with the controls that tell why.
+r"""Measure the effect of descriptions: backbones without text, with it, and with controls that show why.
 
     python -m benchmarks.texts run --tables DIR --descriptions DIR --work DIR \
         --arms cgcnn "cgcnn with text" "cgcnn with shuffled text" "cgcnn with the space group" --seeds 1,2,3
@@ -41,7 +41,7 @@ PENALTIES = np.logspace(-1, 5, 13)
 
 @dataclass
 class TextStudy(Study):
-    """A study whose arms may read texts.
+    """Study whose arms may read texts.
 
     Args:
         texts: by task and by the texts' key of an arm, the file of descriptions.
@@ -52,14 +52,14 @@ class TextStudy(Study):
     encoder: str = "minilm"
 
     def test_error(self, seed: int, task: str, arm: str) -> float:
-        """Of one run; text alone needs no network, and has no folder."""
+        """Return the test MAE of one run; text alone needs no network, and has no folder."""
         if arm != TEXT_ALONE:
             return super().test_error(seed, task, arm)
         config = settings([*self.tasks[task], "--random_seed", str(seed)])
         return text_alone(config, self.texts[task]["own"], self.encoder)
 
     def options(self, task: str, arm: str) -> list[str]:
-        """With the head that reads the arm's texts."""
+        """Return the options of an arm, with the head that reads its texts."""
         text = ARMS[arm].text
         if text is None:
             return super().options(task, arm)
@@ -68,7 +68,7 @@ class TextStudy(Study):
 
 
 def main() -> None:
-    """Read the command line; run or report."""
+    """Run what has no result yet, or print the table."""
     arms = [name for name, arm in ARMS.items() if arm.encoder not in ENCODERS]
     parser, run = command_line(__doc__, "texts.csv", arms)
     run.add_argument("--tables", type=Path, required=True, help="folder of the tables")
@@ -98,19 +98,19 @@ def main() -> None:
 
 
 def table_name(path: Path) -> str:
-    """``matminer_elastic_1181`` of ``matminer_elastic_1181.jsonl.gz``."""
+    """Return the name of a file without its endings."""
     return path.name.split(".")[0]
 
 
 def with_texts(results: Results) -> tuple[Results, Callable[[str], str | None]]:
-    """The arms with the text or its space group, and what names the second for the first; for :func:`table`."""
+    """Return the arms with text or its space group, and the reference of each arm, for :func:`table`."""
     whole, part = " with text", " with the space group"
     chosen = {arm: maes for arm, maes in results.items() if arm.endswith((whole, part))}
     return chosen, lambda arm: arm.removesuffix(whole) + part if arm.endswith(whole) else None
 
 
 def make_texts(own: Path, folder: Path) -> dict[str, Path]:
-    """The texts and the controls, by what an arm calls them.
+    """Write the texts and the controls; return their paths by the name that arms use.
 
     Args:
         own: file of descriptions.
@@ -129,7 +129,7 @@ def make_texts(own: Path, folder: Path) -> dict[str, Path]:
 
 
 def shuffled(rows: Sequence[Description]) -> list[Description]:
-    """The texts dealt out to the crystals that have one, by a fixed seed; none keeps its own."""
+    """Shuffle the texts among the crystals that have one, with a fixed seed; none keeps its own."""
     described = [row for row in rows if row.text is not None]
     order = np.random.default_rng(SEED_OF_SHUFFLING).permutation(len(described))
     other = np.empty_like(order)
@@ -141,7 +141,7 @@ def shuffled(rows: Sequence[Description]) -> list[Description]:
 
 
 def space_groups(rows: Sequence[Description]) -> list[Description]:
-    """Of each text the crystal system and the space group: "cubic Fm-3m space group"."""
+    """Cut each text to crystal system and space group: "cubic Fm-3m space group"."""
     cut = []
     for row in rows:
         if row.text is not None:
@@ -153,7 +153,7 @@ def space_groups(rows: Sequence[Description]) -> list[Description]:
 
 
 def settings(options: Sequence[str]) -> TrainingConfig:
-    """As ``crysmm train`` understands its command line."""
+    """Parse options as ``crysmm train`` does."""
     parser = CommandParser("crysmm train")
     add_config_options(parser)
     config, _ = config_from(TrainingConfig, parser.parse_args(list(options)))
@@ -161,7 +161,7 @@ def settings(options: Sequence[str]) -> TrainingConfig:
 
 
 def text_alone(config: TrainingConfig, descriptions: Path, encoder: str) -> float:
-    """Test MAE, in the units learned in, of a ridge regression whose penalty is chosen on the validation split.
+    """Return the test MAE of a ridge regression whose penalty is chosen on the validation split.
 
     Args:
         config: the data, the target and the split.
@@ -192,7 +192,7 @@ def text_alone(config: TrainingConfig, descriptions: Path, encoder: str) -> floa
 
 
 def read_records(config: TrainingConfig) -> list[Record]:
-    """The rows that ``crysmm train`` uses, in its order."""
+    """Return the rows that ``crysmm train`` uses, in its order."""
     return [row.read() for row in open_input(config, None).rows() if not isinstance(row, SkippedRow)]
 
 

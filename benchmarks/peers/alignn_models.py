@@ -1,4 +1,4 @@
-"""Predictions of ALIGNN's networks with random weights, on the graphs its own builders make; one crystal at a time."""
+"""Predict with ALIGNN's networks and random weights, on graphs of its own builders, one crystal at a time."""
 
 import json
 import os
@@ -38,7 +38,7 @@ RADIUS = {**PURE, "cutoff": 4.0, "max_neighbors": None, "three_body_cutoff": Non
 
 
 def variants(tiny_only: bool) -> dict[str, dict]:
-    """Config files by name: what differs in meaning is in one of them at least."""
+    """Return config files by name, which cover all settings that change the network."""
     atomwise, pure = ({"name": name, **NO_FORCES} for name in ("alignn_atomwise", "alignn_atomwise_pure"))
     batch = {"name": "alignn"}
     tiny = {
@@ -61,7 +61,7 @@ def variants(tiny_only: bool) -> dict[str, dict]:
 
 
 def builder(config: dict) -> Callable:
-    """From some crystals to the graphs, line graphs and lattices that the model takes."""
+    """Return a function from crystals to the graphs, line graphs and lattices that the model takes."""
 
     def k_nearest(crystals: list) -> tuple:
         pairs = [
@@ -86,7 +86,7 @@ def builder(config: dict) -> Callable:
 
 
 def main() -> None:
-    """Read the command line, predict, write."""
+    """Predict and write the models."""
     given = arguments(__doc__)
     given.output_dir.mkdir(parents=True, exist_ok=True)
     crystals = dict(zip(ids(given.crystals), read(given.crystals), strict=True))

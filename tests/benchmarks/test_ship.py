@@ -58,6 +58,10 @@ def test_model_and_encoder(ship, capsys):
     assert list(shipped.nearest) == list(original.nearest)
     assert len(shipped.nearest[0]) == 5  # named training crystals
 
+    assert ship("deep/run", "of-jarvis", "--source", "jarvis") == 0
+    card = read_card(Path("zoo/of-jarvis"))
+    assert "JARVIS-Leaderboard" in card.sections["Data"]
+    assert "Choudhary" in card.sections["License and citation"]
     card = read_card(Path("zoo/small-encoder"))
     assert card.figure == "a student gains 1 GPa"
     assert "crysmm pretrain --root_dir sample_data" in card.sections["Command"]
