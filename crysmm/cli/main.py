@@ -32,6 +32,7 @@ COMMANDS = {
     "leaderboard": "Make a contribution to the JARVIS-Leaderboard: train on a benchmark, or use a finished run.",
     "matbench": "Train on the folds of a Matbench v0.1 task, and write its results file.",
     "describe": "Write a text description of each structure, for models that read text.",
+    "embed": "Write the features of atoms or crystals by a universal potential or a model.",
     "check": "Read a folder of structures and report what is wrong with it.",
     "doctor": "Report the installation and what a run would use, and how to fix problems.",
     "completion": "Print a script that makes a shell complete commands and options with the Tab key.",

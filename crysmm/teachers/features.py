@@ -8,8 +8,8 @@ input may thus share crystals with others, and a computation that was stopped go
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ ATOMS_A_PART = 2048  # at most minutes of work
 ATOMS_WITHOUT_WORKERS = 1024  # embedding so many takes about as long as starting workers
 CRYSTALS_READ = 1024
 KEY_BYTES = 8
+TeacherByName = Callable[[str, torch.device | str], Teacher]
 
 
 class Place(NamedTuple):
@@ -91,6 +92,7 @@ def compute_features(
     store: Store,
     rows: Sequence[int],
     name: str,
+    load: TeacherByName = load_teacher,
     *,
     device: torch.device | str = "cpu",
     jobs: int | None = None,
@@ -102,7 +104,8 @@ def compute_features(
     Args:
         store: Store with the crystals.
         rows: Rows of the crystals.
-        name: Name of the teacher; see :func:`~crysmm.teachers.registry.load_teacher`.
+        name: Name of the teacher.
+        load: Function that loads it by this name, also in other processes.
         device: Device to compute on.
         jobs: Number of processes on a CPU; by default one per core, or this process alone for few atoms.
         cache_dir: Cache folder; see :func:`~crysmm.data.store.cache_folder`.
@@ -115,7 +118,7 @@ def compute_features(
         InputError: There is no such teacher, or it does not return one row per atom.
         MissingDependencyError: Its package is not installed.
     """
-    teacher = load_teacher(name, device)
+    teacher = load(name, device)
     identity = f"{FORMAT_VERSION} {teacher.name} {teacher.checksum}"
     folder = cache_folder(cache_dir) / "teachers" / hashlib.sha256(identity.encode()).hexdigest()[:32]
     keys = _keys(store, rows)
@@ -129,7 +132,7 @@ def compute_features(
     bar = tqdm(desc=f"embedding by {teacher.name}", total=total, unit=" atoms", disable=hidden, delay=1)
     part: dict[bytes, np.ndarray] = {}
     with bar:
-        for key, features in _embed_missing(teacher, store, missing, jobs):
+        for key, features in _embed_missing(teacher, store, missing, partial(_embed_by_name, load, name), jobs):
             if isinstance(features, str):
                 reasons[key] = features
             else:
@@ -186,14 +189,19 @@ def embed_each(teacher: Teacher, crystals: Sequence[Crystal]) -> list[np.ndarray
 
 
 def _embed_missing(
-    teacher: Teacher, store: Store, missing: dict[bytes, int], jobs: int | None
+    teacher: Teacher,
+    store: Store,
+    missing: dict[bytes, int],
+    embed_elsewhere: Callable[[Sequence[Crystal]], list[np.ndarray | str]],
+    jobs: int | None,
 ) -> Iterator[tuple[bytes, np.ndarray | str]]:
     """Yield the features of crystals, or why they have none, in order.
 
     Args:
-        teacher: Teacher, which other processes load by its name.
+        teacher: Teacher for this process.
         store: Store with the crystals.
         missing: Rows of the crystals by key.
+        embed_elsewhere: What other processes embed with.
         jobs: Number of processes; 1 uses this process.
     """
     from joblib import Parallel, delayed
@@ -204,21 +212,19 @@ def _embed_missing(
     if jobs == 1:
         results = (embed_each(teacher, batch) for batch in crystals)
     else:
-        work = delayed(_embed_by_name)
-        results = Parallel(-1 if jobs is None else jobs, return_as="generator")(
-            work(teacher.name, batch) for batch in crystals
-        )
+        parallel = Parallel(-1 if jobs is None else jobs, return_as="generator")
+        results = parallel(delayed(embed_elsewhere)(batch) for batch in crystals)
     yield from zip(missing, chain.from_iterable(results), strict=True)
 
 
-def _embed_by_name(name: str, crystals: Sequence[Crystal]) -> list[np.ndarray | str]:
-    return embed_each(_loaded(name), crystals)
+def _embed_by_name(load: TeacherByName, name: str, crystals: Sequence[Crystal]) -> list[np.ndarray | str]:
+    return embed_each(_loaded(load, name), crystals)
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str) -> Teacher:
+def _loaded(load: TeacherByName, name: str) -> Teacher:
     """Load a teacher once per process."""
-    return load_teacher(name)
+    return load(name, "cpu")
 
 
 def _keys(store: Store, rows: Sequence[int]) -> dict[int, bytes]:

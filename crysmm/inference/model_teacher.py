@@ -1,0 +1,59 @@
+"""Own models as teachers: the backbone of a model folder, beside the teachers that have a name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crysmm.crystal import Crystal
+from crysmm.data.batch import collate_crystals
+from crysmm.engines.linear import precise
+from crysmm.inference.saved_models import load_encoder
+from crysmm.teachers.registry import is_teacher, load_teacher
+from crysmm.teachers.teacher import Teacher
+
+
+class ModelTeacher:
+    """Backbone of a model folder as a :class:`~crysmm.teachers.teacher.Teacher`.
+
+    Its features are the atom embeddings after the last message-passing layer.
+
+    Args:
+        folder: Folder of an encoder or of a model that predicts properties, or the name of a shipped model.
+        device: Device to compute on.
+
+    Raises:
+        ModelFolderError: The folder cannot be read.
+    """
+
+    def __init__(self, folder: Path | str, device: torch.device | str = "cpu"):
+        encoder = load_encoder(folder)
+        self._backbone = encoder.backbone.to(device)
+        self._settings = encoder.settings
+        self._device = torch.device(device)
+        self.name = str(folder)
+        self.width = encoder.backbone.node_features
+        self.checksum = encoder.weights_sha256
+
+    def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
+        """Return the embeddings of all atoms, ``[n_atoms_in_all, width]``.
+
+        Raises:
+            StructureError: A crystal has no graph by the settings of the model.
+        """
+        batch = collate_crystals(crystals, self._settings).to(self._device)
+        with torch.inference_mode():
+            return precise(self._backbone(batch).nodes).cpu().numpy()
+
+
+def any_teacher(name: str, device: torch.device | str = "cpu") -> Teacher:
+    """Load a teacher by its name or, if no teacher has this name, a model by its folder or shipped name.
+
+    Raises:
+        ModelFolderError: It is neither.
+        MissingDependencyError: The package of the teacher is not installed.
+    """
+    return load_teacher(name, device) if is_teacher(name) else ModelTeacher(name, device)

@@ -1,0 +1,250 @@
+"""Files of features: written from any teacher, and read as one.
+
+A file in Parquet has a row per atom with the columns ``id``, ``atom`` (counted from 0), ``element``, ``structure`` (the
+checksum of the crystal) and ``features``. A file of others needs ``id``, ``atom`` and ``features``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from crysmm.data.store import Store, cache_folder
+from crysmm.errors import InputError, brief
+from crysmm.files import LOCK, replacing, why_not_writable, working_folder
+from crysmm.teachers.features import CRYSTALS_READ, FORMAT_VERSION, KEY_BYTES, AtomFeatures, read_parts, write_part
+
+if TYPE_CHECKING:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+SUFFIX = ".parquet"
+METADATA = b"crysmm"  # key of what a file says of itself
+ATOMS_READ = 8192
+Rows = Literal["atom", "crystal"]
+
+
+def write_embeddings(path: Path, store: Store, rows: Sequence[int], features: AtomFeatures, per: Rows = "atom") -> None:
+    """Write the features of crystals, one row per atom, or one per crystal with the means over its atoms.
+
+    Args:
+        path: File to write, or to replace.
+        store: Store with the crystals.
+        rows: Rows of the crystals, in the order of the file.
+        features: Their features.
+        per: What has a row.
+    """
+    from pyarrow.parquet import ParquetWriter
+
+    content = json.dumps({"format": "crysmm-embeddings", "source": features.source, "per": per})
+    schema = _table(store, [], features, per).schema.with_metadata({METADATA: content})
+    with replacing(path) as temporary, ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for start in range(0, len(rows), CRYSTALS_READ):
+            writer.write_table(_table(store, rows[start : start + CRYSTALS_READ], features, per).cast(schema))
+
+
+def refuse_other_file(path: Path) -> None:
+    """Refuse an output that cannot be written, or that exists and is no file of features.
+
+    Raises:
+        InputError: The file cannot be used; the text gives the reason.
+    """
+    why = f"{path} is a folder" if path.is_dir() else why_not_writable(path.parent)
+    if why is not None:
+        raise InputError(f"{path} cannot be written: {why}; name a file, such as embeddings{SUFFIX}")
+    if path.suffix != SUFFIX:
+        raise InputError(f"{path} is to be a Parquet file; name it {path.stem}{SUFFIX}")
+    if path.exists() and METADATA not in (_open(path).schema_arrow.metadata or {}):
+        raise InputError(f"{path} is there and was not written by crysmm embed; move it away, or give another name")
+
+
+def features_from_file(
+    path: Path, store: Store, rows: Sequence[int], *, cache_dir: str | Path | None = None
+) -> AtomFeatures:
+    """Read the features of a store's crystals from a file, through a copy in the cache that can be memory-mapped.
+
+    Args:
+        path: File with one row per atom.
+        store: Store with the crystals.
+        rows: Rows of the crystals.
+        cache_dir: Cache folder; see :func:`~crysmm.data.store.cache_folder`.
+
+    Raises:
+        InputError: It is not such a file, lacks crystals, has other numbers of atoms or other structures for them, or a
+            feature is not finite; the text names the first crystal.
+    """
+    file = _open(path)
+    with path.open("rb") as content:
+        checksum = hashlib.file_digest(content, "sha256").hexdigest()
+    sizes, structures = _read_crystals(path, file)
+    _refuse_others(path, sizes, structures, store, rows)
+    folder = (
+        cache_folder(cache_dir) / "teachers" / hashlib.sha256(f"{FORMAT_VERSION} {checksum}".encode()).hexdigest()[:32]
+    )
+    first = next(_matrices(path, file, n_rows=1))
+    if not folder.is_dir():
+        with working_folder(folder) as building:
+            _copy(path, file, sizes, building)
+            (building / LOCK).unlink()
+            building.rename(folder)
+    known = read_parts(folder, first.shape[1])
+    places = {row: known[_key(store.ids[row])] for row in rows}
+    return AtomFeatures(f"file {checksum}", first.shape[1], places)
+
+
+def _table(store: Store, rows: Sequence[int], features: AtomFeatures, per: Rows) -> pyarrow.Table:
+    import pyarrow as pa
+
+    crystals, values = store.crystals(rows) if rows else [], features.take(rows)
+    ids, structures = [store.ids[row] for row in rows], [crystal.checksum for crystal in crystals]
+    n_atoms = [len(crystal) for crystal in crystals]
+    columns: dict[str, Any] = {"id": pa.array(ids, pa.string())}
+    if per == "atom":
+        places = pa.array(np.repeat(np.arange(len(rows)), n_atoms))
+        columns["id"] = columns["id"].take(places)
+        columns["atom"] = pa.array([atom for count in n_atoms for atom in range(count)], pa.int32())
+        columns["element"] = pa.array([symbol for crystal in crystals for symbol in crystal.elements], pa.string())
+        columns["structure"] = pa.array(structures, pa.string()).take(places)
+    else:
+        starts = np.cumsum([0, *n_atoms])[:-1]
+        values = np.add.reduceat(values, starts) / np.array(n_atoms)[:, None] if rows else values
+        columns["structure"] = pa.array(structures, pa.string())
+    flat = pa.array(values.astype(np.float32).ravel(), pa.float32())
+    columns["features"] = pa.FixedSizeListArray.from_arrays(flat, features.width)
+    return pa.table(columns)
+
+
+def _open(path: Path) -> ParquetFile:
+    """Open a Parquet file.
+
+    Raises:
+        InputError: It is missing, or no such file.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; crysmm embed writes files of features")
+    with _reading(path):
+        return ParquetFile(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn the errors of damaged files into errors that name the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} is not a Parquet file, or is damaged: {brief(error)}") from error
+
+
+def _read_crystals(path: Path, file: ParquetFile) -> tuple[dict[str, int], dict[str, str]]:
+    """Return the number of atoms, and the checksum of the structure if the file has it, by id in the file's order.
+
+    Raises:
+        InputError: Columns are missing, or the atoms of a crystal are not consecutive rows, counted from 0.
+    """
+    names = file.schema_arrow.names
+    missing = [name for name in ("id", "atom", "features") if name not in names]
+    if missing:
+        found = ", ".join(names)
+        hint = "; with one row per crystal it cannot be used" if missing == ["atom"] else ""
+        raise InputError(f"{path} has no column {missing[0]}; expected id, atom and features, found {found}{hint}")
+    with _reading(path):
+        table = file.read([name for name in ("id", "atom", "structure") if name in names])
+    ids = np.array([str(identifier) for identifier in table.column("id").to_pylist()], dtype=object)
+    atoms = table.column("atom").to_numpy()
+    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.array([], dtype=np.int64)
+    counts = np.diff(np.r_[starts, len(ids)])
+    expected = np.arange(len(ids)) - np.repeat(starts, counts)
+    wrong = np.flatnonzero(atoms != expected)
+    sizes: dict[str, int] = {}
+    for identifier, count in zip(ids[starts].tolist(), counts.tolist(), strict=True):
+        if identifier in sizes:
+            wrong = np.r_[np.flatnonzero(ids == identifier)[-1:], wrong]
+        sizes[identifier] = count
+    if len(wrong):
+        raise InputError(
+            f"{path}: the atoms of {ids[wrong[0]]} are not consecutive rows with atom 0, 1, ...; sort the file by id "
+            "and atom"
+        )
+    if "structure" not in names:
+        return sizes, {}
+    return sizes, dict(zip(sizes, table.column("structure").take(starts).to_pylist(), strict=True))
+
+
+def _refuse_others(
+    path: Path, sizes: dict[str, int], structures: dict[str, str], store: Store, rows: Sequence[int]
+) -> None:
+    """Refuse a file that lacks crystals, or has them with other atoms."""
+    missing = [store.ids[row] for row in rows if store.ids[row] not in sizes]
+    if missing:
+        raise InputError(f"{path} has no features for {len(missing)} of {len(rows)} crystals, such as {missing[0]}")
+    for row in rows:
+        identifier, n_atoms = store.ids[row], int(store.n_atoms[row])
+        if sizes[identifier] != n_atoms:
+            raise InputError(f"{path} has {sizes[identifier]} atoms for {identifier}, whose structure has {n_atoms}")
+        if structures and structures[identifier] != store.crystal(row).checksum:
+            raise InputError(
+                f"{path} has features of another structure under the id {identifier}; run crysmm embed again, on the "
+                "structures to be trained on"
+            )
+
+
+def _matrices(path: Path, file: ParquetFile, n_rows: int) -> Iterator[np.ndarray]:
+    """Yield the features, ``[n, width]`` float16, some rows at a time.
+
+    Raises:
+        InputError: They are not lists of numbers of one length.
+    """
+    from pyarrow import types
+
+    kind = file.schema_arrow.field("features").type
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    width = None
+    batches = file.iter_batches(n_rows, columns=["features"])
+    while True:
+        with _reading(path):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        column = batch.column(0)
+        lengths = set(column.value_lengths().to_pylist()) if is_list and types.is_floating(kind.value_type) else {None}
+        width = lengths.pop() if width is None else width
+        if not width or lengths - {width}:
+            raise InputError(f"{path}: the column features does not hold lists of numbers, all of one length")
+        with np.errstate(over="ignore"):
+            values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float16)
+        yield values.reshape(len(column), width)
+
+
+def _copy(path: Path, file: ParquetFile, sizes: dict[str, int], folder: Path) -> None:
+    """Copy the features of all crystals of a file to parts, some crystals each.
+
+    Raises:
+        InputError: A feature is not finite, or not in the range of float16; the text names the crystal.
+    """
+    ids, ends = list(sizes), np.cumsum(list(sizes.values()))
+    waiting, first, n_copied = [], 0, 0  # rows of a crystal whose others are still to come; crystals and atoms so far
+    for values in _matrices(path, file, ATOMS_READ):
+        waiting.append(values)
+        n_whole = int(np.searchsorted(ends, n_copied + sum(map(len, waiting)), side="right"))
+        if n_whole == first:
+            continue
+        *parts, rest = np.split(np.concatenate(waiting), ends[first:n_whole] - n_copied)
+        for name, part in zip(ids[first:n_whole], parts, strict=True):
+            if not np.isfinite(part).all():
+                raise InputError(f"{path}: a feature of {name} is not finite, or not in the range of float16")
+        write_part(folder, dict(zip(map(_key, ids[first:n_whole]), parts, strict=True)))
+        waiting, first, n_copied = [rest], n_whole, int(ends[n_whole - 1])
+
+
+def _key(identifier: str) -> bytes:
+    return hashlib.sha256(identifier.encode()).digest()[:KEY_BYTES]
