@@ -1,6 +1,8 @@
 """Errors for users; each message says what is wrong, what was expected, what was found and what to do."""
 
+import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from reprlib import Repr
 from typing import Any
 
@@ -55,6 +57,18 @@ def shown(value: Any) -> str:
 def first_of(names: Sequence[str]) -> str:
     """Join the first ``MOST_NAMED`` names for a message."""
     return ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return ``; did you mean X?`` for a known name that this one abbreviates or misspells, else an empty string."""
+    matches = [other for other in known if _abbreviates(name, other)] or get_close_matches(name, known, n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def _abbreviates(name: str, other: str) -> bool:
+    """Return True if a name is one word of another, or the initials of its words: ``--lr`` of ``--learning_rate``."""
+    short, words = name.lstrip("-"), re.split(r"[._]", other.lstrip("-"))
+    return len(words) > 1 and short in (*words, "".join(word[:1] for word in words))
 
 
 def brief(error: object) -> str:

@@ -10,6 +10,7 @@ from crysmm.errors import InputError
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
 CHUNK = 1 << 16
+FIGSHARE = "https://api.figshare.com/v2/articles"
 
 
 def download(url: str, path: Path, *, attempts: int = 5, wait_seconds: float = 2.0) -> None:
@@ -45,6 +46,26 @@ def download(url: str, path: Path, *, attempts: int = 5, wait_seconds: float = 2
         f"{url} could not be downloaded: {reason}. Download it on a machine with a network (a browser will do) and "
         f"name the file on the command line (see --help), or copy it to {path}"
     ) from reason
+
+
+def figshare_address(article: int, ending: str, articles: str = FIGSHARE) -> str:
+    """Return the address of the only file of a figshare article whose name has this ending.
+
+    Raises:
+        InputError: figshare does not answer, or there is no such file or several; the text says what to do.
+    """
+    by_hand = f"see https://figshare.com/articles/dataset/_/{article}, and name the file with --archive"
+    try:
+        response = requests.get(f"{articles}/{article}", timeout=TIMEOUT)
+        response.raise_for_status()
+        files = {str(file["name"]): str(file["download_url"]) for file in response.json()["files"]}
+    except (requests.RequestException, KeyError, TypeError) as error:
+        raise InputError(f"the files of figshare's article {article} cannot be listed: {error}; {by_hand}") from error
+    matching = [name for name in files if name.endswith(ending)]
+    if len(matching) != 1:
+        found = ", ".join(files) or "no files"
+        raise InputError(f"figshare's article {article} has {found}; expected one {ending} file; {by_hand}")
+    return files[matching[0]]
 
 
 def _fetch(url: str, partial: Path) -> None:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from crysmm import __version__
-from crysmm.errors import CrysmmError
+from crysmm.errors import CrysmmError, nearest
 
 if TYPE_CHECKING:
     from crysmm.cli.options import CommandParser
@@ -62,8 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif argv[0].startswith("-"):
         parser.parse_args(argv)
     else:
-        from crysmm.config.loading import nearest
-
         parser.exit(
             2, f"crysmm: error: unknown command {argv[0]}{nearest(argv[0], list(COMMANDS))} (see crysmm --help)\n"
         )

@@ -13,9 +13,9 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import CliSettingsSource, SettingsError
 
 from crysmm.config import TrainingConfig, load_config
-from crysmm.config.loading import SECTIONS, AnyConfig, commands_with, format_value, nearest
+from crysmm.config.loading import SECTIONS, AnyConfig, commands_with, format_value
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
-from crysmm.errors import InputError
+from crysmm.errors import InputError, nearest
 
 METAVARS = {"Path": "PATH", "str": "TEXT", "int": "N", "float": "X"}
 BASIC = frozenset({

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crysmm.config.loading import SIZES, make_config, merge, nearest, read_settings
+from crysmm.config.loading import SIZES, make_config, merge, read_settings
 from crysmm.config.run import DEFAULT_CHOICES
 from crysmm.config.training import TrainingConfig
-from crysmm.errors import InputError, first_of, shown
+from crysmm.errors import InputError, first_of, nearest, shown
 from crysmm.files import refuse_unwritable
 from crysmm.inference.model_folder import read_description
 from crysmm.runs.run_folder import FREE_SETTINGS, RunFolder

@@ -4,9 +4,7 @@ Every invalid setting is reported in a line of its own.
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +15,7 @@ from crysmm.config.models import BACKBONES, HEADS
 from crysmm.config.pretraining import METHODS, PretrainingConfig
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.errors import InputError, brief, shown
+from crysmm.errors import InputError, brief, nearest, shown
 
 AnyConfig = TypeVar("AnyConfig", bound=RunConfig)
 
@@ -150,18 +148,6 @@ def make_config(kind: type[AnyConfig], settings: Mapping[str, Any]) -> AnyConfig
         # A default that depends on an invalid setting is reported too; the invalid setting itself is enough.
         details = [detail for detail in error.errors() if detail["type"] != "default_factory_not_called"]
     raise InputError("\n".join(_describe_problem(kind, detail) for detail in details))
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """Return ``; did you mean X?`` for a known name that this one abbreviates or misspells, else an empty string."""
-    matches = [other for other in known if _abbreviates(name, other)] or get_close_matches(name, known, n=1)
-    return f"; did you mean {matches[0]}?" if matches else ""
-
-
-def _abbreviates(name: str, other: str) -> bool:
-    """Return True if a name is one word of another, or the initials of its words: ``--lr`` of ``--learning_rate``."""
-    short, words = name.lstrip("-"), re.split(r"[._]", other.lstrip("-"))
-    return len(words) > 1 and short in (*words, "".join(word[:1] for word in words))
 
 
 def commands_with(name: str) -> list[str]:

@@ -256,6 +256,12 @@ class MultimodalConfig(TeacherConfig):
         description="Descriptions of the structures: a file written by crysmm describe, or a CSV file with the columns "
         "id and description; by default the column description of the input.",
     )
+    description_column: str | None = Field(
+        None,
+        min_length=1,
+        description="Column with the descriptions, in the input or the CSV file; by default description, else the only "
+        "column of texts in a CSV file.",
+    )
     encoder: str = Field(
         "m3rg-iitd/matscibert",
         min_length=1,

