@@ -88,11 +88,10 @@ def _write_poscar(folder: Path, identifier: str, crystal: Crystal) -> None:
         raise InputError(f"two ids have the file {name}, one of them {identifier!r}; ids must differ") from None
 
 
-def run_command(main: Callable[[], None]) -> None:
-    """Run a script; bad input, Ctrl-C and errors of the system end it with one line and an exit code."""
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a script; bad input, Ctrl-C and errors of the system end it with one line and an exit code.
 
-    def run() -> int:
-        main()
-        return 0
-
-    sys.exit(guarded(run))
+    Args:
+        main: Function of the script; what it returns is the exit code, None being 0.
+    """
+    sys.exit(guarded(lambda: main() or 0))

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from crysmm.errors import InputError, StructureError
 from crysmm.io.json_stream import json_list_items
+from crysmm.io.source import IdRegister
 from crysmm.io.table import crystal_of_row, crystal_row, parse_row
 from data_prep.download import download
 from data_prep.files import run_command, write_jsonl
@@ -46,7 +47,7 @@ def fetch(dataset: str, folder: Path) -> Path:
 
 
 def read_archive(archive: Path, wanted: str | None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a figshare archive, in its order; bad structures are printed and left out.
+    """Yield the rows of a figshare archive, in its order; bad structures and repeated ids are printed and left out.
 
     Args:
         archive: A .json.zip with one list of dicts with ``atoms`` and ``jid`` or ``id``.
@@ -56,16 +57,16 @@ def read_archive(archive: Path, wanted: str | None) -> Iterator[dict[str, Any]]:
         InputError: The archive is broken, or no crystal in it has the property.
     """
     found: set[str] = set()
+    register = IdRegister()
     for place, text in tqdm(json_list_items(archive), unit=" crystals"):
         try:
             fields = parse_row(text)
             identifier = fields.get("jid", fields.get("id"))
-            if identifier is None:
-                raise StructureError("the row has neither jid nor id")
-            numbers = {key: value for key, value in fields.items() if key not in STRUCTURE_KEYS and _is_number(value)}
-            row = crystal_row(str(identifier), numbers, crystal_of_row(fields))
+            identifier = register.admit(identifier)
+            numbers = {key: value for key, value in fields.items() if key not in STRUCTURE_KEYS and is_number(value)}
+            row = crystal_row(identifier, numbers, crystal_of_row(fields))
         except StructureError as error:
-            print(f"left out: {place}: {error}", file=sys.stderr)
+            tqdm.write(f"left out: {place}: {error}", file=sys.stderr)
             continue
         found.update(row.keys() - STRUCTURE_KEYS)
         if wanted is None:
@@ -76,7 +77,7 @@ def read_archive(archive: Path, wanted: str | None) -> Iterator[dict[str, Any]]:
         raise InputError(f"no crystal of {archive} has {wanted}; there are {', '.join(sorted(found))}")
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Return True for a finite number that a float can hold; JSON has integers of any size."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False

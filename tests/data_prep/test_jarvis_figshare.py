@@ -105,14 +105,15 @@ def test_bad_rows_are_named_and_left_out(run_module, tmp_path, crystals):
     del rows[2]["jid"]
     del rows[3]["atoms"]
     rows[4] = "no row"
+    rows[5]["jid"] = "JVASP-0"
     path = tmp_path / "plain.json"
     path.write_text(json.dumps(rows))
     output = tmp_path / "all.jsonl"
     result = run_module("jarvis_figshare", "--dataset", "dft_3d_2021", "--archive", path, "--output", output)
     assert result.returncode == 0, result.stderr
-    assert [row["id"] for row in read(output)] == [f"JVASP-{n}" for n in range(len(rows)) if n not in (1, 2, 3, 4)]
+    assert [row["id"] for row in read(output)] == [f"JVASP-{n}" for n in range(len(rows)) if n not in (1, 2, 3, 4, 5)]
     left_out = [line for line in result.stderr.splitlines() if "left out" in line]
-    assert len(left_out) == 4
+    assert len(left_out) == 5
     assert "'Qq'" in left_out[0]
 
 
@@ -150,7 +151,7 @@ def test_memory_does_not_grow_with_the_archive(tmp_path, crystals):
     row["padding"] = "x" * 10_000
     path = tmp_path / "large.json.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
-        packed.writestr("large.json", json.dumps([row] * 3000))  # 35 MB
+        packed.writestr("large.json", json.dumps([row | {"jid": f"JVASP-{n}"} for n in range(3000)]))  # 35 MB
     tracemalloc.start()
     assert write_jsonl(read_archive(path, None), tmp_path / "rows.jsonl") == 3000
     assert tracemalloc.get_traced_memory()[1] < 12e6
