@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="NAME",
-        help="Potential, such as chgnet, sevennet-0 or sevennet-0:4,5 for these layers alone; or the folder of a "
+        help="Potential, such as chgnet, sevennet-0 or sevennet-0:4+5 for these layers alone; or the folder of a "
         "model, or the name of a shipped one.",
     )
     parser.add_argument(

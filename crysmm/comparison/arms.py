@@ -20,9 +20,8 @@ from crysmm.config.run import DEFAULT_CHOICES
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, first_of, nearest, shown
 from crysmm.files import refuse_unwritable
-from crysmm.inference.model_folder import read_description
+from crysmm.inference.model_teacher import describe_needed
 from crysmm.runs.run_folder import FREE_SETTINGS, RunFolder
-from crysmm.zoo import resolve
 
 ENCODER = "decoys-mp"  # shipped, with the settings of the default backbone
 CONSTANT, ZERO_SHOT = "constant", "zero_shot"
@@ -301,7 +300,7 @@ class Plan:
                 run.folder.check(run.config)
         for arm in self.trained_arms:
             for model in self.settings(arm).models_needed():
-                read_description(resolve(model))
+                describe_needed(model)
 
     def _check_folder(self) -> None:
         """Refuse a folder with other content, or with a comparison that is neither resumed nor replaced."""

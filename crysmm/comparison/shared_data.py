@@ -23,7 +23,8 @@ from crysmm.device import resolve_device
 from crysmm.errors import InputError, ModelFolderError, StructureError
 from crysmm.files import write_json_atomic
 from crysmm.inference.assessment import Assessment
-from crysmm.inference.model_folder import ModelDescription, read_description
+from crysmm.inference.model_folder import ModelDescription
+from crysmm.inference.model_teacher import describe_needed
 from crysmm.inference.prediction_table import write_predictions
 from crysmm.inference.predictor import load
 from crysmm.models.networks import build_network
@@ -171,8 +172,8 @@ class SharedData:
                 copy_weights(network, config.model.name, config.init_from)
         except (InputError, ModelFolderError) as error:
             raise InputError(f"arm {arm.name}: {error}") from error
-        folders = map(resolve, config.models_needed())
-        labeled = [folder for folder in folders if isinstance(read_description(folder), ModelDescription)]
+        needed = config.models_needed()
+        labeled = [resolve(model) for model in needed if isinstance(describe_needed(model), ModelDescription)]
         return [note for folder in labeled for note in self.leakage(arm.name, folder, plan.config)]
 
     def _check_zero_shot(self, arm: Arm, plan: Plan) -> list[str]:

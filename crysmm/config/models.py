@@ -216,7 +216,7 @@ class VanillaConfig(BaseModel):
 
 TEACHER = (
     "Model whose atom embeddings the student learns to imitate: the folder of a pre-training run or of a trained "
-    "model, or the name of a shipped model."
+    "model, the name of a shipped model or of a universal potential (chgnet, sevennet-0), or a file of crysmm embed."
 )
 
 

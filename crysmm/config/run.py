@@ -177,7 +177,7 @@ class RunConfig(BaseModel):
         return GraphSettings(**self.model_dump(include=set(GraphSettings.model_fields)))
 
     def models_needed(self) -> list[Path | str]:
-        """Return the models a run starts from or is distilled from, as folders or shipped names."""
+        """Return the models a run starts from, as folders or shipped names."""
         return [] if self.init_from is None else [self.init_from]
 
     def merges_equivalent(self, device_type: str) -> bool:

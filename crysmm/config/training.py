@@ -67,7 +67,7 @@ class TrainingConfig(RunConfig):
         return self.head if isinstance(self.head, TeacherConfig) and self.head.teacher is not None else None
 
     def models_needed(self) -> list[Path | str]:
-        """Return the models a run starts from or is distilled from, as folders or shipped names."""
+        """Return the models a run starts from, as folders or shipped names, and its teacher."""
         head = self.distillation
         return [*super().models_needed(), *([head.teacher] if head is not None and head.teacher else [])]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,24 @@ from crysmm.data.store import Store
 from crysmm.errors import InputError
 
 CRYSTALS_A_PART = 8192
+
+
+class AtomRows(Protocol):
+    """Rows of numbers for the atoms of a store's crystals.
+
+    Attributes:
+        width: Number of columns.
+        source: What they are from; identifies them.
+    """
+
+    width: int
+
+    @property
+    def source(self) -> str: ...  # noqa: D102
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the rows of all atoms in some crystals, ``[n_atoms_in_all, width]`` float32."""
+        ...
 
 
 class AtomEmbeddings:
@@ -39,6 +57,11 @@ class AtomEmbeddings:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_parts": {}}  # each process maps the files itself
+
+    @property
+    def source(self) -> str:
+        """Teacher, structures and graph settings that they are from."""
+        return self.folder.name
 
     def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the embeddings of all atoms in some crystals, crystal by crystal, ``[n_atoms_in_all, width]``."""

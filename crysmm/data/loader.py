@@ -19,7 +19,7 @@ from crysmm.data.batch import CrystalBatch, labels_per_crystal
 from crysmm.engines.segments import map_tensors
 
 if TYPE_CHECKING:
-    from crysmm.data.atom_embeddings import AtomEmbeddings
+    from crysmm.data.atom_embeddings import AtomRows
     from crysmm.data.store import Store
 
 
@@ -156,7 +156,7 @@ class StoreDataset(Dataset[Share]):
     def __init__(
         self,
         store: Store,
-        embeddings: AtomEmbeddings | None = None,
+        embeddings: AtomRows | None = None,
         texts: np.ndarray | None = None,
         merge: bool = False,
     ):
@@ -182,7 +182,7 @@ def make_loader(
     store: Store,
     sampler: BatchSampler,
     *,
-    embeddings: AtomEmbeddings | None = None,
+    embeddings: AtomRows | None = None,
     texts: np.ndarray | None = None,
     merge: bool = False,
     num_workers: int = 0,

@@ -15,6 +15,8 @@ Differences from the authors' code, which trains a CGCNN of the teacher's width:
   student first learns to embed like its teacher and then, more and more, the property. The distillation loss is then
   the squared distance of the unit vectors, as written in the paper. With the mean over the features, the labels would
   soon dominate. ``docs/results.md`` compares both.
+- The teacher may be a universal potential, whose features are standardized over the atoms of the training split before
+  they are divided by their length.
 - The authors do not say how to handle a student and a teacher of different widths. Here a linear layer maps the
   student's embeddings to the teacher's width before they are divided by their lengths. It is trained with the student
   and not saved in the model folder.

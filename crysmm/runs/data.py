@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from crysmm.data.atom_embeddings import AtomEmbeddings
+from crysmm.data.atom_embeddings import AtomRows
 from crysmm.data.scaler import TargetScaler
 from crysmm.data.split import Split
 from crysmm.data.store import Store
@@ -34,7 +34,7 @@ class RunData:
     store: Store
     skipped: list[SkippedRow]
     split: Split
-    embeddings: AtomEmbeddings | None = field(default=None, kw_only=True)
+    embeddings: AtomRows | None = field(default=None, kw_only=True)
     texts: Texts | None = field(default=None, kw_only=True)
 
     def rows(self, split: str) -> list[int]:
@@ -59,7 +59,7 @@ class RunData:
             digest.update("\n".join([split, *self.ids(split), ""]).encode())
             digest.update(self.store.targets[rows].tobytes() + self.store.n_edges[rows].tobytes())
         if self.embeddings is not None:
-            digest.update(self.embeddings.folder.name.encode())
+            digest.update(self.embeddings.source.encode())
         if self.texts is not None:
             digest.update(f"{self.texts.settings.model_dump_json()} {self.texts.checksum}".encode())
         return digest.hexdigest()

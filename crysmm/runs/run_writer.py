@@ -23,7 +23,8 @@ from crysmm.inference.domain import Domain, TrainingCrystal, rows_to_keep
 from crysmm.inference.frozen_network import Outputs
 from crysmm.inference.intervals import Calibration
 from crysmm.inference.model_card import CARD_FILE, write_card
-from crysmm.inference.model_folder import read_description, reference_rows
+from crysmm.inference.model_folder import reference_rows
+from crysmm.inference.model_teacher import describe_needed
 from crysmm.inference.prediction_table import write_predictions
 from crysmm.inference.saved_models import save_model, write_ensemble
 from crysmm.models.networks import PropertyNetwork
@@ -34,7 +35,6 @@ from crysmm.runs.metrics import Metrics, evaluate, evaluate_assessment
 from crysmm.runs.plots import plot_history, plot_parity
 from crysmm.runs.run_folder import MAX_HOURS, RunFolder
 from crysmm.runs.run_log import RunLog
-from crysmm.zoo import resolve
 
 CHECKPOINT_KEYS = {"data", "trainer", "history"}
 
@@ -80,7 +80,7 @@ class RunWriter:
         """Check the folder and the models the run needs, before any structure is read.
 
         Args:
-            models: Folders or shipped names of the models the run starts from or is distilled from.
+            models: Models the run starts from, and what it is distilled from.
 
         Returns:
             The metrics of a finished run that is to be resumed, otherwise None.
@@ -92,7 +92,7 @@ class RunWriter:
         if self.config.resume and self.folder.is_finished:
             return self.folder.read_metrics()
         for model in models:
-            read_description(resolve(model))
+            describe_needed(model)
         return None
 
     @in_first_process

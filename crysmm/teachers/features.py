@@ -88,6 +88,30 @@ class AtomFeatures:
         return mean.astype(np.float32), deviation.astype(np.float32)
 
 
+class Directions:
+    """Features as a student imitates them: each standardized, then those of an atom divided by their length.
+
+    Without the first, what all atoms have in common would be most of the direction, and layers with large numbers would
+    decide it.
+
+    Args:
+        features: Features of a store's atoms.
+        mean: Mean of each feature, ``[width]``.
+        deviation: Standard deviation of each feature, ``[width]``.
+    """
+
+    def __init__(self, features: AtomFeatures, mean: np.ndarray, deviation: np.ndarray):
+        self.width = features.width
+        self.source = features.source
+        self._features, self._mean, self._deviation = features, mean, deviation
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the directions of all atoms in some crystals, ``[n_atoms_in_all, width]``, of length 1 or 0."""
+        standardized = (self._features.take(rows) - self._mean) / self._deviation
+        length = np.linalg.norm(standardized, axis=1, keepdims=True)
+        return standardized / np.where(length > 0, length, 1)
+
+
 def compute_features(
     store: Store,
     rows: Sequence[int],

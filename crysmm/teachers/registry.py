@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 
 import torch
 
@@ -26,7 +27,7 @@ BUILT_IN: dict[str, TeacherLoader] = {
 }
 PACKAGES = {"chgnet": tuple(chgnet.WEIGHTS), "sevenn": tuple(sevennet.WEIGHTS)}
 """Built-in teachers by the package that holds their weights."""
-_NAME = re.compile(r"(?P<name>[^:/]+)(:(?P<layers>[1-9][0-9]*(,[1-9][0-9]*)*))?")
+_NAME = re.compile(r"(?P<name>[^:/]+)(:(?P<layers>[1-9][0-9]*([+][1-9][0-9]*)*))?")
 
 
 def registered() -> dict[str, EntryPoint]:
@@ -40,11 +41,24 @@ def is_teacher(name: str) -> bool:
     return match is not None and (match["name"] in BUILT_IN or match["name"] in registered())
 
 
+def refuse_not_installed(name: str) -> None:
+    """Refuse a built-in teacher whose package is not installed, without importing it.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
+    for package, names in PACKAGES.items():
+        if name.partition(":")[0] in names and find_spec(package) is None:
+            raise MissingDependencyError(
+                f"the teacher {name} needs the package {package}: pip install 'crysmm[potentials]'"
+            )
+
+
 def load_teacher(name: str, device: torch.device | str = "cpu") -> Teacher:
     """Load a teacher by its name.
 
     Args:
-        name: Name, or name and layers, such as ``sevennet-0:4,5``; without layers the teacher's default is taken.
+        name: Name, or name and layers, such as ``sevennet-0:4+5``; without layers the teacher's default is taken.
         device: Device to compute on.
 
     Raises:
@@ -56,9 +70,9 @@ def load_teacher(name: str, device: torch.device | str = "cpu") -> Teacher:
     if match is None or not is_teacher(name):
         raise InputError(
             f"there is no teacher {name}; expected one of {', '.join([*BUILT_IN, *points])}, with its layers after a "
-            "colon if they are not to be the default ones (sevennet-0:4,5)"
+            "colon if they are not to be the default ones (sevennet-0:4+5)"
         )
-    layers = None if match["layers"] is None else [int(layer) for layer in match["layers"].split(",")]
+    layers = None if match["layers"] is None else [int(layer) for layer in match["layers"].split("+")]
     if match["name"] in BUILT_IN:
         return BUILT_IN[match["name"]](layers, torch.device(device))
     point = points[match["name"]]

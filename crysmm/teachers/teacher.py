@@ -91,8 +91,8 @@ def chosen_layers(name: str, layers: Sequence[int] | None, default: Sequence[int
 
 
 def full_name(name: str, layers: Sequence[int]) -> str:
-    """Return the name of a teacher with its layers: ``sevennet-0:1,2,3,4,5``."""
-    return f"{name}:{','.join(map(str, layers))}"
+    """Return the name of a teacher with its layers: ``sevennet-0:1+2+3+4+5``."""
+    return f"{name}:{'+'.join(map(str, layers))}"
 
 
 def refuse_elements(name: str, crystals: Iterable[Crystal], known: Iterable[int]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.data.atom_embeddings import AtomEmbeddings
+from crysmm.data.atom_embeddings import AtomRows
 from crysmm.data.estimate import memory_limit, oversized_rows
 from crysmm.data.loader import BatchSampler, make_loader
 from crysmm.data.scaler import TargetScaler
@@ -111,7 +111,7 @@ def loader_for(
     sampler: BatchSampler,
     config: RunConfig,
     processes: Processes,
-    embeddings: AtomEmbeddings | None = None,
+    embeddings: AtomRows | None = None,
 ) -> DataLoader[Any]:
     """Create the loader of a sampler's batches, with texts, and with a teacher's embeddings if they are given."""
     on_gpu = processes.device.type == "cuda"

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from crysmm.config.models import ModelConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.data.atom_embeddings import CRYSTALS_A_PART, AtomEmbeddings, part_path, split_in_parts
+from crysmm.data.atom_embeddings import CRYSTALS_A_PART, AtomEmbeddings, AtomRows, part_path, split_in_parts
 from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, PROCESS_MEMORY, activations, in_bytes, memory_limit
 from crysmm.data.loader import batch_ends
 from crysmm.data.store import FORMAT_VERSION as STORE_VERSION
@@ -23,11 +23,15 @@ from crysmm.data.store import Store, build_store, cache_folder
 from crysmm.engines.linear import precise
 from crysmm.errors import InputError
 from crysmm.files import disables_bar, replacing
+from crysmm.inference.model_teacher import is_file
 from crysmm.inference.saved_models import load_encoder
 from crysmm.io.inputs import open_input
 from crysmm.models.backbone import Backbone
 from crysmm.processes import Processes
 from crysmm.runs.data import TrainingData
+from crysmm.teachers.features import AtomFeatures, Directions, compute_features, refuse_failed
+from crysmm.teachers.file import features_from_file
+from crysmm.teachers.registry import is_teacher
 
 FORMAT_VERSION = 1  # part of every folder's name: raise it when what is written changes
 BATCH_SIZE = 256
@@ -36,10 +40,10 @@ LENGTH_TOLERANCE = 1e-3  # of the squared length of an embedding
 
 def embed_by_teacher(
     config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None, data: TrainingData, processes: Processes
-) -> AtomEmbeddings | None:
+) -> AtomRows | None:
     """Embed the training and validation crystals with the teacher in ``config.head``, if there is one.
 
-    The teacher reads the same structures as the kind of graphs it was trained on.
+    A model reads the same structures as the kind of graphs it was trained on, a potential as its own package does.
 
     Args:
         config: Settings of the run.
@@ -49,14 +53,18 @@ def embed_by_teacher(
 
     Raises:
         ModelFolderError: The teacher cannot be read.
-        InputError: The teacher cannot read a crystal of the student.
+        InputError: The teacher cannot read a crystal of the student, or a file of features does not fit.
+        MissingDependencyError: The package of a potential is not installed.
     """
     head = config.distillation
     if head is None or head.teacher is None:
         return None
-    name = head.teacher
+    name, rows = head.teacher, [*data.split.train, *data.split.val]
 
-    def build() -> AtomEmbeddings:
+    def build() -> AtomRows:
+        if is_teacher(name) or is_file(name):
+            features = read_features(name, data.store, rows, config, processes.device)
+            return Directions(features, *features.statistics(data.split.train))
         teacher = load_encoder(name)
         store = build_store(
             open_input(config, records),
@@ -74,9 +82,34 @@ def embed_by_teacher(
             device=processes.device,
             progress=config.progress,
         )
-        return embeddings.matched(store, data.store, [*data.split.train, *data.split.val])
+        return embeddings.matched(store, data.store, rows)
 
     return processes.first_before_others(build)
+
+
+def read_features(
+    name: str, store: Store, rows: Sequence[int], config: TrainingConfig, device: torch.device
+) -> AtomFeatures:
+    """Read the features of crystals from a file, or compute those by a teacher that the cache lacks.
+
+    Args:
+        name: Name of the teacher, or of a file of ``crysmm embed``.
+        store: Store with the crystals.
+        rows: Rows of the crystals.
+        config: Settings of the run.
+        device: Device of the teacher.
+
+    Raises:
+        InputError: The teacher cannot embed a crystal, or the file does not fit the structures.
+        MissingDependencyError: The package of the teacher is not installed.
+    """
+    if is_file(name):
+        return features_from_file(Path(name), store, rows, cache_dir=config.cache_dir)
+    features, failed = compute_features(
+        store, rows, name, device=device, jobs=config.jobs, cache_dir=config.cache_dir, progress=config.progress
+    )
+    refuse_failed(name, store, failed)
+    return features
 
 
 def build_embeddings(

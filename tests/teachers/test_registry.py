@@ -67,7 +67,7 @@ def test_layers_of_chgnet(crystals):
     crystal = crystals["TiO2"]
     structure = Structure(crystal.lattice, crystal.elements, crystal.frac_coords)
     expected = CHGNet.load(use_device="cpu", verbose=False).predict_structure(structure, return_atom_feas=True)
-    both = load_teacher("chgnet:4,3").embed([crystal])
+    both = load_teacher("chgnet:4+3").embed([crystal])
     assert both[:, :64] == pytest.approx(expected["atom_fea"], abs=1e-4)
     assert both[:, 64:] == pytest.approx(load_teacher("chgnet:4").embed([crystal]), abs=1e-4)
     assert load_teacher("chgnet-r2scan").checksum != load_teacher("chgnet").checksum
@@ -79,7 +79,7 @@ def test_sevennet(crystals):
     from sevenn.calculator import SevenNetCalculator
 
     teacher = load_teacher("sevennet-0")
-    assert (teacher.name, teacher.width) == ("sevennet-0:1,2,3,4,5", 640)
+    assert (teacher.name, teacher.width) == ("sevennet-0:1+2+3+4+5", 640)
     check_teacher(teacher)
     atoms = crystals["TiO2"].to_ase()
     atoms.calc = calculator = SevenNetCalculator("7net-0", device="cpu")
@@ -114,7 +114,7 @@ def test_a_lone_atom_is_refused():
 def test_nothing_is_imported_before_it_is_named(install):
     install({"toy": "toy_teacher:ToyTeacher"}, {"toy_teacher": "raise RuntimeError('imported')"})
     assert is_teacher("toy")
-    assert is_teacher("toy:2,3")
+    assert is_teacher("toy:2+3")
     assert is_teacher("sevennet-0:5")
     assert not is_teacher("os")
     assert "toy" in registered()
@@ -154,7 +154,7 @@ def test_a_missing_package_is_named(monkeypatch, name, package):
 def test_a_layer_that_is_not_there_is_refused():
     pytest.importorskip("chgnet")
     with pytest.raises(InputError, match=r"chgnet has the layers 1 to 4, and not 5, 7"):
-        load_teacher("chgnet:3,7,5")
+        load_teacher("chgnet:3+7+5")
 
 
 def test_the_checksum_is_that_of_all_weights():
