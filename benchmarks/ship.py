@@ -2,8 +2,9 @@
 
     python benchmarks/ship.py runs/cgcnn cgcnn-formation-energy --unit eV/atom --summary "CGCNN for formation energies."
 
-Copies the model, and writes its card: data, command and held-out figures are those of the run. ``--figure`` puts a
-figure of another run before them, such as what an encoder is worth to a student. Read the card before it is committed.
+Copies the model, and writes its card: data, command and held-out figures are those of the run, with their
+standard errors. ``--figure`` puts a figure before them that is not the run's, such as the error on crystals seen by
+no one, or what an encoder is worth to a student. Read the card before it is committed.
 """
 
 import argparse

@@ -162,7 +162,9 @@ class RunConfig(BaseModel):
         description="Arithmetic during training: 32 bits, bf16, or bf16 if the hardware multiplies it natively (auto).",
     )
     engine: Literal["blocked", "dgl"] = Field(
-        "blocked", description="Implementation of message passing; both give the same numbers."
+        "blocked",
+        description="Implementation of message passing; both give the same numbers up to rounding, and dgl computes "
+        "every one of symmetry-equivalent atoms.",
     )
     num_workers: int = Field(
         0, ge=0, description="Number of processes that prepare batches; 0 prepares them in the training process."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
@@ -210,17 +211,25 @@ def _scores(scores: Mapping[str, Any], note: str, unit: str) -> Iterator[str]:
     if "accuracy" in scores:
         area = "unknown" if scores["roc_auc"] is None else f"{scores['roc_auc']:.4f}"
         yield (
-            f"accuracy {scores['accuracy']:.4f}, ROC-AUC {area}, F1 {scores['f1']:.4f}, {on}; "
+            f"accuracy {scores['accuracy']:.4f}{_plus_minus(scores)}, ROC-AUC {area}, F1 {scores['f1']:.4f}, {on}; "
             f"always the most frequent class: accuracy {scores['accuracy_of_most_frequent']:.4f}"
         )
         return
     r2 = "unknown" if scores["r2"] is None else f"{scores['r2']:.4f}"
     yield (
-        f"MAE {scores['mae']:.4f}{unit}, RMSE {scores['rmse']:.4f}{unit}, R2 {r2}, {on}; always "
+        f"MAE {scores['mae']:.4f}{_plus_minus(scores, unit)}, RMSE {scores['rmse']:.4f}{unit}, R2 {r2}, {on}; always "
         f"predicting the mean: MAE {scores['mae_of_train_mean']:.4f}"
     )
     if "log10" in scores:
         yield from (f"log10 {line}" for line in _scores(scores["log10"], note, ""))
+
+
+def _plus_minus(scores: Mapping[str, Any], unit: str = "") -> str:
+    """Return the standard error of the MAE or accuracy over the crystals and the unit, or only that for one crystal."""
+    if scores["n"] < 2:
+        return unit
+    squares, mean = (scores["accuracy"],) * 2 if "accuracy" in scores else (scores["rmse"] ** 2, scores["mae"])
+    return f" ± {math.sqrt(max(squares - mean**2, 0) / (scores['n'] - 1)):.4f}{unit} (standard error)"
 
 
 def _limits(description: Description) -> Iterator[str]:

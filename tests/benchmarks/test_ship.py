@@ -1,6 +1,7 @@
 """A shipped model from a run folder: the model itself, and a card that says what the run says."""
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_model_and_encoder(ship, capsys):
     metrics = json.loads(Path("deep/run/metrics.json").read_text())["test"]
     card = read_card(Path("zoo/small"))
     assert card.summary == "What it is."
-    assert card.figure.startswith(f"test MAE {metrics['mae']:.4f} GPa, RMSE")
+    assert re.match(rf"test MAE {metrics['mae']:.4f} ± [\d.]+ GPa \(standard error\), RMSE", card.figure)
     assert "13 for training, 3 for validation, 4 left out" in card.sections["Data"]
     command = card.sections["Command"]
     assert "crysmm train --root_dir sample_data --limit 20 --model.conv_layers 1" in command

@@ -6,6 +6,7 @@ import shlex
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from crysmm.cli.main import main
 from crysmm.config import PretrainingConfig
@@ -31,8 +32,9 @@ def test_figures_are_those_of_the_tables(run):
     figures = read_card(folder).sections["Held-out metrics"].splitlines()
     for line, split in zip(figures, ("test", "val"), strict=False):
         rows = results(folder, split)
-        error = np.mean([abs(float(row["target"]) - float(row["prediction"])) for row in rows])
-        assert line.startswith(f"- {split} MAE {error:.4f}, RMSE ")
+        errors = [abs(float(row["target"]) - float(row["prediction"])) for row in rows]
+        error, scatter = np.mean(errors), scipy.stats.sem(errors)
+        assert line.startswith(f"- {split} MAE {error:.4f} ± {scatter:.4f} (standard error), RMSE ")
         assert f" on {len(rows)} crystals" in line
     rows = results(folder, "test")
     held = np.mean([float(row["lower"]) <= float(row["target"]) <= float(row["upper"]) for row in rows])
@@ -108,8 +110,9 @@ def test_classes_and_ensemble(make_config):
         card.summary
         == "2 networks (cgcnn) that predict the class of K_VRH (1 above 100, else 0), trained on 47 crystals."
     )
-    right = np.mean([row["target"] == row["prediction"] for row in results(result.folder, "test")])
-    assert card.figure.startswith(f"test accuracy {right:.4f}, ROC-AUC ")
+    right = [row["target"] == row["prediction"] for row in results(result.folder, "test")]
+    scatter = scipy.stats.sem(np.array(right, dtype=float))
+    assert card.figure.startswith(f"test accuracy {np.mean(right):.4f} ± {scatter:.4f} (standard error), ROC-AUC ")
     assert "--ensemble 2" in card.sections["Command"]
     assert read_card(result.folder / "member_2").summary.startswith("cgcnn that predicts the class")
 
