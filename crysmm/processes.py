@@ -69,7 +69,8 @@ class Processes:
             atexit.register(_leave_group)
 
     def synchronize(self, module: nn.Module) -> Any:
-        """Wrap a module so that gradients, and on GPUs the statistics of batch norms, are those of all processes."""
+        """Wrap a module so that gradients and the statistics of batch norms are those of all processes."""
+        # On CPUs the batch norms of crysmm.engines share their statistics themselves.
         if self.count > 1 and self.device.type == "cuda":
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
         return self.fabric.setup_module(module)

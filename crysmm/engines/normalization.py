@@ -11,6 +11,9 @@ With g the gradient of z, ``x' = (x - m) / s`` and sums over the N rows that m a
 Only x is kept for the backward pass; z is computed again. A row may represent k equivalent ones
 (:mod:`crysmm.graphs.equivalence`). Then m and s^2 weight it by k, and its gradient is the sum over all k: g is that sum
 already, and the part that goes through m and s^2 is multiplied by k.
+
+Processes on CPUs that train together share m and s^2: in both passes the sums run over the rows of all of them. On GPUs
+:mod:`crysmm.processes` puts torch's synchronized batch normalization in place of this one.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -47,18 +51,26 @@ class Multiplicity:
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalization that uses the running statistics for a batch of one row, or of none."""
+    """Batch normalization that uses the running statistics for a batch of one row, or of none.
+
+    Attributes:
+        is_counted: False in a process whose rows repeat those of others, which then count once (:func:`count_rows`).
+    """
 
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
     momentum: float
+    is_counted = True
 
     def forward(self, rows: Tensor, multiplicity: Multiplicity | None = None) -> Tensor:
         """Normalize ``[n, d]``."""
-        if multiplicity is not None:
+        if multiplicity is not None or (self.affine and self.is_shared):
             normalized: Tensor = _Normalize.apply(rows, self.weight, self.bias, self, multiplicity)
             return normalized
+        if self.is_shared:  # labels, through which no gradient flows
+            mean, variance, _ = self.statistics(rows, multiplicity)
+            return functional.batch_norm(rows, mean, variance, eps=self.eps)
         if len(rows) > 1:  # one row has no variance, and torch refuses it in training
             return super().forward(rows)
         return functional.batch_norm(
@@ -73,18 +85,51 @@ class BatchNorm(nn.BatchNorm1d):
             through which no gradient flows.
         """
         count = len(rows) if multiplicity is None else multiplicity.total
-        if not self.training or count < 2:
+        if not self.training or (count < 2 and not self.is_shared):
             return self.running_mean, self.running_var, math.inf
-        self.num_batches_tracked += 1
         rows = rows.detach()  # the gradient through the statistics is written out in Normalizer.backward
-        if multiplicity is None:
+        if multiplicity is None and not self.is_shared:
+            self.num_batches_tracked += 1
             found = torch.batch_norm_update_stats(rows, self.running_mean, self.running_var, self.momentum)
             return *found, count
-        mean, variance = weighted_statistics(rows, multiplicity)
+        mean, variance = self.running_mean, self.running_var  # of no consequence without rows
+        if multiplicity is not None and count:
+            mean, variance = weighted_statistics(rows, multiplicity)
+        elif count:
+            mean, variance = torch.batch_norm_update_stats(rows, None, None, self.momentum)
+        if self.is_shared:
+            mean, variance, count = over_processes(mean, variance, count if self.is_counted else 0)
+            if count < 2:
+                return self.running_mean, self.running_var, math.inf
+        self.num_batches_tracked += 1
         self.running_mean.lerp_(mean, self.momentum)
         # as in torch, the running variance is the unbiased one
         self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
-        return mean, variance, count
+        return mean, variance, count if self.is_counted else math.inf
+
+    @property
+    def is_shared(self) -> bool:
+        """True while several processes train, whose statistics are those of the rows of all."""
+        group = torch.distributed
+        return self.training and group.is_available() and group.is_initialized() and group.get_world_size() > 1
+
+
+def count_rows(module: nn.Module, is_counted: bool) -> None:
+    """Decide whether the rows of this process count in the batch statistics that it shares with others."""
+    for part in module.modules():
+        if isinstance(part, BatchNorm):
+            part.is_counted = is_counted
+
+
+def over_processes(mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
+    """Return the mean, the biased variance and the number of the rows of all processes, from those of each."""
+    # in float64, so that the difference of mean square and squared mean keeps its digits
+    first, second = mean.double(), variance.double() + mean.double().square()
+    sums = count * torch.stack([torch.ones_like(first), first, second])
+    torch.distributed.all_reduce(sums)
+    total = int(sums[0, 0])
+    first, second = sums[1:] / max(total, 1)
+    return first.to(mean.dtype), (second - first.square()).clamp_(min=0).to(variance.dtype), total
 
 
 def weighted_statistics(rows: Tensor, multiplicity: Multiplicity) -> tuple[Tensor, Tensor]:
@@ -119,6 +164,7 @@ class Normalizer:
         eps: Number added to the variance.
         count: Number of rows that mean and variance are taken from; infinity for running statistics.
         multiplicity: Number of rows that each row represents; None for one.
+        is_shared: True if the statistics are those of the rows in several processes.
     """
 
     mean: Tensor
@@ -128,12 +174,14 @@ class Normalizer:
     eps: float
     count: float
     multiplicity: Multiplicity | None = None
+    is_shared: bool = False
 
     @classmethod
     def of(cls, norm: BatchNorm, rows: Tensor, multiplicity: Multiplicity | None = None) -> Normalizer:
         """Take the statistics of a layer for these rows; in training, update its running ones."""
         mean, variance, count = norm.statistics(rows, multiplicity)
-        return cls(mean, variance, norm.weight.detach(), norm.bias.detach(), norm.eps, count, multiplicity)
+        weight, bias = norm.weight.detach(), norm.bias.detach()
+        return cls(mean, variance, weight, bias, norm.eps, count, multiplicity, norm.is_shared)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Normalize rows, ``[n, d]``."""
@@ -183,7 +231,8 @@ class Normalizer:
             del normalized  # on a GPU one chunk is all rows: free it before the next tensor of that size
         # second pass, with the sums complete: through scale, mean and variance, in place
         scale = self.weight * inverse_deviation
-        along, shift = scale * to_weight / self.count, to_bias / self.count
+        all_to_weight, all_to_bias = self._over_processes(to_weight, to_bias)
+        along, shift = scale * all_to_weight / self.count, all_to_bias / self.count
         zeros, ones = torch.zeros_like(scale), torch.ones_like(scale)
         for chunk in chunks(rows):
             # batch_norm serves as a fused multiply-add that computes in fp32 and rounds once, whatever the dtype
@@ -198,30 +247,41 @@ class Normalizer:
         return to_rows, to_weight, to_bias
 
     def backward_without_silu(self, rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients as :meth:`backward` does, from the gradient of ``norm(rows)`` with multiplicities."""
-        assert self.multiplicity is not None
-        # torch's kernel in evaluation mode: scale, weight and bias, as if the statistics were constants
-        statistics = self.mean, self.variance, None, None, False, self.eps
-        to_rows, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
-            gradient.contiguous(), rows, self.weight, *statistics, [True, True, True]
-        )
+        """Return the gradients as :meth:`backward` does, from the gradient of ``norm(rows)``."""
+        to_rows, to_weight, to_bias = map(torch.zeros_like, (rows, self.weight, self.bias))
+        if len(rows):  # without rows, torch's kernel divides by zero and the process dies
+            # in evaluation mode: scale, weight and bias, as if the statistics were constants
+            statistics = self.mean, self.variance, None, None, False, self.eps
+            to_rows, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
+                gradient.contiguous(), rows, self.weight, *statistics, [True, True, True]
+            )
+        all_to_weight, all_to_bias = self._over_processes(to_weight, to_bias)
         if math.isfinite(self.count):
             scale = self.weight * torch.rsqrt(self.variance + self.eps) / self.count
-            to_rows -= self._through_statistics(rows, self.multiplicity.counts, scale * to_weight, scale * to_bias)
+            counts = None if self.multiplicity is None else self.multiplicity.counts
+            to_rows -= self._through_statistics(rows, counts, scale * all_to_weight, scale * all_to_bias)
         return to_rows, to_weight, to_bias
 
-    def _through_statistics(self, rows: Tensor, counts: Tensor, along: Tensor, shift: Tensor) -> Tensor:
+    def _over_processes(self, to_weight: Tensor, to_bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sums of both gradients over the processes that share the statistics."""
+        if not self.is_shared:
+            return to_weight, to_bias
+        sums = torch.stack([to_weight, to_bias])
+        torch.distributed.all_reduce(sums)
+        return sums[0], sums[1]
+
+    def _through_statistics(self, rows: Tensor, counts: Tensor | None, along: Tensor, shift: Tensor) -> Tensor:
         """Return the part of the gradient through mean and variance, ``counts * (x' * along + shift)``, ``[n, d]``."""
         part = functional.batch_norm(rows, self.mean, self.variance, along, shift, eps=self.eps)
-        return part.mul_(counts[:, None].to(part.dtype))
+        return part if counts is None else part.mul_(counts[:, None].to(part.dtype))
 
 
 class _Normalize(torch.autograd.Function):
-    """Batch normalization of rows with multiplicities."""
+    """Batch normalization of rows with multiplicities, or of rows in several processes."""
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, norm: BatchNorm, multiplicity: Multiplicity
+        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, norm: BatchNorm, multiplicity: Multiplicity | None
     ) -> Tensor:
         ctx.save_for_backward(rows)
         ctx.normalizer = Normalizer.of(norm, rows, multiplicity)

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 
 from crysmm.config.run import RunConfig
 from crysmm.device import Machine
+from crysmm.engines.normalization import count_rows
 from crysmm.objectives import Objective
 from crysmm.processes import Processes
 from crysmm.runs.data import RunData
@@ -97,6 +98,7 @@ class Trainer:
         mean = MeanOverCrystals()
         for step, share in enumerate(batches, start=sum(self.steps[:epoch])):
             self.objective.progress = step / self.n_steps
+            count_rows(self.objective, share.n_crystals > 0)
             with self.autocast:
                 loss: Tensor = self.synchronized.training_loss(share.batch.to(self.processes.device))
             self.optimizer.zero_grad()
