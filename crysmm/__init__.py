@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from crysmm.config import GraphSettings, PretrainingConfig, TrainingConfig
     from crysmm.crystal import Crystal, as_crystal
     from crysmm.errors import CrysmmError
+    from crysmm.estimator import CrystalRegressor
     from crysmm.graphs.dgl import crystal_graph, line_graph
     from crysmm.inference.predictor import Predictor, load
     from crysmm.models.networks import build_backbone
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "Crystal": "crysmm.crystal",
     "CrysmmError": "crysmm.errors",
+    "CrystalRegressor": "crysmm.estimator",
     "GraphSettings": "crysmm.config",
     "Predictor": "crysmm.inference.predictor",
     "PretrainingConfig": "crysmm.config",
@@ -41,6 +43,7 @@ _MODULES = {
 __all__ = [
     "CrysmmError",
     "Crystal",
+    "CrystalRegressor",
     "GraphSettings",
     "Predictor",
     "PretrainingConfig",

@@ -33,6 +33,13 @@ def why_not_writable(folder: Path) -> str | None:
     return None if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write in {existing}"
 
 
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """Return the folder for stores: ``cache_dir``, or ``crysmm`` in the user's cache folder."""
+    if cache_dir is not None:
+        return Path(cache_dir)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crysmm"
+
+
 def refuse_unwritable(folder: Path) -> None:
     """Refuse an ``--output_dir`` that is not writable.
 

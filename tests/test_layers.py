@@ -21,7 +21,7 @@ LAYERS = (  # folders and top-level modules, from the lowest to the highest; wit
     {"runs"},
     {"report"},
     {"training"},
-    {"audit", "comparison", "convert", "explain", "publish"},
+    {"audit", "comparison", "convert", "estimator", "explain", "publish"},
     {"app"},
     {"cli"},
     {"__main__"},

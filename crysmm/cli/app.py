@@ -4,7 +4,9 @@ import argparse
 import webbrowser
 from pathlib import Path
 
-from crysmm.cli.options import positive
+from crysmm.cli.options import positive, require
+from crysmm.inference.files import require_model
+from crysmm.zoo import resolve
 
 HIGHEST_PORT = 65535
 
@@ -33,6 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrysmmError: A model folder cannot be used, the port is taken, or gradio is not installed.
     """
+    require("gradio", "the app", "app")
+    for folder in arguments.model:
+        require_model(resolve(folder), may_be_ensemble=True)
     from crysmm.app.server import serve
 
     def ready(address: str) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import get_args
 
 from crysmm.errors import InputError
+from crysmm.files import refuse_unwritable
 from crysmm.io.source import FileFormat
+from crysmm.runs.run_folder import RunFolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,10 +42,6 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: No split is named, options contradict each other, or the split does not fit the structures.
     """
-    from crysmm.audit.leakage import audit_ids, audit_run
-    from crysmm.files import refuse_unwritable
-    from crysmm.io.inputs import open_source
-
     run, root_dir = arguments.model, arguments.root_dir
     if (run is None) == (arguments.ids_file is None):
         raise InputError("name a run with --model, or a split with --root_dir and --ids_file")
@@ -56,6 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--{name}: missing; name {meaning}")
     folder = arguments.output_dir or run
     refuse_unwritable(folder)
+    if run is not None and not RunFolder(run).config.is_file():
+        raise InputError(f"{run} is not the folder of a run of crysmm train: config.json is missing")
+    from crysmm.audit.leakage import audit_ids, audit_run
+    from crysmm.io.inputs import open_source
+
     if run is not None:
         audit = audit_run(run, root_dir)
     else:

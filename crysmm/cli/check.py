@@ -2,7 +2,7 @@
 
 import argparse
 
-from crysmm.cli.options import add_config_options, config_from, report
+from crysmm.cli.options import add_config_options, config_from, refuse_absent_device, report
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
 
@@ -22,6 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     report(notes)
     if config.root_dir is None:
         raise InputError("--root_dir: missing; name the structures to check")
+    from crysmm.io.inputs import open_input
+
+    refuse_absent_device(config.device)
+    open_input(config, None)  # which says what is wrong with the input as a whole before torch is imported
     from crysmm.audit.check import check_input
 
     findings = check_input(config)

@@ -14,7 +14,12 @@ from pathlib import Path
 
 from crysmm import __version__
 
-MODULES = {"jarvis-tools": "jarvis.core.atoms", "lightning-fabric": "lightning_fabric", "scikit-learn": "sklearn"}
+MODULES = {
+    "jarvis-tools": "jarvis.core.atoms",
+    "lightning-fabric": "lightning_fabric",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+}
 """Modules to import of packages whose module has another name, or imports the rest only in a submodule."""
 DGL_LAST_PYTHON = (3, 11)
 SMALLEST_FREE = 2 * 1024**3  # bytes
@@ -157,8 +162,7 @@ def examine_machine() -> Iterator[Finding]:
 
 def examine_cache(cache_dir: Path | None) -> Finding:
     """Examine whether stored graphs can be written, and the free space for them."""
-    from crysmm.data.store import cache_folder
-    from crysmm.files import why_not_writable
+    from crysmm.files import cache_folder, why_not_writable
 
     folder = cache_folder(cache_dir).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())

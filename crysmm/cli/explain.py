@@ -4,9 +4,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from crysmm.cli.options import add_model_and_structures, positive, refuse_row_options, warn
+from crysmm.cli.options import add_model_and_structures, positive, refuse_row_options, require, warn
 from crysmm.errors import InputError
+from crysmm.files import refuse_unwritable
+from crysmm.inference.files import require_model
 from crysmm.io.source import FileFormat
+from crysmm.runs.run_folder import RunFolder
+from crysmm.zoo import resolve
 
 if TYPE_CHECKING:
     from crysmm.data.store import Store
@@ -56,17 +60,17 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrysmmError: The model folder, the input as a whole or the output cannot be used.
     """
-    from crysmm.explain.explanation import explain, refuse_texts
-    from crysmm.files import refuse_unwritable
-    from crysmm.inference.saved_models import load_model
-    from crysmm.runs.run_folder import RunFolder
-
     refuse_row_options(arguments, "target_key", "id_key", "limit")
     refuse_unwritable(arguments.output_dir)
     if RunFolder(arguments.output_dir).config.exists():
         raise InputError(
             f"--output_dir: {arguments.output_dir} holds a run, whose files must not change; name another folder"
         )
+    require("captum", "an explanation", "explain")
+    require_model(resolve(arguments.model))
+    from crysmm.explain.explanation import explain, refuse_texts
+    from crysmm.inference.saved_models import load_model
+
     model = load_model(arguments.model)
     refuse_texts(model)
     model.check_references()

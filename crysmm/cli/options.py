@@ -5,6 +5,8 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +17,7 @@ from pydantic_settings import CliSettingsSource, SettingsError
 from crysmm.config import TrainingConfig, load_config
 from crysmm.config.loading import SECTIONS, AnyConfig, commands_with, format_value
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
-from crysmm.errors import InputError, nearest
+from crysmm.errors import InputError, MissingDependencyError, nearest
 
 METAVARS = {"Path": "PATH", "str": "TEXT", "int": "N", "float": "X"}
 BASIC = frozenset({
@@ -204,6 +206,31 @@ def add_model_and_structures(parser: argparse.ArgumentParser, root_dir_help: str
     inputs = parser.add_mutually_exclusive_group(required=True)
     inputs.add_argument("--root_dir", type=Path, metavar="PATH", help=root_dir_help)
     inputs.add_argument("--files", type=Path, nargs="+", metavar="FILE", help="Structure files.")
+
+
+def refuse_absent_device(device: str) -> None:
+    """Refuse a GPU if torch is built for CPUs alone, which is known without importing it.
+
+    Raises:
+        InputError: The device cannot be there.
+    """
+    if device.startswith("cuda") and version("torch").endswith("+cpu"):
+        raise InputError(
+            f"--device: {device} is not available: torch {version('torch')} is the build for CPUs; use --device cpu or "
+            "auto, and `crysmm doctor` to see what is installed"
+        )
+
+
+def require(package: str, purpose: str, extra: str) -> None:
+    """Refuse to go on without an optional package.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
+    if find_spec(package) is None:
+        raise MissingDependencyError(
+            f"{purpose} needs the package {package}, which is not installed: pip install 'crysmm[{extra}]'"
+        )
 
 
 def positive(text: str) -> int:

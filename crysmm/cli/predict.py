@@ -8,10 +8,19 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from crysmm.cli.options import add_model_and_structures, fraction, positive, refuse_row_options, warn
-from crysmm.errors import CrysmmError
+from crysmm.cli.options import (
+    add_model_and_structures,
+    fraction,
+    positive,
+    refuse_absent_device,
+    refuse_row_options,
+    warn,
+)
+from crysmm.errors import CrysmmError, InputError, first_of
 from crysmm.inference import COVERAGE
+from crysmm.inference.files import refuse_output, require_model
 from crysmm.io.source import FileFormat, Source
+from crysmm.zoo import resolve_group
 
 if TYPE_CHECKING:
     from crysmm.inference.predictor import Predictor
@@ -64,18 +73,25 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrysmmError: The model folder, the input as a whole or the output cannot be used, or no structure is predicted.
     """
-    from crysmm.inference.intervals import fewest_errors
-    from crysmm.inference.predictor import load
     from crysmm.io.inputs import open_source, source_from_files
 
     refuse_row_options(arguments, "id_key")
+    refuse_absent_device(arguments.device)
+    for folder in resolve_group(arguments.model):
+        require_model(folder, may_be_ensemble=True)
+    refuse_output(arguments.output)
+    if arguments.files is not None and not any(path.exists() for path in arguments.files):
+        raise InputError(f"{first_of(list(map(str, arguments.files)))}: no such file")
     file_format = arguments.file_format
-    predictor = load(arguments.model, arguments.device, arguments.precision)
     source: Source
     if arguments.files is not None:
         source = source_from_files(arguments.files, file_format=file_format)
     else:
         source = open_source(arguments.root_dir, id_key=arguments.id_key, file_format=file_format, needs_targets=False)
+    from crysmm.inference.intervals import fewest_errors
+    from crysmm.inference.predictor import load
+
+    predictor = load(arguments.model, arguments.device, arguments.precision)
     summary = predictor.predict_source(
         source,
         arguments.output,

@@ -3,7 +3,7 @@
 import argparse
 
 from crysmm.cli.options import add_config_options, add_print_config, config_from, describe, report
-from crysmm.cli.train import prepare_run
+from crysmm.cli.train import prepare_run, refuse_early
 from crysmm.config import PretrainingConfig
 
 
@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(describe(config, arguments.print_config))
         return 0
     prepare_run(config)
+    refuse_early(config)
     from crysmm.training.pretrain import pretrain
 
     pretrain(config)

@@ -3,9 +3,19 @@
 import argparse
 import os
 
-from crysmm.cli.options import add_config_options, add_print_config, config_from, describe, report
+from crysmm.cli.options import (
+    add_config_options,
+    add_print_config,
+    config_from,
+    describe,
+    refuse_absent_device,
+    report,
+)
 from crysmm.config import RunConfig, TrainingConfig
 from crysmm.errors import InputError
+from crysmm.files import cache_folder
+
+RANKS = {"LOCAL_RANK", "RANK", "SLURM_PROCID"}  # environment of the processes of a run that has several
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +41,7 @@ def train_with(config: TrainingConfig) -> int:
         InputError: No input or no output folder is named.
     """
     prepare_run(config)
+    refuse_early(config)
     assert config.root_dir is not None
     features, ids = config.root_dir / "atom_init.json", config.root_dir / "ids_train_val_test.json"
     if features.is_file():
@@ -52,8 +63,28 @@ def prepare_run(config: RunConfig) -> None:
     for key, what in (("root_dir", "the structures to train on"), ("output_dir", "the folder to write the run to")):
         if dict(config)[key] is None:
             raise InputError(f"--{key}: missing; name {what}")
-    from crysmm.data.store import cache_folder
-
     # Matplotlib, which training imports, caches a list of fonts, by default in the home folder, which clusters may
     # mount read-only.
     os.environ.setdefault("MPLCONFIGDIR", str(cache_folder(config.cache_dir) / "matplotlib"))
+
+
+def refuse_early(config: RunConfig) -> None:
+    """Refuse what a run would refuse after torch is imported: its device, output folder, models and input.
+
+    Raises:
+        InputError: One of them cannot be used.
+        ModelFolderError: A model that the run starts from is not there.
+    """
+    from crysmm.inference.files import require_model
+    from crysmm.io.inputs import open_input
+    from crysmm.runs.run_folder import RunFolder
+    from crysmm.zoo import resolve
+
+    assert config.output_dir is not None
+    refuse_absent_device(config.device)
+    if RANKS & os.environ.keys():  # the first process may be writing the folder already
+        return
+    RunFolder(config.output_dir).check(config)
+    for model in config.models_needed():
+        require_model(resolve(model))
+    open_input(config, None)

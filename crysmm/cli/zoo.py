@@ -41,8 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _entry(name: str) -> str:
     """Describe a model, its size and its held-out metric in a few lines."""
     from crysmm import zoo
+    from crysmm.inference.files import WEIGHTS_FILE
     from crysmm.inference.model_card import read_card
-    from crysmm.inference.model_folder import WEIGHTS_FILE, EncoderDescription, ModelDescription, read_description
+    from crysmm.inference.model_folder import EncoderDescription, ModelDescription, read_description
 
     folder = zoo.ZOO / name
     description, card = read_description(folder), read_card(folder)

@@ -13,6 +13,7 @@ from crysmm.comparison.results import Comparison, compare_with_first, read_resul
 from crysmm.comparison.shared_data import SharedData
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, NoResultError
+from crysmm.io.table import Records
 from crysmm.processes import is_first_process
 from crysmm.training.run import share_of_hours
 from crysmm.training.train import train
@@ -30,7 +31,7 @@ def compare(
     sizes: Sequence[int | None] = (None,),
     seeds: int = 1,
     unit: str = "",
-    records: Sequence[Mapping[str, Any]] | None = None,
+    records: Records | None = None,
     report: Callable[[str], None] = print,
 ) -> Comparison | None:
     """Train several arms on one split, and compare their errors on the same test crystals with those of the first.
@@ -47,7 +48,8 @@ def compare(
             represents the whole split. The validation and test splits stay the same.
         seeds: Number of seeds per arm, from ``config.random_seed``; the split stays the same.
         unit: Unit of the target, for texts.
-        records: Structures and their properties as a list of dicts, in place of ``config.root_dir``.
+        records: Structures and their properties as a list of dicts or a pandas ``DataFrame``, in place of
+            ``config.root_dir``.
         report: Function that prints which run is next.
 
     Returns:

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from crysmm.config.base import Settings
 from crysmm.elements import FeatureSet
 
 
@@ -55,10 +56,8 @@ TripletCutoff = Annotated[
 ]
 
 
-class GraphSettings(BaseModel):
+class GraphSettings(Settings):
     """All settings that decide the graph of a crystal."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     neighbor_strategy: NeighborStrategy = "k-nearest"
     cutoff: Cutoff = 8.0

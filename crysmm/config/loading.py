@@ -150,6 +150,17 @@ def make_config(kind: type[AnyConfig], settings: Mapping[str, Any]) -> AnyConfig
     raise InputError("\n".join(_describe_problem(kind, detail) for detail in details))
 
 
+def override(config: AnyConfig, settings: Mapping[str, Any]) -> AnyConfig:
+    """Return settings in which some are changed, as options change those of a file.
+
+    Raises:
+        InputError: A setting is unknown or invalid (one line each).
+    """
+    if not settings:
+        return config
+    return make_config(type(config), merge(config.model_dump(exclude_unset=True), settings))
+
+
 def commands_with(name: str) -> list[str]:
     """List the commands that have a setting."""
     return [command for kind, command in COMMANDS.items() if name in kind.model_fields]

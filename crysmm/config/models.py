@@ -7,9 +7,11 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 from pydantic_settings import NoDecode
+
+from crysmm.config.base import Settings
 
 Link = Literal["identity", "log", "logit"]
 Normalization = Literal["batch", "layer"]
@@ -17,7 +19,7 @@ Normalization = Literal["batch", "layer"]
 MAX_LAYERS, MAX_WIDTH = 1000, 16_384
 
 
-class BackboneConfig(BaseModel):
+class BackboneConfig(Settings):
     """Settings shared by all backbones.
 
     Attributes:
@@ -26,7 +28,6 @@ class BackboneConfig(BaseModel):
             passes the multiplicities of the rows to its batch norms.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     merges_equivalent: ClassVar[bool] = False
 
     atom_input_features: int | None = Field(
@@ -206,10 +207,8 @@ Deltas = Annotated[
 ]
 
 
-class VanillaConfig(BaseModel):
+class VanillaConfig(Settings):
     """The backbone's own output layer, trained on the targets alone."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Literal["vanilla"] = Field("vanilla", description="Head to train.")
 
@@ -220,10 +219,8 @@ TEACHER = (
 )
 
 
-class TeacherConfig(BaseModel):
+class TeacherConfig(Settings):
     """Settings of distillation from a teacher, shared by all heads that support it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     teacher: str | None = Field(
         None, min_length=1, description=f"{TEACHER} Without a teacher, only the targets are trained on."

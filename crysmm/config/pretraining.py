@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from crysmm.config.base import Settings
 from crysmm.config.models import BACKBONES
 from crysmm.config.run import DEFAULT_CHOICES, Ratio, RunConfig, ratio_unless_given
 
@@ -16,10 +17,8 @@ DEFAULT_DEPTH = {"crysgnn": 5}  # published number of convolution layers, where 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class MethodBase(BaseModel):
+class MethodBase(Settings):
     """Settings shared by all methods; by default the encoder sees structures without corruption, as published."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     mask_ratio: float = Field(
         0.0,

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
+from crysmm.config.base import Settings
 from crysmm.config.graph import (
     AsJarvis,
     AtomFeatures,
@@ -42,7 +43,7 @@ def ratio_unless_given(split: str, ratio: float) -> Callable[[dict[str, Any]], f
     return lambda settings: ratio if settings[f"n_{split}"] is None and settings["ids_file"] is None else None
 
 
-class RunConfig(BaseModel):
+class RunConfig(Settings):
     """Settings shared by training and pre-training, under ALIGNN's names where ALIGNN has the setting.
 
     Instances are frozen, unknown names are refused, and defaults that depend on other settings are filled in.
@@ -51,8 +52,6 @@ class RunConfig(BaseModel):
         pydantic.ValidationError: A value is out of range, or two settings contradict each other.
             `crysmm.config.load_config` turns it into an `InputError` with one line per problem.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     # Input and output
     root_dir: Path | None = Field(

@@ -14,8 +14,9 @@ from crysmm.convert.cgcnn import convert_cgcnn, convert_crysgnn, convert_crysxpp
 from crysmm.convert.checkpoint import Checkpoint, ConvertedModel, read_checkpoint
 from crysmm.errors import InputError
 from crysmm.files import refuse_unwritable
+from crysmm.inference.files import DESCRIPTION_FILE, WEIGHTS_FILE
 from crysmm.inference.model_card import write_card
-from crysmm.inference.model_folder import DESCRIPTION_FILE, WEIGHTS_FILE, Origin, read_description
+from crysmm.inference.model_folder import Origin, read_description
 from crysmm.inference.saved_models import save_encoder, save_model
 from crysmm.models.backbone import Backbone
 from crysmm.models.networks import PropertyNetwork

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
@@ -26,7 +25,7 @@ from crysmm.crystal import Crystal
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import SPACE_GROUP, in_parallel, write_arrow
 from crysmm.errors import InputError
-from crysmm.files import LOCK, disables_bar, naming, working_folder
+from crysmm.files import LOCK, cache_folder, disables_bar, naming, working_folder
 from crysmm.io.source import ReadingNote, SkippedRow, Source, UnlabeledRow
 
 if TYPE_CHECKING:
@@ -35,13 +34,6 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 5  # part of every fingerprint: raise it when graphs or columns change
 ARROW_FILE, FACTS_FILE = "crystals.arrow", "store.json"
-
-
-def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Return the folder for stores: ``cache_dir``, or ``crysmm`` in the user's cache folder."""
-    if cache_dir is not None:
-        return Path(cache_dir)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crysmm"
 
 
 class Store:

@@ -28,9 +28,9 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError, ModelFolderError, brief
 from crysmm.files import replacing
 from crysmm.inference.domain import Domain, TrainingCrystal
+from crysmm.inference.files import CALIBRATION_FILE
 
 FINEST = 10**6  # coverages are read as fractions with at most this denominator, so that 0.7 of 10 is 7
-CALIBRATION_FILE = "calibration.safetensors"
 WEIGHTS = "weights_sha256"  # metadata key
 ERRORS, EMBEDDINGS, DISTANCES = "errors", "training_embeddings", "validation_distances"
 CRYSTALS = "training_crystals"  # JSON in UTF-8

@@ -31,12 +31,10 @@ from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError, ModelFolderError, brief
 from crysmm.files import replacing, write_json_atomic
+from crysmm.inference.files import DESCRIPTION_FILE, WEIGHTS_FILE, require_model
 from crysmm.text.embeddings import TextSettings, to_lists
 from crysmm.text.encoder import MAX_TOKENS
-from crysmm.zoo import shipped_names
 
-WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
-ENSEMBLE_FILE = "ensemble.json"  # replaces these two in the folder of an ensemble, which holds its members' folders
 FORMAT_VERSION = 1
 BACKBONE = "backbone."  # prefix of the weights of a backbone in every network
 MOST_WORDS = 2**31  # tokens in the vocabulary of a language model
@@ -276,21 +274,8 @@ def read_description(folder: Path) -> Description:
     Raises:
         ModelFolderError: The folder is not a model folder, or the file is damaged or from another version.
     """
+    require_model(folder)
     path = folder / DESCRIPTION_FILE
-    present = [name for name in (WEIGHTS_FILE, DESCRIPTION_FILE) if (folder / name).is_file()]
-    if not present and (folder / ENSEMBLE_FILE).is_file():
-        raise ModelFolderError(
-            f"{folder} holds an ensemble, and one model is needed; name one of its members, {folder / 'member_1'} or "
-            "another"
-        )
-    if not present:
-        what = "is not a crysmm model folder" if folder.is_dir() else "is not a folder"
-        shipped = f", or the name of a shipped model ({names})" if (names := ", ".join(shipped_names())) else ""
-        raise ModelFolderError(f"{folder} {what}; expected {DESCRIPTION_FILE} and {WEIGHTS_FILE} in it{shipped}")
-    if len(present) == 1:
-        missing = WEIGHTS_FILE if present == [DESCRIPTION_FILE] else DESCRIPTION_FILE
-        raise ModelFolderError(f"{folder / missing} is missing; copy the whole model folder, or train again")
-
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

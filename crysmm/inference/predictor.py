@@ -18,10 +18,11 @@ from crysmm.data.building import GraphedRecord, count_triplets, graph_row, in_pa
 from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memory, memory_limit, why_too_large
 from crysmm.device import resolve_device
 from crysmm.engines.memory import keep_freed_memory
-from crysmm.errors import InputError, StructureError
-from crysmm.files import disables_bar, table_replacing, why_not_writable
+from crysmm.errors import StructureError
+from crysmm.files import disables_bar, table_replacing
 from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment, elements_of_all
+from crysmm.inference.files import refuse_output
 from crysmm.inference.frozen_network import InferencePrecision, Outputs
 from crysmm.inference.prediction_table import PredictionSummary, prediction_cells, prediction_columns
 from crysmm.inference.property_model import PropertyModel
@@ -32,7 +33,6 @@ from crysmm.zoo import resolve_group
 
 Result = GraphedRecord | SkippedRow
 Assess = Callable[[Sequence[Outputs], Sequence[Sequence[str]]], Assessment]
-TABLE_START = "id,prediction"
 
 
 def load(folder: Path | str, device: str = "auto", precision: InferencePrecision = "32") -> Predictor:
@@ -174,7 +174,7 @@ class Predictor:
         labels = [model.calibration.fewest_labels for model in self.models if model.calibration is not None]
         n_validation = min((number for number in labels if number is not None), default=None)
         summary = PredictionSummary(Path(output), n_validation=n_validation)
-        _refuse_output(summary.output)
+        refuse_output(summary.output)
         hidden = disables_bar(progress)
         with (
             keep_freed_memory(self._device),
@@ -353,24 +353,3 @@ class Predictor:
         arrays = CrystalArrays.join(crystals, [result.edges for result in results], alike)
         ids = [result.record.id for result in results]
         return make_batch(arrays, self.model.settings, ids, merge=self.model.config.model.merges_equivalent)
-
-
-def _refuse_output(path: Path) -> None:
-    """Refuse a file that cannot be written, or that exists and is not a table of predictions.
-
-    Raises:
-        InputError: The file cannot be used; the text gives the reason.
-    """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give the name of a CSV file to write")
-    why = why_not_writable(path.parent)
-    if why is not None:
-        raise InputError(f"{path} cannot be written: {why}")
-    if not path.exists():
-        return
-    start = None  # never read from a path that is not a file, such as a device
-    if path.is_file():
-        with path.open(encoding="utf-8", errors="replace") as file:
-            start = file.read(len(TABLE_START))
-    if start not in ("", TABLE_START):
-        raise InputError(f"{path} is there and is no table of predictions; move it away, or give another name")

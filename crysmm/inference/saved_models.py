@@ -25,10 +25,10 @@ from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import ModelFolderError
 from crysmm.files import write_json_atomic
+from crysmm.inference.files import ENSEMBLE_FILE
 from crysmm.inference.frozen_network import Inference
 from crysmm.inference.model_folder import (
     BACKBONE,
-    ENSEMBLE_FILE,
     EncoderDescription,
     ModelDescription,
     Origin,

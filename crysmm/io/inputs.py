@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -25,7 +25,7 @@ from crysmm.io.source import (
     new_hash,
 )
 from crysmm.io.structure_file import read_file
-from crysmm.io.table import RecordsTable, hash_rows, open_table
+from crysmm.io.table import Records, RecordsTable, hash_rows, open_table
 
 __all__ = [
     "FileRow",
@@ -84,7 +84,7 @@ def _open_path(path: Path, options: ReadingOptions) -> Source:
 
 
 def source_from_records(
-    records: Sequence[Mapping[str, Any]],
+    records: Records,
     *,
     target_key: str | None = None,
     id_key: str | None = None,
@@ -96,7 +96,8 @@ def source_from_records(
     """Open a list of dicts with structures and properties, as returned by ``jarvis.db.figshare.data``.
 
     Args:
-        records: Rows with ``atoms`` (JARVIS), or with ``lattice_mat``, ``elements`` and ``frac_coords``.
+        records: Rows with ``atoms`` or ``structure``, or with ``lattice_mat``, ``elements`` and ``frac_coords``; or a
+            pandas ``DataFrame`` of them, whose index is the id if no column is.
         target_key, id_key, target_transform, target_multiplication_factor, limit, needs_targets: As in
             :func:`open_source`.
 
@@ -109,7 +110,7 @@ def source_from_records(
     return RecordsTable(records, options)
 
 
-def open_input(config: RunConfig, records: Sequence[Mapping[str, Any]] | None) -> Source:
+def open_input(config: RunConfig, records: Records | None) -> Source:
     """Open the source in the settings, or the records given instead; with targets for a training run.
 
     Raises:

@@ -267,7 +267,9 @@ def read_number(value: Any, name: str, factor: float = 1.0) -> float:
 
 
 def flatten(value: Any) -> list[Any]:
-    """Flatten a target that may be a list or a list of lists."""
+    """Flatten a target that may be a list, a list of lists or an array."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     if isinstance(value, list | tuple):
         return [item for part in value for item in flatten(part)]
     return [value]

@@ -10,9 +10,10 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from crysmm.crystal import Crystal, as_crystal
 from crysmm.errors import InputError, StructureError, UnlabeledError
@@ -31,9 +32,13 @@ from crysmm.io.source import (
     read_targets,
 )
 
-STRUCTURE_KEYS = frozenset({"atoms", "lattice_mat", "elements", "frac_coords", "coords", "cartesian"})
+if TYPE_CHECKING:
+    import pandas
+
+STRUCTURE_KEYS = frozenset({"atoms", "structure", "lattice_mat", "elements", "frac_coords", "coords", "cartesian"})
 SAMPLE = 100  # rows inspected to find the properties
 RowData = Mapping[str, Any] | str
+Records: TypeAlias = "Sequence[Mapping[str, Any]] | pandas.DataFrame"
 
 
 def open_table(path: Path, options: ReadingOptions) -> Source:
@@ -100,13 +105,13 @@ def parse_row(data: RowData) -> Mapping[str, Any]:
 
 
 def crystal_of_row(fields: Mapping[str, Any]) -> Crystal:
-    """Return the structure in a row: ``atoms``, or ``lattice_mat`` with ``elements`` and coordinates.
+    """Return the structure in a row: ``atoms``, ``structure``, or ``lattice_mat`` with ``elements`` and coordinates.
 
     Raises:
         StructureError: The row contains no usable structure.
     """
     try:
-        return as_crystal(fields.get("atoms", fields))
+        return as_crystal(next((fields[key] for key in ("atoms", "structure") if key in fields), fields))
     except TypeError as error:
         raise StructureError(f"the structure cannot be read: {error}") from error
 
@@ -135,7 +140,6 @@ class _Table(Source):
     def __init__(self, name: str, options: ReadingOptions) -> None:
         self._name = name
         self._options = options
-        self.n_rows = None
         self._targets: dict[str, tuple[str, ...]] = {}
         sample = list(islice(self._readable(), SAMPLE))
         if not sample:
@@ -251,8 +255,11 @@ class FileTable(_Table):
         self._path = path
         self._is_list = is_list
         super().__init__(str(path), options)
-        if not is_list:  # counting lines is fast, counting the items of a list is not
-            self.n_rows = sum(1 for _ in islice(self._items(), options.limit))
+
+    @cached_property
+    def n_rows(self) -> int | None:  # type: ignore[override]  # is read only
+        """Number of lines; None for a list, whose items take as long to count as to read."""
+        return None if self._is_list else sum(1 for _ in islice(self._items(), self._options.limit))
 
     def _items(self) -> Iterator[tuple[str, RowData]]:
         return json_list_items(self._path) if self._is_list else jsonl_lines(self._path)
@@ -268,9 +275,13 @@ class FileTable(_Table):
 
 
 class RecordsTable(_Table):
-    """List of dicts in memory."""
+    """List of dicts in memory, or a pandas ``DataFrame``, whose index is the id if no column is."""
 
-    def __init__(self, records: Sequence[Mapping[str, Any]], options: ReadingOptions) -> None:
+    def __init__(self, records: Records, options: ReadingOptions) -> None:
+        if not isinstance(records, Sequence):
+            if not any(key in records.columns for key in options.id_keys):
+                records = records.rename_axis(options.id_keys[-1]).reset_index()
+            records = records.to_dict("records")
         self._records = records
         super().__init__("the list of records", options)
         self.n_rows = len(records) if options.limit is None else min(options.limit, len(records))

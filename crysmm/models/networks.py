@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from crysmm.config.graph import GraphSettings
-from crysmm.config.models import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, Link, ModelConfig
+from crysmm.config.models import BACKBONES, ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, Link, ModelConfig
+from crysmm.config.run import RunConfig
 from crysmm.data.batch import CrystalBatch
 from crysmm.elements import feature_table
 from crysmm.engines.linear import precise
 from crysmm.engines.segments import gather
-from crysmm.errors import InputError
+from crysmm.errors import InputError, nearest
 from crysmm.models.alignn import ALIGNN
 from crysmm.models.backbone import Backbone, Embedding, Engine, crystal_sum
 from crysmm.models.cgcnn import CGCNN
@@ -28,18 +29,31 @@ if TYPE_CHECKING:
 PROJECTED = 64  # width of the projections of graph and text, by the authors' code
 
 
-def build_backbone(model: ModelConfig, atom_input_features: int, cutoff: float, engine: Engine = "blocked") -> Backbone:
+def build_backbone(
+    model: ModelConfig | str,
+    atom_input_features: int | None = None,
+    cutoff: float = GraphSettings().cutoff,
+    engine: Engine = "blocked",
+) -> Backbone:
     """Build a backbone with new weights.
 
     Args:
-        model: Backbone by name, and its widths and depths.
-        atom_input_features: Number of features of each atom, set by ``atom_features`` of the graph settings.
+        model: Name of the backbone, or its settings.
+        atom_input_features: Number of features of each atom, set by ``atom_features`` of the graph settings; by default
+            that of the default features.
         cutoff: Cutoff of the neighbor search, Angstrom.
         engine: Engine that passes the messages.
 
     Raises:
-        InputError: ``model.atom_input_features`` is set to another number than ``atom_input_features``.
+        InputError: There is no backbone of this name, or ``model.atom_input_features`` is set to another number than
+            ``atom_input_features``.
     """
+    if isinstance(model, str):
+        if model not in BACKBONES:
+            raise InputError(f"{model}: there is no such backbone{nearest(model, list(BACKBONES))}")
+        model = RunConfig.model_validate({"model": model}).model
+    if atom_input_features is None:
+        atom_input_features = feature_table(GraphSettings().atom_features).shape[1]
     if model.atom_input_features not in (None, atom_input_features):
         raise InputError(
             f"model.atom_input_features is {model.atom_input_features}, but the chosen atom_features give "

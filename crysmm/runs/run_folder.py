@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crysmm.config.run import RunConfig
 from crysmm.errors import InputError
 from crysmm.files import why_not_writable
-from crysmm.inference.intervals import CALIBRATION_FILE
+from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, ENSEMBLE_FILE, WEIGHTS_FILE
 from crysmm.inference.model_card import CARD_FILE, holds_card
-from crysmm.inference.model_folder import ENSEMBLE_FILE, Description, read_description
+
+if TYPE_CHECKING:
+    from crysmm.inference.model_folder import Description
 
 ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS = "all epochs", "early stopping", "max_hours"
 """Ways for training to end; after the first two there is nothing to resume."""
@@ -56,7 +58,7 @@ class RunFolder:
         return [
             self.config, self.log, self.ids, self.skipped, self.history, self.history_plot, self.parity_plot,
             self.metrics, self.report, self.checkpoint,
-            self.path / "model.safetensors", self.path / "model.json", self.path / CALIBRATION_FILE,
+            self.path / WEIGHTS_FILE, self.path / DESCRIPTION_FILE, self.path / CALIBRATION_FILE,
             self.path / ENSEMBLE_FILE,
             *(self.predictions(split) for split in ("train", "val", "test")),
             self.path / AUDIT_REPORT, self.path / AUDIT_TABLE,
@@ -90,6 +92,8 @@ class RunFolder:
         Raises:
             ModelFolderError: The folder contains no model.
         """
+        from crysmm.inference.model_folder import read_description  # it imports torch, which other checks do not need
+
         member = self.path / f"{MEMBER}1"
         return read_description(member if (self.path / ENSEMBLE_FILE).is_file() else self.path)
 

@@ -17,6 +17,8 @@ from crysmm.files import naming
 from crysmm.processes import is_first_process
 
 LOGGER = logging.getLogger("crysmm.train")
+LINES = 10  # on the epochs of a run, where no bar is drawn
+LONGEST_SILENCE = 60  # seconds
 
 
 class LogFile(logging.FileHandler):
@@ -76,6 +78,8 @@ class RunLog:
 class Progress:
     """One bar over the steps of all epochs, so that its remaining time is that of the run.
 
+    Where there is no terminal for a bar, ``LINES`` lines are printed, and more if epochs are slow.
+
     Args:
         log: Run log, which gets one line per epoch.
         shown: True to print, False to log only.
@@ -94,7 +98,7 @@ class Progress:
         self.metric = metric
         self.baseline = "" if baseline is None else f" (baseline {baseline:.4g})"
         self._scores = ""
-        self._started = time.monotonic()
+        self._started = self._printed = time.monotonic()
         self._steps_before = sum(steps[:n_done])
         self._bar: tqdm[Any] | None = None
         if shown and is_first_process() and sys.stderr.isatty():
@@ -123,8 +127,11 @@ class Progress:
             f"epoch {len(history)}/{len(self.steps)}: loss {row['train_loss']:.4g}{self._scores}, best epoch "
             f"{best_epoch}, {row['seconds']:.1f} s, {duration(pace * (total - done))} left"
         )
-        if self.shown and self._bar is None:
+        n_epochs, now = len(self.steps), time.monotonic()
+        is_due = len(history) * LINES // n_epochs > (len(history) - 1) * LINES // n_epochs
+        if self.shown and self._bar is None and (is_due or now - self._printed > LONGEST_SILENCE):
             self.log.say(line)
+            self._printed = now
         else:
             self.log.note(line)
 

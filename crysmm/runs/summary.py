@@ -85,7 +85,7 @@ def describe_machine(config: RunConfig, machine: Machine, n_parameters: int, n_p
 
 
 def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
-    """Return lines on the best epoch's metrics, the files that were written, and the command to predict with."""
+    """Return lines on the best epoch's metrics, the files that were written, and what to do next."""
     lines = [
         f"{split}: {_scores(metrics[split])} ({count(metrics[split]['n'], 'crystal')})"
         for split in ("val", "test")
@@ -100,7 +100,9 @@ def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
     return [
         *lines,
         f"written to {folder.path}: {_names(folder)}",
+        f"look at:      {folder.report}, in a browser",
         f"predict with: crysmm predict --model {model} --root_dir FOLDER --output predictions.csv",
+        f"audit with:   crysmm audit --model {model}",
     ]
 
 

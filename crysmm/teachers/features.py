@@ -132,7 +132,7 @@ def compute_features(
         load: Function that loads it by this name, also in other processes.
         device: Device to compute on.
         jobs: Number of processes on a CPU; by default one per core, or this process alone for few atoms.
-        cache_dir: Cache folder; see :func:`~crysmm.data.store.cache_folder`.
+        cache_dir: Cache folder; see :func:`~crysmm.files.cache_folder`.
         progress: True to show a progress bar.
 
     Returns:

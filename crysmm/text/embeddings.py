@@ -20,9 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
 from crysmm.crystal import Crystal
-from crysmm.data.store import cache_folder
 from crysmm.errors import InputError
-from crysmm.files import disables_bar, replacing
+from crysmm.files import cache_folder, disables_bar, replacing
 from crysmm.text.describe import TIMEOUT, describe_crystal
 from crysmm.text.descriptions import Description
 from crysmm.text.encoder import NO_TOKEN, TextEncoder, pad
@@ -53,7 +52,7 @@ def embed_texts(
     Args:
         texts: Texts, which may repeat.
         encoder: Encoder of the texts.
-        cache_dir: Folder of the cache; see :func:`~crysmm.data.store.cache_folder`.
+        cache_dir: Folder of the cache; see :func:`~crysmm.files.cache_folder`.
         progress: True to show a progress bar.
     """
     key = f"{FORMAT_VERSION} {encoder.name} {encoder.revision} {encoder.pooling} {encoder.max_tokens}"

@@ -7,12 +7,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from crysmm.config.loading import override
 from crysmm.config.pretraining import PretrainingConfig, ReconstructionConfig
 from crysmm.data.loader import BatchSampler
 from crysmm.data.space_groups import describe_symmetry
 from crysmm.files import disables_bar
 from crysmm.inference.model_folder import reference_rows
 from crysmm.inference.saved_models import save_encoder
+from crysmm.io.table import Records
 from crysmm.objectives import Objective
 from crysmm.objectives.pretraining import PretrainingObjective, build_pretraining
 from crysmm.objectives.quality import EncoderQuality
@@ -22,19 +24,20 @@ from crysmm.training.prepare import loader_for, prepare_data
 from crysmm.training.run import Run, RunResult, carry_out
 
 
-def pretrain(config: PretrainingConfig, records: Sequence[Mapping[str, Any]] | None = None) -> RunResult:
-    """Pre-train an encoder and write the run folder ``config.output_dir``.
+def pretrain(config: PretrainingConfig | None = None, records: Records | None = None, **settings: Any) -> RunResult:
+    """Pre-train an encoder and write the run folder ``output_dir``.
 
     Args:
         config: Settings of the run.
-        records: Structures as a list of dicts, as returned by ``jarvis.db.figshare.data``, in place of
-            ``config.root_dir``.
+        records: Structures in place of ``root_dir``: a list of dicts, as returned by ``jarvis.db.figshare.data``, or a
+            pandas ``DataFrame``.
+        **settings: Settings by name, which override those of ``config``.
 
     Raises:
         InputError: The settings, the input or the output folder cannot be used; nothing has been written.
         KeyboardInterrupt: Ctrl-C; the folder holds what resuming needs. SIGTERM raises ``SystemExit`` likewise.
     """
-    return carry_out(PretrainingRun, config, records)
+    return carry_out(PretrainingRun, override(config or PretrainingConfig(), settings), records)
 
 
 class PretrainingRun(Run[PretrainingConfig, RunData]):

@@ -132,7 +132,7 @@ def build_embeddings(
         backbone: Backbone of the teacher.
         model: Settings of the backbone.
         weights_sha256: Checksum of its weights.
-        cache_dir: Cache folder; see :func:`~crysmm.data.store.cache_folder`.
+        cache_dir: Cache folder; see :func:`~crysmm.files.cache_folder`.
         device: Device to compute on.
         progress: True to show a progress bar.
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from crysmm.config.loading import override
 from crysmm.config.models import Rising, TeacherConfig, weight_name
 from crysmm.config.training import TrainingConfig
 from crysmm.data.loader import Share
@@ -22,6 +23,7 @@ from crysmm.files import disables_bar
 from crysmm.inference.domain import rows_to_keep
 from crysmm.inference.frozen_network import Inference, Outputs
 from crysmm.inference.saved_models import load_model
+from crysmm.io.table import Records
 from crysmm.models.networks import PropertyNetwork, build_network
 from crysmm.objectives import Objective
 from crysmm.objectives.distillation import DistillationObjective, make_projection
@@ -37,18 +39,24 @@ from crysmm.training.teacher import embed_by_teacher
 from crysmm.training.texts import read_texts
 
 
-def train(config: TrainingConfig, records: Sequence[Mapping[str, Any]] | None = None) -> RunResult:
-    """Train a network and write the run folder ``config.output_dir``, which :func:`crysmm.load` reads.
+def train(config: TrainingConfig | None = None, records: Records | None = None, **settings: Any) -> RunResult:
+    """Train a network and write the run folder ``output_dir``, which :func:`crysmm.load` reads.
+
+    ::
+
+        crysmm.train(root_dir="my_crystals", output_dir="runs/a", target_key="band_gap", epochs=50)
 
     Args:
         config: Settings of the run.
-        records: Structures and their properties as a list of dicts, as returned by ``jarvis.db.figshare.data``,
-            in place of ``config.root_dir``.
+        records: Structures and their properties in place of ``root_dir``: a list of dicts, as returned by
+            ``jarvis.db.figshare.data``, or a pandas ``DataFrame``.
+        **settings: Settings by name, which override those of ``config``.
 
     Raises:
         InputError: The settings, the input or the output folder cannot be used; nothing has been written.
         KeyboardInterrupt: Ctrl-C; the folder holds what resuming needs. SIGTERM raises ``SystemExit`` likewise.
     """
+    config = override(config or TrainingConfig(), settings)
     return carry_out(EnsembleRun if config.ensemble > 1 else network_run, config, records)
 
 

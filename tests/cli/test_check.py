@@ -24,6 +24,7 @@ def test_exit_code(clean: bool, code: int, monkeypatch: pytest.MonkeyPatch, caps
     check = ModuleType("crysmm.audit.check")
     check.check_input = lambda config: Report(config, clean)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "crysmm.audit.check", check)
+    monkeypatch.setattr("crysmm.io.inputs.open_input", lambda config, records: None)
     assert main(["check", "--root_dir", "here", "--target_key", "gap"]) == code
     assert capsys.readouterr().out == "read here for gap\n"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from crysmm.config import PretrainingConfig, TrainingConfig, load_config
+from crysmm.config.loading import override
 from crysmm.errors import InputError
 
 
@@ -188,3 +189,14 @@ def test_a_setting_without_effect_is_noted(tmp_path: Path) -> None:
 def test_what_is_said_of_a_setting_of_pretraining(tmp_path: Path, settings: dict, line: str) -> None:
     with pytest.raises(InputError, match=re.escape(line)):
         load_config(PretrainingConfig, written(tmp_path, settings), {})
+
+
+def test_settings_override_others_as_options_do() -> None:
+    config = TrainingConfig(model={"name": "alignn", "gcn_layers": 1}, n_val=5, epochs=7)
+    changed = override(config, {"epochs": 9, "val_ratio": 0.2, "model": {"alignn_layers": 1}})
+    expected = {"model": {"name": "alignn", "gcn_layers": 1, "alignn_layers": 1}, "val_ratio": 0.2, "epochs": 9}
+    assert changed == TrainingConfig(**expected)
+    assert override(config, {"model": "cgcnn"}).model == TrainingConfig().model
+    assert override(config, {}) is config
+    with pytest.raises(InputError, match="epohs: unknown setting; did you mean epochs"):
+        override(config, {"epohs": 3})

@@ -3,7 +3,15 @@
 import pytest
 from pydantic import ValidationError
 
-from crysmm.config import CGCNNConfig, CrysAEConfig, CrysGNNConfig, GraphSettings, PretrainingConfig, TrainingConfig
+from crysmm.config import (
+    CGCNNConfig,
+    CrysAEConfig,
+    CrysGNNConfig,
+    GATGNNConfig,
+    GraphSettings,
+    PretrainingConfig,
+    TrainingConfig,
+)
 
 
 @pytest.mark.parametrize(
@@ -158,3 +166,22 @@ def test_pretraining_of_alignn_has_no_such_depth() -> None:
 def test_pretraining_has_no_target(model: dict) -> None:
     with pytest.raises(ValidationError, match="has no effect without a target"):
         PretrainingConfig(model=model)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: TrainingConfig(epohs=3), "unknown setting; did you mean epochs?"),
+        (lambda: TrainingConfig(lr=3), "unknown setting; did you mean learning_rate?"),
+        (lambda: TrainingConfig(xyzzy=3), "unknown setting ["),
+        (lambda: TrainingConfig(model={"name": "gatgnn", "haeds": 3}), "unknown setting; did you mean heads?"),
+        (lambda: GATGNNConfig(haeds=3), "unknown setting; did you mean heads?"),
+        (lambda: GraphSettings(cutof=3), "unknown setting; did you mean cutoff?"),
+        (lambda: PretrainingConfig(epohs=3), "unknown setting; did you mean epochs?"),
+        (lambda: TrainingConfig(epohs=3, batch_size=0), "greater than or equal to 1"),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_in_python(make, text: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        make()
+    assert text in str(refused.value)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from pymatgen.core import Structure
 
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError
@@ -39,6 +41,10 @@ def flat_of(crystal: Crystal) -> dict[str, Any]:
         "elements": crystal.elements,
         "frac_coords": crystal.frac_coords.tolist(),
     }
+
+
+def as_pymatgen(crystal: Crystal) -> Structure:
+    return Structure(crystal.lattice, crystal.elements, crystal.frac_coords)
 
 
 def read_all(source: Source) -> tuple[list[Record], list[SkippedRow]]:
@@ -273,6 +279,23 @@ def test_ids_of_rows(crystals) -> None:
         source_from_records([row])
     with pytest.raises(InputError, match="no mpid"):
         source_from_records(both, id_key="mpid")
+
+
+def test_a_data_frame_is_a_list_of_rows(crystals) -> None:
+    """Matbench's layout: ids in the index, pymatgen structures in the column structure; a spectrum as an array."""
+    structures = [as_pymatgen(crystals[name]) for name in ("Si", "CuO")]
+    frame = pd.DataFrame({"structure": structures, "gap": [1.1, np.nan]}, index=["mb-1", "mb-2"])
+    records, skipped = read_all(source_from_records(frame))
+    assert [(record.id, record.targets) for record in records] == [("mb-1", (1.1,))]
+    assert [row.reason for row in skipped] == ["no target: gap is nan"]
+    np.testing.assert_allclose(records[0].crystal.lattice, crystals["Si"].lattice)
+    frame = frame.rename_axis("material").assign(gap=2.0, id=["a", "b"], spectrum=[np.arange(3.0)] * 2)
+    assert [record.id for record in read_all(source_from_records(frame, target_key="gap"))[0]] == ["a", "b"]
+    spectra = source_from_records(frame, target_key="spectrum")
+    assert spectra.target_names == ("spectrum_0", "spectrum_1", "spectrum_2")
+    assert read_all(spectra)[0][0].targets == (0, 1, 2)
+    named = source_from_records(frame.drop(columns="id"), id_key="material", target_key="gap")
+    assert [record.id for record in read_all(named)[0]] == ["mb-1", "mb-2"]
 
 
 def test_factor_limit_and_log(folder: Path) -> None:

@@ -36,6 +36,21 @@ def test_contract(config):
     check_backbone(build_backbone(config, 92, 8.0))
 
 
+@pytest.mark.parametrize("name", ["cgcnn", "crysxpp", "gatgnn", "alignn"])
+def test_a_name_is_a_backbone_with_its_defaults(name):
+    torch.manual_seed(0)
+    expected = build_backbone(TrainingConfig(model={"name": name}).model, 92, 8.0).state_dict()
+    torch.manual_seed(0)
+    found = build_backbone(name).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_another_name_gets_the_nearest():
+    with pytest.raises(InputError, match="aligne: there is no such backbone; did you mean alignn"):
+        build_backbone("aligne")
+
+
 class Broken(CGCNN):
     """CGCNN with a factor on its embeddings, in which subclasses make mistakes."""
 

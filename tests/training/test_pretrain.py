@@ -12,7 +12,8 @@ from crysmm.config import PretrainingConfig
 from crysmm.data.batch import collate_crystals
 from crysmm.device import Machine
 from crysmm.errors import InputError, ModelFolderError
-from crysmm.inference.model_folder import WEIGHTS_FILE, read_description, read_weights
+from crysmm.inference.files import WEIGHTS_FILE
+from crysmm.inference.model_folder import read_description, read_weights
 from crysmm.inference.saved_models import load_encoder, load_model
 from crysmm.io.inputs import open_source
 from crysmm.objectives.quality import EncoderQuality

@@ -1,0 +1,58 @@
+"""Names of the files in a model folder and of a table of predictions, and checks before torch is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crysmm.errors import InputError, ModelFolderError
+from crysmm.files import why_not_writable
+from crysmm.zoo import shipped_names
+
+WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
+ENSEMBLE_FILE = "ensemble.json"  # replaces these two in the folder of an ensemble, which holds its members' folders
+CALIBRATION_FILE = "calibration.safetensors"
+TABLE_START = "id,prediction"
+
+
+def require_model(folder: Path, *, may_be_ensemble: bool = False) -> None:
+    """Refuse a folder that lacks the files of a model.
+
+    Raises:
+        ModelFolderError: The folder is not a model folder, or incomplete, or the folder of an ensemble.
+    """
+    present = [name for name in (WEIGHTS_FILE, DESCRIPTION_FILE) if (folder / name).is_file()]
+    if not present and (folder / ENSEMBLE_FILE).is_file():
+        if may_be_ensemble:
+            return
+        raise ModelFolderError(
+            f"{folder} holds an ensemble, and one model is needed; name one of its members, {folder / 'member_1'} or "
+            "another"
+        )
+    if not present:
+        what = "is not a crysmm model folder" if folder.is_dir() else "is not a folder"
+        shipped = f", or the name of a shipped model ({names})" if (names := ", ".join(shipped_names())) else ""
+        raise ModelFolderError(f"{folder} {what}; expected {DESCRIPTION_FILE} and {WEIGHTS_FILE} in it{shipped}")
+    if len(present) == 1:
+        missing = WEIGHTS_FILE if present == [DESCRIPTION_FILE] else DESCRIPTION_FILE
+        raise ModelFolderError(f"{folder / missing} is missing; copy the whole model folder, or train again")
+
+
+def refuse_output(path: Path) -> None:
+    """Refuse a file that cannot be written, or that exists and is not a table of predictions.
+
+    Raises:
+        InputError: The file cannot be used; the text gives the reason.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a CSV file to write")
+    why = why_not_writable(path.parent)
+    if why is not None:
+        raise InputError(f"{path} cannot be written: {why}")
+    if not path.exists():
+        return
+    start = None  # never read from a path that is not a file, such as a device
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as file:
+            start = file.read(len(TABLE_START))
+    if start not in ("", TABLE_START):
+        raise InputError(f"{path} is there and is no table of predictions; move it away, or give another name")
