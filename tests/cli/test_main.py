@@ -134,8 +134,9 @@ def test_a_setting_of_another_command_is_told_so(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("own", [None, "7"])
-def test_threads_spin_shortly_unless_the_user_says_how_long(own: str | None) -> None:
+def test_threads_spin_shortly_unless_the_user_says_how_long(own: str | None, tmp_path: Path) -> None:
     """The number is in the environment before torch, and with it GNU OpenMP, is loaded."""
+    output = str(tmp_path / "predictions.csv")
     code = (
         "import os, sys\n"
         "from crysmm.cli import main\n"
@@ -144,7 +145,8 @@ def test_threads_spin_shortly_unless_the_user_says_how_long(own: str | None) -> 
         "        if name == 'torch':\n"
         "            print('spins', os.environ.get('GOMP_SPINCOUNT'))\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "main.main(['predict', '--model', 'nowhere', '--files', 'none'])\n"
+        "main.main(['predict', '--model', 'cgcnn-formation-energy', "
+        f"'--files', {__file__!r}, '--output', {output!r}])\n"
     )
     environ = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     ran = subprocess.run(
