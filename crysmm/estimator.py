@@ -37,7 +37,7 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
         epochs: Number of passes over the training crystals.
         batch_size: Number of crystals per training step.
         learning_rate: Maximum learning rate; None for that of the backbone.
-        val_ratio: Fraction of the crystals that the epoch is chosen on.
+        val_ratio: Fraction of the crystals that the epoch is chosen on, at least one crystal.
         ensemble: Number of networks whose mean predicts.
         random_state: Seed of the split, the weights and the order of the crystals.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -91,7 +91,7 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
         rows = zip(crystals, targets.tolist(), strict=True)
         records = [{"id": str(row), "atoms": crystal, "target": target} for row, (crystal, target) in enumerate(rows)]
         with TemporaryDirectory(prefix="crysmm-") as temporary:
-            config = make_config(TrainingConfig, self._settings(Path(temporary)))
+            config = make_config(TrainingConfig, self._settings(len(crystals), Path(temporary)))
             with nullcontext() if self.verbose else redirect_stdout(io.StringIO()):
                 result = train(config, records)
             self.metrics_ = result.metrics
@@ -122,14 +122,14 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
         tags.no_validation = True
         return tags
 
-    def _settings(self, temporary: Path) -> dict[str, Any]:
+    def _settings(self, n_crystals: int, temporary: Path) -> dict[str, Any]:
         return {
             "model": self.model,
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
-            "val_ratio": self.val_ratio,
-            "test_ratio": 0.0,
+            "n_val": max(1, int(self.val_ratio * n_crystals)),
+            "n_test": 0,
             "ensemble": self.ensemble,
             "random_seed": self.random_state,
             "device": self.device,

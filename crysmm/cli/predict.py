@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the table of predictions, and print what a user should know about it.
+    """Write the table of predictions, and print what a user should know about it; return 1 if some are missing.
 
     Raises:
         CrysmmError: The model folder, the input as a whole or the output cannot be used, or no structure is predicted.
@@ -134,7 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CrysmmError("the input has no structures")
     if not summary.n_predicted:
         raise CrysmmError(f"no structure could be predicted; see the column reason of {summary.output}")
-    return 0
+    return 1 if summary.n_failed else 0
 
 
 def _by_property(predictor: Predictor, table: Path) -> str:

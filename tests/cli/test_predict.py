@@ -62,7 +62,7 @@ def test_starts_fast(folder: Path, save_small_model: Callable[..., PropertyNetwo
 
 
 def test_folder_without_targets(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert predict("--root_dir", "new", "--output", "deep/out.csv", "--batch_size", "1", "--jobs", "1") == 0
+    assert predict("--root_dir", "new", "--output", "deep/out.csv", "--batch_size", "1", "--jobs", "1") == 1
     rows = table("deep/out.csv")
     assert rows["empty.cif"]["prediction"] == ""
     assert rows["empty.cif"]["reason"]
@@ -159,7 +159,7 @@ O1 0.3333 0.6667 0.2203
 def test_how_a_file_was_read_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("new/brucite.cif").write_text(BRUCITE)
     Path("new/other.cif").write_text(BRUCITE.replace("Mg O2", "Zn O2"))
-    assert predict("--files", "new/brucite.cif", "new/other.cif") == 0
+    assert predict("--files", "new/brucite.cif", "new/other.cif") == 1
     note = "100% of the hydrogen in the formula 'H2 Mg O2' has no positions"
     assert table()["brucite.cif"]["note"] == note
     assert "the formula contradicts the atoms" in table()["other.cif"]["reason"]
