@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from crysmm.errors import InputError, StructureError, UnlabeledError, nearest
+from crysmm.errors import InputError, StructureError, UnlabeledError, first_of, nearest
 from crysmm.io.source import (
     MISSING,
     FileFormat,
@@ -28,11 +28,13 @@ from crysmm.io.source import (
     new_hash,
     read_targets,
 )
-from crysmm.io.structure_file import SUFFIXES, format_from_name, read_file
+from crysmm.io.structure_file import GZ, SUFFIXES, format_from_name, read_file
 from crysmm.io.table import group_names, open_table
 
 ID_PROP = ("id_prop.json.zip", "id_prop.json", "id_prop.csv")  # in ALIGNN's search order
 PREFIXES = ("POSCAR-", "POSCAR_", "POSCAR.", "CONTCAR-", "CONTCAR_", "CONTCAR.")
+CALCULATION = ("POSCAR", "CONTCAR", "POSCAR.gz", "CONTCAR.gz")  # in the folder of a calculation, named by the id
+MOST_SUBFOLDERS = 100  # that are searched for a structure; folders of calculations may be hundreds of thousands
 DESCRIPTION = "description"  # column of texts, unless another is named
 LONGEST_CELL = 1 << 20  # characters; the csv module's own limit of 131,072 is too low for some descriptions
 ID_COLUMNS = ("jid", "id", "file", "filename", "file_name", "name", "material_id", "structure")
@@ -49,10 +51,12 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
             return FolderTable(folder, options) if name.endswith(".csv") else open_table(folder / name, options)
     if options.needs_targets:
         raise InputError(f"{folder} has no {', '.join(ID_PROP)}; training needs a table of ids and targets there")
-    names = FolderListing(folder).structure_files(options.file_format)
-    if not names:
+    listing = FolderListing(folder)
+    files = [(name, name) for name in listing.structure_files(options.file_format)]
+    files = files or listing.files_in_subfolders(options.file_format)
+    if not files:
         raise InputError(f"{folder} has no structure files (POSCAR*, {', '.join('*' + suffix for suffix in SUFFIXES)})")
-    return FilesSource([(name, folder / name) for name in names], options, folder)
+    return FilesSource([(identifier, folder / path) for identifier, path in files], options, folder)
 
 
 class FolderListing:
@@ -61,6 +65,7 @@ class FolderListing:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._names: dict[str, frozenset[str]] = {}
+        self._subfolders: list[str] | None = None
 
     def names(self, subfolder: str = "") -> frozenset[str]:
         """Return the names of the files in the folder or in a subfolder."""
@@ -73,10 +78,12 @@ class FolderListing:
         return self._names[subfolder]
 
     def find(self, identifier: str, file_format: FileFormat | None) -> str:
-        """Find the file of an id: the id itself, with a suffix, or with the prefix ``POSCAR-``.
+        """Find the file of an id: its name, with a suffix, ``.gz`` or the prefix ``POSCAR-``, also in a subfolder.
+
+        A folder with the name of the id may hold a POSCAR or a CONTCAR.
 
         Raises:
-            StructureError: There is no such file.
+            StructureError: There is no such file, or several in subfolders.
         """
         path = PurePosixPath(identifier)
         if not path.name:
@@ -88,19 +95,48 @@ class FolderListing:
         candidates = [path.name + ending for ending in endings]
         if file_format in (None, "poscar"):
             candidates += [prefix + path.name + ending for prefix in PREFIXES for ending in ("", ".vasp")]
+        candidates += [candidate + GZ for candidate in candidates]
         for candidate in candidates:
             if candidate in names:
                 return str(path.with_name(candidate))
+        deeper = []
+        if file_format in (None, "poscar"):
+            deeper = [f"{identifier}/{name}" for name in CALCULATION if name in self.names(identifier)]
+        if subfolder == "" and not deeper and len(self.subfolders()) <= MOST_SUBFOLDERS:
+            inside = [(folder, self.names(folder)) for folder in self.subfolders()]
+            deeper = [f"{folder}/{name}" for folder, names in inside for name in candidates if name in names]
+        if len(deeper) > 1:
+            raise StructureError(f"several structure files: {first_of(deeper)}; name one of them as the id")
+        if deeper:
+            return deeper[0]
         raise StructureError(
             f"no structure file: looked for {identifier}, {', '.join(path.name + suffix for suffix in suffixes)} "
             f"and POSCAR-{path.name}"
         )
 
-    def structure_files(self, file_format: FileFormat | None) -> list[str]:
+    def subfolders(self) -> list[str]:
+        """Return the sorted names of the folders in the folder."""
+        if self._subfolders is None:
+            with os.scandir(self._folder) as entries:
+                self._subfolders = sorted(
+                    entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+                )
+        return self._subfolders
+
+    def files_in_subfolders(self, file_format: FileFormat | None) -> list[tuple[str, str]]:
+        """Return id and path of structure files in subfolders; the id of a single POSCAR or CONTCAR is its folder."""
+        found = []
+        for folder in self.subfolders():
+            names = self.structure_files(file_format, folder)
+            is_calculation = len(names) == 1 and names[0] in CALCULATION
+            found += [(folder if is_calculation else f"{folder}/{name}", f"{folder}/{name}") for name in names]
+        return found
+
+    def structure_files(self, file_format: FileFormat | None, subfolder: str = "") -> list[str]:
         """Return the sorted names of structure files; with ``file_format`` set, also those without a suffix."""
         return sorted(
             name
-            for name in self.names()
+            for name in self.names(subfolder)
             if not name.startswith(".")
             and name not in ID_PROP
             and (format_from_name(name) is not None or (file_format is not None and "." not in name))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import re
+import zlib
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -24,11 +27,13 @@ SUFFIXES: dict[str, FileFormat] = {
     ".extxyz": "xyz",
     ".pdb": "pdb",
 }
+GZ = ".gz"  # end of the name of a compressed file of any format
 LARGEST_FILE = 100 << 20  # bytes; a structure of a million atoms takes less
 
 
 def format_from_name(name: str) -> FileFormat | None:
-    """Return the format that a file name implies, or None."""
+    """Return the format that a file name implies, with or without ``.gz`` at its end, or None."""
+    name = name.removesuffix(GZ)
     suffix = Path(name).suffix.lower()
     if suffix in SUFFIXES:
         return SUFFIXES[suffix]
@@ -84,6 +89,13 @@ def _read_text(path: Path) -> str:
         if size > LARGEST_FILE:
             raise StructureError(f"the file has {size >> 20} MB; a structure file has at most {LARGEST_FILE >> 20} MB")
         content = path.read_bytes()
+        if path.suffix == GZ:
+            with gzip.open(io.BytesIO(content)) as stream:
+                content = stream.read(LARGEST_FILE + 1)
+            if len(content) > LARGEST_FILE:
+                raise StructureError(f"the file expands to more than {LARGEST_FILE >> 20} MB")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise StructureError(f"the file cannot be unpacked: {error}; is it complete?") from error
     except FileNotFoundError:
         raise StructureError("the file does not exist") from None
     except OSError as error:

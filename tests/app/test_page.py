@@ -41,9 +41,9 @@ def text(browser, selector):
     return wait(browser, selector).text
 
 
-def predicted(run_folder, files, output):
+def predicted(run_folder, files, output, code=0):
     """Rows of the table of ``crysmm predict``."""
-    assert main(["predict", "--model", str(run_folder), "--output", str(output), "--files", *map(str, files)]) == 0
+    assert main(["predict", "--model", str(run_folder), "--output", str(output), "--files", *map(str, files)]) == code
     with output.open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -125,7 +125,7 @@ def test_many_files_some_of_them_bad(page, app, run_folder, sample_files, tmp_pa
     upload(page, *files)
     assert "1 of 4 files not predicted" in text(page, ".notice.bad")
     assert "bad.cif: line 1 of the CIF cannot be read" in text(page, ".notice.bad li")
-    rows = predicted(run_folder, files, tmp_path / "out.csv")
+    rows = predicted(run_folder, files, tmp_path / "out.csv", code=1)
     assert download(page, "predictions.csv", tmp_path / "got") == (tmp_path / "out.csv").read_text()
     assert text(page, ".answer .file") == sample_files[0].name
     page.find_element("xpath", f"//*[contains(@class, 'summary')]//*[text()='{sample_files[2].name}']").click()

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from ase import Atoms
+from ase.io import write
 from pymatgen.core import Structure
 
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError
+from crysmm.io import structure_file
 from crysmm.io.inputs import (
     Record,
     SkippedRow,
@@ -326,6 +329,69 @@ def test_fingerprint_follows_contents_and_options(folder: Path, crystals) -> Non
     other = [{**rows[0], "gap": 2.0}]
     assert source_from_records(rows).fingerprint() == source_from_records(json.loads(json.dumps(rows))).fingerprint()
     assert source_from_records(rows).fingerprint() != source_from_records(other).fingerprint()
+
+
+def test_files_of_calculations_and_in_subfolders(tmp_path: Path, crystals) -> None:
+    """Each id finds the one structure that is its own; two of them are refused with the names to choose from."""
+    files = {
+        "mp-1/POSCAR": "NaCl", "mp-2/CONTCAR": "Si", "mp-3/POSCAR": "Cu", "mp-3/CONTCAR": "Fe",
+        "cells/mp-4.vasp": "Mg", "cells/mp-5.vasp": "Mg", "others/mp-5.vasp": "Fe",
+    }  # fmt: skip
+    for name, formula in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(poscar_of(crystals[formula]))
+    with_table(tmp_path, "id,gap\n" + "".join(f"mp-{number},{number}\n" for number in range(1, 7)) + "mp-3/POSCAR,7\n")
+    records, skipped = read_all(open_source(tmp_path))
+    found = {record.id: (record.file, record.crystal.formula) for record in records}
+    assert found == {
+        "mp-1": ("mp-1/POSCAR", "ClNa"),
+        "mp-2": ("mp-2/CONTCAR", "Si"),
+        "mp-4": ("cells/mp-4.vasp", "Mg"),
+        "mp-3/POSCAR": ("mp-3/POSCAR", "Cu"),
+    }
+    reasons = {row.id: row.reason for row in skipped}
+    assert reasons["mp-3"] == "several structure files: mp-3/POSCAR, mp-3/CONTCAR; name one of them as the id"
+    assert reasons["mp-5"] == "several structure files: cells/mp-5.vasp, others/mp-5.vasp; name one of them as the id"
+    assert reasons["mp-6"].startswith("no structure file: looked for mp-6")
+    (tmp_path / "id_prop.csv").unlink()
+    records, _ = read_all(open_source(tmp_path, needs_targets=False))
+    ids = ["cells/mp-4.vasp", "cells/mp-5.vasp", "mp-1", "mp-2", "mp-3/CONTCAR", "mp-3/POSCAR", "others/mp-5.vasp"]
+    assert [record.id for record in records] == ids
+
+
+def test_compressed_files_of_every_format(tmp_path: Path, crystals) -> None:
+    """Written by ASE, compressed by gzip; the plain file is the truth."""
+    structure = Atoms(crystals["CuO"].elements, cell=crystals["CuO"].lattice, pbc=True,
+                      scaled_positions=crystals["CuO"].frac_coords)  # fmt: skip
+    names = {"a.vasp": "vasp", "b.cif": "cif", "c.extxyz": "extxyz", "d.pdb": "proteindatabank", "POSCAR": "vasp"}
+    for name, kind in names.items():
+        write(tmp_path / name, structure, format=kind)
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    plain, skipped = read_all(source_from_files([tmp_path / name for name in names]))
+    assert skipped == []
+    for path in tmp_path.glob("*"):
+        if path.suffix != ".gz":
+            path.unlink()
+    packed, skipped = read_all(open_source(tmp_path, needs_targets=False))
+    assert skipped == []
+    with_table(tmp_path, "a,1\nb.cif,2\nc.extxyz.gz,3\nd,4\nPOSCAR,5\n")
+    named, skipped = read_all(open_source(tmp_path))
+    assert skipped == []
+    for found in (sorted(packed, key=lambda record: list(names).index(record.id.removesuffix(".gz"))), named):
+        for one, other in zip(found, plain, strict=True):
+            np.testing.assert_array_equal(one.crystal.frac_coords, other.crystal.frac_coords)
+            np.testing.assert_array_equal(one.crystal.lattice, other.crystal.lattice)
+            assert one.crystal.elements == other.crystal.elements
+
+
+def test_broken_and_bursting_archives(tmp_path: Path, crystals, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = gzip.compress(poscar_of(crystals["NaCl"]).encode())
+    for name, content in {"a.vasp.gz": whole[:-12], "b.vasp.gz": b"no archive", "c.vasp.gz": whole}.items():
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr(structure_file, "LARGEST_FILE", len(poscar_of(crystals["NaCl"])) - 1)
+    reasons = [row.reason for row in read_all(open_source(tmp_path, needs_targets=False))[1]]
+    assert all("cannot be unpacked" in reason for reason in reasons[:2])
+    assert "expands to more than" in reasons[2]
 
 
 def test_prediction_needs_no_table(folder: Path) -> None:
