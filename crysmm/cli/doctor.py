@@ -77,6 +77,8 @@ def examine(cache_dir: Path | None = None) -> Iterator[Finding]:
     for name, module in modules.items():
         yield examine_package(name, None if sound else module)
     yield examine_dgl(dgl)
+    if sound:
+        yield from examine_teachers()
     if sound and installed_version("torch") is not None:
         yield from examine_machine()
         yield examine_cache(cache_dir)
@@ -158,6 +160,19 @@ def examine_machine() -> Iterator[Finding]:
     yield Finding("engine", f"{defaults.engine} would be used")
     precision = resolve_precision(defaults.precision, device, defaults.engine)
     yield Finding("precision", f"{precision} would be used")
+
+
+def examine_teachers() -> Iterator[Finding]:
+    """List the universal potentials by package, which are not imported; none of them is required."""
+    from crysmm.teachers.names import PACKAGES, registered
+
+    for package, names in PACKAGES.items():
+        installed = installed_version(package)
+        state = "not installed: only needed for" if installed is None else f"{installed}, for"
+        yield Finding(package, f"{state} the teachers {', '.join(names)}")
+    for name, point in registered().items():
+        package = "" if point.dist is None else f" of {point.dist.name} {point.dist.version}"
+        yield Finding(name, f"teacher{package}")
 
 
 def examine_cache(cache_dir: Path | None) -> Finding:

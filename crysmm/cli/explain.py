@@ -68,11 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
     require("captum", "an explanation", "explain")
     require_model(resolve(arguments.model))
-    from crysmm.explain.explanation import explain, refuse_texts
+    from crysmm.explain.explanation import explain, refuse_other_input
     from crysmm.inference.saved_models import load_model
 
     model = load_model(arguments.model)
-    refuse_texts(model)
+    refuse_other_input(model)
     model.check_references()
     store = _store(arguments, model)
     explanation = explain(

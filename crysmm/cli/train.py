@@ -75,10 +75,9 @@ def refuse_early(config: RunConfig) -> None:
         InputError: One of them cannot be used.
         ModelFolderError: A model that the run starts from is not there.
     """
-    from crysmm.inference.files import require_model
+    from crysmm.inference.files import require_needed
     from crysmm.io.inputs import open_input
     from crysmm.runs.run_folder import RunFolder
-    from crysmm.zoo import resolve
 
     assert config.output_dir is not None
     refuse_absent_device(config.device)
@@ -86,5 +85,5 @@ def refuse_early(config: RunConfig) -> None:
         return
     RunFolder(config.output_dir).check(config)
     for model in config.models_needed():
-        require_model(resolve(model))
+        require_needed(model)
     open_input(config, None)

@@ -164,7 +164,7 @@ class SharedData:
             if not arm.is_trained:
                 return []
             config = plan.settings(arm)
-            if isinstance(config.head, MultimodalConfig):
+            if isinstance(config.head, MultimodalConfig) and config.head.reads_text:
                 find_descriptions(config.head, config, records, self.store)
                 TextEncoder(config.head.encoder, config.head.pooling, resolve_device(config.device))
             elif config.init_from is not None:

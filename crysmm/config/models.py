@@ -245,7 +245,7 @@ class DistilledConfig(TeacherConfig):
 
 
 class MultimodalConfig(TeacherConfig):
-    """Crystal graph and text description together (CrysMMNet)."""
+    """Crystal graph with a text description (CrysMMNet), with a universal potential's features, or with both."""
 
     name: Literal["multimodal"] = Field("multimodal", description="Head to train.")
     descriptions: Path | None = Field(
@@ -258,6 +258,12 @@ class MultimodalConfig(TeacherConfig):
         min_length=1,
         description="Column with the descriptions, in the input or the CSV file; by default description, else the only "
         "column of texts in a CSV file.",
+    )
+    embeddings: str | None = Field(
+        None,
+        min_length=1,
+        description="Universal potential whose features are added to the atom embeddings (chgnet, sevennet-0), or a "
+        "file of them by crysmm embed; texts are then read only if descriptions or description_column is given.",
     )
     encoder: str = Field(
         "m3rg-iitd/matscibert",
@@ -276,6 +282,11 @@ class MultimodalConfig(TeacherConfig):
     encoder_learning_rate: float = Field(
         2e-5, gt=0, allow_inf_nan=False, description="Maximum learning rate of the fine-tuned layers."
     )
+
+    @property
+    def reads_text(self) -> bool:
+        """True if a training run is to read descriptions."""
+        return self.embeddings is None or bool(self.descriptions or self.description_column)
 
     @model_validator(mode="after")
     def _refuse_unused(self) -> Self:

@@ -67,9 +67,9 @@ class TrainingConfig(RunConfig):
         return self.head if isinstance(self.head, TeacherConfig) and self.head.teacher is not None else None
 
     def models_needed(self) -> list[Path | str]:
-        """Return the models a run starts from, as folders or shipped names, and its teacher."""
-        head = self.distillation
-        return [*super().models_needed(), *([head.teacher] if head is not None and head.teacher else [])]
+        """Return the models a run starts from, as folders or shipped names, its teacher and its potential."""
+        named = [getattr(self.head, name, None) for name in ("teacher", "embeddings")]
+        return [*super().models_needed(), *(name for name in named if name is not None)]
 
     def merges_equivalent(self, device_type: str) -> bool:
         """Return whether symmetry-equivalent atoms are computed once on devices of a type, such as ``cuda``."""

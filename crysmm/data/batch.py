@@ -52,6 +52,7 @@ class CrystalBatch:
             none is missing.
         space_groups: Space group numbers, ``[n_crystals]`` int64, 0 where unknown; None if not determined.
         teacher_nodes: Atom embeddings of a teacher, ``[n_atoms_in_all, width]`` float32, or None.
+        potential: Features of the atoms by a potential, ``[n_atoms_in_all, width]`` float32, or None.
         texts: Embeddings of descriptions, ``[n_crystals, width]`` float32 with NaN for a missing one, or tokens,
             ``[n_crystals, longest]`` int32; or None.
         merged: Equivalent atoms, if ``connectivity`` covers representatives only.
@@ -70,6 +71,7 @@ class CrystalBatch:
     labels_per_crystal: float | None = None
     space_groups: Tensor | None = None
     teacher_nodes: Tensor | None = None
+    potential: Tensor | None = None
     texts: Tensor | None = None
     merged: MergedAtoms | None = None
 

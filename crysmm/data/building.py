@@ -37,12 +37,16 @@ Made = TypeVar("Made")
 
 
 class GraphedRecord(NamedTuple):
-    """Record with the edges of its graph, their equivalence classes and, if requested, its space group."""
+    """Record with the edges of its graph, their equivalence classes and, if requested, its space group.
+
+    ``potential`` are the features of its atoms by a potential, ``[n_atoms, width]``, for models that read them.
+    """
 
     record: Record
     edges: EdgeList
     alike: Equivalence
     space_group: int | None = None
+    potential: np.ndarray | None = None
 
 
 def graph_row(

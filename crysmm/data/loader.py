@@ -150,6 +150,7 @@ class StoreDataset(Dataset[Share]):
         store: Store with the crystals.
         embeddings: Teacher embeddings to add to each batch.
         texts: Embeddings or tokens of descriptions to add to each batch, one row per crystal.
+        potential: Features of atoms by a potential to add to each batch.
         merge: True to compute equivalent atoms once; see :func:`~crysmm.data.batch.make_batch`.
     """
 
@@ -158,12 +159,14 @@ class StoreDataset(Dataset[Share]):
         store: Store,
         embeddings: AtomRows | None = None,
         texts: np.ndarray | None = None,
+        potential: AtomRows | None = None,
         merge: bool = False,
     ):
         self.store = store
         self.merge = merge
         self.embeddings = embeddings
         self.texts = texts
+        self.potential = potential
 
     def __getitem__(self, share: IndexShare) -> Share:
         """Read the crystals of a share as one batch."""
@@ -175,6 +178,8 @@ class StoreDataset(Dataset[Share]):
             batch = replace(batch, teacher_nodes=torch.from_numpy(self.embeddings.take(share.rows)))
         if self.texts is not None:
             batch = replace(batch, texts=torch.from_numpy(self.texts[share.rows]))
+        if self.potential is not None:
+            batch = replace(batch, potential=torch.from_numpy(self.potential.take(share.rows)))
         return Share(batch, share.rows, share.n_crystals, share.weight)
 
 
@@ -184,6 +189,7 @@ def make_loader(
     *,
     embeddings: AtomRows | None = None,
     texts: np.ndarray | None = None,
+    potential: AtomRows | None = None,
     merge: bool = False,
     num_workers: int = 0,
     pin_memory: bool = False,
@@ -195,12 +201,13 @@ def make_loader(
         sampler: Sampler of the rows in each batch.
         embeddings: Teacher embeddings to add to each batch.
         texts: Embeddings or tokens of descriptions to add to each batch.
+        potential: Features of atoms by a potential to add to each batch.
         merge: True to compute equivalent atoms once; see :func:`~crysmm.data.batch.make_batch`.
         num_workers: Number of worker processes, which live as long as the loader.
         pin_memory: True to put batches in pinned memory for faster copies to a GPU.
     """
     return DataLoader(
-        StoreDataset(store, embeddings, texts, merge),
+        StoreDataset(store, embeddings, texts, potential, merge),
         batch_size=None,
         sampler=sampler,
         num_workers=num_workers,

@@ -168,7 +168,7 @@ def explain_crystal(model: LoadedModel, crystal: Crystal, identifier: str) -> tu
         MissingDependencyError: captum is not installed.
         StructureError: Atoms overlap.
     """
-    refuse_texts(model)
+    refuse_other_input(model)
     column, quantity = _explained_column(model, None)
     explainer = Explainer(model.network, model.scaler, column)
     edges = find_edges(crystal, model.settings)
@@ -184,17 +184,19 @@ def explain_crystal(model: LoadedModel, crystal: Crystal, identifier: str) -> tu
     return quantity, CrystalExplanation.of(rows)
 
 
-def refuse_texts(model: LoadedModel) -> None:
-    """Refuse a model with text input.
+def refuse_other_input(model: LoadedModel) -> None:
+    """Refuse a model with other input than graphs.
 
     Raises:
-        InputError: The model reads descriptions.
+        InputError: The model reads descriptions, or the features of a potential.
     """
-    if model.description.text is not None:
-        raise InputError(
-            f"{model.folder} reads descriptions in addition to graphs, and their contribution to a prediction cannot "
-            "be explained yet; explain a model of the same backbone with another head"
-        )
+    potential = model.description.potential
+    for other in ("descriptions" if model.description.text else None, potential and f"features by {potential.name}"):
+        if other is not None:
+            raise InputError(
+                f"{model.folder} reads {other} in addition to graphs, and their contribution to a prediction cannot be "
+                "explained yet; explain a model of the same backbone with another head"
+            )
 
 
 def why_not_measured(model: LoadedModel, store: Store) -> str | None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from crysmm.errors import InputError, ModelFolderError
 from crysmm.files import why_not_writable
-from crysmm.zoo import shipped_names
+from crysmm.teachers.names import is_file, is_teacher, refuse_missing
+from crysmm.zoo import resolve, shipped_names
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 ENSEMBLE_FILE = "ensemble.json"  # replaces these two in the folder of an ensemble, which holds its members' folders
@@ -35,6 +36,23 @@ def require_model(folder: Path, *, may_be_ensemble: bool = False) -> None:
     if len(present) == 1:
         missing = WEIGHTS_FILE if present == [DESCRIPTION_FILE] else DESCRIPTION_FILE
         raise ModelFolderError(f"{folder / missing} is missing; copy the whole model folder, or train again")
+
+
+def require_needed(name: Path | str) -> None:
+    """Refuse what a run starts from, learns from or fuses, if it is not there.
+
+    Args:
+        name: Folder or shipped name of a model, name of a teacher, or file of features.
+
+    Raises:
+        ModelFolderError: The folder is not that of one model.
+        MissingDependencyError: The package of the teacher is not installed.
+        InputError: There is no such file.
+    """
+    if is_teacher(str(name)) or is_file(name):
+        refuse_missing(name)
+    else:
+        require_model(resolve(name))
 
 
 def refuse_output(path: Path) -> None:

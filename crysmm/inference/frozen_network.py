@@ -89,14 +89,14 @@ class Inference:
     def outputs(self, batch: CrystalBatch) -> Outputs:
         """Compute predictions and pooled embeddings."""
         with self._prepared(batch) as batch:
-            embedding = self._network.backbone(batch)
+            embedding = self._network.embed(batch)
             predictions = self._scaler.decode(self._network.read(embedding, batch))
         return Outputs(predictions.double().cpu().numpy(), embedding.graph.double().cpu().numpy())
 
     def embed(self, batch: CrystalBatch) -> np.ndarray:
         """Compute pooled embeddings, float64 `[n, d]`; the head, which may need texts, is not evaluated."""
         with self._prepared(batch) as batch:
-            embedding = self._network.backbone(batch)
+            embedding = self._network.embed(batch)
         return embedding.graph.double().cpu().numpy()
 
     @contextmanager

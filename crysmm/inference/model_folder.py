@@ -32,6 +32,7 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError, ModelFolderError, brief
 from crysmm.files import replacing, write_json_atomic
 from crysmm.inference.files import DESCRIPTION_FILE, WEIGHTS_FILE, require_model
+from crysmm.teachers.registry import TeacherIdentity
 from crysmm.text.embeddings import TextSettings, to_lists
 from crysmm.text.encoder import MAX_TOKENS
 
@@ -55,7 +56,8 @@ Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+-]+$")]
 class Reference(BaseModel):
     """A structure and its prediction by the model: values in original units, probabilities or an embedding.
 
-    ``text`` is the embedding of its description, or the tokens of it, for models that read texts.
+    ``text`` is the embedding of its description, or the tokens of it, for models that read texts; ``potential`` are the
+    features of its atoms, for models that read those of a potential.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,6 +67,7 @@ class Reference(BaseModel):
     elements: list[str]
     prediction: list[float]
     text: list[float] | None = None
+    potential: list[list[float]] | None = None
 
     @model_validator(mode="after")
     def _is_a_crystal(self) -> Self:
@@ -127,6 +130,7 @@ class ModelDescription(Description):
     unit: str | None = None
     scaler: TargetScaler
     text: TextSettings | None = None
+    potential: TeacherIdentity | None = None
     config: TrainingConfig
 
     @model_validator(mode="after")
@@ -135,8 +139,13 @@ class ModelDescription(Description):
         counts = {scaler.n_targets, *([] if scaler.classes is not None else map(len, (scaler.mean, scaler.std)))}
         if counts != {n_targets}:
             raise ValueError(f"scaler is not for {n_targets} targets")
-        if (self.text is not None) != isinstance(self.config.head, MultimodalConfig):
-            raise ValueError("text is expected for a multimodal head, and for no other")
+        head = self.config.head
+        if (self.text is not None or self.potential is not None) != isinstance(head, MultimodalConfig):
+            raise ValueError("text or potential is expected for a multimodal head, and for no other")
+        for reference in self.references:
+            rows = [None if self.potential is None else self.potential.width] * len(reference.elements)
+            if rows != [None if row is None else len(row) for row in reference.potential or [None] * len(rows)]:
+                raise ValueError("a reference structure does not have the features of potential")
         texts = [reference.text for reference in self.references if reference.text is not None]
         if self.text is not None and self.text.tuned_layers:
             for tokens in texts:  # indices into a table of embeddings, so checked before they are used
@@ -185,6 +194,7 @@ def write_folder(
     references: Sequence[Crystal],
     predictions: np.ndarray,
     texts: np.ndarray | None = None,
+    potential: np.ndarray | None = None,
     origin: Origin | None = None,
     others: Mapping[str, Any],
 ) -> str:
@@ -199,6 +209,7 @@ def write_folder(
         references: A few crystals to keep (see :func:`reference_rows`).
         predictions: Predictions for these crystals, `[n_references, width]`.
         texts: Texts of these crystals as the model reads them, `[n_references, text_width]`.
+        potential: Features of their atoms by a potential, for a model that reads them, `[n_atoms_in_all, width]`.
         origin: Checkpoint that the model was converted from, if any.
         others: Further fields of this kind of description.
 
@@ -217,6 +228,8 @@ def write_folder(
         )
     settings = config.graph_settings()
     read = [None] * len(references) if texts is None else to_lists(texts)
+    ends = np.cumsum([len(crystal) for crystal in references])[:-1]
+    features = [] if potential is None else [part.tolist() for part in np.split(potential, ends)]
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights = save(tensors, metadata={"format": "pt"})
     checksum = hashlib.sha256(weights).hexdigest()
@@ -236,6 +249,7 @@ def write_folder(
                 "elements": crystal.elements,
                 "prediction": predictions[row].tolist(),
                 **({} if read[row] is None else {"text": read[row]}),
+                **({"potential": features[row]} if features else {}),
             }
             for row, crystal in enumerate(references)
         ],
@@ -259,12 +273,14 @@ def without_paths(config: RunConfig) -> dict[str, Any]:
 
 
 def names_in_head(head: HeadConfig) -> dict[str, str]:
-    """Return the names of the folders of a head's teacher and text encoder, by setting, without the path to them."""
+    """Return the names of a head's teacher, text encoder and file of features, by setting, without the path to them."""
     names = {}
     if isinstance(head, TeacherConfig) and head.teacher is not None:
         names["teacher"] = Path(head.teacher).resolve().name  # resolved, as a name such as ".." says nothing
     if isinstance(head, MultimodalConfig) and Path(head.encoder).is_dir():  # else a name on the hub, with a slash in it
         names["encoder"] = Path(head.encoder).resolve().name
+    if isinstance(head, MultimodalConfig) and head.embeddings is not None:
+        names["embeddings"] = Path(head.embeddings).name
     return names
 
 

@@ -11,11 +11,11 @@ import torch
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.engines.linear import precise
-from crysmm.errors import InputError
+from crysmm.inference.files import require_needed
 from crysmm.inference.model_folder import Description, read_description
 from crysmm.inference.saved_models import load_encoder
-from crysmm.teachers.file import SUFFIX
-from crysmm.teachers.registry import is_teacher, load_teacher, refuse_not_installed
+from crysmm.teachers.names import is_file, is_teacher
+from crysmm.teachers.registry import load_teacher
 from crysmm.teachers.teacher import Teacher
 from crysmm.zoo import resolve
 
@@ -63,11 +63,6 @@ def any_teacher(name: str, device: torch.device | str = "cpu") -> Teacher:
     return load_teacher(name, device) if is_teacher(name) else ModelTeacher(name, device)
 
 
-def is_file(name: Path | str) -> bool:
-    """Return whether a name is that of a file of features."""
-    return Path(name).suffix == SUFFIX
-
-
 def describe_needed(name: Path | str) -> Description | None:
     """Check, before anything is computed, that a run can use what it names, and describe it.
 
@@ -82,11 +77,5 @@ def describe_needed(name: Path | str) -> Description | None:
         InputError: There is no such file.
         ModelFolderError: The folder of the model cannot be read.
     """
-    if is_teacher(str(name)):
-        refuse_not_installed(str(name))
-        return None
-    if is_file(name):
-        if not Path(name).is_file():
-            raise InputError(f"{name} is not a file; crysmm embed writes files of features")
-        return None
-    return read_description(resolve(name))
+    require_needed(name)
+    return None if is_teacher(str(name)) or is_file(name) else read_description(resolve(name))

@@ -28,6 +28,7 @@ from crysmm.inference.prediction_table import PredictionSummary, prediction_cell
 from crysmm.inference.property_model import PropertyModel
 from crysmm.io.inputs import source_from_structures
 from crysmm.io.source import SkippedRow, Source
+from crysmm.teachers.reader import PotentialReader
 from crysmm.text.embeddings import TextReader
 from crysmm.zoo import resolve_group
 
@@ -84,6 +85,8 @@ class Predictor:
         self._memory_limit = memory_limit(self._device)
         text = self.model.description.text
         self._reader = None if text is None else TextReader(text, self._device)
+        potential = self.model.description.potential
+        self._potential = None if potential is None else PotentialReader(potential, self._device)
 
     def predict(self, structures: Any, batch_size: int = 64) -> np.ndarray:
         """Predict structures held in memory; a model that reads texts generates their descriptions.
@@ -291,7 +294,7 @@ class Predictor:
         model = self.model.config.model
         batch: list[Result] = []
         n_edges = n_triplets = 0
-        for result in results:
+        for result in map(self._with_potential, results):
             edges = triplets = 0
             if isinstance(result, GraphedRecord):
                 n_atoms = len(result.record.crystal)
@@ -311,6 +314,15 @@ class Predictor:
             n_edges, n_triplets = n_edges + edges, n_triplets + triplets
         if batch:
             yield batch
+
+    def _with_potential(self, result: Result) -> Result:
+        """Add the features of a potential to a row if the model reads them; without any, it becomes a skipped row."""
+        if self._potential is None or not isinstance(result, GraphedRecord):
+            return result
+        features = self._potential.read(result.record.crystal)
+        if isinstance(features, str):
+            return SkippedRow(result.record.id, result.record.file, features)
+        return result._replace(potential=features)
 
     def _assess_rows(
         self,
@@ -352,4 +364,6 @@ class Predictor:
         alike = [result.alike for result in results]
         arrays = CrystalArrays.join(crystals, [result.edges for result in results], alike)
         ids = [result.record.id for result in results]
-        return make_batch(arrays, self.model.settings, ids, merge=self.model.config.model.merges_equivalent)
+        batch = make_batch(arrays, self.model.settings, ids, merge=self.model.config.model.merges_equivalent)
+        features = [result.potential for result in results if result.potential is not None]
+        return replace(batch, potential=torch.from_numpy(np.concatenate(features))) if features else batch

@@ -40,6 +40,7 @@ from crysmm.inference.model_folder import (
 )
 from crysmm.models.backbone import Backbone
 from crysmm.models.networks import PropertyNetwork, backbone_for_graphs, build_network
+from crysmm.teachers.registry import TeacherIdentity
 from crysmm.text.embeddings import Texts, from_lists
 from crysmm.zoo import resolve
 
@@ -75,8 +76,10 @@ class LoadedModel:
         """
         references, text = self.description.references, self.description.text
         texts = None if text is None else from_lists([reference.text for reference in references], text)
+        rows = [row for reference in references for row in reference.potential or ()]
+        potential = np.array(rows, dtype=np.float32) if rows else None
         crystals = [reference.crystal for reference in references]
-        found = _predict(self.network, self.scaler, self.settings, crystals, texts)
+        found = _predict(self.network, self.scaler, self.settings, crystals, texts, potential)
         unit = "the standard deviation of the target" if self.scaler.classes is None else "a probability of 1"
         refuse_drift(self.folder, self.description, found, self.scaler.drift, unit)
 
@@ -91,6 +94,8 @@ def save_model(
     elements: Sequence[str] | None,
     references: Sequence[Crystal],
     texts: Texts | None = None,
+    potential: np.ndarray | None = None,
+    teacher: TeacherIdentity | None = None,
     origin: Origin | None = None,
 ) -> str:
     """Write the folder of a model that predicts properties.
@@ -104,6 +109,8 @@ def save_model(
         elements: Symbols of the elements in the training split; None if unknown.
         references: A few crystals to keep with their predictions.
         texts: Texts of these crystals, for a network that reads texts.
+        potential: Features of their atoms, for a network that reads those of a potential.
+        teacher: The potential.
         origin: Checkpoint that the model was converted from, if any.
 
     Returns:
@@ -120,14 +127,16 @@ def save_model(
         kind="crysmm-model",
         elements=elements,
         references=references,
-        predictions=_predict(network, scaler, config.graph_settings(), references, values),
+        predictions=_predict(network, scaler, config.graph_settings(), references, values, potential),
         texts=values,
+        potential=potential,
         origin=origin,
         others={
             "target_names": list(target_names),
             "unit": None,
             "scaler": scaler.model_dump(mode="json"),
             **({} if texts is None else {"text": texts.settings.model_dump()}),
+            **({} if teacher is None else {"potential": teacher.model_dump()}),
         },
     )
 
@@ -138,11 +147,14 @@ def _predict(
     settings: GraphSettings,
     crystals: Sequence[Crystal],
     texts: np.ndarray | None,
+    potential: np.ndarray | None,
 ) -> np.ndarray:
     """Predict reference structures, on the CPU in float64: `[n, n_targets]` or `[n, n_classes]`."""
     batch = collate_crystals(crystals, settings)
     if texts is not None:
         batch = replace(batch, texts=torch.from_numpy(texts))
+    if potential is not None:
+        batch = replace(batch, potential=torch.from_numpy(potential))
     return Inference(network, scaler).outputs(batch).predictions
 
 
@@ -165,7 +177,7 @@ def load_model(folder: Path | str) -> LoadedModel:
         )
     config = description.config.model_copy(update={"engine": "blocked"})  # needs no dgl, and gives the same numbers
     weights = read_weights(folder, description)
-    build = partial(build_network, config, description.scaler.n_outputs, description.text)
+    build = partial(build_network, config, description.scaler.n_outputs, description.text, description.potential)
     # The settings do not have the sizes of a language model whose layers are part of the network.
     has_language_model = description.text is not None and bool(description.text.tuned_layers)
     network = build_with_weights(build, None if has_language_model else config.model, weights, folder)

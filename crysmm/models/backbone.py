@@ -216,8 +216,15 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         self.engine: Engine = engine
 
-    def forward(self, crystals: CrystalBatch | dgl.DGLGraph | Sequence[dgl.DGLGraph]) -> Embedding:
-        """Embed a batch, or DGL graphs: ``g``, ``(g, lg)`` or ALIGNN's ``(g, lg, lattice)``."""
+    def forward(
+        self, crystals: CrystalBatch | dgl.DGLGraph | Sequence[dgl.DGLGraph], added: Tensor | None = None
+    ) -> Embedding:
+        """Embed a batch, or DGL graphs: ``g``, ``(g, lg)`` or ALIGNN's ``(g, lg, lattice)``.
+
+        Args:
+            crystals: Batch or graphs.
+            added: Rows that are added to the atom embeddings before pooling, ``[n_atoms_in_all, node_features]``.
+        """
         make = from_batch if isinstance(crystals, CrystalBatch) else from_dgl
         inputs: GraphInput = make(crystals, self.engine, self.needs_line_graph)  # type: ignore[arg-type]
         nodes = self.embed_atoms(inputs)
@@ -225,6 +232,8 @@ class Backbone(nn.Module, ABC):
         # to count all of them.
         if inputs.atoms is not None:
             nodes = gather(nodes, inputs.atoms)
+        if added is not None:
+            nodes = nodes + added
         return Embedding(nodes, self.pool(nodes, inputs))
 
     def penalty(self) -> Tensor | float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from crysmm.text.encoder import TunedEncoder
 
 if TYPE_CHECKING:
     from crysmm.config import TrainingConfig
+    from crysmm.teachers.registry import TeacherIdentity
     from crysmm.text.embeddings import TextSettings
 
 PROJECTED = 64  # width of the projections of graph and text, by the authors' code
@@ -199,6 +201,34 @@ class ShortBondPenalty(nn.Module):
         return crystal_sum(of_atoms, batch.n_atoms)
 
 
+class PotentialFusion(nn.Module):
+    """Linear layer from a potential's features, standardized, to rows that are added to the atom embeddings.
+
+    Args:
+        features: Number of features per atom by the potential.
+        node_features: Width of the atom embeddings.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, features: int, node_features: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("deviation", torch.ones(features))
+        self.projection = nn.Linear(features, node_features)
+
+    def standardize_by(self, mean: np.ndarray, deviation: np.ndarray) -> None:
+        """Set mean and standard deviation of each feature, ``[features]`` each."""
+        self.mean.copy_(torch.from_numpy(mean))
+        self.deviation.copy_(torch.from_numpy(deviation))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Project ``[n_atoms_in_all, features]`` to ``[n_atoms_in_all, node_features]``."""
+        projected: Tensor = self.projection((features - self.mean) / self.deviation)
+        return projected
+
+
 class PropertyNetwork(nn.Module):
     """Backbone and head, which predict a batch of crystals in the network's units.
 
@@ -206,17 +236,39 @@ class PropertyNetwork(nn.Module):
         backbone: Backbone that embeds the crystals.
         head: Head that predicts from their embeddings.
         short_bonds: Penalty added to the outputs before the link, or None.
+        potential: Layer that adds a potential's features to the atom embeddings, or None.
     """
 
-    def __init__(self, backbone: Backbone, head: nn.Module, short_bonds: ShortBondPenalty | None = None):
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        short_bonds: ShortBondPenalty | None = None,
+        potential: PotentialFusion | None = None,
+    ):
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.short_bonds = short_bonds
+        self.potential = potential
 
     def forward(self, batch: CrystalBatch) -> Tensor:
         """Predict targets after the link, or logits of classes, ``[n_crystals, n_outputs]``; never squeezed."""
-        return self.read(self.backbone(batch), batch)
+        return self.read(self.embed(batch), batch)
+
+    def embed(self, batch: CrystalBatch) -> Embedding:
+        """Embed the atoms and crystals of a batch.
+
+        Raises:
+            ValueError: The batch lacks the features of a potential that the network reads.
+        """
+        if self.potential is None:
+            embedding: Embedding = self.backbone(batch)
+        elif batch.potential is None:
+            raise ValueError("the batch has no features of a potential; give them to its loader")
+        else:
+            embedding = self.backbone(batch, self.potential(batch.potential))
+        return embedding
 
     def read(self, embedding: Embedding, batch: CrystalBatch) -> Tensor:
         """Predict from the embeddings of a batch by the backbone, for callers that use the embeddings, too."""
@@ -225,13 +277,19 @@ class PropertyNetwork(nn.Module):
         return outputs
 
 
-def build_network(config: TrainingConfig, n_outputs: int, text: TextSettings | None = None) -> PropertyNetwork:
+def build_network(
+    config: TrainingConfig,
+    n_outputs: int,
+    text: TextSettings | None = None,
+    potential: TeacherIdentity | None = None,
+) -> PropertyNetwork:
     """Build the network of a training config, with new weights from torch's global random state.
 
     Args:
         config: Backbone, its sizes, head and graph.
         n_outputs: Number of targets, or of classes.
-        text: Settings of the texts that a multimodal head reads; None for other heads.
+        text: Settings of the texts that a multimodal head reads; None if it reads none.
+        potential: Potential whose features a multimodal head reads; None if it reads none.
 
     Raises:
         InputError: The text encoder cannot be tuned as requested.
@@ -241,10 +299,11 @@ def build_network(config: TrainingConfig, n_outputs: int, text: TextSettings | N
     short_bonds = None
     if isinstance(model, ALIGNNConfig) and model.short_bond_penalty:
         short_bonds = ShortBondPenalty(model.short_bond_penalty, model.short_bond_length)
+    fusion = None if potential is None else PotentialFusion(potential.width, backbone.node_features)
     if text is None or head.name != "multimodal":  # a teacher changes the training, not the network
-        return PropertyNetwork(backbone, VanillaHead(backbone, n_outputs, link), short_bonds)
+        return PropertyNetwork(backbone, VanillaHead(backbone, n_outputs, link), short_bonds, fusion)
     encoder = None
     if text.tuned_layers:
         encoder = TunedEncoder(text.load_encoder(), text.tuned_layers, head.encoder_learning_rate)
-    fusion = MultimodalHead(backbone.node_features, text.width, n_outputs, link, encoder)
-    return PropertyNetwork(backbone, fusion, short_bonds)
+    fused_head = MultimodalHead(backbone.node_features, text.width, n_outputs, link, encoder)
+    return PropertyNetwork(backbone, fused_head, short_bonds, fusion)

@@ -67,7 +67,7 @@ class DistillationObjective(PropertyObjective):
 
     def training_loss(self, batch: CrystalBatch) -> Tensor:
         """Return the weighted mean of both losses plus the penalty of the backbone."""
-        embedding = self.network.backbone(batch)  # one forward pass for both losses
+        embedding = self.network.embed(batch)  # one forward pass for both losses
         labels = self.label_losses(self.network.read(embedding, batch), batch).mean()
         distillation = self.distillation(embedding.nodes, batch).mean()
         delta = self.delta
@@ -78,7 +78,7 @@ class DistillationObjective(PropertyObjective):
 
     def metrics(self, batch: CrystalBatch) -> dict[str, Tensor]:
         """Return ``loss`` of the labels, the error and ``distillation``, per crystal."""
-        embedding = self.network.backbone(batch)
+        embedding = self.network.embed(batch)
         labels = self.label_metrics(self.network.read(embedding, batch), batch)
         return {**labels, "distillation": self.distillation(embedding.nodes, batch).double()}
 

@@ -14,6 +14,7 @@ from crysmm.data.split import Split
 from crysmm.data.store import Store
 from crysmm.elements import elements_in
 from crysmm.io.source import SkippedRow
+from crysmm.teachers.features import AtomFeatures
 from crysmm.text.embeddings import Texts
 
 SPLITS = ("train", "val", "test")
@@ -29,6 +30,7 @@ class RunData:
         split: Rows of the store in each split.
         embeddings: Teacher embeddings of the atoms in the training and validation splits.
         texts: Descriptions of the crystals as the network reads them.
+        potential: Features of the atoms by a potential, which the network reads.
     """
 
     store: Store
@@ -36,6 +38,7 @@ class RunData:
     split: Split
     embeddings: AtomRows | None = field(default=None, kw_only=True)
     texts: Texts | None = field(default=None, kw_only=True)
+    potential: AtomFeatures | None = field(default=None, kw_only=True)
 
     def rows(self, split: str) -> list[int]:
         """Return the store rows in ``train``, ``val`` or ``test``."""
@@ -62,6 +65,8 @@ class RunData:
             digest.update(self.embeddings.source.encode())
         if self.texts is not None:
             digest.update(f"{self.texts.settings.model_dump_json()} {self.texts.checksum}".encode())
+        if self.potential is not None:
+            digest.update(self.potential.source.encode())
         return digest.hexdigest()
 
 

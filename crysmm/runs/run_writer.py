@@ -232,6 +232,8 @@ class ResultsWriter(RunWriter):
             elements=data.elements,
             references=[data.store.crystal(row) for row in references],
             texts=None if data.texts is None else data.texts.take(references),
+            potential=None if data.potential is None else data.potential.take(references),
+            teacher=None if data.potential is None else data.potential.teacher,
         )
 
     @in_first_process

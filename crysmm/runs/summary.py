@@ -58,6 +58,9 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
         score = f"predicting the mean of the training split has a validation {metric} of {baseline:.4g}"
     lines = [f"split: {sizes} ({describe_split(config)})", f"target {target}: {score}"]
     lines += [] if data.texts is None else data.texts.lines
+    if data.potential is not None and data.potential.teacher is not None:
+        name, width = data.potential.teacher.name, data.potential.width
+        lines.append(f"potential {name}: {width} features per atom, added to the atom embeddings")
     if data.embeddings is not None and config.distillation is not None:
         deltas = ", ".join(map(weight_name, config.distillation.delta))
         lines.append(

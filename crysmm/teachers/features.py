@@ -25,7 +25,7 @@ from crysmm.data.loader import batch_ends
 from crysmm.data.store import Store, cache_folder
 from crysmm.errors import CrysmmError, InputError, brief
 from crysmm.files import disables_bar, replacing
-from crysmm.teachers.registry import load_teacher
+from crysmm.teachers.registry import TeacherIdentity, load_teacher
 from crysmm.teachers.teacher import Teacher
 
 FORMAT_VERSION = 1  # part of every folder's name: raise it when what is written changes
@@ -49,14 +49,16 @@ class AtomFeatures:
     """Features of the atoms of a store's crystals; read-only, memory-mapped, and cheap to pickle.
 
     Args:
-        source: Teacher or file that they are from, with its checksum; identifies them.
+        source: What they are from; identifies them.
         width: Number of features per atom.
         places: Place of each crystal's features by row of the store.
+        teacher: Teacher that they are by; None if it is not known.
     """
 
-    def __init__(self, source: str, width: int, places: dict[int, Place]):
+    def __init__(self, source: str, width: int, places: dict[int, Place], teacher: TeacherIdentity | None = None):
         self.source = source
         self.width = width
+        self.teacher = teacher
         self._places = places
         self._open: dict[Path, Any] = {}
 
@@ -143,8 +145,8 @@ def compute_features(
         MissingDependencyError: Its package is not installed.
     """
     teacher = load(name, device)
-    identity = f"{FORMAT_VERSION} {teacher.name} {teacher.checksum}"
-    folder = cache_folder(cache_dir) / "teachers" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    name_and_weights = f"{FORMAT_VERSION} {teacher.name} {teacher.checksum}"
+    folder = cache_folder(cache_dir) / "teachers" / hashlib.sha256(name_and_weights.encode()).hexdigest()[:32]
     keys = _keys(store, rows)
     known = read_parts(folder, teacher.width)
     missing = {key: row for row, key in keys.items() if key not in known}  # equal structures are embedded once
@@ -168,7 +170,8 @@ def compute_features(
         known |= write_part(folder, part)
     places = {row: known[key] for row, key in keys.items() if key in known}
     failed = {row: reasons[key] for row, key in keys.items() if key in reasons}
-    return AtomFeatures(f"{teacher.name} {teacher.checksum}", teacher.width, places), failed
+    identity = TeacherIdentity.of(teacher)
+    return AtomFeatures(identity.model_dump_json(), teacher.width, places, identity), failed
 
 
 def refuse_failed(name: str, store: Store, failed: dict[int, str]) -> None:

@@ -7,25 +7,26 @@ checksum of the crystal) and ``features``. A file of others needs ``id``, ``atom
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from crysmm.data.store import Store, cache_folder
 from crysmm.errors import InputError, brief
 from crysmm.files import LOCK, replacing, why_not_writable, working_folder
 from crysmm.teachers.features import CRYSTALS_READ, FORMAT_VERSION, KEY_BYTES, AtomFeatures, read_parts, write_part
+from crysmm.teachers.names import SUFFIX, refuse_missing
+from crysmm.teachers.registry import TeacherIdentity
 
 if TYPE_CHECKING:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
-SUFFIX = ".parquet"
-METADATA = b"crysmm"  # key of what a file says of itself
+METADATA = b"crysmm"  # key of the teacher's identity
 ATOMS_READ = 8192
 Rows = Literal["atom", "crystal"]
 
@@ -42,7 +43,7 @@ def write_embeddings(path: Path, store: Store, rows: Sequence[int], features: At
     """
     from pyarrow.parquet import ParquetWriter
 
-    content = json.dumps({"format": "crysmm-embeddings", "source": features.source, "per": per})
+    content = "" if features.teacher is None else features.teacher.model_dump_json()
     schema = _table(store, [], features, per).schema.with_metadata({METADATA: content})
     with replacing(path) as temporary, ParquetWriter(temporary, schema, compression="zstd") as writer:
         for start in range(0, len(rows), CRYSTALS_READ):
@@ -95,7 +96,10 @@ def features_from_file(
             building.rename(folder)
     known = read_parts(folder, first.shape[1])
     places = {row: known[_key(store.ids[row])] for row in rows}
-    return AtomFeatures(f"file {checksum}", first.shape[1], places)
+    content = (file.schema_arrow.metadata or {}).get(METADATA)
+    with _reading(path):
+        teacher = TeacherIdentity.model_validate_json(content) if content else None
+    return AtomFeatures(f"file {checksum}", first.shape[1], places, teacher)
 
 
 def _table(store: Store, rows: Sequence[int], features: AtomFeatures, per: Rows) -> pyarrow.Table:
@@ -128,8 +132,7 @@ def _open(path: Path) -> ParquetFile:
     """
     from pyarrow.parquet import ParquetFile
 
-    if not path.is_file():
-        raise InputError(f"{path} is not a file; crysmm embed writes files of features")
+    refuse_missing(path)
     with _reading(path):
         return ParquetFile(path)
 
@@ -141,7 +144,7 @@ def _reading(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValidationError) as error:
         raise InputError(f"{path} is not a Parquet file, or is damaged: {brief(error)}") from error
 
 

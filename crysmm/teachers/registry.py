@@ -7,51 +7,61 @@ up in these two places alone, and only the package of the teacher that the user 
 
 from __future__ import annotations
 
-import re
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
+from typing import Self
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
 from crysmm.errors import InputError, MissingDependencyError, brief
 from crysmm.teachers import chgnet, sevennet
 from crysmm.teachers.chgnet import CHGNetTeacher
+from crysmm.teachers.names import NAME, is_teacher, registered
 from crysmm.teachers.sevennet import SevenNetTeacher
 from crysmm.teachers.teacher import Teacher, TeacherLoader
 
-GROUP = "crysmm.teachers"
 BUILT_IN: dict[str, TeacherLoader] = {
     **{name: partial(CHGNetTeacher, name) for name in chgnet.WEIGHTS},
     **{name: partial(SevenNetTeacher, name) for name in sevennet.WEIGHTS},
 }
-PACKAGES = {"chgnet": tuple(chgnet.WEIGHTS), "sevenn": tuple(sevennet.WEIGHTS)}
-"""Built-in teachers by the package that holds their weights."""
-_NAME = re.compile(r"(?P<name>[^:/]+)(:(?P<layers>[1-9][0-9]*([+][1-9][0-9]*)*))?")
 
 
-def registered() -> dict[str, EntryPoint]:
-    """Return the teachers of installed packages by name, without importing them; built-in names are left out."""
-    return {point.name: point for point in entry_points(group=GROUP) if point.name not in BUILT_IN}
+class TeacherIdentity(BaseModel):
+    """Name, checksum and width of a teacher, as a model folder or a file keeps them.
 
-
-def is_teacher(name: str) -> bool:
-    """Return whether a name, with or without layers, is that of a teacher that is built in or registered."""
-    match = _NAME.fullmatch(name)
-    return match is not None and (match["name"] in BUILT_IN or match["name"] in registered())
-
-
-def refuse_not_installed(name: str) -> None:
-    """Refuse a built-in teacher whose package is not installed, without importing it.
-
-    Raises:
-        MissingDependencyError: It is not installed.
+    Args:
+        name: Name of the teacher with its layers.
+        checksum: Checksum of its weights.
+        width: Number of features per atom.
     """
-    for package, names in PACKAGES.items():
-        if name.partition(":")[0] in names and find_spec(package) is None:
-            raise MissingDependencyError(
-                f"the teacher {name} needs the package {package}: pip install 'crysmm[potentials]'"
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1)
+    checksum: str
+    width: int = Field(ge=1)
+
+    @classmethod
+    def of(cls, teacher: Teacher) -> Self:
+        """Return the identity of a teacher."""
+        return cls(name=teacher.name, checksum=teacher.checksum, width=teacher.width)
+
+    def load(self, device: torch.device | str = "cpu") -> Teacher:
+        """Load the teacher, and check that it is the same.
+
+        Raises:
+            InputError: There is no such teacher, or it has other weights.
+            MissingDependencyError: Its package is not installed.
+        """
+        teacher = load_teacher(self.name, device)
+        found = TeacherIdentity.of(teacher)
+        if found != self:
+            raise InputError(
+                f"the teacher {self.name} that is installed has other weights ({found.checksum[:16]}, {found.width} "
+                f"features) than the model was trained with ({self.checksum[:16]}, {self.width}); install the version "
+                "of its package that has those"
             )
+        return teacher
 
 
 def load_teacher(name: str, device: torch.device | str = "cpu") -> Teacher:
@@ -65,8 +75,7 @@ def load_teacher(name: str, device: torch.device | str = "cpu") -> Teacher:
         InputError: There is no such teacher, or it has no such layers.
         MissingDependencyError: Its package is not installed, or cannot be imported.
     """
-    match = _NAME.fullmatch(name)
-    points = registered()
+    match, points = NAME.fullmatch(name), registered()
     if match is None or not is_teacher(name):
         raise InputError(
             f"there is no teacher {name}; expected one of {', '.join([*BUILT_IN, *points])}, with its layers after a "

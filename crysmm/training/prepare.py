@@ -113,13 +113,14 @@ def loader_for(
     processes: Processes,
     embeddings: AtomRows | None = None,
 ) -> DataLoader[Any]:
-    """Create the loader of a sampler's batches, with texts, and with a teacher's embeddings if they are given."""
+    """Create the loader of a sampler's batches, with all that the network reads and a teacher's embeddings if given."""
     on_gpu = processes.device.type == "cuda"
     return make_loader(
         data.store,
         sampler,
         embeddings=embeddings,
         texts=None if data.texts is None else data.texts.values,
+        potential=data.potential,
         merge=config.merges_equivalent(processes.device.type),
         num_workers=config.num_workers,
         pin_memory=config.pin_memory and on_gpu,

@@ -23,7 +23,6 @@ from crysmm.data.store import Store, build_store, cache_folder
 from crysmm.engines.linear import precise
 from crysmm.errors import InputError
 from crysmm.files import disables_bar, replacing
-from crysmm.inference.model_teacher import is_file
 from crysmm.inference.saved_models import load_encoder
 from crysmm.io.inputs import open_input
 from crysmm.models.backbone import Backbone
@@ -31,7 +30,7 @@ from crysmm.processes import Processes
 from crysmm.runs.data import TrainingData
 from crysmm.teachers.features import AtomFeatures, Directions, compute_features, refuse_failed
 from crysmm.teachers.file import features_from_file
-from crysmm.teachers.registry import is_teacher
+from crysmm.teachers.names import is_file, is_teacher
 
 FORMAT_VERSION = 1  # part of every folder's name: raise it when what is written changes
 BATCH_SIZE = 256
@@ -85,6 +84,32 @@ def embed_by_teacher(
         return embeddings.matched(store, data.store, rows)
 
     return processes.first_before_others(build)
+
+
+def read_potential(config: TrainingConfig, data: TrainingData, processes: Processes) -> AtomFeatures | None:
+    """Read the features that a multimodal head fuses with the graphs, or return None if it fuses none.
+
+    Args:
+        config: Settings of the run.
+        data: Crystals of the run.
+        processes: Processes of the run.
+
+    Raises:
+        InputError: The potential cannot embed a crystal; or a file of features does not fit, or is not by a potential,
+            which predictions need.
+        MissingDependencyError: The package of the potential is not installed.
+    """
+    name = getattr(config.head, "embeddings", None)
+    if name is None:
+        return None
+    rows = [*data.split.train, *data.split.val, *data.split.test]
+    features = processes.first_before_others(lambda: read_features(name, data.store, rows, config, processes.device))
+    if features.teacher is None or not is_teacher(features.teacher.name):
+        raise InputError(
+            f"--head.embeddings {name}: its features are not by a registered teacher, so that none could be computed "
+            "for structures to predict; write the file by crysmm embed --model chgnet, or another potential"
+        )
+    return features
 
 
 def read_features(

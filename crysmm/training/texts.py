@@ -35,7 +35,7 @@ def read_texts(
         InputError: There are no descriptions, they describe other structures, or the text encoder is not available.
     """
     head = config.head
-    if not isinstance(head, MultimodalConfig):
+    if not isinstance(head, MultimodalConfig) or not head.reads_text:
         return None
 
     def build() -> Texts:

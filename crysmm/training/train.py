@@ -35,7 +35,7 @@ from crysmm.runs.run_writer import ResultsWriter, SplitOutputs
 from crysmm.runs.summary import describe_members, describe_result, describe_task
 from crysmm.training.prepare import loader_for, prepare_training, sampler_for
 from crysmm.training.run import Run, RunResult, carry_out, share_of_hours
-from crysmm.training.teacher import embed_by_teacher
+from crysmm.training.teacher import embed_by_teacher, read_potential
 from crysmm.training.texts import read_texts
 
 
@@ -77,15 +77,20 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         return self.config.freeze_epochs
 
     def prepare(self, records: Sequence[Mapping[str, Any]] | None) -> TrainingData:
-        """Read and split the structures and their labels, then the texts and the teacher's embeddings."""
+        """Read and split the structures and their labels, then texts, a potential's features and a teacher's."""
         data = prepare_training(self.config, records, self.processes)
         texts = read_texts(self.config, records, data, self.processes)
-        return replace(data, embeddings=embed_by_teacher(self.config, records, data, self.processes), texts=texts)
+        potential = read_potential(self.config, data, self.processes)
+        embeddings = embed_by_teacher(self.config, records, data, self.processes)
+        return replace(data, embeddings=embeddings, texts=texts, potential=potential)
 
     def new_objective(self, data: TrainingData) -> Objective:
         """Build the network with its loss on labels, and on the teacher's embeddings if there is a teacher."""
         text = None if data.texts is None else data.texts.settings
-        network = build_network(self.config, data.scaler.n_outputs, text)
+        potential = None if data.potential is None else data.potential.teacher
+        network = build_network(self.config, data.scaler.n_outputs, text, potential)
+        if data.potential is not None and network.potential is not None:
+            network.potential.standardize_by(*data.potential.statistics(data.split.train))
         head, criterion = self.config.distillation, self.config.criterion
         weights = fit_weights(self.config.target_weights, data.targets("train"), data.targets("val"))
         if data.embeddings is None or head is None:

