@@ -205,6 +205,27 @@ PAPERS = {
         2022,
         "10.1038/s41524-022-00784-w",
     ),
+    "chgnet": Paper(
+        (
+            "Deng, Bowen", "Zhong, Peichen", "Jun, KyuJung", "Riebesell, Janosh", "Han, Kevin",
+            "Bartel, Christopher J.", "Ceder, Gerbrand",
+        ),
+        "CHGNet as a pretrained universal neural network potential for charge-informed atomistic modelling",
+        "Nature Machine Intelligence",
+        "5",
+        "1031",
+        2023,
+        "10.1038/s42256-023-00716-3",
+    ),
+    "sevennet": Paper(
+        ("Park, Yutack", "Kim, Jaesun", "Hwang, Seungwoo", "Han, Seungwu"),
+        "Scalable Parallel Algorithm for Graph Neural Network Interatomic Potentials in Molecular Dynamics Simulations",
+        "Journal of Chemical Theory and Computation",
+        "20",
+        "4857",
+        2024,
+        "10.1021/acs.jctc.4c00190",
+    ),
 }  # fmt: skip
 
 
@@ -216,6 +237,8 @@ def papers_behind(config: RunConfig) -> Iterator[str]:
     if isinstance(config, TrainingConfig):
         if isinstance(config.head, TeacherConfig) and config.head.teacher is not None:
             names.append("crysgnn")
-        if isinstance(config.head, MultimodalConfig):
+        if isinstance(config.head, MultimodalConfig) and config.head.reads_text:
             names += ["crysmmnet", *(["matscibert"] if "matscibert" in config.head.encoder.lower() else [])]
+        potentials = [getattr(config.head, name, None) or "" for name in ("teacher", "embeddings")]
+        names += [name.partition(":")[0].partition("-")[0] for name in potentials]  # chgnet, sevennet
     return iter(dict.fromkeys(name for name in names if name in PAPERS))

@@ -96,9 +96,9 @@ def features_from_file(
             building.rename(folder)
     known = read_parts(folder, first.shape[1])
     places = {row: known[_key(store.ids[row])] for row in rows}
-    content = (file.schema_arrow.metadata or {}).get(METADATA)
+    identity = (file.schema_arrow.metadata or {}).get(METADATA)
     with _reading(path):
-        teacher = TeacherIdentity.model_validate_json(content) if content else None
+        teacher = TeacherIdentity.model_validate_json(identity) if identity else None
     return AtomFeatures(f"file {checksum}", first.shape[1], places, teacher)
 
 

@@ -38,6 +38,8 @@ def test_each_part_of_a_model_brings_its_paper():
     assert list(papers_behind(taught)) == ["cgcnn", "crysgnn", "crysmmnet", "matscibert"]
     small = TrainingConfig(head={"name": "multimodal", "encoder": "minilm"})
     assert list(papers_behind(small)) == ["cgcnn", "crysmmnet"]
+    potentials = TrainingConfig(head={"name": "multimodal", "teacher": "sevennet-0:5", "embeddings": "chgnet-r2scan"})
+    assert list(papers_behind(potentials)) == ["cgcnn", "crysgnn", "sevennet", "chgnet"]
     assert list(papers_behind(PretrainingConfig(method={"name": "crysae"}))) == ["cgcnn", "crysxpp"]
     assert list(papers_behind(PretrainingConfig())) == ["cgcnn"]
 
