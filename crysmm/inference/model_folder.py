@@ -143,8 +143,8 @@ class ModelDescription(Description):
         if (self.text is not None or self.potential is not None) != isinstance(head, MultimodalConfig):
             raise ValueError("text or potential is expected for a multimodal head, and for no other")
         for reference in self.references:
-            rows = [None if self.potential is None else self.potential.width] * len(reference.elements)
-            if rows != [None if row is None else len(row) for row in reference.potential or [None] * len(rows)]:
+            widths = [] if self.potential is None else [self.potential.width] * len(reference.elements)
+            if [len(row) for row in reference.potential or ()] != widths:
                 raise ValueError("a reference structure does not have the features of potential")
         texts = [reference.text for reference in self.references if reference.text is not None]
         if self.text is not None and self.text.tuned_layers:

@@ -245,3 +245,13 @@ def test_a_fused_model_is_not_explained(make_config, toy):
     made = train(make_config(epochs=1, head=fused("toy")))
     with pytest.raises(InputError, match="reads features by toy:5 in addition to graphs"):
         refuse_other_input(load_model(made.folder))
+
+
+def test_the_command_takes_them(make_config, toy, capsys):
+    config = make_config()
+    words = ["--root_dir", config.root_dir, "--limit", 30, "--cache_dir", config.cache_dir, "--epochs", 1, "--jobs", 1]
+    words += ["--output_dir", config.output_dir, "--head", "multimodal", "--head.embeddings", "toy:3"]
+    assert main(["train", *map(str, words), "--head.teacher", "toy"]) == 0
+    printed = capsys.readouterr().out
+    assert "potential toy:3: 3 features per atom, added to the atom embeddings" in printed
+    assert "teacher toy: 5 features per atom" in printed
