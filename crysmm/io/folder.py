@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
+import re
 import zipfile
 from abc import abstractmethod
 from collections import Counter
@@ -36,6 +38,8 @@ PREFIXES = ("POSCAR-", "POSCAR_", "POSCAR.", "CONTCAR-", "CONTCAR_", "CONTCAR.")
 CALCULATION = ("POSCAR", "CONTCAR", "POSCAR.gz", "CONTCAR.gz")  # in the folder of a calculation, named by the id
 MOST_SUBFOLDERS = 100  # that are searched for a structure; folders of calculations may be hundreds of thousands
 DESCRIPTION = "description"  # column of texts, unless another is named
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 LONGEST_CELL = 1 << 20  # characters; the csv module's own limit of 131,072 is too low for some descriptions
 ID_COLUMNS = ("jid", "id", "file", "filename", "file_name", "name", "material_id", "structure")
 
@@ -49,9 +53,14 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
     for name in ID_PROP:
         if (folder / name).is_file():
             return FolderTable(folder, options) if name.endswith(".csv") else open_table(folder / name, options)
-    if options.needs_targets:
-        raise InputError(f"{folder} has no {', '.join(ID_PROP)}; training needs a table of ids and targets there")
     listing = FolderListing(folder)
+    if options.needs_targets:
+        tables = sorted(name for name in listing.names() if name.lower().endswith((".csv", ".tsv")) and name[0] != ".")
+        if len(tables) == 1:
+            return FolderTable(folder, options, tables[0])
+        if tables:
+            raise InputError(f"{folder} has several tables ({first_of(tables)}); call the one to read id_prop.csv")
+        raise InputError(f"{folder} has no {', '.join(ID_PROP)}; training needs a table of ids and targets there")
     files = [(name, name) for name in listing.structure_files(options.file_format)]
     files = files or listing.files_in_subfolders(options.file_format)
     if not files:
@@ -230,11 +239,11 @@ class FolderTable(_FileRows):
         InputError: The table is empty, not text, lacks a requested column, or leaves open which columns to learn.
     """
 
-    def __init__(self, folder: Path, options: ReadingOptions) -> None:
+    def __init__(self, folder: Path, options: ReadingOptions, name: str = "id_prop.csv") -> None:
         super().__init__(options)
         self._folder = folder
         self._listing = FolderListing(folder)
-        table = folder / "id_prop.csv"
+        self._table = table = folder / name
         lines = read_csv(table)
         if not lines:
             raise InputError(f"{table} is empty; expected lines of id,target")
@@ -274,7 +283,7 @@ class FolderTable(_FileRows):
             InputError: There is no such column, or none is named and several may be meant.
         """
         columns = self._columns
-        place = description_column(columns.header, columns.texts, column, self._folder / "id_prop.csv")
+        place = description_column(columns.header, columns.texts, column, self._table)
         if place is None:
             return {}
         whole = [cells for _, cells in self._lines if len(cells) == columns.width]
@@ -291,9 +300,9 @@ class FolderTable(_FileRows):
                 targets = columns.read_targets(cells, self._options)
                 file = self._listing.find(identifier, self._options.file_format)
             except UnlabeledError as error:
-                yield UnlabeledRow(raw_id, f"id_prop.csv:{line}", str(error))
+                yield UnlabeledRow(raw_id, f"{self._table.name}:{line}", str(error))
             except StructureError as error:
-                yield SkippedRow(raw_id, f"id_prop.csv:{line}", str(error))
+                yield SkippedRow(raw_id, f"{self._table.name}:{line}", str(error))
             else:
                 yield FileRow(identifier, file, self._folder / file, self._options.file_format, targets)
 
@@ -426,14 +435,46 @@ def _is_value(cell: str) -> bool:
 def read_csv(table: Path | zipfile.Path) -> list[tuple[int, list[str]]]:
     """Return the line number and cells of each line that is not blank.
 
+    Cells are separated by commas, or by semicolons or tabs, with which numbers may have decimal commas.
+
     Raises:
-        InputError: The file cannot be read as comma-separated text.
+        InputError: The file cannot be read as such text, or its commas may be decimal or between thousands.
     """
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
-            reader = csv.reader(stream, skipinitialspace=True)
-            rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+            text = stream.read()
+        for separator in ";\t":
+            if separator in text.lstrip().partition("\n")[0]:
+                rows = _split(text, separator)
+                width = Counter(len(cells) for _, cells in rows).most_common(1)[0][0]
+                # with a comma in an id, the lines are comma-separated, with semicolons in a text
+                if len(rows[0][1]) == width and not any("," in cells[0] for _, cells in rows):
+                    return _with_decimal_points(rows, table)
+        return _split(text, ",")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table} cannot be read: {error}; expected comma-separated text in UTF-8") from error
+
+
+def _split(text: str, separator: str) -> list[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
+    rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     return [(line, cells) for line, cells in rows if any(cells)]
+
+
+def _with_decimal_points(rows: list[tuple[int, list[str]]], table: Path | zipfile.Path) -> list[tuple[int, list[str]]]:
+    """Return rows in which numbers have decimal points, unless all commas may stand between thousands.
+
+    Raises:
+        InputError: They may.
+    """
+    numbers = [cell for _, cells in rows for cell in cells[1:] if DECIMAL_COMMA.fullmatch(cell)]
+    if numbers and all(map(THOUSANDS.fullmatch, numbers)):
+        read = numbers[0].replace(",", "")
+        raise InputError(
+            f"{table}: {numbers[0]} may be {numbers[0].replace(',', '.')} or {read}; write numbers with a decimal point"
+        )
+    return [
+        (line, [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells])
+        for line, cells in rows
+    ]

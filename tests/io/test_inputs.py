@@ -15,6 +15,7 @@ from pymatgen.core import Structure
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError
 from crysmm.io import structure_file
+from crysmm.io.folder import read_csv
 from crysmm.io.inputs import (
     Record,
     SkippedRow,
@@ -329,6 +330,47 @@ def test_fingerprint_follows_contents_and_options(folder: Path, crystals) -> Non
     other = [{**rows[0], "gap": 2.0}]
     assert source_from_records(rows).fingerprint() == source_from_records(json.loads(json.dumps(rows))).fingerprint()
     assert source_from_records(rows).fingerprint() != source_from_records(other).fingerprint()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "id;gap\na;1,5\nb;-0,25\nc;2e-1\n",
+        "a;1,5\r\nb;-2,5e-1\r\nc;0,2\r\n",
+        "id\tgap\na\t1.5\nb\t-0.25\nc\t0.2\n",
+        'id\tgap\na\t1,5\nb\t"-0,25"\nc\t0,200\n',
+        "id; gap\na; 1.5\nb; -0.25\nc; 0.2\n",
+    ],
+)
+def test_tables_of_other_languages(folder: Path, table: str) -> None:
+    records, skipped = read_all(open_source(with_table(folder, table)))
+    assert skipped == []
+    assert [(record.id, record.targets) for record in records] == [("a", (1.5,)), ("b", (-0.25,)), ("c", (0.2,))]
+
+
+def test_commas_that_may_stand_between_thousands_are_refused(folder: Path) -> None:
+    with_table(folder, "id;gap\na;1,500\nb;2\n")
+    with pytest.raises(InputError, match=r"1,500 may be 1\.500 or 1500; write numbers"):
+        open_source(folder)
+    records, skipped = read_all(open_source(with_table(folder, "id;gap\na;1.500,5\nb;2,5\n")))
+    assert [record.targets for record in records] == [(2.5,)]
+    assert [row.reason[:28] for row in skipped] == ["the target gap is '1.500,5';"]
+
+
+def test_semicolons_in_a_text_separate_nothing(folder: Path) -> None:
+    with_table(folder, "a,NaCl,1.5,salt; cubic\nb,Si,2,diamond; cubic\n")
+    assert read_csv(folder / "id_prop.csv")[0][1] == ["a", "NaCl", "1.5", "salt; cubic"]
+
+
+def test_the_only_table_needs_no_name(folder: Path) -> None:
+    (folder / "gaps.tsv").write_text("id\tgap\na\t1\nnowhere\t2\n")
+    records, skipped = read_all(open_source(folder))
+    assert [(record.id, record.targets) for record in records] == [("a", (1,))]
+    assert [row.file for row in skipped] == ["gaps.tsv:3"]
+    (folder / "other.csv").write_text("id,gap\na,1\n")
+    with pytest.raises(InputError, match=r"several tables \(gaps.tsv, other.csv\); call the one to read id_prop.csv"):
+        open_source(folder)
+    assert open_source(with_table(folder, "a,7\n")).n_rows == 1
 
 
 def test_files_of_calculations_and_in_subfolders(tmp_path: Path, crystals) -> None:
