@@ -85,6 +85,6 @@ def test_help_says_which_head_has_a_setting(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "or the name of a shipped model. (distilled, multimodal)" in shown
+    assert "or a file of crysmm embed. (distilled, multimodal)" in shown
     assert "is kept. (distilled: 0.5, multimodal: 0.5)" in shown
     assert "Head to train. (vanilla)" in shown
