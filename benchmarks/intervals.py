@@ -1,11 +1,11 @@
-"""Compare intervals that widen with the distance from the training crystals with intervals of one width.
+"""Compare intervals that widen with the error to be expected with intervals of one width.
 
     crysmm train --root_dir elastic.jsonl.gz --target_key K_VRH --target_transform log10 --output_dir runs/elastic ...
     python -m benchmarks.intervals runs/elastic
 
-The crystals of the validation and test splits are put together and divided anew, 200 times: one half calibrates, the
-other is asked whether the intervals hold. Half-widths are in the units learned in; far is the quarter of the crystals
-that is farthest from the training crystals.
+The crystals of the validation and test splits are put together and divided again, 200 times: one half calibrates, and
+the coverage is that of the other. Half-widths are in the units learned in; far crystals are the quarter that is
+farthest from the training crystals, small ones have up to four atoms.
 """
 
 import argparse
@@ -19,10 +19,12 @@ from crysmm.audit.leakage import read_run
 from crysmm.data.store import Store
 from crysmm.inference import COVERAGE
 from crysmm.inference.domain import Domain, TrainingCrystal, rows_to_keep
+from crysmm.inference.error_scale import ErrorScale, cross_fitted
 from crysmm.inference.intervals import absolute_errors, conformal_quantile
 from crysmm.runs.run_folder import RunFolder
 
 N_DIVISIONS = 200
+SMALL = 4  # atoms
 
 
 def main() -> int:
@@ -30,16 +32,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders of crysmm train, of one target")
     for run in parser.parse_args().runs:
-        errors, distances, domain = held_out(RunFolder(run))
+        errors, distances, n_atoms = held_out(RunFolder(run))
         print(f"{run}: {len(errors)} crystals held out, {COVERAGE:.0%} asked")
-        for name, widths in (("one width", np.ones(len(errors))), ("by distance", domain.widths(distances))):
-            held, far, half_width = judge(errors, widths, distances)
-            print(f"  {name:12} hold {held:.1%}, of far crystals {far:.1%}; mean half-width {half_width:.4g}")
+        for name, is_scaled in (("one width", False), ("expected error", True)):
+            held, far, small, half_width = evaluate(errors, distances, n_atoms, is_scaled)
+            print(f"  {name:14} hold {held:.1%}, far {far:.1%}, small {small:.1%}; mean half-width {half_width:.4g}")
     return 0
 
 
-def held_out(run: RunFolder) -> tuple[np.ndarray, np.ndarray, Domain]:
-    """Return errors ``[n]`` and distances ``[n]`` of the validation and test crystals, and the model's domain."""
+def held_out(run: RunFolder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return errors, relative distances and numbers of atoms of the validation and test crystals, ``[n]`` each."""
     config, store, split = read_run(run, None)
     predictor = crysmm.load(run.path)
 
@@ -52,7 +54,7 @@ def held_out(run: RunFolder) -> tuple[np.ndarray, np.ndarray, Domain]:
     rows = [*split.val, *split.test]
     targets, predictions = tables(run, store, rows)
     errors = absolute_errors(predictor.model.scaler, targets, predictions)[:, 0]
-    return errors, domain.distances(embed(rows)), domain
+    return errors, domain.relative(domain.distances(embed(rows))), store.n_atoms[rows]
 
 
 def tables(run: RunFolder, store: Store, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -65,18 +67,22 @@ def tables(run: RunFolder, store: Store, rows: list[int]) -> tuple[np.ndarray, n
     return both[:, :1], both[:, 1:]
 
 
-def judge(errors: np.ndarray, widths: np.ndarray, distances: np.ndarray) -> tuple[float, float, float]:
-    """Return the coverage of all and of far crystals, and the mean half-width, averaged over divisions."""
+def evaluate(
+    errors: np.ndarray, distances: np.ndarray, n_atoms: np.ndarray, is_scaled: bool
+) -> tuple[float, float, float, float]:
+    """Return the coverage of all, of far and of small crystals, and the mean half-width, averaged over divisions."""
     random = np.random.default_rng(0)
     found = []
     for _ in range(N_DIVISIONS):
-        order = random.permutation(len(errors))
-        calibrating, asked = np.array_split(order, 2)
-        scores = np.sort(errors[calibrating] / widths[calibrating])[:, None]
-        quantile = conformal_quantile(scores, COVERAGE)[0]
-        held = errors[asked] <= quantile * widths[asked]
-        far = distances[asked] >= np.quantile(distances[asked], 0.75)
-        found.append((held.mean(), held[far].mean(), (quantile * widths[asked]).mean()))
+        mine, others = np.array_split(random.permutation(len(errors)), 2)
+        calibrating = errors[mine, None], distances[mine], n_atoms[mine]
+        scale = ErrorScale.fit(*calibrating)
+        ratios = errors[mine, None] / (cross_fitted(*calibrating) if is_scaled else 1.0)
+        expected = scale.expected(distances[others], n_atoms[others])[:, 0] if is_scaled else np.ones(len(others))
+        half_width = expected * conformal_quantile(np.sort(ratios, axis=0), COVERAGE)[0]
+        held = errors[others] <= half_width
+        far, small = distances[others] >= np.quantile(distances[others], 0.75), n_atoms[others] <= SMALL
+        found.append((held.mean(), held[far].mean(), held[small].mean(), half_width.mean()))
     return tuple(np.mean(found, axis=0))
 
 

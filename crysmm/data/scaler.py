@@ -29,6 +29,7 @@ class TargetScaler(BaseModel):
         mean: Mean of f(y) over the crystals of the training split that have the target, one per target; empty for
             classes.
         std: Population standard deviation of f(y) over the training split; 1 where all targets are equal.
+        lowest: Smallest possible value of each target, where intervals end; None if there is none, empty if unknown.
         threshold: Threshold above which a target is class 1 instead of class 0.
         classes: Target value of each class, or None for regression.
     """
@@ -40,6 +41,7 @@ class TargetScaler(BaseModel):
     standardize: bool = True
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    lowest: tuple[float | None, ...] = ()
     threshold: float | None = None
     classes: tuple[float, ...] | None = None
 
@@ -72,12 +74,17 @@ class TargetScaler(BaseModel):
                 "target_key, or add data (crysmm check counts the values)"
             )
         mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+        if config.target_min == "auto":
+            lowest = tuple(0.0 if smallest >= 0 else None for smallest in np.nanmin(targets, axis=0))
+        else:
+            lowest = (None if config.target_min == "none" else config.target_min,) * n_targets
         return cls(
             n_targets=n_targets,
             transform=config.target_transform,
             standardize=config.standardize_target and config.model.link == "identity",
             mean=tuple(mean.tolist()),
             std=tuple(np.where(std > ROUNDING * np.abs(mean), std, 1.0).tolist()),
+            lowest=lowest,
         )
 
     @classmethod

@@ -11,7 +11,7 @@ import numpy as np
 from crysmm.data.scaler import TargetScaler
 from crysmm.inference.domain import FAR, Neighbors
 from crysmm.inference.frozen_network import Outputs
-from crysmm.inference.intervals import Calibration, conformal_quantile, coverage_fraction, intervals_about
+from crysmm.inference.intervals import Calibration, coverage_fraction, intervals_about
 
 T = TypeVar("T")
 
@@ -124,24 +124,25 @@ class Assessor:
     def __post_init__(self) -> None:
         coverage_fraction(self.coverage)  # refused before anything is computed
 
-    def assess(self, outputs: Outputs, elements: Sequence[Sequence[str]]) -> Assessment:
+    def assess(self, outputs: Outputs, elements: Sequence[Sequence[str]], n_atoms: np.ndarray) -> Assessment:
         """Assess crystals.
 
         Args:
             outputs: Outputs of the model for `n` crystals.
             elements: Symbols of the elements of each crystal.
+            n_atoms: Numbers of atoms, `[n]`.
         """
         unseen = (unseen_elements(self.elements, symbols) for symbols in elements)
         notes = [[f"{', '.join(symbols)} in no training structure"] if symbols else [] for symbols in unseen]
         lower = upper = percentiles = nearest = None
         if self.calibration is not None:
-            domain, errors = self.calibration.domain, self.calibration.errors
+            domain = self.calibration.domain
             to_nearest, rows = domain.nearest(outputs.embeddings)
             distances = to_nearest.mean(axis=1)
             nearest = Neighbors(domain.crystals, to_nearest, rows)
             percentiles = domain.percentiles(distances)
-            if errors is not None:
-                radius = domain.widths(distances)[:, None] * conformal_quantile(errors, self.coverage)
+            radius = self.calibration.radius(distances, n_atoms, self.coverage)
+            if radius is not None:
                 lower, upper = intervals_about(self.scaler, outputs.predictions, radius)
             for note, percentile in zip(notes, percentiles, strict=True):
                 if percentile >= FAR:

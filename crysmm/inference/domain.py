@@ -117,9 +117,9 @@ class Domain:
         """Return the percentage of the validation crystals that are nearer, for each of `[n]` distances."""
         return 100 * np.searchsorted(self.validation_distances, distances) / len(self.validation_distances)
 
-    def widths(self, distances: np.ndarray) -> np.ndarray:
-        """Return the relative widths of intervals at `[n]` distances: 1 at distance 0, 2 at the usual distance."""
-        return 1 + distances / self._usual_distance if self._usual_distance else np.ones(len(distances))
+    def relative(self, distances: np.ndarray) -> np.ndarray:
+        """Return distances `[n]` in units of the usual distance between training crystals; 1 if that is 0."""
+        return distances / self._usual_distance if self._usual_distance else np.ones(len(distances))
 
     @cached_property
     def _training(self) -> torch.Tensor:

@@ -3,14 +3,14 @@
 The half-width is a quantile of the errors on the validation split, which the network was not trained on, with the
 correction for its finite size (Lei et al., J. Am. Stat. Assoc. 113, 1094 (2018)). For new crystals that are
 exchangeable with the validation crystals, intervals contain the target with at least the requested probability,
-whatever the model and the distribution of its errors. Errors are divided by a width for each crystal before they are
-ranked (locally weighted, section 5.2 there), so that intervals widen with the distance from the training crystals.
-Errors are those of the values the network is trained on; where these are log10, intervals are asymmetric in original
-units.
+whatever the model and the distribution of its errors. Errors are divided by the error that is to be expected of each
+crystal before they are ranked (locally weighted, section 5.2 there; :mod:`crysmm.inference.error_scale`), so that
+intervals are wide where errors are large. Errors are those of the values the network is trained on; where these are
+log10, intervals are asymmetric in original units.
 
-``calibration.safetensors`` holds these errors, and the embeddings and names of training crystals that distances are
-measured from. It carries the checksum of the weights beside it. A converted model has none, and predicts without
-intervals and distances.
+``calibration.safetensors`` holds these ratios, the coefficients of the expected errors, and the embeddings and names of
+training crystals that distances are measured from. It carries the checksum of the weights beside it. A converted model
+has none, and predicts without intervals and distances.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError, ModelFolderError, brief
 from crysmm.files import replacing
 from crysmm.inference.domain import Domain, TrainingCrystal
+from crysmm.inference.error_scale import ErrorScale, cross_fitted
 from crysmm.inference.files import CALIBRATION_FILE
 
 FINEST = 10**6  # coverages are read as fractions with at most this denominator, so that 0.7 of 10 is 7
 WEIGHTS = "weights_sha256"  # metadata key
-ERRORS, EMBEDDINGS, DISTANCES = "errors", "training_embeddings", "validation_distances"
+RATIOS, COEFFICIENTS, N_ATOMS = "error_ratios", "error_coefficients", "validation_n_atoms"
+EMBEDDINGS, DISTANCES = "training_embeddings", "validation_distances"
 CRYSTALS = "training_crystals"  # JSON in UTF-8
 
 
@@ -42,18 +44,20 @@ class Calibration:
 
     Args:
         domain: Embeddings of training crystals, and distances of the validation crystals from them.
-        errors: Absolute errors divided by the widths of their crystals, in the units of training, ascending for each
-            target and NaN at the end where validation crystals lack it, `[n_val, n_targets]`; None for classes, which
-            have probabilities instead of intervals.
+        ratios: Absolute errors divided by the errors to be expected, ascending for each target and NaN at the end where
+            validation crystals lack it, `[n_val, n_targets]`; None for classes, which have probabilities instead of
+            intervals.
+        scale: Expected errors in the units of training; None for classes.
     """
 
     domain: Domain
-    errors: np.ndarray | None
+    ratios: np.ndarray | None = None
+    scale: ErrorScale | None = None
 
     @property
     def fewest_labels(self) -> int | None:
         """Number of validation crystals that have the rarest target; None for classes."""
-        return None if self.errors is None else int((~np.isnan(self.errors)).sum(axis=0).min())
+        return None if self.ratios is None else int((~np.isnan(self.ratios)).sum(axis=0).min())
 
     @classmethod
     def fit(
@@ -63,6 +67,7 @@ class Calibration:
         targets: np.ndarray,
         predictions: np.ndarray,
         embeddings: np.ndarray,
+        n_atoms: np.ndarray,
     ) -> Calibration:
         """Calibrate on the validation split.
 
@@ -72,11 +77,27 @@ class Calibration:
             targets: Targets in original units, NaN where missing, `[n_val, n_targets]`.
             predictions: Predictions for them, as :meth:`TargetScaler.decode` returns them.
             embeddings: Pooled embeddings, `[n_val, d]`.
+            n_atoms: Numbers of atoms, `[n_val]`.
         """
         if scaler.classes is not None:
-            return cls(domain, None)
-        widths = domain.widths(domain.distances(embeddings))
-        return cls(domain, np.sort(absolute_errors(scaler, targets, predictions) / widths[:, None], axis=0))
+            return cls(domain)
+        errors = absolute_errors(scaler, targets, predictions)
+        distances = domain.relative(domain.distances(embeddings))
+        ratios = np.sort(errors / cross_fitted(errors, distances, n_atoms), axis=0)
+        return cls(domain, ratios, ErrorScale.fit(errors, distances, n_atoms))
+
+    def radius(self, distances: np.ndarray, n_atoms: np.ndarray, coverage: float) -> np.ndarray | None:
+        """Return the half-widths of intervals in the units of training, `[n, n_targets]`; None for classes.
+
+        Args:
+            distances: Distances from the training crystals, `[n]`.
+            n_atoms: Numbers of atoms, `[n]`.
+            coverage: Fraction of the targets inside the intervals, between 0 and 1.
+        """
+        if self.ratios is None or self.scale is None:
+            return None
+        expected = self.scale.expected(self.domain.relative(distances), n_atoms)
+        return expected * conformal_quantile(self.ratios, coverage)
 
     def write(self, folder: Path, weights_sha256: str) -> None:
         """Write ``calibration.safetensors`` beside the weights with this checksum."""
@@ -85,8 +106,8 @@ class Calibration:
         # Bytes as a tensor, because safetensors does not keep the order of its metadata.
         names = np.frombuffer(json.dumps(self.domain.crystals).encode(), dtype=np.uint8)
         tensors = {EMBEDDINGS: self.domain.embeddings, DISTANCES: self.domain.validation_distances, CRYSTALS: names}
-        if self.errors is not None:
-            tensors[ERRORS] = self.errors
+        if self.ratios is not None and self.scale is not None:
+            tensors |= {RATIOS: self.ratios, COEFFICIENTS: self.scale.coefficients, N_ATOMS: self.scale.n_atoms}
         with replacing(folder / CALIBRATION_FILE) as temporary:
             temporary.write_bytes(save(tensors, metadata={WEIGHTS: weights_sha256}))
 
@@ -124,7 +145,7 @@ def read_calibration(folder: Path, weights_sha256: str, scaler: TargetScaler, wi
     n_kept, n_val, n_bytes = ((*found.get(name, ()), 0)[0] for name in (EMBEDDINGS, DISTANCES, CRYSTALS))
     expected = {EMBEDDINGS: (n_kept, width), DISTANCES: (n_val,), CRYSTALS: (n_bytes,)}
     if scaler.classes is None:
-        expected[ERRORS] = (n_val, scaler.n_targets)
+        expected |= {RATIOS: (n_val, scaler.n_targets), COEFFICIENTS: (scaler.n_targets, 3), N_ATOMS: (2,)}
     if found != expected or 0 in (n_kept, n_val, n_bytes):
         raise ModelFolderError(f"{path} is damaged: it holds {found}, expected {expected}; copy the model folder again")
     if not np.isfinite(tensors[EMBEDDINGS]).all():
@@ -137,7 +158,10 @@ def read_calibration(folder: Path, weights_sha256: str, scaler: TargetScaler, wi
         raise ModelFolderError(
             f"{path} is damaged: {CRYSTALS} does not name {n_kept} training crystals; copy the model folder again"
         )
-    return Calibration(Domain(tensors[EMBEDDINGS], tensors[DISTANCES], crystals), tensors.get(ERRORS))
+    domain = Domain(tensors[EMBEDDINGS], tensors[DISTANCES], crystals)
+    if scaler.classes is not None:
+        return Calibration(domain)
+    return Calibration(domain, tensors[RATIOS], ErrorScale(tensors[COEFFICIENTS], tensors[N_ATOMS]))
 
 
 def absolute_errors(scaler: TargetScaler, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
@@ -164,14 +188,17 @@ def intervals_about(scaler: TargetScaler, predictions: np.ndarray, radius: np.nd
     if scaler.transform == "log10":
         center = np.log10(predictions)
         return 10 ** (center - radius), 10 ** (center + radius)
-    return predictions - radius, predictions + radius
+    # No target is lost by this, and a modulus or a band gap below 0 would be absurd.
+    lowest = np.array([-np.inf if value is None else value for value in scaler.lowest or (None,)])
+    return np.maximum(predictions - radius, lowest), np.maximum(predictions + radius, lowest)
 
 
 def conformal_quantile(errors: np.ndarray, coverage: float) -> np.ndarray:
     """Return the bound that the error of a new crystal stays below with probability `coverage`.
 
     Args:
-        errors: Errors of other crystals, ascending for each target, NaN at the end where missing, `[n, n_targets]`.
+        errors: Errors of other crystals, or their ratios to expected errors, ascending for each target, NaN at the end
+            where missing, `[n, n_targets]`.
         coverage: Fraction of the targets inside the intervals, between 0 and 1.
 
     Returns:

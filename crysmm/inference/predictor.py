@@ -252,8 +252,9 @@ class Predictor:
         names = [", ".join(model.description.target_names) for model in self.models]
 
         def assess(outputs: Sequence[Outputs], elements: Sequence[Sequence[str]]) -> Assessment:
+            n_atoms = np.array([len(symbols) for symbols in elements])
             pairs = zip(assessors, outputs, strict=True)
-            return Assessment.join(names, [assessor.assess(own, elements) for assessor, own in pairs])
+            return Assessment.join(names, [assessor.assess(own, elements, n_atoms) for assessor, own in pairs])
 
         return assess
 

@@ -91,9 +91,10 @@ def score_cards(metrics: Metrics, split: str) -> list[Card]:
         if "reason" in intervals:
             cards.append(Card(label, "-", f"infinite: {intervals['reason']}, there are {intervals['n_validation']}"))
         else:
-            has_width = "median_width" in intervals
-            width = f"of the targets; median width {number(intervals['median_width'])}" if has_width else ""
-            cards.append(Card(label, percentage(intervals["covered"]), width))
+            low, high = map(percentage, intervals.get("covered_between", (None, None)))
+            about = f"of the targets, {low} to {high} with 95% confidence"
+            width = f"; median width {number(intervals['median_width'])}" if "median_width" in intervals else ""
+            cards.append(Card(label, percentage(intervals["covered"]), about + width))
     return cards
 
 

@@ -150,7 +150,11 @@ def classification_metrics(target: np.ndarray, probabilities: np.ndarray) -> Met
 
 
 def evaluate_assessment(
-    assessment: Assessment, targets: np.ndarray, names: Sequence[str], n_validation: np.ndarray
+    assessment: Assessment,
+    targets: np.ndarray,
+    names: Sequence[str],
+    n_validation: np.ndarray,
+    lowest: Sequence[float | None] = (),
 ) -> Metrics:
     """Compute metrics of the intervals and notes in an assessment.
 
@@ -159,11 +163,13 @@ def evaluate_assessment(
         targets: Targets in original units, NaN where missing, ``[n, n_targets]``.
         names: Names of the targets.
         n_validation: Number of crystals that the intervals of each target are calibrated on, ``[n_targets]``.
+        lowest: Value at which the intervals of each target end, or None; empty if there is none.
 
     Returns:
         ``intervals``, except for classes: the requested coverage ``asked``, the fraction of the targets ``covered``
-        and the ``median_width`` in original units, per target if there are several; and ``n_outside_domain``, the
-        number of crystals that have a note.
+        with its 95% confidence interval ``covered_between``, the ``median_width`` in original units, and ``lowest`` if
+        intervals end there, per target if there are several; and ``n_outside_domain``, the number of crystals that
+        have a note.
     """
     metrics: Metrics = {"n_outside_domain": sum(map(bool, assessment.domain or ()))}
     if assessment.lower is None or assessment.upper is None:
@@ -178,8 +184,9 @@ def evaluate_assessment(
         covered = is_covered[present[:, column], column]
         each[name] = {
             "n_validation": counts[column],
-            "covered": float(covered.mean()) if len(covered) else None,
+            **_coverage(covered),
             "median_width": float(widths[column]) if np.isfinite(widths[column]) else None,  # inf is not valid JSON
+            **({"lowest": lowest[column]} if lowest and lowest[column] is not None else {}),
             **({"reason": too_few} if counts[column] < fewest else {}),
         }
     if len(each) == 1:
@@ -189,8 +196,18 @@ def evaluate_assessment(
     intervals = {
         "asked": COVERAGE,
         "n_validation": min(counts),
-        "covered": float(is_covered[present].mean()) if present.any() else None,
+        **_coverage(is_covered[present]),
         "per_target": each,
         **({"reason": too_few} if max(counts) < fewest else {}),
     }
     return {"intervals": intervals, **metrics}
+
+
+def _coverage(covered: np.ndarray) -> Metrics:
+    """Return the fraction of intervals that hold their target, ``[n]`` bool, with its 95% (Wilson) interval."""
+    from scipy.stats import binomtest
+
+    if not len(covered):
+        return {"covered": None}
+    between = binomtest(int(covered.sum()), len(covered)).proportion_ci(method="wilson")
+    return {"covered": float(covered.mean()), "covered_between": [float(between.low), float(between.high)]}

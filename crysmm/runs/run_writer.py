@@ -265,7 +265,10 @@ class ResultsWriter(RunWriter):
         kept = rows_to_keep(data.rows("train"), self.config.random_seed)
         crystals = [TrainingCrystal(data.store.ids[row], data.store.formulas[row]) for row in kept]
         domain = Domain.fit(train.embeddings, crystals, val.embeddings)
-        calibration = Calibration.fit(scaler, domain, data.targets("val"), val.predictions, val.embeddings)
+        n_atoms = data.store.n_atoms
+        calibration = Calibration.fit(
+            scaler, domain, data.targets("val"), val.predictions, val.embeddings, n_atoms[data.rows("val")]
+        )
         calibration.write(self.folder.path, checksum)
         assessor = Assessor(scaler, data.elements, calibration, COVERAGE)
         n_validation = (~np.isnan(data.targets("val"))).sum(axis=0)
@@ -275,8 +278,9 @@ class ResultsWriter(RunWriter):
             assessment = Assessment(found.predictions, found.spread)
             if split == "test":
                 formulas = [data.store.formulas[row] for row in data.rows(split)]
-                assessment = assessor.assess(found, [elements_in([formula]) for formula in formulas])
-                metrics[split] |= evaluate_assessment(assessment, targets, names, n_validation)
+                elements = [elements_in([formula]) for formula in formulas]
+                assessment = assessor.assess(found, elements, n_atoms[data.rows(split)])
+                metrics[split] |= evaluate_assessment(assessment, targets, names, n_validation, scaler.lowest)
             self.assessments[split] = assessment
             write_predictions(self.folder.predictions(split), data.ids(split), targets, assessment, scaler, names)
         shown = {split: (data.targets(split), outputs[split].predictions) for split in outputs if split != "train"}

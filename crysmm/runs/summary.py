@@ -129,8 +129,12 @@ def describe_trust(test: Mapping[str, Any]) -> list[str]:
     infinite = [name for name, each in intervals.get("per_target", {}).items() if "reason" in each]
     if infinite:
         width = f"; those of {', '.join(first_targets(infinite))} are infinite: too few validation crystals have it"
-    covered = "none" if intervals["covered"] is None else f"{intervals['covered']:.1%}"
-    return [f"{asked:.0%} intervals: hold {covered} of the test targets{width}"]
+    covered, confidence = "none", ""
+    if intervals["covered"] is not None:
+        low, high = intervals["covered_between"]
+        covered, confidence = f"{intervals['covered']:.1%}", f" (95% confidence: {low:.0%} to {high:.0%})"
+    end = f"; none ends below {intervals['lowest']:g} (target_min)" if "lowest" in intervals else ""
+    return [f"{asked:.0%} intervals: hold {covered} of the test targets{confidence}{width}{end}"]
 
 
 def describe_encoder(metrics: Mapping[str, Any], config: RunConfig, folder: RunFolder) -> list[str]:

@@ -31,18 +31,18 @@ def test_percentile_counts_the_validation_crystals_that_are_nearer() -> None:
     np.testing.assert_array_equal(domain.percentiles(np.array([0.5, 2.0, 3.0, 4.0, 9.0])), [0, 25, 75, 75, 100])
 
 
-def test_width_is_relative_to_what_is_usual_among_training_crystals() -> None:
+def test_distances_in_units_of_what_is_usual_among_training_crystals() -> None:
     """On a circle of six points a turn apart each has the same nearest others."""
     angles = 2 * np.pi * np.arange(6) / 6
     domain = domain_of(np.stack([np.cos(angles), np.sin(angles)], axis=1), np.zeros((1, 2)))
     usual = (1 + 1 + np.sqrt(3) + np.sqrt(3) + 2) / 5
-    np.testing.assert_allclose(domain.widths(np.array([0.0, usual, 3 * usual])), [1, 2, 4], rtol=1e-6)
+    np.testing.assert_allclose(domain.relative(np.array([0.0, usual, 3 * usual])), [0, 1, 3], rtol=1e-6)
 
 
-def test_one_training_crystal_or_equal_ones_give_equal_widths() -> None:
+def test_one_training_crystal_or_equal_ones_have_no_unit() -> None:
     for training in (LINE[:1], np.zeros((4, 2))):
         domain = domain_of(training, LINE)
-        np.testing.assert_array_equal(domain.widths(domain.distances(LINE)), np.ones(8))
+        np.testing.assert_array_equal(domain.relative(domain.distances(LINE)), np.ones(8))
 
 
 def test_rows_kept_are_few_and_the_seeds() -> None:

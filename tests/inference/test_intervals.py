@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from crysmm.errors import InputError
 from crysmm.inference.intervals import absolute_errors, conformal_quantile, fewest_errors, intervals_about
 
 
-def scaler_of(targets: np.ndarray, **settings: str) -> TargetScaler:
+def scaler_of(targets: np.ndarray, **settings: Any) -> TargetScaler:
     return TargetScaler.fit(targets, range(len(targets)), TrainingConfig(**settings))
 
 
@@ -73,5 +74,16 @@ def test_intervals_of_logarithms_are_asymmetric_and_positive() -> None:
     np.testing.assert_allclose(lower, [[1.0], [0.0]])
     np.testing.assert_allclose(upper, [[100.0], [np.inf]])
     lower, upper = intervals_about(scaler_of(targets), targets, np.array([[3.0], [np.inf]]))
-    np.testing.assert_allclose(lower, [[7.0], [-np.inf]])
+    np.testing.assert_allclose(lower, [[7.0], [0.0]])
     np.testing.assert_allclose(upper, [[13.0], [np.inf]])
+
+
+def test_intervals_end_where_targets_do() -> None:
+    """At 0 where no target is negative, at the given end, or nowhere; the upper end of a prediction below it, too."""
+    targets, radius = np.array([[2.0, -1.0], [4.0, 3.0]]), np.full((3, 2), 3.0)
+    predictions = np.array([[2.0, 2.0], [9.0, 9.0], [-5.0, -5.0]])
+    lower, upper = intervals_about(scaler_of(targets), predictions, radius)
+    np.testing.assert_array_equal(lower, [[0, -1], [6, 6], [0, -8]])
+    np.testing.assert_array_equal(upper, [[5, 5], [12, 12], [0, -2]])
+    np.testing.assert_array_equal(intervals_about(scaler_of(targets, target_min="none"), predictions, radius)[0][0], -1)
+    np.testing.assert_array_equal(intervals_about(scaler_of(targets, target_min=1.5), predictions, radius)[0][0], 1.5)

@@ -66,9 +66,12 @@ def test_intervals_count_on_the_crystals_that_have_the_target() -> None:
     assessment = Assessment(np.zeros((3, 2)), lower=-ends, upper=ends, domain=["", "", "far"])
     found = evaluate_assessment(assessment, targets, ["gap", "modulus"], np.array([20, 8]))["intervals"]
     assert (found["covered"], found["n_validation"]) == (0.5, 8)
-    assert found["per_target"]["gap"] == {"n_validation": 20, "covered": 0.5, "median_width": 2.0}
+    one_of_two, two_of_two = [0.0945, 0.9055], [0.3424, 1.0]  # Wilson's formula by hand, with z = 1.96
+    assert found["per_target"]["gap"] == {
+        "n_validation": 20, "covered": 0.5, "covered_between": pytest.approx(one_of_two, abs=1e-4), "median_width": 2.0,
+    }  # fmt: skip
     assert found["per_target"]["modulus"] == {
-        "n_validation": 8, "covered": 1.0, "median_width": None,
+        "n_validation": 8, "covered": 1.0, "covered_between": pytest.approx(two_of_two, abs=1e-4), "median_width": None,
         "reason": "finite intervals need 9 validation crystals",
     }  # fmt: skip
     assert "reason" not in found

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from scipy.optimize import minimize
 
 import crysmm
 from crysmm.crystal import Crystal
@@ -38,8 +39,26 @@ def structures(rows):
     return [SAMPLE_DATA / f"{row['id'].removesuffix('.vasp')}.vasp" for row in rows]
 
 
+def log_expected(parameters, far, n_atoms):
+    level, exponent_of_distance, exponent_of_atoms = parameters
+    return level + exponent_of_distance * np.log(far + 0.01) + exponent_of_atoms * np.log(n_atoms)
+
+
+def fitted(error, far, n_atoms):
+    """Coefficients of expected errors, found without gradients from the formulas in the documentation."""
+    spreads = np.std(np.log(far + 0.01)), np.std(np.log(n_atoms))
+
+    def loss(parameters):
+        expected = log_expected(parameters, far, n_atoms)
+        prior = 5 * sum((exponent * spread) ** 2 for exponent, spread in zip(parameters[1:], spreads, strict=True))
+        return (expected + error * np.exp(-expected)).sum() + prior
+
+    start = np.array([np.log(error.mean()), 0.0, 0.0])
+    return minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-12, "maxiter": 10_000}).x
+
+
 def test_intervals_are_the_conformal_ones(run):
-    """Computed anew from the tables of predictions and the embeddings: the 19th of 20 weighted errors."""
+    """Computed again from the tables of predictions and the embeddings: the 19th of 20 ratios to expected errors."""
     predictor = crysmm.load(run.folder, device="cpu")
     rows = {split: table(run.folder / f"prediction_results_{split}_set.csv") for split in ("train", "val", "test")}
     embeddings = {split: predictor.embed(structures(rows[split])) for split in rows}
@@ -50,12 +69,20 @@ def test_intervals_are_the_conformal_ones(run):
 
     usual = np.median(distances(embeddings["train"], slice(1, 6)))
     far = {split: distances(embeddings[split], slice(0, 5)) for split in ("val", "test")}
+    n_atoms = {split: np.array([len(read_structure(file)) for file in structures(rows[split])]) for split in far}
     error = np.abs(column(rows["val"], "target") - column(rows["val"], "prediction"))
-    quantile = np.sort(error / (1 + far["val"] / usual))[18]
-    radius = quantile * (1 + far["test"] / usual)
+    ratios = np.empty(20)
+    for fold in range(5):
+        own = np.arange(20) % 5 == fold
+        found = fitted(error[~own], far["val"][~own] / usual, n_atoms["val"][~own])
+        ratios[own] = error[own] / np.exp(log_expected(found, far["val"][own] / usual, n_atoms["val"][own]))
+    cells = np.clip(n_atoms["test"], n_atoms["val"].min(), n_atoms["val"].max())
+    found = fitted(error, far["val"] / usual, n_atoms["val"])
+    radius = np.sort(ratios)[18] * np.exp(log_expected(found, far["test"] / usual, cells))
     prediction = column(rows["test"], "prediction")
-    np.testing.assert_allclose(column(rows["test"], "lower"), prediction - radius, rtol=1e-4)
-    np.testing.assert_allclose(column(rows["test"], "upper"), prediction + radius, rtol=1e-4)
+    lower, upper = np.maximum(prediction - radius, 0), prediction + radius  # no modulus is negative
+    np.testing.assert_allclose(column(rows["test"], "lower"), lower, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(column(rows["test"], "upper"), upper, rtol=1e-3)
     nearer = 100 * (far["val"][None] < far["test"][:, None]).mean(axis=1)
     np.testing.assert_allclose(column(rows["test"], "distance_percentile"), nearer)
 
@@ -63,7 +90,9 @@ def test_intervals_are_the_conformal_ones(run):
     found = run.metrics["test"]["intervals"]
     assert (found["asked"], found["n_validation"]) == (0.9, 20)
     assert found["covered"] == pytest.approx(inside.mean())
-    assert found["median_width"] == pytest.approx(np.median(2 * radius), rel=1e-4)
+    assert found["covered_between"][0] < inside.mean() < found["covered_between"][1]
+    assert found["median_width"] == pytest.approx(np.median(upper - lower), rel=1e-3)
+    assert found["lowest"] == 0
     assert f"90% intervals: hold {inside.mean():.1%} of the test targets" in (run.folder / "train.log").read_text()
 
 
@@ -85,7 +114,7 @@ def test_predictor_says_what_the_run_said(run, tmp_path):
     half = predictor.assess(files, coverage=0.5)
     assert (half.upper - half.lower < assessment.upper - assessment.lower).all()
     certain = predictor.assess(files[0], coverage=0.99)  # 20 crystals cannot say
-    assert (certain.lower, certain.upper) == (-np.inf, np.inf)
+    assert (certain.lower, certain.upper) == (0, np.inf)
     for coverage in (0, 1, 1.5):
         with pytest.raises(InputError, match="expected a number between 0 and 1"):
             predictor.assess(files, coverage=coverage)
@@ -160,7 +189,8 @@ def test_table_of_predict(run, tmp_path, capsys):
 def test_a_handful_of_validation_crystals_gives_infinite_intervals_and_says_so(make_config, capsys):
     result = train(make_config(epochs=1))  # 6 validation crystals
     assert result.metrics["test"]["intervals"] == {
-        "asked": 0.9, "n_validation": 6, "covered": 1.0, "median_width": None,
+        "asked": 0.9, "n_validation": 6, "covered": 1.0, "median_width": None, "lowest": 0.0,
+        "covered_between": pytest.approx([7 / (7 + 1.96**2), 1.0], rel=1e-3),  # Wilson's formula for 7 of 7
         "reason": "finite intervals need 9 validation crystals",
     }  # fmt: skip
     assert {row["upper"] for row in table(result.folder / "prediction_results_test_set.csv")} == {"inf"}
