@@ -20,7 +20,7 @@ from crysmm.data.store import Store
 from crysmm.inference import COVERAGE
 from crysmm.inference.domain import Domain, TrainingCrystal, rows_to_keep
 from crysmm.inference.error_scale import ErrorScale, cross_fitted
-from crysmm.inference.intervals import absolute_errors, conformal_quantile
+from crysmm.inference.intervals import absolute_errors, conformal_quantile, in_units_of_training
 from crysmm.runs.run_folder import RunFolder
 
 N_DIVISIONS = 200
@@ -32,16 +32,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders of crysmm train, of one target")
     for run in parser.parse_args().runs:
-        errors, distances, n_atoms = held_out(RunFolder(run))
+        errors, *known = held_out(RunFolder(run))
         print(f"{run}: {len(errors)} crystals held out, {COVERAGE:.0%} asked")
         for name, is_scaled in (("one width", False), ("expected error", True)):
-            held, far, small, half_width = evaluate(errors, distances, n_atoms, is_scaled)
+            held, far, small, half_width = evaluate(errors, *known, is_scaled)
             print(f"  {name:14} hold {held:.1%}, far {far:.1%}, small {small:.1%}; mean half-width {half_width:.4g}")
     return 0
 
 
-def held_out(run: RunFolder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return errors, relative distances and numbers of atoms of the validation and test crystals, ``[n]`` each."""
+def held_out(run: RunFolder) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return errors, relative distances, numbers of atoms and predictions of the validation and test crystals."""
     config, store, split = read_run(run, None)
     predictor = crysmm.load(run.path)
 
@@ -54,7 +54,8 @@ def held_out(run: RunFolder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rows = [*split.val, *split.test]
     targets, predictions = tables(run, store, rows)
     errors = absolute_errors(predictor.model.scaler, targets, predictions)[:, 0]
-    return errors, domain.relative(domain.distances(embed(rows))), store.n_atoms[rows]
+    centers = in_units_of_training(predictor.model.scaler, predictions)
+    return errors, domain.relative(domain.distances(embed(rows))), store.n_atoms[rows], centers
 
 
 def tables(run: RunFolder, store: Store, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -68,17 +69,18 @@ def tables(run: RunFolder, store: Store, rows: list[int]) -> tuple[np.ndarray, n
 
 
 def evaluate(
-    errors: np.ndarray, distances: np.ndarray, n_atoms: np.ndarray, is_scaled: bool
+    errors: np.ndarray, distances: np.ndarray, n_atoms: np.ndarray, predictions: np.ndarray, is_scaled: bool
 ) -> tuple[float, float, float, float]:
     """Return the coverage of all, of far and of small crystals, and the mean half-width, averaged over divisions."""
     random = np.random.default_rng(0)
     found = []
     for _ in range(N_DIVISIONS):
         mine, others = np.array_split(random.permutation(len(errors)), 2)
-        calibrating = errors[mine, None], distances[mine], n_atoms[mine]
+        calibrating = errors[mine, None], distances[mine], n_atoms[mine], predictions[mine]
         scale = ErrorScale.fit(*calibrating)
         ratios = errors[mine, None] / (cross_fitted(*calibrating) if is_scaled else 1.0)
-        expected = scale.expected(distances[others], n_atoms[others])[:, 0] if is_scaled else np.ones(len(others))
+        expected = scale.expected(distances[others], n_atoms[others], predictions[others])[:, 0]
+        expected = expected if is_scaled else np.ones(len(others))
         half_width = expected * conformal_quantile(np.sort(ratios, axis=0), COVERAGE)[0]
         held = errors[others] <= half_width
         far, small = distances[others] >= np.quantile(distances[others], 0.75), n_atoms[others] <= SMALL

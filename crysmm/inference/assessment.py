@@ -11,7 +11,7 @@ import numpy as np
 from crysmm.data.scaler import TargetScaler
 from crysmm.inference.domain import FAR, Neighbors
 from crysmm.inference.frozen_network import Outputs
-from crysmm.inference.intervals import Calibration, coverage_fraction, intervals_about
+from crysmm.inference.intervals import Calibration, coverage_fraction
 
 T = TypeVar("T")
 
@@ -141,9 +141,9 @@ class Assessor:
             distances = to_nearest.mean(axis=1)
             nearest = Neighbors(domain.crystals, to_nearest, rows)
             percentiles = domain.percentiles(distances)
-            radius = self.calibration.radius(distances, n_atoms, self.coverage)
-            if radius is not None:
-                lower, upper = intervals_about(self.scaler, outputs.predictions, radius)
+            ends = self.calibration.intervals(self.scaler, outputs.predictions, distances, n_atoms, self.coverage)
+            if ends is not None:
+                lower, upper = ends
             for note, percentile in zip(notes, percentiles, strict=True):
                 if percentile >= FAR:
                     fraction = "all" if percentile == 100 else f"{percentile:.1f}% of the"

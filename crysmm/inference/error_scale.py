@@ -1,13 +1,15 @@
 """Size of the error that is to be expected of a prediction, learned from the errors on the validation split.
 
-Errors grow with the distance from the training crystals, and depend on the size of the cell: small cells of unusual
-elements are often predicted worse per atom than large ones. The absolute error ``e`` of a crystal at the distance ``d``
-with ``n`` atoms is taken to be exponentially distributed with the mean
+Errors grow with the distance from the training crystals. They depend on the size of the cell, as small cells of unusual
+elements are often predicted worse per atom than large ones, and on the prediction itself, as a band gap predicted as 0
+is seldom wrong. The absolute error of a crystal with ``n`` atoms and the prediction ``y`` at the distance ``d`` is
+taken to be exponentially distributed with the mean
 
-    s(d, n) = exp(a) (d / d0 + 0.01)^b n^c,
+    s(d, n, y) = exp(a) (d / d0 + 0.01)^b n^c (max(y - y0, 0) / sigma + 0.01)^f,
 
-in which ``d0`` is the usual distance between training crystals. The coefficients maximize the likelihood, which is a
-convex problem. A normal prior for the exponents keeps ``s`` nearly constant where validation crystals are few.
+in which ``d0`` is the usual distance between training crystals, ``y0`` the first percentile of the predictions, and
+``sigma`` their standard deviation. The coefficients maximize the likelihood, which is a convex problem. A normal prior
+for the exponents keeps ``s`` nearly constant where validation crystals are few.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-CLOSEST = 0.01  # added to relative distances: a crystal that is in the training split has the distance 0
+CLOSEST = 0.01  # added to relative distances and heights, which may be 0, as for a crystal of the training split
+LOWEST = 0.01  # quantile of the predictions from which their height is measured
 PRIOR = 5.0  # precision of the exponents of standardized features, times 1/2
 N_FOLDS = 5
 
@@ -27,47 +30,60 @@ class ErrorScale:
     """Coefficients of the expected errors.
 
     Args:
-        coefficients: Values of ``a``, ``b`` and ``c`` per target, float64 `[n_targets, 3]`.
+        coefficients: Values of ``a``, ``b``, ``c`` and ``f`` per target, float64 `[n_targets, 4]`.
         n_atoms: Smallest and largest number of atoms in a validation crystal, float64 `[2]`; other cells count as
             these.
+        predictions: Values of ``y0`` and ``sigma`` per target, float64 `[n_targets, 2]`.
     """
 
     coefficients: np.ndarray
     n_atoms: np.ndarray
+    predictions: np.ndarray
 
     @classmethod
-    def fit(cls, errors: np.ndarray, distances: np.ndarray, n_atoms: np.ndarray) -> ErrorScale:
+    def fit(cls, errors: np.ndarray, distances: np.ndarray, n_atoms: np.ndarray, predictions: np.ndarray) -> ErrorScale:
         """Fit the coefficients of each target.
 
         Args:
             errors: Absolute errors of the validation crystals, NaN where missing, `[n_val, n_targets]`.
             distances: Relative distances from the training crystals, `[n_val]`.
             n_atoms: Numbers of atoms, `[n_val]`.
+            predictions: Predictions in the units of the errors, `[n_val, n_targets]`.
         """
-        scale = cls(np.zeros((errors.shape[1], 3)), np.array([n_atoms.min(), n_atoms.max()], dtype=np.float64))
-        features = scale._features(distances, n_atoms)
+        sizes = np.array([n_atoms.min(), n_atoms.max()], dtype=np.float64)
+        levels = np.stack([np.quantile(predictions, LOWEST, axis=0), predictions.std(axis=0)], axis=1)
+        scale = cls(np.zeros((errors.shape[1], 4)), sizes, levels)
         known = ~np.isnan(errors)
-        each = [_fit(features[rows], own[rows]) for own, rows in zip(errors.T, known.T, strict=True)]
-        return cls(np.array(each), scale.n_atoms)
+        coefficients = [
+            _fit(scale._features(target, distances, n_atoms, predictions)[rows], errors[rows, target])
+            for target, rows in enumerate(known.T)
+        ]
+        return cls(np.array(coefficients), sizes, levels)
 
-    def expected(self, distances: np.ndarray, n_atoms: np.ndarray) -> np.ndarray:
+    def expected(self, distances: np.ndarray, n_atoms: np.ndarray, predictions: np.ndarray) -> np.ndarray:
         """Return the expected absolute errors, in the units of the errors fitted to, `[n, n_targets]`.
 
         Args:
             distances: Relative distances from the training crystals, `[n]`.
             n_atoms: Numbers of atoms, `[n]`.
+            predictions: Predictions, `[n, n_targets]`.
         """
-        features = self._features(distances, n_atoms)
-        return np.exp(self.coefficients[:, 0] + features @ self.coefficients[:, 1:].T)
+        logarithms = [
+            own[0] + self._features(target, distances, n_atoms, predictions) @ own[1:]
+            for target, own in enumerate(self.coefficients)
+        ]
+        return np.exp(np.stack(logarithms, axis=1))
 
-    def _features(self, distances: np.ndarray, n_atoms: np.ndarray) -> np.ndarray:
-        """Return the logarithms that the exponents multiply, `[n, 2]`."""
-        smallest, largest = self.n_atoms
+    def _features(self, target: int, distances: np.ndarray, n_atoms: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """Return the logarithms that the exponents of a target multiply, `[n, 3]`."""
+        lowest, deviation = self.predictions[target]
+        height = np.maximum(predictions[:, target] - lowest, 0) / (deviation or 1.0)
         # A power law fitted to some sizes says nothing about others, and would make intervals of huge cells vanish.
-        return np.stack([np.log(distances + CLOSEST), np.log(np.clip(n_atoms, smallest, largest))], axis=1)
+        sizes = np.clip(n_atoms, *self.n_atoms)
+        return np.stack([np.log(distances + CLOSEST), np.log(sizes), np.log(height + CLOSEST)], axis=1)
 
 
-def cross_fitted(errors: np.ndarray, distances: np.ndarray, n_atoms: np.ndarray) -> np.ndarray:
+def cross_fitted(errors: np.ndarray, distances: np.ndarray, n_atoms: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """Return the expected error of each validation crystal from coefficients fitted to others, `[n_val, n_targets]`.
 
     The ratio of an error to an expectation that it took part in is too small, and intervals would be too narrow.
@@ -76,24 +92,23 @@ def cross_fitted(errors: np.ndarray, distances: np.ndarray, n_atoms: np.ndarray)
         errors: As in :meth:`ErrorScale.fit`.
         distances: As in :meth:`ErrorScale.fit`.
         n_atoms: As in :meth:`ErrorScale.fit`.
+        predictions: As in :meth:`ErrorScale.fit`.
     """
     fold = np.arange(len(errors)) % N_FOLDS  # the order of a split is random, or the user's own
-    expected = np.empty_like(errors)
+    expected = np.ones_like(errors)  # stays as it is for a single validation crystal
     for number in range(N_FOLDS):
         others, own = fold != number, fold == number
         if others.any() and own.any():
-            scale = ErrorScale.fit(errors[others], distances[others], n_atoms[others])
-            expected[own] = scale.expected(distances[own], n_atoms[own])
-        else:  # a single validation crystal
-            expected[own] = 1.0
+            scale = ErrorScale.fit(errors[others], distances[others], n_atoms[others], predictions[others])
+            expected[own] = scale.expected(distances[own], n_atoms[own], predictions[own])
     return expected
 
 
 def _fit(features: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """Return ``a``, ``b`` and ``c`` of one target from features `[n, 2]` and errors `[n]`; zeros without errors."""
+    """Return the coefficients of one target, `[4]`, from features `[n, 3]` and errors `[n]`; zeros without errors."""
     level = errors.mean() if len(errors) else 0.0
     if level == 0.0:
-        return np.zeros(3)
+        return np.zeros(4)
     mean, std = features.mean(axis=0), features.std(axis=0)
     # Equal features differ by rounding, and tell nothing.
     standardized = np.where(std > 1e-9, (features - mean) / np.where(std > 1e-9, std, 1.0), 0.0)
@@ -108,6 +123,6 @@ def _fit(features: np.ndarray, errors: np.ndarray) -> np.ndarray:
         gradient = np.concatenate([[slope.sum()], standardized.T @ slope + 2.0 * prior])
         return float((logarithm + ratio).mean() + prior @ parameters[1:]), gradient
 
-    level_of_mean, *exponents = minimize(loss, np.zeros(3), jac=True, method="L-BFGS-B").x
+    level_of_mean, *exponents = minimize(loss, np.zeros(4), jac=True, method="L-BFGS-B").x
     exponents = np.where(std > 1e-9, exponents / np.where(std > 1e-9, std, 1.0), 0.0)
     return np.array([np.log(level) + level_of_mean - exponents @ mean, *exponents])

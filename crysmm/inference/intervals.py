@@ -34,6 +34,7 @@ from crysmm.inference.files import CALIBRATION_FILE
 FINEST = 10**6  # coverages are read as fractions with at most this denominator, so that 0.7 of 10 is 7
 WEIGHTS = "weights_sha256"  # metadata key
 RATIOS, COEFFICIENTS, N_ATOMS = "error_ratios", "error_coefficients", "validation_n_atoms"
+PREDICTIONS = "validation_predictions"  # their low end and standard deviation
 EMBEDDINGS, DISTANCES = "training_embeddings", "validation_distances"
 CRYSTALS = "training_crystals"  # JSON in UTF-8
 
@@ -83,21 +84,31 @@ class Calibration:
             return cls(domain)
         errors = absolute_errors(scaler, targets, predictions)
         distances = domain.relative(domain.distances(embeddings))
-        ratios = np.sort(errors / cross_fitted(errors, distances, n_atoms), axis=0)
-        return cls(domain, ratios, ErrorScale.fit(errors, distances, n_atoms))
+        known = distances, n_atoms, in_units_of_training(scaler, predictions)
+        return cls(domain, np.sort(errors / cross_fitted(errors, *known), axis=0), ErrorScale.fit(errors, *known))
 
-    def radius(self, distances: np.ndarray, n_atoms: np.ndarray, coverage: float) -> np.ndarray | None:
-        """Return the half-widths of intervals in the units of training, `[n, n_targets]`; None for classes.
+    def intervals(
+        self,
+        scaler: TargetScaler,
+        predictions: np.ndarray,
+        distances: np.ndarray,
+        n_atoms: np.ndarray,
+        coverage: float,
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the lower and upper ends of intervals in original units, `[n, n_targets]` each; None for classes.
 
         Args:
+            scaler: Target scaler of the model.
+            predictions: Centers in original units, `[n, n_targets]`.
             distances: Distances from the training crystals, `[n]`.
             n_atoms: Numbers of atoms, `[n]`.
             coverage: Fraction of the targets inside the intervals, between 0 and 1.
         """
         if self.ratios is None or self.scale is None:
             return None
-        expected = self.scale.expected(self.domain.relative(distances), n_atoms)
-        return expected * conformal_quantile(self.ratios, coverage)
+        known = self.domain.relative(distances), n_atoms, in_units_of_training(scaler, predictions)
+        radius = self.scale.expected(*known) * conformal_quantile(self.ratios, coverage)
+        return intervals_about(scaler, predictions, radius)
 
     def write(self, folder: Path, weights_sha256: str) -> None:
         """Write ``calibration.safetensors`` beside the weights with this checksum."""
@@ -107,7 +118,9 @@ class Calibration:
         names = np.frombuffer(json.dumps(self.domain.crystals).encode(), dtype=np.uint8)
         tensors = {EMBEDDINGS: self.domain.embeddings, DISTANCES: self.domain.validation_distances, CRYSTALS: names}
         if self.ratios is not None and self.scale is not None:
-            tensors |= {RATIOS: self.ratios, COEFFICIENTS: self.scale.coefficients, N_ATOMS: self.scale.n_atoms}
+            scale = self.scale
+            tensors |= {RATIOS: self.ratios, COEFFICIENTS: scale.coefficients}
+            tensors |= {N_ATOMS: scale.n_atoms, PREDICTIONS: scale.predictions}
         with replacing(folder / CALIBRATION_FILE) as temporary:
             temporary.write_bytes(save(tensors, metadata={WEIGHTS: weights_sha256}))
 
@@ -145,7 +158,8 @@ def read_calibration(folder: Path, weights_sha256: str, scaler: TargetScaler, wi
     n_kept, n_val, n_bytes = ((*found.get(name, ()), 0)[0] for name in (EMBEDDINGS, DISTANCES, CRYSTALS))
     expected = {EMBEDDINGS: (n_kept, width), DISTANCES: (n_val,), CRYSTALS: (n_bytes,)}
     if scaler.classes is None:
-        expected |= {RATIOS: (n_val, scaler.n_targets), COEFFICIENTS: (scaler.n_targets, 3), N_ATOMS: (2,)}
+        expected |= {RATIOS: (n_val, scaler.n_targets), COEFFICIENTS: (scaler.n_targets, 4)}
+        expected |= {N_ATOMS: (2,), PREDICTIONS: (scaler.n_targets, 2)}
     if found != expected or 0 in (n_kept, n_val, n_bytes):
         raise ModelFolderError(f"{path} is damaged: it holds {found}, expected {expected}; copy the model folder again")
     if not np.isfinite(tensors[EMBEDDINGS]).all():
@@ -161,7 +175,9 @@ def read_calibration(folder: Path, weights_sha256: str, scaler: TargetScaler, wi
     domain = Domain(tensors[EMBEDDINGS], tensors[DISTANCES], crystals)
     if scaler.classes is not None:
         return Calibration(domain)
-    return Calibration(domain, tensors[RATIOS], ErrorScale(tensors[COEFFICIENTS], tensors[N_ATOMS]))
+    return Calibration(
+        domain, tensors[RATIOS], ErrorScale(tensors[COEFFICIENTS], tensors[N_ATOMS], tensors[PREDICTIONS])
+    )
 
 
 def absolute_errors(scaler: TargetScaler, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
@@ -172,9 +188,12 @@ def absolute_errors(scaler: TargetScaler, targets: np.ndarray, predictions: np.n
         targets: Targets in original units, `[n, n_targets]`.
         predictions: Predictions in original units, `[n, n_targets]`.
     """
-    if scaler.transform == "log10":
-        targets, predictions = np.log10(targets), np.log10(predictions)
-    return np.abs(targets - predictions)
+    return np.abs(in_units_of_training(scaler, targets) - in_units_of_training(scaler, predictions))
+
+
+def in_units_of_training(scaler: TargetScaler, values: np.ndarray) -> np.ndarray:
+    """Return the logarithms of values if the network is trained on these, otherwise the values."""
+    return np.log10(values) if scaler.transform == "log10" else values
 
 
 def intervals_about(scaler: TargetScaler, predictions: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
