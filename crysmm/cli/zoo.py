@@ -6,7 +6,8 @@ from crysmm.errors import InputError
 
 USE = (
     "These names can be given instead of a model folder: crysmm predict --model NAME, crysmm train --init_from NAME,\n"
-    "crysmm train --head distilled --head.teacher NAME. crysmm zoo NAME prints the card of a model."
+    "crysmm train --head distilled --head.teacher NAME. crysmm zoo NAME prints the card of a model. jarvis is short\n"
+    "for all models whose names begin with it: crysmm predict --model jarvis."
 )
 
 

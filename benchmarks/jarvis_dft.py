@@ -1,8 +1,8 @@
 r"""Properties of all of JARVIS-DFT on the official splits, as in table 2 of the CrysGNN paper.
 
-    python -m benchmarks.jarvis run --data jarvis_dft_3d_2021.jsonl.gz --work DIR --arms plain "from several" \
+    python -m benchmarks.jarvis_dft run --data jarvis_dft_3d_2021.jsonl.gz --work DIR --arms plain "from several" \
         --properties mbj_bandgap bulk_modulus_kv
-    python -m benchmarks.jarvis report
+    python -m benchmarks.jarvis_dft report
 
 The split of a property shuffles the rows that have it with seed 123 and takes 80/10/10, as JARVIS-Leaderboard does.
 The epoch is chosen on validation and the test split is predicted once. ``from several`` fine-tunes a network that was
