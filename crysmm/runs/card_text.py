@@ -109,7 +109,7 @@ def _summary(config: RunConfig, description: Description) -> str:
 def _use(name: str, description: Description) -> str:
     """Show three lines of Python and a command that predict, or the commands that start from an encoder."""
     if isinstance(description, ModelDescription):
-        lines = ["import crysmm", f"model = crysmm.load({json.dumps(name)})", 'print(model.predict(["POSCAR"]))']
+        lines = ["import crysmm", "", f"model = crysmm.load({json.dumps(name)})", 'print(model.predict(["POSCAR"]))']
         code = "\n".join(["```python", *lines, "```"])
         return (
             "To predict the property of ordered crystals like those it was trained on, from POSCAR, CIF or xyz files:\n"

@@ -77,7 +77,7 @@ def test_command_makes_the_same_predictions(run, tmp_path, monkeypatch):
 def test_lines_of_use_are_python_that_works(run, monkeypatch, capsys):
     folder, config = run
     block = read_card(folder).sections["Use"].split("```")[1].removeprefix("python\n")
-    assert len(block.splitlines()) == 3
+    assert len(block.splitlines()) == 4
     monkeypatch.chdir(folder.parent)
     exec(block.replace("POSCAR", str(config.root_dir / "mp-149.vasp")), {})
     assert float(capsys.readouterr().out.strip("[]\n")) > 0

@@ -16,7 +16,9 @@ import crysmm
 from crysmm.cli.main import main
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError, ModelFolderError
+from crysmm.inference.intervals import Calibration
 from crysmm.inference.saved_models import load_model
+from crysmm.io.structure_file import read_structure
 from crysmm.training.train import train
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
@@ -100,15 +102,19 @@ def test_a_member_is_the_run_its_settings_describe(run, tmp_path):
 
 
 def test_intervals_are_calibrated_on_the_mean(run):
-    """The widest of ten validation errors, each over its crystal's width, holds all of them."""
+    """By the errors of the mean, and distances between the embeddings of all members side by side."""
     predictor = crysmm.load(run.folder, device="cpu")
+    (model,) = predictor.models
     rows = table(run.folder / "prediction_results_val_set.csv")
-    assessment = predictor.assess([SAMPLE_DATA / f"{row['id'].removesuffix('.vasp')}.vasp" for row in rows])
-    target = column(rows, "target")
-    inside = (assessment.lower[:, 0] - 1e-3 <= target) & (target <= assessment.upper[:, 0] + 1e-3)
-    touching = np.minimum(abs(target - assessment.lower[:, 0]), abs(target - assessment.upper[:, 0])) < 1e-3
-    assert inside.all()
-    assert touching.sum() == 1
+    files = [SAMPLE_DATA / f"{row['id'].removesuffix('.vasp')}.vasp" for row in rows]
+    predictions, targets = column(rows, "prediction")[:, None], column(rows, "target")[:, None]
+    np.testing.assert_allclose(predictor.predict(files), predictions, rtol=1e-5)
+    n_atoms = np.array([len(read_structure(file)) for file in files])
+    domain, embeddings = model.calibration.domain, predictor.embed(files)
+    assert embeddings.shape == (10, 3 * 8)
+    again = Calibration.fit(model.scaler, domain, targets, predictions, embeddings, n_atoms)
+    np.testing.assert_allclose(model.calibration.ratios, again.ratios, rtol=1e-3)
+    np.testing.assert_allclose(model.calibration.scale.coefficients, again.scale.coefficients, atol=1e-3)
 
 
 def test_command_line(run, tmp_path, capsys):

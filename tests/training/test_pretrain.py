@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,8 @@ PRETRAINING = {
     "root_dir", "output_dir", "cache_dir", "limit", "n_val", "epochs", "batch_size", "model", "device", "precision",
     "progress", "jobs",
 }  # fmt: skip
+
+SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
 
 
 @pytest.fixture
@@ -178,7 +181,7 @@ def test_an_encoder_with_embeddings_of_another_width_is_refused(encoder):
 
 def test_an_encoder_predicts_nothing_and_says_what_to_do(encoder, capsys, tmp_path):
     output = tmp_path / "predictions.csv"
-    assert main(["predict", "--model", str(encoder), "--root_dir", "nowhere", "--output", str(output)]) == 2
+    assert main(["predict", "--model", str(encoder), "--root_dir", str(SAMPLE_DATA), "--output", str(output)]) == 2
     assert "pre-trained encoder, which predicts no property: fine-tune it first" in capsys.readouterr().err
 
 
