@@ -10,16 +10,15 @@ from crysmm.testing import supercell
 
 
 def test_widths_that_follow_the_errors_hold_everywhere():
-    """Errors that grow with the distance: one width misses the far ones, widths in proportion hold them as often."""
+    """Errors that grow with the distance: one width misses the far ones, expected errors hold them as often."""
     random = np.random.default_rng(0)
-    distances = random.uniform(0.1, 2, 2000)
-    errors = distances * np.abs(random.normal(size=2000))
-    held, far, one_width = intervals.judge(errors, np.ones(2000), distances)
-    assert held == pytest.approx(0.9, abs=0.01)
+    distances, n_atoms = random.uniform(0.1, 2, 2000), random.integers(1, 9, 2000)
+    errors, predictions = distances * np.abs(random.normal(size=2000)), random.normal(size=(2000, 1))
+    held, far, small, one_width = intervals.evaluate(errors, distances, n_atoms, predictions, False)
+    assert (held, small) == (pytest.approx(0.9, abs=0.01), pytest.approx(0.9, abs=0.02))
     assert far < 0.75
-    held, far, half_width = intervals.judge(errors, distances, distances)
-    assert held == pytest.approx(0.9, abs=0.01)
-    assert far == pytest.approx(0.9, abs=0.02)
+    held, far, small, half_width = intervals.evaluate(errors, distances, n_atoms, predictions, True)
+    assert [held, far, small] == pytest.approx([0.9] * 3, abs=0.02)
     assert half_width < one_width
 
 
@@ -34,7 +33,7 @@ def test_intervals_of_a_run(tmp_path, monkeypatch, capsys, data):
     assert intervals.main() == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("run: 20 crystals held out, 90% asked")
-    assert [line.split(" hold ")[0].strip() for line in lines[1:]] == ["one width", "by distance"]
+    assert [line.split(" hold ")[0].strip() for line in lines[1:]] == ["one width", "expected error"]
 
 
 def test_pairs_are_matched_and_their_labels_compared(crystals):

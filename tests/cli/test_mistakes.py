@@ -13,7 +13,7 @@ MISTAKES = {
     f"train --root_dir {DATA} --output_dir run": "output_dir run holds a run (config.json); continue it with --resume",
     f"train --root_dir {DATA} --output_dir new --device cuda": "--device: cuda is not available",
     "train --root_dir nowhere --output_dir new": "nowhere does not exist",
-    f"train --root_dir {DATA} --output_dir new --target_key gap": "has no column 'gap' (target_key)",
+    f"train --root_dir {DATA} --output_dir new --target_key gap": "has no column of numbers 'gap' (target_key)",
     f"train --root_dir {DATA} --output_dir new --init_from nowhere": "nowhere is not a folder; expected model.json",
     f"pretrain --root_dir {DATA} --output_dir run": "output_dir run holds a run",
     "check --root_dir nowhere": "nowhere does not exist",
