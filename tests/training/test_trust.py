@@ -179,7 +179,7 @@ def test_table_of_predict(run, tmp_path, capsys):
 
     files = structures(table(run.folder / "prediction_results_test_set.csv"))[:2]
     arguments = ["predict", "--model", str(run.folder), "--device", "cpu", "--output", str(tmp_path / "out.csv")]
-    assert main([*arguments, "--files", *map(str, files), str(tmp_path / "missing.cif")]) == 0
+    assert main([*arguments, "--files", *map(str, files), str(tmp_path / "missing.cif")]) == 1
     rows = table(tmp_path / "out.csv")
     assert list(rows[0]) == ["id", "prediction", "lower", "upper", "distance_percentile", "domain", "reason", "note"]
     assessment = crysmm.load(run.folder, device="cpu").assess(files)
