@@ -2,25 +2,16 @@
 
 import argparse
 from pathlib import Path
-from typing import get_args
 
-from crysmm.cli.options import positive, warn
+from crysmm.cli.options import UNLABELED, add_reading_options, listed, open_unlabeled, positive, warn
 from crysmm.errors import CrysmmError
-from crysmm.io.source import FileFormat
 
 SHOWN = 3  # rows of each kind of problem
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options for the structures, the file to write, the describer, and the processes or the cluster."""
-    parser.add_argument(
-        "--root_dir",
-        type=Path,
-        required=True,
-        metavar="PATH",
-        help="Folder with structures, with or without id_prop, or one .json, .json.zip, .jsonl or .jsonl.gz file; "
-        "targets are not read.",
-    )
+    parser.add_argument("--root_dir", type=Path, required=True, metavar="PATH", help=UNLABELED)
     parser.add_argument(
         "--output",
         type=Path,
@@ -42,12 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend", choices=("local", "dask"), default="local", help="local: this machine (default). dask: a cluster."
     )
     parser.add_argument("--scheduler", metavar="URL", help="Address of the Dask scheduler, tcp://HOST:PORT.")
-    parser.add_argument("--id_key", metavar="TEXT", help="Key of the ids in a JSON file; by default jid, else id.")
-    parser.add_argument(
-        "--file_format",
-        choices=get_args(FileFormat),
-        help="Format of the structure files; by default detected for each file.",
-    )
+    add_reading_options(parser)
     parser.add_argument("--limit", type=positive, metavar="N", help="Describe only this many rows, from the beginning.")
 
 
@@ -57,18 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrysmmError: The input as a whole, the output or the describer cannot be used, or no structure is described.
     """
-    from crysmm.io.inputs import open_source
     from crysmm.text.describe import describe
 
-    source = open_source(
-        arguments.root_dir,
-        id_key=arguments.id_key,
-        file_format=arguments.file_format,
-        limit=arguments.limit,
-        needs_targets=False,
-    )
     summary = describe(
-        source,
+        open_unlabeled(arguments),
         arguments.output,
         arguments.describer,
         jobs=arguments.jobs,
@@ -86,9 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     }
     for problem, rows in problems.items():
         if rows:
-            reasons = "".join(f"\n  {name}: {reason}" for name, reason in rows[:SHOWN])
-            more = f"\n  and {len(rows) - SHOWN} more, in the file" if len(rows) > SHOWN else ""
-            warn(f"{len(rows)} {problem}:{reasons}{more}")
+            warn(f"{len(rows)} {problem}:{listed(rows[:SHOWN], len(rows), ', in the file')}")
     if not texts:
         raise CrysmmError("no structure could be described")
     return 0

@@ -2,11 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import get_args
 
-from crysmm.cli.options import positive, warn
+from crysmm.cli.options import UNLABELED, add_reading_options, listed, open_unlabeled, positive, warn
 from crysmm.errors import CrysmmError
-from crysmm.io.source import FileFormat
 
 SHOWN = 3  # crystals without features
 
@@ -20,14 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Potential, such as chgnet, sevennet-0 or sevennet-0:4+5 for these layers alone; or the folder of a "
         "model, or the name of a shipped one.",
     )
-    parser.add_argument(
-        "--root_dir",
-        type=Path,
-        required=True,
-        metavar="PATH",
-        help="Folder with structures, with or without id_prop, or one .json, .json.zip, .jsonl or .jsonl.gz file; "
-        "targets are not read.",
-    )
+    parser.add_argument("--root_dir", type=Path, required=True, metavar="PATH", help=UNLABELED)
     parser.add_argument(
         "--output",
         type=Path,
@@ -41,12 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="atom",
         help="atom: one row per atom, as teachers need (default). crystal: one row with the means over the atoms.",
     )
-    parser.add_argument("--id_key", metavar="TEXT", help="Key of the ids in a JSON file; by default jid, else id.")
-    parser.add_argument(
-        "--file_format",
-        choices=get_args(FileFormat),
-        help="Format of the structure files; by default detected for each file.",
-    )
+    add_reading_options(parser)
     parser.add_argument("--limit", type=positive, metavar="N", help="Embed only this many rows, from the beginning.")
     parser.add_argument("--device", default="auto", metavar="TEXT", help="auto (default), cpu, cuda or cuda:N.")
     parser.add_argument(
@@ -65,20 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.data.store import build_store
     from crysmm.device import resolve_device
     from crysmm.inference.model_teacher import any_teacher
-    from crysmm.io.inputs import open_source
     from crysmm.teachers.features import compute_features
     from crysmm.teachers.file import refuse_other_file, write_embeddings
 
     refuse_other_file(arguments.output)
-    source = open_source(
-        arguments.root_dir,
-        id_key=arguments.id_key,
-        file_format=arguments.file_format,
-        limit=arguments.limit,
-        needs_targets=False,
-    )
     options = {"jobs": arguments.jobs, "cache_dir": arguments.cache_dir}
-    store = build_store(source, GraphSettings(), **options)
+    store = build_store(open_unlabeled(arguments), GraphSettings(), **options)
     device = resolve_device(arguments.device)
     features, failed = compute_features(
         store, range(len(store)), arguments.model, any_teacher, device=device, **options
@@ -87,9 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     problems = [(store.files[row], reason) for row, reason in failed.items()]
     problems += [(row.file, row.reason) for row in store.skipped]
     if problems:
-        reasons = "".join(f"\n  {name}: {reason}" for name, reason in problems[:SHOWN])
-        more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        warn(f"{len(problems)} not embedded:{reasons}{more}")
+        warn(f"{len(problems)} not embedded:{listed(problems[:SHOWN], len(problems))}")
     if not rows:
         raise CrysmmError("no structure could be embedded")
     write_embeddings(arguments.output, store, rows, features, arguments.per)

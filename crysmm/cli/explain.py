@@ -2,13 +2,19 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from crysmm.cli.options import add_model_and_structures, positive, refuse_row_options, require, warn
+from crysmm.cli.options import (
+    add_model_and_structures,
+    add_reading_options,
+    positive,
+    refuse_row_options,
+    require,
+    warn,
+)
 from crysmm.errors import InputError
 from crysmm.files import refuse_unwritable
 from crysmm.inference.files import require_model
-from crysmm.io.source import FileFormat
 from crysmm.runs.run_folder import RunFolder
 from crysmm.zoo import resolve
 
@@ -36,12 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target_key", metavar="TEXT", help="Property to compute errors with; by default the one the model predicts."
     )
-    parser.add_argument(
-        "--file_format",
-        choices=get_args(FileFormat),
-        help="Format of the structure files; by default detected for each file.",
-    )
-    parser.add_argument("--id_key", metavar="TEXT", help="Key of the ids in a JSON file; by default jid, else id.")
+    add_reading_options(parser)
     parser.add_argument("--limit", type=positive, metavar="N", help="Read only this many rows, from the beginning.")
     parser.add_argument(
         "--batch_size", type=positive, default=64, metavar="N", help="Number of structures in a batch (64)."

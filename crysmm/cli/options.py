@@ -8,7 +8,7 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -19,12 +19,20 @@ from crysmm.config.loading import SECTIONS, AnyConfig, commands_with, format_val
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
 from crysmm.errors import InputError, MissingDependencyError, nearest
 
+if TYPE_CHECKING:
+    from crysmm.io.source import Source
+
 METAVARS = {"Path": "PATH", "str": "TEXT", "int": "N", "float": "X"}
 BASIC = frozenset({
     "root_dir", "output_dir", "target_key", "model.name", "head.name", "method.name", "init_from", "epochs",
     "batch_size", "learning_rate", "ensemble", "device", "resume", "overwrite",
 })  # fmt: skip
 """Settings that stand first in the help."""
+UNLABELED = (
+    "Folder with structures, with or without id_prop, or one .json, .json.zip, .jsonl or .jsonl.gz file; "
+    "targets are not read."
+)
+"""Help of ``--root_dir`` for commands that read no targets."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -206,6 +214,44 @@ def add_model_and_structures(parser: argparse.ArgumentParser, root_dir_help: str
     inputs = parser.add_mutually_exclusive_group(required=True)
     inputs.add_argument("--root_dir", type=Path, metavar="PATH", help=root_dir_help)
     inputs.add_argument("--files", type=Path, nargs="+", metavar="FILE", help="Structure files.")
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--file_format`` and ``--id_key``."""
+    from crysmm.io.source import FileFormat  # numpy comes with it, which the help of crysmm train does without
+
+    parser.add_argument(
+        "--file_format",
+        choices=get_args(FileFormat),
+        help="Format of the structure files; by default detected for each file.",
+    )
+    parser.add_argument("--id_key", metavar="TEXT", help="Key of the ids in a JSON file; by default jid, else id.")
+
+
+def open_unlabeled(arguments: argparse.Namespace) -> "Source":
+    """Open the structures in ``--root_dir`` without targets, by the other options on how to read it."""
+    from crysmm.io.inputs import open_source
+
+    return open_source(
+        arguments.root_dir,
+        id_key=arguments.id_key,
+        file_format=arguments.file_format,
+        limit=arguments.limit,
+        needs_targets=False,
+    )
+
+
+def listed(rows: Iterable[tuple[str, str | None]], total: int, where: str = "") -> str:
+    """Return a line for each of the first names with its reason, and the number of the others.
+
+    Args:
+        rows: First names and reasons.
+        total: Number of all.
+        where: Place of the others, after a comma.
+    """
+    lines = [f"\n  {name}: {reason}" for name, reason in rows]
+    others = total - len(lines)
+    return "".join(lines) + (f"\n  and {others} more{where}" if others else "")
 
 
 def refuse_absent_device(device: str) -> None:

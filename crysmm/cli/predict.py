@@ -6,11 +6,14 @@ import argparse
 import csv
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from crysmm.cli.options import (
+    UNLABELED,
     add_model_and_structures,
+    add_reading_options,
     fraction,
+    listed,
     positive,
     refuse_absent_device,
     refuse_row_options,
@@ -19,7 +22,7 @@ from crysmm.cli.options import (
 from crysmm.errors import CrysmmError, InputError, first_of
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import refuse_output, require_model
-from crysmm.io.source import FileFormat, Source
+from crysmm.io.source import Source
 from crysmm.zoo import resolve_group
 
 if TYPE_CHECKING:
@@ -30,17 +33,8 @@ SHOWN = 10  # a table with at most this many rows is printed, too
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options for the model, the structures, the table, and the device."""
-    add_model_and_structures(
-        parser,
-        "Folder with structures, with or without id_prop, or one .json, .json.zip, .jsonl or .jsonl.gz file; "
-        "targets are not read.",
-    )
-    parser.add_argument(
-        "--file_format",
-        choices=get_args(FileFormat),
-        help="Format of the structure files; by default detected for each file.",
-    )
-    parser.add_argument("--id_key", metavar="TEXT", help="Key of the ids in a JSON file; by default jid, else id.")
+    add_model_and_structures(parser, UNLABELED)
+    add_reading_options(parser)
     parser.add_argument(
         "--output", type=Path, default=Path("predictions.csv"), metavar="FILE", help="Table to write (predictions.csv)."
     )
@@ -121,15 +115,12 @@ def run(arguments: argparse.Namespace) -> int:
         count = len(summary.undescribed)
         warn(f"{count} predicted without a description, which the model reads; the first: {name}: {reason}")
     if summary.n_noted:
-        notes = "".join(f"\n  {row.file}: {row.note}" for row in summary.notes)
-        others = summary.n_noted - len(summary.notes)
-        more = f"\n  and {others} more, in the table" if others else ""
-        warn(f"{summary.n_noted} predicted, with a note on how they were read:{notes}{more}")
+        notes = listed([(row.file, row.note) for row in summary.notes], summary.n_noted, ", in the table")
+        warn(f"{summary.n_noted} predicted, with a note on how they were read:{notes}")
     if summary.n_failed:
-        reasons = "".join(f"\n  {row.file or row.id}: {row.reason}" for row in summary.failures)
-        others = summary.n_failed - len(summary.failures)
-        more = f"\n  and {others} more, in the table" if others else ""
-        warn(f"{summary.n_failed} not predicted, their reasons are in the table:{reasons}{more}")
+        failed = [(row.file or row.id, row.reason) for row in summary.failures]
+        reasons = listed(failed, summary.n_failed, ", in the table")
+        warn(f"{summary.n_failed} not predicted, their reasons are in the table:{reasons}")
     if not total:
         raise CrysmmError("the input has no structures")
     if not summary.n_predicted:
@@ -145,10 +136,11 @@ def _by_property(predictor: Predictor, table: Path) -> str:
     width = max(map(len, names))
     lines = []
     for row in rows:
-        lines.append(row["id"] + (f": {row['reason']}" if row["reason"] else ""))
+        if row["reason"]:
+            lines.append(f"{row['id']}: {row['reason']}")
+            continue
+        lines.append(row["id"])
         for name, unit in zip(names, predictor.units, strict=True):
-            if row["reason"]:
-                continue
             value, *ends = (float(row.get(f"{kind}_{name}") or "nan") for kind in ("prediction", "lower", "upper"))
             interval = "" if any(map(math.isnan, ends)) else f"  ({ends[0]:.4g} to {ends[1]:.4g})"
             lines.append(f"  {name:{width}}  {value:.4g} {unit or ''}".rstrip() + interval)
