@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from crysmm.crystal import Crystal
-from crysmm.errors import MissingDependencyError, StructureError, brief
+from crysmm.errors import StructureError, brief
+from crysmm.teachers.names import PACKAGES, not_installed
 from crysmm.teachers.teacher import LayerOutputs, chosen_layers, full_name, refuse_elements, weights_sha256
 
-WEIGHTS = {"chgnet": "0.3.0", "chgnet-r2scan": "r2scan"}
-"""Names of the weights in the package, by teacher."""
+WEIGHTS = PACKAGES["chgnet"]
 DEFAULT_LAYERS = (3,)
 
 
@@ -40,9 +40,7 @@ class CHGNetTeacher:
         try:
             from chgnet.model.model import CHGNet
         except ImportError as error:
-            raise MissingDependencyError(
-                f"the teacher {name} needs the package chgnet: pip install 'crysmm[potentials]' ({brief(error)})"
-            ) from error
+            raise not_installed(name, "chgnet", brief(error)) from error
         with redirect_stdout(StringIO()):  # it prints its size
             self._network = CHGNet.load(model_name=WEIGHTS[name], use_device="cpu", verbose=False)
         self._network.to(device).eval().requires_grad_(False)

@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from crysmm.crystal import Crystal
 from crysmm.data.loader import batch_ends
-from crysmm.data.store import Store, cache_folder
+from crysmm.data.store import Store
 from crysmm.errors import CrysmmError, InputError, brief
-from crysmm.files import disables_bar, replacing
+from crysmm.files import cache_folder, disables_bar, replacing
 from crysmm.teachers.registry import TeacherIdentity, load_teacher
 from crysmm.teachers.teacher import Teacher
 
@@ -145,8 +145,7 @@ def compute_features(
         MissingDependencyError: Its package is not installed.
     """
     teacher = load(name, device)
-    name_and_weights = f"{FORMAT_VERSION} {teacher.name} {teacher.checksum}"
-    folder = cache_folder(cache_dir) / "teachers" / hashlib.sha256(name_and_weights.encode()).hexdigest()[:32]
+    folder = features_folder(cache_dir, f"{teacher.name} {teacher.checksum}")
     keys = _keys(store, rows)
     known = read_parts(folder, teacher.width)
     missing = {key: row for row, key in keys.items() if key not in known}  # equal structures are embedded once
@@ -172,6 +171,12 @@ def compute_features(
     failed = {row: reasons[key] for row, key in keys.items() if key in reasons}
     identity = TeacherIdentity.of(teacher)
     return AtomFeatures(identity.model_dump_json(), teacher.width, places, identity), failed
+
+
+def features_folder(cache_dir: str | Path | None, source: str) -> Path:
+    """Return the folder in the cache of the features from a source, which the text identifies."""
+    key = hashlib.sha256(f"{FORMAT_VERSION} {source}".encode()).hexdigest()[:32]
+    return cache_folder(cache_dir) / "teachers" / key
 
 
 def refuse_failed(name: str, store: Store, failed: dict[int, str]) -> None:

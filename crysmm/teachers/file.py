@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from crysmm.data.store import Store, cache_folder
+from crysmm.data.store import Store
 from crysmm.errors import InputError, brief
 from crysmm.files import LOCK, replacing, why_not_writable, working_folder
-from crysmm.teachers.features import CRYSTALS_READ, FORMAT_VERSION, KEY_BYTES, AtomFeatures, read_parts, write_part
+from crysmm.teachers.features import CRYSTALS_READ, KEY_BYTES, AtomFeatures, features_folder, read_parts, write_part
 from crysmm.teachers.names import SUFFIX, refuse_missing
 from crysmm.teachers.registry import TeacherIdentity
 
@@ -74,7 +74,7 @@ def features_from_file(
         path: File with one row per atom.
         store: Store with the crystals.
         rows: Rows of the crystals.
-        cache_dir: Cache folder; see :func:`~crysmm.data.store.cache_folder`.
+        cache_dir: Cache folder; see :func:`~crysmm.files.cache_folder`.
 
     Raises:
         InputError: It is not such a file, lacks crystals, has other numbers of atoms or other structures for them, or a
@@ -85,9 +85,7 @@ def features_from_file(
         checksum = hashlib.file_digest(content, "sha256").hexdigest()
     sizes, structures = _read_crystals(path, file)
     _refuse_others(path, sizes, structures, store, rows)
-    folder = (
-        cache_folder(cache_dir) / "teachers" / hashlib.sha256(f"{FORMAT_VERSION} {checksum}".encode()).hexdigest()[:32]
-    )
+    folder = features_folder(cache_dir, checksum)
     first = next(_matrices(path, file, n_rows=1))
     if not folder.is_dir():
         with working_folder(folder) as building:

@@ -11,11 +11,16 @@ from crysmm.errors import InputError, MissingDependencyError
 
 GROUP = "crysmm.teachers"
 PACKAGES = {
-    "chgnet": ("chgnet", "chgnet-r2scan"),
-    "sevenn": ("sevennet-0", "sevennet-0-22may2024", "sevennet-l3i5", "sevennet-mf-0"),
+    "chgnet": {"chgnet": "0.3.0", "chgnet-r2scan": "r2scan"},
+    "sevenn": {
+        "sevennet-0": "7net-0",
+        "sevennet-0-22may2024": "7net-0_22may2024",
+        "sevennet-l3i5": "7net-l3i5",
+        "sevennet-mf-0": "7net-mf-0",
+    },
 }
-"""Built-in teachers by the package that holds their weights."""
-BUILT_IN = [name for names in PACKAGES.values() for name in names]
+"""Built-in teachers by the package that holds their weights, with the names of the weights there."""
+BUILT_IN = [name for weights in PACKAGES.values() for name in weights]
 NAME = re.compile(r"(?P<name>[^:/]+)(:(?P<layers>[1-9][0-9]*([+][1-9][0-9]*)*))?")
 SUFFIX = ".parquet"
 
@@ -36,6 +41,14 @@ def is_file(name: Path | str) -> bool:
     return Path(name).suffix == SUFFIX
 
 
+def not_installed(name: Path | str, package: str, why: str = "") -> MissingDependencyError:
+    """Return the error for a teacher whose package is not installed, or cannot be imported for a reason."""
+    detail = f" ({why})" if why else ""
+    return MissingDependencyError(
+        f"the teacher {name} needs the package {package}: pip install 'crysmm[potentials]'{detail}"
+    )
+
+
 def refuse_missing(name: Path | str) -> None:
     """Refuse a built-in teacher whose package is not installed, without importing it, and a file that is not there.
 
@@ -43,10 +56,8 @@ def refuse_missing(name: Path | str) -> None:
         MissingDependencyError: The package is not installed.
         InputError: There is no such file.
     """
-    for package, names in PACKAGES.items():
-        if str(name).partition(":")[0] in names and find_spec(package) is None:
-            raise MissingDependencyError(
-                f"the teacher {name} needs the package {package}: pip install 'crysmm[potentials]'"
-            )
+    for package, weights in PACKAGES.items():
+        if str(name).partition(":")[0] in weights and find_spec(package) is None:
+            raise not_installed(name, package)
     if is_file(name) and not Path(name).is_file():
         raise InputError(f"{name} is not a file; crysmm embed writes files of features")

@@ -14,16 +14,11 @@ import torch
 from torch import Tensor
 
 from crysmm.crystal import Crystal
-from crysmm.errors import MissingDependencyError, brief
+from crysmm.errors import brief
+from crysmm.teachers.names import PACKAGES, not_installed
 from crysmm.teachers.teacher import LayerOutputs, chosen_layers, full_name, refuse_elements, weights_sha256
 
-WEIGHTS = {
-    "sevennet-0": "7net-0",
-    "sevennet-0-22may2024": "7net-0_22may2024",
-    "sevennet-l3i5": "7net-l3i5",
-    "sevennet-mf-0": "7net-mf-0",
-}
-"""Names of the weights in the package, by teacher."""
+WEIGHTS = PACKAGES["sevenn"]
 MODALITY = "PBE"  # of SevenNet-MF-0, whose features are those for one functional
 
 
@@ -44,9 +39,7 @@ class SevenNetTeacher:
         try:
             from sevenn.util import load_checkpoint, pretrained_name_to_path
         except ImportError as error:
-            raise MissingDependencyError(
-                f"the teacher {name} needs the package sevenn: pip install 'crysmm[potentials]' ({brief(error)})"
-            ) from error
+            raise not_installed(name, "sevenn", brief(error)) from error
         self._network = load_checkpoint(pretrained_name_to_path(WEIGHTS[name])).build_model()
         self._network.delete_module_by_key("force_output")  # it needs gradients
         self._network.to(device).eval().requires_grad_(False)

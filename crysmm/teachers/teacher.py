@@ -1,4 +1,4 @@
-"""What a teacher is: structures in, one row of features per atom out, with a name and a checksum of its weights."""
+"""Contract of teachers: structures in, one row of features per atom out, with a name and a checksum of the weights."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ from crysmm.data.atom_embeddings import CRYSTALS_A_PART, AtomEmbeddings, AtomRow
 from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, PROCESS_MEMORY, activations, in_bytes, memory_limit
 from crysmm.data.loader import batch_ends
 from crysmm.data.store import FORMAT_VERSION as STORE_VERSION
-from crysmm.data.store import Store, build_store, cache_folder
+from crysmm.data.store import Store, build_store
 from crysmm.engines.linear import precise
 from crysmm.errors import InputError
-from crysmm.files import disables_bar, replacing
+from crysmm.files import cache_folder, disables_bar, replacing
 from crysmm.inference.saved_models import load_encoder
 from crysmm.io.inputs import open_input
 from crysmm.models.backbone import Backbone
