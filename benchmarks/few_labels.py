@@ -8,12 +8,10 @@ The rows of the file must be in random order. The first ones are labelled, rows 
 the last 3,000 are predicted once by every run. Encoders see the structures of rows 1 to 27,000, without labels.
 """
 
-import gzip
-import json
 import statistics
 from pathlib import Path
 
-from benchmarks.study import N_SEEN, WITHOUT_TEXT, Results, Study, command_line, read_results, table
+from benchmarks.study import N_SEEN, WITHOUT_TEXT, Results, Study, command_line, read_results, read_rows, table
 from crysmm.files import write_json_atomic
 
 END_OF_TRAINING, END_OF_VALIDATION = 24_000, N_SEEN
@@ -48,9 +46,7 @@ def ids_file(data: Path, work: Path, labelled: int) -> Path:
     """Write the split for a number of labelled crystals, for ``crysmm train --ids_file``, and return its path."""
     path = work / f"ids_{labelled}.json"
     if not path.exists():
-        opener = gzip.open if data.suffix == ".gz" else open
-        with opener(data, "rt") as lines:
-            ids = [json.loads(line)["id"] for line in lines]
+        ids = [row["id"] for row in read_rows(data)]
         split = {
             "id_train": ids[: min(labelled, END_OF_TRAINING)],
             "id_val": ids[END_OF_TRAINING:END_OF_VALIDATION],

@@ -13,7 +13,6 @@ crystals stand side by side in one file per property, so that differences can be
 
 import argparse
 import csv
-import gzip
 import json
 import math
 import platform
@@ -23,7 +22,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.study import call, folder_name
+from benchmarks.study import call, folder_name, read_rows
 from crysmm.crystal import Crystal
 from crysmm.data.duplicates import find_duplicates
 from crysmm.files import write_csv_atomic, write_json_atomic
@@ -129,8 +128,7 @@ def train_on_several(data: Path, work: Path) -> Path:
 
 def rows_for_pretraining(data: Path) -> dict[str, list[str]]:
     """Return the ids that may be trained on: none held out for ``HELD_OUT``, and no duplicate of one."""
-    with gzip.open(data, "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
+    rows = read_rows(data)
     held_out = {row for name in HELD_OUT for row in held_out_rows(rows, name)}
     crystals = [Crystal.from_arrays(row["lattice_mat"], row["frac_coords"], row["elements"]) for row in rows]
     for group in find_duplicates([crystal.formula for crystal in crystals], crystals.__getitem__):

@@ -10,7 +10,6 @@ JARVIS-Leaderboard. The seven properties share the order of all rows, so that "c
 trained on no label that another arm is tested on. Moduli are learned as log10 GPa there, as in the paper.
 """
 
-import gzip
 import json
 import math
 import random
@@ -20,7 +19,17 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from benchmarks.study import TOGETHER, WITHOUT_TEXT, Study, call, command_line, folder_name, read_results, table
+from benchmarks.study import (
+    TOGETHER,
+    WITHOUT_TEXT,
+    Study,
+    call,
+    command_line,
+    folder_name,
+    read_results,
+    read_rows,
+    table,
+)
 from crysmm.files import replacing, write_json_atomic
 
 SEED = 123
@@ -117,12 +126,6 @@ def crysxpp_tasks(
     everything = work / f"ids_{percent}.json"
     write_json_atomic(everything, split)
     return tasks, ["--root_dir", str(table_file), "--target_key", ",".join(tasks), "--ids_file", str(everything)]
-
-
-def read_rows(data: Path) -> list[dict[str, Any]]:
-    """Read a JSONL file."""
-    with gzip.open(data, "rt", encoding="utf-8") if data.suffix == ".gz" else data.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 def is_known(row: dict[str, Any], name: str) -> bool:

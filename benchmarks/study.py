@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from crysmm.files import write_csv_atomic
+from crysmm.io.json_stream import jsonl_lines
 
 RECIPE = ["--epochs", "60", "--batch_size", "64", "--learning_rate", "0.004", "--precision", "bf16"]
 PRETRAINING = ["--epochs", "20", "--precision", "bf16"]  # an encoder's own options come after
@@ -181,6 +183,11 @@ class Study:
     def encoder_folder(self, name: str) -> Path:
         """Return the run folder of an encoder that is not shipped."""
         return self.work / "encoders" / folder_name(name)
+
+
+def read_rows(data: Path) -> list[dict[str, Any]]:
+    """Read a JSONL file, which may be compressed."""
+    return [json.loads(line) for _, line in jsonl_lines(data)]
 
 
 def folder_name(name: str) -> str:
