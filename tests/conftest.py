@@ -147,6 +147,15 @@ def save_small_model(crystals):
 
 
 @pytest.fixture(scope="session")
+def small_run():
+    """Settings of a run that takes seconds, with enough validation crystals for intervals of 90%."""
+    return {
+        "n_val": 20, "n_test": 5, "batch_size": 8, "device": "cpu", "precision": "32", "progress": False, "jobs": 1,
+        "model": {"name": "cgcnn", "conv_layers": 1, "node_features": 8, "fc_features": 8},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
 def browser():
     """Chromium without a window, driven by selenium; tests that need it are skipped where it is not installed.
 

@@ -110,8 +110,8 @@ def _fit(features: np.ndarray, errors: np.ndarray) -> np.ndarray:
     if level == 0.0:
         return np.zeros(4)
     mean, std = features.mean(axis=0), features.std(axis=0)
-    # Equal features differ by rounding, and tell nothing.
-    standardized = np.where(std > 1e-9, (features - mean) / np.where(std > 1e-9, std, 1.0), 0.0)
+    std[std < 1e-9] = np.inf  # equal features differ by rounding, and tell nothing: their exponents become 0
+    standardized = (features - mean) / std
     relative = errors / level
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
@@ -123,6 +123,6 @@ def _fit(features: np.ndarray, errors: np.ndarray) -> np.ndarray:
         gradient = np.concatenate([[slope.sum()], standardized.T @ slope + 2.0 * prior])
         return float((logarithm + ratio).mean() + prior @ parameters[1:]), gradient
 
-    level_of_mean, *exponents = minimize(loss, np.zeros(4), jac=True, method="L-BFGS-B").x
-    exponents = np.where(std > 1e-9, exponents / np.where(std > 1e-9, std, 1.0), 0.0)
+    level_of_mean, *slopes = minimize(loss, np.zeros(4), jac=True, method="L-BFGS-B").x
+    exponents = slopes / std
     return np.array([np.log(level) + level_of_mean - exponents @ mean, *exponents])

@@ -133,11 +133,7 @@ class Paper:
 
 
 NPJ = "npj Computational Materials"
-
-
 LAST_AUTHORS = ("Lee, Seung-Cheol", "Bhattacharjee, Satadeep", "Ganguly, Niloy")  # of CrysXPP, CrysGNN and CrysMMNet
-
-
 PAPERS = {
     "cgcnn": Paper(
         ("Xie, Tian", "Grossman, Jeffrey C."),

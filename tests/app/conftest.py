@@ -19,7 +19,7 @@ SECONDS_TO_END = 60
 
 
 @pytest.fixture(scope="session")
-def run_folder(tmp_path_factory):
+def run_folder(tmp_path_factory, small_run):
     """A run on bulk moduli with enough validation crystals for intervals of 90%."""
     folder = tmp_path_factory.mktemp("app")
     config = TrainingConfig(
@@ -27,15 +27,8 @@ def run_folder(tmp_path_factory):
         output_dir=folder / "run",
         cache_dir=folder / "cache",
         limit=60,
-        n_val=20,
-        n_test=5,
         epochs=4,
-        batch_size=8,
-        model={"name": "cgcnn", "conv_layers": 1, "node_features": 8, "fc_features": 8},
-        device="cpu",
-        precision="32",
-        progress=False,
-        jobs=1,
+        **small_run,
     )
     return train(config).folder
 

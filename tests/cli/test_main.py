@@ -42,7 +42,7 @@ def test_another_command_gets_the_nearest(capsys: pytest.CaptureFixture[str]) ->
 
 
 def complete(script: Path, *words: str) -> set[str]:
-    """What bash offers for the last word."""
+    """Return the words that bash offers for the last word."""
     line = f"source {script}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _shtab_crysmm"
     ran = subprocess.run(
         ["bash", "-c", f'{line}; echo "${{COMPREPLY[@]}}"'], capture_output=True, text=True, check=True

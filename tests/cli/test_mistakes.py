@@ -46,7 +46,7 @@ for command in {commands}:
 
 
 def told(folder: Path, commands: list[str], blocked: list[str]) -> list[str]:
-    """What one process, which cannot import some packages, prints for each command; each ends with its exit code."""
+    """Return the output for each command, ending with its exit code, of a process that cannot import some packages."""
     (folder / "run").mkdir()
     (folder / "run" / "config.json").write_text("{}")
     code = CODE.format(commands=commands, blocked=blocked)

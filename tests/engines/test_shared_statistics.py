@@ -83,7 +83,7 @@ BY_HAND = {  # mean 3, variance 6, s = 3, x' = -1, 0, 1
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """What each of two processes finds for each case."""
+    """Return the results of each of two processes for each case."""
     folder = tmp_path_factory.mktemp("two")
     torch.save({name: case.inputs() for name, case in CASES.items()} | {"by hand": BY_HAND}, folder / "cases.pt")
     command = [sys.executable, "-c", WORKER]

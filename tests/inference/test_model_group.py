@@ -19,7 +19,7 @@ UNITS = {"K_VRH": "GPa", "volume": None}
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory):
+def zoo(tmp_path_factory, small_run):
     """Two small models, of bulk moduli and of volumes, as if they were shipped."""
     folder = tmp_path_factory.mktemp("zoo")
     with (SAMPLE_DATA / "id_prop.csv").open(newline="") as file:
@@ -36,15 +36,8 @@ def zoo(tmp_path_factory):
             id_key="id",
             output_dir=folder / f"jarvis-{target}",
             cache_dir=folder / "cache",
-            n_val=20,
-            n_test=5,
             epochs=2,
-            batch_size=8,
-            model={"name": "cgcnn", "conv_layers": 1, "node_features": 8, "fc_features": 8},
-            device="cpu",
-            precision="32",
-            progress=False,
-            jobs=1,
+            **small_run,
         )
         model = train(config, records=rows).folder / "model.json"
         model.write_text(json.dumps(json.loads(model.read_text()) | {"unit": unit}))

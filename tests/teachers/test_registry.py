@@ -60,7 +60,7 @@ def test_chgnet():
 
 
 def test_layers_of_chgnet(crystals):
-    """Those from which CHGNet itself reads magnetic moments, beside the others."""
+    """Compare with the layer from which CHGNet itself reads magnetic moments."""
     pytest.importorskip("chgnet")
     from chgnet.model.model import CHGNet
     from pymatgen.core import Structure

@@ -45,7 +45,7 @@ def column(folder, name):
 
 
 def test_directions(toy):
-    """Those of numpy: without the mean, on the scale of the deviation, of length 1."""
+    """Compare with numpy: without the mean, on the scale of the deviation, of length 1."""
 
     class Features:
         width, source = 2, "here"
