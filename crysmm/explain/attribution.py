@@ -28,7 +28,7 @@ from crysmm.errors import MissingDependencyError
 from crysmm.models.backbone import crystal_sum
 from crysmm.models.networks import PropertyNetwork
 
-STEPS = (32, 64, 128)  # of the integral, doubled until the residuals are small
+STEPS = (16, 32, 64, 128)  # of the integral, doubled until the residuals are small
 LARGEST_RESIDUAL = 1e-4  # relative to the largest change from baseline to prediction in a batch
 
 
@@ -92,7 +92,11 @@ class Explainer:
         return values.numpy()
 
     def contributions(self, batch: CrystalBatch) -> Contributions:
-        """Compute the contributions of the atom features to the explained prediction."""
+        """Compute the contributions of the atom features to the explained prediction.
+
+        Where the batch merges equivalent atoms, the network reads the features of one for all of them, whose
+        contribution is shared equally among them.
+        """
         batch = batch.double()
         features = batch.atom_features
         with torch.inference_mode():
@@ -111,6 +115,10 @@ class Explainer:
                 # One step at a time bounds the memory; captum would otherwise repeat the batch for every step.
                 result = method.attribute(features[None], baselines=0.0, n_steps=steps, internal_batch_size=1)
             contributions = result[0].detach()
+            if batch.merged is not None:
+                alike = batch.merged.atoms
+                sums, counts = alike.sum(contributions), alike.sum(torch.ones_like(contributions[:, :1]))
+                contributions = (sums / counts)[alike.node]
             residuals = change - crystal_sum(contributions.sum(1, keepdim=True), batch.n_atoms)[:, 0]
             if residuals.abs().max() <= LARGEST_RESIDUAL * change.abs().max():
                 break

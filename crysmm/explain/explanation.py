@@ -35,6 +35,7 @@ from crysmm.explain.tables import (
     feature_rows,
 )
 from crysmm.files import disables_bar, table_replacing, write_csv_atomic, write_json_atomic
+from crysmm.graphs.equivalence import find_equivalence
 from crysmm.graphs.neighbors import find_edges
 from crysmm.inference.saved_models import LoadedModel
 from crysmm.io.source import SkippedRow
@@ -172,12 +173,15 @@ def explain_crystal(model: LoadedModel, crystal: Crystal, identifier: str) -> tu
     column, quantity = _explained_column(model, None)
     explainer = Explainer(model.network, model.scaler, column)
     edges = find_edges(crystal, model.settings)
-    n_triplets = count_triplets(len(crystal), edges)
-    limit = memory_limit(torch.device("cpu"))
-    why = why_too_large(model.config.model, len(crystal), len(edges), n_triplets, limit)
+    alike = find_equivalence(crystal, edges, model.settings)
+    backbone, limit = model.config.model, memory_limit(torch.device("cpu"))
+    merge = backbone.merges_equivalent
+    sizes = alike.merged_sizes(edges) if merge else (len(edges), count_triplets(len(crystal), edges))
+    why = why_too_large(backbone, len(crystal), *sizes, limit)
     if why is not None:
         raise InputError(f"the prediction cannot be explained: {why}")
-    batch = make_batch(CrystalArrays.join([crystal], [edges]), model.settings, [identifier])
+    arrays = CrystalArrays.join([crystal], [edges], [alike])
+    batch = make_batch(arrays, model.settings, [identifier], merge=merge)
     contributions = explainer.contributions(batch)
     features = feature_names(model.settings.atom_features)
     rows = crystal_rows(batch, contributions, BatchTables.of(batch, contributions), features)
@@ -228,7 +232,9 @@ class _Batches:
     """Batches of all crystals that fit in memory; each call iterates over them under a progress bar."""
 
     def __init__(self, model: LoadedModel, store: Store, batch_size: int, progress: bool):
-        too_large = oversized_rows(store, model.config.model, memory_limit(torch.device("cpu")))
+        backbone = model.config.model
+        self._merge = backbone.merges_equivalent
+        too_large = oversized_rows(store, backbone, memory_limit(torch.device("cpu")), merge=self._merge)
         self.skipped = [
             *store.skipped,
             *store.unlabeled,
@@ -238,7 +244,7 @@ class _Batches:
         if not len(rows):
             raise InputError(f"no crystal fits in memory: {self.skipped[0].file}: {self.skipped[0].reason}")
         # The estimate is for 32 bits, but explanations compute in 64.
-        in_64_bits = 2 * activations(model.config.model, store.n_edges[rows], store.n_triplets[rows])
+        in_64_bits = 2 * activations(backbone, *(sizes[rows] for sizes in store.sizes(merge=self._merge)))
         self._parts = np.split(rows, batch_ends(in_64_bits, batch_size, BATCH_MEMORY)[:-1])
         self._n_rows, self._store, self._progress = len(rows), store, progress
 
@@ -246,7 +252,7 @@ class _Batches:
         hidden = disables_bar(self._progress)
         with tqdm(total=self._n_rows, desc=doing, unit=" crystals", disable=hidden, leave=False) as bar:
             for rows in self._parts:
-                yield self._store.batch(rows.tolist())
+                yield self._store.batch(rows.tolist(), merge=self._merge)
                 bar.update(len(rows))
 
 

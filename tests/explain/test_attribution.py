@@ -103,6 +103,22 @@ def test_equal_atoms_contribute_equally_where_no_shell_is_cut(strategy, equal, s
     assert spread < 1e-6 if equal else spread > 0.1
 
 
+@pytest.mark.parametrize("name", ["cgcnn", "crysxpp", "gatgnn", "alignn"])
+def test_equivalent_atoms_computed_once_contribute_the_same(name, save_small_model, tmp_path, crystals):
+    save_small_model(tmp_path, name, neighbor_strategy="k-nearest")
+    model = load_model(tmp_path)
+    every, merged = (
+        collate_crystals([crystals[name] for name in FORMULAS], model.settings, merge=merge) for merge in (False, True)
+    )
+    assert len(merged.merged.representatives) < len(every.atomic_numbers)
+    explainer = Explainer(model.network, model.scaler, 0)
+    expected, found = explainer.contributions(every), explainer.contributions(merged)
+    scale = np.abs(expected.features).max()
+    np.testing.assert_allclose(found.features, expected.features, atol=1e-5 * scale)
+    np.testing.assert_allclose(found.baselines, expected.baselines, atol=1e-5 * scale)
+    assert np.abs(found.residuals).max() <= 1e-4 * np.abs(found.predictions - found.baselines).max()
+
+
 def test_removing_features_is_zeroing_them(save_small_model, tmp_path, batch):
     from dataclasses import replace
 
