@@ -22,10 +22,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.several import SEED, train_on_several
 from benchmarks.study import call, folder_name, read_rows
-from crysmm.crystal import Crystal
-from crysmm.data.duplicates import find_duplicates
-from crysmm.files import write_csv_atomic, write_json_atomic
+from crysmm.files import write_csv_atomic
 
 DOCS = Path(__file__).parents[1] / "docs"
 RECIPE = ["--epochs", "40", "--batch_size", "64", "--learning_rate", "4e-3", "--weight_decay", "0.1"]
@@ -41,12 +40,9 @@ PROPERTIES = {
     "optb88vdw_total_energy": "eV/atom",
 }
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
-LEARNED = ("formation_energy_peratom", "optb88vdw_bandgap", "optb88vdw_total_energy", "ehull")
 ARMS: dict[str, list[str]] = {"plain": [], "from several": ["--init_from"], "gatgnn": ["--model", "gatgnn"]}
 COLUMNS = ("arm", "property", "n_train", "n_test", "val_mae", "test_mae", "standard_error", "epochs", "hours",
            "precision", "processor")  # fmt: skip
-SEED = 123
-N_VALIDATION = 2000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -72,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def train(data: Path, work: Path, results: Path, arm: str, name: str) -> None:
     """Train one arm on one property, and add its result to the files."""
     folder = work / folder_name(arm) / name
-    start = [str(train_on_several(data, work))] if ARMS[arm][-1:] == ["--init_from"] else []
+    start = []
+    if ARMS[arm][-1:] == ["--init_from"]:
+        start = [str(train_on_several(data, work / "several", lambda: held_out_ids(data), RECIPE))]
     call(["train", "--root_dir", str(data), "--target_key", name, *RECIPE, *ARMS[arm], *start], folder, jobs=1)
     metrics = json.loads((folder / "metrics.json").read_text())
     with (folder / "prediction_results_test_set.csv").open(newline="") as file:
@@ -115,29 +113,10 @@ def add_predictions(path: Path, arm: str, predictions: Sequence[dict[str, str]])
     write_csv_atomic(path, columns, [list(row.values()) for row in table.values()])
 
 
-def train_on_several(data: Path, work: Path) -> Path:
-    """Train a network on the properties in ``LEARNED`` at once, if that has not been done, and return its folder."""
-    ids = work / "several_ids.json"
-    if not ids.exists():
-        work.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(ids, rows_for_pretraining(data))
-    recipe = [*RECIPE, "--target_key", ",".join(LEARNED), "--ids_file", str(ids)]
-    call(["train", "--root_dir", str(data), *recipe], work / "several", jobs=1)
-    return work / "several"
-
-
-def rows_for_pretraining(data: Path) -> dict[str, list[str]]:
-    """Return the ids that may be trained on: none held out for ``HELD_OUT``, and no duplicate of one."""
+def held_out_ids(data: Path) -> set[str]:
+    """Return the ids of the validation and test crystals of the properties in ``HELD_OUT``."""
     rows = read_rows(data)
-    held_out = {row for name in HELD_OUT for row in held_out_rows(rows, name)}
-    crystals = [Crystal.from_arrays(row["lattice_mat"], row["frac_coords"], row["elements"]) for row in rows]
-    for group in find_duplicates([crystal.formula for crystal in crystals], crystals.__getitem__):
-        if not held_out.isdisjoint(group):
-            held_out.update(group)
-    usable = [row for row in range(len(rows)) if row not in held_out and all(key in rows[row] for key in LEARNED)]
-    random.Random(SEED).shuffle(usable)
-    ids = [rows[row]["id"] for row in usable]
-    return {"id_train": ids[N_VALIDATION:], "id_val": ids[:N_VALIDATION], "id_test": []}
+    return {rows[row]["id"] for name in HELD_OUT for row in held_out_rows(rows, name)}
 
 
 def held_out_rows(rows: Sequence[dict[str, object]], name: str) -> list[int]:

@@ -48,7 +48,7 @@ class Arm:
 
     Args:
         options: Options of ``crysmm train``, besides the recipe.
-        encoder: Key of ``SHIPPED`` or of ``ENCODERS``, given as the last option.
+        encoder: Key of ``SHIPPED`` or of ``ENCODERS``, or ``SEVERAL``; given as the last option.
         text: Texts that it reads, a key of the result of :func:`benchmarks.texts.make_texts`.
     """
 
@@ -68,6 +68,7 @@ GATGNN = ("--model", "gatgnn")
 ALIGNN = ("--model", "alignn")
 TEXT_ALONE = "text alone"
 TOGETHER = "cgcnn on all properties at once"
+SEVERAL = "several properties"  # a network that StudyOfSeveral trains
 SMALL_ALIGNN = (*ALIGNN, "--model.alignn_layers", "2", "--model.gcn_layers", "2", "--model.hidden_features", "64")
 FP32 = ("--precision", "32")
 BACKBONES = ("cgcnn", "gatgnn", "alignn", "small alignn")  # the arms that others are compared with
@@ -92,6 +93,7 @@ ARMS: dict[str, Arm] = {
         for delta, options in (("", ()), (", delta rising", RISING))
     },
     TOGETHER: Arm(),
+    "cgcnn from several properties": Arm(("--init_from",), SEVERAL),
     "gatgnn": Arm(GATGNN),
     "gatgnn distilled from crysgnn": distilled("crysgnn", *GATGNN),
     "gatgnn distilled from decoys, delta rising": distilled("decoys", *GATGNN, *RISING),
@@ -115,7 +117,8 @@ ARMS: dict[str, Arm] = {
     "alignn with text": Arm(ALIGNN, text="own"),
     "alignn with shuffled text": Arm(ALIGNN, text="shuffled"),
 }
-WITHOUT_TEXT = [name for name, arm in ARMS.items() if arm.text is None and name != TOGETHER]
+WITHOUT_TEXT = [name for name, arm in ARMS.items() if arm.text is None and name != TOGETHER and arm.encoder != SEVERAL]
+OF_SEVERAL = [name for name, arm in ARMS.items() if name == TOGETHER or arm.encoder == SEVERAL]
 
 Results = dict[str, dict[str, dict[int, float]]]
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from benchmarks.jarvis_dft import add_predictions, held_out_rows, rows_for_pretraining, table
+from benchmarks.jarvis_dft import add_predictions, held_out_ids, held_out_rows, table
+from benchmarks.several import rows_for_pretraining
 from crysmm.config import TrainingConfig
 from crysmm.data.split import make_split
 
@@ -37,8 +38,8 @@ def test_pretraining_sees_no_held_out_crystal_and_no_duplicate_of_one(tmp_path):
     with gzip.open(path, "wt") as file:
         file.write("\n".join(json.dumps(row) for row in rows))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmarks.jarvis_dft.N_VALIDATION", 5)
-        ids = rows_for_pretraining(path)
+        patch.setattr("benchmarks.several.N_VALIDATION", 5)
+        ids = rows_for_pretraining(path, held_out_ids(path))
     left = {str(row) for row in range(60)} - {str(row) for row in held_out} - {"50", "51"}
     assert {*ids["id_train"], *ids["id_val"]} == left
     assert len(ids["id_val"]) == 5

@@ -38,18 +38,28 @@ def ids_of(options):
 
 
 def test_jarvis_splits_are_those_of_the_training_command(table, tmp_path):
-    tasks, together = crysgnn_tasks(table, tmp_path, 20, ["K_VRH"])
-    ids = ids_of(tasks["K_VRH, 20%"])
+    ids = ids_of(crysgnn_tasks(table, tmp_path, 20, ["K_VRH"])["tasks"]["K_VRH, 20%"])
     having = [row["id"] for row in read_rows(table) if "K_VRH" in row]
     split = make_split(TrainingConfig(train_ratio=0.2, val_ratio=0.1, test_ratio=0.7), having, ["H"] * len(having))
     expected = [[having[row] for row in rows] for rows in (split.train, split.val, split.test)]
     assert [ids["id_train"], ids["id_val"], ids["id_test"]] == expected
-    assert together == []
+
+
+@pytest.mark.parametrize("percent", [20, 40])
+def test_a_network_to_start_from_sees_labelled_rows_and_those_without_the_property(percent, table, tmp_path):
+    ids = [row["id"] for row in read_rows(table)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(partly_labelled, "JARVIS", ("K_VRH",))
+        made = crysgnn_tasks(table, tmp_path, percent, None)
+    split = ids_of(made["tasks"][f"K_VRH, {percent}%"])
+    assert made["held_out"].isdisjoint(split["id_train"][:10])
+    assert made["held_out"].issuperset(split["id_test"])
+    assert len(set(ids) - made["held_out"]) == 50 + 10
 
 
 def test_no_property_is_tested_on_what_another_is_trained_on(table, tmp_path):
-    tasks, together = crysxpp_tasks(table, tmp_path, 20, ["volume", "log10 K_VRH"])
-    of_all, *of_each = map(ids_of, (together, *tasks.values()))
+    made = crysxpp_tasks(table, tmp_path, 20, ["volume", "log10 K_VRH"])
+    of_all, *of_each = map(ids_of, (made["together"], *made["tasks"].values()))
     having = {row["id"] for row in read_rows(table) if "K_VRH" in row}
     assert of_each[0] == of_all
     assert of_each[1] == {key: [one for one in ids if one in having] for key, ids in of_all.items()}
