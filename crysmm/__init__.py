@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crysmm.estimator import CrystalRegressor
     from crysmm.graphs.dgl import crystal_graph, line_graph
     from crysmm.inference.predictor import Predictor, load
+    from crysmm.inference.screening import screen
     from crysmm.models.networks import build_backbone
     from crysmm.training.pretrain import pretrain
     from crysmm.training.train import train
@@ -37,6 +38,7 @@ _MODULES = {
     "line_graph": "crysmm.graphs.dgl",
     "load": "crysmm.inference.predictor",
     "pretrain": "crysmm.training.pretrain",
+    "screen": "crysmm.inference.screening",
     "train": "crysmm.training.train",
 }
 
@@ -55,6 +57,7 @@ __all__ = [
     "line_graph",
     "load",
     "pretrain",
+    "screen",
     "train",
 ]
 

@@ -17,15 +17,17 @@ from crysmm.cli.options import (
     positive,
     refuse_absent_device,
     refuse_row_options,
+    report,
     warn,
 )
 from crysmm.errors import CrysmmError, InputError, first_of
 from crysmm.inference import COVERAGE
-from crysmm.inference.files import refuse_output, require_model
+from crysmm.inference.files import refuse_output, require_model, unfinished_folder
 from crysmm.io.source import Source
 from crysmm.zoo import resolve_group
 
 if TYPE_CHECKING:
+    from crysmm.inference.prediction_table import PredictionSummary
     from crysmm.inference.predictor import Predictor
 
 SHOWN = 10  # a table with at most this many rows is printed, too
@@ -82,37 +84,57 @@ def run(arguments: argparse.Namespace) -> int:
         source = source_from_files(arguments.files, file_format=file_format)
     else:
         source = open_source(arguments.root_dir, id_key=arguments.id_key, file_format=file_format, needs_targets=False)
-    from crysmm.inference.intervals import fewest_errors
     from crysmm.inference.predictor import load
+    from crysmm.inference.screening import screen
 
     predictor = load(arguments.model, arguments.device, arguments.precision)
-    summary = predictor.predict_source(
-        source,
-        arguments.output,
-        batch_size=arguments.batch_size,
-        coverage=arguments.coverage,
-        jobs=arguments.jobs,
-    )
-    total = summary.n_predicted + summary.n_failed
+    unfinished = unfinished_folder(arguments.output)
+    if unfinished.exists():
+        report([f"going on with the predictions in {unfinished}"])
+    try:
+        summary = screen(
+            predictor,
+            source,
+            arguments.output,
+            batch_size=arguments.batch_size,
+            coverage=arguments.coverage,
+            jobs=arguments.jobs,
+        )
+    except KeyboardInterrupt:
+        if unfinished.exists():
+            report([f"what was predicted is in {unfinished}; the same command goes on from there"])
+        raise
+    return _tell(predictor, summary, arguments)
+
+
+def _tell(predictor: Predictor, summary: PredictionSummary, arguments: argparse.Namespace) -> int:
+    """Print what a user should know about a table of predictions, and return the exit code.
+
+    Raises:
+        CrysmmError: No structure is predicted.
+    """
+    from crysmm.inference.intervals import fewest_errors
+
+    total, output = summary.n_rows, arguments.output
     if total and total <= SHOWN:
         has_several = len(predictor.target_names) > 1
-        text = _by_property(predictor, summary.output) if has_several else summary.output.read_text(encoding="utf-8")
-        print(text, end="")
-    print(f"{summary.n_predicted} of {total} structures predicted: {summary.output}")
+        print(_by_property(predictor, output) if has_several else output.read_text(encoding="utf-8"), end="")
+    print(f"{summary.n_predicted} of {total} structures predicted: {output}")
     if summary.unseen:
         counts = ", ".join(f"{symbol} ({count})" for symbol, count in summary.unseen.most_common())
         warn(f"elements in no training structure, with the number of structures that contain them: {counts}")
     if summary.n_far:
         warn(f"{summary.n_far} far from the training structures, see the column domain: trust these less")
-    if summary.n_validation is not None and summary.n_validation < fewest_errors(arguments.coverage):
+    n_validation, fewest = predictor.n_validation, fewest_errors(arguments.coverage)
+    if n_validation is not None and n_validation < fewest:
         some = " for at least one property" if len(predictor.target_names) > 1 else ""
         warn(
-            f"intervals of {arguments.coverage:.0%} are infinite{some}: they need {fewest_errors(arguments.coverage)} "
-            f"validation structures, the model had {summary.n_validation}; lower --coverage"
+            f"intervals of {arguments.coverage:.0%} are infinite{some}: they need {fewest} validation "
+            f"structures, the model had {n_validation}; lower --coverage"
         )
-    if summary.undescribed:
+    if summary.n_undescribed:
         name, reason = next(iter(summary.undescribed.items()))
-        count = len(summary.undescribed)
+        count = summary.n_undescribed
         warn(f"{count} predicted without a description, which the model reads; the first: {name}: {reason}")
     if summary.n_noted:
         notes = listed([(row.file, row.note) for row in summary.notes], summary.n_noted, ", in the table")
@@ -124,7 +146,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not total:
         raise CrysmmError("the input has no structures")
     if not summary.n_predicted:
-        raise CrysmmError(f"no structure could be predicted; see the column reason of {summary.output}")
+        raise CrysmmError(f"no structure could be predicted; see the column reason of {output}")
     return 1 if summary.n_failed else 0
 
 

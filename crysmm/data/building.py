@@ -74,19 +74,26 @@ def graph_rows(
 
 
 def in_parallel(
-    source: Source, settings: GraphSettings, jobs: int | None, symprec: float | None = None
+    source: Source,
+    settings: GraphSettings,
+    jobs: int | None,
+    symprec: float | None = None,
+    rows: Iterable[Row | SkippedRow] | None = None,
 ) -> Iterator[GraphedRecord | SkippedRow]:
-    """Yield every row of a source, graphed by worker processes, in order.
+    """Yield the rows of a source, graphed by worker processes, in order.
 
     Args:
         source: Source of the rows.
         settings: Graph settings.
         jobs: Number of processes; by default one per core, or this process alone for few rows.
         symprec: Tolerance for determining space groups, Angstrom; None to skip them.
+        rows: Those of its rows to read; by default all.
     """
     if source.n_rows is not None and source.n_rows <= (ROWS_A_TASK if jobs else ROWS_WITHOUT_WORKERS):
         jobs = 1
-    return map_in_order(partial(graph_rows, settings=settings, symprec=symprec), source.rows(), jobs)
+    return map_in_order(
+        partial(graph_rows, settings=settings, symprec=symprec), source.rows() if rows is None else rows, jobs
+    )
 
 
 def map_in_order(work: Callable[[list[Given]], list[Made]], items: Iterable[Given], jobs: int | None) -> Iterator[Made]:

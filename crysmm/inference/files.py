@@ -15,6 +15,11 @@ CALIBRATION_FILE = "calibration.safetensors"
 TABLE_START = "id,prediction"
 
 
+def unfinished_folder(output: Path) -> Path:
+    """Return the folder that holds parts of a table of predictions until it is complete."""
+    return output.with_name(f"{output.name}.unfinished")
+
+
 def require_model(folder: Path, *, may_be_ensemble: bool = False) -> None:
     """Refuse a folder that lacks the files of a model.
 

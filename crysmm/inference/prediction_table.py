@@ -11,8 +11,9 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from crysmm.files import write_csv_atomic
 from crysmm.inference.assessment import Assessment, unseen_elements
 from crysmm.io.source import ReadingNote, SkippedRow
 
-MOST_FAILURES = 3  # kept in a summary, and as many notes
+MOST_EXAMPLES = 3  # of failures and of notes, kept in a summary
 
 
 def prediction_columns(scaler: TargetScaler, names: Sequence[str], assessment: Assessment) -> list[str]:
@@ -159,35 +160,38 @@ class PredictionSummary:
     """Numbers of predicted and failed rows of a source, with examples.
 
     Args:
-        output: Table that was written.
         n_predicted: Number of rows with a prediction.
         n_failed: Number of rows with a reason instead.
         failures: First few failed rows.
         unseen: Number of structures by element, for elements that no training structure contains.
         n_far: Number of structures farther from the training structures than nearly all validation structures.
-        n_validation: Number of structures that intervals are calibrated on, those of the rarest target if there are
-            several; None if there are no intervals.
-        undescribed: Reason why there is no description, by id, for a model that reads texts.
+        n_undescribed: Number of structures without a description, for a model that reads texts.
+        undescribed: Reasons for the first few of these, by id.
         n_noted: Number of structures with a note on how they were read.
         notes: First few of these notes.
     """
 
-    output: Path
     n_predicted: int = 0
     n_failed: int = 0
     failures: list[SkippedRow] = field(default_factory=list)
     unseen: Counter[str] = field(default_factory=Counter)
     n_far: int = 0
-    n_validation: int | None = None
+    n_undescribed: int = 0
     undescribed: dict[str, str] = field(default_factory=dict)
     n_noted: int = 0
     notes: list[ReadingNote] = field(default_factory=list)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of all rows."""
+        return self.n_predicted + self.n_failed
 
     def count(
         self,
         results: Sequence[GraphedRecord | SkippedRow],
         assessment: Assessment,
         elements: Sequence[str] | None,
+        undescribed: Mapping[str, str],
     ) -> None:
         """Add the rows of a batch.
 
@@ -195,16 +199,27 @@ class PredictionSummary:
             results: Rows, read or skipped.
             assessment: Assessment of the rows that were read.
             elements: Symbols of the elements in the training structures; None if unknown.
+            undescribed: Reasons why structures have no description, by id.
         """
         failed = [result for result in results if isinstance(result, SkippedRow)]
-        self.n_failed += len(failed)
-        self.n_predicted += len(results) - len(failed)
-        self.failures += failed[: MOST_FAILURES - len(self.failures)]
-        self.n_far += int(assessment.is_far.sum())
-        for result in results:
-            if isinstance(result, GraphedRecord):
-                record = result.record
-                self.unseen.update(unseen_elements(elements, record.crystal.elements))
-                self.n_noted += bool(record.notes)
-                if record.notes and len(self.notes) < MOST_FAILURES:
-                    self.notes.append(ReadingNote(record.id, record.file, "; ".join(record.notes)))
+        records = [result.record for result in results if isinstance(result, GraphedRecord)]
+        notes = [ReadingNote(record.id, record.file, "; ".join(record.notes)) for record in records if record.notes]
+        unseen = Counter(symbol for record in records for symbol in unseen_elements(elements, record.crystal.elements))
+        n_far = int(assessment.is_far.sum())
+        self.add(
+            PredictionSummary(
+                len(records), len(failed), failed, unseen, n_far, len(undescribed), dict(undescribed), len(notes), notes
+            )
+        )
+
+    def add(self, other: PredictionSummary) -> None:
+        """Add the rows of another summary; of the examples, the first few are kept."""
+        self.n_predicted += other.n_predicted
+        self.n_failed += other.n_failed
+        self.failures = [*self.failures, *other.failures][:MOST_EXAMPLES]
+        self.unseen.update(other.unseen)
+        self.n_far += other.n_far
+        self.n_undescribed += other.n_undescribed
+        self.undescribed = dict(islice((self.undescribed | other.undescribed).items(), MOST_EXAMPLES))
+        self.n_noted += other.n_noted
+        self.notes = [*self.notes, *other.notes][:MOST_EXAMPLES]

@@ -1,4 +1,4 @@
-"""Prediction with trained models: structures held in memory, or any number of files streamed into a table."""
+"""Prediction with trained models: structures held in memory, or rows of any number as a stream of batches."""
 
 from __future__ import annotations
 
@@ -7,24 +7,20 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import GraphedRecord, count_triplets, graph_row, in_parallel
 from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memory, memory_limit, why_too_large
 from crysmm.device import resolve_device
-from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import StructureError
-from crysmm.files import disables_bar, table_replacing
 from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment, elements_of_all
-from crysmm.inference.files import refuse_output
 from crysmm.inference.frozen_network import InferencePrecision, Outputs
-from crysmm.inference.prediction_table import PredictionSummary, prediction_cells, prediction_columns
+from crysmm.inference.prediction_table import prediction_cells, prediction_columns
 from crysmm.inference.property_model import PropertyModel
 from crysmm.io.inputs import source_from_structures
 from crysmm.io.source import SkippedRow, Source
@@ -34,6 +30,14 @@ from crysmm.zoo import resolve_group
 
 Result = GraphedRecord | SkippedRow
 Assess = Callable[[Sequence[Outputs], Sequence[Sequence[str]]], Assessment]
+
+
+class Loading(NamedTuple):
+    """Arguments of :func:`load`, with which another process can load the same model."""
+
+    folder: Path | str
+    device: str
+    precision: InferencePrecision
 
 
 def load(folder: Path | str, device: str = "auto", precision: InferencePrecision = "32") -> Predictor:
@@ -51,7 +55,8 @@ def load(folder: Path | str, device: str = "auto", precision: InferencePrecision
         InputError: The device is not available.
     """
     on = resolve_device(device)
-    return Predictor([PropertyModel.load(model, on, precision) for model in resolve_group(folder)], on)
+    models = [PropertyModel.load(model, on, precision) for model in resolve_group(folder)]
+    return Predictor(models, on, Loading(folder, device, precision))
 
 
 class Predictor:
@@ -62,8 +67,10 @@ class Predictor:
     Args:
         models: One model, or several of further properties that read the same graphs, no texts, and predict values.
         device: Device of the models.
+        loading: How the models were loaded; None if they were made in this process.
 
     Attributes:
+        device: Device of the models.
         model: First member of the first model; all have its graph settings.
         models: Models whose predictions stand side by side.
         n_networks: Number of networks, those of an ensemble or of several models together.
@@ -73,7 +80,9 @@ class Predictor:
         elements: Symbols of the elements in the training structures of all models, or None if unknown.
     """
 
-    def __init__(self, models: Sequence[PropertyModel], device: torch.device | str = "cpu"):
+    def __init__(
+        self, models: Sequence[PropertyModel], device: torch.device | str = "cpu", loading: Loading | None = None
+    ):
         self.models = models
         self.model = models[0].members[0]
         self.n_networks = sum(len(model.members) for model in models)
@@ -81,12 +90,12 @@ class Predictor:
         self.units = tuple(model.description.unit for model in models for _ in model.description.target_names)
         self.classes = self.model.scaler.classes
         self.elements = elements_of_all([model.description.elements for model in models])
-        self._device = torch.device(device)
-        self._memory_limit = memory_limit(self._device)
+        self.device, self.loading = torch.device(device), loading
+        self._memory_limit = memory_limit(self.device)
         text = self.model.description.text
-        self._reader = None if text is None else TextReader(text, self._device)
+        self._reader = None if text is None else TextReader(text, self.device)
         potential = self.model.description.potential
-        self._potential = None if potential is None else PotentialReader(potential, self._device)
+        self._potential = None if potential is None else PotentialReader(potential, self.device)
 
     def predict(self, structures: Any, batch_size: int = 64) -> np.ndarray:
         """Predict structures held in memory; a model that reads texts generates their descriptions.
@@ -146,75 +155,58 @@ class Predictor:
         embeddings = np.concatenate(parts)
         return embeddings if isinstance(structures, list | tuple) else embeddings[0]
 
-    def predict_source(
-        self,
-        source: Source,
-        output: Path | str,
-        *,
-        batch_size: int = 64,
-        coverage: float = COVERAGE,
-        jobs: int | None = None,
-        progress: bool = True,
-    ) -> PredictionSummary:
-        """Predict every row of a source into a table, in its order, with little memory for any number of rows.
-
-        The file appears when it is complete.
-
-        Args:
-            source: Rows of structures; targets are not needed.
-            output: CSV file to write, or to replace, with the :attr:`columns`.
-            batch_size: Number of structures in a batch; smaller if they are large.
-            coverage: Fraction of the targets inside the intervals, between 0 and 1.
-            jobs: Number of processes that read structures; by default one per core, or this process alone if there
-                are few rows.
-            progress: Show a progress bar.
-
-        Raises:
-            InputError: The source as a whole is broken, the file cannot be written, or the coverage is not between 0
-                and 1.
-        """
-        assess = self._assess(coverage)
+    @property
+    def n_validation(self) -> int | None:
+        """Number of structures that intervals are calibrated on, those of the rarest target; None without intervals."""
         labels = [model.calibration.fewest_labels for model in self.models if model.calibration is not None]
-        n_validation = min((number for number in labels if number is not None), default=None)
-        summary = PredictionSummary(Path(output), n_validation=n_validation)
-        refuse_output(summary.output)
-        hidden = disables_bar(progress)
-        with (
-            keep_freed_memory(self._device),
-            table_replacing(summary.output, self.columns) as table,
-            tqdm(total=source.n_rows, desc="predicting", unit=" structures", disable=hidden) as bar,
-        ):
-            rows = in_parallel(source, self.model.settings, jobs)
-            for results, assessment in self._assess_rows(rows, batch_size, assess, summary.undescribed, jobs):
-                table.writerows(self.cells(results, assessment))
-                summary.count(results, assessment, self.elements)
-                bar.update(len(results))
-        return summary
+        return min((number for number in labels if number is not None), default=None)
 
     def assess_source(
-        self,
-        source: Source,
-        *,
-        batch_size: int = 64,
-        coverage: float = COVERAGE,
-        undescribed: dict[str, str] | None = None,
+        self, source: Source, *, undescribed: dict[str, str] | None = None
     ) -> Iterator[tuple[list[Result], Assessment]]:
         """Assess every row of a source in batches, in its order, reading it in this process.
 
         Args:
             source: Rows of structures; targets are not needed.
+            undescribed: As in :meth:`assess_rows`.
+
+        Yields:
+            What :meth:`assess_rows` yields.
+
+        Raises:
+            InputError: The source as a whole is broken.
+        """
+        yield from self.assess_rows(in_parallel(source, self.model.settings, jobs=1), undescribed=undescribed)
+
+    def assess_rows(
+        self,
+        rows: Iterable[Result],
+        *,
+        batch_size: int = 64,
+        coverage: float = COVERAGE,
+        jobs: int | None = None,
+        undescribed: dict[str, str] | None = None,
+    ) -> Iterator[tuple[list[Result], Assessment]]:
+        """Assess rows in batches, in their order.
+
+        Args:
+            rows: Rows that were read, with graphs by the settings of :attr:`model`, or skipped.
             batch_size: Number of structures in a batch; smaller if they are large.
             coverage: Fraction of the targets inside the intervals, between 0 and 1.
+            jobs: Number of structures described at a time, for a model that reads texts; by default one per core.
             undescribed: Receives the reason why a description is missing, by id; if None, there is a warning.
 
         Yields:
             The rows of a batch, read or skipped, and the assessment of the rows that were read.
 
         Raises:
-            InputError: The source as a whole is broken, or the coverage is not between 0 and 1.
+            InputError: The coverage is not between 0 and 1.
         """
-        rows = in_parallel(source, self.model.settings, jobs=1)
-        yield from self._assess_rows(rows, batch_size, self._assess(coverage), undescribed)
+        assess = self._assess(coverage)
+        for results in self._batches(rows, batch_size):
+            graphed = [result for result in results if isinstance(result, GraphedRecord)]
+            outputs = self._outputs(graphed, jobs, undescribed)
+            yield results, assess(outputs, [result.record.crystal.elements for result in graphed])
 
     @property
     def columns(self) -> list[str]:
@@ -229,7 +221,7 @@ class Predictor:
         were read.
 
         Args:
-            results: Rows of the batch, as :meth:`assess_source` yields them.
+            results: Rows of the batch, as :meth:`assess_rows` yields them.
             assessment: Assessment of the rows that were read.
         """
         # The assessment has a row only for the results that were read.
@@ -324,20 +316,6 @@ class Predictor:
         if isinstance(features, str):
             return SkippedRow(result.record.id, result.record.file, features)
         return result._replace(potential=features)
-
-    def _assess_rows(
-        self,
-        rows: Iterable[Result],
-        batch_size: int,
-        assess: Assess,
-        undescribed: dict[str, str] | None,
-        jobs: int | None = None,
-    ) -> Iterator[tuple[list[Result], Assessment]]:
-        """Yield batches of rows, and the assessment of the rows in each that were read."""
-        for results in self._batches(rows, batch_size):
-            graphed = [result for result in results if isinstance(result, GraphedRecord)]
-            outputs = self._outputs(graphed, jobs, undescribed)
-            yield results, assess(outputs, [result.record.crystal.elements for result in graphed])
 
     def _outputs(
         self, results: Sequence[GraphedRecord], jobs: int | None = None, undescribed: dict[str, str] | None = None

@@ -15,6 +15,7 @@ from crysmm.data.batch import collate_crystals
 from crysmm.data.building import ROWS_A_TASK, TASKS_AHEAD, in_parallel
 from crysmm.errors import InputError, ModelFolderError, StructureError
 from crysmm.inference.predictor import load
+from crysmm.inference.screening import screen
 from crysmm.io.inputs import source_from_files, source_from_structures
 from crysmm.io.source import Row, SkippedRow, Source
 from crysmm.models.networks import PropertyNetwork
@@ -120,7 +121,7 @@ def test_probabilities(tmp_path: Path, crystals: dict[str, Crystal], save_small_
     assert probabilities.shape == (12, 2)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert predictor.classes == (0.0, 1.0)
-    predictor.predict_source(source_from_structures([crystals["Si"]]), tmp_path / "out.csv", progress=False)
+    screen(predictor, source_from_structures([crystals["Si"]]), tmp_path / "out.csv", progress=False)
     (row,) = read_table(tmp_path / "out.csv")
     assert list(row) == ["id", "prediction", "probability_0", "probability_1", "domain", "reason", "note"]
     assert int(row["prediction"]) == probabilities[2].argmax()
@@ -152,7 +153,7 @@ def test_table_keeps_order_and_reasons(tmp_path: Path, crystals: dict[str, Cryst
     (tmp_path / "bad.cif").write_bytes(b"\x00\x01 junk")
     (tmp_path / "again.vasp").write_text(POSCAR)
     files = [tmp_path / name for name in ("good, really.vasp", "bad.cif", "missing.cif", "again.vasp")]
-    summary = predictor.predict_source(source_from_files(files), tmp_path / "new" / "out.csv", progress=False)
+    summary = screen(predictor, source_from_files(files), tmp_path / "new" / "out.csv", progress=False)
     table = read_table(tmp_path / "new" / "out.csv")
     assert [row["id"] for row in table] == [path.name for path in files]
     assert list(table[0]) == ["id", "prediction", "domain", "reason", "note"]
@@ -172,7 +173,7 @@ def test_numbers_in_the_table_are_whole(tmp_path: Path, crystals: dict[str, Crys
     save_small_model(tmp_path)
     predictor = load(tmp_path, device="cpu")
     structures = list(crystals.values())
-    predictor.predict_source(source_from_structures(structures), tmp_path / "out.csv", batch_size=64, progress=False)
+    screen(predictor, source_from_structures(structures), tmp_path / "out.csv", batch_size=64, progress=False)
     found = np.array([float(row["prediction"]) for row in read_table(tmp_path / "out.csv")])
     assert np.array_equal(found, predictor.predict(structures)[:, 0])
 
@@ -180,7 +181,7 @@ def test_numbers_in_the_table_are_whole(tmp_path: Path, crystals: dict[str, Crys
 def test_elements_not_seen_in_training(tmp_path: Path, crystals: dict[str, Crystal], save_small_model: Save) -> None:
     save_small_model(tmp_path)  # of O, Na, Si, Cl, Cu
     source = source_from_structures([crystals[name] for name in ("SrTiO3", "TiO2", "NaCl")])
-    summary = load(tmp_path, device="cpu").predict_source(source, tmp_path / "out.csv", progress=False)
+    summary = screen(load(tmp_path, device="cpu"), source, tmp_path / "out.csv", progress=False)
     assert summary.unseen == {"Ti": 2, "Sr": 1}
     notes = [row["domain"] for row in read_table(tmp_path / "out.csv")]
     assert notes == ["Sr, Ti in no training structure", "Ti in no training structure", ""]
@@ -212,7 +213,7 @@ def test_memory_bounds_batches_and_refuses_giants(
     assert max(sizes) > 1
     assert len(sizes) > 3
     monkeypatch.setattr(predictor, "_memory_limit", 300)
-    summary = predictor.predict_source(source_from_structures(structures), tmp_path / "out.csv", progress=False)
+    summary = screen(predictor, source_from_structures(structures), tmp_path / "out.csv", progress=False)
     assert 0 < summary.n_failed < 12
     assert summary.failures[0].reason.startswith("too large: ")
 
@@ -249,7 +250,7 @@ def test_workers_give_the_same_and_run_ahead_a_little_only(
     assert source.taken <= ROWS_A_TASK * TASKS_AHEAD * 2
     results.close()  # type: ignore[attr-defined]
     source = Repeated(crystals["Si"], 300)
-    summary = predictor.predict_source(source, tmp_path / "out.csv", jobs=2, progress=False)
+    summary = screen(predictor, source, tmp_path / "out.csv", jobs=2, progress=False)
     assert summary.n_predicted == 300
     table = read_table(tmp_path / "out.csv")
     assert [row["id"] for row in table] == [str(number) for number in range(300)]
@@ -271,7 +272,7 @@ def test_table_is_replaced_only_by_a_whole_one(
     output = tmp_path / "out.csv"
     output.write_text("id,prediction\nkept,1\n")
     with pytest.raises(InputError, match="row 10 is not JSON"):
-        predictor.predict_source(Repeated(crystals["Si"], 20, broken_after=10), output, jobs=1, progress=False)
+        screen(predictor, Repeated(crystals["Si"], 20, broken_after=10), output, jobs=1, progress=False)
     assert output.read_text() == "id,prediction\nkept,1\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out.csv"]
 
@@ -283,9 +284,9 @@ def test_output_that_cannot_be_written_is_told_first(
     predictor = load(tmp_path, device="cpu")
     source = Repeated(crystals["Si"], 2)
     with pytest.raises(InputError, match="is a folder"):
-        predictor.predict_source(source, tmp_path, progress=False)
+        screen(predictor, source, tmp_path, progress=False)
     with pytest.raises(InputError, match="is a file"):
-        predictor.predict_source(source, tmp_path / "model.json" / "out.csv", progress=False)
+        screen(predictor, source, tmp_path / "model.json" / "out.csv", progress=False)
     assert source.taken == 0
 
 
@@ -299,7 +300,7 @@ def test_output_that_is_something_else_is_left(
     os.mkfifo(output) if content is None else output.write_text(content)
     source = Repeated(crystals["Si"], 2)
     with pytest.raises(InputError, match="out is there and is no table of predictions"):
-        load(tmp_path / "model", device="cpu").predict_source(source, output, progress=False)
+        screen(load(tmp_path / "model", device="cpu"), source, output, progress=False)
     assert source.taken == 0
     assert output.is_fifo() if content is None else output.read_text() == content
 
@@ -311,5 +312,5 @@ def test_an_empty_file_and_an_older_table_are_replaced(
     predictor, output = load(tmp_path / "model", device="cpu"), tmp_path / "out.csv"
     output.touch()
     for _ in range(2):
-        predictor.predict_source(Repeated(crystals["Si"], 2), output, jobs=1, progress=False)
+        screen(predictor, Repeated(crystals["Si"], 2), output, jobs=1, progress=False)
         assert len(output.read_text().splitlines()) == 3

@@ -14,6 +14,7 @@ from crysmm.data.store import build_store
 from crysmm.errors import InputError, MissingDependencyError, ModelFolderError, StructureError
 from crysmm.explain.explanation import refuse_other_input
 from crysmm.inference.saved_models import load_model
+from crysmm.inference.screening import screen
 from crysmm.io.inputs import open_input, source_from_structures
 from crysmm.objectives.distillation import DistillationObjective
 from crysmm.teachers.features import Directions
@@ -198,7 +199,7 @@ def test_a_crystal_it_cannot_embed_is_a_row_with_the_reason(make_config, toy, cr
     with pytest.raises(StructureError, match=r"structure 1 .*: toy:5: KeyError: 'Cs'"):
         predictor.predict([crystals["Cu"], crystals["CsCl"]])
     source = source_from_structures([crystals["Cu"], crystals["CsCl"]])
-    summary = predictor.predict_source(source, tmp_path / "predictions.csv", progress=False)
+    summary = screen(predictor, source, tmp_path / "predictions.csv", progress=False)
     assert (summary.n_predicted, summary.n_failed) == (1, 1)
     assert "toy:5: KeyError: 'Cs'" in (tmp_path / "predictions.csv").read_text()
 

@@ -1,0 +1,252 @@
+"""Screening: any number of structures predicted into a table, in shards that survive a kill.
+
+A shard is a fixed number of successive rows of the input. Batches never reach over the end of a shard, so that its
+numbers are the same whenever, wherever and after whatever other shard it is predicted. Each is written to a folder
+beside the table as soon as it is complete; they are joined when all are there. A run that was stopped predicts the
+missing ones. An input of one shard needs no folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from tqdm import tqdm
+
+from crysmm import __version__
+from crysmm.data.building import in_parallel
+from crysmm.engines.memory import keep_freed_memory
+from crysmm.errors import InputError
+from crysmm.files import disables_bar, replacing, write_csv_atomic, write_json_atomic
+from crysmm.inference import COVERAGE
+from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, refuse_output, unfinished_folder
+from crysmm.inference.prediction_table import PredictionSummary
+from crysmm.inference.predictor import Predictor, Result
+from crysmm.io.inputs import open_source
+from crysmm.io.source import Row, SkippedRow, Source
+from crysmm.zoo import resolve_group
+
+ROWS_A_SHARD = 1024  # half a second of work for CGCNN on two cores, minutes for models that read texts
+ORIGIN_FILE = "origin.json"  # what the shards in a folder were predicted from
+Rows = list[Row | SkippedRow]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Predictions for successive rows of an input: lines of the table, and their summary."""
+
+    lines: list[list[str]]
+    summary: PredictionSummary
+
+
+@dataclass(frozen=True)
+class ShardMaker:
+    """Settings with which the rows of a shard become lines of the table.
+
+    Args:
+        batch_size: Number of structures in a batch; smaller if they are large.
+        coverage: Fraction of the targets inside the intervals, between 0 and 1.
+        jobs: Number of processes that read or describe structures; by default one per core.
+    """
+
+    batch_size: int
+    coverage: float
+    jobs: int | None
+
+    def make(
+        self, predictor: Predictor, results: Iterable[Result], advance: Callable[[int], object] | None = None
+    ) -> Shard:
+        """Predict the rows of a shard.
+
+        Args:
+            predictor: The model.
+            results: Rows, read with their graphs, or skipped.
+            advance: Called with the number of rows after each batch.
+        """
+        lines: list[list[str]] = []
+        summary, undescribed = PredictionSummary(), dict[str, str]()
+        assessed = predictor.assess_rows(
+            results, batch_size=self.batch_size, coverage=self.coverage, jobs=self.jobs, undescribed=undescribed
+        )
+        for batch, assessment in assessed:
+            lines.extend(predictor.cells(batch, assessment))
+            summary.count(batch, assessment, predictor.elements, undescribed)
+            undescribed.clear()
+            if advance is not None:
+                advance(len(batch))
+        return Shard(lines, summary)
+
+
+class ShardFolder:
+    """Shards by number, each in a file that is complete or absent.
+
+    The folder appears with its first shard.
+
+    Args:
+        folder: Folder of the shards, new or from an earlier run.
+        origin: What the shards depend on, by names for the user.
+
+    Raises:
+        InputError: The folder has shards of another origin.
+    """
+
+    _SHARD = TypeAdapter(Shard)
+
+    def __init__(self, folder: Path, origin: dict[str, Any]):
+        self._folder, self._origin = folder, origin
+        self._numbers = {int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal()}
+        if self._numbers:
+            self._refuse_other_origin()
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, number: int) -> Shard:
+        return self._SHARD.validate_json(self._path(number).read_bytes())
+
+    def __setitem__(self, number: int, shard: Shard) -> None:
+        if not self._numbers:
+            write_json_atomic(self._folder / ORIGIN_FILE, self._origin)
+        with replacing(self._path(number)) as temporary:
+            temporary.write_bytes(self._SHARD.dump_json(shard))
+        self._numbers.add(number)
+
+    def remove(self) -> None:
+        """Remove the folder, if there is one."""
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:06}.json"
+
+    def _refuse_other_origin(self) -> None:
+        try:
+            before = json.loads((self._folder / ORIGIN_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = {}
+        others = [name for name, value in self._origin.items() if before.get(name) != value]
+        if others:
+            raise InputError(
+                f"{self._folder} holds unfinished predictions with another {', '.join(others)}; repeat the earlier "
+                "command to finish them, remove this folder to start anew, or name another output"
+            )
+
+
+def screen(
+    predictor: Predictor,
+    source: Source | str | PathLike[str],
+    output: Path | str,
+    *,
+    batch_size: int = 64,
+    coverage: float = COVERAGE,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> PredictionSummary:
+    """Predict every row of an input into a table, in its order, with little memory for any number of rows.
+
+    The table appears when it is complete. Until then, the folder ``OUTPUT.unfinished`` beside it holds the predictions
+    of an input of more than 1,024 rows: called again with the same arguments after a stop, this predicts what is
+    missing, and writes the same table.
+
+    Args:
+        predictor: Model of :func:`crysmm.load`.
+        source: Rows of structures, or the path of a folder or table with them; targets are not needed.
+        output: CSV file to write, or to replace, with the columns of :attr:`Predictor.columns`.
+        batch_size: Number of structures in a batch; smaller if they are large.
+        coverage: Fraction of the targets inside the intervals, between 0 and 1.
+        jobs: Number of processes that read structures; by default one per core, or this process alone if there are few
+            rows.
+        progress: Show a progress bar.
+
+    Raises:
+        InputError: The source as a whole is broken, the file cannot be written, the coverage is not between 0 and 1, or
+            the folder holds predictions of another model or input, or with other settings.
+    """
+    output = Path(output)
+    refuse_output(output)
+    if not isinstance(source, Source):
+        source = open_source(source, needs_targets=False)
+    maker = ShardMaker(batch_size, coverage, jobs)
+    folder = unfinished_folder(output)
+    is_small = source.n_rows is not None and source.n_rows <= ROWS_A_SHARD and not folder.exists()
+    shards: dict[int, Shard] | ShardFolder = {} if is_small else ShardFolder(folder, _origin(predictor, source, maker))
+    n_before, hidden = ROWS_A_SHARD * len(shards), disables_bar(progress)
+    bar = tqdm(desc="predicting", total=source.n_rows, initial=n_before, unit=" structures", disable=hidden)
+    todo = ((number, rows) for number, rows in enumerate(_shards_of(source)) if number not in shards)
+    with keep_freed_memory(predictor.device), bar:
+        for number, shard in _made_here(predictor, source, maker, todo, bar.update):
+            shards[number] = shard
+    summary = PredictionSummary()
+
+    def lines() -> Iterator[list[str]]:
+        for number in range(len(shards)):
+            shard = shards[number]
+            summary.add(shard.summary)
+            yield from shard.lines
+
+    write_csv_atomic(output, predictor.columns, lines())
+    if isinstance(shards, ShardFolder):
+        shards.remove()
+    return summary
+
+
+def _shards_of(source: Source) -> Iterator[Rows]:
+    """Yield the rows of a source, not read yet, shard by shard."""
+    remaining = iter(source.rows())
+    while rows := list(islice(remaining, ROWS_A_SHARD)):
+        yield rows
+
+
+def _made_here(
+    predictor: Predictor,
+    source: Source,
+    maker: ShardMaker,
+    todo: Iterator[tuple[int, Rows]],
+    advance: Callable[[int], object],
+) -> Iterator[tuple[int, Shard]]:
+    """Yield shards with their numbers, predicted by this process; the rows are read some tasks ahead, across shards."""
+    begun: deque[tuple[int, int]] = deque()  # numbers of shards whose rows are being read, with the number of rows
+
+    def rows() -> Iterator[Row | SkippedRow]:
+        for number, shard in todo:
+            begun.append((number, len(shard)))
+            yield from shard
+
+    results = in_parallel(source, predictor.model.settings, maker.jobs, rows=rows())
+    for first in results:
+        number, n_rows = begun.popleft()
+        yield number, maker.make(predictor, chain([first], islice(results, n_rows - 1)), advance)
+
+
+def _origin(predictor: Predictor, source: Source, maker: ShardMaker) -> dict[str, Any]:
+    """Return what the numbers in a table depend on.
+
+    Raises:
+        InputError: The model was not loaded from a folder.
+    """
+    if predictor.loading is None:
+        raise InputError(f"a table of more than {ROWS_A_SHARD:,} rows needs a model from a folder: crysmm.load")
+    model = hashlib.sha256()
+    for folder, parts in zip(resolve_group(predictor.loading.folder), predictor.models, strict=True):
+        for file in (folder / CALIBRATION_FILE, *(member.folder / DESCRIPTION_FILE for member in parts.members)):
+            model.update(file.read_bytes() if file.is_file() else b"")  # the description has the weights' checksum
+    return {
+        "model": model.hexdigest(),
+        "input": source.fingerprint(),
+        "batch_size": maker.batch_size,
+        "coverage": maker.coverage,
+        "precision": predictor.loading.precision,
+        "version of crysmm": __version__,
+    }

@@ -1,0 +1,183 @@
+"""Tables of many predictions: the same after a stop as in one go, and nothing left over."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+import crysmm.inference.predictor
+import crysmm.inference.screening
+from crysmm.cli.main import main
+from crysmm.crystal import Crystal
+from crysmm.errors import InputError
+from crysmm.inference.predictor import Predictor, load
+from crysmm.inference.screening import screen
+from crysmm.io.table import crystal_row
+from crysmm.models.networks import PropertyNetwork
+
+Save = Callable[..., PropertyNetwork]
+
+
+def grown(crystals: dict[str, Crystal], count: int) -> list[Crystal]:
+    """The crystals in turn, each a bit larger than the one before."""
+    some = list(crystals.values())
+    cells = [some[number % len(some)] for number in range(count)]
+    return [replace(cell, lattice=(1 + 1e-4 * number) * cell.lattice) for number, cell in enumerate(cells)]
+
+
+def write_input(path: Path, structures: list[Crystal]) -> None:
+    """A table of structures, the second of which cannot be read."""
+    rows = [crystal_row(f"made-{number}", {}, crystal) for number, crystal in enumerate(structures)]
+    rows[1]["elements"] = ["Xx"] * len(rows[1]["elements"])
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@contextmanager
+def stopped_after(n_batches: int) -> Iterator[None]:
+    """Lets Ctrl-C arrive in the block, in the batch after so many."""
+    make_batch, left = crysmm.inference.predictor.make_batch, iter(range(n_batches))
+
+    def stopping(*arguments: Any, **options: Any) -> Any:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return make_batch(*arguments, **options)
+
+    with patch.object(crysmm.inference.predictor, "make_batch", stopping):
+        yield
+
+
+@pytest.fixture
+def predictor(tmp_path: Path, save_small_model: Save) -> Predictor:
+    """A small model; its target is K_VRH."""
+    save_small_model(tmp_path / "model")
+    return load(tmp_path / "model", device="cpu")
+
+
+@pytest.fixture
+def data(tmp_path: Path, crystals: dict[str, Crystal], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twenty-two rows, in shards of four."""
+    monkeypatch.setattr(crysmm.inference.screening, "ROWS_A_SHARD", 4)
+    write_input(tmp_path / "in.jsonl", grown(crystals, 22))
+    return tmp_path / "in.jsonl"
+
+
+@pytest.fixture
+def run(predictor: Predictor, data: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Screens the rows two at a time; gives the summary."""
+
+    def run(output: str, **options: Any) -> Any:
+        options = {"batch_size": 2, "progress": False, **options}
+        return screen(options.pop("predictor", predictor), data, tmp_path / output, **options)
+
+    return run
+
+
+def test_numbers_of_shards_are_those_of_the_model(
+    run: Callable[..., Any], predictor: Predictor, crystals: dict[str, Crystal], tmp_path: Path
+) -> None:
+    summary = run("out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [f"made-{number}" for number in range(22)]
+    expected = predictor.predict(grown(crystals, 22))[:, 0]
+    found = [float(row["prediction"] or "nan") for row in rows]
+    np.testing.assert_allclose(np.delete(found, 1), np.delete(expected, 1), rtol=1e-12)
+    assert "unknown element 'Xx'" in rows[1]["reason"]
+    assert (summary.n_predicted, summary.n_failed, summary.failures[0].id) == (21, 1, "made-1")
+    assert summary.unseen == {"Fe": 1, "Cd": 2, "Te": 2, "Cs": 2, "Mg": 2, "Sr": 2, "Ti": 4, "Zr": 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "model", "out.csv"]
+
+
+def test_stopped_and_resumed_it_is_the_table_of_one_go(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run("straight.csv")
+    batches: list[Any] = []
+    assess = Predictor._outputs
+
+    def counting(predictor: Predictor, results: Any, *others: Any) -> Any:
+        batches.append(len(results))
+        return assess(predictor, results, *others)
+
+    for n_batches in (7, 1):  # stops in the fourth shard, and again in it
+        with stopped_after(n_batches), pytest.raises(KeyboardInterrupt):
+            run("out.csv")
+        assert not (tmp_path / "out.csv").exists()
+        assert len(list((tmp_path / "out.csv.unfinished").glob("00*.json"))) == 3
+    monkeypatch.setattr(Predictor, "_outputs", counting)
+    assert run("out.csv") == expected
+    assert sum(batches) == 22 - 3 * 4
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "straight.csv").read_bytes()
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+@pytest.mark.parametrize("what", ["model", "input", "coverage", "batch_size"])
+def test_predictions_of_something_else_are_kept_and_not_mixed_in(
+    what: str, run: Callable[..., Any], data: Path, tmp_path: Path, save_small_model: Save
+) -> None:
+    with stopped_after(3), pytest.raises(KeyboardInterrupt):
+        run("out.csv")
+    options: dict[str, Any] = {}
+    if what == "model":
+        save_small_model(tmp_path / "other", "gatgnn")
+        options["predictor"] = load(tmp_path / "other", device="cpu")
+    elif what == "input":
+        data.write_text(data.read_text().replace("made-21", "made-00"))
+    else:
+        options[what] = {"coverage": 0.8, "batch_size": 3}[what]
+    with pytest.raises(InputError, match=f"holds unfinished predictions with another {what};"):
+        run("out.csv", **options)
+    assert (tmp_path / "out.csv.unfinished" / "000000.json").exists()
+
+
+def test_a_stop_before_the_first_shard_leaves_nothing(run: Callable[..., Any], tmp_path: Path) -> None:
+    with stopped_after(1), pytest.raises(KeyboardInterrupt):
+        run("out.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "model"]
+
+
+def test_ctrl_c_says_how_to_go_on(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("straight.csv")
+    monkeypatch.chdir(tmp_path)
+    command = ["predict", "--model", "model", "--root_dir", "in.jsonl", "--batch_size", "2", "--device", "cpu"]
+    with stopped_after(5):
+        assert main(command) == 130
+    assert "is in predictions.csv.unfinished; the same command goes on from there" in capsys.readouterr().err
+    assert main(command) == 1
+    captured = capsys.readouterr()
+    assert "note: going on with the predictions in predictions.csv.unfinished" in captured.err
+    assert "21 of 22 structures predicted: predictions.csv" in captured.out
+    assert Path("predictions.csv").read_bytes() == Path("straight.csv").read_bytes()
+
+
+def test_killed_it_goes_on(run: Callable[..., Any], data: Path, tmp_path: Path, crystals: dict[str, Crystal]) -> None:
+    write_input(data, grown(crystals, 150))
+    run("straight.csv")
+    output, unfinished = tmp_path / "out.csv", tmp_path / "out.csv.unfinished"
+    command = ["predict", "--model", str(tmp_path / "model"), "--root_dir", str(data), "--output", str(output)]
+    command += ["--batch_size", "2", "--device", "cpu"]
+    code = "import crysmm.inference.screening as module; from crysmm.cli.main import main; module.ROWS_A_SHARD = 4"
+    child = [sys.executable, "-c", f"{code}; main({command})"]
+    with subprocess.Popen(child, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and len(list(unfinished.glob("00*.json"))) < 2:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert 2 <= len(list(unfinished.glob("00*.json"))) < 38
+    assert not output.exists()
+    assert main(command) == 1
+    assert output.read_bytes() == (tmp_path / "straight.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "model", "out.csv", "straight.csv"]
