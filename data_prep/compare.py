@@ -18,7 +18,7 @@ import numpy as np
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError, first_of
 from crysmm.io.json_stream import jsonl_lines
-from crysmm.io.table import crystal_of_row, parse_row
+from crysmm.io.table import parse_row, read_row
 from data_prep.files import run_command
 from data_prep.jarvis_figshare import is_number, read_archive
 
@@ -47,7 +47,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     for place, row in rows:
         properties = {key: value for key, value in row.items() if key not in PLACES and is_number(value)}
         try:
-            yield Row(str(row.get("id")), properties, crystal_of_row(row))
+            yield Row(str(row.get("id")), properties, read_row(row).crystal)
         except StructureError as error:
             raise InputError(f"{place}{error}") from error
 

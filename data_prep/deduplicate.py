@@ -25,7 +25,7 @@ from crysmm.data.space_groups import find_space_group
 from crysmm.errors import InputError, StructureError
 from crysmm.files import disables_bar, replacing, why_not_writable, write_json_atomic
 from crysmm.io.json_stream import json_list_items
-from crysmm.io.table import crystal_of_row, crystal_row, parse_row
+from crysmm.io.table import crystal_row, parse_row, read_row
 from data_prep.files import write_jsonl
 from data_prep.structure_index import StructureIndex, StructureKey, pack_keys, structure_key, unpack_keys
 
@@ -93,7 +93,7 @@ def _examine_one(row: Text, symprec: float) -> Examined | Unreadable:
         identifier = fields.get("jid", fields.get("id"))
         if identifier is None:
             raise StructureError("the row has neither jid nor id")
-        crystal = crystal_of_row(fields)
+        crystal = read_row(fields).crystal
         key = structure_key(crystal)
     except StructureError as error:
         return Unreadable(row.source, f"{row.place}: {error}")

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from crysmm.errors import InputError, StructureError
 from crysmm.io.json_stream import json_list_items
 from crysmm.io.source import IdRegister
-from crysmm.io.table import crystal_of_row, crystal_row, parse_row
+from crysmm.io.table import crystal_row, parse_row, read_row
 from data_prep.download import download
 from data_prep.files import run_command, write_jsonl
 
@@ -64,7 +64,7 @@ def read_archive(archive: Path, wanted: str | None) -> Iterator[dict[str, Any]]:
             identifier = fields.get("jid", fields.get("id"))
             identifier = register.admit(identifier)
             numbers = {key: value for key, value in fields.items() if key not in STRUCTURE_KEYS and is_number(value)}
-            row = crystal_row(identifier, numbers, crystal_of_row(fields))
+            row = crystal_row(identifier, numbers, read_row(fields).crystal)
         except StructureError as error:
             tqdm.write(f"left out: {place}: {error}", file=sys.stderr)
             continue

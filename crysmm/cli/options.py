@@ -29,8 +29,7 @@ BASIC = frozenset({
 })  # fmt: skip
 """Settings that stand first in the help."""
 UNLABELED = (
-    "Folder with structures, with or without id_prop, or one .json, .json.zip, .jsonl or .jsonl.gz file; "
-    "targets are not read."
+    "Folder with structures, with or without id_prop, or one file of many (.json, .jsonl, .xyz); targets are not read."
 )
 """Help of ``--root_dir`` for commands that read no targets."""
 

@@ -55,7 +55,7 @@ class RunConfig(Settings):
 
     # Input and output
     root_dir: Path | None = Field(
-        None, description="Folder with structures and id_prop.csv, or one .json, .json.zip, .jsonl or .jsonl.gz file."
+        None, description="Folder with structures and id_prop.csv, or one file of many (.json, .jsonl, .xyz)."
     )
     output_dir: Path | None = Field(None, description="Folder to write the run to; it must not hold another run.")
     file_format: FileFormat | None = Field(

@@ -57,7 +57,7 @@ def open_source(
 
     Args:
         root_dir: Folder with ``id_prop.json.zip``, ``id_prop.json`` or ``id_prop.csv`` (searched in this order), or a
-            ``.json``, ``.json.zip``, ``.jsonl`` or ``.jsonl.gz`` file of rows with structures.
+            file of rows with structures, one of :data:`crysmm.io.table.TABLES`.
         target_key: Name of the target, or several separated by commas; by default the only one present.
         id_key: Name of the id; by default ``jid``, else ``id``, else the first column of a CSV file.
         file_format: Format of all structure files; by default determined file by file.
@@ -80,7 +80,7 @@ def _open_path(path: Path, options: ReadingOptions) -> Source:
         return open_folder(path, options)
     if path.is_file():
         return open_table(path, options)
-    raise InputError(f"{path} does not exist; expected a folder with structures or a .json, .jsonl or .jsonl.gz file")
+    raise InputError(f"{path} does not exist; expected a folder with structures, or a file of many of them")
 
 
 def source_from_records(

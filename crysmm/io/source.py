@@ -15,6 +15,7 @@ from crysmm.errors import InputError, StructureError, UnlabeledError, first_of
 
 READING_VERSION = 3  # part of every fingerprint: increase it when the same input is read into other numbers
 FileFormat = Literal["poscar", "cif", "xyz", "pdb"]
+ID_KEYS = ("jid", "id", "material_id")  # of a row that holds its structure; the first one present counts
 TargetTransform = Literal["none", "log10"]
 MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "none", "null", "-", "?"})  # as text, in lower case
 
@@ -166,6 +167,11 @@ class ReadingOptions:
         if self.id_key is None or self.id_key in ("jid", "id"):
             return tuple(dict.fromkeys((self.id_key or "jid", "jid", "id")))
         return (self.id_key,)
+
+    @property
+    def row_id_keys(self) -> tuple[str, ...]:
+        """As ``id_keys``, for rows that hold their structure."""
+        return ID_KEYS if self.id_key is None else self.id_keys
 
 
 def new_hash(options: ReadingOptions, target_names: tuple[str, ...]) -> hashlib._Hash:

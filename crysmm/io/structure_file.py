@@ -47,7 +47,7 @@ def format_from_text(text: str) -> FileFormat | None:
         return "cif"
     if re.search(r"^(CRYST1|ATOM  |HETATM)", text, flags=re.MULTILINE):
         return "pdb"
-    if lines and lines[0].strip().isdigit() and (len(lines) < 2 or "=" in lines[1]):
+    if lines and lines[0].strip().isdigit() and not (len(lines) > 1 and re.match(r"\s*[-+]?\.?\d", lines[1])):
         return "xyz"
     if len(lines) == 6 and all(re.match(r"\s*[-+]?\.?\d", line) for line in lines[1:5]):
         return "poscar"
@@ -69,8 +69,12 @@ def read_file(path: str | PathLike[str], file_format: FileFormat | None = None) 
     Raises:
         StructureError: The file does not exist or contains no usable structure; the text gives the reason.
     """
-    text = _read_text(Path(path))
-    found = file_format or format_from_name(Path(path).name) or format_from_text(text)
+    return parse_structure(_read_text(Path(path)), file_format or format_from_name(Path(path).name))
+
+
+def parse_structure(text: str, file_format: FileFormat | None = None) -> Reading:
+    """Return the structure in the text of a file, and notes on how it was read; see :func:`read_file`."""
+    found = file_format or format_from_text(text)
     if found is None:
         raise StructureError("the format is not recognised; expected POSCAR, CIF, extended xyz or PDB")
     try:

@@ -1,4 +1,4 @@
-"""Tables whose rows contain the structure: JSON files, JSONL files and lists of dicts."""
+"""Tables whose rows contain the structure: JSON, JSONL and xyz files, and lists of dicts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from crysmm.crystal import Crystal, as_crystal
-from crysmm.errors import InputError, StructureError, UnlabeledError
+from crysmm.errors import InputError, StructureError, UnlabeledError, shown
 from crysmm.io.json_stream import json_list_items, jsonl_lines
 from crysmm.io.source import (
     IdRegister,
+    Reading,
     ReadingOptions,
     Record,
     Row,
@@ -31,6 +32,8 @@ from crysmm.io.source import (
     new_hash,
     read_targets,
 )
+from crysmm.io.structure_file import parse_structure
+from crysmm.io.xyz import xyz_rows
 
 if TYPE_CHECKING:
     import pandas
@@ -42,19 +45,18 @@ Records: TypeAlias = "Sequence[Mapping[str, Any]] | pandas.DataFrame"
 
 
 def open_table(path: Path, options: ReadingOptions) -> Source:
-    """Open a ``.json``, ``.json.zip``, ``.jsonl`` or ``.jsonl.gz`` file.
+    """Open a file of rows that hold their structures, one of ``TABLES``, also with ``.gz`` or ``.zip`` at its end.
 
     Raises:
         InputError: The file is none of these, is broken, or lacks the target or id.
     """
-    if path.name.endswith((".json", ".json.zip", ".json.gz")):
-        return FileTable(path, options, is_list=True)
-    if path.name.endswith((".jsonl", ".jsonl.gz")):
-        return FileTable(path, options, is_list=False)
-    raise InputError(
-        f"{path} is not a folder and not a .json, .json.zip, .jsonl or .jsonl.gz file; "
-        "a single structure file is predicted with --files"
-    )
+    suffix = Path(path.name.removesuffix(".gz").removesuffix(".zip")).suffix
+    if suffix not in TABLES:
+        raise InputError(
+            f"{path} is not a folder and not a file of rows ({', '.join(TABLES)}, also as .gz or .zip); "
+            "a single structure file is predicted with --files"
+        )
+    return FileTable(path, options, TABLES[suffix])
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class TableRow(Row):
             # a list that is missing as a whole lacks each of its values
             values += [None] * len(names) if found in ([], [None]) else found
         targets = read_targets(values, [name for names in self.targets.values() for name in names], self.options)
-        return Record(self.id, crystal_of_row(fields), targets, self.file)
+        reading = read_row(fields)
+        return Record(self.id, reading.crystal, targets, self.file, reading.notes, reading.has_formula)
 
 
 def parse_row(data: RowData) -> Mapping[str, Any]:
@@ -104,14 +107,19 @@ def parse_row(data: RowData) -> Mapping[str, Any]:
     return data
 
 
-def crystal_of_row(fields: Mapping[str, Any]) -> Crystal:
+def read_row(fields: Mapping[str, Any]) -> Reading:
     """Return the structure in a row: ``atoms``, ``structure``, or ``lattice_mat`` with ``elements`` and coordinates.
+
+    The structure may be the text of a structure file.
 
     Raises:
         StructureError: The row contains no usable structure.
     """
+    structure = next((fields[key] for key in ("atoms", "structure") if key in fields), fields)
+    if isinstance(structure, str) and "\n" not in structure.strip():
+        raise StructureError(f"the structure cannot be read: {shown(structure)} is not the text of a structure file")
     try:
-        return as_crystal(next((fields[key] for key in ("atoms", "structure") if key in fields), fields))
+        return parse_structure(structure) if isinstance(structure, str) else Reading(as_crystal(structure))
     except TypeError as error:
         raise StructureError(f"the structure cannot be read: {error}") from error
 
@@ -140,13 +148,14 @@ class _Table(Source):
     def __init__(self, name: str, options: ReadingOptions) -> None:
         self._name = name
         self._options = options
+        self._id_keys = options.row_id_keys
         self._targets: dict[str, tuple[str, ...]] = {}
         sample = list(islice(self._readable(), SAMPLE))
         if not sample:
             raise InputError(f"{name} holds no readable row; expected JSON objects with a structure and properties")
-        if not any(key in sample[0] for key in options.id_keys):
+        if not any(key in sample[0] for key in self._id_keys):
             raise InputError(
-                f"the first row of {name} has no {' or '.join(options.id_keys)}; name the id with id_key; the row has "
+                f"the first row of {name} has no {', '.join(self._id_keys)}; name the id with id_key; the row has "
                 f"{', '.join(map(str, sample[0]))}"
             )
         if options.needs_targets:
@@ -171,7 +180,7 @@ class _Table(Source):
         Raises:
             InputError: There is no numeric property, or several.
         """
-        columns = _numeric_columns(sample, exclude=frozenset(self._options.id_keys))
+        columns = _numeric_columns(sample, exclude=frozenset(self._id_keys))
         if "target" in columns:
             return "target"
         if len(columns) == 1:
@@ -195,7 +204,7 @@ class _Table(Source):
                     continue
             if len(found) == len(keys):
                 return {key: found[key] for key in keys}
-        columns = _numeric_columns(list(islice(self._readable(), SAMPLE)), exclude=frozenset(self._options.id_keys))
+        columns = _numeric_columns(list(islice(self._readable(), SAMPLE)), exclude=frozenset(self._id_keys))
         raise InputError(
             f"no row of {self._name} has a number for {' and '.join(key for key in keys if key not in found)} "
             f"(target_key); there are {', '.join(columns) or 'no numeric properties'}"
@@ -208,7 +217,7 @@ class _Table(Source):
             raw_id: Any = None
             try:
                 fields = parse_row(data)
-                raw_id = next((fields[key] for key in self._options.id_keys if key in fields), None)
+                raw_id = next((fields[key] for key in self._id_keys if key in fields), None)
                 identifier = register.admit(raw_id)
             except StructureError as error:
                 yield SkippedRow("" if raw_id is None else encodable(str(raw_id)), file, str(error))
@@ -249,20 +258,20 @@ def _numeric_columns(rows: Sequence[Mapping[str, Any]], exclude: frozenset[str])
 
 
 class FileTable(_Table):
-    """JSON or JSONL file."""
+    """File of rows; see :func:`open_table`."""
 
-    def __init__(self, path: Path, options: ReadingOptions, *, is_list: bool) -> None:
+    def __init__(self, path: Path, options: ReadingOptions, items: Callable[[Path], Iterator[tuple[str, RowData]]]):
         self._path = path
-        self._is_list = is_list
+        self._items_of = items
         super().__init__(str(path), options)
 
     @cached_property
     def n_rows(self) -> int | None:  # type: ignore[override]  # is read only
-        """Number of lines; None for a list, whose items take as long to count as to read."""
-        return None if self._is_list else sum(1 for _ in islice(self._items(), self._options.limit))
+        """Number of rows; None for a JSON file, whose rows take as long to count as to read."""
+        return None if self._items_of is json_list_items else sum(1 for _ in islice(self._items(), self._options.limit))
 
     def _items(self) -> Iterator[tuple[str, RowData]]:
-        return json_list_items(self._path) if self._is_list else jsonl_lines(self._path)
+        return self._items_of(self._path)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of the file, its name, the target names and the reading options."""
@@ -274,12 +283,20 @@ class FileTable(_Table):
         return digest.hexdigest()
 
 
+TABLES: dict[str, Callable[[Path], Iterator[tuple[str, RowData]]]] = {
+    ".json": json_list_items,
+    ".jsonl": jsonl_lines,
+    ".xyz": xyz_rows,
+    ".extxyz": xyz_rows,
+}
+
+
 class RecordsTable(_Table):
     """List of dicts in memory, or a pandas ``DataFrame``, whose index is the id if no column is."""
 
     def __init__(self, records: Records, options: ReadingOptions) -> None:
         if not isinstance(records, Sequence):
-            if not any(key in records.columns for key in options.id_keys):
+            if not any(key in records.columns for key in options.row_id_keys):
                 records = records.rename_axis(options.id_keys[-1]).reset_index()
             records = records.to_dict("records")
         self._records = records

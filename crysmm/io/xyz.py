@@ -1,5 +1,7 @@
 """Strict reading of extended xyz: the header and the rows must agree about every atom.
 
+A file with many frames is a table: the keys in the second line of a frame are its properties.
+
 ASE reads this format too, but silently ignores keys in other case than its own (``PBC``), columns without a name and
 everything after an empty line; it prefers an atomic number over the symbol beside it, and puts atoms without a position
 at the origin.
@@ -10,14 +12,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from crysmm.crystal import NOT_PERIODIC, Crystal, refuse_shared_sites, refuse_vacancies, to_fractional
 from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS
-from crysmm.errors import StructureError, shown
+from crysmm.errors import InputError, StructureError, shown
+from crysmm.io.json_stream import open_text
 from crysmm.io.poscar import read_number
+from crysmm.io.source import ID_KEYS
 
 PAIR = re.compile(  # a key and its value, which may be in quotes or brackets
     r"""(?<![\w-])([\w-]++)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[[^\[\]]*\]|[^\s"'{\[]\S*)"""
@@ -25,6 +31,9 @@ PAIR = re.compile(  # a key and its value, which may be in quotes or brackets
 PLAIN = "species:S:1:pos:R:3"  # the columns if the header names none
 OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos", "occ": "occupancy", "occupancies": "occupancy"}
 WIDTHS = {"species": 1, "z": 1, "pos": 3}  # number of columns
+OF_THE_CELL = ("lattice", "properties", "pbc")  # keys of the header, in lower case, that are no properties
+AS_JSON = "_JSON "  # begins a value that ASE has no other way to write
+LARGEST_FRAME = 1 << 21  # atoms; more are a wrong number, and the rest of the file would be read at once
 
 
 def parse_xyz(text: str) -> Crystal:
@@ -36,7 +45,9 @@ def parse_xyz(text: str) -> Crystal:
     lines = re.split(r"\r\n|\r|\n", text)
     frames = _find_frames(lines)
     if len(frames) != 1:
-        raise StructureError(f"the file holds {len(frames)} structures; expected one a file")
+        raise StructureError(
+            f"the file holds {len(frames)} structures; expected one a file, or all of them read by --root_dir FILE"
+        )
     (atoms,) = frames
     header = _read_header(lines[atoms.start - 1])
     if header.get("unit", header.get("units", "angstrom")).lower() not in ("angstrom", "angstroms", "a"):
@@ -48,10 +59,70 @@ def parse_xyz(text: str) -> Crystal:
     positions = _read_numbers(rows, places["pos"], atoms.start)
     if "occupancy" in places:
         refuse_vacancies(_read_numbers(rows, places["occupancy"], atoms.start)[:, 0])
-    if "spacegroup_kinds" in places and header.get("occupancy", "").startswith("_JSON "):
-        shares = json.loads(header["occupancy"].removeprefix("_JSON "))
+    if "spacegroup_kinds" in places and header.get("occupancy", "").startswith(AS_JSON):
+        shares = json.loads(header["occupancy"].removeprefix(AS_JSON))
         refuse_shared_sites(shares, [row[places["spacegroup_kinds"]][0] for row in rows])
     return Crystal.from_arrays(lattice, to_fractional(lattice, positions), _read_elements(rows, places, atoms.start))
+
+
+def xyz_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield location and fields of every frame in a file: the properties in its header, and its text as ``atoms``.
+
+    A frame without ``jid``, ``id`` or ``material_id`` gets the id ``train.xyz#1``, ``train.xyz#2``, ...
+
+    Raises:
+        InputError: A frame does not begin with its number of atoms; also as in :func:`open_text`.
+    """
+    for number, frame in enumerate(_split_frames(path), 1):
+        fields: dict[str, Any] = {
+            key: _value(value) for key, value in _pairs("".join(frame[1:2])) if key.lower() not in OF_THE_CELL
+        }
+        if not fields.keys() & ID_KEYS:
+            fields["id"] = f"{path.name}#{number}"
+        yield f"{path.name}:frame {number}", {**fields, "atoms": "".join(frame)}
+
+
+def _split_frames(path: Path) -> Iterator[list[str]]:
+    """Yield the lines of each frame."""
+    frame: list[str] = []
+    n_missing = 0
+    with open_text(path) as stream:
+        for number, line in enumerate(stream, 1):
+            if n_missing:
+                frame.append(line)
+                n_missing -= 1
+            elif line.startswith("VEC") and frame:
+                frame.append(line)
+            elif line.strip():
+                if frame:
+                    yield frame
+                frame, n_missing = [line], _count_atoms(line, number, path) + 1
+    if frame:
+        yield frame
+
+
+def _count_atoms(line: str, number: int, path: Path) -> int:
+    word = line.strip()
+    count = int(word) if word.isdecimal() and len(word) < 20 else LARGEST_FRAME + 1
+    if count > LARGEST_FRAME:
+        raise InputError(
+            f"line {number} of {path} is {shown(word)}; expected the number of atoms in the next frame, up to "
+            f"{LARGEST_FRAME:,}: is the number before it right, and the file complete?"
+        )
+    return count
+
+
+def _value(text: str) -> Any:
+    """Return the value of a key: true or false, several numbers, what ASE writes as JSON, or the text as it is."""
+    if text in ("T", "F"):
+        return text == "T"
+    words = text.replace(",", " ").split()
+    try:
+        if text.startswith(AS_JSON):
+            return json.loads(text.removeprefix(AS_JSON))
+        return [float(word) for word in words] if len(words) > 1 else text
+    except (ValueError, RecursionError):
+        return text
 
 
 def _find_frames(lines: Sequence[str]) -> list[range]:
@@ -77,12 +148,18 @@ def _find_frames(lines: Sequence[str]) -> list[range]:
 def _read_header(line: str) -> dict[str, str]:
     """Return the values in the second line by lower-case key."""
     header: dict[str, str] = {}
-    for key, value in PAIR.findall(line):
+    for key, value in _pairs(line):
         key = key.lower()
-        if key in header and key in ("lattice", "properties", "pbc"):
+        if key in header and key in OF_THE_CELL:
             raise StructureError(f"line 2 of the xyz file has {key} twice; keep one")
-        header[key] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] in "\"'{[" else value
+        header[key] = value
     return header
+
+
+def _pairs(line: str) -> Iterator[tuple[str, str]]:
+    """Yield keys as written and their values without quotes or brackets."""
+    for key, value in PAIR.findall(line):
+        yield key, re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] in "\"'{[" else value
 
 
 def _read_lattice(header: Mapping[str, str], vectors: Sequence[str]) -> np.ndarray:

@@ -279,7 +279,13 @@ def zip_of_another_kind(path: Path) -> None:
         ("d.jsonl", lambda path: path.write_bytes(bytes(range(256))), "holds no readable row"),
         ("d.jsonl", lambda path: path.write_text(""), "holds no readable row"),
         ("d.vasp", lambda path: path.write_text(SILICON), "a single structure file is predicted with --files"),
-        ("d.csv", lambda path: path.write_text("a,1\n"), "is not a folder and not a .json"),
+        (
+            "d.xyz",
+            lambda path: path.write_text("1\nLattice=\nFe 0 0 0\nFe 1 1 1\n"),
+            "line 4 of .*; expected the number",
+        ),
+        ("d.xyz", lambda path: path.write_text("99999999\n\n"), "line 1 of .*'99999999'; expected the number of atoms"),
+        ("d.csv", lambda path: path.write_text("a,1\n"), "is not a folder and not a file of rows"),
     ],
 )
 def test_broken_file_is_refused_as_a_whole(name: str, make, reason: str, tmp_path: Path) -> None:

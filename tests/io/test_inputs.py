@@ -279,7 +279,7 @@ def test_ids_of_rows(crystals) -> None:
     assert read_all(source_from_records(both, id_key="id"))[0][0].id == "i"
     assert read_all(source_from_records(both, id_key="name"))[0][0].id == "n"
     assert read_all(source_from_records([{**row, "id": 7}], id_key="jid"))[0][0].id == "7"
-    with pytest.raises(InputError, match="no jid or id; name the id with id_key"):
+    with pytest.raises(InputError, match="no jid, id, material_id; name the id with id_key"):
         source_from_records([row])
     with pytest.raises(InputError, match="no mpid"):
         source_from_records(both, id_key="mpid")

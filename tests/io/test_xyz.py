@@ -1,14 +1,18 @@
 import io
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import read as ase_read
 from ase.io import write as ase_write
 
 from crysmm.crystal import Crystal
-from crysmm.errors import StructureError
+from crysmm.errors import InputError, StructureError
+from crysmm.io.inputs import Record, SkippedRow, open_source
 from crysmm.io.xyz import parse_xyz
 
 CELL = 'Lattice="4 0 0 0 5 0 1 0 6"'
@@ -170,3 +174,84 @@ def test_disordered_atoms_that_ase_has_written_are_refused(crystals: dict[str, C
                 parse_xyz(file.getvalue())
         else:
             assert parse_xyz(file.getvalue()).elements == ["Cs", "Cl"]
+
+
+def frame(header: str, cell: str = CELL, **atoms: str) -> str:
+    return salt(f"{cell} {header}", **atoms)
+
+
+def read_rows(path: Path, **options: Any) -> tuple[list[Record], list[SkippedRow]]:
+    records, skipped = [], []
+    for row in open_source(path, **options).rows():
+        try:
+            records.append(row.read())
+        except StructureError as error:
+            skipped.append(SkippedRow(row.id, row.file, str(error)))
+    return records, skipped
+
+
+@pytest.mark.parametrize("name", ["train.extxyz", "train.xyz", "train.xyz.gz"])
+def test_many_frames_are_rows_with_the_properties_in_their_headers(name: str, crystals, tmp_path: Path) -> None:
+    """Written by ASE, with what MACE's training files hold: energy, forces, stress, a text, true or false."""
+    images = []
+    for number, crystal in enumerate(crystals.values()):
+        atoms = ase_atoms(crystal)
+        atoms.info = {"config_type": "bulk", "is_metal": number % 2 == 0, "material_id": f"mp-{number}"}
+        atoms.info |= {"dielectric": [number, 1.5, -2e-3]}
+        forces, stress = np.full((len(crystal), 3), 0.1), np.arange(6) / 7
+        atoms.calc = SinglePointCalculator(atoms, energy=-number / 3, forces=forces, stress=stress)
+        images.append(atoms)
+    ase_write(tmp_path / name, images, format="extxyz")
+    source = open_source(tmp_path / name, target_key="energy,dielectric,is_metal")
+    assert source.target_names == ("energy", "dielectric_0", "dielectric_1", "dielectric_2", "is_metal")
+    assert source.n_rows == len(crystals)
+    records, skipped = read_rows(tmp_path / name, target_key="energy,dielectric,is_metal")
+    assert skipped == []
+    for number, (record, crystal) in enumerate(zip(records, crystals.values(), strict=True)):
+        assert (record.id, record.file) == (f"mp-{number}", f"{name}:frame {number + 1}")
+        np.testing.assert_allclose(record.targets, [-number / 3, number, 1.5, -2e-3, number % 2 == 0], atol=1e-8)
+        assert record.crystal.elements == crystal.elements
+        np.testing.assert_allclose(record.crystal.lattice, crystal.lattice, atol=1e-7)
+        steps = record.crystal.frac_coords - crystal.frac_coords
+        np.testing.assert_allclose(steps - np.round(steps), 0, atol=1e-7)
+    with pytest.raises(InputError, match="choose with target_key: is_metal, dielectric, energy, stress"):
+        open_source(tmp_path / name)
+    with pytest.raises(InputError, match=r"has a number for Energy .*there are is_metal"):
+        open_source(tmp_path / name, target_key="Energy")
+
+
+def test_frames_without_an_id_are_numbered(tmp_path: Path) -> None:
+    """The only number is the target; ids are read where there are some, blank lines and lines VEC passed over."""
+    vectors = "VEC1 4 0 0\nVEC2 0 5 0\nVEC3 1 0 6\n"
+    text = frame("REF_gap=1.5") + frame("id=x REF_gap=-2") + "\n" + frame("REF_gap=3", cell="", rest=vectors)
+    (tmp_path / "a.xyz").write_text(text)
+    source = open_source(tmp_path / "a.xyz")
+    assert source.target_names == ("REF_gap",)
+    records, _ = read_rows(tmp_path / "a.xyz")
+    assert [(record.id, record.targets) for record in records] == [("a.xyz#1", (1.5,)), ("x", (-2,)), ("a.xyz#3", (3,))]
+    for record in records:
+        np.testing.assert_allclose(record.crystal.lattice, [[4, 0, 0], [0, 5, 0], [1, 0, 6]])
+    before = source.fingerprint()
+    (tmp_path / "a.xyz").write_text(text.replace("x REF_gap=-2", "y REF_gap=-2"))
+    assert open_source(tmp_path / "a.xyz").fingerprint() != before
+
+
+def test_a_bad_frame_costs_itself_alone(tmp_path: Path) -> None:
+    frames = [
+        frame("gap=1"),
+        frame("gap=2", cell=""),
+        frame('gap=3 pbc="T T F"'),
+        frame("gap=4", sodium="Xy 0 0 0"),
+        frame("structure=rocksalt elements=2"),
+        frame("gap=6 atoms=2 structure=rocksalt"),
+        frame("gap=7").rsplit("\n", 2)[0],
+    ]
+    (tmp_path / "a.xyz").write_text("".join(frames))
+    records, skipped = read_rows(tmp_path / "a.xyz")
+    assert [record.id for record in records] == ["a.xyz#1", "a.xyz#6"]
+    reasons = dict(zip([2, 3, 4, 5, 7], [row.reason for row in skipped], strict=True))
+    assert "no cell" in reasons[2]
+    assert "not periodic in three directions" in reasons[3]
+    assert "'Xy'; expected an element" in reasons[4]
+    assert reasons[5] == "no target: gap is empty"
+    assert "cut off: 2 atoms in 3 lines" in reasons[7]
