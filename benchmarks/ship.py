@@ -18,7 +18,9 @@ from typing import Any
 
 from crysmm.cli.main import guarded
 from crysmm.config import PretrainingConfig, TrainingConfig
+from crysmm.config.loading import override
 from crysmm.config.run import RunConfig
+from crysmm.data.units import units_of
 from crysmm.errors import InputError
 from crysmm.files import write_json_atomic
 from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, WEIGHTS_FILE
@@ -62,7 +64,7 @@ def main() -> int:
     parser.add_argument("run", type=Path, help="run folder of crysmm train or crysmm pretrain")
     parser.add_argument("name", help="of the shipped model")
     parser.add_argument("--summary", required=True, help="one line that says what the model is")
-    parser.add_argument("--unit", help="of the target")
+    parser.add_argument("--unit", help="of the target, for a run without one; of several comma-separated")
     parser.add_argument("--source", choices=SOURCES, default="mp", help="of the crystals (mp)")
     parser.add_argument("--figure", action="append", default=[], help="further held-out figure, put first; repeatable")
     parser.add_argument("--zoo", type=Path, default=ZOO, help="folder the model's folder is made in")
@@ -78,6 +80,8 @@ def main() -> int:
     description = read_description(arguments.run)
     config = TrainingConfig if isinstance(description, ModelDescription) else PretrainingConfig
     settings = config.model_validate_json(RunFolder(arguments.run).config.read_text(encoding="utf-8"))
+    if arguments.unit is not None:
+        settings = override(settings, {"unit": arguments.unit})
     card = make_card(arguments, settings)
 
     arguments.zoo.mkdir(parents=True, exist_ok=True)
@@ -87,7 +91,7 @@ def main() -> int:
         for name in (WEIGHTS_FILE, CALIBRATION_FILE):
             if (arguments.run / name).is_file():
                 shutil.copyfile(arguments.run / name, made / name)
-        write_json_atomic(made / DESCRIPTION_FILE, published(arguments.run, arguments.unit))
+        write_json_atomic(made / DESCRIPTION_FILE, published(arguments.run, settings))
         write_card(made, card)
         load_encoder(made)
         made.rename(folder)
@@ -95,11 +99,12 @@ def main() -> int:
     return 0
 
 
-def published(run: Path, unit: str | None) -> dict[str, Any]:
-    """Return ``model.json`` with the unit, and with the name of a teacher in place of its path."""
+def published(run: Path, config: RunConfig) -> dict[str, Any]:
+    """Return ``model.json`` with the units, and with the name of a teacher in place of its path."""
     content: dict[str, Any] = json.loads((run / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    if "unit" in content:
-        content["unit"] = unit
+    if isinstance(config, TrainingConfig):
+        content.pop("unit", None)
+        content["units"] = units_of(config, content["target_names"])
     head = content["config"].get("head", {})
     if "teacher" in head:
         head["teacher"] = Path(head["teacher"]).name
@@ -109,7 +114,7 @@ def published(run: Path, unit: str | None) -> dict[str, Any]:
 def make_card(arguments: argparse.Namespace, config: RunConfig) -> Card:
     """Return the card of the run, completed with source, license and further metrics."""
     run = RunFolder(arguments.run)
-    card = run_card(run, config, run.read_metrics(), name=arguments.name, unit=arguments.unit)
+    card = run_card(run, config, run.read_metrics(), name=arguments.name)
     figures = [*(f"- {figure}" for figure in arguments.figure), card.sections[SCORES]]
     source, license_text = SOURCES[arguments.source]
     data = f"{source}\n{card.sections['Data']}"

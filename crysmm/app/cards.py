@@ -13,6 +13,7 @@ from moyopy import SpaceGroupType
 
 from crysmm.app.answer import Answer, Answers, cell_parameters
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system
+from crysmm.data.units import after_name, after_number, named
 from crysmm.explain.tables import CrystalExplanation
 from crysmm.inference import COVERAGE
 from crysmm.inference.domain import FAR
@@ -52,10 +53,9 @@ def model_card(predictor: Predictor) -> str:
     cards = []
     for part in predictor.models:
         model, description = part.members[0], part.description
-        unit = f" in {description.unit}" if description.unit else ""
         backbone = model.config.model.name.upper() if model.config.model.name != "crysxpp" else "CrysXPP"
         members = f" ({len(part.members)} members)" if len(part.members) > 1 else ""
-        targets = f"<b>{escape(', '.join(description.target_names))}</b>{escape(unit)}"
+        targets = f"<b>{escape(', '.join(named(description.target_names, description.units)))}</b>"
         lines = [f"{backbone}{members} predicts {kind}{targets}."]
         if description.elements is not None:
             lines.append(f"Its training crystals contain {len(description.elements)} elements.")
@@ -97,7 +97,7 @@ def summary_columns(answers: Answers) -> list[str]:
     # All answers are by one model and therefore have the same values.
     values = answers.found[0].values if answers.found else []
     for value in values:
-        columns.append(value.name)
+        columns.append(f"{value.name}{after_name(value.unit)}" if value.unit else value.name)
         if value.lower is not None:
             columns.append(f"{COVERAGE:.0%} interval" + (f" of {value.name}" if len(values) > 1 else ""))
     return [*columns, "Notes"]
@@ -218,10 +218,11 @@ def _prediction_card(predictor: Predictor, answer: Answer) -> str:
         )
     parts = []
     for value in answer.values:
-        shown_unit = f' <span class="unit">{escape(value.unit)}</span>' if value.unit else ""
+        unit = escape(after_number(value.unit))
+        shown_unit = f' <span class="unit">{unit}</span>' if unit else ""
         parts.append(f'<p class="target">{escape(value.name)}</p><p class="value">{value.value:.4g}{shown_unit}</p>')
         if value.spread is not None:
-            parts.append(f"<p>Standard deviation of the ensemble members: {value.spread:.2g}.</p>")
+            parts.append(f"<p>Standard deviation of the ensemble members: {value.spread:.2g}{unit}.</p>")
         lower, upper = value.lower, value.upper
         if lower is None or upper is None:
             continue
@@ -231,7 +232,7 @@ def _prediction_card(predictor: Predictor, answer: Answer) -> str:
         position = 50.0 if upper <= lower else 100 * (value.value - lower) / (upper - lower)
         parts.append(
             f'<div class="interval"><div class="interval-line"><i style="left:{position:.1f}%"></i></div>'
-            f"<span>{lower:.4g}</span><span>{COVERAGE:.0%} interval</span><span>{upper:.4g}</span></div>"
+            f"<span>{lower:.4g}</span><span>{COVERAGE:.0%} interval</span><span>{upper:.4g}{unit}</span></div>"
         )
     return _card("Prediction", "".join(parts))
 

@@ -22,6 +22,7 @@ from crysmm.data.estimate import (
 )
 from crysmm.data.split import make_split
 from crysmm.data.store import Store, build_store
+from crysmm.data.units import after_number, named, units_of
 from crysmm.device import resolve_device
 from crysmm.elements import elements_in
 from crysmm.errors import InputError
@@ -46,6 +47,7 @@ class TargetSummary:
     maximum: float
     mean: float
     mae_of_mean: float
+    unit: str | None
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,9 @@ class CheckReport:
         for target in self.targets:
             some = f" ({target.n} crystals)" if target.n < self.n_readable else ""
             spread = f"{target.minimum:g} to {target.maximum:g}, mean {target.mean:.6g}"
-            lines.append(f"Target {target.name}{some}: {spread}")
-            lines.append(f"  predicting the mean for every crystal has an MAE of {target.mae_of_mean:.6g}")
+            name, unit = named([target.name], [target.unit])[0], after_number(target.unit)
+            lines.append(f"Target {name}{some}: {spread}")
+            lines.append(f"  predicting the mean for every crystal has an MAE of {target.mae_of_mean:.6g}{unit}")
         if self.classes:
             counts = ", ".join(f"{name} ({count} crystals)" for name, count in self.classes.items())
             lines.append(f"Classes: {counts}")
@@ -214,12 +217,13 @@ def check_input(config: TrainingConfig) -> CheckReport:
     except InputError as error:
         problem = str(error)
     targets = []
-    for name, column in zip(store.target_names, store.targets.T, strict=True):
+    units = units_of(config, store.target_names)
+    for name, column, unit in zip(store.target_names, store.targets.T, units, strict=True):
         values = column[~np.isnan(column)]
         if len(values):
             lowest, highest, mean = float(values.min()), float(values.max()), float(values.mean())
             deviation = float(np.abs(values - mean).mean())
-            targets.append(TargetSummary(name, len(values), lowest, highest, mean, deviation))
+            targets.append(TargetSummary(name, len(values), lowest, highest, mean, deviation, unit))
     classes = {}
     if config.is_classification:
         values, threshold = store.targets[:, 0], config.classification_threshold

@@ -41,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=positive, default=1, metavar="N", help="Number of seeds per arm; the split stays the same. (1)"
     )
-    parser.add_argument("--unit", default="", metavar="TEXT", help="Unit of the target, for texts, such as GPa.")
     add_config_options(parser)
 
 
@@ -66,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from crysmm.comparison.compare import compare
 
-    found = compare(config, arms, sizes=arguments.sizes, seeds=arguments.seeds, unit=arguments.unit)
+    found = compare(config, arms, sizes=arguments.sizes, seeds=arguments.seeds)
     if found is not None:
         report(found.notes)
         print(*found.lines(), sep="\n")

@@ -12,6 +12,7 @@ from crysmm.cli.options import (
     require,
     warn,
 )
+from crysmm.data.units import after_number
 from crysmm.errors import InputError
 from crysmm.files import refuse_unwritable
 from crysmm.inference.files import require_model
@@ -127,15 +128,16 @@ def _store(arguments: argparse.Namespace, model: "LoadedModel") -> "Store":
 
 def _report(explanation: "Explanation") -> None:
     """Print the features that matter most, of the crystal if there is only one, and the checks of the explanation."""
-    totals = explanation.totals
+    totals, unit = explanation.totals, after_number(explanation.unit)
     print(
         f"{totals.n_crystals} crystals, {totals.n_atoms} atoms: the contributions to {explanation.quantity} add up to "
-        f"within {totals.largest_residual:.2g} (largest change from the baseline {totals.largest_change:.3g})"
+        f"within {totals.largest_residual:.2g} (largest change from the baseline {totals.largest_change:.3g}{unit})"
     )
     crystal = explanation.crystal
     if crystal is not None:
-        print(f"{crystal.id}: {explanation.quantity} {crystal.prediction:.4g}, without features {crystal.baseline:.4g}")
-        heading = "contributions of its features"
+        numbers = f"{crystal.prediction:.4g}{unit}, without features {crystal.baseline:.4g}{unit}"
+        print(f"{crystal.id}: {explanation.quantity} {numbers}")
+        heading = f"contributions of its features{f' in{unit}' if unit else ''}"
         shown = [(row["contribution"], row["name"]) for row in crystal.features]
     else:
         important = [row for row in explanation.features if row.importance > 0]

@@ -8,7 +8,7 @@ from crysmm.cli.train import prepare_run
 from crysmm.config import TrainingConfig
 from crysmm.publish.submission import SPLIT, ignored_settings
 
-SET = SPLIT | {"classification_threshold"}  # settings that the benchmark fixes
+SET = SPLIT | {"classification_threshold", "unit"}  # settings that the benchmark fixes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -170,7 +170,7 @@ def _add_option(
     if metavar == "bool":
         options |= {"nargs": "?", "const": "true", "metavar": "true|false"}
     elif metavar.startswith("tuple"):
-        options["metavar"] = "N,N,..."
+        options["metavar"] = "TEXT,TEXT,..." if "str" in metavar else "N,N,..."
     if section:
         sentence, default = _help_in_section(section, name)
     else:

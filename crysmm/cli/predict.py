@@ -20,6 +20,7 @@ from crysmm.cli.options import (
     report,
     warn,
 )
+from crysmm.data.units import after_number
 from crysmm.errors import CrysmmError, InputError, first_of
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import refuse_output, require_model, unfinished_folder
@@ -165,5 +166,5 @@ def _by_property(predictor: Predictor, table: Path) -> str:
         for name, unit in zip(names, predictor.units, strict=True):
             value, *ends = (float(row.get(f"{kind}_{name}") or "nan") for kind in ("prediction", "lower", "upper"))
             interval = "" if any(map(math.isnan, ends)) else f"  ({ends[0]:.4g} to {ends[1]:.4g})"
-            lines.append(f"  {name:{width}}  {value:.4g} {unit or ''}".rstrip() + interval)
+            lines.append(f"  {name:{width}}  {value:.4g}{after_number(unit)}{interval}")
     return "\n".join(lines) + "\n"

@@ -75,6 +75,7 @@ def refuse_early(config: RunConfig) -> None:
         InputError: One of them cannot be used.
         ModelFolderError: A model that the run starts from is not there.
     """
+    from crysmm.data.units import units_of
     from crysmm.inference.files import require_needed
     from crysmm.io.inputs import open_input
     from crysmm.runs.run_folder import RunFolder
@@ -86,4 +87,6 @@ def refuse_early(config: RunConfig) -> None:
     RunFolder(config.output_dir).check(config)
     for model in config.models_needed():
         require_needed(model)
-    open_input(config, None)
+    source = open_input(config, None)
+    if isinstance(config, TrainingConfig):
+        units_of(config, source.target_names)

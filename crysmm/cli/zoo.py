@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _entry(name: str) -> str:
     """Describe a model, its size and its held-out metric in a few lines."""
     from crysmm import zoo
+    from crysmm.data.units import named
     from crysmm.inference.files import WEIGHTS_FILE
     from crysmm.inference.model_card import read_card
     from crysmm.inference.model_folder import EncoderDescription, ModelDescription, read_description
@@ -50,8 +51,7 @@ def _entry(name: str) -> str:
     description, card = read_description(folder), read_card(folder)
     model = description.config.model.name
     if isinstance(description, ModelDescription):
-        unit = f" in {description.unit}" if description.unit else ""
-        kind = f"{model} that predicts {', '.join(description.target_names)}{unit}"
+        kind = f"{model} that predicts {', '.join(named(description.target_names, description.units))}"
     else:
         assert isinstance(description, EncoderDescription)
         kind = f"encoder {model}, pre-trained by {description.config.method.name}"

@@ -50,7 +50,7 @@ Size = int | None
 SHARED = SIZES | {
     "root_dir", "output_dir", "file_format", "id_key", "limit", "strict", "cache_dir", "jobs", "random_seed",
     "ids_file", "keep_data_order", "max_hours", "device", "devices", "num_nodes", "progress", "resume", "overwrite",
-    "target_key", "target_multiplication_factor", "classification_threshold", "model.classification",
+    "target_key", "unit", "target_multiplication_factor", "classification_threshold", "model.classification",
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from crysmm.comparison.page import write_page
 from crysmm.comparison.results import Comparison, compare_with_first, read_results
 from crysmm.comparison.shared_data import SharedData
 from crysmm.config.training import TrainingConfig
+from crysmm.data.units import units_of
 from crysmm.errors import InputError, NoResultError
 from crysmm.io.table import Records
 from crysmm.processes import is_first_process
@@ -30,7 +31,6 @@ def compare(
     *,
     sizes: Sequence[int | None] = (None,),
     seeds: int = 1,
-    unit: str = "",
     records: Records | None = None,
     report: Callable[[str], None] = print,
 ) -> Comparison | None:
@@ -47,7 +47,6 @@ def compare(
         sizes: Numbers of training crystals, for learning curves on nested subsets of the training split; None
             represents the whole split. The validation and test splits stay the same.
         seeds: Number of seeds per arm, from ``config.random_seed``; the split stays the same.
-        unit: Unit of the target, for texts.
         records: Structures and their properties as a list of dicts or a pandas ``DataFrame``, in place of
             ``config.root_dir``.
         report: Function that prints which run is next.
@@ -93,7 +92,9 @@ def compare(
         notes.append(ONE_SEED)
     test_ids = data.ids[plan.sizes[0]]["id_test"]
     pairs, settings = compare_with_first(results, plan), plan.differing_settings()
-    comparison = Comparison(config.output_dir, test_ids, results, pairs, settings, unit, notes)
+    names = data.store.target_names
+    units = dict(zip(names if len(names) > 1 else ("",), units_of(config, names), strict=True))
+    comparison = Comparison(config.output_dir, test_ids, results, pairs, settings, units, notes)
     comparison.write_tables()
     write_page(comparison)
     return comparison

@@ -12,7 +12,7 @@ import numpy as np
 
 from crysmm import __version__
 from crysmm.comparison.results import Comparison, Key, Summary
-from crysmm.comparison.statistics import METRICS, MeanScore, Score
+from crysmm.comparison.statistics import MeanScore, Score
 from crysmm.config.loading import format_value
 from crysmm.files import write_text_atomic
 from crysmm.report.figures import GREY, LINES, Figure, log_axis, new_drawing, thin_line
@@ -23,7 +23,7 @@ from crysmm.report.tables import Table
 MAX_KEYS = 4  # properties and metrics with figures
 MAX_SCATTERS = 4  # arms with a scatter plot
 MAX_POINTS = 3000
-ERROR_BARS = "Error bars: standard error over the test crystals, which all arms share; differences have smaller errors."
+ERROR_BARS = "Error bars: standard error over the test crystals, which all share; differences have smaller errors."
 
 
 def write_page(comparison: Comparison) -> None:
@@ -42,12 +42,11 @@ def write_page(comparison: Comparison) -> None:
         version=__version__,
         title=" and ".join([", ".join(arms[:-1]), arms[-1]]) if len(arms) > 1 else arms[0],
         n_test=len(comparison.test_ids),
-        unit=comparison.unit,
         table=Table(caption + (", averaged over the seeds" if has_seeds else ""), header, rows),
-        verdicts=[(pair.difference.verdict, pair.text(comparison.unit)) for pair in comparison.pairs],
+        verdicts=[(pair.difference.verdict, pair.text(comparison.units)) for pair in comparison.pairs],
         notes=comparison.notes,
-        figures=_figures(comparison),
-        scatters=_scatters(comparison),
+        figures=score_figures(comparison),
+        scatters=scatter_figures(comparison),
         settings=_settings_table(comparison.settings),
         runs=_reports(comparison),
     )
@@ -75,7 +74,7 @@ def _reports(comparison: Comparison) -> list[tuple[str, str]]:
     return [(str(path.parent), path.as_posix()) for path in relative]
 
 
-def _figures(comparison: Comparison) -> list[Figure]:
+def score_figures(comparison: Comparison) -> list[Figure]:
     """Plot the test scores, as learning curves if there are several sizes, and the differences to the first arm."""
     several = len(comparison.sizes) > 1
     drawn = []
@@ -86,15 +85,9 @@ def _figures(comparison: Comparison) -> list[Figure]:
     return drawn
 
 
-def _label(comparison: Comparison, key: Key) -> str:
-    """Return the title of an axis with a metric."""
-    unit = f" ({comparison.unit or 'unit of the input'})" if key[1] == "mae" else ""
-    return f"{' '.join(filter(None, [key[0], METRICS[key[1]]]))}{unit}"
-
-
 def _learning_curves(comparison: Comparison, key: Key) -> Figure:
     """Plot the test score of each arm against the number of training crystals."""
-    figure = new_drawing("training crystals", f"test {_label(comparison, key)}")
+    figure = new_drawing("training crystals", f"test {comparison.label(key)}")
     counts = sorted({result.n_train for result in comparison.results if result.n_train})
     parts = []
     for index, arm in enumerate(comparison.arms):
@@ -113,7 +106,7 @@ def _learning_curves(comparison: Comparison, key: Key) -> Figure:
         )
         parts.append(f"{arm}: {', '.join(number(one.test) for one in found)}")
     figure.update_xaxes(log_axis(counts[0], counts[-1]) if len(counts) > 1 else {})
-    return Figure("Learning curves", figure, f"{_label(comparison, key)} by size. {'; '.join(parts)}.", ERROR_BARS, 420)
+    return Figure("Learning curves", figure, f"{comparison.label(key)} by size. {'; '.join(parts)}.", ERROR_BARS, 420)
 
 
 def _lengths(summaries: Sequence[Summary]) -> list[float]:
@@ -125,7 +118,7 @@ def _test_scores(comparison: Comparison, key: Key) -> Figure:
     """Plot the test score of each arm with its standard error, the first arm on top."""
     size = comparison.sizes[0]
     found = {arm: one for arm in comparison.arms if (one := comparison.summary(arm, size, key)) is not None}
-    figure = new_drawing(f"test {_label(comparison, key)}", "")
+    figure = new_drawing(f"test {comparison.label(key)}", "")
     figure.add_bar(
         y=[html.escape(arm) for arm in found],
         x=[one.test for one in found.values()],
@@ -137,7 +130,7 @@ def _test_scores(comparison: Comparison, key: Key) -> Figure:
     )
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
     listed = "; ".join(f"{arm}: {number(one.test)} ± {number(one.standard_error)}" for arm, one in found.items())
-    return Figure("Test scores", figure, f"{_label(comparison, key)}. {listed}.", ERROR_BARS, 120 + 42 * len(found))
+    return Figure("Test scores", figure, f"{comparison.label(key)}. {listed}.", ERROR_BARS, 120 + 42 * len(found))
 
 
 def _differences(comparison: Comparison, key: Key) -> Figure:
@@ -147,7 +140,7 @@ def _differences(comparison: Comparison, key: Key) -> Figure:
     found = [pair.difference for pair in pairs]
     first = comparison.pairs[0].first
     better = "left" if key[1] == "mae" else "right"
-    figure = new_drawing(f"difference to {first}, {_label(comparison, key)}", "")
+    figure = new_drawing(f"difference to {first}, {comparison.label(key)}", "")
     colors = [LINES[comparison.arms.index(pair.arm) % len(LINES)] for pair in pairs]
     figure.add_scatter(
         x=[one.value for one in found],
@@ -175,7 +168,7 @@ def _differences(comparison: Comparison, key: Key) -> Figure:
     return Figure(f"Difference to {first}", figure, f"{note} {listed}.", note, 120 + 42 * len(pairs))
 
 
-def _scatters(comparison: Comparison) -> list[Figure]:
+def scatter_figures(comparison: Comparison) -> list[Figure]:
     """Plot the absolute errors of the crystals, each arm against the first, on the largest training set."""
     size, drawn = comparison.sizes[-1], []
     for key in [key for key in comparison.keys if key[1] == "mae"][:MAX_KEYS]:
@@ -200,7 +193,7 @@ def _scatter(comparison: Comparison, key: Key, names: tuple[str, str], errors: S
     shown = present
     if len(present) > MAX_POINTS:
         shown = np.sort(np.random.default_rng(0).choice(present, MAX_POINTS, replace=False))
-    figure = new_drawing(f"error of {first}, {_label(comparison, key)}", f"error of {arm}")
+    figure = new_drawing(f"error of {first}, {comparison.label(key)}", f"error of {arm}")
     end = 1.04 * max((float(one[present].max()) for one in errors if len(present)), default=0.0) or 1.0
     figure.add_scatter(x=[0, end], y=[0, end], mode="lines", line=thin_line(), hoverinfo="skip", showlegend=False)
     many = len(shown) > 300

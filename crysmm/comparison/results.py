@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from crysmm.comparison.arms import Plan, Size
+from crysmm.comparison.overview import aligned
 from crysmm.comparison.statistics import METRICS, Difference, Score, paired_difference, scores_of
+from crysmm.data.units import after_number, named
 from crysmm.errors import InputError
 from crysmm.files import write_csv_atomic
 from crysmm.inference.prediction_table import read_predictions
@@ -77,10 +79,10 @@ class Pair:
     difference: Difference
     n_train: int | None = None
 
-    def text(self, unit: str) -> str:
-        """Return the comparison in words."""
+    def text(self, units: Mapping[str, str | None]) -> str:
+        """Return the comparison in words; ``units`` are those of the properties, None where unknown."""
         found = self.difference
-        unit = f" {unit}" if unit and found.metric == "mae" else ""
+        unit = after_number(units.get(self.target)) if found.metric == "mae" else ""
         metric = f"{METRICS[found.metric]}{f' of {self.target}' if self.target else ''}"
         given = [] if self.n_train is None else [f"{self.n_train:,} training crystals"]
         crystals = count(found.n, "test crystal")
@@ -131,7 +133,7 @@ class Comparison:
         results: Results of all arms, by size, arm and seed.
         pairs: Comparisons with the first arm.
         settings: Settings that differ between the trained arms, by arm.
-        unit: Unit of the target; may be empty.
+        units: Unit of each property (empty if there is only one), None where unknown.
         notes: Notes for the user.
     """
 
@@ -140,7 +142,7 @@ class Comparison:
     results: Sequence[ArmResult]
     pairs: Sequence[Pair]
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    unit: str = ""
+    units: Mapping[str, str | None] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     @property
@@ -162,6 +164,11 @@ class Comparison:
     def keys(self) -> list[Key]:
         """Property and metric of every score."""
         return list(self.results[0].test)
+
+    def label(self, key: Key) -> str:
+        """Return the name of a score with its unit, if it is known."""
+        unit = self.units.get(key[0]) if key[1] == "mae" else None
+        return named([" ".join(filter(None, [key[0], METRICS[key[1]]]))], [unit])[0]
 
     def of(self, arm: str, size: Size) -> list[ArmResult]:
         """Return the results of an arm on one training set, one per seed."""
@@ -198,7 +205,7 @@ class Comparison:
                     one, found = self.summary(arm, size, key), self.pair(arm, size, key)
                     if one is None:
                         continue
-                    metric = " ".join(filter(None, [key[0], METRICS[key[1]]]))
+                    metric = self.label(key)
                     row = [arm, f"{one.n_train:,}" if one.n_train else "-", *([str(one.n_seeds)] if has_seeds else [])]
                     row += [metric, number(one.val), f"{number(one.test)} ± {number(one.standard_error)}"]
                     if found is None:
@@ -212,12 +219,8 @@ class Comparison:
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the table, the comparisons in words, and the path of the page."""
-        header, rows = self.table()
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        for row in [header, *rows]:
-            cells = zip(row[1:], widths[1:], strict=True)
-            yield "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in cells)]).rstrip()
-        yield from (pair.text(self.unit) for pair in self.pairs)
+        yield from aligned(*self.table())
+        yield from (pair.text(self.units) for pair in self.pairs)
         yield f"written to {self.folder}: {SCORES}, {PAIRS}, and the page {self.page}"
 
     def write_tables(self) -> None:

@@ -19,6 +19,7 @@ from crysmm.data.estimate import memory_limit, oversized_rows
 from crysmm.data.scaler import TargetScaler
 from crysmm.data.split import SPLIT_KEYS, make_split, read_ids
 from crysmm.data.store import Store
+from crysmm.data.units import named, units_of
 from crysmm.device import resolve_device
 from crysmm.errors import InputError, ModelFolderError, StructureError
 from crysmm.files import write_json_atomic
@@ -187,11 +188,13 @@ class SharedData:
                 f"{arm.zero_shot} predicts {_kind(model.target_names, model.classes)}, and the other arms "
                 f"{_kind(names, scaler.classes)}; leave it out, or choose with target_key"
             )
-        unit = model.model.description.unit
-        predicted = f"{', '.join(model.target_names)}{f' in {unit}' if unit else ''}"
+        units = units_of(plan.config, names)
+        predicted, given = (", ".join(named(*pair)) for pair in ((model.target_names, model.units), (names, units)))
+        if any(None not in pair and len(set(pair)) > 1 for pair in zip(model.units, units, strict=True)):
+            raise InputError(f"{arm.zero_shot} predicts {predicted}, and the data have {given}: another unit")
         return [
-            f"{arm.name} predicts {predicted}, and the data have {', '.join(names)}: its errors mean something only if "
-            "these are the same property in the same unit",
+            f"{arm.name} predicts {predicted}, and the data have {given}: its errors mean something only if these are "
+            "the same property in the same unit",
             *self.leakage(arm.name, resolve(arm.zero_shot), plan.config),
         ]
 
@@ -255,7 +258,8 @@ class SharedData:
                 predictions = found[split] if found else np.tile(constant, (len(rows), 1))
                 ids, targets = [self.store.ids[row] for row in rows], self.store.targets[rows]
                 assessment, names = Assessment(predictions), self.store.target_names
-                write_predictions(folder.predictions(split), ids, targets, assessment, scaler, names)
+                units = units_of(plan.config, names)
+                write_predictions(folder.predictions(split), ids, targets, assessment, scaler, names, units)
                 if split == "val" and scaler.classes is None and size == plan.sizes[-1]:
                     own, of_mean = (np.nanmean(np.abs(values - targets)) for values in (predictions, constant))
                     if own > of_mean:

@@ -2,12 +2,32 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+from pydantic_settings import NoDecode
 
 from crysmm.config.models import HeadConfig, TeacherConfig, VanillaConfig
 from crysmm.config.run import RunConfig
+
+LONGEST_UNIT = 40  # characters
+
+
+def _split_units(units: Any) -> Any:
+    """Split units separated by commas; those that cannot stand in a line are refused."""
+    found = units.split(",") if isinstance(units, str) else units
+    if not isinstance(found, list | tuple) or not all(isinstance(unit, str) for unit in found):
+        return units  # refused by its type
+    found = [unit.strip() for unit in found]
+    wrong = next((unit for unit in found if not 0 < len(unit) <= LONGEST_UNIT or not unit.isprintable()), None)
+    if wrong is not None or not found:
+        text = "expected a unit such as GPa for each target, and 1 where there is no dimension, got {units}"
+        raise PydanticCustomError("contradiction", text, {"units": repr(units)[:100]})
+    return found
+
+
+Units = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_units)]
 
 
 class TrainingConfig(RunConfig):
@@ -35,6 +55,12 @@ class TrainingConfig(RunConfig):
     )
     target_multiplication_factor: float | None = Field(
         None, allow_inf_nan=False, description="Factor to multiply every target by as it is read (a change of unit)."
+    )
+    unit: Units | None = Field(
+        None,
+        description="Unit of the target, such as GPa, or 1 if it has no dimension; of several targets, comma-separated "
+        "in their order. By default that of columns known from JARVIS, Matbench and Materials Project. It is shown "
+        "with every number and changes none.",
     )
     target_weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = Field(
         None,
@@ -89,6 +115,8 @@ class TrainingConfig(RunConfig):
             yield "target_transform", f"{self.target_transform} has no effect on classes; leave it out"
         if self.is_classification and self.target_weights is not None:
             yield "target_weights", "has no effect on classes; leave it out"
+        if self.is_classification and self.unit is not None:
+            yield "unit", "has no effect on classes; leave it out"
         if self.is_classification and link != "identity":
             yield "model.link", f"{link} has no effect on classes; leave it out"
         if self.target_transform == "log10" and link != "identity":

@@ -20,6 +20,7 @@ from crysmm.data.estimate import BATCH_MEMORY, activations, memory_limit, oversi
 from crysmm.data.loader import batch_ends
 from crysmm.data.scaler import class_label
 from crysmm.data.store import Store
+from crysmm.data.units import named
 from crysmm.elements import ATOMIC_NUMBERS, feature_table
 from crysmm.errors import InputError
 from crysmm.explain.attribution import Explainer
@@ -71,6 +72,7 @@ class Explanation:
     Args:
         folder: Folder with the files.
         quantity: Name of the explained quantity.
+        unit: Unit of the quantity, if it is known.
         totals: Sums over the crystals.
         features: All features, most important first.
         checks: Test of each ranking of the features.
@@ -80,6 +82,7 @@ class Explanation:
 
     folder: Path
     quantity: str
+    unit: str | None
     totals: Totals
     features: list[FeatureRow]
     checks: list[Check]
@@ -111,7 +114,7 @@ def explain(
         InputError: The model has no such target or class, or no crystal fits in memory.
         MissingDependencyError: captum is not installed.
     """
-    column, quantity = _explained_column(model, explained)
+    column, quantity, unit = _explained_column(model, explained)
     explainer = Explainer(model.network, model.scaler, column)
     batches = _Batches(model, store, batch_size, progress)
     features = feature_names(model.settings.atom_features)
@@ -147,7 +150,7 @@ def explain(
     metric = ErrorMetric(model.scaler, column, measured, quantity)
     candidates = np.flatnonzero(totals.feature_atoms)
     checks = check_rankings(explainer, lambda: batches("checking"), rankings, candidates, metric)
-    explanation = Explanation(folder, quantity, totals, rows, checks, batches.skipped, crystal)
+    explanation = Explanation(folder, quantity, unit, totals, rows, checks, batches.skipped, crystal)
     _write(explanation, model)
     return explanation
 
@@ -161,8 +164,8 @@ def explain_crystal(model: LoadedModel, crystal: Crystal, identifier: str) -> tu
         identifier: Id of the crystal.
 
     Returns:
-        Name of the explained quantity, which is the first target or the probability of the last class, and the
-        explanation.
+        Name of the explained quantity with its unit, which is the first target or the probability of the last class,
+        and the explanation.
 
     Raises:
         InputError: The model reads descriptions, or the crystal does not fit in memory.
@@ -170,7 +173,7 @@ def explain_crystal(model: LoadedModel, crystal: Crystal, identifier: str) -> tu
         StructureError: Atoms overlap.
     """
     refuse_other_input(model)
-    column, quantity = _explained_column(model, None)
+    column, quantity, unit = _explained_column(model, None)
     explainer = Explainer(model.network, model.scaler, column)
     edges = find_edges(crystal, model.settings)
     alike = find_equivalence(crystal, edges, model.settings)
@@ -185,7 +188,7 @@ def explain_crystal(model: LoadedModel, crystal: Crystal, identifier: str) -> tu
     contributions = explainer.contributions(batch)
     features = feature_names(model.settings.atom_features)
     rows = crystal_rows(batch, contributions, BatchTables.of(batch, contributions), features)
-    return quantity, CrystalExplanation.of(rows)
+    return named([quantity], [unit])[0], CrystalExplanation.of(rows)
 
 
 def refuse_other_input(model: LoadedModel) -> None:
@@ -216,8 +219,8 @@ def why_not_measured(model: LoadedModel, store: Store) -> str | None:
     return f"{names[0]} has {class_label(unknown[0])}, the model's classes are {classes}" if unknown else None
 
 
-def _explained_column(model: LoadedModel, explained: str | None) -> tuple[int, str]:
-    """Return the column of the prediction to explain and the name of the quantity."""
+def _explained_column(model: LoadedModel, explained: str | None) -> tuple[int, str, str | None]:
+    """Return the column of the prediction to explain, the name of the quantity, and its unit if it is known."""
     classes = model.scaler.classes
     names = list(model.description.target_names) if classes is None else [class_label(value) for value in classes]
     kind, column = ("target", 0) if classes is None else ("class", len(names) - 1)
@@ -225,7 +228,9 @@ def _explained_column(model: LoadedModel, explained: str | None) -> tuple[int, s
         if explained not in names:
             raise InputError(f"--explained: the model has no {kind} {explained!r}; it has {', '.join(names)}")
         column = names.index(explained)
-    return column, names[column] if classes is None else f"probability of class {names[column]}"
+    if classes is not None:
+        return column, f"probability of class {names[column]}", None
+    return column, names[column], model.description.units[column]
 
 
 class _Batches:
@@ -260,21 +265,23 @@ def _write(explanation: Explanation, model: LoadedModel) -> None:
     """Write the tables over all crystals, the plots and ``explanation.json``."""
     folder, totals, crystal = explanation.folder, explanation.totals, explanation.crystal
     features, elements = [row.to_dict() for row in explanation.features], totals.element_rows()
+    label = named([explanation.quantity], [explanation.unit])[0]
     for name, rows in {"features.csv": features, "elements_of_all.csv": elements}.items():
         write_csv_atomic(folder / name, list(rows[0]), (list(row.values()) for row in rows))
     skipped = ((row.id, row.file, row.reason) for row in explanation.skipped)
     write_csv_atomic(folder / "skipped.csv", ["id", "file", "reason"], skipped)
-    plot_features(folder / "features.png", explanation.features, explanation.quantity)
-    plot_elements(folder / "elements.png", elements, explanation.quantity)
+    plot_features(folder / "features.png", explanation.features, label)
+    plot_elements(folder / "elements.png", elements, label)
     for name, plot in {"atoms.png": plot_atoms, "features_by_crystal.png": plot_features_of_crystal}.items():
         if crystal is None:  # a plot from an earlier explanation would show another crystal
             (folder / name).unlink(missing_ok=True)
         else:
-            plot(folder / name, crystal, explanation.quantity)
+            plot(folder / name, crystal, label)
     content: dict[str, Any] = {
         "model": str(model.folder),
         "backbone": model.config.model.name,
         "explained": explanation.quantity,
+        "unit": explanation.unit,
         "method": "integrated gradients by atom features, baseline without features",
         "n_crystals": totals.n_crystals,
         "n_atoms": totals.n_atoms,
@@ -295,7 +302,7 @@ def plot_features(path: Path, rows: Sequence[FeatureRow], quantity: str) -> None
     Args:
         path: PNG file to write.
         rows: Features, most important first.
-        quantity: Name of the explained quantity.
+        quantity: Name of the explained quantity, with its unit.
     """
     weighted = rows[0].weight is not None
     rows = [row for row in rows if row.importance > 0][:SHOWN]
@@ -315,7 +322,7 @@ def plot_elements(path: Path, rows: Sequence[dict[str, Any]], quantity: str) -> 
     Args:
         path: PNG file to write.
         rows: Rows from :meth:`crysmm.explain.tables.Totals.element_rows`.
-        quantity: Name of the explained quantity.
+        quantity: Name of the explained quantity, with its unit.
     """
     # The elements that matter most for the data are chosen first, then ordered from raising to lowering the prediction.
     rows = sorted(rows, key=lambda row: -abs(row["n_crystals"] * row["mean_contribution"]))[:SHOWN]
@@ -333,7 +340,7 @@ def plot_atoms(path: Path, crystal: CrystalExplanation, quantity: str) -> None:
     Args:
         path: PNG file to write.
         crystal: Explanation of the crystal.
-        quantity: Name of the explained quantity.
+        quantity: Name of the explained quantity, with its unit.
     """
     elements = list(dict.fromkeys(row["element"] for row in crystal.atoms))  # in the order of the file
     rows = sorted(crystal.atoms, key=lambda row: -abs(row["contribution"]))[:SHOWN_ATOMS]
@@ -353,7 +360,7 @@ def plot_features_of_crystal(path: Path, crystal: CrystalExplanation, quantity: 
     Args:
         path: PNG file to write.
         crystal: Explanation of the crystal.
-        quantity: Name of the explained quantity.
+        quantity: Name of the explained quantity, with its unit.
     """
     rows = crystal.features[:SHOWN]
     labels = [f"{row['name']}  ({row['n_atoms']:,})" for row in rows]

@@ -127,15 +127,26 @@ class ModelDescription(Description):
 
     format: Literal["crysmm-model"] = "crysmm-model"
     target_names: list[str]
-    unit: str | None = None
+    units: tuple[str | None, ...]
     scaler: TargetScaler
     text: TextSettings | None = None
     potential: TeacherIdentity | None = None
     config: TrainingConfig
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_one_unit(cls, content: Any) -> Any:
+        """Read the unit of folders that were written when there was one for all targets."""
+        if isinstance(content, dict) and "units" not in content and isinstance(content.get("target_names"), list):
+            content = {**content, "units": [content.get("unit")] * len(content["target_names"])}
+            content.pop("unit", None)
+        return content
+
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         scaler, n_targets = self.scaler, len(self.target_names)
+        if len(self.units) != n_targets:
+            raise ValueError(f"units are not for {n_targets} targets")
         counts = {scaler.n_targets, *([] if scaler.classes is not None else map(len, (scaler.mean, scaler.std)))}
         if counts != {n_targets}:
             raise ValueError(f"scaler is not for {n_targets} targets")

@@ -2,8 +2,9 @@
 
 One target has the column ``prediction``, several have ``prediction_<name>`` each. Classes have ``prediction``, the most
 probable class, and ``probability_<class>`` each. Where available, ``spread``, ``lower`` and ``upper`` follow, named in
-the same way, then ``distance_percentile`` and ``domain`` (see :class:`Assessment`). Numbers are in original units and
-written with all digits. Of several targets, the cell of one that a crystal lacks is empty.
+the same way, then ``distance_percentile`` and ``domain`` (see :class:`Assessment`), and, if one is known, ``unit``.
+Numbers are in original units and written with all digits. Of several targets, the cell of one that a crystal lacks is
+empty.
 """
 
 from __future__ import annotations
@@ -28,13 +29,16 @@ from crysmm.io.source import ReadingNote, SkippedRow
 MOST_EXAMPLES = 3  # of failures and of notes, kept in a summary
 
 
-def prediction_columns(scaler: TargetScaler, names: Sequence[str], assessment: Assessment) -> list[str]:
+def prediction_columns(
+    scaler: TargetScaler, names: Sequence[str], assessment: Assessment, units: Sequence[str | None] = ()
+) -> list[str]:
     """Return the names of the columns of predictions and their reliability.
 
     Args:
         scaler: Target scaler of the model.
         names: Names of the targets.
         assessment: Assessment with any number of rows; only which of its attributes are None matters.
+        units: Unit of each target, None where unknown; empty if none is known.
     """
     if scaler.classes is None:
         parts, columns = list(names), _named("prediction", names)
@@ -44,10 +48,13 @@ def prediction_columns(scaler: TargetScaler, names: Sequence[str], assessment: A
     numbers = {"spread": assessment.spread, "lower": assessment.lower, "upper": assessment.upper}
     columns += [column for kind, values in numbers.items() if values is not None for column in _named(kind, parts)]
     notes = {"distance_percentile": assessment.distance_percentile, "domain": assessment.domain}
-    return [*columns, *(kind for kind, values in notes.items() if values is not None)]
+    columns += [kind for kind, values in notes.items() if values is not None]
+    return [*columns, *(_named("unit", names) if any(units) else [])]
 
 
-def prediction_cells(scaler: TargetScaler, assessment: Assessment, row: int) -> list[str]:
+def prediction_cells(
+    scaler: TargetScaler, assessment: Assessment, row: int, units: Sequence[str | None] = ()
+) -> list[str]:
     """Return the cells of one crystal, in the order of :func:`prediction_columns`."""
     prediction = assessment.predictions[row]
     cells = [] if scaler.classes is None else [class_label(scaler.classes[int(np.argmax(prediction))])]
@@ -58,7 +65,7 @@ def prediction_cells(scaler: TargetScaler, assessment: Assessment, row: int) -> 
         cells.append(repr(float(assessment.distance_percentile[row])))
     if assessment.domain is not None:
         cells.append(assessment.domain[row])
-    return cells
+    return [*cells, *((unit or "" for unit in units) if any(units) else [])]
 
 
 def write_predictions(
@@ -68,6 +75,7 @@ def write_predictions(
     assessment: Assessment,
     scaler: TargetScaler,
     names: Sequence[str],
+    units: Sequence[str | None] = (),
 ) -> None:
     """Write the predictions of one split: ``id``, ``target`` and the columns of :func:`prediction_columns`.
 
@@ -78,14 +86,15 @@ def write_predictions(
         assessment: Predictions for the crystals.
         scaler: Target scaler of the model.
         names: Names of the targets.
+        units: Unit of each target, None where unknown; empty if none is known.
     """
     if scaler.classes is not None:
         classes = [class_label(value) for value in scaler.classes]
         truth = ([classes[index]] for index in scaler.class_indices(targets))
     else:
         truth = (["" if math.isnan(number) else repr(float(number)) for number in row] for row in targets)
-    header = ["id", *_named("target", names), *prediction_columns(scaler, names, assessment)]
-    cells = (prediction_cells(scaler, assessment, row) for row in range(len(ids)))
+    header = ["id", *_named("target", names), *prediction_columns(scaler, names, assessment, units)]
+    cells = (prediction_cells(scaler, assessment, row, units) for row in range(len(ids)))
     rows = ([name, *true, *predicted] for name, true, predicted in zip(ids, truth, cells, strict=True))
     write_csv_atomic(path, header, rows)
 

@@ -87,7 +87,7 @@ class Predictor:
         self.model = models[0].members[0]
         self.n_networks = sum(len(model.members) for model in models)
         self.target_names = tuple(name for model in models for name in model.description.target_names)
-        self.units = tuple(model.description.unit for model in models for _ in model.description.target_names)
+        self.units = tuple(unit for model in models for unit in model.description.units)
         self.classes = self.model.scaler.classes
         self.elements = elements_of_all([model.description.elements for model in models])
         self.device, self.loading = torch.device(device), loading
@@ -212,7 +212,8 @@ class Predictor:
     def columns(self) -> list[str]:
         """Columns of a table: ``id``, those of :mod:`crysmm.inference.prediction_table`, ``reason`` and ``note``."""
         nothing = self._assess(COVERAGE)(self._outputs([]), [])
-        return ["id", *prediction_columns(self.model.scaler, self.target_names, nothing), "reason", "note"]
+        columns = prediction_columns(self.model.scaler, self.target_names, nothing, self.units)
+        return ["id", *columns, "reason", "note"]
 
     def cells(self, results: Sequence[Result], assessment: Assessment) -> Iterator[list[str]]:
         """Yield the cells of each row of a batch, in the order of :attr:`columns`.
@@ -225,11 +226,11 @@ class Predictor:
             assessment: Assessment of the rows that were read.
         """
         # The assessment has a row only for the results that were read.
-        n_columns = len(prediction_columns(self.model.scaler, self.target_names, assessment))
+        n_columns = len(prediction_columns(self.model.scaler, self.target_names, assessment, self.units))
         places = iter(range(len(results)))
         for result in results:
             if isinstance(result, GraphedRecord):
-                cells = prediction_cells(self.model.scaler, assessment, next(places))
+                cells = prediction_cells(self.model.scaler, assessment, next(places), self.units)
                 yield [result.record.id, *cells, "", "; ".join(result.record.notes)]
             else:
                 yield [result.id or result.file, *[""] * n_columns, result.reason, ""]

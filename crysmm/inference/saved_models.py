@@ -23,6 +23,7 @@ from crysmm.config.training import TrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
+from crysmm.data.units import units_of
 from crysmm.errors import ModelFolderError
 from crysmm.files import write_json_atomic
 from crysmm.inference.files import ENSEMBLE_FILE
@@ -133,7 +134,7 @@ def save_model(
         origin=origin,
         others={
             "target_names": list(target_names),
-            "unit": None,
+            "units": list(units_of(config, target_names)),
             "scaler": scaler.model_dump(mode="json"),
             **({} if texts is None else {"text": texts.settings.model_dump()}),
             **({} if teacher is None else {"potential": teacher.model_dump()}),

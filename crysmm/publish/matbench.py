@@ -24,6 +24,7 @@ import numpy as np
 from crysmm import __version__
 from crysmm.config.training import TrainingConfig
 from crysmm.data.split import read_ids
+from crysmm.data.units import after_number
 from crysmm.errors import InputError
 from crysmm.files import replacing, write_json_atomic
 from crysmm.inference.model_card import PAPERS, papers_behind
@@ -85,6 +86,7 @@ def train_on_folds(
     Raises:
         InputError: A setting, the crystals or the folder cannot be used.
     """
+    config = config.model_copy(update={"unit": None if task.unit is None else (task.unit,)})
     assert config.output_dir is not None
     folder, started = config.output_dir / task.name, time.monotonic()
     data, fraction = folder / DATA, validation_fraction(config)
@@ -404,7 +406,7 @@ def describe_folds(task: Task, submission: Submission) -> Iterator[str]:
 
     folds, scores = submission.folds, submission.scores
     title = "ROC-AUC of the probabilities" if task.is_classification else "MAE"
-    unit = "" if task.unit in (None, "1") else f" {task.unit}"
+    unit = after_number(task.unit)
     for (name, results), score in zip(folds.items(), scores, strict=True):
         yield f"{name}: {title} {np.array(score, dtype=float):.4g}{unit} on {len(results['data']):,} crystals"
     yield f"{title} over {len(folds)} folds: {summary(scores)}{unit}"

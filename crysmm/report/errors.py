@@ -12,6 +12,7 @@ from crysmm.data.duplicates import Counterpart
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, find_space_group
 from crysmm.data.store import Store
+from crysmm.data.units import after_name, after_number
 from crysmm.elements import ATOMIC_NUMBERS, elements_in
 from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment
@@ -35,6 +36,7 @@ class CrystalErrors:
 
     Args:
         metric: Name of the mean over crystals: ``MAE``, ``MAE / MAD`` or ``error rate``.
+        label: The same with the unit.
         explanation: Definition of the metric, without a period.
         values: Error of each crystal, ``[n]``.
         ranks: Sort keys, largest for the worst crystal, ``[n]``; for classes, 1 minus the probability of the true one.
@@ -42,6 +44,7 @@ class CrystalErrors:
     """
 
     metric: str
+    label: str
     explanation: str
     values: np.ndarray
     ranks: np.ndarray
@@ -63,7 +66,12 @@ class CrystalErrors:
 
 
 def crystal_errors(
-    scaler: TargetScaler, targets: np.ndarray, predictions: np.ndarray, train_targets: np.ndarray, names: Sequence[str]
+    scaler: TargetScaler,
+    targets: np.ndarray,
+    predictions: np.ndarray,
+    train_targets: np.ndarray,
+    names: Sequence[str],
+    units: Sequence[str | None],
 ) -> CrystalErrors:
     """Compute the error of each crystal.
 
@@ -77,22 +85,23 @@ def crystal_errors(
         predictions: Predictions in original units, ``[n, n_targets]``, or probabilities, ``[n, n_classes]``.
         train_targets: Targets of the training split, ``[n_train, n_targets]``.
         names: Names of the targets.
+        units: Unit of each target, None where unknown.
     """
     if scaler.classes is not None:
         truth = scaler.class_indices(targets)
         wrong = (predictions.argmax(axis=1) != truth) * 1.0
         doubt = 1 - predictions[np.arange(len(truth)), truth]
         explanation = "fraction of crystals whose most probable class is wrong"
-        return CrystalErrors("error rate", explanation, wrong, doubt, np.zeros(len(truth), dtype=int))
+        return CrystalErrors("error rate", "error rate", explanation, wrong, doubt, np.zeros(len(truth), dtype=int))
     errors = np.abs(predictions - targets)
     if len(names) == 1:
-        explanation = f"mean absolute error of {names[0]}, in the unit of the input"
-        return CrystalErrors("MAE", explanation, errors[:, 0], errors[:, 0], np.zeros(len(errors), dtype=int))
+        label, explanation = f"MAE{after_name(units[0])}", f"mean absolute error of {names[0]}{after_name(units[0])}"
+        return CrystalErrors("MAE", label, explanation, errors[:, 0], errors[:, 0], np.zeros(len(errors), dtype=int))
     mad = np.nanmean(np.abs(train_targets - np.nanmean(train_targets, axis=0)), axis=0)
     relative = errors / np.where(mad > 0, mad, 1.0)  # a target that is constant in training has no scale
     mean = np.nanmean(relative, axis=1)  # every crystal has a target
     explanation = "mean over targets of the absolute error divided by the mean absolute deviation in the training split"
-    return CrystalErrors("MAE / MAD", explanation, mean, mean, np.nanargmax(relative, axis=1))
+    return CrystalErrors("MAE / MAD", "MAE / MAD", explanation, mean, mean, np.nanargmax(relative, axis=1))
 
 
 @dataclass(frozen=True)
@@ -263,7 +272,11 @@ class WorstCrystal:
 
 
 def worst_crystals(
-    evaluated: EvaluatedSplit, scaler: TargetScaler, names: Sequence[str], counterparts: Mapping[int, Counterpart]
+    evaluated: EvaluatedSplit,
+    scaler: TargetScaler,
+    names: Sequence[str],
+    units: Sequence[str | None],
+    counterparts: Mapping[int, Counterpart],
 ) -> list[WorstCrystal]:
     """Describe the crystals with the largest errors, worst first.
 
@@ -271,6 +284,7 @@ def worst_crystals(
         evaluated: Held-out split.
         scaler: Scaler of the model; it knows the classes.
         names: Names of the targets.
+        units: Unit of each target, None where unknown.
         counterparts: Most similar training crystals by store row, of the crystals that were compared.
     """
     store, domain = evaluated.store, evaluated.assessment.domain
@@ -278,7 +292,7 @@ def worst_crystals(
     for index in evaluated.errors.worst(N_WORST):
         row = evaluated.rows[index]
         crystal = store.crystal(row)
-        facts = _predicted(evaluated, index, scaler, names)
+        facts = _predicted(evaluated, index, scaler, names, units)
         space_group = find_space_group(crystal)
         system = "not found" if space_group == UNKNOWN else CRYSTAL_SYSTEMS[crystal_system(space_group)]
         facts["space group"] = system if space_group == UNKNOWN else f"{system} ({space_group})"
@@ -296,7 +310,9 @@ def worst_crystals(
     return worst
 
 
-def _predicted(evaluated: EvaluatedSplit, index: int, scaler: TargetScaler, names: Sequence[str]) -> dict[str, str]:
+def _predicted(
+    evaluated: EvaluatedSplit, index: int, scaler: TargetScaler, names: Sequence[str], units: Sequence[str | None]
+) -> dict[str, str]:
     """Return the target and the prediction for a crystal as text; with several targets, for the worst of them."""
     assessment, errors = evaluated.assessment, evaluated.errors
     prediction = assessment.predictions[index]
@@ -308,13 +324,14 @@ def _predicted(evaluated: EvaluatedSplit, index: int, scaler: TargetScaler, name
             "predicted": f"{class_label(scaler.classes[predicted])}, probability {percentage(prediction[predicted])}",
         }
     column = int(errors.column[index])
-    facts = {}
+    unit, facts = after_number(units[column]), {}
     if len(names) > 1:
         facts = {errors.metric: errors.text(errors.values[index]), "worst target": names[column]}
-    facts |= {"target": number(evaluated.targets[index, column]), "prediction": number(prediction[column])}
+    values = {"target": evaluated.targets[index, column], "prediction": prediction[column]}
+    facts |= {name: f"{number(value)}{unit}" for name, value in values.items()}
     if assessment.lower is not None and assessment.upper is not None and np.isfinite(assessment.upper[index, column]):
         ends = (assessment.lower[index, column], assessment.upper[index, column])
-        facts[f"{COVERAGE:.0%} interval"] = " to ".join(map(number, ends))
+        facts[f"{COVERAGE:.0%} interval"] = " to ".join(map(number, ends)) + unit
     if assessment.spread is not None:
-        facts["standard deviation"] = number(assessment.spread[index, column])
+        facts["standard deviation"] = f"{number(assessment.spread[index, column])}{unit}"
     return facts

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crysmm.data.scaler import TargetScaler, class_label
+from crysmm.data.units import after_name, after_number
 from crysmm.report.errors import CrystalErrors, Group
 from crysmm.report.html import number, percentage
 from crysmm.runs.plots import BASELINES, METRIC_NAMES, TITLES
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 COLORS = {"train": "#8f9bab", "val": "#e08e3c", "test": "#3b82c4"}  # legible on white and on black
 GREY = "#7d8794"
 LINES = ("#3b82c4", "#e08e3c", "#4c9f70", "#c25b7c", "#8a6fc1", "#8d7b5e", "#2f9ea8", "#b0a030")
-UNIT = " (unit of the input)"
 
 MAX_POINTS = 1500
 WORST_DRAWN = 10
@@ -144,11 +144,12 @@ class Points:
         }
 
 
-def parity(name: str, splits: Sequence[Points], *, logarithmic: bool) -> Figure:
+def parity(name: str, unit: str | None, splits: Sequence[Points], *, logarithmic: bool) -> Figure:
     """Plot predictions against targets, the last split on top; the training split is hidden at first.
 
     Args:
         name: Name of the target.
+        unit: Unit of the target, if it is known.
         splits: Points of each split.
         logarithmic: True for logarithmic axes.
     """
@@ -157,7 +158,7 @@ def parity(name: str, splits: Sequence[Points], *, logarithmic: bool) -> Figure:
     low, high = np.log10(ends) if logarithmic else ends
     margin = 0.04 * (high - low) or 0.5  # a single crystal needs an axis of some length
     limits = [low - margin, high + margin]
-    figure = new_drawing(f"{name}, target{UNIT}", f"{name}, prediction{UNIT}")
+    figure = new_drawing(f"{name}, target{after_name(unit)}", f"{name}, prediction{after_name(unit)}")
     # Plotly takes the range of a logarithmic axis as exponents, but the data as values.
     diagonal = [10**end for end in limits] if logarithmic else limits
     figure.add_scatter(x=diagonal, y=diagonal, mode="lines", line=thin_line(), hoverinfo="skip", showlegend=False)
@@ -182,20 +183,22 @@ def parity(name: str, splits: Sequence[Points], *, logarithmic: bool) -> Figure:
     ]
     if sampled:
         note += f" Random sample that includes the worst {WORST_DRAWN}: {', '.join(sampled)}."
-    return Figure("Prediction against target", figure, f"{alt}{number(mae)}.", note, 460)
+    return Figure("Prediction against target", figure, f"{alt}{number(mae)}{after_number(unit)}.", note, 460)
 
 
-def error_distribution(name: str, points: Points, *, logarithmic: bool) -> Figure:
+def error_distribution(name: str, unit: str | None, points: Points, *, logarithmic: bool) -> Figure:
     """Plot the signed errors of a split against the target, with their histogram on the right.
 
     Args:
         name: Name of the target.
+        unit: Unit of the target, if it is known.
         points: Points of the split.
         logarithmic: True to plot log10(prediction / target).
     """
     definition = "log10(prediction / target)" if logarithmic else "prediction minus target"
     error = np.log10(points.prediction / points.target) if logarithmic else points.prediction - points.target
-    figure = new_drawing(f"{name}, target{UNIT}", definition if logarithmic else f"{definition}{UNIT}")
+    suffix = after_name(unit)
+    figure = new_drawing(f"{name}, target{suffix}", definition if logarithmic else f"{definition}{suffix}")
     figure.add_scatter(
         x=points.target[points.drawn],
         y=error[points.drawn],
@@ -348,7 +351,7 @@ def errors_by_group(title: str, groups: Sequence[Group], errors: CrystalErrors, 
         errors: Errors of all crystals.
         note: Start of the caption.
     """
-    figure = new_drawing(f"{errors.metric}{UNIT}" if errors.metric == "MAE" else errors.metric, "")
+    figure = new_drawing(errors.label, "")
     uncertainties = [group.uncertainty or 0 for group in groups]
     figure.add_bar(
         y=[f"{group.name} ({group.n:,})" for group in groups],
@@ -391,7 +394,7 @@ def losses(history: History) -> Figure:
     return Figure("Loss", figure, f"Loss by epoch, {', '.join(changes)}.")
 
 
-def monitored(history: History, metric: str, best_epoch: int, baseline: float | None) -> Figure:
+def monitored(history: History, metric: str, best_epoch: int, baseline: float | None, unit: str | None) -> Figure:
     """Plot the metric that selects the epoch, and its baseline.
 
     Args:
@@ -399,9 +402,10 @@ def monitored(history: History, metric: str, best_epoch: int, baseline: float | 
         metric: ``mae`` or ``loss``.
         best_epoch: Number of the selected epoch, from 1.
         baseline: Metric of a prediction without a network; None if there is none.
+        unit: Unit of the target, if it is known.
     """
     title = METRIC_NAMES[metric].capitalize()
-    figure = new_drawing("epoch", f"{METRIC_NAMES[metric]}{UNIT}" if metric == "mae" else METRIC_NAMES[metric])
+    figure = new_drawing("epoch", METRIC_NAMES[metric] + (after_name(unit) if metric == "mae" else ""))
     values = [row[f"val_{metric}"] for row in history]
     _add_curve(figure, history, f"val_{metric}", TITLES["val"], COLORS["val"])
     best = values[best_epoch - 1]
@@ -436,16 +440,22 @@ def validation_curve(history: History, column: str) -> Figure:
     return Figure(title, figure, f"{title} by epoch, {change}.")
 
 
-def member_curves(histories: Mapping[str, History], metric: str) -> Figure:
-    """Plot the monitored metric of each member of an ensemble."""
-    title = METRIC_NAMES[metric].capitalize()
-    figure = new_drawing("epoch", f"{METRIC_NAMES[metric]}{UNIT}" if metric == "mae" else METRIC_NAMES[metric])
+def curves(histories: Mapping[str, History], metric: str, unit: str | None, of: str) -> Figure:
+    """Plot the monitored metric of several trainings by epoch.
+
+    Args:
+        histories: Rows of ``history.csv`` by name.
+        metric: ``mae``, ``mae_over_std`` or ``loss``.
+        unit: Unit of the target, if it is known.
+        of: What the curves belong to, for the title: ``per member``.
+    """
+    title = f"{METRIC_NAMES[metric].capitalize()} on the validation split, {of}"
+    figure = new_drawing("epoch", METRIC_NAMES[metric] + (after_name(unit) if metric == "mae" else ""))
     for index, (name, history) in enumerate(histories.items()):
         _add_curve(figure, history, f"val_{metric}", name.replace("_", " "), LINES[index % len(LINES)])
-    # Each member keeps its own best epoch; the lowest of all only describes the figure to screen readers.
+    # Each keeps its own best epoch; the lowest of all only describes the figure to screen readers.
     best = min(row[f"val_{metric}"] for history in histories.values() for row in history)
-    alt = f"{title} on the validation split by epoch for {len(histories)} members; the lowest is {number(best)}."
-    return Figure(f"{title} on the validation split, per member", figure, alt)
+    return Figure(title, figure, f"{title}, by epoch, {len(histories)} in all; the lowest is {number(best)}.")
 
 
 def _add_curve(figure: plotly.graph_objects.Figure, history: History, column: str, name: str, color: str) -> None:

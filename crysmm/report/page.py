@@ -17,6 +17,7 @@ import numpy as np
 
 from crysmm import __version__
 from crysmm.config.training import TrainingConfig
+from crysmm.data.units import named
 from crysmm.device import Machine
 from crysmm.files import write_text_atomic
 from crysmm.inference.assessment import Assessment
@@ -70,7 +71,7 @@ def write_report(
     # The validation split is evaluated only if there is no test split.
     split = "test" if "test" in assessments else "val"
     names, rows, predictions = data.store.target_names, data.rows(split), assessments[split].predictions
-    errors = crystal_errors(data.scaler, data.targets(split), predictions, data.targets("train"), names)
+    errors = crystal_errors(data.scaler, data.targets(split), predictions, data.targets("train"), names, data.units)
     evaluated = EvaluatedSplit(split, data.store, rows, data.targets(split), assessments[split], errors)
 
     elements = by_element([data.store.formulas[row] for row in rows], errors.values)
@@ -88,7 +89,7 @@ def write_report(
         style=static_file("page.css"),
         scripts=scripts,
         version=__version__,
-        title=", ".join(names[:MAX_TARGETS]),
+        title=", ".join(named(names, data.units)[:MAX_TARGETS]),
         subtitle=f"{config.model.name}{head}{members}, trained on {source}; run {folder.path.resolve().name}",
         split=TITLES[split],
         n_crystals=len(rows),
@@ -96,13 +97,13 @@ def write_report(
         score_tables=tables.score_tables(metrics, split),
         prediction_figures=_prediction_figures(data, assessments, evaluated),
         n_targets_left=max(0, len(names) - MAX_TARGETS) if data.scaler.classes is None else 0,
-        learning_figures=_learning_figures(folder, metrics),
+        learning_figures=_learning_figures(folder, metrics, data.units[0]),
         group_figures=_group_figures(evaluated),
         errors=errors,
         full_color=FULL_COLOR,
         cells=periodic_table(elements, errors.mean, [group.name for group in unseen]),
         elements=sorted(elements, key=lambda group: -group.error),
-        worst=worst_crystals(evaluated, data.scaler, names, overlap.counterparts),
+        worst=worst_crystals(evaluated, data.scaler, names, data.units, overlap.counterparts),
         data_facts=tables.data_facts(data, config, split, unseen),
         overlap_table=tables.overlap_table(evaluated, overlap),
         skipped_table=tables.skipped_table(data) if data.skipped else None,
@@ -141,29 +142,30 @@ def _prediction_figures(
                 points.append(figures.Points(split, targets[present], predictions, ids, formulas))
         if points[-1].split == evaluated.split:
             drawn[name] = [
-                figures.parity(name, points, logarithmic=logarithmic),
-                figures.error_distribution(name, points[-1], logarithmic=logarithmic),
+                figures.parity(name, data.units[column], points, logarithmic=logarithmic),
+                figures.error_distribution(name, data.units[column], points[-1], logarithmic=logarithmic),
             ]
     return drawn
 
 
-def _learning_figures(folder: RunFolder, metrics: Mapping[str, Any]) -> list[Figure]:
-    """Plot the learning curves of a run, or of the members of an ensemble."""
+def read_history(path: Path) -> figures.History:
+    """Read a ``history.csv``."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 
-    def read_history(path: Path) -> figures.History:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 
+def _learning_figures(folder: RunFolder, metrics: Mapping[str, Any], unit: str | None) -> list[Figure]:
+    """Plot the learning curves of a run, or of the members of an ensemble; the MAE of a single target has a unit."""
     if "members" in metrics:
         histories = {name: read_history(RunFolder(folder.path / name).history) for name in metrics["members"]}
         first = next(iter(histories.values()))[0]
         metric = next(name for name in METRIC_NAMES if f"val_{name}" in first)
-        return [figures.member_curves(histories, metric)]
+        return [figures.curves(histories, metric, unit, "per member")]
     history, metric = read_history(folder.history), metrics["monitored"].removeprefix("val_")
     others = [name for name in history[0] if name.startswith("val_") and name not in ("val_loss", f"val_{metric}")]
     return [
         figures.losses(history),
-        figures.monitored(history, metric, metrics["best_epoch"], metrics["baseline"]),
+        figures.monitored(history, metric, metrics["best_epoch"], metrics["baseline"], unit),
         *(figures.validation_curve(history, name) for name in others),
     ]
 

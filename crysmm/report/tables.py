@@ -19,11 +19,13 @@ from crysmm.config.models import weight_name
 from crysmm.config.training import TrainingConfig
 from crysmm.data.duplicates import Counterpart, find_counterparts, rows_by_formula
 from crysmm.data.store import Store
+from crysmm.data.units import after_name, after_number, named
 from crysmm.device import Machine
 from crysmm.report.errors import EvaluatedSplit, Group
 from crysmm.report.html import duration, number, percentage
-from crysmm.runs.data import SPLITS, TrainingData
+from crysmm.runs.data import TrainingData
 from crysmm.runs.plots import TITLES
+from crysmm.runs.run_folder import SPLITS
 from crysmm.runs.summary import CLASS_SCORES, count, describe_split, first_targets
 
 MAX_TARGETS = 50  # rows of a table
@@ -71,7 +73,7 @@ class Table:
 def score_cards(metrics: Metrics, split: str) -> list[Card]:
     """Return the main scores of a split, each next to those of the other splits."""
     splits = {name: metrics[name] for name in SPLITS if name in metrics}
-    scores = splits[split]
+    scores, unit = splits[split], _unit(metrics)
     cards = []
     if "accuracy" in scores:
         baseline = f"always the most frequent class: {percentage(scores['accuracy_of_most_frequent'])}"
@@ -84,7 +86,8 @@ def score_cards(metrics: Metrics, split: str) -> list[Card]:
         shown = {"MAE": "mae", **RELATIVE_ERRORS}
     for label, key in shown.items():
         others = [f"{TITLES[name]} {number(splits[name][key])}" for name in splits if name != split]
-        cards.append(Card(label, number(splits[split][key]), ", ".join(others)))
+        title = named([label], [unit])[0] if label == "MAE" else label
+        cards.append(Card(title, number(splits[split][key]), ", ".join(others)))
     if "intervals" in scores:
         intervals = scores["intervals"]
         label = f"coverage of {intervals['asked']:.0%} intervals"
@@ -93,9 +96,16 @@ def score_cards(metrics: Metrics, split: str) -> list[Card]:
         else:
             low, high = map(percentage, intervals.get("covered_between", (None, None)))
             about = f"of the targets, {low} to {high} with 95% confidence"
-            width = f"; median width {number(intervals['median_width'])}" if "median_width" in intervals else ""
+            width = ""
+            if "median_width" in intervals:
+                width = f"; median width {number(intervals['median_width'])}{after_number(unit)}"
             cards.append(Card(label, percentage(intervals["covered"]), about + width))
     return cards
+
+
+def _unit(metrics: Metrics) -> str | None:
+    """Return the unit of the first target, or None if it is not known."""
+    return next(iter(metrics.get("units", {}).values()), None)
 
 
 def score_tables(metrics: Metrics, split: str) -> list[Table]:
@@ -120,12 +130,14 @@ def score_tables(metrics: Metrics, split: str) -> list[Table]:
         means = {name: one["mean"] for name, one in splits.items()}
         rows = [[TITLES[name], *(number(one[key]) for key in RELATIVE_ERRORS.values())] for name, one in means.items()]
         tables.append(Table("Means over all targets", ["split", *RELATIVE_ERRORS], rows))
-        tables.append(_table_of_targets(f"Each target on the {TITLES[split]} split, in the unit of the input", scores))
+        units, each = metrics.get("units", {}), f"Each target on the {TITLES[split]} split"
+        caption = each if units and all(units.values()) else f"{each}, in the unit of the input if no other is given"
+        tables.append(_table_of_targets(caption, scores, units))
         if "log10" in scores:
             caption = f"Base-10 logarithm of each target on the {TITLES[split]} split, as trained on"
-            tables.append(_table_of_targets(caption, scores["log10"]))
+            tables.append(_table_of_targets(caption, scores["log10"], {}))
     else:
-        tables.append(_table_of_splits("Errors in the unit of the input", splits))
+        tables.append(_table_of_splits(f"Errors{after_name(_unit(metrics))}", splits))
         if "log10" in scores:
             logarithms = {name: one["log10"] for name, one in splits.items()}
             tables.append(_table_of_splits("Errors of the base-10 logarithms, as trained on", logarithms))
@@ -150,11 +162,15 @@ def _table_of_splits(caption: str, splits: Metrics) -> Table:
     return Table(caption, ["split", "crystals", *ERRORS, "MAE of the training mean"], rows)
 
 
-def _table_of_targets(caption: str, scores: Metrics) -> Table:
-    """Tabulate the errors of one split, a row per target."""
+def _table_of_targets(caption: str, scores: Metrics, units: Mapping[str, str | None]) -> Table:
+    """Tabulate the errors of one split, a row per target, with its unit if that is known."""
     targets = list(scores["per_target"].items())
     shown = targets[:MAX_TARGETS]
-    rows = [[name, f"{one['n']:,}", *(number(one[column]) for column in ERRORS.values())] for name, one in shown]
+    names = named([name for name, _ in shown], [units.get(name) for name, _ in shown])
+    rows = [
+        [name, f"{one['n']:,}", *(number(one[column]) for column in ERRORS.values())]
+        for name, (_, one) in zip(names, shown, strict=True)
+    ]
     header = ["target", "crystals", *ERRORS]
     if "intervals" in scores:
         header.append(f"coverage of {scores['intervals']['asked']:.0%} intervals")
@@ -173,7 +189,7 @@ def _table_of_members(metrics: Metrics, split: str) -> Table:
             return "accuracy", percentage(scores["accuracy"])
         if "per_target" in scores:
             return "MAE/MAD, mean", number(scores["mean"]["mae_over_mad"])
-        return "MAE", number(scores["mae"])
+        return named(["MAE"], [_unit(metrics)])[0], number(scores["mae"])
 
     rows = []
     for name, member in metrics["members"].items():
@@ -248,7 +264,7 @@ def overlap_table(evaluated: EvaluatedSplit, overlap: Overlap) -> Table:
     caption = f"Overlap of the {TITLES[evaluated.split]} split with the training split"
     if n_left := int(overlap.has_formula.sum()) - len(found):
         caption += f" (structures of {n_left:,} crystals with a shared formula not compared; crysmm audit does this)"
-    return Table(caption, ["crystals", "number", "fraction", errors.metric], rows)
+    return Table(caption, ["crystals", "number", "fraction", errors.label], rows)
 
 
 def data_facts(data: TrainingData, config: TrainingConfig, split: str, unseen: Sequence[Group]) -> dict[str, str]:

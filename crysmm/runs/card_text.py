@@ -16,6 +16,7 @@ from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.scaler import class_label
+from crysmm.data.units import after_number, named
 from crysmm.elements import SYMBOLS
 from crysmm.inference.model_card import CITATION, PAPERS, SCORES, Card, as_text, papers_behind
 from crysmm.inference.model_folder import Description, ModelDescription, names_in_head, read_description
@@ -37,7 +38,6 @@ def run_card(
     metrics: Mapping[str, Any],
     *,
     name: str | None = None,
-    unit: str | None = None,
 ) -> Card:
     """Return the card of a run of ``crysmm train`` or ``crysmm pretrain``.
 
@@ -46,17 +46,16 @@ def run_card(
         config: Settings of the run.
         metrics: Content of ``metrics.json``.
         name: Name of the model; by default that of the folder.
-        unit: Unit of the target, if it is known.
     """
     name = name or run.path.resolve().name
     description = run.description
     sizes = {key.removeprefix("id_"): len(ids) for key, ids in json.loads(run.ids.read_text(encoding="utf-8")).items()}
     sections = {
         "Use": _use(name, description),
-        "Data": _data(config, description, sizes, metrics["n_skipped"], unit),
+        "Data": _data(config, description, sizes, metrics["n_skipped"]),
         "Model": _model(description, metrics.get("n_parameters")),
         "Command": _command(name, config, description, metrics),
-        SCORES: _bullets(_held_out(description, metrics, sizes["val"], unit)),
+        SCORES: _bullets(_held_out(description, metrics, sizes["val"])),
         "Limits": _bullets(_limits(description)),
         CITATION: _citation(description.config),
     }
@@ -123,17 +122,17 @@ def _use(name: str, description: Description) -> str:
     )
 
 
-def _data(
-    config: RunConfig, description: Description, sizes: Mapping[str, int], n_skipped: int, unit: str | None
-) -> str:
+def _data(config: RunConfig, description: Description, sizes: Mapping[str, int], n_skipped: int) -> str:
     """Describe the source of the crystals, the split, the targets and the elements, a line each."""
     source = "records in memory" if config.root_dir is None else f"`{as_text(config.root_dir.resolve().name)}`"
     counts = f"{sizes['train']:,} for training, {sizes['val']:,} for validation, {sizes['test']:,} left out of both"
     how = describe_split(config) if config.ids_file is None else f"as in {as_text(config.ids_file.name)}"
     lines = [f"Crystals from {source}: {counts} (split: {how}). {n_skipped:,} rows could not be used."]
     if isinstance(description, ModelDescription):
-        names = as_text(", ".join(description.target_names))
-        lines.append(f"Target: {names}, in {unit or 'the unit of the data'}.")
+        units = dict(zip(description.target_names, description.units, strict=True))
+        listed = as_text(", ".join(named(list(units), list(units.values()))))
+        unknown = "" if all(units.values()) else ", in the unit of the data"
+        lines.append(f"Target: {listed}{unknown}.")
     else:
         lines.append("Trained on structures alone, without the values of any property.")
     if description.elements is not None:
@@ -176,13 +175,14 @@ def versions(description: Description) -> str:
     return ", ".join(f"{name} {version}" for name, version in description.versions.items())
 
 
-def _held_out(description: Description, metrics: Mapping[str, Any], n_val: int, unit: str | None) -> Iterator[str]:
+def _held_out(description: Description, metrics: Mapping[str, Any], n_val: int) -> Iterator[str]:
     """Yield a line for each metric on crystals that the network was not trained on, the one to quote first."""
     if isinstance(description, ModelDescription):
+        units = dict(zip(description.target_names, description.units, strict=True))
         for split, note in SELECTED.items():
             if split in metrics:
-                yield from (f"{split} {line}" for line in _scores(metrics[split], note, f" {unit}" if unit else ""))
-        yield from describe_trust(metrics.get("test", {}))
+                yield from (f"{split} {line}" for line in _scores(metrics[split], note, units))
+        yield from describe_trust(metrics.get("test", {}), units)
         return
     # First the purity of the nearest neighbors, which needs no decoder; metrics without a baseline are left out.
     quality: Mapping[str, float] = metrics["quality"]
@@ -193,17 +193,17 @@ def _held_out(description: Description, metrics: Mapping[str, Any], n_val: int, 
             yield f"{title} {quality[name]:.4f} on {n_val:,} crystals; baseline without the structures {baseline:.4f}"
 
 
-def _scores(scores: Mapping[str, Any], note: str, unit: str) -> Iterator[str]:
+def _scores(scores: Mapping[str, Any], note: str, units: Mapping[str, str | None]) -> Iterator[str]:
     """Yield a line for each target of a split.
 
     Args:
         scores: Metrics of the split, or of one target.
         note: Remark on the split, added to its number of crystals.
-        unit: Unit of the target, with a space in front; empty if unknown.
+        units: Unit of each target, None where unknown; empty for logarithms.
     """
     if "per_target" in scores:
         for name, each in list(scores["per_target"].items())[:TARGETS_SHOWN]:
-            yield from (f"{as_text(name)} {line}" for line in _scores(each, note, unit))
+            yield from (f"{as_text(name)} {line}" for line in _scores(each, note, {name: units.get(name)}))
         return
     if not scores["n"]:  # none of the split's crystals has this one of several targets
         return
@@ -215,13 +215,15 @@ def _scores(scores: Mapping[str, Any], note: str, unit: str) -> Iterator[str]:
             f"always the most frequent class: accuracy {scores['accuracy_of_most_frequent']:.4f}"
         )
         return
+    known = next(iter(units.values()), None)
+    unit = after_number(known and as_text(known))
     r2 = "unknown" if scores["r2"] is None else f"{scores['r2']:.4f}"
     yield (
         f"MAE {scores['mae']:.4f}{_plus_minus(scores, unit)}, RMSE {scores['rmse']:.4f}{unit}, R2 {r2}, {on}; always "
-        f"predicting the mean: MAE {scores['mae_of_train_mean']:.4f}"
+        f"predicting the mean: MAE {scores['mae_of_train_mean']:.4f}{unit}"
     )
     if "log10" in scores:
-        yield from (f"log10 {line}" for line in _scores(scores["log10"], note, ""))
+        yield from (f"log10 {line}" for line in _scores(scores["log10"], note, {}))
 
 
 def _plus_minus(scores: Mapping[str, Any], unit: str = "") -> str:
@@ -275,7 +277,7 @@ def given(config: RunConfig, leave_out: Set[str] = frozenset()) -> list[str]:
         config: Settings of the run.
         leave_out: Names of further settings to leave out.
     """
-    names = [name for name in type(config).model_fields if name not in (FREE_SETTINGS - PATHS) | leave_out]
+    names = [name for name in type(config).model_fields if name not in (FREE_SETTINGS - PATHS - {"unit"}) | leave_out]
     # Names only: the folders mean nothing on another machine, and cards are published.
     files: dict[str, Any] = {name: Path(path.name) for name in PATHS if (path := getattr(config, name)) is not None}
     if isinstance(config, TrainingConfig):

@@ -14,10 +14,9 @@ from crysmm.data.split import Split
 from crysmm.data.store import Store
 from crysmm.elements import elements_in
 from crysmm.io.source import SkippedRow
+from crysmm.runs.run_folder import SPLITS
 from crysmm.teachers.features import AtomFeatures
 from crysmm.text.embeddings import Texts
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,11 @@ class TrainingData(RunData):
 
     Args:
         scaler: Target scaler, fitted to the training split.
+        units: Unit of each target, None where unknown.
     """
 
     scaler: TargetScaler
+    units: tuple[str | None, ...]
 
     def targets(self, split: str) -> np.ndarray:
         """Return the targets of a split in the units of the input, ``[n, n_targets]``."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crysmm.data.scaler import TargetScaler, class_label
+from crysmm.data.units import after_name, after_number
 from crysmm.files import replacing
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ BASELINES = {
 SplitResults = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
-def plot_parity(path: Path, results: SplitResults, scaler: TargetScaler, names: Sequence[str]) -> None:
+def plot_parity(
+    path: Path, results: SplitResults, scaler: TargetScaler, names: Sequence[str], units: Sequence[str | None]
+) -> None:
     """Plot predictions against targets, a panel per target; for classes, the confusion matrix of the last split.
 
     Args:
@@ -37,6 +40,7 @@ def plot_parity(path: Path, results: SplitResults, scaler: TargetScaler, names: 
             the last on top.
         scaler: Target scaler of the model; classes and log10 are drawn differently.
         names: Names of the targets.
+        units: Unit of each target, None where unknown.
     """
     panels = 1 if scaler.classes is not None else len(names)
     columns = min(panels, 3)
@@ -55,13 +59,13 @@ def plot_parity(path: Path, results: SplitResults, scaler: TargetScaler, names: 
                 if present.any():
                     values[split] = (true[present, column], predicted[present, column])
             if values:
-                _draw_parity(axes, values, name, logarithmic=scaler.transform == "log10")
+                _draw_parity(axes, values, name, units[column], logarithmic=scaler.transform == "log10")
             else:
                 axes.set_title(f"{name}: no targets")
     save_figure(figure, path)
 
 
-def _draw_parity(axes: Axes, values: SplitResults, name: str, logarithmic: bool) -> None:
+def _draw_parity(axes: Axes, values: SplitResults, name: str, unit: str | None, logarithmic: bool) -> None:
     """Draw the points of each split, ``[n]`` targets and predictions, on square axes with the diagonal."""
     numbers = np.concatenate([array for pair in values.values() for array in pair])
     low, high = float(numbers.min()), float(numbers.max())
@@ -75,6 +79,7 @@ def _draw_parity(axes: Axes, values: SplitResults, name: str, logarithmic: bool)
         limits = (low - margin, high + margin)
     axes.plot(limits, limits, color="#4a5568", linewidth=1, zorder=1)
     for split, (target, prediction) in values.items():
+        mae = f"{np.abs(target - prediction).mean():.3g}{after_number(unit)}"
         many = len(target) > 2000  # smaller and paler points, so that dense regions remain readable
         axes.scatter(
             target,
@@ -83,12 +88,14 @@ def _draw_parity(axes: Axes, values: SplitResults, name: str, logarithmic: bool)
             alpha=0.35 if many else 0.75,
             color=COLORS[split],
             edgecolors="none",
-            label=f"{TITLES[split]}: {len(target):,} crystals, MAE {np.abs(target - prediction).mean():.3g}",
+            label=f"{TITLES[split]}: {len(target):,} crystals, MAE {mae}",
             zorder=2,
             rasterized=True,
         )
     prefix = "" if name == "target" else f"{name}, "
-    axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"{prefix}target", ylabel=f"{prefix}prediction")
+    suffix = after_name(unit)
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    axes.set(xlabel=f"{prefix}target{suffix}", ylabel=f"{prefix}prediction{suffix}")
     axes.legend(loc="upper left", frameon=False, handletextpad=0.2, borderaxespad=0.2)
     clean(axes)
 
@@ -110,7 +117,13 @@ def _draw_confusions(axes: Axes, scaler: TargetScaler, target: np.ndarray, predi
             axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=color)
 
 
-def plot_history(path: Path, history: Sequence[Mapping[str, float]], metric: str, baseline: float | None) -> None:
+def plot_history(
+    path: Path,
+    history: Sequence[Mapping[str, float]],
+    metric: str,
+    baseline: float | None,
+    unit: str | None = None,
+) -> None:
     """Plot the loss, and next to it the monitored validation metric with its baseline.
 
     If there is no baseline, as in pre-training, the terms of the validation loss are plotted instead, each divided by
@@ -121,6 +134,7 @@ def plot_history(path: Path, history: Sequence[Mapping[str, float]], metric: str
         history: Rows by epoch with ``epoch``, ``train_loss``, ``val_loss`` and ``val_<metric>``.
         metric: Monitored metric, ``mae`` or ``loss``.
         baseline: Metric of predicting the mean (or the class frequencies) of the training split; None if there is none.
+        unit: Unit of the metric, if it is known.
     """
     figure = new_figure(9.6, 3.8)
     epochs = [row["epoch"] for row in history]
@@ -135,8 +149,8 @@ def plot_history(path: Path, history: Sequence[Mapping[str, float]], metric: str
     if baseline is None:
         for name in (name for name in history[0] if name.startswith("val_") and name != "val_loss"):
             first = history[0][name]
-            unit = first if 0 < first < math.inf else 1.0  # the contrastive loss of a single crystal is 0
-            terms = [row[name] / unit for row in history]
+            scale = first if 0 < first < math.inf else 1.0  # the contrastive loss of a single crystal is 0
+            terms = [row[name] / scale for row in history]
             monitored.plot(epochs, terms, label=name.removeprefix("val_"), marker=marker)
         usual = 1.0
         monitored.set(title="terms of the validation loss, relative to the first epoch", xlabel="epoch")
@@ -145,7 +159,7 @@ def plot_history(path: Path, history: Sequence[Mapping[str, float]], metric: str
         label = f"{BASELINES[metric]}: {baseline:.3g}"
         monitored.axhline(baseline, color="#4a5568", linewidth=1, linestyle="--", label=label)
         usual = float(np.nanmax([baseline, values[best]]))
-        monitored.set(title=METRIC_NAMES[metric], xlabel="epoch")
+        monitored.set(title=METRIC_NAMES[metric] + (after_name(unit) if metric == "mae" else ""), xlabel="epoch")
     chosen = losses if baseline is None else monitored
     chosen.plot(
         epochs[best : best + 1],

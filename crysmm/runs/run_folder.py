@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS = "all epochs", "early stopping", "max_hours"
 """Ways for training to end; after the first two there is nothing to resume."""
+SPLITS = ("train", "val", "test")
 
 AUDIT_REPORT, AUDIT_TABLE = "audit.json", "audit.csv"  # what crysmm audit writes
 PART, MEMBER = "delta_", "member_"  # prefixes of the folders of sub-runs
@@ -25,6 +26,7 @@ FILES_NAMED = 3  # files that an error names
 FREE_SETTINGS = frozenset({
     "cache_dir", "device", "devices", "ids_file", "init_from", "jobs", "max_hours", "num_nodes", "num_workers",
     "output_dir", "overwrite", "pin_memory", "progress", "resume", "root_dir", "strict",
+    "unit",
 })  # fmt: skip
 """Settings that may change when a run is resumed; data, split and weights are compared themselves, not by path."""
 

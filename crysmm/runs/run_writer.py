@@ -150,16 +150,19 @@ class RunWriter:
         return checkpoint
 
     @in_first_process
-    def write_history(self, history: Sequence[Mapping[str, float]], metric: str, baseline: float | None) -> None:
+    def write_history(
+        self, history: Sequence[Mapping[str, float]], metric: str, baseline: float | None, unit: str | None
+    ) -> None:
         """Write and plot the training history.
 
         Args:
             history: One row per epoch.
             metric: Monitored metric.
             baseline: Value of the metric without a network, if there is one.
+            unit: Unit of the metric, if it is known.
         """
         write_history(self.folder.history, history)
-        plot_history(self.folder.history_plot, history, metric, baseline)
+        plot_history(self.folder.history_plot, history, metric, baseline, unit)
 
     @in_first_process
     def finish(self, metrics: dict[str, Any], write_report: Callable[[], None]) -> dict[str, Any]:
@@ -282,7 +285,8 @@ class ResultsWriter(RunWriter):
                 assessment = assessor.assess(found, elements, n_atoms[data.rows(split)])
                 metrics[split] |= evaluate_assessment(assessment, targets, names, n_validation, scaler.lowest)
             self.assessments[split] = assessment
-            write_predictions(self.folder.predictions(split), data.ids(split), targets, assessment, scaler, names)
+            path, ids = self.folder.predictions(split), data.ids(split)
+            write_predictions(path, ids, targets, assessment, scaler, names, data.units)
         shown = {split: (data.targets(split), outputs[split].predictions) for split in outputs if split != "train"}
-        plot_parity(self.folder.parity_plot, shown, scaler, names)
+        plot_parity(self.folder.parity_plot, shown, scaler, names, data.units)
         return metrics

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crysmm.config.graph import GraphSettings
 from crysmm.config.loading import options
 from crysmm.config.models import weight_name
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.device import Machine
-from crysmm.runs.data import SPLITS, RunData, TrainingData
-from crysmm.runs.run_folder import MAX_HOURS, RunFolder
+from crysmm.data.units import after_number, named
+from crysmm.runs.run_folder import MAX_HOURS, SPLITS, RunFolder
+
+if TYPE_CHECKING:
+    from crysmm.device import Machine
+    from crysmm.runs.data import RunData, TrainingData
 
 REASONS_SHOWN = 3
 CLASS_SCORES = {"accuracy": "accuracy", "ROC-AUC": "roc_auc", "F1": "f1"}  # keys of metrics.json by their title
@@ -50,13 +53,17 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
         baseline: Validation score of a prediction without a network: the loss for classes, else the MAE.
     """
     sizes = ", ".join(f"{len(data.rows(split))} {split}" for split in SPLITS)
-    target, classes = ", ".join(first_targets(data.store.target_names)), data.scaler.classes
+    names, classes = data.store.target_names, data.scaler.classes
+    target = ", ".join(first_targets(named(names, data.units)))
     if classes is not None:
         score = f"predicting the frequencies of the {len(classes)} classes has a validation loss of {baseline:.4g}"
     else:
         metric = "MAE" if data.scaler.n_targets == 1 else "MAE / standard deviation"
-        score = f"predicting the mean of the training split has a validation {metric} of {baseline:.4g}"
+        unit = after_number(data.units[0]) if metric == "MAE" else ""
+        score = f"predicting the mean of the training split has a validation {metric} of {baseline:.4g}{unit}"
     lines = [f"split: {sizes} ({describe_split(config)})", f"target {target}: {score}"]
+    if config.unit is None and any(data.units):
+        lines.append("  the unit is that of columns of this name, by assumption; --unit gives another")
     lines += [] if data.texts is None else data.texts.lines
     if data.potential is not None and data.potential.teacher is not None:
         name, width = data.potential.teacher.name, data.potential.width
@@ -90,13 +97,13 @@ def describe_machine(config: RunConfig, machine: Machine, n_parameters: int, n_p
 def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
     """Return lines on the best epoch's metrics, the files that were written, and what to do next."""
     lines = [
-        f"{split}: {_scores(metrics[split])} ({count(metrics[split]['n'], 'crystal')})"
+        f"{split}: {_scores(metrics[split], _units(metrics))} ({count(metrics[split]['n'], 'crystal')})"
         for split in ("val", "test")
         if split in metrics
     ]
     if "best_epoch" in metrics:
         lines[0] += f", best epoch {metrics['best_epoch']} of {metrics['epochs']}"
-    lines += describe_trust(metrics.get("test", {}))
+    lines += describe_trust(metrics.get("test", {}), _units(metrics))
     if metrics["stopped_by"] == MAX_HOURS:
         lines.append(STOPPED_EARLY)
     model = shlex.quote(str(folder.path))
@@ -113,11 +120,18 @@ def describe_members(metrics: Mapping[str, Any]) -> list[str]:
     """Return a line with the metrics of each member of an ensemble, and a heading for the ensemble itself."""
     members = metrics["members"]
     split = "test" if "test" in metrics else "val"
-    return [f"{name}, {split}: {_scores(member[split])}" for name, member in members.items()] + ["ensemble:"]
+    return [f"{name}, {split}: {_scores(member[split], _units(metrics))}" for name, member in members.items()] + [
+        "ensemble:"
+    ]
 
 
-def describe_trust(test: Mapping[str, Any]) -> list[str]:
-    """Return a line on the fraction of the test targets inside the intervals, or none if there are no intervals."""
+def describe_trust(test: Mapping[str, Any], units: Mapping[str, str | None]) -> list[str]:
+    """Return a line on the fraction of the test targets inside the intervals, or none if there are no intervals.
+
+    Args:
+        test: Metrics of the test split.
+        units: Unit of each target, None where unknown.
+    """
     # Classes have no intervals, and a run may have no test split.
     if "intervals" not in test:
         return []
@@ -125,7 +139,8 @@ def describe_trust(test: Mapping[str, Any]) -> list[str]:
     asked, n_validation = intervals["asked"], intervals["n_validation"]
     if "reason" in intervals:  # infinite, as there are too few validation crystals for this coverage
         return [f"{asked:.0%} intervals: infinite; {intervals['reason']}, there are {n_validation}"]
-    width = f", median width {_number(intervals['median_width'])}" if "median_width" in intervals else ""
+    unit = _only(units)
+    width = f", median width {_number(intervals['median_width'])}{unit}" if "median_width" in intervals else ""
     infinite = [name for name, each in intervals.get("per_target", {}).items() if "reason" in each]
     if infinite:
         width = f"; those of {', '.join(first_targets(infinite))} are infinite: too few validation crystals have it"
@@ -133,7 +148,7 @@ def describe_trust(test: Mapping[str, Any]) -> list[str]:
     if intervals["covered"] is not None:
         low, high = intervals["covered_between"]
         covered, confidence = f"{intervals['covered']:.1%}", f" (95% confidence: {low:.0%} to {high:.0%})"
-    end = f"; none ends below {intervals['lowest']:g} (target_min)" if "lowest" in intervals else ""
+    end = f"; none ends below {intervals['lowest']:g}{unit} (target_min)" if "lowest" in intervals else ""
     return [f"{asked:.0%} intervals: hold {covered} of the test targets{confidence}{width}{end}"]
 
 
@@ -152,17 +167,29 @@ def describe_encoder(metrics: Mapping[str, Any], config: RunConfig, folder: RunF
     ]
 
 
-def _scores(metrics: Mapping[str, Any]) -> str:
+def _units(metrics: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the unit of each target; runs of earlier versions do not have them."""
+    return metrics.get("units", {})
+
+
+def _only(units: Mapping[str, str | None]) -> str:
+    """Return the unit of the only target as it follows a number."""
+    return after_number(next(iter(units.values()), None))
+
+
+def _scores(metrics: Mapping[str, Any], units: Mapping[str, str | None]) -> str:
     """Name the main metrics of a split, or of one target."""
     if "accuracy" in metrics:
         return ", ".join(f"{name} {_number(metrics[key])}" for name, key in CLASS_SCORES.items())
     if "per_target" in metrics:
         each = [
-            f"{name}: {_scores(one)}" + (f" ({count(one['n'], 'label')})" if one["n"] < metrics["n"] else "")
+            f"{name}: {_scores(one, {name: units.get(name)})}"
+            + (f" ({count(one['n'], 'label')})" if one["n"] < metrics["n"] else "")
             for name, one in metrics["per_target"].items()
         ]
         return f"MAE/MAD {_number(metrics['mean']['mae_over_mad'])} on average; {'; '.join(first_targets(each))}"
-    return f"MAE {_number(metrics['mae'])}, MAE/MAD {_number(metrics['mae_over_mad'])}, R2 {_number(metrics['r2'])}"
+    error = f"{_number(metrics['mae'])}{_only(units)}"
+    return f"MAE {error}, MAE/MAD {_number(metrics['mae_over_mad'])}, R2 {_number(metrics['r2'])}"
 
 
 def _number(value: float | None) -> str:

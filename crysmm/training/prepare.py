@@ -13,6 +13,7 @@ from crysmm.data.loader import BatchSampler, make_loader
 from crysmm.data.scaler import TargetScaler
 from crysmm.data.split import Split, make_split
 from crysmm.data.store import Store, build_store
+from crysmm.data.units import units_of
 from crysmm.errors import InputError
 from crysmm.io.inputs import open_input
 from crysmm.io.source import SkippedRow
@@ -68,7 +69,7 @@ def prepare_training(
     """Read, check and split the structures, and fit the target scaler to the training split."""
     data = prepare_data(config, records, processes)
     scaler = processes.on_first(lambda: TargetScaler.fit(data.store.targets, data.split.train, config))
-    return TrainingData(data.store, data.skipped, data.split, scaler)
+    return TrainingData(data.store, data.skipped, data.split, scaler, units_of(config, data.store.target_names))
 
 
 def _split(store: Store, config: RunConfig, memory: int, merge: bool) -> tuple[list[SkippedRow], Split]:

@@ -18,7 +18,8 @@ from crysmm.io.table import Records
 from crysmm.objectives import Objective
 from crysmm.objectives.pretraining import PretrainingObjective, build_pretraining
 from crysmm.objectives.quality import EncoderQuality
-from crysmm.runs.data import SPLITS, RunData
+from crysmm.runs.data import RunData
+from crysmm.runs.run_folder import SPLITS
 from crysmm.runs.summary import describe_encoder
 from crysmm.training.prepare import loader_for, prepare_data
 from crysmm.training.run import Run, RunResult, carry_out

@@ -171,7 +171,10 @@ class Run(ABC, Generic[Config, Data]):
         objective.network.load_state_dict(self.processes.on_first(lambda: self.history.best_weights))
         scores = self.evaluate(objective, data)
         epochs, metric, baseline = self.history.epochs, objective.monitor, self.baseline_score
-        self.writer.write_history(epochs, metric, baseline)
+        circumstances = self.circumstances(data)
+        # Only the MAE, which is that of a single target, has a unit.
+        unit = next(iter(circumstances.get("units", {}).values()), None) if metric == "mae" else None
+        self.writer.write_history(epochs, metric, baseline, unit)
         metrics = {
             **scores,
             "monitored": f"val_{metric}",
@@ -182,7 +185,7 @@ class Run(ABC, Generic[Config, Data]):
             "seconds": time.monotonic() - self.started,
             "seconds_per_epoch": fmean(row["seconds"] for row in epochs),
             "peak_memory_gib": self.machine.peak_memory(),
-            **self.circumstances(data),
+            **circumstances,
             "n_parameters": n_parameters(objective.network),
         }
         return self.finish(data, metrics)

@@ -29,8 +29,8 @@ from crysmm.objectives import Objective
 from crysmm.objectives.distillation import DistillationObjective, make_projection
 from crysmm.objectives.property import PropertyObjective, baseline, fit_weights
 from crysmm.processes import Processes
-from crysmm.runs.data import SPLITS, TrainingData
-from crysmm.runs.run_folder import MAX_HOURS, MEMBER, PART
+from crysmm.runs.data import TrainingData
+from crysmm.runs.run_folder import MAX_HOURS, MEMBER, PART, SPLITS
 from crysmm.runs.run_writer import ResultsWriter, SplitOutputs
 from crysmm.runs.summary import describe_members, describe_result, describe_task
 from crysmm.training.prepare import loader_for, prepare_training, sampler_for
@@ -114,6 +114,10 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         assert isinstance(network, PropertyNetwork)
         outputs = predict_splits(network, data, self.config, self.processes)
         return self.writer.write_evaluation(self.writer.save_network(network, data), data, outputs)
+
+    def circumstances(self, data: TrainingData) -> dict[str, Any]:
+        """Return the entries of ``metrics.json`` about machine and data, with the units of the targets."""
+        return {**super().circumstances(data), "units": dict(zip(data.store.target_names, data.units, strict=True))}
 
     def write_report(self, data: TrainingData, metrics: Mapping[str, Any]) -> None:
         """Write ``report.html``."""

@@ -49,7 +49,7 @@ def test_model_and_encoder(ship, capsys):
     assert "13 for training, 3 for validation, 4 left out" in card.sections["Data"]
     command = card.sections["Command"]
     assert "crysmm train --root_dir sample_data --limit 20 --model.conv_layers 1" in command
-    assert "--learning_rate 0.01 --head distilled --head.teacher encoder --output_dir runs/small" in command
+    assert "--learning_rate 0.01 --unit GPa --head distilled --head.teacher encoder --output_dir runs/small" in command
     assert str(Path.cwd()) not in Path("zoo/small/model.json").read_text() + card.text()
     structure = SAMPLE_DATA / "mp-149.vasp"
     shipped, original = crysmm.load("small").assess(structure), crysmm.load("deep/run").assess(structure)
@@ -70,7 +70,7 @@ def test_model_and_encoder(ship, capsys):
     capsys.readouterr()
     assert main(["zoo"]) == 0
     listed = capsys.readouterr().out
-    assert "cgcnn that predicts K_VRH in GPa" in listed
+    assert "cgcnn that predicts K_VRH (GPa)" in listed
     assert "encoder cgcnn, pre-trained by decoys" in listed
 
 

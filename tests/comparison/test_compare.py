@@ -206,9 +206,12 @@ def test_zero_shot(compare, compared, tmp_path, capsys):
     assert compare(tmp_path / "same", "--arms", f"before:zero_shot={run}") == 0
     assert "was trained on" not in capsys.readouterr().err
     shipped = "shipped:zero_shot=cgcnn-formation-energy"
-    assert compare(tmp_path / "shipped", "--arms", "constant", shipped) == 0
+    assert compare(tmp_path / "shipped", "--arms", "constant", shipped) == 2
+    about = "cgcnn-formation-energy predicts formation_energy_per_atom (eV/atom), and the data have K_VRH"
+    assert f"arm shipped: {about} (GPa): another unit" in capsys.readouterr().err
+    assert compare(tmp_path / "shipped", "--arms", "constant", shipped, "--unit", "eV/atom") == 0
     notes = capsys.readouterr().err
-    assert "predicts formation_energy_per_atom in eV/atom, and the data have K_VRH" in notes
+    assert "predicts formation_energy_per_atom (eV/atom), and the data have K_VRH (eV/atom)" in notes
     assert "worse than the mean of the training split: another property or unit?" in notes
     assert "not known whether cgcnn-formation-energy was trained on some of the test crystals" in notes
     threshold = ("--classification_threshold", "80")

@@ -1,7 +1,6 @@
 """A group of shipped models, which predict their properties from one graph per structure."""
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ def zoo(tmp_path_factory, small_run):
         crystal = {"lattice_mat": atoms.cell.tolist(), "frac_coords": atoms.get_scaled_positions().tolist()}
         values = {"K_VRH": modulus, "volume": float(atoms.get_volume()) / len(atoms)}
         rows.append({"id": name, "elements": atoms.get_chemical_symbols(), **crystal, **values})
-    for target, unit in UNITS.items():
+    for target in UNITS:
         config = TrainingConfig(
             target_key=target,
             id_key="id",
@@ -39,8 +38,7 @@ def zoo(tmp_path_factory, small_run):
             epochs=2,
             **small_run,
         )
-        model = train(config, records=rows).folder / "model.json"
-        model.write_text(json.dumps(json.loads(model.read_text()) | {"unit": unit}))
+        train(config, records=rows)
     return folder
 
 

@@ -156,7 +156,7 @@ def test_table_keeps_order_and_reasons(tmp_path: Path, crystals: dict[str, Cryst
     summary = screen(predictor, source_from_files(files), tmp_path / "new" / "out.csv", progress=False)
     table = read_table(tmp_path / "new" / "out.csv")
     assert [row["id"] for row in table] == [path.name for path in files]
-    assert list(table[0]) == ["id", "prediction", "domain", "reason", "note"]
+    assert list(table[0]) == ["id", "prediction", "domain", "unit", "reason", "note"]
     expected = predictor.predict(crystals["Si"])[0]
     for row in (table[0], table[3]):
         assert float(row["prediction"]) == pytest.approx(expected, rel=1e-5)

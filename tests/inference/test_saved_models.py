@@ -258,3 +258,18 @@ def test_reference_rows_are_small_and_differ_in_size() -> None:
 
 def test_elements_in_formulas() -> None:
     assert elements_in(["SrTiO3", "CsCl", "Si"]) == ["O", "Si", "Cl", "Ti", "Sr", "Cs"]
+
+
+def test_folders_with_one_unit_are_read(tmp_path: Path, save_small_model: Save) -> None:
+    save_small_model(tmp_path)
+    assert load_model(tmp_path).description.units == ("GPa",)
+
+    def as_before(content: dict[str, Any]) -> None:
+        del content["units"]
+        content["unit"] = "Mbar"
+
+    change_description(tmp_path, as_before)
+    assert load_model(tmp_path).description.units == ("Mbar",)
+    change_description(tmp_path, lambda content: content.update(units=["a", "b"], unit=None))
+    with pytest.raises(ModelFolderError):
+        load_model(tmp_path)

@@ -18,7 +18,7 @@ def test_validation_losses_that_start_infinite_nan_or_large(first: float) -> Non
     figure = losses(history)
     assert figure.drawing.layout.yaxis.type == ("log" if math.isfinite(first) else None)
     assert f"from {'60.0' if math.isfinite(first) else '-' if math.isnan(first) else 'infinite'} to 0.600" in figure.alt
-    assert "the best is 0.700 in epoch 2" in monitored(history, "mae", 2, 1.0).alt
+    assert "the best is 0.700 in epoch 2" in monitored(history, "mae", 2, 1.0, "GPa").alt
 
 
 def test_large_splits_are_sampled_and_the_caption_says_so():
@@ -28,8 +28,8 @@ def test_large_splits_are_sampled_and_the_caption_says_so():
     points = Points("test", target, target + error, [f"id-{row}" for row in range(50_000)], ["Cu"] * 50_000)
     assert MAX_POINTS <= len(points.drawn) <= MAX_POINTS + 10
     assert set(np.argsort(-np.abs(error))[:10]) <= set(points.drawn)
-    figure = parity("gap", [points], logarithmic=False)
+    figure = parity("gap", "eV", [points], logarithmic=False)
     assert f"{len(points.drawn):,} of 50,000 test crystals" in figure.note
     assert len(figure.drawing.to_json()) < 200_000
     few = Points("test", target[:100], target[:100], ["id"] * 100, ["Cu"] * 100)
-    assert parity("gap", [few], logarithmic=False).note == "Click a split in the legend to show or hide it."
+    assert parity("gap", "eV", [few], logarithmic=False).note == "Click a split in the legend to show or hide it."

@@ -38,26 +38,27 @@ def test_parity_says_the_error_and_has_equal_axes(tmp_path: Path, figures: list)
     scaler = TargetScaler.fit(MODULI, range(40), TrainingConfig())
     prediction = MODULI + 7.0
     results = {"val": (MODULI[:20], MODULI[:20]), "test": (MODULI[20:], prediction[20:])}
-    plot_parity(tmp_path / "parity.png", results, scaler, ["K_VRH", "G_VRH"])
+    plot_parity(tmp_path / "parity.png", results, scaler, ["K_VRH", "G_VRH"], ["GPa", None])
     drawn(tmp_path / "parity.png")
     assert len(figures[0].axes) == 2
     axes = figures[0].axes[0]
     assert axes.get_xlim() == axes.get_ylim()
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["validation: 20 crystals, MAE 0", "test: 40 crystals, MAE 7"]
-    assert axes.get_xlabel() == "K_VRH, target"
+    assert labels == ["validation: 20 crystals, MAE 0 GPa", "test: 40 crystals, MAE 7 GPa"]
+    assert axes.get_xlabel() == "K_VRH, target (GPa)"
+    assert figures[0].axes[1].get_xlabel() == "G_VRH, target (unit of the input)"
 
 
 def test_parity_of_logarithms_has_logarithmic_axes(tmp_path: Path, figures: list) -> None:
     scaler = TargetScaler.fit(MODULI[:, :1], range(40), TrainingConfig(target_transform="log10"))
-    plot_parity(tmp_path / "parity.png", {"test": (MODULI[:, :1], MODULI[:, :1] * 1.1)}, scaler, ["K_VRH"])
+    plot_parity(tmp_path / "parity.png", {"test": (MODULI[:, :1], MODULI[:, :1] * 1.1)}, scaler, ["K_VRH"], ["GPa"])
     drawn(tmp_path / "parity.png")
     assert figures[0].axes[0].get_xscale() == figures[0].axes[0].get_yscale() == "log"
 
 
 def test_parity_of_one_crystal(tmp_path: Path) -> None:
     scaler = TargetScaler.fit(MODULI[:, :1], range(40), TrainingConfig())
-    plot_parity(tmp_path / "parity.png", {"test": (MODULI[:1, :1], MODULI[:1, :1])}, scaler, ["K_VRH"])
+    plot_parity(tmp_path / "parity.png", {"test": (MODULI[:1, :1], MODULI[:1, :1])}, scaler, ["K_VRH"], ["GPa"])
     drawn(tmp_path / "parity.png")
 
 
@@ -65,7 +66,7 @@ def test_confusions(tmp_path: Path, figures: list) -> None:
     targets = np.array([[1.0], [9.0], [9.0], [9.0]])
     scaler = TargetScaler.fit(targets, range(4), TrainingConfig(classification_threshold=5))
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]])
-    plot_parity(tmp_path / "parity.png", {"test": (targets, probabilities)}, scaler, ["gap"])
+    plot_parity(tmp_path / "parity.png", {"test": (targets, probabilities)}, scaler, ["gap"], [None])
     drawn(tmp_path / "parity.png")
     assert [text.get_text() for text in figures[0].axes[0].texts] == ["1", "0", "1", "2"]  # rows are the true classes
 
