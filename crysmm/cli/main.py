@@ -28,6 +28,7 @@ COMMANDS = {
     "zoo": "List the models that come with the package, or print the card of one.",
     "convert": "Convert a checkpoint of ALIGNN, CGCNN, CrysXPP or CrysGNN to a model folder.",
     "explain": "Explain a model's predictions by features, atoms and elements.",
+    "runs": "List the runs in a folder with their errors, and compare them on a page.",
     "compare": "Train in several ways on one split, and compare the errors on the same test crystals.",
     "leaderboard": "Make a contribution to the JARVIS-Leaderboard: train on a benchmark, or use a finished run.",
     "matbench": "Train on the folds of a Matbench v0.1 task, and write its results file.",

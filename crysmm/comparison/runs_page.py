@@ -1,0 +1,177 @@
+"""The page of ``crysmm runs``: learning curves, and errors crystal by crystal where runs share test crystals."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from crysmm import __version__
+from crysmm.comparison.overview import HEADER, FoundRun
+from crysmm.comparison.page import scatter_figures, score_figures
+from crysmm.comparison.results import ArmResult, Comparison, Pair
+from crysmm.comparison.statistics import paired_difference, scores_of
+from crysmm.errors import InputError
+from crysmm.files import why_not_writable, write_text_atomic
+from crysmm.inference.prediction_table import PredictionTable, read_predictions
+from crysmm.report.figures import Figure, History, curves
+from crysmm.report.html import embed_scripts, static_file
+from crysmm.report.page import read_history, template
+from crysmm.report.tables import Table
+from crysmm.runs.plots import METRIC_NAMES
+from crysmm.runs.run_folder import MEMBER, RunFolder
+
+MARK = "<!-- written by crysmm runs -->"
+FEWEST_SHARED = 2  # test crystals, from which there is a standard error
+
+
+@dataclass
+class Group:
+    """Runs of one target that share test crystals.
+
+    Args:
+        runs: Runs with their predictions for the test split.
+        shared: Ids of the test crystals of all of them.
+    """
+
+    runs: list[tuple[FoundRun, PredictionTable]]
+    shared: list[str]
+
+
+def refuse_page(path: Path) -> None:
+    """Refuse a file that cannot be written, or that exists and is not a page of ``crysmm runs``.
+
+    Raises:
+        InputError: The file cannot be used.
+    """
+    if path.is_dir():
+        raise InputError(f"--html: {path} is a folder; give the name of a file to write")
+    why = why_not_writable(path.parent)
+    if why is not None:
+        raise InputError(f"--html: {path} cannot be written: {why}")
+    if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
+        raise InputError(f"--html: {path} is there and is no page of crysmm runs; give another name")
+
+
+def write_runs_page(path: Path, runs: Sequence[FoundRun], notes: Sequence[str]) -> list[str]:
+    """Write the page.
+
+    Args:
+        path: HTML file to write.
+        runs: Runs to show.
+        notes: Notes for the user.
+
+    Returns:
+        The comparisons in words.
+    """
+    from plotly.offline import get_plotlyjs
+
+    scripts, policy = embed_scripts([get_plotlyjs(), static_file("page.js")])
+    groups, unread = group_by_test_crystals(runs)
+    comparisons = [compared(group, path.parent) for group in groups if len(group.runs) > 1]
+    reports = {run.name: os.path.relpath(run.folder.report, path.parent) for run in runs if run.folder.report.is_file()}
+    page = template("runs.html").render(
+        policy=policy,
+        mark=MARK,
+        style=static_file("page.css"),
+        scripts=scripts,
+        version=__version__,
+        table=Table(
+            "Each at its epoch with the best validation score", HEADER, [run.row() for run in runs], is_text=True
+        ),
+        notes=[*notes, *unread],
+        curves=learning_curves(runs),
+        comparisons=[(one, score_figures(one), scatter_figures(one)) for one in comparisons],
+        reports=reports,
+    )
+    write_text_atomic(path, page)
+    return [pair.text(one.units) for one in comparisons for pair in one.pairs]
+
+
+def learning_curves(runs: Sequence[FoundRun]) -> list[Figure]:
+    """Plot the validation score by epoch, a figure per target and metric; of an ensemble, that of its first member."""
+    # A run that has not ended does not know its targets, but another on the same data may.
+    known = {_data_of(run): run.units for run in runs if run.units}
+    found: dict[tuple[str, str, str | None], dict[str, History]] = defaultdict(dict)
+    for run in runs:
+        member = RunFolder(run.folder.path / f"{MEMBER}1")
+        name, folder = (run.name, run.folder) if run.folder.history.is_file() else (f"{run.name}, member 1", member)
+        history = read_history(folder.history) if folder.history.is_file() else []
+        metric = next((metric for metric in METRIC_NAMES if history and f"val_{metric}" in history[0]), None)
+        if metric is not None:
+            units = run.units or known.get(_data_of(run), {})
+            found[", ".join(units), metric, next(iter(units.values()), None)][name] = history
+    return [
+        curves(histories, metric, unit, f"{target} per run" if target else "per run")
+        for (target, metric, unit), histories in found.items()
+    ]
+
+
+def _data_of(run: FoundRun) -> tuple[Path | None, str | None]:
+    return run.config.root_dir, dict(run.config).get("target_key")
+
+
+def group_by_test_crystals(runs: Sequence[FoundRun]) -> tuple[list[Group], list[str]]:
+    """Group finished runs that predict the same targets and have at least half of their test crystals in common.
+
+    Returns:
+        The groups, and notes on tables that cannot be read.
+    """
+    groups: list[Group] = []
+    notes = []
+    for run in runs:
+        if run.metrics is None or "test" not in run.metrics:
+            continue
+        try:
+            table = read_predictions(run.folder.predictions("test"))
+        except InputError as error:
+            notes.append(f"{run.name} is not compared: {error}")
+            continue
+        for group in groups:
+            shared = _shared(group, run, table)
+            if len(shared) >= max(FEWEST_SHARED, len(group.shared) / 2, len(table.rows) / 2):
+                group.runs.append((run, table))
+                group.shared = shared
+                break
+        else:
+            groups.append(Group([(run, table)], list(table.rows)))
+    return groups, notes
+
+
+def _shared(group: Group, run: FoundRun, table: PredictionTable) -> list[str]:
+    """Return the test crystals that a run shares with a group; none if it predicts others values or in other units."""
+    first, theirs = group.runs[0]
+    kinds = [[*one.targets, *(name for name in one.columns if "probability" in name)] for one in (table, theirs)]
+    if kinds[0] != kinds[1] or run.units != first.units:
+        return []
+    ids = [name for name in group.shared if name in table.rows]
+    return [name for name in ids if np.allclose(table.truth(name), theirs.truth(name), equal_nan=True)]
+
+
+def compared(group: Group, folder: Path) -> Comparison:
+    """Compare the runs of a group with its first over the crystals that all of them share."""
+    results = []
+    for run, table in group.runs:
+        assert run.metrics is not None
+        shared = replace(table, rows={name: table.rows[name] for name in group.shared})
+        n_train = len(read_predictions(run.folder.predictions("train")).rows)
+        val = scores_of(read_predictions(run.folder.predictions("val")))
+        seconds = run.metrics["seconds"]
+        results.append(ArmResult(run.name, None, None, n_train, run.folder.path, val, scores_of(shared), seconds))
+    first = results[0]
+    pairs = [
+        Pair(one.arm, first.arm, None, key[0], paired_difference(key[1], [one.test[key]], [first.test[key]]))
+        for one in results[1:]
+        for key in first.test
+    ]
+    units = group.runs[0][0].units
+    return Comparison(folder, group.shared, results, pairs, units=units if len(units) > 1 else _of_one(units))
+
+
+def _of_one(units: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return the unit of the only target under the empty name that scores have for it."""
+    return {"": next(iter(units.values()), None)}
