@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from moyopy import SpaceGroupType
-
 from crysmm.app.answer import Answer, Answers, cell_parameters
-from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system
 from crysmm.data.units import after_name, after_number, named
 from crysmm.explain.tables import CrystalExplanation
 from crysmm.inference import COVERAGE
 from crysmm.inference.domain import FAR
 from crysmm.inference.model_card import read_card
 from crysmm.inference.predictor import Predictor
-from crysmm.report.html import formula_parts
+from crysmm.report.html import formula_parts, space_group_name
 from crysmm.report.structure import structure_view
 from crysmm.zoo import ZOO
 
@@ -182,16 +178,10 @@ def readable_formula(formula: str, count: str = "<sub>{}</sub>") -> str:
 
 def _structure_card(answer: Answer) -> str:
     """Return the card with the drawing, the space group and the cell."""
-    crystal, number = answer.crystal, answer.space_group
+    crystal = answer.crystal
     lengths, angles = cell_parameters(crystal)
-    space_group = "not found"
-    if number:
-        # Hermann-Mauguin symbols as printed: P4_2/mnm has a subscript, R-3m a bar over the 3.
-        symbol = SpaceGroupType(number).hm_short.replace(" ", "")
-        symbol = re.sub(r"_(\d)", r"<sub>\1</sub>", re.sub(r"-(\d)", r'<span class="overline">\1</span>', symbol))
-        space_group = f"{symbol} ({number}), {CRYSTAL_SYSTEMS[crystal_system(number)]}"
     facts = {
-        "Space group": space_group,
+        "Space group": space_group_name(answer.space_group),
         "Cell": f"{len(crystal)} atom{'s' if len(crystal) > 1 else ''}, {crystal.volume:.1f} &#8491;<sup>3</sup>",
         "a, b, c": " ".join(f"{length:.3f}" for length in lengths) + " &#8491;",
         "&alpha;, &beta;, &gamma;": " ".join(f"{angle:.1f}&deg;" for angle in angles),

@@ -20,10 +20,11 @@ from crysmm.files import why_not_writable, write_text_atomic
 from crysmm.inference.prediction_table import PredictionTable, read_predictions
 from crysmm.report.figures import Figure, History, curves
 from crysmm.report.html import embed_scripts, static_file
-from crysmm.report.page import read_history, template
+from crysmm.report.page import template
 from crysmm.report.tables import Table
 from crysmm.runs.plots import METRIC_NAMES
 from crysmm.runs.run_folder import MEMBER, RunFolder
+from crysmm.runs.run_writer import read_history
 
 MARK = "<!-- written by crysmm runs -->"
 FEWEST_SHARED = 2  # test crystals, from which there is a standard error

@@ -10,13 +10,13 @@ import numpy as np
 
 from crysmm.data.duplicates import Counterpart
 from crysmm.data.scaler import TargetScaler, class_label
-from crysmm.data.space_groups import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, find_space_group
+from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system, find_space_group
 from crysmm.data.store import Store
 from crysmm.data.units import after_name, after_number
 from crysmm.elements import ATOMIC_NUMBERS, elements_in
 from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment
-from crysmm.report.html import formula_parts, number, percentage
+from crysmm.report.html import formula_parts, number, percentage, space_group_name
 from crysmm.report.structure import structure_element
 
 SIZES = ((1, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 64), (65, None))  # ranges of atoms per cell, ends included
@@ -293,9 +293,7 @@ def worst_crystals(
         row = evaluated.rows[index]
         crystal = store.crystal(row)
         facts = _predicted(evaluated, index, scaler, names, units)
-        space_group = find_space_group(crystal)
-        system = "not found" if space_group == UNKNOWN else CRYSTAL_SYSTEMS[crystal_system(space_group)]
-        facts["space group"] = system if space_group == UNKNOWN else f"{system} ({space_group})"
+        facts["space group"] = space_group_name(find_space_group(crystal))
         facts["atoms"] = f"{len(crystal):,}"
         if (counterpart := counterparts.get(row)) is not None:
             facts["in training"] = "none with this formula"

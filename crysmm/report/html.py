@@ -11,6 +11,9 @@ from functools import cache
 from importlib.resources import files
 from itertools import chain
 
+from markupsafe import Markup
+
+from crysmm.data.space_groups import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system
 from crysmm.elements import ATOMIC_NUMBERS, feature_table
 
 ELECTRONEGATIVITY = 3  # column of the "basic" atom features
@@ -84,3 +87,21 @@ def formula_parts(formula: str) -> list[tuple[str, str]]:
         return [(formula, "")]
     table = feature_table("basic")
     return sorted(counts.items(), key=lambda part: (table[ATOMIC_NUMBERS[part[0]], ELECTRONEGATIVITY], part[0]))
+
+
+def space_group_name(number: int) -> Markup:
+    """Return the symbol of a space group as it is printed, its number and its crystal system, as HTML.
+
+    ::
+
+        space_group_name(166)  # R3m (166), trigonal, with a bar over the 3
+    """
+    from moyopy import SpaceGroupType
+
+    if number == UNKNOWN:
+        return Markup("not found")
+    # moyo writes a screw axis as 4_2 and an inversion axis as -3
+    symbol = SpaceGroupType(number).hm_short.replace(" ", "")
+    symbol = re.sub(r"-(\d)", r'<span style="text-decoration:overline">\1</span>', symbol)
+    symbol = re.sub(r"_(\d)", r"<sub>\1</sub>", symbol)
+    return Markup(f"{symbol} ({number}), {CRYSTAL_SYSTEMS[crystal_system(number)]}")

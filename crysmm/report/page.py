@@ -6,11 +6,9 @@ may run, so no text in the data can become a script.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +38,7 @@ from crysmm.report.structure import structure_sources
 from crysmm.runs.data import TrainingData
 from crysmm.runs.plots import METRIC_NAMES, TITLES
 from crysmm.runs.run_folder import RunFolder
+from crysmm.runs.run_writer import read_history
 from crysmm.runs.summary import count
 
 if TYPE_CHECKING:
@@ -146,12 +145,6 @@ def _prediction_figures(
                 figures.error_distribution(name, data.units[column], points[-1], logarithmic=logarithmic),
             ]
     return drawn
-
-
-def read_history(path: Path) -> figures.History:
-    """Read a ``history.csv``."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 
 
 def _learning_figures(folder: RunFolder, metrics: Mapping[str, Any], unit: str | None) -> list[Figure]:

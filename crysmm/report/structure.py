@@ -8,6 +8,7 @@ of its nearest neighbor. Bonds that leave the cell are cut in the middle.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from html import escape
 from itertools import product
@@ -26,6 +27,7 @@ BOND_TOLERANCE = 1.15  # times the distance of an atom's nearest neighbor
 FACE_TOLERANCE = 1e-3  # fractional distance up to which an atom counts as lying on a face
 MAX_OPEN_BONDS = 6  # per atom; the twelve of metals would hide the structure
 MAX_ATOMS = 1000  # browsers rotate larger cells slowly
+DISTINCT = 0.15  # difference of a color channel, of 1, from which two elements are told apart
 SPHERE_SCALE = 0.45  # radius of a sphere, relative to the covalent radius
 
 PAGE = """<!doctype html>
@@ -82,9 +84,10 @@ def structure_element(crystal: Crystal, height: int = 360) -> str:
     drawing = escape(json.dumps(structure_drawing(crystal), separators=(",", ":")))
     # Inline styles, since the element is also used outside of the report.
     dot = "display:inline-block;width:.8em;height:.8em;border-radius:50%;border:1px solid #8888;margin-right:.35em"
+    numbers = np.unique(crystal.atomic_numbers).tolist()
     legend = "".join(
-        f'<span style="margin:0 .6em"><span style="{dot};background:{_color(number)}"></span>{SYMBOLS[number]}</span>'
-        for number in np.unique(crystal.atomic_numbers)
+        f'<span style="margin:0 .6em"><span style="{dot};background:{color}"></span>{SYMBOLS[number]}</span>'
+        for number, color in zip(numbers, element_colors(numbers), strict=True)
     )
     return (
         f'<div class="structure" role="img" tabindex="0" aria-label="{escape(label)}" data-structure="{drawing}"'
@@ -120,7 +123,10 @@ def structure_drawing(crystal: Crystal) -> dict[str, Any]:
     numbers, kinds = np.unique(crystal.atomic_numbers, return_inverse=True)
     radii = SPHERE_SCALE * covalent_radii[numbers]
     return {
-        "elements": [[SYMBOLS[n], _color(n), round(float(r), 3)] for n, r in zip(numbers, radii, strict=True)],
+        "elements": [
+            [SYMBOLS[number], color, round(float(radius), 3)]
+            for number, color, radius in zip(numbers, element_colors(numbers.tolist()), radii, strict=True)
+        ],
         "atoms": [[*xyz, int(kind)] for xyz, kind in zip(positions.round(3).tolist(), kinds[sites], strict=True)],
         "bonds": [[int(atom), *xyz] for atom, xyz in zip(atoms, ends.round(3).tolist(), strict=True)],
         "cell": lattice.round(3).tolist(),
@@ -162,8 +168,19 @@ def _half_bonds(
     return atoms[kept], vectors[edge[kept]]
 
 
-def _color(number: int) -> str:
-    """Return the Jmol color of an element, such as ``#ff0d0d`` for oxygen."""
+def element_colors(numbers: Sequence[int]) -> list[str]:
+    """Return a color for each of several elements, such as ``#ff0d0d`` for oxygen.
+
+    They are those of Jmol, but darker or lighter where an element before it has nearly the same, as vanadium after
+    carbon.
+    """
     from ase.data.colors import jmol_colors
 
-    return "#" + "".join(f"{round(255 * part):02x}" for part in jmol_colors[number])
+    taken: list[np.ndarray] = []
+    for number in numbers:
+        own = jmol_colors[number]
+        shades = [own, 0.6 * own, 0.5 + 0.5 * own, 0.35 * own]
+        distances = [min((np.abs(shade - other).max() for other in taken), default=1.0) for shade in shades]
+        distinct = [shade for shade, distance in zip(shades, distances, strict=True) if distance >= DISTINCT]
+        taken.append(distinct[0] if distinct else shades[int(np.argmax(distances))])
+    return ["#" + "".join(f"{round(255 * part):02x}" for part in color) for color in taken]

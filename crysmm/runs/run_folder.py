@@ -84,8 +84,16 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """True if the run has ended, and not because of a time limit."""
-        return self.metrics.exists() and self.read_metrics()["stopped_by"] != MAX_HOURS
+        """True if the run has ended, and not because of a time limit; one that is being extended has a checkpoint."""
+        ended = self.metrics.exists() and not self.checkpoint.exists()
+        return ended and self.read_metrics()["stopped_by"] != MAX_HOURS
+
+    def is_extended_by(self, config: RunConfig) -> bool:
+        """Return whether settings resume the finished run in the folder with more epochs than it had."""
+        if not (config.resume and self.is_finished and self.config.exists()):
+            return False
+        before: int = self.read_metrics().get("max_epochs", self.read_config().get("epochs", config.epochs))
+        return config.epochs > before
 
     @property
     def description(self) -> Description:
@@ -140,6 +148,13 @@ class RunFolder:
             return
         before, now = self.read_config(), config.model_dump(mode="json")
         keys = sorted((before.keys() | now.keys()) - FREE_SETTINGS)
+        if self.is_extended_by(config):
+            keys.remove("epochs")
+            if any(part.path.name.startswith(PART) for part in self.parts):
+                raise InputError(
+                    f"the run in {self.path} chose one of several deltas and cannot be extended; train on with the "
+                    "best alone: --head.delta X in another folder, with --init_from this one"
+                )
         changed = [
             f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in keys if before.get(key) != now.get(key)
         ]

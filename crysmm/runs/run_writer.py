@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,7 +25,7 @@ from crysmm.inference.domain import Domain, TrainingCrystal, rows_to_keep
 from crysmm.inference.frozen_network import Outputs
 from crysmm.inference.intervals import Calibration
 from crysmm.inference.model_card import CARD_FILE, write_card
-from crysmm.inference.model_folder import reference_rows
+from crysmm.inference.model_folder import read_description, read_weights, reference_rows
 from crysmm.inference.model_teacher import describe_needed
 from crysmm.inference.prediction_table import write_predictions
 from crysmm.inference.saved_models import save_model, write_ensemble
@@ -55,6 +57,23 @@ def in_first_process(
         return self.processes.on_first(lambda: method(self, *args, **kwargs))
 
     return call
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run that is extended starts from.
+
+    Args:
+        epochs: Rows of ``history.csv``.
+        best_epoch: Number of the best epoch, from 1.
+        best_value: Monitored metric of the best epoch.
+        weights: Weights of the network in the best epoch, the only ones that a finished run keeps.
+    """
+
+    epochs: list[dict[str, float]]
+    best_epoch: int
+    best_value: float
+    weights: dict[str, torch.Tensor]
 
 
 class RunWriter:
@@ -89,7 +108,7 @@ class RunWriter:
             InputError: The folder cannot be used, or a model cannot be read.
         """
         self.folder.check(self.config)
-        if self.config.resume and self.folder.is_finished:
+        if self._has_result():
             return self.folder.read_metrics()
         for model in models:
             describe_needed(model)
@@ -102,11 +121,35 @@ class RunWriter:
         Raises:
             InputError: The sub-run was trained on other data.
         """
-        if not (self.config.resume and self.folder.is_finished):
+        if not self._has_result():
             return None
         metrics = self.folder.read_metrics()
         self._check_data(metrics.get("data_sha256"), data)
         return metrics
+
+    def _has_result(self) -> bool:
+        """Return whether nothing is left to do: the run is resumed and finished, and not to be extended."""
+        return self.config.resume and self.folder.is_finished and not self.folder.is_extended_by(self.config)
+
+    @in_first_process
+    def run_to_extend(self, data: RunData) -> FinishedRun | None:
+        """Read the weights and the history of a finished run that is resumed with more epochs, or return None.
+
+        Raises:
+            InputError: Its history is damaged, or it had other data.
+            ModelFolderError: Its weights are damaged.
+        """
+        if not self.folder.is_extended_by(self.config):
+            return None
+        metrics = self.folder.read_metrics()
+        self._check_data(metrics.get("data_sha256"), data)
+        description = read_description(self.folder.path)
+        try:
+            history = read_history(self.folder.history)
+            best = history[metrics["best_epoch"] - 1][metrics["monitored"]]
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise InputError(f"{self.folder.history} is damaged ({error}); begin again with --overwrite") from error
+        return FinishedRun(history, metrics["best_epoch"], best, read_weights(self.folder.path, description))
 
     @in_first_process
     def open(self, data: RunData, versions: Mapping[str, str], *, is_new: bool) -> None:
@@ -210,6 +253,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write ``history.csv``: one row per epoch, in full precision."""
     write_csv_atomic(path, list(history[0]), (list(row.values()) for row in history))
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Read a ``history.csv``."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 
 
 class ResultsWriter(RunWriter):

@@ -60,12 +60,14 @@ class History:
         best_epoch: Number of the best epoch, from 1; 0 if none is complete.
         best_value: Monitored metric of the best epoch; infinity if it never was a number.
         best_weights: Weights of the network in the best epoch.
+        n_before: Number of epochs before the present schedule of the learning rate: 0 unless the run was extended.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_value: float = math.inf
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    n_before: int = 0
 
     def add(self, row: dict[str, float], value: float, network: torch.nn.Module) -> None:
         """Add an epoch, and keep the weights of the network if it is the best so far.
@@ -181,6 +183,7 @@ class Run(ABC, Generic[Config, Data]):
             "baseline": baseline,
             "best_epoch": self.history.best_epoch,
             "epochs": len(epochs),
+            "max_epochs": self.config.epochs,
             "stopped_by": self.stopped_by(),
             "seconds": time.monotonic() - self.started,
             "seconds_per_epoch": fmean(row["seconds"] for row in epochs),
@@ -251,14 +254,26 @@ class Run(ABC, Generic[Config, Data]):
         self.baseline_score = self.baseline(data)
         self.log.say(*self.describe_task(data, self.baseline_score))
 
+        checkpoint, finished = self.writer.checkpoint_to_resume(data), self.writer.run_to_extend(data)
+        if checkpoint is not None:
+            self.history = History(**checkpoint["history"])
+        elif finished is not None:
+            n_before = len(finished.epochs)
+            self.history = History(
+                finished.epochs, finished.best_epoch, finished.best_value, finished.weights, n_before
+            )
+            objective.network.load_state_dict(finished.weights)
         deadline = self.started + 3600 * (math.inf if config.max_hours is None else config.max_hours)
-        trainer = Trainer(objective, data, config, self.machine, processes, frozen, deadline)
-        checkpoint = self.writer.checkpoint_to_resume(data)
-        self.writer.open(data, self.machine.versions(), is_new=checkpoint is None)
+        trainer = Trainer(objective, data, config, self.machine, processes, frozen, deadline, self.history.n_before)
+        self.writer.open(data, self.machine.versions(), is_new=checkpoint is None and finished is None)
         if checkpoint is not None:
             trainer.load_state_dict(checkpoint["trainer"])
-            self.history = History(**checkpoint["history"])
             self.log.say(f"resuming after epoch {len(self.history.epochs)} of {config.epochs}")
+        elif finished is not None:
+            self.log.say(
+                f"extending the finished run from {n_before} to {config.epochs} epochs: from the weights of its best "
+                f"epoch, {finished.best_epoch}, with a new optimizer and a new schedule of the learning rate"
+            )
         return trainer
 
     def finish(self, data: Data, metrics: dict[str, Any]) -> RunResult:
@@ -281,8 +296,8 @@ class Run(ABC, Generic[Config, Data]):
     @property
     def lost_patience(self) -> bool:
         """True if early stopping ends the run."""
-        patience = self.config.n_early_stopping
-        return patience is not None and len(self.history.epochs) - self.history.best_epoch >= patience
+        patience, history = self.config.n_early_stopping, self.history
+        return patience is not None and len(history.epochs) - max(history.best_epoch, history.n_before) >= patience
 
     def stopped_by(self) -> str:
         """Return why training ended."""

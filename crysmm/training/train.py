@@ -252,6 +252,7 @@ class EnsembleRun(RunOfRuns):
                 member.folder.name: {key: member.metrics[key] for key in own if key in member.metrics}
                 for member in members
             },
+            "max_epochs": self.config.epochs,
             "stopped_by": self.joint_end([member.metrics["stopped_by"] for member in members]),
             "seconds": time.monotonic() - self.started,
             **self.circumstances(data),

@@ -41,6 +41,7 @@ class Trainer:
         processes: Processes that train together.
         frozen: Weights that stay fixed in the first epochs.
         deadline: Time by ``time.monotonic`` at which training stops, or infinity.
+        n_before: Number of epochs before the schedule of the learning rate begins, in a run that is extended.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Trainer:
         processes: Processes,
         frozen: FrozenWeights,
         deadline: float,
+        n_before: int = 0,
     ):
         self.objective = objective
         self.config = config
@@ -60,7 +62,8 @@ class Trainer:
         self.deadline = deadline
         self.sampler = sampler_for(data, "train", config, processes, shuffled=True)
         self.steps = [self.sampler.n_steps(epoch) for epoch in range(config.epochs)]
-        self.n_steps = sum(self.steps)
+        self.n_steps_before = sum(self.steps[:n_before])
+        self.n_steps = sum(self.steps[n_before:])
         self.training_batches = loader_for(data, self.sampler, config, processes, data.embeddings)
         self.validation_batches = loader_for(
             data, sampler_for(data, "val", config, processes), config, processes, data.embeddings
@@ -70,7 +73,7 @@ class Trainer:
         for method in ("training_loss", "metrics"):
             self.synchronized.mark_forward_method(method)
         self.optimizer = make_optimizer(config, objective)
-        self.scheduler = make_scheduler(config, self.optimizer, self.steps)
+        self.scheduler = make_scheduler(config, self.optimizer, self.steps[n_before:])
         self.autocast = torch.autocast(
             processes.device.type, torch.bfloat16, enabled=machine.precision == "bf16", cache_enabled=False
         )
@@ -96,7 +99,7 @@ class Trainer:
         # uninterrupted one does.
         seed_everything(self.config.random_seed, epoch, self.processes.rank)
         mean = MeanOverCrystals()
-        for step, share in enumerate(batches, start=sum(self.steps[:epoch])):
+        for step, share in enumerate(batches, start=sum(self.steps[:epoch]) - self.n_steps_before):
             self.objective.progress = step / self.n_steps
             count_rows(self.objective, share.n_crystals > 0)
             with self.autocast:

@@ -114,7 +114,7 @@ def test_json_holds_everything_and_no_infinity(predictor, answers):
     (crystal,) = content["crystals"]
     assert (content["model"], content["coverage"]) == ("bulk", 0.9)
     assert crystal["values"] == [
-        {"name": "K_VRH", "unit": None, "value": first.values[0].value, "spread": None, "lower": None, "upper": None}
+        {"name": "K_VRH", "unit": "GPa", "value": first.values[0].value, "spread": None, "lower": None, "upper": None}
     ]
     assert [near["id"] for near in crystal["nearest"]] == [near.crystal.id for near in first.nearest]
     assert content["explanation"] == asdict(explanation)
@@ -123,7 +123,7 @@ def test_json_holds_everything_and_no_infinity(predictor, answers):
 def test_explanation_adds_up_to_the_prediction(predictor, answers):
     for found in answers.found[:2]:
         quantity, explanation = explain(predictor, found)
-        assert quantity == "K_VRH"
+        assert quantity == "K_VRH (GPa)"
         assert explanation.prediction == pytest.approx(found.values[0].value, rel=1e-6)
         for rows in (explanation.atoms, explanation.elements, explanation.features):
             total = sum(row["contribution"] for row in rows)

@@ -46,7 +46,7 @@ def test_other_text_is_only_escaped():
 
 def test_space_groups_by_name(predictor, answers):
     names = {
-        166: 'R<span class="overline">3</span>m (166), trigonal',
+        166: 'R<span style="text-decoration:overline">3</span>m (166), trigonal',
         136: "P4<sub>2</sub>/mnm (136), tetragonal",
         0: "not found",
     }

@@ -8,13 +8,14 @@ import shlex
 from collections import defaultdict
 from html.parser import HTMLParser
 
+import gemmi
 import numpy as np
 import pytest
 
 from crysmm.cli.options import config_from
 from crysmm.cli.train import add_arguments
 from crysmm.config import TrainingConfig
-from crysmm.report.html import duration, number
+from crysmm.report.html import duration, number, space_group_name
 from tests.report.conftest import HOSTILE_ID, HOSTILE_TARGET
 
 
@@ -278,6 +279,16 @@ def test_records_in_memory(tmp_path, train_on, rows):
 )  # fmt: skip
 def test_numbers(value, text):
     assert number(value) == text
+
+
+def test_space_groups_have_the_symbols_of_gemmi():
+    with_e = {39: "Aem2", 41: "Aea2", 64: "Cmce", 67: "Cmme", 68: "Ccce"}  # gemmi's are those of before 1992
+    for space_group in range(1, 231):
+        symbol, _, rest = re.sub(r"<span[^>]*>", "-", space_group_name(space_group)).partition(" (")
+        gemmis = gemmi.find_spacegroup_by_number(space_group).short_name().replace("H", "R")
+        assert re.sub("<.*?>", "", symbol) == with_e.get(space_group, gemmis)
+        assert rest.startswith(f"{space_group}), ")
+    assert space_group_name(0) == "not found"
 
 
 @pytest.mark.parametrize(

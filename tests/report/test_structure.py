@@ -8,7 +8,8 @@ import pytest
 from matplotlib.image import imread
 
 from crysmm.crystal import Crystal
-from crysmm.report.structure import structure_drawing, structure_view
+from crysmm.elements import ATOMIC_NUMBERS
+from crysmm.report.structure import element_colors, structure_drawing, structure_view
 
 BONDED_NEIGHBORS = {
     "Si": {"Si": 4},
@@ -96,3 +97,17 @@ def test_a_browser_draws_it(browser, tmp_path, crystals):
     assert ((red > 0.7) & (green < 0.2) & (blue < 0.2)).sum() > 50  # oxygen
     assert ((abs(red - blue) < 0.05) & (red > 0.4) & (red < 0.8)).sum() > 500  # titanium
     assert browser.get_log("browser") == []
+
+
+def test_elements_of_one_crystal_have_distinct_colors():
+    from ase.data.colors import jmol_colors
+
+    def channels(symbols):
+        colors = element_colors([ATOMIC_NUMBERS[symbol] for symbol in symbols])
+        return [[int(color[place : place + 2], 16) for place in (1, 3, 5)] for color in colors]
+
+    assert channels(["O", "Ti"]) == [np.rint(255 * jmol_colors[number]).tolist() for number in (8, 22)]
+    for symbols in (["C", "V"], ["C", "Al", "V", "Ti", "Cr"], ["H", "Sc"], ["Si", "Cd"], ["Tb", "Dy"], ["Rh", "Pd"]):
+        found = np.array(channels(symbols))
+        apart = np.abs(found[:, None] - found).max(axis=2) + 255 * np.eye(len(found))
+        assert apart.min() > 37, symbols

@@ -34,7 +34,7 @@ def test_figures_are_those_of_the_tables(run):
         rows = results(folder, split)
         errors = [abs(float(row["target"]) - float(row["prediction"])) for row in rows]
         error, scatter = np.mean(errors), scipy.stats.sem(errors)
-        assert line.startswith(f"- {split} MAE {error:.4f} ± {scatter:.4f} (standard error), RMSE ")
+        assert line.startswith(f"- {split} MAE {error:.4f} ± {scatter:.4f} GPa (standard error), RMSE ")
         assert f" on {len(rows)} crystals" in line
     rows = results(folder, "test")
     held = np.mean([float(row["lower"]) <= float(row["target"]) <= float(row["upper"]) for row in rows])

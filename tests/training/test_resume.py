@@ -206,3 +206,74 @@ def test_early_stopping_stops_and_is_the_end(make_config, monkeypatch):
 def test_config_survives_the_way_to_another_process(make_config):
     config = make_config(milestones=(3, 5))
     assert TrainingConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def column_of(folder, name):
+    return np.genfromtxt(folder / "history.csv", delimiter=",", names=True)[name]
+
+
+def test_a_finished_run_is_extended_with_a_new_schedule(make_config, tmp_path, capsys):
+    config = make_config(epochs=3)
+    first = train(config)
+    before, weights = history_of(config.output_dir), (config.output_dir / "model.safetensors").read_bytes()
+    capsys.readouterr()
+    extended = train(make_config(epochs=7, resume=True))
+    best = first.metrics["best_epoch"]
+    told = f"extending the finished run from 3 to 7 epochs: from the weights of its best epoch, {best}, with a new"
+    assert told in capsys.readouterr().out
+    history = history_of(config.output_dir)
+    np.testing.assert_array_equal(history[:, :3], before)
+    assert history[0].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    # the rates of the four epochs are those of a run of four
+    alone = make_config(epochs=4, output_dir=tmp_path / "alone")
+    train(alone)
+    rates, expected = (column_of(one.output_dir, "learning_rate") for one in (config, alone))
+    np.testing.assert_allclose(rates[3:], expected)
+    assert extended.metrics["epochs"] == extended.metrics["max_epochs"] == 7
+    assert extended.metrics["val"]["mae"] == pytest.approx(column_of(config.output_dir, "val_mae").min(), rel=1e-3)
+    assert (extended.metrics["best_epoch"] <= 3) == ((config.output_dir / "model.safetensors").read_bytes() == weights)
+    assert train(make_config(epochs=7, resume=True)).metrics == extended.metrics
+    with pytest.raises(InputError, match="epochs was 7 and is 5"):
+        train(make_config(epochs=5, resume=True))
+    with pytest.raises(InputError, match="other settings: batch_size was 8 and is 4; give"):
+        train(make_config(epochs=9, resume=True, batch_size=4))
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_an_extension_that_is_interrupted_goes_on(make_config, tmp_path, epoch):
+    whole, broken = make_config(epochs=2), make_config(epochs=2, output_dir=tmp_path / "broken")
+    for config in (whole, broken):
+        train(config)
+    train(whole.model_copy(update={"epochs": 5, "resume": True}))
+    again = broken.model_copy(update={"epochs": 5, "resume": True})
+    ended = itertools.count(1)
+    with pytest.MonkeyPatch.context() as patch:
+        # before the first checkpoint of the extension, or after its first epoch
+        method = "validate" if epoch == 1 else "train_epoch"
+        original = getattr(Trainer, method)
+
+        def interrupted(*arguments):
+            if next(ended) == epoch:
+                os.kill(os.getpid(), signal.SIGINT)
+            return original(*arguments)
+
+        patch.setattr(Trainer, method, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(again)
+    assert (broken.output_dir / "checkpoints" / "last.ckpt").exists() == (epoch == 2)
+    train(again)
+    assert files_of(broken.output_dir) == files_of(whole.output_dir)
+    np.testing.assert_array_equal(history_of(broken.output_dir), history_of(whole.output_dir))
+
+
+def test_an_ensemble_and_a_run_that_stopped_early_are_extended(make_config):
+    config = make_config(epochs=2, ensemble=2)
+    train(config)
+    found = train(make_config(epochs=3, ensemble=2, resume=True))
+    assert [member["epochs"] for member in found.metrics["members"].values()] == [3, 3]
+    early = make_config(epochs=30, n_early_stopping=1, learning_rate=1e-9, output_dir=config.output_dir / "early")
+    n_epochs = train(early).metrics["epochs"]
+    assert n_epochs < 30
+    again = early.model_copy(update={"resume": True})
+    assert train(again).metrics["epochs"] == n_epochs
+    assert train(again.model_copy(update={"epochs": 40})).metrics["epochs"] > n_epochs
