@@ -137,7 +137,7 @@ def _report(explanation: "Explanation") -> None:
     if crystal is not None:
         numbers = f"{crystal.prediction:.4g}{unit}, without features {crystal.baseline:.4g}{unit}"
         print(f"{crystal.id}: {explanation.quantity} {numbers}")
-        heading = f"contributions of its features{f' in{unit}' if unit else ''}"
+        heading = "contributions of its features"
         shown = [(row["contribution"], row["name"]) for row in crystal.features]
     else:
         important = [row for row in explanation.features if row.importance > 0]
