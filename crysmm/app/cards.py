@@ -22,6 +22,7 @@ from crysmm.zoo import ZOO
 STATIC, EXAMPLE_FILES = (Path(__file__).parent / name for name in ("static", "examples"))
 EXAMPLES = {"Quartz": "quartz.cif", "Rutile": "rutile.vasp", "Perovskite": "perovskite.vasp"}
 MAX_BARS = 12  # bars of atoms, elements or features; the JSON file lists all
+MAX_TARGETS = 3  # columns of the nearest training crystals
 MAX_LISTED = 8  # listed files with a problem; the table lists all
 VIEW_HEIGHT = 360  # pixels
 LEGEND_HEIGHT = 36
@@ -124,7 +125,7 @@ def crystal_page(predictor: Predictor, answer: Answer, explanation: str) -> str:
         answer: Answer for the crystal.
         explanation: Card from :func:`explanation_card` or :func:`explanation_missing`.
     """
-    stack = _prediction_card(predictor, answer) + _trust_card(answer) + _nearest_card(answer)
+    stack = _prediction_card(predictor, answer) + _trust_card(answer) + _nearest_card(predictor, answer)
     return f'<div class="answer">{_structure_card(answer)}<div class="stack">{stack}</div>{explanation}</div>'
 
 
@@ -246,16 +247,19 @@ def _trust_card(answer: Answer) -> str:
     return _card("How far you can trust it", "".join(parts))
 
 
-def _nearest_card(answer: Answer) -> str:
-    """Return the card with the nearest training crystals; empty for models without calibration."""
+def _nearest_card(predictor: Predictor, answer: Answer) -> str:
+    """Return the card with the nearest training crystals and their targets; empty for models without calibration."""
     if answer.nearest is None:
         return ""
-    rows = "".join(
-        f"<tr><td>{readable_formula(near.crystal.formula)}</td><td>{escape(near.crystal.id)}</td>"
-        f"<td>{near.distance:.3g}</td></tr>"
-        for near in answer.nearest
-    )
-    table = f"<table><thead><tr><th>Formula</th><th>ID</th><th>Distance</th></tr></thead><tbody>{rows}</tbody></table>"
+    names = named(predictor.target_names, predictor.units)[:MAX_TARGETS]
+    header = ["Formula", "ID", *(names if all(near.crystal.targets for near in answer.nearest) else []), "Distance"]
+    rows = []
+    for near in answer.nearest:
+        targets = ["-" if value is None else f"{value:.4g}" for value in near.crystal.targets[:MAX_TARGETS]]
+        cells = [readable_formula(near.crystal.formula), escape(near.crystal.id), *targets, f"{near.distance:.3g}"]
+        rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     note = '<p class="fine">By the distance of embeddings, among up to 1,000 training crystals in the model folder.</p>'
     return _card("Nearest training crystals", table + note)
 

@@ -21,10 +21,14 @@ FAR = 99.0  # percentile of the distance from which a crystal is called far
 
 
 class TrainingCrystal(NamedTuple):
-    """Id of a training crystal in the input, and its reduced formula."""
+    """Id of a training crystal in the input, its reduced formula, and its targets, None where missing.
+
+    Models of earlier versions do not keep the targets.
+    """
 
     id: str
     formula: str
+    targets: tuple[float | None, ...] = ()
 
 
 class Neighbor(NamedTuple):

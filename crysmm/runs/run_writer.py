@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -315,7 +316,14 @@ class ResultsWriter(RunWriter):
         }
         train, val = outputs["train"], outputs["val"]
         kept = rows_to_keep(data.rows("train"), self.config.random_seed)
-        crystals = [TrainingCrystal(data.store.ids[row], data.store.formulas[row]) for row in kept]
+        crystals = [
+            TrainingCrystal(
+                data.store.ids[row],
+                data.store.formulas[row],
+                tuple(None if math.isnan(target) else target for target in data.store.targets[row].tolist()),
+            )
+            for row in kept
+        ]
         domain = Domain.fit(train.embeddings, crystals, val.embeddings)
         n_atoms = data.store.n_atoms
         calibration = Calibration.fit(

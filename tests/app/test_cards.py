@@ -1,6 +1,8 @@
 """HTML of the cards: escaped, and complete for every kind of model."""
 
+import csv
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,7 @@ from crysmm.app.cards import (
 from crysmm.inference.domain import Neighbor, TrainingCrystal
 from crysmm.io.source import SkippedRow
 
+SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -67,6 +70,18 @@ def test_foreign_text_is_escaped_everywhere(predictor, answers):
     shown = [crystal_page(predictor, hostile, explanation_missing(HOSTILE)), problems(failed), problem(HOSTILE)]
     assert all("<img" not in html for html in shown)
     assert sum(html.count("&lt;img") for html in shown) >= 8
+
+
+def test_nearest_crystals_have_their_targets(predictor, answers):
+    page = crystal_page(predictor, answers.found[0], "")
+    assert "<th>ID</th><th>K_VRH (GPa)</th><th>Distance</th>" in page
+    with (SAMPLE_DATA / "id_prop.csv").open(newline="") as file:
+        moduli = {row["id"]: float(row["K_VRH"]) for row in csv.DictReader(file)}
+    for near in answers.found[0].nearest:
+        assert f"<td>{near.crystal.id}</td><td>{moduli[near.crystal.id]:.4g}</td>" in page
+    before = [near._replace(crystal=near.crystal._replace(targets=())) for near in answers.found[0].nearest]
+    page = crystal_page(predictor, replace(answers.found[0], nearest=before), "")
+    assert "<th>ID</th><th>Distance</th>" in page
 
 
 def test_a_value_with_its_interval(predictor, answers):

@@ -105,7 +105,12 @@ def test_intervals_are_the_conformal_ones(run):
 
 def test_only_the_test_split_has_intervals(run):
     for split in ("train", "val"):
-        assert list(table(run.folder / f"prediction_results_{split}_set.csv")[0]) == ["id", "target", "prediction"]
+        assert list(table(run.folder / f"prediction_results_{split}_set.csv")[0]) == [
+            "id",
+            "target",
+            "prediction",
+            "unit",
+        ]
 
 
 def test_predictor_says_what_the_run_said(run, tmp_path):
@@ -136,9 +141,12 @@ def test_nearest_training_crystals_are_named(run):
         apart = np.linalg.norm(embeddings - predictor.embed(structures([row])), axis=1)
         nearest = np.argsort(apart)[:5]
         assert [neighbor.crystal.id for neighbor in neighbors] == [training[place]["id"] for place in nearest]
+        targets = [(float(training[place]["target"]),) for place in nearest]
+        assert [neighbor.crystal.targets for neighbor in neighbors] == targets
         np.testing.assert_allclose([neighbor.distance for neighbor in neighbors], apart[nearest], rtol=1e-4)
     (itself, *_), *_ = predictor.assess(structures(training[:1])).nearest
-    assert itself.crystal == (training[0]["id"], read_structure(structures(training[:1])[0]).formula)
+    target = float(training[0]["target"])
+    assert itself.crystal == (training[0]["id"], read_structure(structures(training[:1])[0]).formula, (target,))
     assert itself.distance < 1e-4
 
 
