@@ -25,8 +25,8 @@ import numpy as np
 from benchmarks.processes import SAMPLE_DATA, output_of
 from benchmarks.run import PEERS, environment
 from crysmm.config.graph import GraphSettings
-from crysmm.convert import convert
 from crysmm.convert.checkpoint import read_checkpoint
+from crysmm.convert.conversion import convert
 from crysmm.crystal import Crystal
 from crysmm.graphs.neighbors import find_edges
 from crysmm.inference.predictor import load

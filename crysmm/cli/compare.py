@@ -1,11 +1,12 @@
 """``crysmm compare``: several arms on one split in, a paired comparison out."""
 
 import argparse
+import os
 from pathlib import Path
 
 from crysmm.cli.options import add_config_options, config_from, positive, report
-from crysmm.cli.train import prepare_run
-from crysmm.comparison.arms import BUILT_IN, DEFAULT_ARMS, parse_arms, read_arms
+from crysmm.cli.train import RANKS, prepare_run, refuse_absent
+from crysmm.comparison.arms import BUILT_IN, DEFAULT_ARMS, Plan, parse_arms, read_arms
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
 
@@ -62,6 +63,15 @@ def run(arguments: argparse.Namespace) -> int:
     config, notes = config_from(TrainingConfig, arguments)
     report(notes)
     prepare_run(config)
+    from crysmm.io.inputs import open_input
+
+    refuse_absent(config)
+    plan = Plan.of(config, arms, arguments.sizes, arguments.seeds)
+    if not RANKS & os.environ.keys():  # the first process may be writing the folder already
+        plan.check_folders()
+    for arm in plan.trained_arms:
+        refuse_absent(plan.settings(arm))
+    open_input(config, None)
 
     from crysmm.comparison.compare import compare
 

@@ -3,6 +3,9 @@
 import argparse
 from pathlib import Path
 
+from crysmm.cli.options import report
+from crysmm.convert.inputs import refuse_early
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options for the checkpoint, the code that wrote it, and the folder to write."""
@@ -32,10 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrysmmError: The checkpoint, the settings or the folder cannot be used.
     """
-    from crysmm.cli.options import report
-    from crysmm.convert import convert
-
     folder = arguments.output_dir
+    refuse_early(arguments.code, arguments.checkpoint, arguments.config, folder)
+    from crysmm.convert.conversion import convert
+
     conversion = convert(arguments.code, arguments.checkpoint, arguments.config, folder)
     unknown = "the elements in its training structures are unknown, so there is no warning about other elements"
     report([*conversion.notes, unknown])

@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 
 from crysmm.cli.options import add_config_options, config_from, folder_name, report
-from crysmm.cli.train import prepare_run
+from crysmm.cli.train import prepare_run, refuse_absent
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
+from crysmm.files import refuse_unwritable
 from crysmm.publish.submission import SPLIT, VALUES, filled_in, ignored_settings, validation_fraction
 
 ABOUT = {
@@ -52,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: The benchmark, a setting, the structures, the run or the folder cannot be used.
     """
+    from crysmm.io.inputs import open_source
     from crysmm.publish.benchmark import load_benchmark
+    from crysmm.runs.run_folder import RunFolder
 
     benchmark = load_benchmark(arguments.benchmark, arguments.benchmark_file)
     config, notes = config_from(TrainingConfig, arguments)
@@ -68,6 +71,13 @@ def run(arguments: argparse.Namespace) -> int:
             benchmark = benchmark.with_validation(validation_fraction(config), config.random_seed)
         report([*notes, *ignored, *benchmark.notes])
         prepare_run(config)
+        refuse_absent(config)
+        assert config.root_dir is not None
+        open_source(config.root_dir, id_key=config.id_key, file_format=config.file_format, needs_targets=False)
+    assert config.output_dir is not None
+    refuse_unwritable(config.output_dir)
+    if arguments.run is not None and not RunFolder(arguments.run).config.is_file():
+        raise InputError(f"--run: {arguments.run} is not the folder of a run of crysmm train: config.json is missing")
 
     from crysmm.audit.leakage import read_config
     from crysmm.device import hardware_of
@@ -82,12 +92,10 @@ def run(arguments: argparse.Namespace) -> int:
         train_on_benchmark,
         write_contribution,
     )
-    from crysmm.runs.run_folder import RunFolder
 
     finished = None if arguments.run is None else RunFolder(arguments.run)
     settings = config if finished is None else read_config(finished)
     name = arguments.contribution or f"crysmm_{settings.model.name}"
-    assert config.output_dir is not None
     folder = config.output_dir / CONTRIBUTIONS / name
     filled_in(folder / METADATA, PLACEHOLDERS)  # reports a damaged file before anything is trained
     command = command_lines(benchmark, settings, from_run=finished is not None)

@@ -4,8 +4,10 @@ import argparse
 from pathlib import Path
 
 from crysmm.cli.options import add_config_options, config_from, folder_name, report
-from crysmm.cli.train import prepare_run
+from crysmm.cli.train import prepare_run, refuse_absent
 from crysmm.config import TrainingConfig
+from crysmm.errors import InputError
+from crysmm.files import refuse_unwritable
 from crysmm.publish.submission import SPLIT, ignored_settings
 
 SET = SPLIT | {"classification_threshold", "unit"}  # settings that the benchmark fixes
@@ -41,6 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
     config, notes = config_from(TrainingConfig, arguments)
     report([*notes, *ignored_settings(config, SET)])
     prepare_run(config)
+    refuse_absent(config)
+    assert config.root_dir is not None
+    assert config.output_dir is not None
+    refuse_unwritable(config.output_dir)
+    if not config.root_dir.exists():
+        raise InputError(f"{config.root_dir} does not exist")
 
     from crysmm.processes import is_first_process
     from crysmm.publish.matbench import (

@@ -11,7 +11,7 @@ from crysmm.cli.options import (
     refuse_absent_device,
     report,
 )
-from crysmm.config import RunConfig, TrainingConfig
+from crysmm.config import MultimodalConfig, RunConfig, TrainingConfig
 from crysmm.errors import InputError
 from crysmm.files import cache_folder
 
@@ -76,17 +76,32 @@ def refuse_early(config: RunConfig) -> None:
         ModelFolderError: A model that the run starts from is not there.
     """
     from crysmm.data.units import units_of
-    from crysmm.inference.files import require_needed
     from crysmm.io.inputs import open_input
     from crysmm.runs.run_folder import RunFolder
 
     assert config.output_dir is not None
-    refuse_absent_device(config.device)
+    refuse_absent(config)
     if RANKS & os.environ.keys():  # the first process may be writing the folder already
         return
     RunFolder(config.output_dir).check(config)
-    for model in config.models_needed():
-        require_needed(model)
     source = open_input(config, None)
     if isinstance(config, TrainingConfig):
         units_of(config, source.target_names)
+
+
+def refuse_absent(config: RunConfig) -> None:
+    """Refuse a device, models and a file of descriptions that are not there, before torch is imported.
+
+    Raises:
+        InputError: The device or the file is not there.
+        ModelFolderError: A model that the run starts from is not there.
+    """
+    from crysmm.inference.files import require_needed
+
+    refuse_absent_device(config.device)
+    for model in config.models_needed():
+        require_needed(model)
+    if isinstance(config, TrainingConfig) and isinstance(config.head, MultimodalConfig):
+        path = config.head.descriptions
+        if path is not None and not path.is_file():
+            raise InputError(f"--head.descriptions: {path} is not a file; crysmm describe writes it")

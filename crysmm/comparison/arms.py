@@ -9,6 +9,7 @@ An arm is written ``NAME``, one of ``BUILT_IN``, or ``NAME:KEY=VALUE,KEY=VALUE``
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +21,9 @@ from crysmm.config.run import DEFAULT_CHOICES
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, first_of, nearest, shown
 from crysmm.files import refuse_unwritable
-from crysmm.inference.model_teacher import describe_needed
+from crysmm.inference.files import require_model
 from crysmm.runs.run_folder import FREE_SETTINGS, RunFolder
+from crysmm.zoo import resolve
 
 ENCODER = "decoys-mp"  # shipped, with the settings of the default backbone
 CONSTANT, ZERO_SHOT = "constant", "zero_shot"
@@ -288,16 +290,42 @@ class Plan:
         different = [key for key in keys if any(value != values[key][0] for value in values[key])]
         return {name: {key: own[key] for key in different if key in own} for name, own in settings.items()}
 
-    def check(self) -> None:
-        """Check the settings, the folders and the models that arms start from, before any structure is read.
+    @classmethod
+    def of(
+        cls,
+        config: TrainingConfig,
+        arms: Iterable[str] | Mapping[str, Mapping[str, Any] | None],
+        sizes: Iterable[Size],
+        n_seeds: int,
+    ) -> Plan:
+        """Plan the runs of a comparison; for the arguments see :func:`crysmm.compare`."""
+        ordered = sorted(set(sizes), key=lambda size: math.inf if size is None else size)
+        return cls(config, parse_arms(arms), ordered or [None], n_seeds)
+
+    def check_folders(self) -> None:
+        """Check the settings and folders of all runs and the models used without training; torch is not needed.
 
         Raises:
             InputError: One of them cannot be used.
+            ModelFolderError: A model is not there.
         """
         self._check_folder()
         for run in self.runs():
             if not self.config.overwrite:
                 run.folder.check(run.config)
+        for arm in self.arms:
+            if arm.zero_shot is not None:
+                require_model(resolve(arm.zero_shot), may_be_ensemble=True)
+
+    def check(self) -> None:
+        """Check what :meth:`check_folders` does and the models that arms start from, before any structure is read.
+
+        Raises:
+            InputError: One of them cannot be used.
+        """
+        from crysmm.inference.model_teacher import describe_needed  # it imports torch
+
+        self.check_folders()
         for arm in self.trained_arms:
             for model in self.settings(arm).models_needed():
                 describe_needed(model)

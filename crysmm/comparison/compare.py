@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from crysmm.comparison.arms import DEFAULT_ARMS, Plan, parse_arms
+from crysmm.comparison.arms import DEFAULT_ARMS, Plan
 from crysmm.comparison.page import write_page
 from crysmm.comparison.results import Comparison, compare_with_first, read_results
 from crysmm.comparison.shared_data import SharedData
@@ -62,8 +61,7 @@ def compare(
         raise InputError("output_dir is not given; name the folder the comparison is to be written to")
     if seeds < 1:
         raise InputError(f"seeds: expected a whole number, 1 or more, got {seeds}")
-    ordered = sorted(set(sizes), key=lambda size: math.inf if size is None else size)
-    plan = Plan(config, parse_arms(arms), ordered or [None], seeds)
+    plan = Plan.of(config, arms, sizes, seeds)
     started, notes = time.monotonic(), list[str]()
     if is_first_process():
         plan.check()

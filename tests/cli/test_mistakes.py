@@ -9,6 +9,8 @@ import crysmm
 ROOT = Path(crysmm.__file__).parents[1]
 DATA = ROOT / "examples" / "sample_data"
 CRYSTAL = DATA / "mp-149.vasp"
+BENCHMARK = "AI-SinglePropertyPrediction-bulk_modulus_kv-dft_3d-test-mae"
+HELD = f"--benchmark {BENCHMARK} --benchmark_file run/values.json"
 MISTAKES = {
     f"train --root_dir {DATA} --output_dir run": "output_dir run holds a run (config.json); continue it with --resume",
     f"train --root_dir {DATA} --output_dir new --device cuda": "--device: cuda is not available",
@@ -25,6 +27,22 @@ MISTAKES = {
     "predict --model cgcnn-formation-energy --files no.cif": "no.cif: no such file",
     f"explain --model nowhere --files {CRYSTAL} --output_dir new": "nowhere is not a folder",
     f"explain --model nowhere --files {CRYSTAL} --output_dir run": "--output_dir: run holds a run",
+    f"train --root_dir {DATA} --output_dir new --head multimodal --head.descriptions no.csv": "no.csv is not a file",
+    f"compare --root_dir {DATA} --output_dir new --arms plian": "unknown arm plian; did you mean plain?",
+    "compare --root_dir nowhere --output_dir new": "nowhere does not exist",
+    f"compare --root_dir {DATA} --output_dir run": "run holds other files (config.json, values.json)",
+    f"compare --root_dir {DATA} --output_dir new --device cuda": "--device: cuda is not available",
+    f"compare --root_dir {DATA} --output_dir new --arms plain a:zero_shot=nowhere": "nowhere is not a folder",
+    f"compare --root_dir {DATA} --output_dir new --arms plain a:init_from=nowhere": "nowhere is not a folder",
+    f"compare --root_dir {DATA} --output_dir new --arms plain a:epochs=no": "arm a: --epochs: expected a whole number",
+    "convert nowhere --from cgcnn --output_dir new": "nowhere is not a file",
+    f"convert {CRYSTAL} --from alignn --output_dir new": "--config: missing; alignn needs the config.json",
+    f"convert {CRYSTAL} --from cgcnn --output_dir run": "--output_dir: run is not empty",
+    f"leaderboard --benchmark {BENCHMARK} --benchmark_file no.zip --root_dir {DATA} --output_dir new": "no.zip",
+    f"leaderboard {HELD} --root_dir nowhere --output_dir new": "nowhere does not exist",
+    f"leaderboard {HELD} --root_dir {DATA} --output_dir new --device cuda": "--device: cuda is not available",
+    f"leaderboard {HELD} --run nowhere --output_dir new": "--run: nowhere is not the folder of a run",
+    f"matbench --task jdft2 --root_dir {DATA} --output_dir new": "--task: jdft2 is unknown; did you mean",
     "runs nowhere": "nowhere is not a folder",
     f"runs {DATA}": "holds no run of crysmm train",
     "audit --model nowhere": "nowhere is not the folder of a run",
@@ -52,6 +70,9 @@ def told(folder: Path, commands: list[str], blocked: list[str]) -> list[str]:
     """Return the output for each command, ending with its exit code, of a process that cannot import some packages."""
     (folder / "run").mkdir()
     (folder / "run" / "config.json").write_text("{}")
+    (folder / "run" / "values.json").write_text(
+        '{"train": {"a": 1.0, "b": 2.0}, "val": {"c": 3.0}, "test": {"d": 4.0}}'
+    )
     code = CODE.format(commands=commands, blocked=blocked)
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env={"PYTHONPATH": str(ROOT), "HOME": str(folder)},

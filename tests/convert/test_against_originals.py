@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from crysmm.convert import convert
+from crysmm.convert.conversion import convert
 from crysmm.inference.predictor import load
 from crysmm.inference.saved_models import load_model
 

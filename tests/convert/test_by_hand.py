@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
-from crysmm.convert import convert
+from crysmm.convert.conversion import convert
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.elements import feature_table

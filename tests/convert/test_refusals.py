@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from crysmm.convert import convert
 from crysmm.convert.checkpoint import read_checkpoint
+from crysmm.convert.conversion import convert
 from crysmm.errors import InputError
 
 from .conftest import Original

@@ -123,7 +123,7 @@ def test_command_line(run, tmp_path, capsys):
     assert main(["predict", "--model", str(run.folder), "--files", *files, "--output", str(output)]) == 0
     (row, *_) = rows = table(output)
     assert list(row) == [
-        "id", "prediction", "spread", "lower", "upper", "distance_percentile", "domain", "reason", "note"
+        "id", "prediction", "spread", "lower", "upper", "distance_percentile", "domain", "unit", "reason", "note"
     ]  # fmt: skip
     np.testing.assert_allclose(column(rows, "prediction"), crysmm.load(run.folder).predict(files)[:, 0], rtol=1e-9)
     log = (run.folder / "train.log").read_text()

@@ -189,7 +189,17 @@ def test_table_of_predict(run, tmp_path, capsys):
     arguments = ["predict", "--model", str(run.folder), "--device", "cpu", "--output", str(tmp_path / "out.csv")]
     assert main([*arguments, "--files", *map(str, files), str(tmp_path / "missing.cif")]) == 1
     rows = table(tmp_path / "out.csv")
-    assert list(rows[0]) == ["id", "prediction", "lower", "upper", "distance_percentile", "domain", "reason", "note"]
+    assert list(rows[0]) == [
+        "id",
+        "prediction",
+        "lower",
+        "upper",
+        "distance_percentile",
+        "domain",
+        "unit",
+        "reason",
+        "note",
+    ]
     assessment = crysmm.load(run.folder, device="cpu").assess(files)
     np.testing.assert_allclose(column(rows[:2], "lower"), assessment.lower[:, 0], rtol=1e-9)
     assert [rows[2][name] for name in ("prediction", "lower", "upper", "distance_percentile", "domain")] == [""] * 5
