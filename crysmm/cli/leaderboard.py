@@ -1,10 +1,11 @@
 """``crysmm leaderboard``: make a contribution to the JARVIS-Leaderboard."""
 
 import argparse
+import os
 from pathlib import Path
 
 from crysmm.cli.options import add_config_options, config_from, folder_name, report
-from crysmm.cli.train import prepare_run, refuse_absent
+from crysmm.cli.train import RANKS, prepare_run, refuse_absent
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
 from crysmm.files import refuse_unwritable
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         InputError: The benchmark, a setting, the structures, the run or the folder cannot be used.
     """
     from crysmm.io.inputs import open_source
-    from crysmm.publish.benchmark import load_benchmark
+    from crysmm.publish.benchmark import load_benchmark, run_settings
     from crysmm.runs.run_folder import RunFolder
 
     benchmark = load_benchmark(arguments.benchmark, arguments.benchmark_file)
@@ -72,7 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
         report([*notes, *ignored, *benchmark.notes])
         prepare_run(config)
         refuse_absent(config)
+        settings = run_settings(benchmark, config)
+        assert settings.output_dir is not None
         assert config.root_dir is not None
+        if not RANKS & os.environ.keys():  # the first process may be writing the folder already
+            RunFolder(settings.output_dir).check(settings)
         open_source(config.root_dir, id_key=config.id_key, file_format=config.file_format, needs_targets=False)
     assert config.output_dir is not None
     refuse_unwritable(config.output_dir)

@@ -15,15 +15,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, brief, first_of, shown
 from crysmm.io.json_stream import read_json_object
-from crysmm.publish.submission import draw_validation, installed_file
+from crysmm.publish.submission import benchmark_settings, draw_validation, installed_file
 
 Values = dict[str, tuple[float, ...]]
 """Target values by id, in the order of the benchmark: one, or several for a spectrum."""
 
 PARTS = ("category", "subcategory", "property", "dataset", "split", "metric")
 EXAMPLE = "AI-SinglePropertyPrediction-formation_energy_peratom-dft_3d-test-mae"
+RUN, DATA, IDS = "run", "data.jsonl.gz", "ids.json"  # what the folder of a training on a benchmark holds
 METRICS = {"mae": "MAE", "acc": "accuracy", "multimae": "MAE"}
 PACKAGE = "jarvis_leaderboard"
 ENDING = ".csv.zip"
@@ -69,6 +71,20 @@ class Benchmark:
     def ids(self) -> dict[str, list[str]]:
         """Return the content of an ``ids_train_val_test.json``."""
         return {"id_train": list(self.train), "id_val": list(self.val), "id_test": list(self.test)}
+
+
+def run_settings(benchmark: Benchmark, config: TrainingConfig) -> TrainingConfig:
+    """Return the settings of the run on a benchmark, in the folder ``RUN`` of ``output_dir``."""
+    assert config.output_dir is not None
+    folder = config.output_dir
+    return benchmark_settings(
+        config,
+        folder / DATA,
+        benchmark.target,
+        folder / IDS,
+        folder / RUN,
+        is_classification=benchmark.is_classification,
+    )
 
 
 def load_benchmark(name: str, path: Path | None) -> Benchmark:

@@ -26,11 +26,10 @@ from crysmm.files import replacing, write_json_atomic
 from crysmm.inference.prediction_table import read_predictions
 from crysmm.io.inputs import open_source
 from crysmm.processes import is_first_process
-from crysmm.publish.benchmark import ENDING, METRICS, PACKAGE, Benchmark
+from crysmm.publish.benchmark import DATA, ENDING, IDS, METRICS, PACKAGE, RUN, Benchmark, run_settings
 from crysmm.publish.submission import (
     SPLIT,
     VALUES,
-    benchmark_settings,
     describe_steps,
     filled_in,
     write_data,
@@ -40,7 +39,7 @@ from crysmm.runs.card_text import given, versions
 from crysmm.runs.run_folder import RunFolder
 from crysmm.training.train import train
 
-RUN, DATA, IDS, CONTRIBUTIONS = "run", "data.jsonl.gz", "ids.json", "contributions"
+CONTRIBUTIONS = "contributions"
 DIGITS = 4  # to which the leaderboard rounds scores
 TOLERANCE = 1e-6  # relative and absolute difference up to which two targets count as equal
 REPOSITORY = "https://github.com/usnistgov/jarvis_leaderboard"
@@ -68,11 +67,8 @@ def train_on_benchmark(benchmark: Benchmark, config: TrainingConfig) -> RunFolde
     """
     assert config.root_dir is not None
     assert config.output_dir is not None
-    folder = config.output_dir
-    run, data, ids = RunFolder(folder / RUN), folder / DATA, folder / IDS
-    settings = benchmark_settings(
-        config, data, benchmark.target, ids, run.path, is_classification=benchmark.is_classification
-    )
+    run, data, ids = RunFolder(config.output_dir / RUN), config.output_dir / DATA, config.output_dir / IDS
+    settings = run_settings(benchmark, config)
     if is_first_process():
         run.check(settings)
         if not (config.resume and data.is_file()):
