@@ -8,10 +8,10 @@ The rows of the file must be in random order. The first ones are labelled, rows 
 the last 3,000 are predicted once by every run. Encoders see the structures of rows 1 to 27,000, without labels.
 """
 
-import statistics
 from pathlib import Path
 
-from benchmarks.study import N_SEEN, WITHOUT_TEXT, Results, Study, command_line, read_results, read_rows, table
+from benchmarks.curves import plot_curves
+from benchmarks.study import N_SEEN, WITHOUT_TEXT, Study, command_line, read_results, read_rows, table
 from crysmm.files import write_json_atomic
 
 END_OF_TRAINING, END_OF_VALIDATION = 24_000, N_SEEN
@@ -27,7 +27,12 @@ def main() -> None:
     results = arguments.results or arguments.work / "results.csv"
     if arguments.command == "report":
         print(table(read_results(results)))
-        plot(read_results(results), results.with_suffix(".png"))
+        found = {
+            arm: {int(labelled): by_seed for labelled, by_seed in by_task.items()}
+            for arm, by_task in read_results(results).items()
+        }
+        curves = {arm: by_amount for arm, by_amount in found.items() if len(by_amount) > 1} or found
+        plot_curves(results.with_suffix(".png"), {"test MAE, eV/atom": curves}, "labelled crystals")
         return
     tasks = {
         labelled: few_labels(arguments.data, arguments.target, arguments.work, int(labelled))
@@ -55,36 +60,6 @@ def ids_file(data: Path, work: Path, labelled: int) -> Path:
         work.mkdir(parents=True, exist_ok=True)
         write_json_atomic(path, split)
     return path
-
-
-def plot(results: Results, path: Path) -> None:
-    """Plot learning curves of the arms with several numbers of labels; both axes are logarithmic."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.6), layout="constrained")
-    axes = figure.add_subplot()
-    curves = {arm: by_count for arm, by_count in results.items() if len(by_count) > 1} or results
-    for arm, by_count in curves.items():
-        counts = sorted(by_count, key=int)
-        means = [statistics.mean(by_count[count].values()) for count in counts]
-        ranges = [
-            [mean - min(by_count[count].values()) for count, mean in zip(counts, means, strict=True)],
-            [max(by_count[count].values()) - mean for count, mean in zip(counts, means, strict=True)],
-        ]
-        at = [int(count) for count in counts]
-        axes.errorbar(at, means, ranges, marker="o", markersize=4, capsize=3, linewidth=1.4, label=arm)
-    axes.set(xscale="log", yscale="log", xlabel="labelled crystals", ylabel="test MAE, eV/atom")
-    ticks = sorted({int(count) for by_count in curves.values() for count in by_count})
-    axes.set_xticks(ticks, [f"{count:,}" for count in ticks])
-    axes.yaxis.set_major_formatter("{x:.2f}")
-    axes.yaxis.set_minor_formatter("{x:.2f}")
-    axes.minorticks_on()
-    axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-    axes.grid(alpha=0.25, which="both", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    FigureCanvasAgg(figure).print_figure(str(path), dpi=130)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from benchmarks.curves import Curves, plot_curves
 from benchmarks.several import train_on_several
 from benchmarks.study import (
     ARMS,
@@ -27,6 +28,7 @@ from benchmarks.study import (
     SEVERAL,
     TOGETHER,
     WITHOUT_TEXT,
+    Results,
     Study,
     call,
     command_line,
@@ -38,7 +40,7 @@ from benchmarks.study import (
 from crysmm.files import replacing, write_json_atomic
 
 SEED = 123
-JARVIS = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme")
+JARVIS = {"mbj_bandgap": "eV", "bulk_modulus_kv": "GPa", "shear_modulus_gv": "GPa", "slme": "%"}
 MODULI = ("K_VRH", "G_VRH")
 SEVEN = (
     "formation_energy_per_atom", "band_gap", "efermi", "total_magnetization", "log10 K_VRH", "log10 G_VRH",
@@ -96,6 +98,8 @@ def main() -> None:
     results = arguments.results or arguments.work / "partly_labelled.csv"
     if arguments.command == "report":
         print(table(read_results(results)))
+        if panels := curves_by_property(read_results(results)):
+            plot_curves(results.with_suffix(".png"), panels, "labelled crystals, %")
         return
     arguments.work.mkdir(parents=True, exist_ok=True)
     make = crysgnn_tasks if arguments.table == "crysgnn" else crysxpp_tasks
@@ -143,6 +147,23 @@ def crysxpp_tasks(data: Path, work: Path, percent: int, names: Sequence[str] | N
     write_json_atomic(everything, split)
     together = ["--root_dir", str(table_file), "--target_key", ",".join(tasks), "--ids_file", str(everything)]
     return {"tasks": tasks, "together": together}
+
+
+def curves_by_property(results: Results) -> dict[str, Curves]:
+    """Return the learning curves of the JARVIS properties, by the label of their axis, with arms at several sizes."""
+    panels: dict[str, Curves] = {}
+    for name, unit in JARVIS.items():
+        curves = {
+            arm: {
+                int(task.removeprefix(f"{name}, ").removesuffix("%")): by_seed
+                for task, by_seed in by_task.items()
+                if task.startswith(f"{name}, ")
+            }
+            for arm, by_task in results.items()
+        }
+        if several := {arm: by_amount for arm, by_amount in curves.items() if len(by_amount) > 1}:
+            panels[f"{name}: test MAE, {unit}"] = several
+    return panels
 
 
 def is_known(row: dict[str, Any], name: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from ase.io import read
 
 from benchmarks import partly_labelled, study
-from benchmarks.partly_labelled import crysgnn_tasks, crysxpp_tasks, read_rows
+from benchmarks.partly_labelled import crysgnn_tasks, crysxpp_tasks, curves_by_property, read_rows
 from benchmarks.study import TOGETHER, read_results
 from crysmm.config import TrainingConfig
 from crysmm.data.split import make_split
@@ -49,7 +49,7 @@ def test_jarvis_splits_are_those_of_the_training_command(table, tmp_path):
 def test_a_network_to_start_from_sees_labelled_rows_and_those_without_the_property(percent, table, tmp_path):
     ids = [row["id"] for row in read_rows(table)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(partly_labelled, "JARVIS", ("K_VRH",))
+        patch.setattr(partly_labelled, "JARVIS", {"K_VRH": "GPa"})
         made = crysgnn_tasks(table, tmp_path, percent, None)
     split = ids_of(made["tasks"][f"K_VRH, {percent}%"])
     assert made["held_out"].isdisjoint(split["id_train"][:10])
@@ -77,3 +77,11 @@ def test_one_run_gives_the_errors_of_all_properties(table, run, tmp_path, calls,
     found = json.loads((folder / "metrics.json").read_text())["test"]["per_target"]
     results = read_results(tmp_path / "partly_labelled.csv")[TOGETHER]
     assert results == {name: {1: found[name]["mae"]} for name in names}
+
+
+def test_curves_are_those_of_a_property_at_several_sizes():
+    results = {
+        "cgcnn": {"slme, 5%": {1: 7.0}, "slme, 20%": {1: 6.0, 2: 6.5}, "mbj_bandgap, 20%": {1: 0.4}},
+        "crysxpp": {"slme, 20%": {1: 6.1}},
+    }
+    assert curves_by_property(results) == {"slme: test MAE, %": {"cgcnn": {5: {1: 7.0}, 20: {1: 6.0, 2: 6.5}}}}

@@ -1,0 +1,57 @@
+"""Learning curves: test error against the number of labels, one line per arm."""
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+Curves = Mapping[str, Mapping[int, Mapping[int, float]]]
+"""Test MAEs by arm, amount of labels and seed."""
+
+
+def plot_curves(path: Path, panels: Mapping[str, Curves], labels: str) -> None:
+    """Plot learning curves with logarithmic axes; bars reach from the best to the worst seed.
+
+    Args:
+        path: PNG file to write.
+        panels: Curves by the label of the panel's vertical axis, such as "test MAE, eV/atom".
+        labels: What the amounts are, for the horizontal axis.
+    """
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(7 if columns == 1 else 10, 4.6 if rows == 1 else 3.9 * rows), layout="constrained")
+    all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    colors: dict[str, str] = {}  # an arm has the same one in all panels
+    for axes, (name, curves) in zip(all_axes, panels.items(), strict=False):
+        _draw(axes, curves, colors)
+        axes.set(xscale="log", yscale="log", xlabel=labels, ylabel=name)
+        ticks = sorted({amount for by_amount in curves.values() for amount in by_amount})
+        axes.set_xticks(ticks, [f"{amount:,}" for amount in ticks])
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.minorticks_on()
+        axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+        axes.grid(alpha=0.25, which="both", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in all_axes[len(panels) :]:
+        axes.set_visible(False)
+    all_axes[0].legend(frameon=False, fontsize=9)
+    FigureCanvasAgg(figure).print_figure(str(path), dpi=130)
+
+
+def _draw(axes: Axes, curves: Curves, colors: dict[str, str]) -> None:
+    """Draw the curves of one panel, and add the colors of new arms."""
+    for arm, by_amount in curves.items():
+        amounts = sorted(by_amount)
+        means = [statistics.mean(by_amount[amount].values()) for amount in amounts]
+        ranges = [
+            [mean - min(by_amount[amount].values()) for amount, mean in zip(amounts, means, strict=True)],
+            [max(by_amount[amount].values()) - mean for amount, mean in zip(amounts, means, strict=True)],
+        ]
+        color = colors.setdefault(arm, f"C{len(colors)}")
+        axes.errorbar(
+            amounts, means, ranges, color=color, marker="o", markersize=4, capsize=3, linewidth=1.4, label=arm
+        )
