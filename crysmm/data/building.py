@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -99,34 +99,45 @@ def in_parallel(
 def map_in_order(work: Callable[[list[Given]], list[Made]], items: Iterable[Given], jobs: int | None) -> Iterator[Made]:
     """Map items through worker processes, ``ROWS_A_TASK`` at a time, in order.
 
-    Each worker is at most ``TASKS_AHEAD`` tasks ahead of the consumer (joblib's own generators run ahead without
-    limit), so a source of any length needs little memory.
-
     Args:
         work: Function that returns one result per item.
         items: Items of any number.
         jobs: Number of processes, by default one per core; 1 uses this process.
     """
     remaining = iter(items)
+    tasks = iter(lambda: list(islice(remaining, ROWS_A_TASK)), [])
+    return chain.from_iterable(map_tasks(work, tasks, jobs))
+
+
+def map_tasks(work: Callable[[Given], Made], tasks: Iterable[Given], jobs: int | None) -> Iterator[Made]:
+    """Map tasks through worker processes, in order.
+
+    Each worker is at most ``TASKS_AHEAD`` tasks ahead of the consumer (joblib's own generators run ahead without
+    limit), so a source of any length needs little memory.
+
+    Args:
+        work: Function of a task.
+        tasks: Tasks of any number.
+        jobs: Number of processes, by default one per core; 1 uses this process.
+    """
     if jobs is None:
         from joblib import cpu_count
 
         jobs = int(cpu_count())
     if jobs == 1:  # joblib takes time to import
-        while task := list(islice(remaining, ROWS_A_TASK)):
-            yield from work(task)
+        yield from map(work, tasks)
         return
     from joblib.externals.loky import Future, get_reusable_executor
 
     executor = get_reusable_executor(max_workers=jobs)
     waiting: deque[Future] = deque()
     try:
-        while task := list(islice(remaining, ROWS_A_TASK)):
+        for task in tasks:
             waiting.append(executor.submit(work, task))
             if len(waiting) >= TASKS_AHEAD * jobs:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
         while waiting:
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
     finally:
         for future in waiting:
             future.cancel()

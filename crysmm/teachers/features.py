@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from crysmm.crystal import Crystal
+from crysmm.data.building import map_tasks
 from crysmm.data.loader import batch_ends
 from crysmm.data.store import Store
 from crysmm.errors import CrysmmError, InputError, brief
@@ -236,16 +237,11 @@ def _embed_missing(
         embed_elsewhere: What other processes embed with.
         jobs: Number of processes; 1 uses this process.
     """
-    from joblib import Parallel, delayed
-
     rows = np.array(list(missing.values()), dtype=np.int64)
     batches = np.split(rows, batch_ends(store.n_atoms[rows], len(rows), ATOMS_A_BATCH)[:-1]) if len(rows) else []
     crystals = (store.crystals(batch.tolist()) for batch in batches)
-    if jobs == 1:
-        results = (embed_each(teacher, batch) for batch in crystals)
-    else:
-        parallel = Parallel(-1 if jobs is None else jobs, return_as="generator")
-        results = parallel(delayed(embed_elsewhere)(batch) for batch in crystals)
+    embed = partial(embed_each, teacher) if jobs == 1 else embed_elsewhere
+    results = map_tasks(embed, crystals, jobs)
     yield from zip(missing, chain.from_iterable(results), strict=True)
 
 

@@ -8,10 +8,10 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from joblib import parallel_config
 
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
+from crysmm.data.building import map_tasks
 from crysmm.data.store import build_store
 from crysmm.errors import InputError
 from crysmm.io.inputs import source_from_structures
@@ -142,8 +142,8 @@ def test_several_workers_give_the_same(toy, store_of, compute, known, monkeypatc
     monkeypatch.setattr(module, "ATOMS_A_BATCH", 8)
     compute(store_of(known))
     monkeypatch.setattr(module, "ATOMS_WITHOUT_WORKERS", 0)
-    with parallel_config(backend="threading"):  # importing torch in two more processes takes seconds
-        compute(store_of(known), cache="by two", jobs=2)
+    assert list(map_tasks(len, ["a", "bc"], 2)) == [1, 2]  # as where the store was built just before
+    compute(store_of(known), cache="by two", jobs=2)
     assert files_in(tmp_path / "by two") == files_in(tmp_path / "cache")
 
 
