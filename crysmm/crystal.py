@@ -190,8 +190,9 @@ def _less_skewed(crystal: Crystal) -> Crystal:
 def as_crystal(structure: Any) -> Crystal:
     """Convert JARVIS ``Atoms``, a pymatgen ``Structure``, ``ase.Atoms`` or a dict to a :class:`Crystal`.
 
-    A dict is JARVIS' (``lattice_mat``, ``coords``, ``elements``, ``cartesian``), pymatgen's (``Structure.as_dict``), or
-    has ``lattice_mat``, ``frac_coords`` and ``elements``. Neither pymatgen nor ase needs to be installed.
+    A dict is JARVIS' (``lattice_mat``, ``coords``, ``elements``, ``cartesian``), pymatgen's (``Structure.as_dict``),
+    OPTIMADE's (``lattice_vectors``, ...), or has ``lattice_mat``, ``frac_coords`` and ``elements``. Neither pymatgen
+    nor ase needs to be installed.
 
     Raises:
         StructureError: The structure is disordered, not periodic or not usable (see :func:`check_crystal`).
@@ -215,6 +216,8 @@ def as_crystal(structure: Any) -> Crystal:
 def _from_dict(structure: Mapping[str, Any]) -> Crystal:
     if "sites" in structure and "lattice" in structure:
         return _from_pymatgen_dict(structure)
+    if "lattice_vectors" in structure and "species_at_sites" in structure:
+        return _from_optimade(structure)
     missing = [key for key in ("lattice_mat", "elements") if key not in structure]
     if missing or not ("frac_coords" in structure or "coords" in structure):
         raise StructureError(
@@ -237,7 +240,7 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
 def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:
     try:
         lattice, sites = structure["lattice"], structure["sites"]
-        periodic, matrix = lattice.get("pbc", (True, True, True)), lattice["matrix"]
+        periodic, matrix = lattice.get("pbc") or (True, True, True), lattice["matrix"]
         symbols = [
             _only_element(f"site {number}", ((kind["element"], kind.get("occu", 1)) for kind in site["species"]))
             for number, site in enumerate(sites, 1)
@@ -248,6 +251,29 @@ def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:
     if not all(periodic):
         raise StructureError(NOT_PERIODIC)
     return Crystal.from_arrays(matrix, coords, symbols)
+
+
+def _from_optimade(structure: Mapping[str, Any]) -> Crystal:
+    """Convert the attributes of a structure in an OPTIMADE response (version 1)."""
+    features = {"assemblies", "implicit_atoms", "site_attachments"} & set(structure.get("structure_features") or ())
+    if features:
+        raise StructureError(
+            f"the OPTIMADE structure has {', '.join(sorted(features))}; give an ordered structure with all its atoms"
+        )
+    try:
+        lattice, positions = structure["lattice_vectors"], structure["cartesian_site_positions"]
+        elements = {
+            kind["name"]: _only_element(
+                f"a site of species {kind['name']}", zip(kind["chemical_symbols"], kind["concentration"], strict=False)
+            )
+            for kind in structure["species"]
+        }
+        symbols = [elements[name] for name in structure["species_at_sites"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StructureError(f"the OPTIMADE structure is incomplete: {error!r}") from error
+    if not all(structure.get("dimension_types") or (True,)):
+        raise StructureError(NOT_PERIODIC)
+    return Crystal.from_arrays(lattice, to_fractional(lattice, positions), symbols)
 
 
 def _only_element(site: str, species: Iterable[tuple[Any, float]]) -> Any:

@@ -37,6 +37,10 @@ class UnlabeledError(StructureError):
     """Error for a row that may be sound but has no value of a requested property."""
 
 
+class InputWarning(UserWarning):
+    """Warning about an input as a whole that can be used; the command line prints its text in one line."""
+
+
 class MissingDependencyError(CrysmmError, ImportError):
     """Error for a missing optional package; the text gives the pip command that installs it."""
 

@@ -18,7 +18,7 @@ import numpy as np
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError, first_of
 from crysmm.io.json_stream import jsonl_lines
-from crysmm.io.table import parse_row, read_row
+from crysmm.io.row import parse_row, read_row
 from data_prep.files import run_command
 from data_prep.jarvis_figshare import is_number, read_archive
 

@@ -25,7 +25,8 @@ from crysmm.data.space_groups import find_space_group
 from crysmm.errors import InputError, StructureError
 from crysmm.files import disables_bar, replacing, why_not_writable, write_json_atomic
 from crysmm.io.json_stream import json_list_items
-from crysmm.io.table import crystal_row, parse_row, read_row
+from crysmm.io.row import parse_row, read_row
+from crysmm.io.table import crystal_row
 from data_prep.files import write_jsonl
 from data_prep.structure_index import StructureIndex, StructureKey, pack_keys, structure_key, unpack_keys
 

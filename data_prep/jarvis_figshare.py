@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from crysmm.errors import InputError, StructureError
 from crysmm.io.json_stream import json_list_items
+from crysmm.io.row import parse_row, read_row
 from crysmm.io.source import IdRegister
-from crysmm.io.table import crystal_row, parse_row, read_row
+from crysmm.io.table import crystal_row
 from data_prep.download import download
 from data_prep.files import run_command, write_jsonl
 

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options for the model, the structures, the output to explain, and the folder to write to."""
     add_model_and_structures(
         parser,
-        "Folder with structures, or one file of many (.json, .jsonl, .xyz); if it has targets, "
+        "Folder with structures, or one file of many (.json, .jsonl, .xyz, .csv, .parquet, ...); if it has targets, "
         "they are read to check the explanation by errors.",
     )
     parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="Folder to write to.")

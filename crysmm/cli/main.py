@@ -4,13 +4,14 @@ import argparse
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from crysmm import __version__
-from crysmm.errors import CrysmmError, nearest
+from crysmm.errors import CrysmmError, InputWarning, nearest
 
 if TYPE_CHECKING:
     from crysmm.cli.options import CommandParser
@@ -109,6 +110,10 @@ def make_parser(command: ModuleType, prog: str, description: str) -> "CommandPar
 
 def guarded(run: Callable[[], int]) -> int:
     """Run a function, print errors of the user's input or the system as a line instead of a traceback."""
+    format_others = warnings.formatwarning
+    warnings.formatwarning = lambda message, category, *place: (
+        f"warning: {message}\n" if issubclass(category, InputWarning) else format_others(message, category, *place)
+    )
     try:
         code = run()
         print(end="", flush=True)  # raises BrokenPipeError here if the output is no longer read
@@ -128,3 +133,5 @@ def guarded(run: Callable[[], int]) -> int:
         place = "" if error.filename is None else f"{error.filename}: "
         print(f"crysmm: error: {place}{error.strerror or error}", file=sys.stderr)
         return 2
+    finally:
+        warnings.formatwarning = format_others

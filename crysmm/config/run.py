@@ -20,7 +20,7 @@ from crysmm.config.graph import (
 )
 from crysmm.config.models import CGCNNConfig, ModelConfig
 
-FileFormat = Literal["poscar", "cif", "xyz", "pdb"]
+FileFormat = Literal["poscar", "cif", "xyz", "pdb", "json"]
 Count = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Precision = Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda value: "32" if value == 32 else value)]
@@ -55,7 +55,8 @@ class RunConfig(Settings):
 
     # Input and output
     root_dir: Path | None = Field(
-        None, description="Folder with structures and id_prop.csv, or one file of many (.json, .jsonl, .xyz)."
+        None,
+        description="Folder with structures and id_prop.csv, or one file of many (.json, .jsonl, .xyz, .csv, .xlsx, .parquet).",
     )
     output_dir: Path | None = Field(None, description="Folder to write the run to; it must not hold another run.")
     file_format: FileFormat | None = Field(

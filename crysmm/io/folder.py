@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
-import re
-import zipfile
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from crysmm.errors import InputError, StructureError, UnlabeledError, first_of, nearest
+from crysmm.io.cells import SUFFIXES_OF_CELLS, cell_rows, cells_hold_structures, read_cells
 from crysmm.io.source import (
     MISSING,
     FileFormat,
@@ -30,17 +27,15 @@ from crysmm.io.source import (
     new_hash,
     read_targets,
 )
-from crysmm.io.structure_file import GZ, SUFFIXES, format_from_name, read_file
-from crysmm.io.table import group_names, open_table
+from crysmm.io.structure_file import GZ, SUFFIXES, format_from_name, is_structure_json, read_file
+from crysmm.io.table import FileTable, group_names, open_table
 
-ID_PROP = ("id_prop.json.zip", "id_prop.json", "id_prop.csv")  # in ALIGNN's search order
+ID_PROP_JSON = ("id_prop.json.zip", "id_prop.json")  # in ALIGNN's search order, before tables of cells
+ID_PROP = (*ID_PROP_JSON, *(f"id_prop{suffix}" for suffix in SUFFIXES_OF_CELLS))
 PREFIXES = ("POSCAR-", "POSCAR_", "POSCAR.", "CONTCAR-", "CONTCAR_", "CONTCAR.")
 CALCULATION = ("POSCAR", "CONTCAR", "POSCAR.gz", "CONTCAR.gz")  # in the folder of a calculation, named by the id
 MOST_SUBFOLDERS = 100  # that are searched for a structure; folders of calculations may be hundreds of thousands
 DESCRIPTION = "description"  # column of texts, unless another is named
-DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
-THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
-LONGEST_CELL = 1 << 20  # characters; the csv module's own limit of 131,072 is too low for some descriptions
 ID_COLUMNS = ("jid", "id", "file", "filename", "file_name", "name", "material_id", "structure")
 
 
@@ -50,22 +45,37 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
     Raises:
         InputError: There is nothing to read, or ``id_prop`` as a whole cannot be used.
     """
-    for name in ID_PROP:
+    for name in ID_PROP_JSON:
         if (folder / name).is_file():
-            return FolderTable(folder, options) if name.endswith(".csv") else open_table(folder / name, options)
+            return open_table(folder / name, options)
     listing = FolderListing(folder)
-    if options.needs_targets:
-        tables = sorted(name for name in listing.names() if name.lower().endswith((".csv", ".tsv")) and name[0] != ".")
-        if len(tables) == 1:
-            return FolderTable(folder, options, tables[0])
+    tables = sorted(name for name in listing.names() if Path(name).suffix in SUFFIXES_OF_CELLS and name[0] not in ".~")
+    named = [name for name in tables if name in ID_PROP]
+    if named or options.needs_targets:
+        if len(named or tables) > 1:
+            raise InputError(
+                f"{folder} has several tables ({first_of(named or tables)}); "
+                + ("keep one of them" if named else "call the one to read id_prop.csv, or id_prop with its own ending")
+            )
         if tables:
-            raise InputError(f"{folder} has several tables ({first_of(tables)}); call the one to read id_prop.csv")
+            return open_cells(folder / (named or tables)[0], options)
         raise InputError(f"{folder} has no {', '.join(ID_PROP)}; training needs a table of ids and targets there")
     files = [(name, name) for name in listing.structure_files(options.file_format)]
     files = files or listing.files_in_subfolders(options.file_format)
     if not files:
         raise InputError(f"{folder} has no structure files (POSCAR*, {', '.join('*' + suffix for suffix in SUFFIXES)})")
     return FilesSource([(identifier, folder / path) for identifier, path in files], options, folder)
+
+
+def open_cells(table: Path, options: ReadingOptions) -> Source:
+    """Open a table of cells, whose rows hold structures, or name files in its folder.
+
+    Raises:
+        InputError: The table as a whole cannot be used.
+    """
+    if cells_hold_structures(table):
+        return FileTable(table, options, cell_rows)
+    return FolderTable(table.parent, options, table.name)
 
 
 class FolderListing:
@@ -149,6 +159,7 @@ class FolderListing:
             if not name.startswith(".")
             and name not in ID_PROP
             and (format_from_name(name) is not None or (file_format is not None and "." not in name))
+            and (format_from_name(name) != "json" or is_structure_json(self._folder / subfolder / name))
         )
 
 
@@ -228,7 +239,7 @@ class FilesSource(_FileRows):
 
 
 class FolderTable(_FileRows):
-    """Folder with ``id_prop.csv``.
+    """Folder with a table of cells, such as ``id_prop.csv``.
 
     The table may have a header. The first column (or ``id_key``, ``jid`` or ``id`` in the header) is the id, with or
     without the file's suffix. Columns with texts and no number, as in the tables of CrysMMNet's authors, need a header
@@ -244,7 +255,7 @@ class FolderTable(_FileRows):
         self._folder = folder
         self._listing = FolderListing(folder)
         self._table = table = folder / name
-        lines = read_csv(table)
+        lines = read_cells(table)
         if not lines:
             raise InputError(f"{table} is empty; expected lines of id,target")
         if self._is_header(lines[0][1]):
@@ -430,51 +441,3 @@ def _is_value(cell: str) -> bool:
     except ValueError:
         return cell.lower() in MISSING
     return True
-
-
-def read_csv(table: Path | zipfile.Path) -> list[tuple[int, list[str]]]:
-    """Return the line number and cells of each line that is not blank.
-
-    Cells are separated by commas, or by semicolons or tabs, with which numbers may have decimal commas.
-
-    Raises:
-        InputError: The file cannot be read as such text, or its commas may be decimal or between thousands.
-    """
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
-            text = stream.read()
-        for separator in ";\t":
-            if separator in text.lstrip().partition("\n")[0]:
-                rows = _split(text, separator)
-                width = Counter(len(cells) for _, cells in rows).most_common(1)[0][0]
-                # with a comma in an id, the lines are comma-separated, with semicolons in a text
-                if len(rows[0][1]) == width and not any("," in cells[0] for _, cells in rows):
-                    return _with_decimal_points(rows, table)
-        return _split(text, ",")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table} cannot be read: {error}; expected comma-separated text in UTF-8") from error
-
-
-def _split(text: str, separator: str) -> list[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
-    rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    return [(line, cells) for line, cells in rows if any(cells)]
-
-
-def _with_decimal_points(rows: list[tuple[int, list[str]]], table: Path | zipfile.Path) -> list[tuple[int, list[str]]]:
-    """Return rows in which numbers have decimal points, unless all commas may stand between thousands.
-
-    Raises:
-        InputError: They may.
-    """
-    numbers = [cell for _, cells in rows for cell in cells[1:] if DECIMAL_COMMA.fullmatch(cell)]
-    if numbers and all(map(THOUSANDS.fullmatch, numbers)):
-        read = numbers[0].replace(",", "")
-        raise InputError(
-            f"{table}: {numbers[0]} may be {numbers[0].replace(',', '.')} or {read}; write numbers with a decimal point"
-        )
-    return [
-        (line, [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells])
-        for line, cells in rows
-    ]

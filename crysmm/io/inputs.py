@@ -12,7 +12,8 @@ from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.crystal import as_crystal
 from crysmm.errors import InputError, StructureError
-from crysmm.io.folder import FileRow, FilesSource, open_folder
+from crysmm.io.cells import SUFFIXES_OF_CELLS
+from crysmm.io.folder import FileRow, FilesSource, open_cells, open_folder
 from crysmm.io.source import (
     FileFormat,
     ReadingOptions,
@@ -78,6 +79,8 @@ def open_source(
 def _open_path(path: Path, options: ReadingOptions) -> Source:
     if path.is_dir():
         return open_folder(path, options)
+    if path.is_file() and path.suffix in SUFFIXES_OF_CELLS:
+        return open_cells(path, options)
     if path.is_file():
         return open_table(path, options)
     raise InputError(f"{path} does not exist; expected a folder with structures, or a file of many of them")

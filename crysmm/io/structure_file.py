@@ -1,16 +1,17 @@
-"""Reading one structure from one file: POSCAR, CIF, extended xyz or PDB."""
+"""Reading one structure from one file: POSCAR, CIF, extended xyz, PDB or JSON."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import json
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 
-from crysmm.crystal import Crystal
+from crysmm.crystal import Crystal, as_crystal
 from crysmm.errors import StructureError
 from crysmm.io.cif import parse_cif
 from crysmm.io.pdb import parse_pdb
@@ -26,6 +27,7 @@ SUFFIXES: dict[str, FileFormat] = {
     ".xyz": "xyz",
     ".extxyz": "xyz",
     ".pdb": "pdb",
+    ".json": "json",
 }
 GZ = ".gz"  # end of the name of a compressed file of any format
 LARGEST_FILE = 100 << 20  # bytes; a structure of a million atoms takes less
@@ -40,9 +42,21 @@ def format_from_name(name: str) -> FileFormat | None:
     return "poscar" if Path(name).name.upper().startswith(("POSCAR", "CONTCAR")) else None
 
 
+def is_structure_json(path: Path) -> bool:
+    """True if a JSON file seems to hold one structure; other files of a folder of structures are JSON, too."""
+    try:
+        with gzip.open(path) if path.suffix == GZ else path.open("rb") as stream:
+            start = stream.read(1 << 16).lstrip()
+    except (OSError, EOFError, zlib.error):
+        return True  # the reason is given when it is read
+    return start.startswith(b"{") and b'"lattice' in start
+
+
 def format_from_text(text: str) -> FileFormat | None:
     """Return the format that the content of a file implies, or None."""
     lines = text.splitlines()[:6]
+    if text.lstrip().startswith("{"):
+        return "json"
     if re.search(r"^[ \t]*(data_|_cell_length_a)", text, flags=re.MULTILINE | re.IGNORECASE):
         return "cif"
     if re.search(r"^(CRYST1|ATOM  |HETATM)", text, flags=re.MULTILINE):
@@ -76,7 +90,7 @@ def parse_structure(text: str, file_format: FileFormat | None = None) -> Reading
     """Return the structure in the text of a file, and notes on how it was read; see :func:`read_file`."""
     found = file_format or format_from_text(text)
     if found is None:
-        raise StructureError("the format is not recognised; expected POSCAR, CIF, extended xyz or PDB")
+        raise StructureError("the format is not recognised; expected POSCAR, CIF, extended xyz, PDB or JSON")
     try:
         parsed = _PARSERS[found](text)
     except StructureError:
@@ -111,9 +125,25 @@ def _read_text(path: Path) -> str:
     return content.decode("utf-8-sig", errors="replace")
 
 
+def parse_json(text: str) -> Crystal:
+    """Return the structure in a JSON object: JARVIS', pymatgen's or OPTIMADE's dict, or an entry with ``structure``.
+
+    Raises:
+        StructureError: It is none of these, or its structure is not usable.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StructureError(f"broken JSON: {error}") from error
+    if not isinstance(content, Mapping):
+        raise StructureError("the file holds a JSON list; expected one structure, or the list read by --root_dir FILE")
+    return as_crystal(next((content[key] for key in ("atoms", "structure") if key in content), content))
+
+
 _PARSERS: dict[FileFormat, Callable[[str], Crystal | Reading]] = {
     "poscar": parse_poscar,
     "cif": parse_cif,
     "xyz": parse_xyz,
     "pdb": parse_pdb,
+    "json": parse_json,
 }

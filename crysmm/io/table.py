@@ -1,4 +1,4 @@
-"""Tables whose rows contain the structure: JSON, JSONL and xyz files, and lists of dicts."""
+"""Tables whose rows hold structures: files of many formats, and lists of dicts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from crysmm.crystal import Crystal, as_crystal
-from crysmm.errors import InputError, StructureError, UnlabeledError, shown
-from crysmm.io.json_stream import json_list_items, jsonl_lines
+from crysmm.crystal import Crystal
+from crysmm.errors import InputError, StructureError, UnlabeledError
+from crysmm.io.json_stream import jsonl_lines
+from crysmm.io.json_table import json_rows
+from crysmm.io.row import STRUCTURE_KEYS, RowData, parse_row, read_row
 from crysmm.io.source import (
     IdRegister,
-    Reading,
     ReadingOptions,
     Record,
     Row,
@@ -32,15 +33,12 @@ from crysmm.io.source import (
     new_hash,
     read_targets,
 )
-from crysmm.io.structure_file import parse_structure
 from crysmm.io.xyz import xyz_rows
 
 if TYPE_CHECKING:
     import pandas
 
-STRUCTURE_KEYS = frozenset({"atoms", "structure", "lattice_mat", "elements", "frac_coords", "coords", "cartesian"})
 SAMPLE = 100  # rows inspected to find the properties
-RowData = Mapping[str, Any] | str
 Records: TypeAlias = "Sequence[Mapping[str, Any]] | pandas.DataFrame"
 
 
@@ -89,39 +87,6 @@ class TableRow(Row):
         targets = read_targets(values, [name for names in self.targets.values() for name in names], self.options)
         reading = read_row(fields)
         return Record(self.id, reading.crystal, targets, self.file, reading.notes, reading.has_formula)
-
-
-def parse_row(data: RowData) -> Mapping[str, Any]:
-    """Return the fields of a row.
-
-    Raises:
-        StructureError: The text is not a JSON object.
-    """
-    if isinstance(data, str):
-        try:
-            data = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise StructureError(f"broken JSON: {error}") from error
-    if not isinstance(data, Mapping):
-        raise StructureError(f"expected a row of named fields, got {type(data).__name__}")
-    return data
-
-
-def read_row(fields: Mapping[str, Any]) -> Reading:
-    """Return the structure in a row: ``atoms``, ``structure``, or ``lattice_mat`` with ``elements`` and coordinates.
-
-    The structure may be the text of a structure file.
-
-    Raises:
-        StructureError: The row contains no usable structure.
-    """
-    structure = next((fields[key] for key in ("atoms", "structure") if key in fields), fields)
-    if isinstance(structure, str) and "\n" not in structure.strip():
-        raise StructureError(f"the structure cannot be read: {shown(structure)} is not the text of a structure file")
-    try:
-        return parse_structure(structure) if isinstance(structure, str) else Reading(as_crystal(structure))
-    except TypeError as error:
-        raise StructureError(f"the structure cannot be read: {error}") from error
 
 
 def hash_rows(rows: Iterator[Row | SkippedRow], digest: hashlib._Hash) -> str:
@@ -268,7 +233,7 @@ class FileTable(_Table):
     @cached_property
     def n_rows(self) -> int | None:  # type: ignore[override]  # is read only
         """Number of rows; None for a JSON file, whose rows take as long to count as to read."""
-        return None if self._items_of is json_list_items else sum(1 for _ in islice(self._items(), self._options.limit))
+        return None if self._items_of is json_rows else sum(1 for _ in islice(self._items(), self._options.limit))
 
     def _items(self) -> Iterator[tuple[str, RowData]]:
         return self._items_of(self._path)
@@ -284,7 +249,7 @@ class FileTable(_Table):
 
 
 TABLES: dict[str, Callable[[Path], Iterator[tuple[str, RowData]]]] = {
-    ".json": json_list_items,
+    ".json": json_rows,
     ".jsonl": jsonl_lines,
     ".xyz": xyz_rows,
     ".extxyz": xyz_rows,

@@ -271,7 +271,8 @@ def zip_of_another_kind(path: Path) -> None:
         ("d.json.zip", lambda path: zip_of(path, {"/a.json": "[]"}), "leads out of the archive"),
         ("d.json.zip", lambda path: zip_of(path, {"../a.json": "[]"}), "leads out of the archive"),
         ("d.json.zip", zip_of_another_kind, "compressed in a way that is not read"),
-        ("d.json", lambda path: path.write_text(json.dumps(GOOD)), "not a JSON list"),
+        ("d.json", lambda path: path.write_text(json.dumps(GOOD)), "holds a single structure"),
+        ("d.json", lambda path: path.write_text("3"), "not a JSON list"),
         ("d.json", lambda path: path.write_text(f"[{json.dumps(GOOD)}, {'[' * 200_000}]"), "broken JSON at row 2"),
         ("d.json", lambda path: path.write_text(json.dumps([GOOD, GOOD])[:-9]), "broken JSON at row 2"),
         ("d.json", lambda path: path.write_text(f"[{json.dumps(GOOD)} 3]"), "broken JSON at row 1"),
@@ -285,7 +286,7 @@ def zip_of_another_kind(path: Path) -> None:
             "line 4 of .*; expected the number",
         ),
         ("d.xyz", lambda path: path.write_text("99999999\n\n"), "line 1 of .*'99999999'; expected the number of atoms"),
-        ("d.csv", lambda path: path.write_text("a,1\n"), "is not a folder and not a file of rows"),
+        ("d.txt", lambda path: path.write_text("a,1\n"), "is not a folder and not a file of rows"),
     ],
 )
 def test_broken_file_is_refused_as_a_whole(name: str, make, reason: str, tmp_path: Path) -> None:

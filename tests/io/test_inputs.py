@@ -15,7 +15,7 @@ from pymatgen.core import Structure
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError
 from crysmm.io import structure_file
-from crysmm.io.folder import read_csv
+from crysmm.io.cells import read_csv
 from crysmm.io.inputs import (
     Record,
     SkippedRow,

@@ -1,0 +1,175 @@
+"""Tables of cells: comma-separated text, Excel and Parquet, whose rows name structure files or hold structures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from crysmm.errors import InputError, brief
+from crysmm.io.row import RowData, holds_structure, with_id
+
+SUFFIXES_OF_CELLS = (".csv", ".tsv", ".xlsx", ".parquet")
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
+LONGEST_CELL = 1 << 20  # characters; the csv module's own limit of 131,072 is too low for some descriptions
+LONGEST_OF_EXCEL = 32_767  # characters; Excel cuts a longer cell
+PANDAS_INDEX = "__index_level_0__"  # as pandas calls it in Parquet, if it has no name
+Lines = list[tuple[int, list[str]]]
+
+
+def read_cells(table: Path) -> Lines:
+    """Return the line number and cells of each line that is not blank.
+
+    Raises:
+        InputError: The file cannot be read, or leaves open what is meant.
+    """
+    if table.suffix == ".xlsx":
+        return _read_xlsx(table)
+    return _read_parquet(table) if table.suffix == ".parquet" else read_csv(table)
+
+
+def cell_rows(table: Path) -> Iterator[tuple[str, RowData]]:
+    """Yield location and fields of every row below the header, for tables that hold structures.
+
+    Raises:
+        InputError: As in :func:`read_cells`.
+    """
+    if table.suffix == ".parquet":
+        for number, fields in enumerate(_parquet_rows(table), 1):
+            index = fields.get(PANDAS_INDEX, number - 1)
+            yield f"{table.name}:row {number}", with_id(fields, index)
+        return
+    (_, header), *lines = read_cells(table)
+    for line, cells in lines:
+        fields = dict(zip(header, cells, strict=False)) if len(cells) <= len(header) else {}
+        index = fields.pop("", line)  # pandas writes its index below no name
+        yield f"{table.name}:{line}", with_id(fields, index)
+
+
+def cells_hold_structures(table: Path) -> bool:
+    """True if the first rows of a table hold structures, rather than names of files.
+
+    Raises:
+        InputError: As in :func:`read_cells`.
+    """
+    if table.suffix == ".parquet":
+        return any(map(holds_structure, islice(_parquet_rows(table), 10)))
+    lines = read_cells(table)[:10]
+    return any(holds_structure(dict(zip(lines[0][1], cells, strict=False))) for _, cells in lines[1:])
+
+
+def read_csv(table: Path | zipfile.Path) -> Lines:
+    """Return the lines of a text, whose cells are separated by commas, or by semicolons or tabs.
+
+    With semicolons and tabs, numbers may have decimal commas.
+
+    Raises:
+        InputError: The file cannot be read as such text, or its commas may be decimal or between thousands.
+    """
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+            text = stream.read()
+        for separator in ";\t":
+            if separator in text.lstrip().partition("\n")[0]:
+                rows = _split(text, separator)
+                width = Counter(len(cells) for _, cells in rows).most_common(1)[0][0]
+                # with a comma in an id, the lines are comma-separated, with semicolons in a text
+                if len(rows[0][1]) == width and not any("," in cells[0] for _, cells in rows):
+                    return _with_decimal_points(rows, table)
+        return _split(text, ",")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table} cannot be read: {error}; expected comma-separated text in UTF-8") from error
+
+
+def _split(text: str, separator: str) -> Lines:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
+    rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    return [(line, cells) for line, cells in rows if any(cells)]
+
+
+def _with_decimal_points(rows: Lines, table: Path | zipfile.Path) -> Lines:
+    """Return rows in which numbers have decimal points, unless all commas may stand between thousands.
+
+    Raises:
+        InputError: They may.
+    """
+    numbers = [cell for _, cells in rows for cell in cells[1:] if DECIMAL_COMMA.fullmatch(cell)]
+    if numbers and all(map(THOUSANDS.fullmatch, numbers)):
+        read = numbers[0].replace(",", "")
+        raise InputError(
+            f"{table}: {numbers[0]} may be {numbers[0].replace(',', '.')} or {read}; write numbers with a decimal point"
+        )
+    return [
+        (line, [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells])
+        for line, cells in rows
+    ]
+
+
+def _read_xlsx(table: Path) -> Lines:
+    """Return the cells of the only sheet that has some, numbers as Python writes them."""
+    from openpyxl import load_workbook
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about styles and validation, which are not read
+            book = load_workbook(table, read_only=True, data_only=True)
+            sheets = {sheet.title: list(sheet.iter_rows(values_only=True)) for sheet in book.worksheets}
+            book.close()
+    except Exception as error:  # openpyxl on arbitrary files; its errors share no base class
+        raise InputError(
+            f"{table} cannot be read as an Excel file: {brief(error)}; save it again, or as .csv"
+        ) from error
+    filled = {title: _as_text(rows) for title, rows in sheets.items() if any(map(any, rows))}
+    if len(filled) > 1:
+        raise InputError(f"{table} has several sheets with cells ({', '.join(filled)}); keep one of them")
+    lines = next(iter(filled.values()), [])
+    for line, cells in lines:
+        if any(len(cell) >= LONGEST_OF_EXCEL for cell in cells):
+            raise InputError(
+                f"{table}: line {line} has a cell of {LONGEST_OF_EXCEL:,} characters, where Excel cuts texts; use .csv"
+            )
+    return lines
+
+
+def _as_text(rows: list[tuple[Any, ...]]) -> Lines:
+    """Return lines without blank ones, and without columns that are blank in all of them."""
+    lines = [
+        (line, ["" if cell is None else str(cell).strip() for cell in cells]) for line, cells in enumerate(rows, 1)
+    ]
+    width = max((place for _, cells in lines for place, cell in enumerate(cells, 1) if cell), default=0)
+    return [(line, [*cells, *[""] * width][:width]) for line, cells in lines if any(cells)]
+
+
+def _read_parquet(table: Path) -> Lines:
+    """Return the names of the columns and the rows, the index of a ``DataFrame`` first."""
+    rows = list(_parquet_rows(table))
+    names = sorted(rows[0], key=lambda name: name != PANDAS_INDEX) if rows else []
+    header = ["id" if name == PANDAS_INDEX and not {"jid", "id"} & set(names) else name for name in names]
+    lines = [["" if row[name] is None else str(row[name]).strip() for name in names] for row in rows]
+    return [(number, cells) for number, cells in enumerate([header, *lines]) if cells]
+
+
+def _parquet_rows(table: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a Parquet file, read piece by piece.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(table) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                yield from batch.to_pylist()
+    except (OSError, ValueError, ArrowException) as error:
+        raise InputError(f"{table} cannot be read as Parquet: {brief(error)}; is it complete?") from error

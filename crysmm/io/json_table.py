@@ -1,0 +1,122 @@
+"""Rows of a JSON file: a list, a pandas ``DataFrame`` in any of its orients, Matbench's data, an OPTIMADE response.
+
+OPTIMADE: Andersen et al., Sci. Data 8, 217 (2021).
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from crysmm.errors import InputError, InputWarning, first_of
+from crysmm.io.json_stream import json_list_items, json_object_items, open_text
+from crysmm.io.row import HOLDERS, RowData, holds_structure, is_structure, with_id
+
+
+def json_rows(path: Path) -> Iterator[tuple[str, RowData]]:
+    """Yield location and content of every row; the index of a ``DataFrame`` is the id, if no column is.
+
+    A list is read piece by piece, and so is the list ``data`` in an object.
+
+    Raises:
+        InputError: The file is broken, or holds no table; also as in :func:`open_text`.
+    """
+    with open_text(path) as stream:
+        is_object = stream.read(64).lstrip().startswith("{")
+    if not is_object:
+        yield from json_list_items(path)
+        return
+    members: dict[str, Any] = {}
+    n_rows = 0
+    for key, place, text in json_object_items(path, "data"):
+        if key == "data" and text and place != f"{path.name}:data":
+            yield place, _row_of_data(text, n_rows, members)
+            n_rows += 1
+        else:
+            members[key] = _load(text, place)
+    if not n_rows:
+        for number, row in enumerate(_rows_of_object(members, path), 1):
+            yield f"{path.name}:row {number}", row
+    meta = members.get("meta")
+    if isinstance(meta, Mapping) and meta.get("more_data_available") is True:
+        total = meta.get("data_returned")
+        of_all = f" of {total}" if isinstance(total, int) else ""
+        warnings.warn(
+            f"{path} is one page of an OPTIMADE response, {n_rows}{of_all} structures; the others are not in the file",
+            InputWarning,
+            stacklevel=2,
+        )
+
+
+def _load(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place} is broken JSON: {error}") from error
+
+
+def _row_of_data(text: str, number: int, members: Mapping[str, Any]) -> RowData:
+    """Return an item of ``data``: cells below ``columns``, an entry with ``attributes``, or the text as it is."""
+    columns, index = members.get("columns"), members.get("index")
+    if not isinstance(columns, list) and '"attributes"' not in text:
+        return text
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        return text  # refused where the row is parsed
+    if isinstance(row, list) and isinstance(columns, list) and len(row) == len(columns):
+        key = index[number] if isinstance(index, list) and number < len(index) else number
+        return with_id(dict(zip(map(str, columns), row, strict=True)), key)
+    return _entry(row) or text
+
+
+def _entry(row: Any) -> dict[str, Any] | None:
+    """Return the attributes of an OPTIMADE entry and its id; None for anything else."""
+    if not isinstance(row, Mapping) or not isinstance(row.get("attributes"), Mapping):
+        return None
+    return {**row["attributes"], "id": row.get("id")}
+
+
+def _rows_of_object(members: Mapping[str, Any], path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of an object by columns, by index, or with one OPTIMADE entry.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    entry = _entry(members.get("data"))
+    if entry is not None:
+        yield entry
+    elif holds_structure(members) and not _is_column(members):
+        raise InputError(f"{path} holds a single structure, which is predicted with --files; a table has several")
+    elif _is_column(members):
+        columns = {
+            key: dict(enumerate(values)) if isinstance(values, list) else values for key, values in members.items()
+        }
+        if not all(isinstance(values, Mapping) for values in columns.values()):
+            raise InputError(
+                f"{path} has columns of different kinds; expected each as a list, or as an object by index"
+            )
+        for index in dict.fromkeys(index for values in columns.values() for index in values):
+            yield with_id({key: values[index] for key, values in columns.items() if index in values}, index)
+    elif members and all(isinstance(row, Mapping) and holds_structure(row) for row in members.values()):
+        for index, row in members.items():
+            yield with_id(row, index)
+    else:
+        raise InputError(
+            f"{path} is an object with {first_of(list(members)) or 'nothing'} and not a JSON list of rows, a pandas "
+            "DataFrame or an OPTIMADE response; for one row a line name the file .jsonl"
+        )
+
+
+def _is_column(members: Mapping[str, Any]) -> bool:
+    """True if a member is a column of structures: a list of them, or an object by index."""
+    if isinstance(members.get("lattice_mat"), Mapping):
+        return True
+    for values in filter(None, map(members.get, HOLDERS)):
+        cells = values.values() if isinstance(values, Mapping) else values if isinstance(values, list) else ()
+        if any(map(is_structure, cells)):
+            return True
+    return False

@@ -1,0 +1,72 @@
+"""One row that holds its structure: JSON text, or a dict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from crysmm.crystal import as_crystal
+from crysmm.errors import StructureError, shown
+from crysmm.io.source import ID_KEYS, Reading
+from crysmm.io.structure_file import parse_structure
+
+HOLDERS = ("atoms", "structure", "cif")  # of a structure, as a dict or as the text of a file; the first present counts
+CELLS = ("lattice_mat", "lattice_vectors", "lattice")  # of rows that are the dict of a structure themselves
+STRUCTURE_KEYS = frozenset(
+    {*HOLDERS, *CELLS, "elements", "frac_coords", "coords", "cartesian", "sites"}
+    | {"cartesian_site_positions", "species", "species_at_sites", "dimension_types", "nperiodic_dimensions"}
+)
+RowData = Mapping[str, Any] | str
+
+
+def parse_row(data: RowData) -> Mapping[str, Any]:
+    """Return the fields of a row.
+
+    Raises:
+        StructureError: The text is not a JSON object.
+    """
+    if isinstance(data, str):
+        try:
+            data = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise StructureError(f"broken JSON: {error}") from error
+    if not isinstance(data, Mapping):
+        raise StructureError(f"expected a row of named fields, got {type(data).__name__}")
+    return data
+
+
+def read_row(fields: Mapping[str, Any]) -> Reading:
+    """Return the structure in a row: under one of ``HOLDERS``, or in the fields themselves.
+
+    Raises:
+        StructureError: The row contains no usable structure.
+    """
+    structure = next((fields[key] for key in HOLDERS if key in fields), fields)
+    if isinstance(structure, str) and not _is_text_of_structure(structure):
+        raise StructureError(f"the structure cannot be read: {shown(structure)} is not the text of a structure file")
+    try:
+        return parse_structure(structure) if isinstance(structure, str) else Reading(as_crystal(structure))
+    except TypeError as error:
+        raise StructureError(f"the structure cannot be read: {error}") from error
+
+
+def holds_structure(fields: Mapping[str, Any]) -> bool:
+    """True if a row holds a structure, rather than the name of its file."""
+    return any(is_structure(fields.get(key)) for key in HOLDERS) or is_structure(fields)
+
+
+def is_structure(value: Any) -> bool:
+    """True if a value seems to be the dict of a structure, or the text of a structure file."""
+    if isinstance(value, str):
+        return _is_text_of_structure(value)
+    return isinstance(value, Mapping) and any(isinstance(value.get(key), Mapping | list | tuple) for key in CELLS)
+
+
+def _is_text_of_structure(text: str) -> bool:
+    return "\n" in text.strip() or text.lstrip().startswith("{")
+
+
+def with_id(fields: Mapping[str, Any], index: Any) -> Mapping[str, Any]:
+    """Return a row with its place in an index as ``id``, if it has no other."""
+    return fields if fields.keys() & set(ID_KEYS) else {**fields, "id": index}

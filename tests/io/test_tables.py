@@ -1,0 +1,242 @@
+"""Tables as pandas, Excel, Matbench and OPTIMADE write them; pandas and pymatgen are the truth."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.cif import CifWriter
+
+from crysmm.crystal import Crystal
+from crysmm.errors import InputError, InputWarning, StructureError
+from crysmm.io.inputs import Record, SkippedRow, open_source, source_from_files
+
+NAMES = ("NaCl", "Si", "CuO", "ZrO2")
+GAPS = (8.5, 1.25, 1 / 3, -2e-3)
+
+
+@pytest.fixture
+def structures(crystals) -> list[Structure]:
+    return [Structure(Lattice(c.lattice), c.elements, c.frac_coords) for c in map(crystals.get, NAMES)]
+
+
+def read(source: Path | Any, **options: Any) -> tuple[list[Record], dict[str, str]]:
+    """Records, and the reasons of other rows by id."""
+    records, skipped = [], {}
+    source = open_source(source, **options) if isinstance(source, Path) else source
+    for row in source.rows():
+        try:
+            if isinstance(row, SkippedRow):
+                skipped[row.id] = row.reason
+            else:
+                records.append(row.read())
+        except StructureError as error:
+            skipped[row.id] = str(error)
+    return records, skipped
+
+
+def assert_same(crystal: Crystal, structure: Structure, atol: float = 1e-9) -> None:
+    assert crystal.elements == [site.specie.symbol for site in structure]
+    metric = structure.lattice.matrix @ structure.lattice.matrix.T  # a CIF gives lengths and angles alone
+    np.testing.assert_allclose(crystal.lattice @ crystal.lattice.T, metric, atol=20 * atol)
+    steps = crystal.frac_coords - structure.frac_coords
+    np.testing.assert_allclose(steps - np.round(steps), 0, atol=atol)
+
+
+def assert_table(path: Path, structures: list[Structure], ids: list[str], atol: float = 1e-9, **options: Any) -> None:
+    source = open_source(path, **options)
+    assert source.target_names == ("gap",)
+    records, skipped = read(source)
+    assert skipped == {}
+    assert [record.id for record in records] == ids
+    np.testing.assert_allclose([record.targets[0] for record in records], GAPS, rtol=1e-9)
+    for record, structure in zip(records, structures, strict=True):
+        assert_same(record.crystal, structure, atol)
+
+
+@pytest.mark.parametrize("form", ["dict", "json"])
+@pytest.mark.parametrize("orient", ["split", "columns", "index", "records", "table", "list", "lines"])
+def test_what_pandas_writes_as_json(orient: str, form: str, structures, tmp_path: Path) -> None:
+    """Its index is the id, and where none is written, a column is."""
+    dicts = [structure.as_dict() if form == "dict" else structure.to_json() for structure in structures]
+    frame = pd.DataFrame({"structure": dicts, "gap": GAPS}, index=[f"mp-{n}" for n in range(4)])
+    ids = list(frame.index)
+    path = tmp_path / "data.json"
+    if orient in ("records", "lines"):
+        frame = frame.rename_axis("material_id").reset_index()
+    if orient == "list":
+        path.write_text(json.dumps(frame.to_dict("list")))
+        ids = ["0", "1", "2", "3"]
+    elif orient == "lines":
+        path = tmp_path / "data.jsonl"
+        frame.to_json(path, orient="records", lines=True, double_precision=15)
+    else:
+        frame.rename_axis("id").to_json(path, orient=orient, double_precision=15)
+    assert_table(path, structures, ids)
+
+
+def test_matbench_data(structures, tmp_path: Path) -> None:
+    """``index``, ``columns`` and ``data``, in gzip, with ids counted from 0, as matminer distributes it."""
+    rows = [[structure.as_dict(), gap] for structure, gap in zip(structures, GAPS, strict=True)]
+    rows += [[structures[0].as_dict()], 3, [{"sites": []}, 1]]
+    content = {"index": list(range(7)), "columns": ["structure", "gap"], "data": rows}
+    (tmp_path / "matbench.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
+    records, skipped = read(tmp_path / "matbench.json.gz", target_key="gap")
+    assert [(record.id, *record.targets) for record in records] == list(zip("0123", GAPS, strict=True))
+    for record, structure in zip(records, structures, strict=True):
+        assert_same(record.crystal, structure)
+    assert len(skipped) == 2  # two rows have no id, so that one takes the place of the other
+    assert "expected the keys" in skipped["6"]
+
+
+def optimade(structure: Structure, identifier: str, **changes: Any) -> dict[str, Any]:
+    symbols = [site.specie.symbol for site in structure]
+    return {
+        "id": identifier,
+        "type": "structures",
+        "attributes": {
+            "chemical_formula_reduced": structure.composition.reduced_formula,
+            "elements": sorted(set(symbols)),
+            "dimension_types": [1, 1, 1],
+            "lattice_vectors": structure.lattice.matrix.tolist(),
+            "cartesian_site_positions": structure.cart_coords.tolist(),
+            "species": [{"name": s, "chemical_symbols": [s], "concentration": [1.0]} for s in sorted(set(symbols))],
+            "species_at_sites": symbols,
+            "structure_features": [],
+            "_mp_gap": 1.5,
+            **changes,
+        },
+        "relationships": {},
+    }
+
+
+def test_optimade_responses(structures, tmp_path: Path) -> None:
+    alloy = [{"name": s, "chemical_symbols": [s, "Au"], "concentration": [0.5, 0.5]} for s in ("Na", "Cl")]
+    vacant = [{"name": s, "chemical_symbols": [s, "vacancy"], "concentration": [0.9, 0.1]} for s in ("Na", "Cl")]
+    entries = [optimade(structure, f"mp-{n}") for n, structure in enumerate(structures)]
+    entries += [
+        optimade(structures[0], "alloy", species=alloy),
+        optimade(structures[0], "vacant", species=vacant),
+        optimade(structures[0], "slab", dimension_types=[1, 1, 0]),
+        optimade(structures[0], "implied", structure_features=["implicit_atoms"]),
+        optimade(structures[0], "unnamed", species_at_sites=["Xx"] * 8),
+        optimade(structures[0], "unknown", cartesian_site_positions=[[None] * 3] * 8),
+    ]
+    path = tmp_path / "response.json"
+    path.write_text(json.dumps({"data": entries, "meta": {"more_data_available": True, "data_returned": 3000}}))
+    with pytest.warns(InputWarning, match="one page of an OPTIMADE response, 10 of 3000 structures"):
+        source = open_source(path, target_key="_mp_gap")
+    with pytest.warns(InputWarning, match="the others are not in the file"):
+        records, skipped = read(source)
+    assert [(record.id, *record.targets) for record in records] == [(f"mp-{n}", 1.5) for n in range(4)]
+    for record, structure in zip(records, structures, strict=True):
+        assert_same(record.crystal, structure)
+    assert "a site of species Na holds Na 0.5, Au 0.5" in skipped["alloy"]
+    assert "holds Na 0.9, vacancy 0.1" in skipped["vacant"]
+    assert "not periodic" in skipped["slab"]
+    assert "implicit_atoms" in skipped["implied"]
+    assert "incomplete: KeyError('Xx')" in skipped["unnamed"]
+    assert "not finite" in skipped["unknown"]
+    path.write_text(json.dumps({"data": entries[1], "meta": {"more_data_available": False}}))
+    (record,), _ = read(path, needs_targets=False)
+    assert_same(record.crystal, structures[1])
+
+
+@pytest.mark.parametrize("name", ["id_prop.xlsx", "id_prop.parquet", "id_prop.tsv", "gaps.xlsx", "gaps.parquet"])
+def test_tables_of_files(name: str, structures, tmp_path: Path) -> None:
+    """Ids and targets, the structures in files beside the table; numbers keep all their digits."""
+    for number, structure in enumerate(structures):
+        structure.to(str(tmp_path / f"{number + 1}.vasp"), fmt="poscar")
+    frame = pd.DataFrame({"id": [1, 2, 3, 4], "gap": GAPS})
+    if name.endswith("xlsx"):
+        frame.to_excel(tmp_path / name, index=False)
+    elif name.endswith("parquet"):
+        frame.to_parquet(tmp_path / name)
+    else:
+        frame.to_csv(tmp_path / name, index=False, sep="\t")
+    assert_table(tmp_path, structures, ["1", "2", "3", "4"])
+    assert_table(tmp_path / name, structures, ["1", "2", "3", "4"])
+    before = open_source(tmp_path).fingerprint()
+    (tmp_path / "3.vasp").write_text((tmp_path / "2.vasp").read_text())
+    assert open_source(tmp_path).fingerprint() != before
+
+
+@pytest.mark.parametrize("suffix", ["csv", "xlsx", "parquet"])
+@pytest.mark.parametrize("column", ["cif", "structure"])
+def test_tables_that_hold_structures_as_text(column: str, suffix: str, structures, tmp_path: Path) -> None:
+    """CIF texts beside an unnamed index, as generative models are given them, or pymatgen's JSON."""
+    texts = [str(CifWriter(s)) if column == "cif" else s.to_json() for s in structures]
+    frame = pd.DataFrame({"material_id": [f"mp-{n}" for n in range(4)], "gap": GAPS, column: texts})
+    path = tmp_path / f"train.{suffix}"
+    {"csv": frame.to_csv, "xlsx": frame.to_excel, "parquet": frame.to_parquet}[suffix](path)
+    assert_table(path, structures, list(frame["material_id"]), atol=1e-5)
+    path.rename(tmp_path / f"id_prop.{suffix}")
+    assert_table(tmp_path, structures, list(frame["material_id"]), atol=1e-5)
+
+
+def test_parquet_of_dicts(structures, crystals, tmp_path: Path) -> None:
+    """JARVIS' dicts as nested columns; ids in the index of the frame, with a name or without, or counted."""
+    for index, ids in ((["a", "b", "c", "d"], ["a", "b", "c", "d"]), (None, ["0", "1", "2", "3"])):
+        atoms = [crystals[name].to_jarvis().to_dict() for name in NAMES]
+        pd.DataFrame({"atoms": atoms, "gap": GAPS}, index=index).to_parquet(tmp_path / "x.parquet")
+        assert_table(tmp_path / "x.parquet", structures, ids, atol=1e-5)
+
+
+def test_a_structure_in_a_json_file(structures, crystals, tmp_path: Path) -> None:
+    """pymatgen's ``to(fmt="json")`` and JARVIS' dict, found by id or named; other JSON files are no structures."""
+    structures[0].to(str(tmp_path / "mp-1.json"))
+    (tmp_path / "mp-2.json").write_text(json.dumps(crystals["Si"].to_jarvis().to_dict()))
+    (tmp_path / "atom_init.json").write_text('{"1": [0, 1]}')
+    (tmp_path / "settings.json").write_text('{"epochs": 3}')
+    records, skipped = read(tmp_path, needs_targets=False)
+    assert ([record.id for record in records], skipped) == (["mp-1.json", "mp-2.json"], {})
+    for record, structure in zip(records, structures, strict=False):
+        assert_same(record.crystal, structure, 1e-4)
+    (tmp_path / "id_prop.csv").write_text("mp-1,1\nmp-2.json,2\n")
+    assert [record.file for record in read(tmp_path)[0]] == ["mp-1.json", "mp-2.json"]
+    records, skipped = read(source_from_files([tmp_path / "mp-1.json", tmp_path / "settings.json"]))
+    assert len(records) == 1
+    assert "expected the keys" in skipped["settings.json"]
+
+
+def in_excel(path: Path, *sheets: list[list[Any]]) -> Path:
+    with pd.ExcelWriter(path) as writer:
+        for number, rows in enumerate(sheets):
+            pd.DataFrame(rows).to_excel(writer, sheet_name=f"s{number}", index=False, header=False)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "reason"),
+    [
+        ("a.xlsx", lambda path: in_excel(path, [["a", 1]], [["b", 2]]), r"several sheets with cells \(s0, s1\)"),
+        ("a.xlsx", lambda path: in_excel(path, [["a", 1], ["x" * 32767, 2]]), "line 2 has a cell of 32,767 characters"),
+        ("a.xlsx", lambda path: path.write_text("a,1\n"), "cannot be read as an Excel file"),
+        ("a.parquet", lambda path: path.write_text("a,1\n"), "cannot be read as Parquet"),
+        ("a.parquet", lambda path: pd.DataFrame({"id": []}).to_parquet(path), "is empty"),
+        ("a.json", lambda path: path.write_text('{"epochs": 3}'), "an object with epochs and not a JSON list"),
+        ("a.json", lambda path: path.write_text('{"data": []}'), "an object with nothing"),
+        ("a.json", lambda path: path.write_text('{"data": [{"id": 1}, {"id'), "broken JSON at row 2"),
+        (
+            "a.json",
+            lambda path: path.write_text('{"lattice": {"matrix": []}, "sites": []}'),
+            "holds a single structure",
+        ),
+    ],
+)
+def test_tables_that_cannot_be_used(name: str, make: Any, reason: str, tmp_path: Path) -> None:
+    make(tmp_path / name)
+    with pytest.raises(InputError, match=reason):
+        open_source(tmp_path / name)
+
+
+def test_two_tables_named_id_prop_are_refused(structures, tmp_path: Path) -> None:
+    structures[0].to(str(tmp_path / "a.vasp"), fmt="poscar")
+    in_excel(tmp_path / "id_prop.xlsx", [["a", 1]])
+    (tmp_path / "id_prop.csv").write_text("a,2\n")
+    with pytest.raises(InputError, match=r"several tables \(id_prop.csv, id_prop.xlsx\); keep one of them"):
+        open_source(tmp_path)
