@@ -28,7 +28,10 @@ BASIC = frozenset({
     "batch_size", "learning_rate", "ensemble", "device", "resume", "overwrite",
 })  # fmt: skip
 """Settings that stand first in the help."""
-UNLABELED = "Folder with structures, with or without id_prop, or one file of many (.json, .jsonl, .xyz, .csv, .xlsx, .parquet); targets are not read."
+UNLABELED = (
+    "Folder with structures, with or without id_prop, or one file of many (.json, .jsonl, .xyz, .csv, .parquet, ...); "
+    "targets are not read."
+)
 """Help of ``--root_dir`` for commands that read no targets."""
 
 

@@ -56,7 +56,7 @@ class RunConfig(Settings):
     # Input and output
     root_dir: Path | None = Field(
         None,
-        description="Folder with structures and id_prop.csv, or one file of many (.json, .jsonl, .xyz, .csv, .xlsx, .parquet).",
+        description="Folder with structures and id_prop.csv, or one file of many (.jsonl, .json, .xyz, .csv, ...).",
     )
     output_dir: Path | None = Field(None, description="Folder to write the run to; it must not hold another run.")
     file_format: FileFormat | None = Field(

@@ -52,11 +52,10 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
     tables = sorted(name for name in listing.names() if Path(name).suffix in SUFFIXES_OF_CELLS and name[0] not in ".~")
     named = [name for name in tables if name in ID_PROP]
     if named or options.needs_targets:
+        if len(named) > 1:
+            raise InputError(f"{folder} has {' and '.join(named)}; keep one of them")
         if len(named or tables) > 1:
-            raise InputError(
-                f"{folder} has several tables ({first_of(named or tables)}); "
-                + ("keep one of them" if named else "call the one to read id_prop.csv, or id_prop with its own ending")
-            )
+            raise InputError(f"{folder} has several tables ({first_of(tables)}); call the one to read id_prop.csv")
         if tables:
             return open_cells(folder / (named or tables)[0], options)
         raise InputError(f"{folder} has no {', '.join(ID_PROP)}; training needs a table of ids and targets there")

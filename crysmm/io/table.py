@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError, UnlabeledError
+from crysmm.io.cells import SUFFIXES_OF_CELLS
 from crysmm.io.json_stream import jsonl_lines
 from crysmm.io.json_table import json_rows
 from crysmm.io.row import STRUCTURE_KEYS, RowData, parse_row, read_row
@@ -51,8 +52,8 @@ def open_table(path: Path, options: ReadingOptions) -> Source:
     suffix = Path(path.name.removesuffix(".gz").removesuffix(".zip")).suffix
     if suffix not in TABLES:
         raise InputError(
-            f"{path} is not a folder and not a file of rows ({', '.join(TABLES)}, also as .gz or .zip); "
-            "a single structure file is predicted with --files"
+            f"{path} is not a folder and not a file of rows; a single structure file is predicted with --files; rows "
+            f"are read from {', '.join((*TABLES, *SUFFIXES_OF_CELLS))}"
         )
     return FileTable(path, options, TABLES[suffix])
 

@@ -238,5 +238,5 @@ def test_two_tables_named_id_prop_are_refused(structures, tmp_path: Path) -> Non
     structures[0].to(str(tmp_path / "a.vasp"), fmt="poscar")
     in_excel(tmp_path / "id_prop.xlsx", [["a", 1]])
     (tmp_path / "id_prop.csv").write_text("a,2\n")
-    with pytest.raises(InputError, match=r"several tables \(id_prop.csv, id_prop.xlsx\); keep one of them"):
+    with pytest.raises(InputError, match=r"has id_prop\.csv and id_prop\.xlsx; keep one"):
         open_source(tmp_path)
