@@ -20,7 +20,7 @@ from crysmm.config.graph import (
 )
 from crysmm.config.models import CGCNNConfig, ModelConfig
 
-FileFormat = Literal["poscar", "cif", "xyz", "pdb", "json"]
+FileFormat = Literal["poscar", "cif", "xyz", "pdb", "json", "vasprun", "outcar"]
 Count = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Precision = Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda value: "32" if value == 32 else value)]

@@ -33,7 +33,9 @@ from crysmm.io.table import FileTable, group_names, open_table
 ID_PROP_JSON = ("id_prop.json.zip", "id_prop.json")  # in ALIGNN's search order, before tables of cells
 ID_PROP = (*ID_PROP_JSON, *(f"id_prop{suffix}" for suffix in SUFFIXES_OF_CELLS))
 PREFIXES = ("POSCAR-", "POSCAR_", "POSCAR.", "CONTCAR-", "CONTCAR_", "CONTCAR.")
-CALCULATION = ("POSCAR", "CONTCAR", "POSCAR.gz", "CONTCAR.gz")  # in the folder of a calculation, named by the id
+CALCULATION = tuple(  # in the folder of a calculation, named by the id
+    name + ending for ending in ("", GZ) for name in ("POSCAR", "CONTCAR", "vasprun.xml", "OUTCAR")
+)
 MOST_SUBFOLDERS = 100  # that are searched for a structure; folders of calculations may be hundreds of thousands
 DESCRIPTION = "description"  # column of texts, unless another is named
 ID_COLUMNS = ("jid", "id", "file", "filename", "file_name", "name", "material_id", "structure")
@@ -98,7 +100,8 @@ class FolderListing:
     def find(self, identifier: str, file_format: FileFormat | None) -> str:
         """Find the file of an id: its name, with a suffix, ``.gz`` or the prefix ``POSCAR-``, also in a subfolder.
 
-        A folder with the name of the id may hold a POSCAR or a CONTCAR.
+        A folder with the name of the id may hold the POSCAR, CONTCAR, vasprun.xml or OUTCAR of a calculation. They may
+        be different crystals, before and after a relaxation.
 
         Raises:
             StructureError: There is no such file, or several in subfolders.
@@ -117,9 +120,11 @@ class FolderListing:
         for candidate in candidates:
             if candidate in names:
                 return str(path.with_name(candidate))
-        deeper = []
-        if file_format in (None, "poscar"):
-            deeper = [f"{identifier}/{name}" for name in CALCULATION if name in self.names(identifier)]
+        deeper = [
+            f"{identifier}/{name}"
+            for name in CALCULATION
+            if name in self.names(identifier) and file_format in (None, format_from_name(name))
+        ]
         if subfolder == "" and not deeper and len(self.subfolders()) <= MOST_SUBFOLDERS:
             inside = [(folder, self.names(folder)) for folder in self.subfolders()]
             deeper = [f"{folder}/{name}" for folder, names in inside for name in candidates if name in names]
@@ -127,6 +132,12 @@ class FolderListing:
             raise StructureError(f"several structure files: {first_of(deeper)}; name one of them as the id")
         if deeper:
             return deeper[0]
+        others = sorted(name for name in names if name.startswith(f"{path.name}."))
+        if others:
+            raise StructureError(
+                f"no structure file: the format of {others[0]} is not read; ase convert {others[0]} "
+                f"{path.name}.extxyz converts many others"
+            )
         raise StructureError(
             f"no structure file: looked for {identifier}, {', '.join(path.name + suffix for suffix in suffixes)} "
             f"and POSCAR-{path.name}"
@@ -142,7 +153,7 @@ class FolderListing:
         return self._subfolders
 
     def files_in_subfolders(self, file_format: FileFormat | None) -> list[tuple[str, str]]:
-        """Return id and path of structure files in subfolders; the id of a single POSCAR or CONTCAR is its folder."""
+        """Return id and path of structure files in subfolders; the id of a calculation's only file is its folder."""
         found = []
         for folder in self.subfolders():
             names = self.structure_files(file_format, folder)

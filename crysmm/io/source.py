@@ -14,7 +14,7 @@ from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError, UnlabeledError, first_of
 
 READING_VERSION = 3  # part of every fingerprint: increase it when the same input is read into other numbers
-FileFormat = Literal["poscar", "cif", "xyz", "pdb", "json"]
+FileFormat = Literal["poscar", "cif", "xyz", "pdb", "json", "vasprun", "outcar"]
 ID_KEYS = ("jid", "id", "material_id")  # of a row that holds its structure; the first one present counts
 TargetTransform = Literal["none", "log10"]
 MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "none", "null", "-", "?"})  # as text, in lower case

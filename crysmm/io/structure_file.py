@@ -1,4 +1,4 @@
-"""Reading one structure from one file: POSCAR, CIF, extended xyz, PDB or JSON."""
+"""Reading one structure from one file: POSCAR, CIF, extended xyz, PDB, JSON, or an output of VASP."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from crysmm.io.cif import parse_cif
 from crysmm.io.pdb import parse_pdb
 from crysmm.io.poscar import parse_poscar
 from crysmm.io.source import FileFormat, Reading
+from crysmm.io.vasp_output import parse_outcar, parse_vasprun
 from crysmm.io.xyz import parse_xyz
 
 SUFFIXES: dict[str, FileFormat] = {
@@ -28,7 +29,9 @@ SUFFIXES: dict[str, FileFormat] = {
     ".extxyz": "xyz",
     ".pdb": "pdb",
     ".json": "json",
+    ".xml": "vasprun",
 }
+PREFIXES: dict[str, FileFormat] = {"POSCAR": "poscar", "CONTCAR": "poscar", "OUTCAR": "outcar"}
 GZ = ".gz"  # end of the name of a compressed file of any format
 LARGEST_FILE = 100 << 20  # bytes; a structure of a million atoms takes less
 
@@ -39,7 +42,8 @@ def format_from_name(name: str) -> FileFormat | None:
     suffix = Path(name).suffix.lower()
     if suffix in SUFFIXES:
         return SUFFIXES[suffix]
-    return "poscar" if Path(name).name.upper().startswith(("POSCAR", "CONTCAR")) else None
+    begin = Path(name).name.upper()
+    return next((known for prefix, known in PREFIXES.items() if begin.startswith(prefix)), None)
 
 
 def is_structure_json(path: Path) -> bool:
@@ -57,6 +61,8 @@ def format_from_text(text: str) -> FileFormat | None:
     lines = text.splitlines()[:6]
     if text.lstrip().startswith("{"):
         return "json"
+    if text.lstrip().startswith("<?xml"):
+        return "vasprun"
     if re.search(r"^[ \t]*(data_|_cell_length_a)", text, flags=re.MULTILINE | re.IGNORECASE):
         return "cif"
     if re.search(r"^(CRYST1|ATOM  |HETATM)", text, flags=re.MULTILINE):
@@ -90,7 +96,10 @@ def parse_structure(text: str, file_format: FileFormat | None = None) -> Reading
     """Return the structure in the text of a file, and notes on how it was read; see :func:`read_file`."""
     found = file_format or format_from_text(text)
     if found is None:
-        raise StructureError("the format is not recognised; expected POSCAR, CIF, extended xyz, PDB or JSON")
+        raise StructureError(
+            "the format is not recognised; expected POSCAR, CIF, extended xyz, PDB, JSON, vasprun.xml or OUTCAR; "
+            "ase convert FILE FILE.extxyz converts many others"
+        )
     try:
         parsed = _PARSERS[found](text)
     except StructureError:
@@ -146,4 +155,6 @@ _PARSERS: dict[FileFormat, Callable[[str], Crystal | Reading]] = {
     "xyz": parse_xyz,
     "pdb": parse_pdb,
     "json": parse_json,
+    "vasprun": parse_vasprun,
+    "outcar": parse_outcar,
 }

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError, UnlabeledError
+from crysmm.io.ase_database import database_rows
 from crysmm.io.cells import SUFFIXES_OF_CELLS
 from crysmm.io.json_stream import jsonl_lines
 from crysmm.io.json_table import json_rows
@@ -254,6 +255,7 @@ TABLES: dict[str, Callable[[Path], Iterator[tuple[str, RowData]]]] = {
     ".jsonl": jsonl_lines,
     ".xyz": xyz_rows,
     ".extxyz": xyz_rows,
+    ".db": database_rows,
 }
 
 

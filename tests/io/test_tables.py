@@ -240,3 +240,14 @@ def test_two_tables_named_id_prop_are_refused(structures, tmp_path: Path) -> Non
     (tmp_path / "id_prop.csv").write_text("a,2\n")
     with pytest.raises(InputError, match=r"has id_prop\.csv and id_prop\.xlsx; keep one"):
         open_source(tmp_path)
+
+
+def test_formats_that_are_not_read_are_named_with_what_converts_them(tmp_path: Path) -> None:
+    (tmp_path / "mp-1.res").write_text("TITL mp-1\n")
+    (tmp_path / "id_prop.csv").write_text("mp-1,1\n")
+    (row,) = open_source(tmp_path).rows()
+    assert isinstance(row, SkippedRow)
+    assert "the format of mp-1.res is not read; ase convert mp-1.res mp-1.extxyz" in row.reason
+    (row,) = source_from_files([tmp_path / "mp-1.res"]).rows()
+    with pytest.raises(StructureError, match=r"not recognised.*; ase convert FILE FILE\.extxyz converts"):
+        row.read()

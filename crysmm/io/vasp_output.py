@@ -1,0 +1,39 @@
+"""Last structure of a VASP calculation, in its ``vasprun.xml`` or ``OUTCAR``; ASE reads both.
+
+From a file that is cut off, ASE takes the last structure before the cut, or the first of all. Such files are refused.
+"""
+
+from __future__ import annotations
+
+import io
+
+from crysmm.crystal import Crystal, as_crystal
+from crysmm.errors import StructureError
+
+
+def parse_vasprun(text: str) -> Crystal:
+    """Return the last structure in the text of a ``vasprun.xml``.
+
+    Raises:
+        StructureError: The calculation did not end, or its last structure is not usable.
+    """
+    from ase.io.vasp import read_vasp_xml
+
+    if not text.rstrip().endswith("</modeling>"):
+        raise StructureError("vasprun.xml is cut off: it does not end with </modeling>; did the calculation end?")
+    return as_crystal(next(read_vasp_xml(io.StringIO(text), index=-1)))
+
+
+def parse_outcar(text: str) -> Crystal:
+    """Return the last structure in the text of an ``OUTCAR``.
+
+    Raises:
+        StructureError: The calculation did not end, or its last structure is not usable.
+    """
+    from ase.io.vasp import read_vasp_out
+
+    if "General timing and accounting informations for this job" not in text:
+        raise StructureError("OUTCAR is cut off: it has no timing at its end; did the calculation end?")
+    stream = io.StringIO(text)
+    stream.name = "no folder/OUTCAR"  # where ASE looks for a POSCAR with constraints, which do not matter here
+    return as_crystal(read_vasp_out(stream, index=-1))

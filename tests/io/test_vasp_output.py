@@ -1,0 +1,100 @@
+"""Outputs of VASP, as ASE ships some for its own tests; pymatgen, and the numbers in the text, are the truth."""
+
+import gzip
+import re
+from pathlib import Path
+
+import ase
+import numpy as np
+import pytest
+from pymatgen.io.vasp import Vasprun
+
+from crysmm.crystal import Crystal
+from crysmm.errors import StructureError
+from crysmm.io.inputs import open_source
+from crysmm.io.structure_file import read_structure
+
+EXAMPLES = Path(ase.__file__).parent / "test" / "testdata" / "vasp"
+MOVED = "0.12345678"
+
+
+@pytest.fixture
+def vasprun(tmp_path: Path) -> Path:
+    """Relaxation: the last structure differs from the first."""
+    text = (EXAMPLES / "vasprun_pstress.xml").read_text()
+    begin = text.rindex("<calculation>")
+    first = re.search(r"<v> +\S+ +\S+ +\S+ </v>", text[text.index('name="positions"', begin) :])[0]
+    (tmp_path / "vasprun.xml").write_text(text[:begin] + text[begin:].replace(first, f"<v> {MOVED} 0 0 </v>"))
+    return tmp_path / "vasprun.xml"
+
+
+def assert_same(crystal: Crystal, lattice: np.ndarray, frac_coords: np.ndarray, elements: list[str]) -> None:
+    assert crystal.elements == elements
+    np.testing.assert_allclose(crystal.lattice, lattice, atol=1e-6)
+    steps = crystal.frac_coords - frac_coords
+    np.testing.assert_allclose(steps - np.round(steps), 0, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_vasprun_as_pymatgen_reads_it(vasprun: Path) -> None:
+    for path in (EXAMPLES / "vasprun_dfpt.xml", EXAMPLES / "vasprun_pstress.xml"):
+        final = Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False).final_structure
+        assert_same(read_structure(path), final.lattice.matrix, final.frac_coords, [s.specie.symbol for s in final])
+    assert read_structure(vasprun).frac_coords[0, 0] == pytest.approx(float(MOVED))
+
+
+def test_outcar_as_it_is_written() -> None:
+    path = EXAMPLES / "OUTCAR_example_1"
+    text = path.read_text()
+    rows = text.split("TOTAL-FORCE (eV/Angst)")[-1].splitlines()[2:]
+    positions = np.array(
+        [row.split()[:3] for row in rows[: next(n for n, row in enumerate(rows) if "---" in row)]], float
+    )
+    vectors = text.split("direct lattice vectors")[-1].splitlines()[1:4]
+    lattice = np.array([re.findall(r"-?\d+\.\d{9}", row)[:3] for row in vectors], float)
+    (symbol,) = set(re.findall(r"POTCAR: +PAW\w* (\w+)", text))
+    elements = [symbol.split("_")[0]] * int(re.search(r"ions per type = +(\d+)\n", text)[1])
+    assert_same(read_structure(path, "outcar"), lattice, positions @ np.linalg.inv(lattice), elements)
+    assert read_structure(path).elements == elements
+
+
+def test_outputs_of_a_calculation_that_did_not_end_are_refused(vasprun: Path, tmp_path: Path) -> None:
+    """ASE takes the structure before the cut, in which nothing has moved yet."""
+    text = vasprun.read_text()
+    for cut in (text[: text.rindex("<calculation>") + 200], text[:-15]):
+        vasprun.write_text(cut)
+        with pytest.raises(StructureError, match=r"vasprun\.xml is cut off"):
+            read_structure(vasprun)
+    outcar = tmp_path / "OUTCAR"
+    outcar.write_text((EXAMPLES / "OUTCAR_example_1").read_text()[:100_000])
+    with pytest.raises(StructureError, match="OUTCAR is cut off"):
+        read_structure(outcar)
+    vasprun.write_text("<?xml version='1.0'?>\n<html></modeling>")
+    with pytest.raises(StructureError, match="not a readable vasprun file"):
+        read_structure(vasprun)
+
+
+def test_folders_of_calculations(vasprun: Path, tmp_path: Path) -> None:
+    """The only file is read, packed or not; of several the id or the format chooses."""
+    root = tmp_path / "data"
+    outcar = (EXAMPLES / "OUTCAR_example_1").read_bytes()
+    files = {
+        "mp-1/vasprun.xml": vasprun.read_bytes(),
+        "mp-2/vasprun.xml.gz": gzip.compress(vasprun.read_bytes()),
+        "mp-3/OUTCAR": outcar,
+        "mp-4/OUTCAR": outcar,
+        "mp-4/vasprun.xml": vasprun.read_bytes(),
+    }
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    (root / "id_prop.csv").write_text("id,gap\n" + "".join(f"mp-{number},{number}\n" for number in range(1, 5)))
+    *rows, refused = open_source(root).rows()
+    assert [row.file for row in rows] == ["mp-1/vasprun.xml", "mp-2/vasprun.xml.gz", "mp-3/OUTCAR"]
+    assert [row.read().crystal.elements[0] for row in rows[:2]] == ["C", "C"]
+    assert refused.reason == "several structure files: mp-4/vasprun.xml, mp-4/OUTCAR; name one of them as the id"
+    chosen = list(open_source(root, file_format="vasprun").rows())
+    assert [row.file for row in chosen if row.id == "mp-4"] == ["mp-4/vasprun.xml"]
+    (root / "id_prop.csv").unlink()
+    ids = [row.id for row in open_source(root, needs_targets=False).rows()]
+    assert ids == ["mp-1", "mp-2", "mp-3", "mp-4/OUTCAR", "mp-4/vasprun.xml"]
