@@ -50,7 +50,7 @@ def model_card(predictor: Predictor) -> str:
     cards = []
     for part in predictor.models:
         model, description = part.members[0], part.description
-        backbone = model.config.model.name.upper() if model.config.model.name != "crysxpp" else "CrysXPP"
+        backbone = model.config.network.upper() if model.config.network != "crysxpp" else "CrysXPP"
         members = f" ({len(part.members)} members)" if len(part.members) > 1 else ""
         targets = f"<b>{escape(', '.join(named(description.target_names, description.units)))}</b>"
         lines = [f"{backbone}{members} predicts {kind}{targets}."]

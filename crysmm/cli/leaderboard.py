@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     finished = None if arguments.run is None else RunFolder(arguments.run)
     settings = config if finished is None else read_config(finished)
-    name = arguments.contribution or f"crysmm_{settings.model.name}"
+    name = arguments.contribution or f"crysmm_{settings.network}"
     folder = config.output_dir / CONTRIBUTIONS / name
     filled_in(folder / METADATA, PLACEHOLDERS)  # reports a damaged file before anything is trained
     command = command_lines(benchmark, settings, from_run=finished is not None)

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_submission,
     )
 
-    algorithm = arguments.algorithm or f"crysmm_{config.model.name}"
+    algorithm = arguments.algorithm or f"crysmm_{config.network}"
     read_submission(submission_folder(config, algorithm))  # reports a damaged file before anything is trained
     runs = train_on_folds(task, folds, config, print if is_first_process() else lambda text: None)
     if not is_first_process():

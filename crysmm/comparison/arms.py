@@ -32,6 +32,7 @@ BUILT_IN: dict[str, dict[str, Any]] = {
     "pretrained": {"init_from": ENCODER},
     "distilled": {"head": {"name": "distilled", "teacher": ENCODER, "delta": "rising"}},
     "text": {"head": {"name": "multimodal"}},
+    "features": {"head": {"name": "features", "embeddings": "chgnet"}},
     "cgcnn": {"model": {"name": "cgcnn"}},
     "gatgnn": {"model": {"name": "gatgnn"}},
     "alignn": {"model": {"name": "alignn"}},

@@ -297,10 +297,22 @@ class MultimodalConfig(TeacherConfig):
         return self
 
 
-HeadConfig = Annotated[VanillaConfig | DistilledConfig | MultimodalConfig, Field(discriminator="name")]
+class FeaturesConfig(Settings):
+    """No graph network: a Gaussian process on a universal potential's features, averaged over each crystal's atoms."""
+
+    name: Literal["features"] = Field("features", description="Head to train.")
+    embeddings: str = Field(
+        min_length=1,
+        description="Universal potential whose features are read (chgnet, sevennet-0), or a file of them by crysmm "
+        "embed.",
+    )
+
+
+HeadConfig = Annotated[VanillaConfig | DistilledConfig | MultimodalConfig | FeaturesConfig, Field(discriminator="name")]
 
 HEADS: dict[str, type[BaseModel]] = {
     "vanilla": VanillaConfig,
     "distilled": DistilledConfig,
     "multimodal": MultimodalConfig,
+    "features": FeaturesConfig,
 }

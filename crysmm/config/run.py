@@ -178,6 +178,11 @@ class RunConfig(Settings):
         """Return the settings that decide the graphs."""
         return GraphSettings(**self.model_dump(include=set(GraphSettings.model_fields)))
 
+    @property
+    def network(self) -> str:
+        """Name of the backbone."""
+        return self.model.name
+
     def models_needed(self) -> list[Path | str]:
         """Return the models a run starts from, as folders or shipped names."""
         return [] if self.init_from is None else [self.init_from]

@@ -8,7 +8,7 @@ from pydantic import AliasChoices, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
-from crysmm.config.models import HeadConfig, TeacherConfig, VanillaConfig
+from crysmm.config.models import FeaturesConfig, HeadConfig, TeacherConfig, VanillaConfig
 from crysmm.config.run import RunConfig
 
 LONGEST_UNIT = 40  # characters
@@ -93,6 +93,11 @@ class TrainingConfig(RunConfig):
         return self.model.classification or self.classification_threshold is not None
 
     @property
+    def network(self) -> str:
+        """Name of the backbone, or of the regression that takes its place."""
+        return "gaussian-process" if isinstance(self.head, FeaturesConfig) else super().network
+
+    @property
     def distillation(self) -> TeacherConfig | None:
         """Settings of the head if it has a teacher, else None."""
         return self.head if isinstance(self.head, TeacherConfig) and self.head.teacher is not None else None
@@ -125,3 +130,15 @@ class TrainingConfig(RunConfig):
             yield "target_multiplication_factor", "0 would make every target 0"
         if self.freeze_epochs and self.init_from is None:
             yield "freeze_epochs", "has no effect without --init_from, whose weights it freezes"
+        if isinstance(self.head, FeaturesConfig):
+            unused = {
+                "model.link": link != "identity",
+                "model.classification": self.model.classification,
+                "classification_threshold": self.classification_threshold is not None,
+                "standardize_target": not self.standardize_target,
+                "target_weights": self.target_weights is not None,
+                "ensemble": self.ensemble > 1,
+                "init_from": self.init_from is not None,
+            }
+            for key in [key for key, is_set in unused.items() if is_set]:
+                yield key, "cannot be used with --head features, which fits a Gaussian process to each target"

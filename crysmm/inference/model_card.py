@@ -227,7 +227,7 @@ PAPERS = {
 
 def papers_behind(config: RunConfig) -> Iterator[str]:
     """Yield the keys in ``PAPERS`` of the papers behind the backbone, the head and the method in the settings."""
-    names: list[str] = [config.model.name]
+    names: list[str] = [config.network]
     if isinstance(config, PretrainingConfig):
         names += {"crysae": ["crysxpp"], "crysgnn": ["crysgnn"]}.get(config.method.name, [])
     if isinstance(config, TrainingConfig):

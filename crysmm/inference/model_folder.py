@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from crysmm import __version__
 from crysmm.config.graph import GraphSettings
-from crysmm.config.models import HeadConfig, ModelConfig, MultimodalConfig, TeacherConfig
+from crysmm.config.models import FeaturesConfig, HeadConfig, ModelConfig, MultimodalConfig, TeacherConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
@@ -32,6 +32,7 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError, ModelFolderError, brief
 from crysmm.files import replacing, write_json_atomic
 from crysmm.inference.files import DESCRIPTION_FILE, WEIGHTS_FILE, require_model
+from crysmm.models.gaussian_process import MOST_KEPT
 from crysmm.teachers.registry import TeacherIdentity
 from crysmm.text.embeddings import TextSettings, to_lists
 from crysmm.text.encoder import MAX_TOKENS
@@ -131,6 +132,7 @@ class ModelDescription(Description):
     scaler: TargetScaler
     text: TextSettings | None = None
     potential: TeacherIdentity | None = None
+    n_kept: int | None = Field(None, ge=1, le=MOST_KEPT)
     config: TrainingConfig
 
     @model_validator(mode="before")
@@ -151,8 +153,12 @@ class ModelDescription(Description):
         if counts != {n_targets}:
             raise ValueError(f"scaler is not for {n_targets} targets")
         head = self.config.head
-        if (self.text is not None or self.potential is not None) != isinstance(head, MultimodalConfig):
-            raise ValueError("text or potential is expected for a multimodal head, and for no other")
+        reads = self.text is not None or self.potential is not None
+        if reads != isinstance(head, MultimodalConfig | FeaturesConfig):
+            raise ValueError("text or potential is expected for the heads multimodal and features, and for no other")
+        is_process = isinstance(head, FeaturesConfig)
+        if is_process != (self.n_kept is not None) or (is_process and self.potential is None):
+            raise ValueError("potential and n_kept are expected for the head features")
         for reference in self.references:
             widths = [] if self.potential is None else [self.potential.width] * len(reference.elements)
             if [len(row) for row in reference.potential or ()] != widths:
@@ -290,7 +296,7 @@ def names_in_head(head: HeadConfig) -> dict[str, str]:
         names["teacher"] = Path(head.teacher).resolve().name  # resolved, as a name such as ".." says nothing
     if isinstance(head, MultimodalConfig) and Path(head.encoder).is_dir():  # else a name on the hub, with a slash in it
         names["encoder"] = Path(head.encoder).resolve().name
-    if isinstance(head, MultimodalConfig) and head.embeddings is not None:
+    if isinstance(head, MultimodalConfig | FeaturesConfig) and head.embeddings is not None:
         names["embeddings"] = Path(head.embeddings).name
     return names
 

@@ -40,6 +40,7 @@ from crysmm.inference.model_folder import (
     write_folder,
 )
 from crysmm.models.backbone import Backbone
+from crysmm.models.gaussian_process import GaussianProcessHead
 from crysmm.models.networks import PropertyNetwork, backbone_for_graphs, build_network
 from crysmm.teachers.registry import TeacherIdentity
 from crysmm.text.embeddings import Texts, from_lists
@@ -121,6 +122,7 @@ def save_model(
         InputError: The predictions for the references are not finite; nothing is written.
     """
     values = None if texts is None else texts.values
+    process = network.head if isinstance(network.head, GaussianProcessHead) else None
     return write_folder(
         folder,
         network,
@@ -138,6 +140,7 @@ def save_model(
             "scaler": scaler.model_dump(mode="json"),
             **({} if texts is None else {"text": texts.settings.model_dump()}),
             **({} if teacher is None else {"potential": teacher.model_dump()}),
+            **({} if process is None else {"n_kept": len(process.kept)}),
         },
     )
 
@@ -178,7 +181,8 @@ def load_model(folder: Path | str) -> LoadedModel:
         )
     config = description.config.model_copy(update={"engine": "blocked"})  # needs no dgl, and gives the same numbers
     weights = read_weights(folder, description)
-    build = partial(build_network, config, description.scaler.n_outputs, description.text, description.potential)
+    read = description.text, description.potential, description.n_kept
+    build = partial(build_network, config, description.scaler.n_outputs, *read)
     # The settings do not have the sizes of a language model whose layers are part of the network.
     has_language_model = description.text is not None and bool(description.text.tuned_layers)
     network = build_with_weights(build, None if has_language_model else config.model, weights, folder)
@@ -331,6 +335,10 @@ def load_encoder(folder: Path | str) -> LoadedEncoder:
 
         refuse_drift(folder, description, found, drift, "the largest entry of their embeddings")
     else:
+        if description.config.network != model.name:
+            raise ModelFolderError(
+                f"{folder} has no graph network: it is a regression on features; name their potential itself"
+            )
         property_model = load_model(folder)
         property_model.check_references()
         backbone = property_model.network.backbone

@@ -21,6 +21,7 @@ from crysmm.models.backbone import Backbone, Embedding, Engine, crystal_sum
 from crysmm.models.cgcnn import CGCNN
 from crysmm.models.crysxpp import CrysXPP
 from crysmm.models.gatgnn import GATGNN
+from crysmm.models.gaussian_process import GaussianProcessHead, PooledFeatures
 from crysmm.text.encoder import TunedEncoder
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ class PropertyNetwork(nn.Module):
         backbone: Backbone that embeds the crystals.
         head: Head that predicts from their embeddings.
         short_bonds: Penalty added to the outputs before the link, or None.
-        potential: Layer that adds a potential's features to the atom embeddings, or None.
+        potential: Layer from a potential's features to what is added to the atom embeddings, or None.
     """
 
     def __init__(
@@ -244,7 +245,7 @@ class PropertyNetwork(nn.Module):
         backbone: Backbone,
         head: nn.Module,
         short_bonds: ShortBondPenalty | None = None,
-        potential: PotentialFusion | None = None,
+        potential: nn.Module | None = None,
     ):
         super().__init__()
         self.backbone = backbone
@@ -282,6 +283,7 @@ def build_network(
     n_outputs: int,
     text: TextSettings | None = None,
     potential: TeacherIdentity | None = None,
+    n_kept: int | None = None,
 ) -> PropertyNetwork:
     """Build the network of a training config, with new weights from torch's global random state.
 
@@ -289,11 +291,17 @@ def build_network(
         config: Backbone, its sizes, head and graph.
         n_outputs: Number of targets, or of classes.
         text: Settings of the texts that a multimodal head reads; None if it reads none.
-        potential: Potential whose features a multimodal head reads; None if it reads none.
+        potential: Potential whose features the head reads; None if it reads none.
+        n_kept: Number of training crystals that a Gaussian process keeps.
 
     Raises:
         InputError: The text encoder cannot be tuned as requested.
     """
+    if config.head.name == "features":
+        assert potential is not None
+        assert n_kept is not None
+        process = GaussianProcessHead(potential.width, n_kept, n_outputs)
+        return PropertyNetwork(PooledFeatures(potential.width), process, potential=nn.Identity())
     backbone = backbone_for_graphs(config.model, config.graph_settings(), config.engine)
     model, link, head = config.model, config.model.link, config.head
     short_bonds = None

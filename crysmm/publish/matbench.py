@@ -343,7 +343,7 @@ def write_submission(
     papers = {name: PAPERS[name] for name in papers_behind(config)}
     own = {
         "algorithm": algorithm,
-        "algorithm_long": f"{config.model.name} as implemented in crysmm {__version__}, head {config.head.name}; the "
+        "algorithm_long": f"{config.network} as implemented in crysmm {__version__}, head {config.head.name}; the "
         "best epoch is chosen on a random fraction of each fold's training crystals, and the test crystals are "
         "predicted once. After " + "; ".join(paper.text() for paper in papers.values()) + ".",
         "bibtex_refs": [paper.bibtex(name) for name, paper in papers.items()],

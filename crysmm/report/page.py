@@ -89,7 +89,7 @@ def write_report(
         scripts=scripts,
         version=__version__,
         title=", ".join(named(names, data.units)[:MAX_TARGETS]),
-        subtitle=f"{config.model.name}{head}{members}, trained on {source}; run {folder.path.resolve().name}",
+        subtitle=f"{config.network}{head}{members}, trained on {source}; run {folder.path.resolve().name}",
         split=TITLES[split],
         n_crystals=len(rows),
         cards=tables.score_cards(metrics, split),
@@ -154,6 +154,8 @@ def _learning_figures(folder: RunFolder, metrics: Mapping[str, Any], unit: str |
         first = next(iter(histories.values()))[0]
         metric = next(name for name in METRIC_NAMES if f"val_{name}" in first)
         return [figures.curves(histories, metric, unit, "per member")]
+    if not folder.history.is_file():  # a Gaussian process has no epochs
+        return []
     history, metric = read_history(folder.history), metrics["monitored"].removeprefix("val_")
     others = [name for name in history[0] if name.startswith("val_") and name not in ("val_loss", f"val_{metric}")]
     return [

@@ -89,12 +89,12 @@ def converted_card(folder: Path, notes: Sequence[str]) -> Card:
 
 def _summary(config: RunConfig, description: Description) -> str:
     """Name the network and what it predicts, without the period."""
-    backbone = config.model.name
+    network = config.network
     if not isinstance(description, ModelDescription):
-        return f"encoder {backbone}, which predicts no property"
+        return f"encoder {network}, which predicts no property"
     assert isinstance(config, TrainingConfig)
     head = "" if config.head.name == "vanilla" else f", {config.head.name}"
-    subject, verb = f"{backbone}{head}", "predicts"
+    subject, verb = f"{network}{head}", "predicts"
     if config.ensemble > 1:
         subject, verb = f"{config.ensemble} networks ({subject})", "predict"
     names = as_text(", ".join(first_targets(description.target_names)))
@@ -141,7 +141,14 @@ def _data(config: RunConfig, description: Description, sizes: Mapping[str, int],
 
 
 def _model(description: Description, n_parameters: int | None) -> str:
-    """Describe the backbone, its settings other than the defaults, and the graphs."""
+    """Describe the backbone, its settings other than the defaults, and the graphs; or what takes their place."""
+    if isinstance(description, ModelDescription) and description.n_kept is not None:
+        assert description.potential is not None
+        return (
+            f"A Gaussian process for each target, around {description.n_kept:,} training crystals, on the features by "
+            f"{description.potential.name}, averaged over the atoms of a crystal. There is no graph network. All "
+            "settings are in `model.json`."
+        )
     graph, model = description.graph, description.config.model
     changed = [
         f"{name} {value}"
@@ -181,6 +188,7 @@ def _held_out(description: Description, metrics: Mapping[str, Any], n_val: int) 
         units = dict(zip(description.target_names, description.units, strict=True))
         for split, note in SELECTED.items():
             if split in metrics:
+                note = "" if description.n_kept else note
                 yield from (f"{split} {line}" for line in _scores(metrics[split], note, units))
         yield from describe_trust(metrics.get("test", {}), units)
         return

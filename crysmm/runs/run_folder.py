@@ -15,8 +15,8 @@ from crysmm.inference.model_card import CARD_FILE, holds_card
 if TYPE_CHECKING:
     from crysmm.inference.model_folder import Description
 
-ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS = "all epochs", "early stopping", "max_hours"
-"""Ways for training to end; after the first two there is nothing to resume."""
+ALL_EPOCHS, EARLY_STOPPING, CLOSED_FORM, MAX_HOURS = "all epochs", "early stopping", "closed form", "max_hours"
+"""Ways for training to end; only after the last there is something to resume."""
 SPLITS = ("train", "val", "test")
 
 AUDIT_REPORT, AUDIT_TABLE = "audit.json", "audit.csv"  # what crysmm audit writes

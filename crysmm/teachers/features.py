@@ -76,6 +76,17 @@ class AtomFeatures:
             pieces.append(self._open[path][first : first + n_atoms])
         return np.concatenate(pieces).astype(np.float32)
 
+    def crystal_means(self, rows: Sequence[int]) -> np.ndarray:
+        """Return the means over the atoms of some crystals, ``[len(rows), width]`` float64."""
+        means = [np.empty((0, self.width))]
+        for start in range(0, len(rows), CRYSTALS_READ):
+            some = rows[start : start + CRYSTALS_READ]
+            n_atoms = np.array([self._places[row].n_atoms for row in some])
+            firsts = np.cumsum(n_atoms) - n_atoms
+            sums = np.add.reduceat(self.take(some), firsts, dtype=np.float64)
+            means.append(sums / n_atoms[:, None])
+        return np.concatenate(means)
+
     def statistics(self, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of each feature over the atoms of some crystals, ``[width]`` float32 each.
 

@@ -103,19 +103,19 @@ def features_from_file(
 def _table(store: Store, rows: Sequence[int], features: AtomFeatures, per: Rows) -> pyarrow.Table:
     import pyarrow as pa
 
-    crystals, values = store.crystals(rows) if rows else [], features.take(rows)
+    crystals = store.crystals(rows) if rows else []
     ids, structures = [store.ids[row] for row in rows], [crystal.checksum for crystal in crystals]
     n_atoms = [len(crystal) for crystal in crystals]
     columns: dict[str, Any] = {"id": pa.array(ids, pa.string())}
     if per == "atom":
+        values = features.take(rows)
         places = pa.array(np.repeat(np.arange(len(rows)), n_atoms))
         columns["id"] = columns["id"].take(places)
         columns["atom"] = pa.array([atom for count in n_atoms for atom in range(count)], pa.int32())
         columns["element"] = pa.array([symbol for crystal in crystals for symbol in crystal.elements], pa.string())
         columns["structure"] = pa.array(structures, pa.string()).take(places)
     else:
-        starts = np.cumsum([0, *n_atoms])[:-1]
-        values = np.add.reduceat(values, starts) / np.array(n_atoms)[:, None] if rows else values
+        values = features.crystal_means(rows)
         columns["structure"] = pa.array(structures, pa.string())
     flat = pa.array(values.astype(np.float32).ravel(), pa.float32())
     columns["features"] = pa.FixedSizeListArray.from_arrays(flat, features.width)

@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from crysmm.config.loading import override
-from crysmm.config.models import Rising, TeacherConfig, weight_name
+from crysmm.config.models import FeaturesConfig, Rising, TeacherConfig, weight_name
 from crysmm.config.training import TrainingConfig
 from crysmm.data.loader import Share
 from crysmm.device import Machine
@@ -24,13 +25,14 @@ from crysmm.inference.domain import rows_to_keep
 from crysmm.inference.frozen_network import Inference, Outputs
 from crysmm.inference.saved_models import load_model
 from crysmm.io.table import Records
-from crysmm.models.networks import PropertyNetwork, build_network
+from crysmm.models.gaussian_process import MOST_KEPT, GaussianProcessHead
+from crysmm.models.networks import PotentialFusion, PropertyNetwork, build_network
 from crysmm.objectives import Objective
 from crysmm.objectives.distillation import DistillationObjective, make_projection
 from crysmm.objectives.property import PropertyObjective, baseline, fit_weights
 from crysmm.processes import Processes
 from crysmm.runs.data import TrainingData
-from crysmm.runs.run_folder import MAX_HOURS, MEMBER, PART, SPLITS
+from crysmm.runs.run_folder import CLOSED_FORM, MAX_HOURS, MEMBER, PART, SPLITS
 from crysmm.runs.run_writer import ResultsWriter, SplitOutputs
 from crysmm.runs.summary import describe_members, describe_result, describe_task
 from crysmm.training.prepare import loader_for, prepare_training, sampler_for
@@ -62,6 +64,8 @@ def train(config: TrainingConfig | None = None, records: Records | None = None, 
 
 def network_run(config: TrainingConfig, machine: Machine, processes: Processes) -> TrainingRun:
     """Return the run that trains one network, with the best of several deltas if the head has several."""
+    if isinstance(config.head, FeaturesConfig):
+        return GaussianProcessRun(config, machine, processes)
     several = config.distillation is not None and len(config.distillation.delta) > 1
     return (DeltasRun if several else TrainingRun)(config, machine, processes)
 
@@ -89,7 +93,7 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         text = None if data.texts is None else data.texts.settings
         potential = None if data.potential is None else data.potential.teacher
         network = build_network(self.config, data.scaler.n_outputs, text, potential)
-        if data.potential is not None and network.potential is not None:
+        if data.potential is not None and isinstance(network.potential, PotentialFusion):
             network.potential.standardize_by(*data.potential.statistics(data.split.train))
         head, criterion = self.config.distillation, self.config.criterion
         weights = fit_weights(self.config.target_weights, data.targets("train"), data.targets("val"))
@@ -128,6 +132,31 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
     def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
         """Describe the scores, the files, and the command that predicts."""
         return describe_result(metrics, self.folder)
+
+
+class GaussianProcessRun(TrainingRun):
+    """Run that fits Gaussian processes to a potential's features, which takes no epochs."""
+
+    def new_objective(self, data: TrainingData) -> Objective:
+        """Fit a process to each target."""
+        assert data.potential is not None
+        scaler, rows = data.scaler, data.rows("train")
+        n_kept = min(len(rows), MOST_KEPT)
+        network = build_network(self.config, scaler.n_outputs, None, data.potential.teacher, n_kept)
+        assert isinstance(network.head, GaussianProcessHead)
+        targets = scaler.encode(torch.from_numpy(data.targets("train"))).numpy()
+        network.head.fit(data.potential.crystal_means(rows), targets, self.config.random_seed)
+        return PropertyObjective(network, scaler, self.config.criterion)
+
+    def train_and_evaluate(self, data: TrainingData) -> RunResult:
+        """Fit the processes, evaluate them, and write everything."""
+        self.writer.open(data, self.machine.versions(), is_new=True)
+        baseline = self.baseline(data)
+        self.log.say(*self.describe_task(data, baseline))
+        scores = self.evaluate(self.new_objective(data), data)
+        seconds = time.monotonic() - self.started
+        ended = {"baseline": baseline, "stopped_by": CLOSED_FORM, "seconds": seconds}
+        return self.finish(data, {**scores, **ended, **self.circumstances(data)})
 
 
 class RunOfRuns(TrainingRun):
