@@ -72,6 +72,18 @@ SEVERAL = "several properties"  # a network that StudyOfSeveral trains
 SMALL_ALIGNN = (*ALIGNN, "--model.alignn_layers", "2", "--model.gcn_layers", "2", "--model.hidden_features", "64")
 FP32 = ("--precision", "32")
 BACKBONES = ("cgcnn", "gatgnn", "alignn", "small alignn")  # the arms that others are compared with
+
+
+def with_potential(name: str) -> dict[str, Arm]:
+    """Return the arms that a universal potential takes part in, by name."""
+    arms = {f"features of {name} alone": Arm(("--head", "features", "--head.embeddings", name))}
+    for backbone, options in (("cgcnn", ()), ("gatgnn", GATGNN)):
+        taught = ("--head", "distilled", "--head.teacher", name, *RISING)
+        arms[f"{backbone} distilled from {name}, delta rising"] = Arm((*options, *taught))
+        arms[f"{backbone} fused with {name}"] = Arm((*options, "--head", "multimodal", "--head.embeddings", name))
+    return arms
+
+
 ARMS: dict[str, Arm] = {
     "cgcnn": Arm(),
     "crysxpp": Arm(("--model", "crysxpp")),
@@ -97,6 +109,8 @@ ARMS: dict[str, Arm] = {
     "gatgnn": Arm(GATGNN),
     "gatgnn distilled from crysgnn": distilled("crysgnn", *GATGNN),
     "gatgnn distilled from decoys, delta rising": distilled("decoys", *GATGNN, *RISING),
+    **with_potential("chgnet"),
+    **with_potential("sevennet-0"),
     "alignn": Arm(ALIGNN),
     "alignn distilled from crysgnn": distilled("crysgnn", *ALIGNN),
     "alignn distilled from decoys, delta rising": distilled("decoys", *ALIGNN, *RISING),
