@@ -155,6 +155,7 @@ BACKBONES: dict[str, type[BaseModel]] = {
 
 
 Projection = Literal["auto", "linear", "none"]
+Matched = Literal["atoms", "crystals", "relations"]
 Rising = Literal["rising"]
 RISING: Rising = "rising"
 
@@ -235,6 +236,17 @@ class TeacherConfig(Settings):
         description="Linear layer from the student's embeddings to the teacher's width: only if the widths differ "
         "(auto), always (linear) or never (none).",
     )
+    matched: Matched = Field(
+        "atoms",
+        description="What of the teacher the student learns to imitate: its embedding of each atom (atoms), their mean "
+        "over a crystal (crystals), or how similar the crystals of a batch are by these means (relations).",
+    )
+
+    @model_validator(mode="after")
+    def _refuse_projection_of_relations(self) -> Self:
+        if self.matched == "relations" and self.projection != "auto":
+            raise PydanticCustomError("contradiction", "projection has no effect with matched relations")
+        return self
 
 
 class DistilledConfig(TeacherConfig):
@@ -292,8 +304,8 @@ class MultimodalConfig(TeacherConfig):
     def _refuse_unused(self) -> Self:
         if not self.tuned_layers and self.encoder_learning_rate != 2e-5:
             raise PydanticCustomError("contradiction", "encoder_learning_rate has no effect without tuned_layers")
-        if self.teacher is None and (self.delta, self.projection) != ((0.5,), "auto"):
-            raise PydanticCustomError("contradiction", "delta and projection have no effect without a teacher")
+        if self.teacher is None and (self.delta, self.projection, self.matched) != ((0.5,), "auto", "atoms"):
+            raise PydanticCustomError("contradiction", "delta, projection and matched have no effect without a teacher")
         return self
 
 

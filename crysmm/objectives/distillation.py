@@ -17,6 +17,13 @@ Differences from the authors' code, which trains a CGCNN of the teacher's width:
   soon dominate. ``docs/results.md`` compares both.
 - The teacher may be a universal potential, whose features are standardized over the atoms of the training split before
   they are divided by their length.
+- What is matched may be of crystals instead of atoms (``matched``), which is not in the paper. ``crystals`` is the mean
+  of the teacher's embeddings over the atoms of a crystal, which the student's crystal embedding is to be like.
+  ``relations`` is how similar the crystals of a batch are: the crystal embeddings of student and teacher are each
+  centered on their mean over the batch, and the loss of a crystal is the mean squared difference of its cosine
+  similarities to all crystals of the batch (Tung and Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019;
+  Park et al., Relational Knowledge Distillation, CVPR 2019). It needs no projection, which would learn a part of what
+  is matched and is thrown away.
 - The authors do not say how to handle a student and a teacher of different widths. Here a linear layer maps the
   student's embeddings to the teacher's width before they are divided by their lengths. It is trained with the student
   and not saved in the model folder.
@@ -28,12 +35,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crysmm.config.models import RISING, Projection, Rising
+from crysmm.config.models import RISING, Matched, Projection, Rising
 from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
 from crysmm.engines.linear import precise
 from crysmm.errors import InputError
-from crysmm.models.backbone import crystal_mean
+from crysmm.models.backbone import Embedding, crystal_mean
 from crysmm.models.networks import PropertyNetwork
 from crysmm.objectives.property import Criterion, PropertyObjective, TargetWeights
 
@@ -50,6 +57,7 @@ class DistillationObjective(PropertyObjective):
         delta: Weight of the criterion, from 0 to 1, or ``rising``.
         projection: Module that maps the student's embeddings to the teacher's width; see :func:`make_projection`.
         weights: As in :class:`PropertyObjective`.
+        matched: What the student learns to imitate: ``atoms``, ``crystals`` or ``relations``.
     """
 
     def __init__(
@@ -60,8 +68,10 @@ class DistillationObjective(PropertyObjective):
         delta: float | Rising,
         projection: nn.Module,
         weights: TargetWeights | None = None,
+        matched: Matched = "atoms",
     ):
         super().__init__(network, scaler, criterion, weights)
+        self.matched = matched
         self.delta = delta
         self.projection = projection
 
@@ -69,32 +79,46 @@ class DistillationObjective(PropertyObjective):
         """Return the weighted mean of both losses plus the penalty of the backbone."""
         embedding = self.network.embed(batch)  # one forward pass for both losses
         labels = self.label_losses(self.network.read(embedding, batch), batch).mean()
-        distillation = self.distillation(embedding.nodes, batch).mean()
+        distillation = self.distillation(embedding, batch).mean()
         delta = self.delta
-        if delta == RISING:  # times the width: the squared distance of unit vectors, a sum over the features
-            assert batch.teacher_nodes is not None
-            delta, distillation = self.progress, distillation * batch.teacher_nodes.shape[1]
+        if delta == RISING:
+            delta = self.progress
+            if self.matched != "relations":  # times the width: the squared distance, a sum over the features
+                assert batch.teacher_nodes is not None
+                distillation = distillation * batch.teacher_nodes.shape[1]
         return delta * labels + (1 - delta) * distillation + self.network.backbone.penalty()
 
     def metrics(self, batch: CrystalBatch) -> dict[str, Tensor]:
         """Return ``loss`` of the labels, the error and ``distillation``, per crystal."""
         embedding = self.network.embed(batch)
         labels = self.label_metrics(self.network.read(embedding, batch), batch)
-        return {**labels, "distillation": self.distillation(embedding.nodes, batch).double()}
+        return {**labels, "distillation": self.distillation(embedding, batch).double()}
 
-    def distillation(self, nodes: Tensor, batch: CrystalBatch) -> Tensor:
+    def distillation(self, embedding: Embedding, batch: CrystalBatch) -> Tensor:
         """Return the distillation loss per crystal, ``[n_crystals]``.
 
         Args:
-            nodes: Embeddings by the student, ``[n_atoms_in_all, width]``.
+            embedding: Embeddings by the student.
             batch: Batch with the embeddings by the teacher.
         """
         if batch.teacher_nodes is None:
             raise ValueError("the batch has no embeddings of a teacher; give them to its loader")
         # The teacher's embeddings were divided by their lengths when they were stored.
-        student = functional.normalize(precise(self.projection(nodes)), dim=1)
-        differences = (student - batch.teacher_nodes).square().mean(1, keepdim=True)
-        return crystal_mean(differences, batch.n_atoms).squeeze(1)
+        if self.matched == "atoms":
+            student = functional.normalize(precise(self.projection(embedding.nodes)), dim=1)
+            differences = (student - batch.teacher_nodes).square().mean(1, keepdim=True)
+            return crystal_mean(differences, batch.n_atoms).squeeze(1)
+        teacher = crystal_mean(batch.teacher_nodes, batch.n_atoms)
+        if self.matched == "crystals":
+            student = functional.normalize(precise(self.projection(embedding.graph)), dim=1)
+            return (student - functional.normalize(teacher, dim=1)).square().mean(1)
+        return (similarities(precise(embedding.graph)) - similarities(teacher)).square().mean(1)
+
+
+def similarities(crystals: Tensor) -> Tensor:
+    """Return the cosine similarities of crystal embeddings, centered on their mean, ``[n_crystals, n_crystals]``."""
+    directions = functional.normalize(crystals - crystals.mean(0), dim=1)
+    return directions @ directions.T
 
 
 def make_projection(kind: Projection, student: int, teacher: int, seed: int) -> nn.Module:

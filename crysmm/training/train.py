@@ -100,8 +100,10 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         if data.embeddings is None or head is None:
             return PropertyObjective(network, data.scaler, criterion, weights)
         widths = (network.backbone.node_features, data.embeddings.width)
-        projection = make_projection(head.projection, *widths, seed=self.config.random_seed)
-        return DistillationObjective(network, data.scaler, criterion, head.delta[0], projection, weights)
+        projection: torch.nn.Module = torch.nn.Identity()  # enough for relations, which have no width
+        if head.matched != "relations":
+            projection = make_projection(head.projection, *widths, seed=self.config.random_seed)
+        return DistillationObjective(network, data.scaler, criterion, head.delta[0], projection, weights, head.matched)
 
     def baseline(self, data: TrainingData) -> float:
         """Return the validation metric of a constant prediction, fitted to the training split."""

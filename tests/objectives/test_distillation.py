@@ -36,12 +36,12 @@ def batch(config, crystals):
 
 @pytest.fixture
 def make_objective(config):
-    def make(delta, kind="auto"):
+    def make(delta, kind="auto", matched="atoms"):
         scaler = TargetScaler.fit(TARGETS, range(3), config)
         torch.manual_seed(0)
         network = build_network(config, scaler.n_outputs)
         projection = make_projection(kind, 8, TEACHER_WIDTH, seed=0)
-        return DistillationObjective(network, scaler, "l1", delta, projection)
+        return DistillationObjective(network, scaler, "l1", delta, projection, matched=matched)
 
     return make
 
@@ -85,6 +85,61 @@ def test_distillation_is_a_mean_over_atoms_and_features_then_over_crystals(make_
     assert objective.training_loss(batch).item() == pytest.approx(np.mean(expected), rel=1e-5)
     over_atoms = np.average(expected, weights=batch.n_atoms.numpy())
     assert abs(over_atoms - np.mean(expected)) > 1e-3 * np.mean(expected)
+
+
+def mean_of(rows):
+    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+
+
+def cosine(a, b):
+    lengths = [sum(value**2 for value in vector) ** 0.5 for vector in (a, b)]
+    return sum(x * y for x, y in zip(a, b, strict=True)) / lengths[0] / lengths[1]
+
+
+def pooled_by_loops(batch):
+    """The mean of the teacher's embeddings over the atoms of each crystal."""
+    atoms, rows = iter(batch.teacher_nodes.tolist()), []
+    for n_atoms in batch.n_atoms.tolist():
+        rows.append(mean_of([next(atoms) for _ in range(n_atoms)]))
+    return rows
+
+
+@pytest.mark.parametrize(("delta", "factor"), [(0.0, 1), ("rising", TEACHER_WIDTH)])
+def test_crystals_are_matched_by_their_direction(make_objective, batch, delta, factor):
+    objective = make_objective(delta, matched="crystals").eval()
+    with torch.no_grad():
+        student = objective.projection(objective.network.backbone(batch).graph).double().tolist()
+    # for unit vectors a and b, |a - b|^2 = 2 - 2 a.b
+    pairs = zip(student, pooled_by_loops(batch), strict=True)
+    expected = [(2 - 2 * cosine(mine, its)) / TEACHER_WIDTH for mine, its in pairs]
+    assert objective.metrics(batch)["distillation"].tolist() == pytest.approx(expected, rel=1e-5)
+    assert objective.training_loss(batch).item() == pytest.approx(factor * np.mean(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("delta", [0.0, "rising"])
+def test_relations_are_matched_by_the_similarities_of_crystals(make_objective, batch, delta):
+    objective = make_objective(delta, matched="relations").eval()
+    with torch.no_grad():
+        student = objective.network.backbone(batch).graph.double().tolist()
+    similar = []
+    for crystals in (student, pooled_by_loops(batch)):
+        center = mean_of(crystals)
+        centered = [[value - middle for value, middle in zip(row, center, strict=True)] for row in crystals]
+        similar.append([[cosine(a, b) for b in centered] for a in centered])
+    pairs = zip(*similar, strict=True)
+    expected = [mean_of([[(x - y) ** 2] for x, y in zip(mine, its, strict=True)])[0] for mine, its in pairs]
+    assert objective.metrics(batch)["distillation"].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert objective.training_loss(batch).item() == pytest.approx(np.mean(expected), rel=1e-4)
+    assert max(expected) > 0.01
+
+
+def test_a_crystal_alone_has_no_relations(make_objective, config, crystals):
+    objective = make_objective(0.0, matched="relations")
+    alone = collate_crystals([crystals["Cu"]], config.graph_settings(), targets=TARGETS[:1])
+    loss = objective.training_loss(replace(alone, teacher_nodes=torch.ones(1, TEACHER_WIDTH)))
+    loss.backward()
+    assert loss.item() == 0
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in objective.parameters())
 
 
 def test_a_student_that_embeds_as_its_teacher_has_no_loss(make_objective, batch):

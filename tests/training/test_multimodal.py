@@ -306,7 +306,7 @@ def test_explain_says_that_it_cannot(make_config, described, tmp_path, capsys):
 
 
 def test_settings():
-    with pytest.raises(InputError, match="delta and projection have no effect without a teacher"):
+    with pytest.raises(InputError, match="delta, projection and matched have no effect without a teacher"):
         load_config(TrainingConfig, None, {"head": {"name": "multimodal", "delta": "0.1"}})
     with pytest.raises(InputError, match="encoder_learning_rate has no effect without tuned_layers"):
         load_config(TrainingConfig, None, {"head": {"name": "multimodal", "encoder_learning_rate": "1e-3"}})

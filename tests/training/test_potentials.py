@@ -10,6 +10,8 @@ import torch
 
 import crysmm
 from crysmm.cli.main import main
+from crysmm.config import TrainingConfig
+from crysmm.config.loading import make_config as make_checked
 from crysmm.data.store import build_store
 from crysmm.errors import InputError, MissingDependencyError, ModelFolderError, StructureError
 from crysmm.explain.explanation import refuse_other_input
@@ -72,6 +74,17 @@ def test_a_potential_is_learned(make_config, toy, crystals, monkeypatch, capsys)
     assert np.isfinite(predictor.predict([crystals["Cu"], crystals["CsCl"]])).all()
     names = json.loads((made.folder / "model.json").read_text())["config"]["head"]
     assert names["teacher"] == "toy"
+
+
+@pytest.mark.parametrize("matched", ["crystals", "relations"])
+def test_what_is_matched_is_learned(make_config, toy, matched):
+    """Without the labels, and by a network of which nothing is thrown away for relations."""
+    made = train(make_config(epochs=20, learning_rate=0.03, head=taught_by("toy", 0, matched=matched)))
+    losses = column(made.folder, "train_loss")  # six validation crystals say little about similarities
+    assert min(losses) < 0.8 * losses[0]
+    assert len(column(made.folder, "val_distillation")) == 20
+    with pytest.raises(InputError, match="projection has no effect with matched relations"):
+        make_checked(TrainingConfig, {"head": taught_by("toy", matched="relations", projection="linear")})
 
 
 def test_batches_have_the_directions(make_config, toy, monkeypatch):
