@@ -155,7 +155,10 @@ def test_one_line_a_problem() -> None:
         ({"milestones": ["x"]}, "--milestones: expected a whole number, got 'x'"),
         ({"epochs": 1.5}, "--epochs: expected a whole number, got 1.5"),
         ({"learning_rate": "nan"}, "--learning_rate: expected a finite number, got 'nan'"),
-        ({"head": {"name": "vanila"}}, "--head.name: expected 'vanilla', 'distilled', 'multimodal', got 'vanila'"),
+        (
+            {"head": {"name": "vanila"}},
+            "--head.name: expected 'vanilla', 'distilled', 'multimodal', 'features', got 'vanila'",
+        ),
         ({"n_val": 3, "val_ratio": 0.1}, "--n_val: gives the same split as --val_ratio; give one of the two"),
         ({"root_dir": 4}, "--root_dir: expected a path, got 4"),
         ({"target_key": 4}, "--target_key: expected text, got 4"),
