@@ -1,6 +1,6 @@
 """Make a shipped model, a folder of ``crysmm/zoo``, from the run folder of a training or a pre-training.
 
-    python benchmarks/ship.py runs/cgcnn cgcnn-formation-energy --unit eV/atom --summary "CGCNN for formation energies."
+    python benchmarks/ship.py runs/cgcnn cgcnn-formation-energy --summary "CGCNN for formation energies."
 
 Copies the model, and writes its card: data, command and held-out figures are those of the run, with their
 standard errors. ``--figure`` puts a figure before them that is not the run's, such as the error on crystals seen by
@@ -18,9 +18,7 @@ from typing import Any
 
 from crysmm.cli.main import guarded
 from crysmm.config import PretrainingConfig, TrainingConfig
-from crysmm.config.loading import override
 from crysmm.config.run import RunConfig
-from crysmm.data.units import units_of
 from crysmm.errors import InputError
 from crysmm.files import write_json_atomic
 from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, WEIGHTS_FILE
@@ -64,7 +62,6 @@ def main() -> int:
     parser.add_argument("run", type=Path, help="run folder of crysmm train or crysmm pretrain")
     parser.add_argument("name", help="of the shipped model")
     parser.add_argument("--summary", required=True, help="one line that says what the model is")
-    parser.add_argument("--unit", help="of the target, for a run without one; of several comma-separated")
     parser.add_argument("--source", choices=SOURCES, default="mp", help="of the crystals (mp)")
     parser.add_argument("--figure", action="append", default=[], help="further held-out figure, put first; repeatable")
     parser.add_argument("--zoo", type=Path, default=ZOO, help="folder the model's folder is made in")
@@ -80,8 +77,6 @@ def main() -> int:
     description = read_description(arguments.run)
     config = TrainingConfig if isinstance(description, ModelDescription) else PretrainingConfig
     settings = config.model_validate_json(RunFolder(arguments.run).config.read_text(encoding="utf-8"))
-    if arguments.unit is not None:
-        settings = override(settings, {"unit": arguments.unit})
     card = make_card(arguments, settings)
 
     arguments.zoo.mkdir(parents=True, exist_ok=True)
@@ -91,7 +86,7 @@ def main() -> int:
         for name in (WEIGHTS_FILE, CALIBRATION_FILE):
             if (arguments.run / name).is_file():
                 shutil.copyfile(arguments.run / name, made / name)
-        write_json_atomic(made / DESCRIPTION_FILE, published(arguments.run, settings))
+        write_json_atomic(made / DESCRIPTION_FILE, published(arguments.run))
         write_card(made, card)
         load_encoder(made)
         made.rename(folder)
@@ -99,12 +94,9 @@ def main() -> int:
     return 0
 
 
-def published(run: Path, config: RunConfig) -> dict[str, Any]:
-    """Return ``model.json`` with the units, and with the name of a teacher in place of its path."""
+def published(run: Path) -> dict[str, Any]:
+    """Return ``model.json`` with the name of a teacher in place of its path."""
     content: dict[str, Any] = json.loads((run / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    if isinstance(config, TrainingConfig):
-        content.pop("unit", None)
-        content["units"] = units_of(config, content["target_names"])
     head = content["config"].get("head", {})
     if "teacher" in head:
         head["teacher"] = Path(head["teacher"]).name

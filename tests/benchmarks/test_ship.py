@@ -40,7 +40,7 @@ def test_model_and_encoder(ship, capsys):
     assert ship("deep/encoder", "small-encoder", "--figure", "a student gains 1 GPa") == 0
     head = ["--head", "distilled", "--head.teacher", str(Path("deep/encoder").absolute())]
     assert main(["train", *SMALL, *head, "--n_val", "3", "--n_test", "4", "--output_dir", "deep/run"]) == 0
-    assert ship("deep/run", "small", "--unit", "GPa") == 0
+    assert ship("deep/run", "small") == 0
 
     metrics = json.loads(Path("deep/run/metrics.json").read_text())["test"]
     card = read_card(Path("zoo/small"))
@@ -49,7 +49,7 @@ def test_model_and_encoder(ship, capsys):
     assert "13 for training, 3 for validation, 4 left out" in card.sections["Data"]
     command = card.sections["Command"]
     assert "crysmm train --root_dir sample_data --limit 20 --model.conv_layers 1" in command
-    assert "--learning_rate 0.01 --unit GPa --head distilled --head.teacher encoder --output_dir runs/small" in command
+    assert "--learning_rate 0.01 --head distilled --head.teacher encoder --output_dir runs/small" in command
     assert str(Path.cwd()) not in Path("zoo/small/model.json").read_text() + card.text()
     structure = SAMPLE_DATA / "mp-149.vasp"
     shipped, original = crysmm.load("small").assess(structure), crysmm.load("deep/run").assess(structure)
