@@ -100,6 +100,7 @@ def test_the_folder_needs_no_teacher(make_config, teacher, crystals):
         "teacher": "teacher",
         "delta": [0.3],
         "projection": "auto",
+        "matched": "atoms",
     }
     assert str(teacher.parent) not in (folder / "model.json").read_text()
     assert crysmm.TrainingConfig(**json.loads((folder / "config.json").read_text())) == config
