@@ -103,13 +103,13 @@ def describe_machine(config: RunConfig, machine: Machine, n_parameters: int, n_p
 def describe_result(metrics: Mapping[str, Any], folder: RunFolder) -> list[str]:
     """Return lines on the best epoch's metrics, the files that were written, and what to do next."""
     lines = [
-        f"{split}: {_scores(metrics[split], _units(metrics))} ({count(metrics[split]['n'], 'crystal')})"
+        f"{split}: {_scores(metrics[split], metrics.get('units', {}))} ({count(metrics[split]['n'], 'crystal')})"
         for split in ("val", "test")
         if split in metrics
     ]
     if "best_epoch" in metrics:
         lines[0] += f", best epoch {metrics['best_epoch']} of {metrics['epochs']}"
-    lines += describe_trust(metrics.get("test", {}), _units(metrics))
+    lines += describe_trust(metrics.get("test", {}), metrics.get("units", {}))
     if metrics["stopped_by"] == MAX_HOURS:
         lines.append(STOPPED_EARLY)
     model = shlex.quote(str(folder.path))
@@ -126,9 +126,9 @@ def describe_members(metrics: Mapping[str, Any]) -> list[str]:
     """Return a line with the metrics of each member of an ensemble, and a heading for the ensemble itself."""
     members = metrics["members"]
     split = "test" if "test" in metrics else "val"
-    return [f"{name}, {split}: {_scores(member[split], _units(metrics))}" for name, member in members.items()] + [
-        "ensemble:"
-    ]
+    return [
+        f"{name}, {split}: {_scores(member[split], metrics.get('units', {}))}" for name, member in members.items()
+    ] + ["ensemble:"]
 
 
 def describe_trust(test: Mapping[str, Any], units: Mapping[str, str | None]) -> list[str]:
@@ -145,7 +145,7 @@ def describe_trust(test: Mapping[str, Any], units: Mapping[str, str | None]) -> 
     asked, n_validation = intervals["asked"], intervals["n_validation"]
     if "reason" in intervals:  # infinite, as there are too few validation crystals for this coverage
         return [f"{asked:.0%} intervals: infinite; {intervals['reason']}, there are {n_validation}"]
-    unit = _only(units)
+    unit = after_number(next(iter(units.values()), None))
     width = f", median width {_number(intervals['median_width'])}{unit}" if "median_width" in intervals else ""
     infinite = [name for name, each in intervals.get("per_target", {}).items() if "reason" in each]
     if infinite:
@@ -173,16 +173,6 @@ def describe_encoder(metrics: Mapping[str, Any], config: RunConfig, folder: RunF
     ]
 
 
-def _units(metrics: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the unit of each target; runs of earlier versions do not have them."""
-    return metrics.get("units", {})
-
-
-def _only(units: Mapping[str, str | None]) -> str:
-    """Return the unit of the only target as it follows a number."""
-    return after_number(next(iter(units.values()), None))
-
-
 def _scores(metrics: Mapping[str, Any], units: Mapping[str, str | None]) -> str:
     """Name the main metrics of a split, or of one target."""
     if "accuracy" in metrics:
@@ -194,7 +184,7 @@ def _scores(metrics: Mapping[str, Any], units: Mapping[str, str | None]) -> str:
             for name, one in metrics["per_target"].items()
         ]
         return f"MAE/MAD {_number(metrics['mean']['mae_over_mad'])} on average; {'; '.join(first_targets(each))}"
-    error = f"{_number(metrics['mae'])}{_only(units)}"
+    error = f"{_number(metrics['mae'])}{after_number(next(iter(units.values()), None))}"
     return f"MAE {error}, MAE/MAD {_number(metrics['mae_over_mad'])}, R2 {_number(metrics['r2'])}"
 
 
