@@ -210,7 +210,7 @@ def find_files(folder: Path) -> Iterator[tuple[Path, str | None]]:
         if found is None and path.suffix.lower() in CONTENT_DECIDES and path.stat().st_size < LARGEST_MEMBER:
             content = path.read_bytes()
             found = None if b"\0" in content else format_from_text(content.decode("utf-8-sig", errors="replace"))
-        yield path, found
+        yield path, found if found in REFERENCES["ase"] else None
 
 
 def extract(archives: Iterable[Path], folder: Path) -> None:

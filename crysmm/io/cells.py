@@ -31,9 +31,8 @@ def read_cells(table: Path) -> Lines:
     Raises:
         InputError: The file cannot be read, or leaves open what is meant.
     """
-    if table.suffix == ".xlsx":
-        return _read_xlsx(table)
-    return _read_parquet(table) if table.suffix == ".parquet" else read_csv(table)
+    readers = {".xlsx": _read_xlsx, ".parquet": _read_parquet}
+    return readers.get(table.suffix.lower(), read_csv)(table)
 
 
 def cell_rows(table: Path) -> Iterator[tuple[str, RowData]]:
@@ -42,7 +41,7 @@ def cell_rows(table: Path) -> Iterator[tuple[str, RowData]]:
     Raises:
         InputError: As in :func:`read_cells`.
     """
-    if table.suffix == ".parquet":
+    if table.suffix.lower() == ".parquet":
         for number, fields in enumerate(_parquet_rows(table), 1):
             index = fields.get(PANDAS_INDEX, number - 1)
             yield f"{table.name}:row {number}", with_id(fields, index)
@@ -60,7 +59,7 @@ def cells_hold_structures(table: Path) -> bool:
     Raises:
         InputError: As in :func:`read_cells`.
     """
-    if table.suffix == ".parquet":
+    if table.suffix.lower() == ".parquet":
         return any(map(holds_structure, islice(_parquet_rows(table), 10)))
     lines = read_cells(table)[:10]
     return any(holds_structure(dict(zip(lines[0][1], cells, strict=False))) for _, cells in lines[1:])
@@ -116,28 +115,36 @@ def _with_decimal_points(rows: Lines, table: Path | zipfile.Path) -> Lines:
 
 def _read_xlsx(table: Path) -> Lines:
     """Return the cells of the only sheet that has some, numbers as Python writes them."""
+    values, formulas = (_sheets(table, data_only=data_only) for data_only in (True, False))
+    filled = {title: rows for title, rows in formulas.items() if rows}
+    if len(filled) > 1:
+        raise InputError(f"{table} has several sheets with cells ({', '.join(filled)}); keep one of them")
+    lines = next((values[title] for title in filled), [])
+    cells_of = dict(lines)
+    for line, cells in next(iter(filled.values()), []):
+        found = cells_of.get(line, [""] * len(cells))
+        if any(cell.startswith("=") and not value for cell, value in zip(cells, found, strict=False)):
+            raise InputError(f"{table}: line {line} has a formula without its value; save the table again in Excel")
+        if any(len(value) >= LONGEST_OF_EXCEL for value in found):
+            raise InputError(
+                f"{table}: line {line} has a cell of {LONGEST_OF_EXCEL:,} characters, where Excel cuts texts; use .csv"
+            )
+    return lines
+
+
+def _sheets(table: Path, *, data_only: bool) -> dict[str, Lines]:
+    """Return the lines of each sheet, with the values of formulas, or the formulas."""
     from openpyxl import load_workbook
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about styles and validation, which are not read
-            book = load_workbook(table, read_only=True, data_only=True)
-            sheets = {sheet.title: list(sheet.iter_rows(values_only=True)) for sheet in book.worksheets}
+            book = load_workbook(table, read_only=True, data_only=data_only)
+            sheets = {sheet.title: _as_text(list(sheet.iter_rows(values_only=True))) for sheet in book.worksheets}
             book.close()
     except Exception as error:  # openpyxl on arbitrary files; its errors share no base class
-        raise InputError(
-            f"{table} cannot be read as an Excel file: {brief(error)}; save it again, or as .csv"
-        ) from error
-    filled = {title: _as_text(rows) for title, rows in sheets.items() if any(map(any, rows))}
-    if len(filled) > 1:
-        raise InputError(f"{table} has several sheets with cells ({', '.join(filled)}); keep one of them")
-    lines = next(iter(filled.values()), [])
-    for line, cells in lines:
-        if any(len(cell) >= LONGEST_OF_EXCEL for cell in cells):
-            raise InputError(
-                f"{table}: line {line} has a cell of {LONGEST_OF_EXCEL:,} characters, where Excel cuts texts; use .csv"
-            )
-    return lines
+        raise InputError(f"{table} cannot be read as an Excel file: {brief(error)}; save it as .csv") from error
+    return sheets
 
 
 def _as_text(rows: list[tuple[Any, ...]]) -> Lines:

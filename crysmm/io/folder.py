@@ -51,7 +51,9 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
         if (folder / name).is_file():
             return open_table(folder / name, options)
     listing = FolderListing(folder)
-    tables = sorted(name for name in listing.names() if Path(name).suffix in SUFFIXES_OF_CELLS and name[0] not in ".~")
+    tables = sorted(
+        name for name in listing.names() if Path(name).suffix.lower() in SUFFIXES_OF_CELLS and name[0] not in ".~"
+    )
     named = [name for name in tables if name in ID_PROP]
     if named or options.needs_targets:
         if len(named) > 1:

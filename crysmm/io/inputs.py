@@ -79,7 +79,7 @@ def open_source(
 def _open_path(path: Path, options: ReadingOptions) -> Source:
     if path.is_dir():
         return open_folder(path, options)
-    if path.is_file() and path.suffix in SUFFIXES_OF_CELLS:
+    if path.is_file() and path.suffix.lower() in SUFFIXES_OF_CELLS:
         return open_cells(path, options)
     if path.is_file():
         return open_table(path, options)

@@ -59,25 +59,18 @@ def _load(text: str, place: str) -> Any:
 
 
 def _row_of_data(text: str, number: int, members: Mapping[str, Any]) -> RowData:
-    """Return an item of ``data``: cells below ``columns``, an entry with ``attributes``, or the text as it is."""
+    """Return an item of ``data``: cells below ``columns``, or the row as it is."""
     columns, index = members.get("columns"), members.get("index")
-    if not isinstance(columns, list) and '"attributes"' not in text:
+    if not isinstance(columns, list):
         return text
     try:
         row = json.loads(text)
     except (ValueError, RecursionError):
         return text  # refused where the row is parsed
-    if isinstance(row, list) and isinstance(columns, list) and len(row) == len(columns):
-        key = index[number] if isinstance(index, list) and number < len(index) else number
-        return with_id(dict(zip(map(str, columns), row, strict=True)), key)
-    return _entry(row) or text
-
-
-def _entry(row: Any) -> dict[str, Any] | None:
-    """Return the attributes of an OPTIMADE entry and its id; None for anything else."""
-    if not isinstance(row, Mapping) or not isinstance(row.get("attributes"), Mapping):
-        return None
-    return {**row["attributes"], "id": row.get("id")}
+    if not isinstance(row, list) or len(row) != len(columns):
+        return text
+    key = index[number] if isinstance(index, list) and number < len(index) else number
+    return with_id(dict(zip(map(str, columns), row, strict=True)), key)
 
 
 def _rows_of_object(members: Mapping[str, Any], path: Path) -> Iterator[Mapping[str, Any]]:
@@ -86,8 +79,8 @@ def _rows_of_object(members: Mapping[str, Any], path: Path) -> Iterator[Mapping[
     Raises:
         InputError: It is none of these.
     """
-    entry = _entry(members.get("data"))
-    if entry is not None:
+    entry = members.get("data")
+    if isinstance(entry, Mapping) and is_structure(entry.get("attributes")):
         yield entry
     elif holds_structure(members) and not _is_column(members):
         raise InputError(f"{path} holds a single structure, which is predicted with --files; a table has several")

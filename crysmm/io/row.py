@@ -11,7 +11,11 @@ from crysmm.errors import StructureError, shown
 from crysmm.io.source import ID_KEYS, Reading
 from crysmm.io.structure_file import parse_structure
 
-HOLDERS = ("atoms", "structure", "cif")  # of a structure, as a dict or as the text of a file; the first present counts
+HOLDERS = (
+    "atoms",
+    "structure",
+    "cif",
+)  # of a structure: a dict, or the text of a file; the first counts
 CELLS = ("lattice_mat", "lattice_vectors", "lattice")  # of rows that are the dict of a structure themselves
 STRUCTURE_KEYS = frozenset(
     {*HOLDERS, *CELLS, "elements", "frac_coords", "coords", "cartesian", "sites"}
@@ -21,7 +25,7 @@ RowData = Mapping[str, Any] | str
 
 
 def parse_row(data: RowData) -> Mapping[str, Any]:
-    """Return the fields of a row.
+    """Return the fields of a row; of an OPTIMADE entry, its attributes and its id.
 
     Raises:
         StructureError: The text is not a JSON object.
@@ -33,6 +37,9 @@ def parse_row(data: RowData) -> Mapping[str, Any]:
             raise StructureError(f"broken JSON: {error}") from error
     if not isinstance(data, Mapping):
         raise StructureError(f"expected a row of named fields, got {type(data).__name__}")
+    attributes = data.get("attributes")
+    if isinstance(attributes, Mapping) and is_structure(attributes):
+        return {**attributes, "id": data.get("id")}
     return data
 
 
@@ -42,7 +49,8 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
     Raises:
         StructureError: The row contains no usable structure.
     """
-    structure = next((fields[key] for key in HOLDERS if key in fields), fields)
+    holders = HOLDERS[:2] if any(key in fields for key in CELLS) else HOLDERS
+    structure = next((fields[key] for key in holders if key in fields), fields)
     if isinstance(structure, str) and not _is_text_of_structure(structure):
         raise StructureError(f"the structure cannot be read: {shown(structure)} is not the text of a structure file")
     try:

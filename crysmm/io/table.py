@@ -50,7 +50,7 @@ def open_table(path: Path, options: ReadingOptions) -> Source:
     Raises:
         InputError: The file is none of these, is broken, or lacks the target or id.
     """
-    suffix = Path(path.name.removesuffix(".gz").removesuffix(".zip")).suffix
+    suffix = Path(path.name.removesuffix(".gz").removesuffix(".zip")).suffix.lower()
     if suffix not in TABLES:
         raise InputError(
             f"{path} is not a folder and not a file of rows; a single structure file is predicted with --files; rows "

@@ -142,8 +142,12 @@ def test_optimade_responses(structures, tmp_path: Path) -> None:
     assert "incomplete: KeyError('Xx')" in skipped["unnamed"]
     assert "not finite" in skipped["unknown"]
     path.write_text(json.dumps({"data": entries[1], "meta": {"more_data_available": False}}))
-    (record,), _ = read(path, needs_targets=False)
-    assert_same(record.crystal, structures[1])
+    lines = tmp_path / "response.jsonl"
+    lines.write_text(json.dumps(entries[1]) + "\n")
+    for one in (path, lines):
+        (record,), _ = read(one, target_key="_mp_gap")
+        assert (record.id, record.targets) == ("mp-1", (1.5,))
+        assert_same(record.crystal, structures[1])
 
 
 @pytest.mark.parametrize("name", ["id_prop.xlsx", "id_prop.parquet", "id_prop.tsv", "gaps.xlsx", "gaps.parquet"])
@@ -215,7 +219,8 @@ def in_excel(path: Path, *sheets: list[list[Any]]) -> Path:
     [
         ("a.xlsx", lambda path: in_excel(path, [["a", 1]], [["b", 2]]), r"several sheets with cells \(s0, s1\)"),
         ("a.xlsx", lambda path: in_excel(path, [["a", 1], ["x" * 32767, 2]]), "line 2 has a cell of 32,767 characters"),
-        ("a.xlsx", lambda path: path.write_text("a,1\n"), "cannot be read as an Excel file"),
+        ("a.xlsx", lambda path: in_excel(path, [["a", 1], ["b", "=1+1"]]), "line 2 has a formula without its value"),
+        ("a.XLSX", lambda path: path.write_text("a,1\n"), "cannot be read as an Excel file"),
         ("a.parquet", lambda path: path.write_text("a,1\n"), "cannot be read as Parquet"),
         ("a.parquet", lambda path: pd.DataFrame({"id": []}).to_parquet(path), "is empty"),
         ("a.json", lambda path: path.write_text('{"epochs": 3}'), "an object with epochs and not a JSON list"),
