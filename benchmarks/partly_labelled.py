@@ -46,7 +46,6 @@ SEVEN = (
     "formation_energy_per_atom", "band_gap", "efermi", "total_magnetization", "log10 K_VRH", "log10 G_VRH",
     "poisson_ratio",
 )  # fmt: skip
-# Without --precision: a processor's own choice, as bf16 is slow where it is not native.
 OPTIMIZER = ["--batch_size", "64", "--learning_rate", "0.004", "--weight_decay", "0.1"]
 RECIPE = ["--epochs", "60", *OPTIMIZER]
 ON_SEVERAL = ["--epochs", "20", *OPTIMIZER]

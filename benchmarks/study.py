@@ -24,8 +24,9 @@ from typing import Any
 from crysmm.files import write_csv_atomic
 from crysmm.io.json_stream import jsonl_lines
 
-RECIPE = ["--epochs", "60", "--batch_size", "64", "--learning_rate", "0.004", "--precision", "bf16"]
-PRETRAINING = ["--epochs", "20", "--precision", "bf16"]  # an encoder's own options come after
+# Without --precision: a processor's own choice, as bf16 is slow where it is not native.
+RECIPE = ["--epochs", "60", "--batch_size", "64", "--learning_rate", "0.004"]
+PRETRAINING = ["--epochs", "20"]  # an encoder's own options come after
 N_SEEN = 27_000  # structures of the pre-training file that encoders see
 SEEN = ["--limit", str(N_SEEN)]
 CRYSGNN = ["--method", "crysgnn", "--epochs", "5", *SEEN]  # five of each, where the shipped one has twenty
