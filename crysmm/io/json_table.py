@@ -88,7 +88,7 @@ def _rows_of_object(members: Mapping[str, Any], path: Path) -> Iterator[Mapping[
         columns = {
             key: dict(enumerate(values)) if isinstance(values, list) else values for key, values in members.items()
         }
-        if not all(isinstance(values, Mapping) for values in columns.values()):
+        if len(set(map(type, members.values()))) > 1 or not all(isinstance(v, Mapping) for v in columns.values()):
             raise InputError(
                 f"{path} has columns of different kinds; expected each as a list, or as an object by index"
             )

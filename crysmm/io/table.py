@@ -119,7 +119,7 @@ class _Table(Source):
         self._targets: dict[str, tuple[str, ...]] = {}
         sample = list(islice(self._readable(), SAMPLE))
         if not sample:
-            raise InputError(f"{name} holds no readable row; expected JSON objects with a structure and properties")
+            raise InputError(f"{name} holds no readable row; expected rows with a structure and properties")
         if not any(key in sample[0] for key in self._id_keys):
             raise InputError(
                 f"the first row of {name} has no {', '.join(self._id_keys)}; name the id with id_key; the row has "

@@ -74,9 +74,11 @@ def xyz_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         InputError: A frame does not begin with its number of atoms; also as in :func:`open_text`.
     """
     for number, frame in enumerate(_split_frames(path), 1):
-        fields: dict[str, Any] = {
-            key: _value(value) for key, value in _pairs("".join(frame[1:2])) if key.lower() not in OF_THE_CELL
-        }
+        fields: dict[str, Any] = {}
+        for key, value in _pairs("".join(frame[1:2])):
+            # a key given twice holds no number, so that the frame is refused where it is learned
+            if key.lower() not in OF_THE_CELL:
+                fields[key] = f"{fields[key]} and {value}" if key in fields else _value(value)
         if not fields.keys() & ID_KEYS:
             fields["id"] = f"{path.name}#{number}"
         yield f"{path.name}:frame {number}", {**fields, "atoms": "".join(frame)}

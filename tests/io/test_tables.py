@@ -225,6 +225,7 @@ def in_excel(path: Path, *sheets: list[list[Any]]) -> Path:
         ("a.parquet", lambda path: pd.DataFrame({"id": []}).to_parquet(path), "is empty"),
         ("a.json", lambda path: path.write_text('{"epochs": 3}'), "an object with epochs and not a JSON list"),
         ("a.json", lambda path: path.write_text('{"data": []}'), "an object with nothing"),
+        ("a.json", lambda path: path.write_text('{"cif": {"0": "data_\\n1"}, "K": [1]}'), "columns of different kinds"),
         ("a.json", lambda path: path.write_text('{"data": [{"id": 1}, {"id'), "broken JSON at row 2"),
         (
             "a.json",

@@ -244,14 +244,16 @@ def test_a_bad_frame_costs_itself_alone(tmp_path: Path) -> None:
         frame("gap=4", sodium="Xy 0 0 0"),
         frame("structure=rocksalt elements=2"),
         frame("gap=6 atoms=2 structure=rocksalt"),
-        frame("gap=7").rsplit("\n", 2)[0],
+        frame("gap=7 gap=8"),
+        frame("gap=8").rsplit("\n", 2)[0],
     ]
     (tmp_path / "a.xyz").write_text("".join(frames))
     records, skipped = read_rows(tmp_path / "a.xyz")
     assert [record.id for record in records] == ["a.xyz#1", "a.xyz#6"]
-    reasons = dict(zip([2, 3, 4, 5, 7], [row.reason for row in skipped], strict=True))
+    reasons = dict(zip([2, 3, 4, 5, 7, 8], [row.reason for row in skipped], strict=True))
     assert "no cell" in reasons[2]
     assert "not periodic in three directions" in reasons[3]
     assert "'Xy'; expected an element" in reasons[4]
     assert reasons[5] == "no target: gap is empty"
-    assert "cut off: 2 atoms in 3 lines" in reasons[7]
+    assert "gap is '7 and 8'; numbers are needed" in reasons[7]
+    assert "cut off: 2 atoms in 3 lines" in reasons[8]
