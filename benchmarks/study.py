@@ -81,6 +81,9 @@ def with_potential(name: str) -> dict[str, Arm]:
     for backbone, options in (("cgcnn", ()), ("gatgnn", GATGNN)):
         taught = ("--head", "distilled", "--head.teacher", name, *RISING)
         arms[f"{backbone} distilled from {name}, delta rising"] = Arm((*options, *taught))
+        for matched in ("crystals", "relations"):
+            arm = Arm((*options, *taught, "--head.matched", matched))
+            arms[f"{backbone} distilled from {name}'s {matched}, delta rising"] = arm
         arms[f"{backbone} fused with {name}"] = Arm((*options, "--head", "multimodal", "--head.embeddings", name))
     return arms
 

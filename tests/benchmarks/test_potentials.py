@@ -36,6 +36,10 @@ def test_each_arm_uses_the_potential(data, run, tmp_path, calls, monkeypatch, to
 
 def test_the_arms_that_are_compared():
     for name in ("chgnet", "sevennet-0"):
-        for way in ("features of {} alone", "cgcnn fused with {}", "gatgnn distilled from {}, delta rising"):
+        for way in (
+            "features of {} alone",
+            "cgcnn fused with {}",
+            "gatgnn distilled from {}'s relations, delta rising",
+        ):
             assert name in study.ARMS[way.format(name)].options
     assert study.plain_backbone("gatgnn fused with chgnet") == "gatgnn"
