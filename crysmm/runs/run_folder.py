@@ -92,8 +92,9 @@ class RunFolder:
         """Return whether settings resume the finished run in the folder with more epochs than it had."""
         if not (config.resume and self.is_finished and self.config.exists()):
             return False
-        before: int = self.read_metrics().get("max_epochs", self.read_config().get("epochs", config.epochs))
-        return config.epochs > before
+        metrics = self.read_metrics()
+        before: int = metrics.get("max_epochs", self.read_config().get("epochs", config.epochs))
+        return config.epochs > before and metrics["stopped_by"] in (ALL_EPOCHS, EARLY_STOPPING)
 
     @property
     def description(self) -> Description:

@@ -244,3 +244,11 @@ def test_moved_atoms_are_other_data(make_pretraining, crystals):
     still, moved = (prepare_data(config, records(shift), processes).fingerprint for shift in (0.0, 0.01))
     assert still == prepare_data(config, records(0.0), processes).fingerprint
     assert still != moved
+
+
+def test_a_finished_pretraining_is_extended(make_pretraining, capsys):
+    before = pretrain(make_pretraining()).metrics
+    extended = pretrain(make_pretraining(epochs=3, resume=True)).metrics
+    assert "extending the finished run from 2 to 3 epochs" in capsys.readouterr().out
+    assert (before["epochs"], extended["epochs"]) == (2, 3)
+    assert len((make_pretraining().output_dir / "history.csv").read_text().splitlines()) == 4
