@@ -29,6 +29,8 @@ def other_value(name: str, default: object) -> tuple[str, object]:
         return chosen[name], chosen[name]
     if name == "milestones":
         return "10,20", (10, 20)
+    if name == "unit":
+        return "GPa", ("GPa",)
     if name == "target_weights":
         return "1,0.5", (1, 0.5)
     if isinstance(default, bool):
