@@ -43,6 +43,6 @@ def test_every_folder_and_module_has_its_layer() -> None:
     assert folders | modules == LAYER_OF.keys()
 
 
-@pytest.mark.parametrize("unit", LAYER_OF)
+@pytest.mark.parametrize("unit", sorted(LAYER_OF))
 def test_imports_go_down(unit: str) -> None:
     assert {other for other in imported_units(unit) if LAYER_OF[other] >= LAYER_OF[unit]} == set()
