@@ -23,7 +23,7 @@ from crysmm.cli.options import (
 from crysmm.data.units import after_number
 from crysmm.errors import CrysmmError, InputError, first_of
 from crysmm.inference import COVERAGE
-from crysmm.inference.files import refuse_output, require_model, unfinished_folder
+from crysmm.inference.files import PARQUET, refuse_output, require_model, unfinished_folder
 from crysmm.io.source import Source
 from crysmm.zoo import resolve_group
 
@@ -39,7 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_and_structures(parser, UNLABELED)
     add_reading_options(parser)
     parser.add_argument(
-        "--output", type=Path, default=Path("predictions.csv"), metavar="FILE", help="Table to write (predictions.csv)."
+        "--output",
+        type=Path,
+        default=Path("predictions.csv"),
+        metavar="FILE",
+        help="Table to write, .csv or .parquet (predictions.csv).",
+    )
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="Rows to keep in the table, by their predictions: 'band_gap between 1 and 2', 'spread < 0.1', 'lowest 100 "
+        "formation_energy' or 'highest 100 K_VRH'. May be given several times; all rules hold.",
     )
     parser.add_argument(
         "--batch_size", type=positive, default=64, metavar="N", help="Number of structures in a batch (64)."
@@ -97,6 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
             predictor,
             source,
             arguments.output,
+            keep=arguments.keep,
             batch_size=arguments.batch_size,
             coverage=arguments.coverage,
             jobs=arguments.jobs,
@@ -116,11 +129,12 @@ def _tell(predictor: Predictor, summary: PredictionSummary, arguments: argparse.
     """
     from crysmm.inference.intervals import fewest_errors
 
-    total, output = summary.n_rows, arguments.output
-    if total and total <= SHOWN:
+    total, output, keeps = summary.n_rows, arguments.output, bool(arguments.keep)
+    if total and total <= SHOWN and output.suffix != PARQUET:
         has_several = len(predictor.target_names) > 1
         print(_by_property(predictor, output) if has_several else output.read_text(encoding="utf-8"), end="")
-    print(f"{summary.n_predicted} of {total} structures predicted: {output}")
+    kept = f", {summary.n_kept} kept" if keeps else ""
+    print(f"{summary.n_predicted} of {total} structures predicted{kept}: {output}")
     if summary.unseen:
         counts = ", ".join(f"{symbol} ({count})" for symbol, count in summary.unseen.most_common())
         warn(f"elements in no training structure, with the number of structures that contain them: {counts}")
@@ -133,21 +147,23 @@ def _tell(predictor: Predictor, summary: PredictionSummary, arguments: argparse.
             f"intervals of {arguments.coverage:.0%} are infinite{some}: they need {fewest} validation "
             f"structures, the model had {n_validation}; lower --coverage"
         )
+    others = "" if keeps else ", in the table"
     if summary.n_undescribed:
         name, reason = next(iter(summary.undescribed.items()))
         count = summary.n_undescribed
         warn(f"{count} predicted without a description, which the model reads; the first: {name}: {reason}")
     if summary.n_noted:
-        notes = listed([(row.file, row.note) for row in summary.notes], summary.n_noted, ", in the table")
+        notes = listed([(row.file, row.note) for row in summary.notes], summary.n_noted, others)
         warn(f"{summary.n_noted} predicted, with a note on how they were read:{notes}")
     if summary.n_failed:
         failed = [(row.file or row.id, row.reason) for row in summary.failures]
-        reasons = listed(failed, summary.n_failed, ", in the table")
-        warn(f"{summary.n_failed} not predicted, their reasons are in the table:{reasons}")
+        where = "" if keeps else ", their reasons are in the table"
+        warn(f"{summary.n_failed} not predicted{where}:{listed(failed, summary.n_failed, others)}")
     if not total:
         raise CrysmmError("the input has no structures")
     if not summary.n_predicted:
-        raise CrysmmError(f"no structure could be predicted; see the column reason of {output}")
+        why = "" if keeps else f"; see the column reason of {output}"
+        raise CrysmmError(f"no structure could be predicted{why}")
     return 1 if summary.n_failed else 0
 
 

@@ -13,6 +13,7 @@ WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 ENSEMBLE_FILE = "ensemble.json"  # replaces these two in the folder of an ensemble, which holds its members' folders
 CALIBRATION_FILE = "calibration.safetensors"
 TABLE_START = "id,prediction"
+PARQUET = ".parquet"
 
 
 def unfinished_folder(output: Path) -> Path:
@@ -67,15 +68,28 @@ def refuse_output(path: Path) -> None:
         InputError: The file cannot be used; the text gives the reason.
     """
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give the name of a CSV file to write")
+        raise InputError(f"{path} is a folder; give the name of a .csv or .parquet file to write")
     why = why_not_writable(path.parent)
     if why is not None:
         raise InputError(f"{path} cannot be written: {why}")
     if not path.exists():
         return
     start = None  # never read from a path that is not a file, such as a device
-    if path.is_file():
+    if path.is_file() and path.suffix == PARQUET and path.stat().st_size:
+        start = _first_columns(path)
+    elif path.is_file():
         with path.open(encoding="utf-8", errors="replace") as file:
             start = file.read(len(TABLE_START))
     if start not in ("", TABLE_START):
         raise InputError(f"{path} is there and is no table of predictions; move it away, or give another name")
+
+
+def _first_columns(path: Path) -> str:
+    """Return how the header of a Parquet file would begin as CSV."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_schema
+
+    try:
+        return ",".join(read_schema(path).names)[: len(TABLE_START)]
+    except (ArrowException, OSError):
+        return "no table"

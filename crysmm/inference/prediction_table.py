@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -22,10 +22,13 @@ import numpy as np
 from crysmm.data.building import GraphedRecord
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.errors import InputError, shown
-from crysmm.files import write_csv_atomic
+from crysmm.files import replacing, write_csv_atomic
 from crysmm.inference.assessment import Assessment, unseen_elements
+from crysmm.inference.files import PARQUET
 from crysmm.io.source import ReadingNote, SkippedRow
 
+TEXTS = frozenset({"id", "domain", "unit", "reason", "note"})  # columns of texts
+ROWS_A_GROUP = 1 << 16  # of a Parquet file
 MOST_EXAMPLES = 3  # of failures and of notes, kept in a summary
 
 
@@ -66,6 +69,52 @@ def prediction_cells(
     if assessment.domain is not None:
         cells.append(assessment.domain[row])
     return [*cells, *((unit or "" for unit in units) if any(units) else [])]
+
+
+def holds_text(column: str) -> bool:
+    """True if a column of a table of predictions holds text, False if it holds numbers."""
+    return column in TEXTS or column.startswith("unit_")
+
+
+def write_table(path: Path, columns: Sequence[str], lines: Iterable[list[str]]) -> int:
+    """Write a table as the lines come: Parquet if the name ends so, with numbers as such, else CSV.
+
+    Args:
+        path: File to write, or to replace.
+        columns: Names of the columns.
+        lines: Cells of each line.
+
+    Returns:
+        The number of lines.
+    """
+    n_lines = 0
+
+    def counted() -> Iterator[list[str]]:
+        nonlocal n_lines
+        for n_lines, line in enumerate(lines, 1):  # noqa: B007
+            yield line
+
+    if path.suffix == PARQUET:
+        _write_parquet(path, columns, counted())
+    else:
+        write_csv_atomic(path, columns, counted())
+    return n_lines
+
+
+def _write_parquet(path: Path, columns: Sequence[str], lines: Iterator[list[str]]) -> None:
+    """Write cells to a Parquet file; an empty cell of a column of numbers is null."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    schema = pa.schema([(name, pa.string() if holds_text(name) else pa.float64()) for name in columns])
+    with replacing(path) as temporary, ParquetWriter(temporary, schema, compression="zstd") as writer:
+        while some := list(islice(lines, ROWS_A_GROUP)):
+            cells = dict(zip(columns, zip(*some, strict=True), strict=True))
+            values = {
+                name: column if holds_text(name) else [float(cell) if cell else None for cell in column]
+                for name, column in cells.items()
+            }
+            writer.write_table(pa.table(values, schema))
 
 
 def write_predictions(
@@ -178,6 +227,7 @@ class PredictionSummary:
         undescribed: Reasons for the first few of these, by id.
         n_noted: Number of structures with a note on how they were read.
         notes: First few of these notes.
+        n_kept: Number of lines in the table, which is smaller if some were selected.
     """
 
     n_predicted: int = 0
@@ -189,6 +239,7 @@ class PredictionSummary:
     undescribed: dict[str, str] = field(default_factory=dict)
     n_noted: int = 0
     notes: list[ReadingNote] = field(default_factory=list)
+    n_kept: int = 0
 
     @property
     def n_rows(self) -> int:

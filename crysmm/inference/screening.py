@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from os import PathLike
@@ -26,11 +26,12 @@ from crysmm import __version__
 from crysmm.data.building import in_parallel
 from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import InputError
-from crysmm.files import disables_bar, replacing, write_csv_atomic, write_json_atomic
+from crysmm.files import disables_bar, replacing, write_json_atomic
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, refuse_output, unfinished_folder
-from crysmm.inference.prediction_table import PredictionSummary
+from crysmm.inference.prediction_table import PredictionSummary, write_table
 from crysmm.inference.predictor import Predictor, Result
+from crysmm.inference.selection import Selection, places_of_numbers
 from crysmm.io.inputs import open_source
 from crysmm.io.source import Row, SkippedRow, Source
 from crysmm.zoo import resolve_group
@@ -42,7 +43,7 @@ Rows = list[Row | SkippedRow]
 
 @dataclass(frozen=True)
 class Shard:
-    """Predictions for successive rows of an input: lines of the table, and their summary."""
+    """Predictions for successive rows of an input: the lines of the table that are kept, and a summary of all."""
 
     lines: list[list[str]]
     summary: PredictionSummary
@@ -56,11 +57,13 @@ class ShardMaker:
         batch_size: Number of structures in a batch; smaller if they are large.
         coverage: Fraction of the targets inside the intervals, between 0 and 1.
         jobs: Number of processes that read or describe structures; by default one per core.
+        selection: Lines to keep.
     """
 
     batch_size: int
     coverage: float
     jobs: int | None
+    selection: Selection
 
     def make(
         self, predictor: Predictor, results: Iterable[Result], advance: Callable[[int], object] | None = None
@@ -83,7 +86,7 @@ class ShardMaker:
             undescribed.clear()
             if advance is not None:
                 advance(len(batch))
-        return Shard(lines, summary)
+        return Shard(list(self.selection.choose(lines)), summary)
 
 
 class ShardFolder:
@@ -149,6 +152,7 @@ def screen(
     source: Source | str | PathLike[str],
     output: Path | str,
     *,
+    keep: Sequence[str] = (),
     batch_size: int = 64,
     coverage: float = COVERAGE,
     jobs: int | None = None,
@@ -163,7 +167,10 @@ def screen(
     Args:
         predictor: Model of :func:`crysmm.load`.
         source: Rows of structures, or the path of a folder or table with them; targets are not needed.
-        output: CSV file to write, or to replace, with the columns of :attr:`Predictor.columns`.
+        output: File to write, or to replace, with the columns of :attr:`Predictor.columns`: Parquet if its name ends
+            in ``.parquet``, else CSV.
+        keep: Rules for the lines to keep, such as ``band_gap between 1 and 2``, ``spread < 0.1`` or ``lowest 100
+            formation_energy``; by default all. A structure that is not predicted is only counted then.
         batch_size: Number of structures in a batch; smaller if they are large.
         coverage: Fraction of the targets inside the intervals, between 0 and 1.
         jobs: Number of processes that read structures; by default one per core, or this process alone if there are few
@@ -171,14 +178,16 @@ def screen(
         progress: Show a progress bar.
 
     Raises:
-        InputError: The source as a whole is broken, the file cannot be written, the coverage is not between 0 and 1, or
-            the folder holds predictions of another model or input, or with other settings.
+        InputError: The source as a whole is broken, the file cannot be written, a rule is none, the coverage is not
+            between 0 and 1, or the folder holds predictions of another model or input, or with other settings.
     """
     output = Path(output)
     refuse_output(output)
     if not isinstance(source, Source):
         source = open_source(source, needs_targets=False)
-    maker = ShardMaker(batch_size, coverage, jobs)
+    columns = predictor.columns
+    selection = Selection.parse(keep, places_of_numbers(columns, predictor.target_names))
+    maker = ShardMaker(batch_size, coverage, jobs, selection)
     folder = unfinished_folder(output)
     is_small = source.n_rows is not None and source.n_rows <= ROWS_A_SHARD and not folder.exists()
     shards: dict[int, Shard] | ShardFolder = {} if is_small else ShardFolder(folder, _origin(predictor, source, maker))
@@ -196,7 +205,7 @@ def screen(
             summary.add(shard.summary)
             yield from shard.lines
 
-    write_csv_atomic(output, predictor.columns, lines())
+    summary.n_kept = write_table(output, columns, selection.choose(lines()))
     if isinstance(shards, ShardFolder):
         shards.remove()
     return summary
@@ -247,6 +256,7 @@ def _origin(predictor: Predictor, source: Source, maker: ShardMaker) -> dict[str
         "input": source.fingerprint(),
         "batch_size": maker.batch_size,
         "coverage": maker.coverage,
+        "keep": repr(maker.selection),
         "precision": predictor.loading.precision,
         "version of crysmm": __version__,
     }

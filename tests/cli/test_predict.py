@@ -48,6 +48,18 @@ def test_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "warning" not in captured.err
 
 
+def test_rows_to_keep(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("--files", "new/salt.vasp", "new/wide.vasp") == 0
+    best = max(table().items(), key=lambda row: float(row[1]["prediction"]))[0]
+    assert predict("--root_dir", "new", "--keep", "highest 1 K_VRH", "--output", "best.csv") == 1
+    assert table("best.csv").keys() == {best}
+    captured = capsys.readouterr()
+    assert "2 of 3 structures predicted, 1 kept: best.csv" in captured.out
+    assert "1 not predicted:\n" in captured.err
+    assert predict("--root_dir", "new", "--keep", "bulk > 3") == 2
+    assert "no number is called 'bulk'; there are K_VRH, prediction" in capsys.readouterr().err
+
+
 def test_starts_fast(folder: Path, save_small_model: Callable[..., PropertyNetwork]) -> None:
     """What training needs takes seconds to import, and some of torch's own functions import it unasked."""
     save_small_model(folder / "alignn", "alignn")

@@ -14,6 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pandas
 import pytest
 
 import crysmm.inference.predictor
@@ -97,6 +98,46 @@ def test_numbers_of_shards_are_those_of_the_model(
     assert (summary.n_predicted, summary.n_failed, summary.failures[0].id) == (21, 1, "made-1")
     assert summary.unseen == {"Fe": 1, "Cd": 2, "Te": 2, "Cs": 2, "Mg": 2, "Sr": 2, "Ti": 4, "Zr": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "model", "out.csv"]
+
+
+def test_parquet_has_the_cells_of_the_csv_file_as_numbers(run: Callable[..., Any], tmp_path: Path) -> None:
+    assert run("out.csv") == run("out.parquet")
+    assert run("out.parquet").n_kept == 22  # over the one that is there
+    found, expected = (
+        pandas.read_parquet(tmp_path / "out.parquet"),
+        pandas.read_csv(tmp_path / "out.csv", float_precision="round_trip"),
+    )
+    assert list(found) == list(expected)
+    for name in expected:
+        if name in ("id", "domain", "unit", "reason", "note"):
+            assert found[name].tolist() == expected[name].fillna("").tolist()
+        else:
+            np.testing.assert_array_equal(found[name], expected[name])
+    with (tmp_path / "else.parquet").open("w") as file:
+        file.write("not a table")
+    with pytest.raises(InputError, match="is there and is no table of predictions"):
+        run("else.parquet")
+
+
+@pytest.mark.parametrize("rules", [["K_VRH > 129"], ["highest 5 K_VRH", "K_VRH < {median}"]])
+def test_rows_are_kept_as_if_chosen_from_the_whole_table(
+    rules: list[str], run: Callable[..., Any], tmp_path: Path
+) -> None:
+    run("all.csv")
+    table = pandas.read_csv(tmp_path / "all.csv")
+    median = float(table["prediction"].median())
+    summary = run("out.csv", keep=[rule.format(median=median) for rule in rules])
+    if len(rules) == 1:
+        expected = table[table["prediction"] > 129]
+    else:
+        expected = table[table["prediction"] < median].nlargest(5, "prediction")
+    found = pandas.read_csv(tmp_path / "out.csv")
+    assert found["id"].tolist() == expected["id"].tolist()
+    assert (summary.n_kept, summary.n_predicted, summary.n_failed) == (len(expected), 21, 1)
+    with stopped_after(3), pytest.raises(KeyboardInterrupt):
+        run("again.csv", keep=["K_VRH > 2"])
+    with pytest.raises(InputError, match="holds unfinished predictions with another keep;"):
+        run("again.csv", keep=["K_VRH > 3"])
 
 
 def test_stopped_and_resumed_it_is_the_table_of_one_go(
