@@ -43,7 +43,7 @@ class Ranking(NamedTuple):
     """Number of lines to keep: those with the lowest, or the highest, numbers at a place."""
 
     place: int
-    count: int
+    number: int
     end: str
 
 
@@ -106,9 +106,9 @@ class Selection:
         )
         if self.ranking is None:
             return kept
-        place, count, end = self.ranking
+        place, number, end = self.ranking
         best = nsmallest if end == "lowest" else nlargest
-        return best(count, (line for line in kept if line[place]), key=lambda line: float(line[place]))
+        return best(number, (line for line in kept if line[place]), key=lambda line: float(line[place]))
 
 
 def places_of_numbers(columns: Sequence[str], targets: Sequence[str]) -> dict[str, int]:
