@@ -3,7 +3,15 @@
 import argparse
 from pathlib import Path
 
-from crysmm.cli.options import UNLABELED, add_reading_options, listed, open_unlabeled, positive, warn
+from crysmm.cli.options import (
+    UNLABELED,
+    add_cluster_options,
+    add_reading_options,
+    listed,
+    open_unlabeled,
+    positive,
+    warn,
+)
 from crysmm.errors import CrysmmError
 
 SHOWN = 3  # rows of each kind of problem
@@ -29,10 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=positive, metavar="N", help="Number of crystals described at a time; by default one per core."
     )
-    parser.add_argument(
-        "--backend", choices=("local", "dask"), default="local", help="local: this machine (default). dask: a cluster."
-    )
-    parser.add_argument("--scheduler", metavar="URL", help="Address of the Dask scheduler, tcp://HOST:PORT.")
+    add_cluster_options(parser)
     add_reading_options(parser)
     parser.add_argument("--limit", type=positive, metavar="N", help="Describe only this many rows, from the beginning.")
 

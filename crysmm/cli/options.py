@@ -241,6 +241,14 @@ def open_unlabeled(arguments: argparse.Namespace) -> "Source":
     )
 
 
+def add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for a Dask cluster."""
+    parser.add_argument(
+        "--backend", choices=("local", "dask"), default="local", help="local: this machine (default). dask: a cluster."
+    )
+    parser.add_argument("--scheduler", metavar="URL", help="Address of the Dask scheduler, tcp://HOST:PORT.")
+
+
 def listed(rows: Iterable[tuple[str, str | None]], total: int, where: str = "") -> str:
     """Return a line for each of the first names with its reason, and the number of the others.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from crysmm.cli.options import (
     UNLABELED,
+    add_cluster_options,
     add_model_and_structures,
     add_reading_options,
     fraction,
@@ -20,6 +21,7 @@ from crysmm.cli.options import (
     report,
     warn,
 )
+from crysmm.cluster import refuse_half_cluster
 from crysmm.data.units import after_number
 from crysmm.errors import CrysmmError, InputError, first_of
 from crysmm.inference import COVERAGE
@@ -74,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=positive, metavar="N", help="Number of processes that read structures; by default one per core."
     )
+    add_cluster_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -86,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     refuse_row_options(arguments, "id_key")
     refuse_absent_device(arguments.device)
+    refuse_half_cluster(arguments.backend, arguments.scheduler)
     for folder in resolve_group(arguments.model):
         require_model(folder, may_be_ensemble=True)
     refuse_output(arguments.output)
@@ -113,6 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
             batch_size=arguments.batch_size,
             coverage=arguments.coverage,
             jobs=arguments.jobs,
+            scheduler=arguments.scheduler,
         )
     except KeyboardInterrupt:
         if unfinished.exists():

@@ -14,23 +14,26 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from pydantic import TypeAdapter
 from tqdm import tqdm
 
 from crysmm import __version__
-from crysmm.data.building import in_parallel
+from crysmm.cluster import connect
+from crysmm.data.building import TASKS_AHEAD, graph_rows, in_parallel
 from crysmm.engines.memory import keep_freed_memory
-from crysmm.errors import InputError
+from crysmm.errors import CrysmmError, InputError
 from crysmm.files import disables_bar, replacing, write_json_atomic
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, refuse_output, unfinished_folder
 from crysmm.inference.prediction_table import PredictionSummary, write_table
-from crysmm.inference.predictor import Predictor, Result
+from crysmm.inference.predictor import Loading, Predictor, Result, load
 from crysmm.inference.selection import Selection, places_of_numbers
 from crysmm.io.inputs import open_source
 from crysmm.io.source import Row, SkippedRow, Source
@@ -38,6 +41,7 @@ from crysmm.zoo import resolve_group
 
 ROWS_A_SHARD = 1024  # half a second of work for CGCNN on two cores, minutes for models that read texts
 ORIGIN_FILE = "origin.json"  # what the shards in a folder were predicted from
+ONE_AT_A_TIME = Lock()  # shards in a worker with several threads, which share a network's memory
 Rows = list[Row | SkippedRow]
 
 
@@ -156,6 +160,7 @@ def screen(
     batch_size: int = 64,
     coverage: float = COVERAGE,
     jobs: int | None = None,
+    scheduler: str | None = None,
     progress: bool = True,
 ) -> PredictionSummary:
     """Predict every row of an input into a table, in its order, with little memory for any number of rows.
@@ -175,11 +180,16 @@ def screen(
         coverage: Fraction of the targets inside the intervals, between 0 and 1.
         jobs: Number of processes that read structures; by default one per core, or this process alone if there are few
             rows.
+        scheduler: Address of the scheduler of a Dask cluster, whose workers read and predict shards; they need the
+            model, and files of structures, under the same paths. None to use this machine.
         progress: Show a progress bar.
 
     Raises:
         InputError: The source as a whole is broken, the file cannot be written, a rule is none, the coverage is not
-            between 0 and 1, or the folder holds predictions of another model or input, or with other settings.
+            between 0 and 1, the folder holds predictions of another model or input, or with other settings, or the
+            cluster does not answer or has another model.
+        CrysmmError: Workers of the cluster die.
+        MissingDependencyError: Dask is not installed.
     """
     output = Path(output)
     refuse_output(output)
@@ -195,7 +205,11 @@ def screen(
     bar = tqdm(desc="predicting", total=source.n_rows, initial=n_before, unit=" structures", disable=hidden)
     todo = ((number, rows) for number, rows in enumerate(_shards_of(source)) if number not in shards)
     with keep_freed_memory(predictor.device), bar:
-        for number, shard in _made_here(predictor, source, maker, todo, bar.update):
+        if scheduler is None:
+            made = _made_here(predictor, source, maker, todo, bar.update)
+        else:
+            made = _made_by_cluster(scheduler, predictor, maker, todo, bar.update)
+        for number, shard in made:
             shards[number] = shard
     summary = PredictionSummary()
 
@@ -239,20 +253,81 @@ def _made_here(
         yield number, maker.make(predictor, chain([first], islice(results, n_rows - 1)), advance)
 
 
+def _made_by_cluster(
+    scheduler: str,
+    predictor: Predictor,
+    maker: ShardMaker,
+    todo: Iterator[tuple[int, Rows]],
+    advance: Callable[[int], object],
+) -> Iterator[tuple[int, Shard]]:
+    """Yield shards with their numbers, predicted by the workers of a cluster, in the order in which they are ready."""
+    checksum = _checksum(predictor)
+    assert predictor.loading is not None
+    (folder, *_), loading = resolve_group(predictor.loading.folder), predictor.loading
+    if folder == Path(loading.folder):
+        loading = loading._replace(folder=folder.resolve())
+    work = partial(_make_elsewhere, loading, checksum, maker)
+    with connect(scheduler) as client:
+        from distributed import KilledWorker, as_completed
+
+        begun = islice(todo, TASKS_AHEAD * max(1, sum(client.nthreads().values())))
+        ready = as_completed([client.submit(work, *task, pure=False) for task in begun], with_results=True)
+        try:
+            for _, (number, shard) in ready:
+                for task in islice(todo, 1):
+                    ready.add(client.submit(work, *task, pure=False))
+                advance(shard.summary.n_rows)
+                yield number, shard
+        except KilledWorker as error:
+            raise CrysmmError(f"workers of the cluster die over and over, for lack of memory?: {error}") from error
+
+
+def _make_elsewhere(loading: Loading, checksum: str, maker: ShardMaker, number: int, rows: Rows) -> tuple[int, Shard]:
+    """Read and predict the rows of a shard in a worker of a cluster.
+
+    Raises:
+        InputError: The worker has another model.
+    """
+    with ONE_AT_A_TIME:
+        predictor = _loaded(loading)
+        if _checksum(predictor) != checksum:
+            raise InputError(
+                f"a worker of the cluster has another model in {loading.folder}; copy this machine's there"
+            )
+        return number, maker.make(predictor, graph_rows(rows, predictor.model.settings, None))
+
+
+@lru_cache(maxsize=1)
+def _loaded(loading: Loading) -> Predictor:
+    """Load a model once per process."""
+    return load(*loading)
+
+
+def _checksum(predictor: Predictor) -> str:
+    """Return the checksum of weights and calibration.
+
+    Raises:
+        InputError: The model was not loaded from a folder.
+    """
+    if predictor.loading is None:
+        raise InputError("a large table, or a cluster, needs a model from a folder: crysmm.load")
+    model = hashlib.sha256()
+    for folder, parts in zip(resolve_group(predictor.loading.folder), predictor.models, strict=True):
+        for file in (folder / CALIBRATION_FILE, *(member.folder / DESCRIPTION_FILE for member in parts.members)):
+            model.update(file.read_bytes() if file.is_file() else b"")  # the description has the weights' checksum
+    return model.hexdigest()
+
+
 def _origin(predictor: Predictor, source: Source, maker: ShardMaker) -> dict[str, Any]:
     """Return what the numbers in a table depend on.
 
     Raises:
         InputError: The model was not loaded from a folder.
     """
-    if predictor.loading is None:
-        raise InputError(f"a table of more than {ROWS_A_SHARD:,} rows needs a model from a folder: crysmm.load")
-    model = hashlib.sha256()
-    for folder, parts in zip(resolve_group(predictor.loading.folder), predictor.models, strict=True):
-        for file in (folder / CALIBRATION_FILE, *(member.folder / DESCRIPTION_FILE for member in parts.members)):
-            model.update(file.read_bytes() if file.is_file() else b"")  # the description has the weights' checksum
+    checksum = _checksum(predictor)
+    assert predictor.loading is not None
     return {
-        "model": model.hexdigest(),
+        "model": checksum,
         "input": source.fingerprint(),
         "batch_size": maker.batch_size,
         "coverage": maker.coverage,

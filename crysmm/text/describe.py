@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tqdm import tqdm
 
+from crysmm.cluster import Backend, connect, refuse_half_cluster
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.building import graph_row
-from crysmm.errors import InputError, MissingDependencyError
+from crysmm.errors import InputError
 from crysmm.files import disables_bar
 from crysmm.io.source import SkippedRow, Source
 from crysmm.text.describers import DescriberName, borrowed, describer_version, end_processes
@@ -27,9 +28,7 @@ from crysmm.text.descriptions import (
     write_descriptions,
 )
 
-Backend = Literal["local", "dask"]
 NOT_READ = ""  # in place of the checksum of a structure that could not be read
-SECONDS_TO_CONNECT = 30
 CHECKED = GraphSettings()  # a crystal without a graph by these settings is not described either
 TIMEOUT = 120  # seconds per crystal
 
@@ -108,8 +107,7 @@ def describe(
     """
     from joblib import Parallel, delayed
 
-    if (backend == "dask") != (scheduler is not None):
-        raise InputError("backend dask needs a scheduler, tcp://HOST:PORT, and no other backend has one")
+    refuse_half_cluster(backend, scheduler)
     version = describer_version(describer)
     kept = read_descriptions(output) if output.exists() else {}
     for row in kept.values():
@@ -184,17 +182,8 @@ def _workers(backend: Backend, scheduler: str | None) -> Iterator[None]:
         finally:
             end_processes()
         return
-    try:
-        from distributed import Client
-    except ImportError:
-        raise MissingDependencyError(
-            "backend dask needs the package distributed, which is not installed: pip install 'crysmm[dask]'"
-        ) from None
     from joblib import parallel_config
 
-    try:
-        client = Client(scheduler, timeout=SECONDS_TO_CONNECT)
-    except OSError as error:
-        raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from None
-    with client, parallel_config(backend="dask"):
+    assert scheduler is not None
+    with connect(scheduler), parallel_config(backend="dask"):
         yield

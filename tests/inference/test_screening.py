@@ -2,9 +2,12 @@
 
 import csv
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +26,8 @@ from crysmm.cli.main import main
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError
 from crysmm.inference.predictor import Predictor, load
-from crysmm.inference.screening import screen
+from crysmm.inference.screening import ShardMaker, screen
+from crysmm.inference.selection import Selection
 from crysmm.io.table import crystal_row
 from crysmm.models.networks import PropertyNetwork
 
@@ -222,3 +226,31 @@ def test_killed_it_goes_on(run: Callable[..., Any], data: Path, tmp_path: Path, 
     assert main(command) == 1
     assert output.read_bytes() == (tmp_path / "straight.csv").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "model", "out.csv", "straight.csv"]
+
+
+def test_a_cluster_of_which_a_worker_is_killed_writes_the_same_table(run: Callable[..., Any], tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    expected = run("straight.csv")
+    with (
+        patch.dict(os.environ),  # the cluster leaves numbers of threads in it
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        first, _ = client.run(os.getpid).values()
+        killing = threading.Timer(0.5, os.kill, (first, signal.SIGKILL))
+        killing.start()
+        assert run("out.csv", scheduler=cluster.scheduler_address) == expected
+        killing.join()
+        assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "straight.csv").read_bytes()
+
+
+def test_a_cluster_that_cannot_be_used(
+    run: Callable[..., Any], predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crysmm.cluster.SECONDS_TO_CONNECT", 1)
+    with pytest.raises(InputError, match=re.escape("no Dask scheduler answers at tcp://127.0.0.1:1")):
+        run("out.csv", scheduler="tcp://127.0.0.1:1")
+    assert predictor.loading is not None
+    maker = ShardMaker(2, 0.9, 1, Selection())
+    with pytest.raises(InputError, match="a worker of the cluster has another model in"):
+        crysmm.inference.screening._make_elsewhere(predictor.loading, "another checksum", maker, 0, [])
