@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -106,7 +106,8 @@ def map_in_order(work: Callable[[list[Given]], list[Made]], items: Iterable[Give
     """
     remaining = iter(items)
     tasks = iter(lambda: list(islice(remaining, ROWS_A_TASK)), [])
-    return chain.from_iterable(map_tasks(work, tasks, jobs))
+    for made in map_tasks(work, tasks, jobs):
+        yield from made
 
 
 def map_tasks(work: Callable[[Given], Made], tasks: Iterable[Given], jobs: int | None) -> Iterator[Made]:

@@ -95,14 +95,14 @@ def test_a_value_with_its_interval(predictor, answers):
 
 def test_summary_has_one_row_per_file(answers):
     both = replace(answers, results=[answers.results[0], SkippedRow("bad.cif", "bad.cif", "the file is empty")])
-    assert summary_columns(both) == ["File", "Formula", "Atoms", "K_VRH", "90% interval", "Notes"]
+    assert summary_columns(both) == ["File", "Formula", "Atoms", "K_VRH (GPa)", "90% interval", "Notes"]
     first, second = summary_rows(both)
     value = answers.found[0].values[0]
     assert first[3:5] == [float(f"{value.value:.4g}"), f"{value.lower:.4g} to {value.upper:.4g}"]
     assert second == ["bad.cif", None, None, None, None, "the file is empty"]
     several = replace(both, results=[replace(answers.found[0], values=[value, replace(value, name="G_VRH")])])
     assert summary_columns(several)[3:7] == [
-        "K_VRH", "90% interval of K_VRH", "G_VRH", "90% interval of G_VRH"
+        "K_VRH (GPa)", "90% interval of K_VRH", "G_VRH (GPa)", "90% interval of G_VRH"
     ]  # fmt: skip
     assert len(summary_rows(several)[0]) == len(summary_columns(several))
 

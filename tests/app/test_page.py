@@ -81,7 +81,7 @@ def test_one_crystal(page, app, run_folder, sample_files, tmp_path):
     upload(page, sample_files[0])
     value = text(page, ".answer .value")
     (row,) = predicted(run_folder, sample_files[:1], tmp_path / "out.csv")
-    assert value == f"{float(row['prediction']):.4g}"
+    assert value == f"{float(row['prediction']):.4g} GPa"
     assert text(page, ".answer .file") == sample_files[0].name
     ends = [element.text for element in page.find_elements("css selector", ".interval span")]
     assert ends == [f"{float(row['lower']):.4g}", "90% interval", f"{float(row['upper']):.4g}"]
@@ -109,7 +109,7 @@ def test_an_example_and_another_model(page, run_folder, tmp_path):
     page.find_element("xpath", "//button[contains(., 'Quartz')]").click()
     own = text(page, ".answer .value")
     (row,) = predicted(run_folder, [EXAMPLE_FILES / "quartz.cif"], tmp_path / "own.csv")
-    assert own == f"{float(row['prediction']):.4g}"
+    assert own == f"{float(row['prediction']):.4g} GPa"
     page.find_element("css selector", "input[aria-label=Model]").click()
     page.find_element("xpath", "//*[@role='option'][contains(., 'cgcnn-formation-energy')]").click()
     wait(page, ".value .unit")
@@ -130,7 +130,7 @@ def test_many_files_some_of_them_bad(page, app, run_folder, sample_files, tmp_pa
     assert text(page, ".answer .file") == sample_files[0].name
     page.find_element("xpath", f"//*[contains(@class, 'summary')]//*[text()='{sample_files[2].name}']").click()
     eventually(lambda: text(page, ".answer .file") == sample_files[2].name)
-    assert text(page, ".answer .value") == f"{float(rows[2]['prediction']):.4g}"
+    assert text(page, ".answer .value") == f"{float(rows[2]['prediction']):.4g} GPa"
 
 
 def test_names_that_are_meant_to_do_harm_do_none(page, app, sample_files, tmp_path):

@@ -23,7 +23,7 @@ def test_list(zoo, capsys):
     size = (zoo / "cgcnn-bulk" / "model.safetensors").stat().st_size / 1e6
     assert shown.startswith(
         "cgcnn-bulk\n  About cgcnn-bulk.\n"
-        f"  cgcnn that predicts K_VRH; 5 elements, {size:.2f} MB\n"
+        f"  cgcnn that predicts K_VRH (GPa); 5 elements, {size:.2f} MB\n"
         "  held out: MAE of cgcnn-bulk 9 GPa\n\ngatgnn-bulk\n"
     )
     assert "crysmm predict --model NAME" in shown

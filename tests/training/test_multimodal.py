@@ -285,7 +285,9 @@ def test_another_encoder_of_that_name_does_not_predict(make_config, described, r
         crysmm.load(folder).predict(records[0])
     del description["text"]
     path.write_text(json.dumps(description))
-    with pytest.raises(ModelFolderError, match="text or potential is expected for a multimodal head, and for no other"):
+    with pytest.raises(
+        ModelFolderError, match="text or potential is expected for the heads multimodal and features, and for no other"
+    ):
         crysmm.load(folder)
 
 
