@@ -33,6 +33,14 @@ def wait(browser, selector):
     return WebDriverWait(browser, SECONDS).until(lambda _: browser.find_elements("css selector", selector))[0]
 
 
+def wait_for_text(browser, selector, part):
+    """Wait until the first element of a selector has this text in it."""
+    from selenium.webdriver.support.expected_conditions import text_to_be_present_in_element
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, SECONDS).until(text_to_be_present_in_element(("css selector", selector), part))
+
+
 def upload(browser, *files):
     wait(browser, "input[type=file]").send_keys("\n".join(map(str, files)))
 
@@ -84,7 +92,7 @@ def test_one_crystal(page, app, run_folder, sample_files, tmp_path):
     assert value == f"{float(row['prediction']):.4g} GPa"
     assert text(page, ".answer .file") == sample_files[0].name
     ends = [element.text for element in page.find_elements("css selector", ".interval span")]
-    assert ends == [f"{float(row['lower']):.4g}", "90% interval", f"{float(row['upper']):.4g}"]
+    assert ends == [f"{float(row['lower']):.4g}", "90% interval", f"{float(row['upper']):.4g} GPa"]
     assert download(page, "predictions.csv", tmp_path / "got") == (tmp_path / "out.csv").read_text()
     content = json.loads(download(page, "predictions.json", tmp_path / "got"))
     assert content["explanation"]["id"] == sample_files[0].name
@@ -112,7 +120,7 @@ def test_an_example_and_another_model(page, run_folder, tmp_path):
     assert own == f"{float(row['prediction']):.4g} GPa"
     page.find_element("css selector", "input[aria-label=Model]").click()
     page.find_element("xpath", "//*[@role='option'][contains(., 'cgcnn-formation-energy')]").click()
-    wait(page, ".value .unit")
+    wait_for_text(page, ".answer .value", "eV/atom")
     (row,) = predicted("cgcnn-formation-energy", [EXAMPLE_FILES / "quartz.cif"], tmp_path / "shipped.csv")
     assert text(page, ".answer .value") == f"{float(row['prediction']):.4g} eV/atom"
     assert "Held out: MAE about 0.041" in text(page, ".model-card")
