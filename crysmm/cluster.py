@@ -24,13 +24,13 @@ def refuse_half_cluster(backend: Backend, scheduler: str | None) -> None:
 
 
 def connect(scheduler: str) -> Client:
-    """Connect to a cluster.
+    """Connect to a cluster that has at least one worker.
 
     Args:
         scheduler: Address, ``tcp://HOST:PORT``.
 
     Raises:
-        InputError: No scheduler answers there.
+        InputError: No scheduler answers there, or no worker has joined it.
         MissingDependencyError: Dask is not installed.
     """
     try:
@@ -40,6 +40,12 @@ def connect(scheduler: str) -> Client:
             "backend dask needs the package distributed, which is not installed: pip install 'crysmm[dask]'"
         ) from None
     try:
-        return Client(scheduler, timeout=SECONDS_TO_CONNECT)
+        client = Client(scheduler, timeout=SECONDS_TO_CONNECT)
     except (OSError, ValueError) as error:
         raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from None
+    try:
+        client.wait_for_workers(1, timeout=SECONDS_TO_CONNECT)
+    except TimeoutError:
+        client.close()
+        raise InputError(f"no worker has joined the Dask scheduler at {scheduler}; start one") from None
+    return client

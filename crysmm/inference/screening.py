@@ -13,7 +13,8 @@ import json
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain, islice
 from os import PathLike
@@ -35,6 +36,7 @@ from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, refuse_ou
 from crysmm.inference.prediction_table import PredictionSummary, write_table
 from crysmm.inference.predictor import Loading, Predictor, Result, load
 from crysmm.inference.selection import Selection, places_of_numbers
+from crysmm.io.folder import FileRow
 from crysmm.io.inputs import open_source
 from crysmm.io.source import Row, SkippedRow, Source
 from crysmm.zoo import resolve_group
@@ -267,27 +269,41 @@ def _made_by_cluster(
     if folder == Path(loading.folder):
         loading = loading._replace(folder=folder.resolve())
     work = partial(_make_elsewhere, loading, checksum, maker)
+    tasks = ((number, [_with_absolute_path(row) for row in rows]) for number, rows in todo)
     with connect(scheduler) as client:
         from distributed import KilledWorker, as_completed
 
-        begun = islice(todo, TASKS_AHEAD * max(1, sum(client.nthreads().values())))
+        begun = islice(tasks, TASKS_AHEAD * sum(client.nthreads().values()))
         ready = as_completed([client.submit(work, *task, pure=False) for task in begun], with_results=True)
         try:
             for _, (number, shard) in ready:
-                for task in islice(todo, 1):
+                for task in islice(tasks, 1):
                     ready.add(client.submit(work, *task, pure=False))
                 advance(shard.summary.n_rows)
                 yield number, shard
         except KilledWorker as error:
             raise CrysmmError(f"workers of the cluster die over and over, for lack of memory?: {error}") from error
+        except CancelledError as error:
+            raise CrysmmError(f"the Dask scheduler at {scheduler} is lost: {error}") from error
+
+
+def _with_absolute_path(row: Row | SkippedRow) -> Row | SkippedRow:
+    """Return a row that means the same file in a process with another current folder."""
+    return replace(row, path=row.path.absolute()) if isinstance(row, FileRow) else row
 
 
 def _make_elsewhere(loading: Loading, checksum: str, maker: ShardMaker, number: int, rows: Rows) -> tuple[int, Shard]:
     """Read and predict the rows of a shard in a worker of a cluster.
 
     Raises:
-        InputError: The worker has another model.
+        InputError: The worker has another model, or none of the files.
     """
+    files = [row.path for row in rows if isinstance(row, FileRow)]
+    if files and not any(path.exists() for path in files):
+        raise InputError(
+            f"a worker of the cluster cannot see {files[0]}; put the structures on a disk that all machines share, or "
+            "into one JSONL file"
+        )
     with ONE_AT_A_TIME:
         predictor = _loaded(loading)
         if _checksum(predictor) != checksum:

@@ -28,9 +28,11 @@ from crysmm.errors import InputError
 from crysmm.inference.predictor import Predictor, load
 from crysmm.inference.screening import ShardMaker, screen
 from crysmm.inference.selection import Selection
+from crysmm.io.inputs import source_from_files
 from crysmm.io.table import crystal_row
 from crysmm.models.networks import PropertyNetwork
 
+SAMPLE_FILE = Path(__file__).parents[2] / "examples" / "sample_data" / "mp-149.vasp"
 Save = Callable[..., PropertyNetwork]
 
 
@@ -254,3 +256,7 @@ def test_a_cluster_that_cannot_be_used(
     maker = ShardMaker(2, 0.9, 1, Selection())
     with pytest.raises(InputError, match="a worker of the cluster has another model in"):
         crysmm.inference.screening._make_elsewhere(predictor.loading, "another checksum", maker, 0, [])
+    (row,) = source_from_files([SAMPLE_FILE]).rows()
+    gone = [replace(row, path=Path("/not/here/mp-149.vasp"))]
+    with pytest.raises(InputError, match=re.escape("cannot see /not/here/mp-149.vasp; put")):
+        crysmm.inference.screening._make_elsewhere(predictor.loading, "any", maker, 0, gone)
