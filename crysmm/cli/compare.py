@@ -1,11 +1,10 @@
 """``crysmm compare``: several arms on one split in, a paired comparison out."""
 
 import argparse
-import os
 from pathlib import Path
 
 from crysmm.cli.options import add_config_options, config_from, positive, report
-from crysmm.cli.train import RANKS, prepare_run, refuse_absent
+from crysmm.cli.train import one_of_several, prepare_run, refuse_absent
 from crysmm.comparison.arms import BUILT_IN, DEFAULT_ARMS, Plan, parse_arms, read_arms
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
@@ -67,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     refuse_absent(config)
     plan = Plan.of(config, arms, arguments.sizes, arguments.seeds)
-    if not RANKS & os.environ.keys():  # the first process may be writing the folder already
+    if not one_of_several():
         plan.check_folders()
     for arm in plan.trained_arms:
         refuse_absent(plan.settings(arm))

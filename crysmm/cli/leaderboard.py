@@ -1,11 +1,10 @@
 """``crysmm leaderboard``: make a contribution to the JARVIS-Leaderboard."""
 
 import argparse
-import os
 from pathlib import Path
 
 from crysmm.cli.options import add_config_options, config_from, folder_name, report
-from crysmm.cli.train import RANKS, prepare_run, refuse_absent
+from crysmm.cli.train import one_of_several, prepare_run, refuse_absent
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
 from crysmm.files import refuse_unwritable
@@ -76,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings = run_settings(benchmark, config)
         assert settings.output_dir is not None
         assert config.root_dir is not None
-        if not RANKS & os.environ.keys():  # the first process may be writing the folder already
+        if not one_of_several():
             RunFolder(settings.output_dir).check(settings)
         open_source(config.root_dir, id_key=config.id_key, file_format=config.file_format, needs_targets=False)
     assert config.output_dir is not None

@@ -68,6 +68,11 @@ def prepare_run(config: RunConfig) -> None:
     os.environ.setdefault("MPLCONFIGDIR", str(cache_folder(config.cache_dir) / "matplotlib"))
 
 
+def one_of_several() -> bool:
+    """Return whether this is one of several processes that train together, whose first may write the folder already."""
+    return bool(RANKS & os.environ.keys())
+
+
 def refuse_early(config: RunConfig) -> None:
     """Refuse what a run would refuse after torch is imported: its device, output folder, models and input.
 
@@ -81,7 +86,7 @@ def refuse_early(config: RunConfig) -> None:
 
     assert config.output_dir is not None
     refuse_absent(config)
-    if RANKS & os.environ.keys():  # the first process may be writing the folder already
+    if one_of_several():
         return
     RunFolder(config.output_dir).check(config)
     source = open_input(config, None)

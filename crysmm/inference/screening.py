@@ -314,9 +314,16 @@ def _make_elsewhere(loading: Loading, checksum: str, maker: ShardMaker, number: 
 
 
 @lru_cache(maxsize=1)
-def _loaded(loading: Loading) -> Predictor:
-    """Load a model once per process."""
-    return load(*loading)
+def _loaded(loading: Loading, checksum: str) -> Predictor:
+    """Load a model, and check it, once per process.
+
+    Raises:
+        InputError: It is another one.
+    """
+    predictor = load(*loading)
+    if _checksum(predictor) != checksum:
+        raise InputError(f"a worker of the cluster has another model in {loading.folder}; copy this one there")
+    return predictor
 
 
 def _checksum(predictor: Predictor) -> str:

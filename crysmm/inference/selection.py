@@ -49,7 +49,7 @@ class Ranking(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """What to keep of a table; everything by default.
+    """Lines to keep of a table; all by default.
 
     Args:
         bounds: Bounds that all hold for a line that is kept.

@@ -170,7 +170,7 @@ class ReadingOptions:
 
     @property
     def row_id_keys(self) -> tuple[str, ...]:
-        """As ``id_keys``, for rows that hold their structure."""
+        """Possible keys of the id in rows that hold their structure; the first one present counts."""
         return ID_KEYS if self.id_key is None else self.id_keys
 
 

@@ -62,7 +62,7 @@ def in_first_process(
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a run that is extended starts from.
+    """Finished run that is extended by more epochs.
 
     Args:
         epochs: Rows of ``history.csv``.

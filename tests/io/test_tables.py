@@ -61,7 +61,7 @@ def assert_table(path: Path, structures: list[Structure], ids: list[str], atol: 
 @pytest.mark.parametrize("form", ["dict", "json"])
 @pytest.mark.parametrize("orient", ["split", "columns", "index", "records", "table", "list", "lines"])
 def test_what_pandas_writes_as_json(orient: str, form: str, structures, tmp_path: Path) -> None:
-    """Its index is the id, and where none is written, a column is."""
+    """The index is the id, and where none is written, a column is."""
     dicts = [structure.as_dict() if form == "dict" else structure.to_json() for structure in structures]
     frame = pd.DataFrame({"structure": dicts, "gap": GAPS}, index=[f"mp-{n}" for n in range(4)])
     ids = list(frame.index)
