@@ -305,11 +305,7 @@ def _make_elsewhere(loading: Loading, checksum: str, maker: ShardMaker, number: 
             "into one JSONL file"
         )
     with ONE_AT_A_TIME:
-        predictor = _loaded(loading)
-        if _checksum(predictor) != checksum:
-            raise InputError(
-                f"a worker of the cluster has another model in {loading.folder}; copy this machine's there"
-            )
+        predictor = _loaded(loading, checksum)
         return number, maker.make(predictor, graph_rows(rows, predictor.model.settings, None))
 
 
@@ -322,7 +318,7 @@ def _loaded(loading: Loading, checksum: str) -> Predictor:
     """
     predictor = load(*loading)
     if _checksum(predictor) != checksum:
-        raise InputError(f"a worker of the cluster has another model in {loading.folder}; copy this one there")
+        raise InputError(f"a worker of the cluster has another model in {loading.folder}; copy this machine's there")
     return predictor
 
 
