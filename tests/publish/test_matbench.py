@@ -199,7 +199,7 @@ def test_what_was_edited_is_kept(submitted, data, folds_file, small, tmp_path, c
         ("info.json", b"[1]", "info.json is not a JSON object; correct or delete it"),
         ("info.json", b"\xff", "info.json is not JSON"),
         ("results.json.gz", b"PK", "results.json.gz cannot be read to its end"),
-        ("results.json.gz", gzip.compress(b"{}"), "results.json.gz is not a results file of Matbench"),
+        ("results.json.gz", gzip.compress(b"{}", mtime=0), "results.json.gz is not a results file of Matbench"),
     ],
 )
 def test_damaged_files_are_refused_before_anything_is_trained(
