@@ -79,6 +79,7 @@ class StudyOfSeveral(Study):
     def options(self, task: str, arm: str) -> list[str]:
         """Return the options that the arm adds to the recipe; the network that it starts from is trained first."""
         if ARMS[arm].encoder == SEVERAL:
+            assert self.pretraining_data is not None
             with self._one_at_a_time:
                 folder = self.encoder_folder(SEVERAL)
                 train_on_several(self.pretraining_data, folder, lambda: self.held_out, ON_SEVERAL, self.jobs)

@@ -148,7 +148,7 @@ class Study:
     Args:
         work: Folder of encoders and runs.
         results: CSV file with a row per run.
-        pretraining_data: Structures that encoders are trained on.
+        pretraining_data: Structures that encoders are trained on; None where no arm needs one to be made.
         tasks: Options of ``crysmm train`` by name of the task: data, target and split.
         jobs: Number of runs at a time, which share the cores.
         recipe: Options of ``crysmm train`` for all arms.
@@ -156,7 +156,7 @@ class Study:
 
     work: Path
     results: Path
-    pretraining_data: Path
+    pretraining_data: Path | None
     tasks: dict[str, list[str]]
     jobs: int = 1
     recipe: Sequence[str] = field(default_factory=lambda: RECIPE)

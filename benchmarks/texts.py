@@ -85,7 +85,7 @@ def main() -> None:
     study = TextStudy(
         arguments.work,
         results,
-        arguments.tables,  # not read: no arm's encoder is to be made
+        None,  # no arm's encoder is to be made
         {name: ["--root_dir", str(path), *TASKS[name][1]] for name, path in tables.items()},
         arguments.jobs,
         texts={

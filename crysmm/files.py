@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -49,6 +49,24 @@ def refuse_unwritable(folder: Path) -> None:
     why = why_not_writable(folder)
     if why is not None:
         raise InputError(f"--output_dir: {folder} cannot be written: {why}; name another folder")
+
+
+def refuse_other_file(path: Path, kind: str, is_ours: Callable[[Path], bool]) -> None:
+    """Refuse an output that cannot be written, or that exists and is not such a file.
+
+    Args:
+        path: File to write, or to replace.
+        kind: What it is to be, for the error.
+        is_ours: Returns whether an existing file is of this kind.
+
+    Raises:
+        InputError: The file cannot be used; the text gives the reason.
+    """
+    why = f"{path} is a folder" if path.is_dir() else why_not_writable(path.parent)
+    if why is not None:
+        raise InputError(f"{path} cannot be written: {why}; give the name of a file to write")
+    if path.exists() and not is_ours(path):
+        raise InputError(f"{path} is there and is no {kind}; move it away, or give another name")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from crysmm.crystal import Crystal
 from crysmm.errors import MissingDependencyError
@@ -227,6 +228,7 @@ def install(tmp_path, monkeypatch):
             (folder / f"{name}.py").write_text(source)
             monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.syspath_prepend(folder)
+        get_reusable_executor().shutdown()  # processes that run already would not find the package
 
     return put
 

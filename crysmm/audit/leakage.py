@@ -213,10 +213,7 @@ def read_config(run: RunFolder) -> TrainingConfig:
     Raises:
         InputError: The folder is not that of a run of ``crysmm train``.
     """
-    # Both are needed: without the ids, the split could differ from the one that the model was trained on.
-    for file in (run.config, run.ids):
-        if not file.is_file():
-            raise InputError(f"{run.path} is not the folder of a run of crysmm train: {file.name} is missing")
+    run.require_training()  # without the ids, the split could differ from the one that the model was trained on
     try:
         return TrainingConfig.model_validate_json(run.config.read_bytes())
     except ValidationError as error:

@@ -54,8 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--{name}: missing; name {meaning}")
     folder = arguments.output_dir or run
     refuse_unwritable(folder)
-    if run is not None and not RunFolder(run).config.is_file():
-        raise InputError(f"{run} is not the folder of a run of crysmm train: config.json is missing")
+    if run is not None:
+        RunFolder(run).require_training()
     from crysmm.audit.leakage import audit_ids, audit_run
     from crysmm.io.inputs import open_source
 

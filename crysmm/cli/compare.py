@@ -64,7 +64,6 @@ def run(arguments: argparse.Namespace) -> int:
     prepare_run(config)
     from crysmm.io.inputs import open_input
 
-    refuse_absent(config)
     plan = Plan.of(config, arms, arguments.sizes, arguments.seeds)
     if not one_of_several():
         plan.check_folders()

@@ -52,9 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.device import resolve_device
     from crysmm.inference.model_teacher import any_teacher
     from crysmm.teachers.features import compute_features
-    from crysmm.teachers.file import refuse_other_file, write_embeddings
+    from crysmm.teachers.file import refuse_output, write_embeddings
 
-    refuse_other_file(arguments.output)
+    refuse_output(arguments.output)
     options = {"jobs": arguments.jobs, "cache_dir": arguments.cache_dir}
     store = build_store(open_unlabeled(arguments), GraphSettings(), **options)
     device = resolve_device(arguments.device)

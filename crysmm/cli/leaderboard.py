@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from crysmm.cli.options import add_config_options, config_from, folder_name, report
-from crysmm.cli.train import one_of_several, prepare_run, refuse_absent
+from crysmm.cli.train import one_of_several, prepare_run
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
 from crysmm.files import refuse_unwritable
@@ -71,7 +71,6 @@ def run(arguments: argparse.Namespace) -> int:
             benchmark = benchmark.with_validation(validation_fraction(config), config.random_seed)
         report([*notes, *ignored, *benchmark.notes])
         prepare_run(config)
-        refuse_absent(config)
         settings = run_settings(benchmark, config)
         assert settings.output_dir is not None
         assert config.root_dir is not None
@@ -80,8 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         open_source(config.root_dir, id_key=config.id_key, file_format=config.file_format, needs_targets=False)
     assert config.output_dir is not None
     refuse_unwritable(config.output_dir)
-    if arguments.run is not None and not RunFolder(arguments.run).config.is_file():
-        raise InputError(f"--run: {arguments.run} is not the folder of a run of crysmm train: config.json is missing")
+    if arguments.run is not None:
+        RunFolder(arguments.run).require_training()
 
     from crysmm.audit.leakage import read_config
     from crysmm.device import hardware_of

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from crysmm.cli.options import add_config_options, config_from, folder_name, report
-from crysmm.cli.train import prepare_run, refuse_absent
+from crysmm.cli.train import prepare_run
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
 from crysmm.files import refuse_unwritable
@@ -43,7 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
     config, notes = config_from(TrainingConfig, arguments)
     report([*notes, *ignored_settings(config, SET)])
     prepare_run(config)
-    refuse_absent(config)
     assert config.root_dir is not None
     assert config.output_dir is not None
     refuse_unwritable(config.output_dir)

@@ -26,6 +26,7 @@ from crysmm.data.units import after_number
 from crysmm.errors import CrysmmError, InputError, first_of
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import PARQUET, refuse_output, require_model, unfinished_folder
+from crysmm.inference.selection import Selection
 from crysmm.io.source import Source
 from crysmm.zoo import resolve_group
 
@@ -90,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_row_options(arguments, "id_key")
     refuse_absent_device(arguments.device)
     refuse_half_cluster(arguments.backend, arguments.scheduler)
+    Selection.parse(arguments.keep)
     for folder in resolve_group(arguments.model):
         require_model(folder, may_be_ensemble=True)
     refuse_output(arguments.output)

@@ -55,10 +55,11 @@ def train_with(config: TrainingConfig) -> int:
 
 
 def prepare_run(config: RunConfig) -> None:
-    """Check that a run has an input and an output, before anything slow is imported.
+    """Check that a run has an input, an output and all that it needs, before anything slow is imported.
 
     Raises:
-        InputError: No input or no output folder is named.
+        InputError: No input or no output folder is named; the device or a file of descriptions is not there.
+        ModelFolderError: A model that the run starts from is not there.
     """
     for key, what in (("root_dir", "the structures to train on"), ("output_dir", "the folder to write the run to")):
         if dict(config)[key] is None:
@@ -66,6 +67,7 @@ def prepare_run(config: RunConfig) -> None:
     # Matplotlib, which training imports, caches a list of fonts, by default in the home folder, which clusters may
     # mount read-only.
     os.environ.setdefault("MPLCONFIGDIR", str(cache_folder(config.cache_dir) / "matplotlib"))
+    refuse_absent(config)
 
 
 def one_of_several() -> bool:
@@ -74,18 +76,16 @@ def one_of_several() -> bool:
 
 
 def refuse_early(config: RunConfig) -> None:
-    """Refuse what a run would refuse after torch is imported: its device, output folder, models and input.
+    """Refuse an output folder, input or units that a run would refuse after torch is imported.
 
     Raises:
         InputError: One of them cannot be used.
-        ModelFolderError: A model that the run starts from is not there.
     """
     from crysmm.data.units import units_of
     from crysmm.io.inputs import open_input
     from crysmm.runs.run_folder import RunFolder
 
     assert config.output_dir is not None
-    refuse_absent(config)
     if one_of_several():
         return
     RunFolder(config.output_dir).check(config)

@@ -16,7 +16,7 @@ from crysmm.comparison.page import scatter_figures, score_figures
 from crysmm.comparison.results import ArmResult, Comparison, Pair
 from crysmm.comparison.statistics import paired_difference, scores_of
 from crysmm.errors import InputError
-from crysmm.files import why_not_writable, write_text_atomic
+from crysmm.files import refuse_other_file, write_text_atomic
 from crysmm.inference.prediction_table import PredictionTable, read_predictions
 from crysmm.report.figures import Figure, History, curves
 from crysmm.report.html import embed_scripts, static_file
@@ -49,13 +49,7 @@ def refuse_page(path: Path) -> None:
     Raises:
         InputError: The file cannot be used.
     """
-    if path.is_dir():
-        raise InputError(f"--html: {path} is a folder; give the name of a file to write")
-    why = why_not_writable(path.parent)
-    if why is not None:
-        raise InputError(f"--html: {path} cannot be written: {why}")
-    if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
-        raise InputError(f"--html: {path} is there and is no page of crysmm runs; give another name")
+    refuse_other_file(path, "page of crysmm runs", lambda page: MARK in page.read_text("utf-8", "replace"))
 
 
 def write_runs_page(path: Path, runs: Sequence[FoundRun], notes: Sequence[str]) -> list[str]:

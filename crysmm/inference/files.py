@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crysmm.errors import InputError, ModelFolderError
-from crysmm.files import why_not_writable
-from crysmm.teachers.names import is_file, is_teacher, refuse_missing
+from crysmm.errors import ModelFolderError
+from crysmm.files import refuse_other_file
+from crysmm.teachers.names import is_model, refuse_missing
 from crysmm.zoo import resolve, shipped_names
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
@@ -55,10 +55,10 @@ def require_needed(name: Path | str) -> None:
         MissingDependencyError: The package of the teacher is not installed.
         InputError: There is no such file.
     """
-    if is_teacher(str(name)) or is_file(name):
-        refuse_missing(name)
-    else:
+    if is_model(name):
         require_model(resolve(name))
+    else:
+        refuse_missing(name)
 
 
 def refuse_output(path: Path) -> None:
@@ -67,21 +67,16 @@ def refuse_output(path: Path) -> None:
     Raises:
         InputError: The file cannot be used; the text gives the reason.
     """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give the name of a .csv or .parquet file to write")
-    why = why_not_writable(path.parent)
-    if why is not None:
-        raise InputError(f"{path} cannot be written: {why}")
-    if not path.exists():
-        return
-    start = None  # never read from a path that is not a file, such as a device
-    if path.is_file() and path.suffix == PARQUET and path.stat().st_size:
-        start = _first_columns(path)
-    elif path.is_file():
-        with path.open(encoding="utf-8", errors="replace") as file:
-            start = file.read(len(TABLE_START))
-    if start not in ("", TABLE_START):
-        raise InputError(f"{path} is there and is no table of predictions; move it away, or give another name")
+    refuse_other_file(path, "table of predictions", _is_table)
+
+
+def _is_table(path: Path) -> bool:
+    if not path.is_file():
+        return False  # never read from, such as a device
+    if path.suffix == PARQUET and path.stat().st_size:
+        return _first_columns(path) == TABLE_START
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(len(TABLE_START)) in ("", TABLE_START)
 
 
 def _first_columns(path: Path) -> str:

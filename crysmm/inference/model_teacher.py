@@ -14,7 +14,7 @@ from crysmm.engines.linear import precise
 from crysmm.inference.files import require_needed
 from crysmm.inference.model_folder import Description, read_description
 from crysmm.inference.saved_models import load_encoder
-from crysmm.teachers.names import is_file, is_teacher
+from crysmm.teachers.names import is_model, is_teacher
 from crysmm.teachers.registry import load_teacher
 from crysmm.teachers.teacher import Teacher
 from crysmm.zoo import resolve
@@ -78,4 +78,4 @@ def describe_needed(name: Path | str) -> Description | None:
         ModelFolderError: The folder of the model cannot be read.
     """
     require_needed(name)
-    return None if is_teacher(str(name)) or is_file(name) else read_description(resolve(name))
+    return read_description(resolve(name)) if is_model(name) else None

@@ -76,6 +76,13 @@ def holds_text(column: str) -> bool:
     return column in TEXTS or column.startswith("unit_")
 
 
+def places_of_numbers(columns: Sequence[str], targets: Sequence[str]) -> dict[str, int]:
+    """Return the places of the numbers in a line of a table of predictions, by column, and by target its prediction."""
+    predictions = ["prediction"] if len(targets) == 1 else [f"prediction_{name}" for name in targets]
+    of_targets = dict(zip(targets, map(columns.index, predictions), strict=True))
+    return of_targets | {name: place for place, name in enumerate(columns) if not holds_text(name)}
+
+
 def write_table(path: Path, columns: Sequence[str], lines: Iterable[list[str]]) -> int:
     """Write a table as the lines come: Parquet if the name ends so, with numbers as such, else CSV.
 

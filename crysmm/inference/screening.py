@@ -33,9 +33,9 @@ from crysmm.errors import CrysmmError, InputError
 from crysmm.files import disables_bar, replacing, write_json_atomic
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, refuse_output, unfinished_folder
-from crysmm.inference.prediction_table import PredictionSummary, write_table
+from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers, write_table
 from crysmm.inference.predictor import Loading, Predictor, Result, load
-from crysmm.inference.selection import Selection, places_of_numbers
+from crysmm.inference.selection import Selection
 from crysmm.io.folder import FileRow
 from crysmm.io.inputs import open_source
 from crysmm.io.source import Row, SkippedRow, Source
@@ -198,7 +198,7 @@ def screen(
     if not isinstance(source, Source):
         source = open_source(source, needs_targets=False)
     columns = predictor.columns
-    selection = Selection.parse(keep, places_of_numbers(columns, predictor.target_names))
+    selection = Selection.parse(keep).of_table(places_of_numbers(columns, predictor.target_names))
     maker = ShardMaker(batch_size, coverage, jobs, selection)
     folder = unfinished_folder(output)
     is_small = source.n_rows is not None and source.n_rows <= ROWS_A_SHARD and not folder.exists()

@@ -15,12 +15,11 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from heapq import nlargest, nsmallest
 from typing import NamedTuple
 
 from crysmm.errors import InputError, nearest, shown
-from crysmm.inference.prediction_table import holds_text
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 BETWEEN = re.compile(rf"(?P<name>.+?)\s+between\s+(?P<low>{NUMBER})\s+and\s+(?P<high>{NUMBER})")
@@ -32,17 +31,17 @@ Line = list[str]
 
 
 class Bound(NamedTuple):
-    """Bound of the number at a place in a line: the line is kept if the number is ``sign`` the limit."""
+    """Bound of the number of a name: a line is kept if the number is ``sign`` the limit."""
 
-    place: int
+    name: str
     sign: str
     limit: float
 
 
 class Ranking(NamedTuple):
-    """Number of lines to keep: those with the lowest, or the highest, numbers at a place."""
+    """Number of lines to keep: those with the lowest, or the highest, numbers of a name."""
 
-    place: int
+    name: str
     number: int
     end: str
 
@@ -54,39 +53,50 @@ class Selection:
     Args:
         bounds: Bounds that all hold for a line that is kept.
         ranking: Ranking of the lines that they leave; None to keep these in the order of the input.
+        places: Places of the numbers in a line, by name.
     """
 
     bounds: tuple[Bound, ...] = ()
     ranking: Ranking | None = None
+    places: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def parse(cls, rules: Sequence[str], places: Mapping[str, int]) -> Selection:
-        """Make a selection from rules.
-
-        Args:
-            rules: Rules in the forms above.
-            places: Places of the numbers in a line, by name.
+    def parse(cls, rules: Sequence[str]) -> Selection:
+        """Make a selection, of a table that is not known yet, from rules in the forms above.
 
         Raises:
-            InputError: A rule has none of the forms or an unknown name, or there are two rankings.
+            InputError: A rule has none of the forms, or there are two rankings.
         """
         bounds: list[Bound] = []
         rankings: list[Ranking] = []
         for rule in map(str.strip, rules):
             if found := RANKED.fullmatch(rule):
-                rankings.append(Ranking(_place(found["name"], places), int(found["count"]), found["end"]))
+                rankings.append(Ranking(found["name"], int(found["count"]), found["end"]))
             elif found := BETWEEN.fullmatch(rule):
-                place, low, high = _place(found["name"], places), float(found["low"]), float(found["high"])
+                low, high = float(found["low"]), float(found["high"])
                 if low > high:
                     raise InputError(f"keep: {shown(rule)} keeps nothing; write the lower number first")
-                bounds += [Bound(place, ">=", low), Bound(place, "<=", high)]
+                bounds += [Bound(found["name"], ">=", low), Bound(found["name"], "<=", high)]
             elif found := COMPARED.fullmatch(rule):
-                bounds.append(Bound(_place(found["name"], places), found["sign"], float(found["number"])))
+                bounds.append(Bound(found["name"], found["sign"], float(found["number"])))
             else:
                 raise InputError(f"keep: {shown(rule)} is no rule; expected {FORMS}, each in quotes")
         if len(rankings) > 1:
             raise InputError("keep: several rankings (lowest, highest); give one, and bounds for other properties")
         return cls(tuple(bounds), rankings[0] if rankings else None)
+
+    def of_table(self, places: Mapping[str, int]) -> Selection:
+        """Return the selection for a table with numbers at these places, by name.
+
+        Raises:
+            InputError: It has no number of a name; the text lists those that it has.
+        """
+        known = list(places)
+        for name in [rule.name for rule in (*self.bounds, self.ranking) if rule is not None]:
+            if name not in places:
+                near = nearest(name, known)
+                raise InputError(f"keep: no number is called {name!r}; there are {', '.join(known)}{near}")
+        return replace(self, places=places)
 
     def __bool__(self) -> bool:
         return bool(self.bounds or self.ranking)
@@ -102,29 +112,14 @@ class Selection:
         kept = (
             line
             for line in lines
-            if all(line[place] and SIGNS[sign](float(line[place]), limit) for place, sign, limit in self.bounds)
+            if all(
+                line[self.places[name]] and SIGNS[sign](float(line[self.places[name]]), limit)
+                for name, sign, limit in self.bounds
+            )
         )
         if self.ranking is None:
             return kept
-        place, number, end = self.ranking
+        name, number, end = self.ranking
+        place = self.places[name]
         best = nsmallest if end == "lowest" else nlargest
         return best(number, (line for line in kept if line[place]), key=lambda line: float(line[place]))
-
-
-def places_of_numbers(columns: Sequence[str], targets: Sequence[str]) -> dict[str, int]:
-    """Return the places of the numbers in a line of a table of predictions, by column, and by target its prediction."""
-    predictions = ["prediction"] if len(targets) == 1 else [f"prediction_{name}" for name in targets]
-    of_targets = dict(zip(targets, map(columns.index, predictions), strict=True))
-    return of_targets | {name: place for place, name in enumerate(columns) if not holds_text(name)}
-
-
-def _place(name: str, places: Mapping[str, int]) -> int:
-    """Return the place of a number.
-
-    Raises:
-        InputError: The name is unknown; the text lists those that are known.
-    """
-    if name not in places:
-        known = list(places)
-        raise InputError(f"keep: no number is called {name!r}; there are {', '.join(known)}{nearest(name, known)}")
-    return places[name]

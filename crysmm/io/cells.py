@@ -14,15 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from crysmm.errors import InputError, brief
+from crysmm.io.json_stream import open_text
 from crysmm.io.row import RowData, holds_structure, with_id
 
-SUFFIXES_OF_CELLS = (".csv", ".tsv", ".xlsx", ".parquet")
+SUFFIXES_OF_CELLS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".xlsx", ".parquet")
 DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 LONGEST_CELL = 1 << 20  # characters; the csv module's own limit of 131,072 is too low for some descriptions
 LONGEST_OF_EXCEL = 32_767  # characters; Excel cuts a longer cell
 PANDAS_INDEX = "__index_level_0__"  # as pandas calls it in Parquet, if it has no name
 Lines = list[tuple[int, list[str]]]
+
+
+def is_table_of_cells(name: str) -> bool:
+    """Return whether a file is a table of cells, by its name."""
+    return name.lower().endswith(SUFFIXES_OF_CELLS)
 
 
 def read_cells(table: Path) -> Lines:
@@ -74,7 +80,11 @@ def read_csv(table: Path | zipfile.Path) -> Lines:
         InputError: The file cannot be read as such text, or its commas may be decimal or between thousands.
     """
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
+        with (
+            table.open(encoding="utf-8-sig", newline="")
+            if isinstance(table, zipfile.Path)
+            else open_text(table, errors="strict", newline="")
+        ) as stream:
             csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
             text = stream.read()
         for separator in ";\t":
@@ -85,7 +95,7 @@ def read_csv(table: Path | zipfile.Path) -> Lines:
                 if len(rows[0][1]) == width and not any("," in cells[0] for _, cells in rows):
                     return _with_decimal_points(rows, table)
         return _split(text, ",")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table} cannot be read: {error}; expected comma-separated text in UTF-8") from error
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from crysmm.errors import InputError, StructureError, UnlabeledError, first_of, nearest
-from crysmm.io.cells import SUFFIXES_OF_CELLS, cell_rows, cells_hold_structures, read_cells
+from crysmm.io.cells import SUFFIXES_OF_CELLS, cell_rows, cells_hold_structures, is_table_of_cells, read_cells
 from crysmm.io.source import (
     MISSING,
     FileFormat,
@@ -28,7 +28,7 @@ from crysmm.io.source import (
     read_targets,
 )
 from crysmm.io.structure_file import GZ, SUFFIXES, format_from_name, is_structure_json, read_file
-from crysmm.io.table import FileTable, group_names, open_table
+from crysmm.io.table import FileTable, group_names, is_table_of_rows, open_table
 
 ID_PROP_JSON = ("id_prop.json.zip", "id_prop.json")  # in ALIGNN's search order, before tables of cells
 ID_PROP = (*ID_PROP_JSON, *(f"id_prop{suffix}" for suffix in SUFFIXES_OF_CELLS))
@@ -42,7 +42,9 @@ ID_COLUMNS = ("jid", "id", "file", "filename", "file_name", "name", "material_id
 
 
 def open_folder(folder: Path, options: ReadingOptions) -> Source:
-    """Open a folder with an ``id_prop`` file, or with structure files only if no targets are needed.
+    """Open a folder with a table such as ``id_prop.csv``, or with structure files only if no targets are needed.
+
+    A folder without them is opened as its only file of rows with structures, if there is one.
 
     Raises:
         InputError: There is nothing to read, or ``id_prop`` as a whole cannot be used.
@@ -51,9 +53,8 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
         if (folder / name).is_file():
             return open_table(folder / name, options)
     listing = FolderListing(folder)
-    tables = sorted(
-        name for name in listing.names() if Path(name).suffix.lower() in SUFFIXES_OF_CELLS and name[0] not in ".~"
-    )
+    names = sorted(name for name in listing.names() if name[0] not in ".~")
+    tables = list(filter(is_table_of_cells, names))
     named = [name for name in tables if name in ID_PROP]
     if named or options.needs_targets:
         if len(named) > 1:
@@ -62,9 +63,13 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
             raise InputError(f"{folder} has several tables ({first_of(tables)}); call the one to read id_prop.csv")
         if tables:
             return open_cells(folder / (named or tables)[0], options)
+        if (whole := listing.only_table_of_rows()) is not None:
+            return open_table(folder / whole, options)
         raise InputError(f"{folder} has no {', '.join(ID_PROP)}; training needs a table of ids and targets there")
     files = [(name, name) for name in listing.structure_files(options.file_format)]
     files = files or listing.files_in_subfolders(options.file_format)
+    if not files and (whole := listing.only_table_of_rows()) is not None:
+        return open_table(folder / whole, options)
     if not files:
         raise InputError(f"{folder} has no structure files (POSCAR*, {', '.join('*' + suffix for suffix in SUFFIXES)})")
     return FilesSource([(identifier, folder / path) for identifier, path in files], options, folder)
@@ -162,6 +167,15 @@ class FolderListing:
             is_calculation = len(names) == 1 and names[0] in CALCULATION
             found += [(folder if is_calculation else f"{folder}/{name}", f"{folder}/{name}") for name in names]
         return found
+
+    def only_table_of_rows(self) -> str | None:
+        """Return the name of the only file that may hold rows with structures; None if there are none or several."""
+        found = [
+            name
+            for name in self.names()
+            if is_table_of_rows(name) and name[0] not in ".~" and not is_structure_json(self._folder / name)
+        ]
+        return found[0] if len(found) == 1 else None
 
     def structure_files(self, file_format: FileFormat | None, subfolder: str = "") -> list[str]:
         """Return the sorted names of structure files; with ``file_format`` set, also those without a suffix."""

@@ -12,7 +12,7 @@ from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.crystal import as_crystal
 from crysmm.errors import InputError, StructureError
-from crysmm.io.cells import SUFFIXES_OF_CELLS
+from crysmm.io.cells import is_table_of_cells
 from crysmm.io.folder import FileRow, FilesSource, open_cells, open_folder
 from crysmm.io.source import (
     FileFormat,
@@ -79,7 +79,7 @@ def open_source(
 def _open_path(path: Path, options: ReadingOptions) -> Source:
     if path.is_dir():
         return open_folder(path, options)
-    if path.is_file() and path.suffix.lower() in SUFFIXES_OF_CELLS:
+    if path.is_file() and is_table_of_cells(path.name):
         return open_cells(path, options)
     if path.is_file():
         return open_table(path, options)

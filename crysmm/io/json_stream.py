@@ -24,8 +24,13 @@ CHUNK = 1 << 20  # characters
 
 
 @contextmanager
-def open_text(path: Path) -> Iterator[TextIO]:
-    """Open a plain, ``.gz`` or ``.zip`` file as text; bytes that are not UTF-8 become replacement characters.
+def open_text(path: Path, *, errors: str = "replace", newline: str | None = None) -> Iterator[TextIO]:
+    """Open a plain, ``.gz`` or ``.zip`` file as text.
+
+    Args:
+        path: File to open.
+        errors: What becomes of bytes that are not UTF-8, as for :func:`open`.
+        newline: How lines end, as for :func:`open`.
 
     Raises:
         InputError: The file does not exist, cannot be read to its end, or its archive is broken or not one JSON file.
@@ -33,7 +38,7 @@ def open_text(path: Path) -> Iterator[TextIO]:
     try:
         with ExitStack() as stack:
             stream = stack.enter_context(_open_bytes(path, stack))
-            yield stack.enter_context(io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace"))
+            yield stack.enter_context(io.TextIOWrapper(stream, encoding="utf-8-sig", errors=errors, newline=newline))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; name a file that does") from error
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:

@@ -50,13 +50,21 @@ def open_table(path: Path, options: ReadingOptions) -> Source:
     Raises:
         InputError: The file is none of these, is broken, or lacks the target or id.
     """
-    suffix = Path(path.name.removesuffix(".gz").removesuffix(".zip")).suffix.lower()
-    if suffix not in TABLES:
+    if not is_table_of_rows(path.name):
         raise InputError(
             f"{path} is not a folder and not a file of rows; a single structure file is predicted with --files; rows "
             f"are read from {', '.join((*TABLES, *SUFFIXES_OF_CELLS))}"
         )
-    return FileTable(path, options, TABLES[suffix])
+    return FileTable(path, options, TABLES[_suffix_of_rows(path.name)])
+
+
+def is_table_of_rows(name: str) -> bool:
+    """Return whether a file may hold rows with structures, by its name; that of a single structure may be like it."""
+    return _suffix_of_rows(name) in TABLES
+
+
+def _suffix_of_rows(name: str) -> str:
+    return Path(name.removesuffix(".gz").removesuffix(".zip")).suffix.lower()
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,16 @@ class RunFolder:
             self.path / AUDIT_REPORT, self.path / AUDIT_TABLE,
         ]  # fmt: skip
 
+    def require_training(self) -> None:
+        """Check that the folder is that of a run of ``crysmm train``, whose settings and split can be read.
+
+        Raises:
+            InputError: One of their files is missing.
+        """
+        for file in (self.config, self.ids):
+            if not file.is_file():
+                raise InputError(f"{self.path} is not the folder of a run of crysmm train: {file.name} is missing")
+
     @property
     def holds_run(self) -> bool:
         """True if the folder contains a file of a run."""

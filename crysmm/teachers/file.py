@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from crysmm.data.store import Store
 from crysmm.errors import InputError, brief
-from crysmm.files import LOCK, replacing, why_not_writable, working_folder
+from crysmm.files import LOCK, refuse_other_file, replacing, working_folder
 from crysmm.teachers.features import CRYSTALS_READ, KEY_BYTES, AtomFeatures, features_folder, read_parts, write_part
 from crysmm.teachers.names import SUFFIX, refuse_missing
 from crysmm.teachers.registry import TeacherIdentity
@@ -50,19 +50,15 @@ def write_embeddings(path: Path, store: Store, rows: Sequence[int], features: At
             writer.write_table(_table(store, rows[start : start + CRYSTALS_READ], features, per).cast(schema))
 
 
-def refuse_other_file(path: Path) -> None:
-    """Refuse an output that cannot be written, or that exists and is no file of features.
+def refuse_output(path: Path) -> None:
+    """Refuse an output that is not Parquet, cannot be written, or exists and is no file of features.
 
     Raises:
-        InputError: The file cannot be used; the text gives the reason.
+        InputError: The file cannot be used.
     """
-    why = f"{path} is a folder" if path.is_dir() else why_not_writable(path.parent)
-    if why is not None:
-        raise InputError(f"{path} cannot be written: {why}; name a file, such as embeddings{SUFFIX}")
-    if path.suffix != SUFFIX:
+    if not path.is_dir() and path.suffix != SUFFIX:
         raise InputError(f"{path} is to be a Parquet file; name it {path.stem}{SUFFIX}")
-    if path.exists() and METADATA not in (_open(path).schema_arrow.metadata or {}):
-        raise InputError(f"{path} is there and was not written by crysmm embed; move it away, or give another name")
+    refuse_other_file(path, "file of features", lambda file: METADATA in (_open(file).schema_arrow.metadata or {}))
 
 
 def features_from_file(

@@ -41,6 +41,11 @@ def is_file(name: Path | str) -> bool:
     return Path(name).suffix == SUFFIX
 
 
+def is_model(name: Path | str) -> bool:
+    """Return whether a name is that of a model, shipped or in a folder, and not of a teacher or a file of features."""
+    return not (is_teacher(str(name)) or is_file(name))
+
+
 def not_installed(name: Path | str, package: str, why: str = "") -> MissingDependencyError:
     """Return the error for a teacher whose package is not installed, or cannot be imported for a reason."""
     detail = f" ({why})" if why else ""

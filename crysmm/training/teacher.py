@@ -30,7 +30,7 @@ from crysmm.processes import Processes
 from crysmm.runs.data import TrainingData
 from crysmm.teachers.features import AtomFeatures, Directions, compute_features, refuse_failed
 from crysmm.teachers.file import features_from_file
-from crysmm.teachers.names import is_file, is_teacher
+from crysmm.teachers.names import is_file, is_model, is_teacher
 
 FORMAT_VERSION = 1  # part of every folder's name: raise it when what is written changes
 BATCH_SIZE = 256
@@ -61,7 +61,7 @@ def embed_by_teacher(
     name, rows = head.teacher, [*data.split.train, *data.split.val]
 
     def build() -> AtomRows:
-        if is_teacher(name) or is_file(name):
+        if not is_model(name):
             features = read_features(name, data.store, rows, config, processes.device)
             return Directions(features, *features.statistics(data.split.train))
         teacher = load_encoder(name)

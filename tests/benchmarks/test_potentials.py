@@ -3,18 +3,18 @@
 import csv
 import json
 
-from benchmarks import potentials, study
+from benchmarks import properties, study
 from benchmarks.study import read_results, with_potential
 
 
 def test_each_arm_uses_the_potential(data, run, tmp_path, calls, monkeypatch, toy, capsys):
     for name, arm in with_potential("toy").items():
         monkeypatch.setitem(study.ARMS, name, arm)
-    monkeypatch.setattr(potentials, "TASKS", {"K": (data.name, ["--target_key", "K"])})
+    monkeypatch.setattr(properties, "PROPERTIES", {"K": (data.name, ["--target_key", "K"])})
     monkeypatch.setattr(study, "RECIPE", [*study.RECIPE, "--epochs", "1"])
     arms = ["cgcnn", "features of toy alone", "cgcnn fused with toy", "gatgnn distilled from toy, delta rising"]
     options = ["--tables", data.parent, "--seeds", "1", "--arms", *arms]
-    run(potentials, "run", *options)
+    run(properties, "run", *options)
     assert len(calls) == 4
     heads = {}
     for folder in calls:
@@ -22,13 +22,13 @@ def test_each_arm_uses_the_potential(data, run, tmp_path, calls, monkeypatch, to
         heads[config["head"]["name"]] = config["head"].get("embeddings", config["head"].get("teacher"))
     assert heads == {"vanilla": None, "features": "toy", "multimodal": "toy", "distilled": "toy"}
 
-    run(potentials, "run", *options)  # nothing is left to do
+    run(properties, "run", *options)  # nothing is left to do
     assert len(calls) == 4
-    with (tmp_path / "potentials.csv").open(newline="") as file:
+    with (tmp_path / "properties.csv").open(newline="") as file:
         assert [row["arm"] for row in csv.DictReader(file)] == [name for name in study.ARMS if name in arms]
-    errors = read_results(tmp_path / "potentials.csv")
+    errors = read_results(tmp_path / "properties.csv")
     capsys.readouterr()
-    run(potentials, "report")
+    run(properties, "report")
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| features")]
     own, plain = (errors[arm]["K"][1] for arm in ("features of toy alone", "cgcnn"))
     assert line == f"| features of toy alone | {own:.4f} (one seed) ({own - plain:+.4f} (one seed)) |"

@@ -13,7 +13,7 @@ LINES = [[name, str(gap), str(bulk), ""] for name, gap, bulk in ROWS] + [["faile
 
 
 def kept(*rules: str) -> str:
-    return "".join(line[0] for line in Selection.parse(rules, PLACES).choose(LINES))
+    return "".join(line[0] for line in Selection.parse(rules).of_table(PLACES).choose(LINES))
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,12 @@ def test_what_is_kept(rules: list[str], expected: str) -> None:
 
 def test_everything_is_kept_in_order_without_rules() -> None:
     assert kept() == "abcdeffailed"
-    assert not Selection.parse([], PLACES)
+    assert not Selection.parse([])
 
 
 @pytest.mark.parametrize("rules", [["highest 3 K VRH"], ["lowest 3 gap", "K VRH < 100"], ["gap >= 1"]])
 def test_chosen_from_parts_it_is_the_same(rules: list[str]) -> None:
-    selection = Selection.parse(rules, PLACES)
+    selection = Selection.parse(rules).of_table(PLACES)
     for cut in range(len(LINES)):
         parts = [selection.choose(part) for part in (LINES[:cut], LINES[cut:])]
         again = selection.choose([line for part in parts for line in part])
@@ -69,4 +69,4 @@ def test_chosen_from_parts_it_is_the_same(rules: list[str]) -> None:
 )
 def test_what_is_no_rule(rules: list[str], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
-        Selection.parse(rules, PLACES)
+        Selection.parse(rules).of_table(PLACES)

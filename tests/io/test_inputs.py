@@ -373,6 +373,16 @@ def test_the_only_table_needs_no_name(folder: Path) -> None:
     assert open_source(with_table(folder, "a,7\n")).n_rows == 1
 
 
+def test_a_broken_archive_of_a_table(folder: Path) -> None:
+    packed = gzip.compress(b"id,gap\na,1\n" * 100)
+    (folder / "id_prop.csv.gz").write_bytes(packed[:-10])
+    with pytest.raises(InputError, match=r"id_prop\.csv\.gz cannot be read to its end"):
+        open_source(folder)
+    (folder / "id_prop.csv.gz").write_bytes(gzip.compress("Übergang".encode("latin-1")))
+    with pytest.raises(InputError, match="expected comma-separated text in UTF-8"):
+        open_source(folder)
+
+
 def test_files_of_calculations_and_in_subfolders(tmp_path: Path, crystals) -> None:
     """Each id finds the one structure that is its own; two of them are refused with the names to choose from."""
     files = {

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from ase.io import write
 from pymatgen.core import Lattice, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
 
 from crysmm.crystal import Crystal
@@ -150,7 +152,9 @@ def test_optimade_responses(structures, tmp_path: Path) -> None:
         assert_same(record.crystal, structures[1])
 
 
-@pytest.mark.parametrize("name", ["id_prop.xlsx", "id_prop.parquet", "id_prop.tsv", "gaps.xlsx", "gaps.parquet"])
+@pytest.mark.parametrize(
+    "name", ["id_prop.xlsx", "id_prop.parquet", "id_prop.tsv", "a.csv.gz", "gaps.xlsx", "gaps.parquet"]
+)
 def test_tables_of_files(name: str, structures, tmp_path: Path) -> None:
     """Ids and targets, the structures in files beside the table; numbers keep all their digits."""
     for number, structure in enumerate(structures):
@@ -161,12 +165,34 @@ def test_tables_of_files(name: str, structures, tmp_path: Path) -> None:
     elif name.endswith("parquet"):
         frame.to_parquet(tmp_path / name)
     else:
-        frame.to_csv(tmp_path / name, index=False, sep="\t")
+        frame.to_csv(tmp_path / name, index=False, sep="," if ".csv" in name else "\t")
     assert_table(tmp_path, structures, ["1", "2", "3", "4"])
     assert_table(tmp_path / name, structures, ["1", "2", "3", "4"])
     before = open_source(tmp_path).fingerprint()
     (tmp_path / "3.vasp").write_text((tmp_path / "2.vasp").read_text())
     assert open_source(tmp_path).fingerprint() != before
+
+
+@pytest.mark.parametrize("needs_targets", [True, False])
+@pytest.mark.parametrize("name", ["data.jsonl", "data.json.gz", "data.extxyz"])
+def test_the_only_file_of_rows_in_a_folder(name: str, needs_targets: bool, structures, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"id": NAMES, "structure": [structure.as_dict() for structure in structures], "gap": GAPS})
+    if name.endswith("xyz"):
+        for row in frame.itertuples():
+            atoms = AseAtomsAdaptor.get_atoms(Structure.from_dict(row.structure))
+            atoms.info = {"id": row.id, "gap": row.gap}
+            write(tmp_path / name, atoms, append=True)
+    else:
+        frame.to_json(tmp_path / name, orient="records", lines=name.endswith("l"), double_precision=15)
+    (tmp_path / "notes.txt").write_text("none of these")
+    if needs_targets or not name.endswith("xyz"):
+        records, skipped = read(tmp_path, needs_targets=needs_targets)
+        assert ([record.id for record in records], skipped) == (list(NAMES), {})
+    else:  # it may be a structure by itself, and says how to read it
+        assert "read by --root_dir FILE" in read(tmp_path, needs_targets=False)[1][name]
+    (tmp_path / "more.jsonl").write_text("{}")
+    with pytest.raises(InputError, match="training needs a table of ids and targets"):
+        open_source(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "xlsx", "parquet"])

@@ -100,7 +100,7 @@ def test_a_file_is_replaced_only_if_it_is_one(toy, embed, capsys):
     assert len(set(parquet.read_table(path).column("id").to_pylist())) == 3
     parquet.write_table(pa.table({"mine": [1]}), path)
     assert embed()[0] == 2
-    assert "is there and was not written by crysmm embed; move it away" in capsys.readouterr().err
+    assert "is there and is no file of features; move it away" in capsys.readouterr().err
     assert parquet.read_table(path).column_names == ["mine"]
     path.write_text("mine")
     assert embed()[0] == 2
