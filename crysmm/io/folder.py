@@ -173,7 +173,9 @@ class FolderListing:
         found = [
             name
             for name in self.names()
-            if is_table_of_rows(name) and name[0] not in ".~" and not is_structure_json(self._folder / name)
+            if is_table_of_rows(name)
+            and name[0] not in ".~"
+            and not (format_from_name(name) == "json" and is_structure_json(self._folder / name))
         ]
         return found[0] if len(found) == 1 else None
 

@@ -10,6 +10,7 @@ from benchmarks.study import read_results, with_potential
 def test_each_arm_uses_the_potential(data, run, tmp_path, calls, monkeypatch, toy, capsys):
     for name, arm in with_potential("toy").items():
         monkeypatch.setitem(study.ARMS, name, arm)
+    monkeypatch.setattr(properties, "WITHOUT_TEXT", list(study.ARMS))
     monkeypatch.setattr(properties, "PROPERTIES", {"K": (data.name, ["--target_key", "K"])})
     monkeypatch.setattr(study, "RECIPE", [*study.RECIPE, "--epochs", "1"])
     arms = ["cgcnn", "features of toy alone", "cgcnn fused with toy", "gatgnn distilled from toy, delta rising"]
