@@ -256,8 +256,12 @@ def _nearest_card(predictor: Predictor, answer: Answer) -> str:
     rows = []
     for near in answer.nearest:
         targets = ["-" if value is None else f"{value:.4g}" for value in near.crystal.targets[:MAX_TARGETS]]
-        cells = [readable_formula(near.crystal.formula), escape(near.crystal.id), *targets, f"{near.distance:.3g}"]
-        rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+        identifier = escape(near.crystal.id)
+        values = "".join(f"<td>{cell}</td>" for cell in [*targets, f"{near.distance:.3g}"])
+        rows.append(
+            f"<tr><td>{readable_formula(near.crystal.formula)}</td>"
+            f'<td class="id" title="{identifier}">{identifier}</td>{values}</tr>'
+        )
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     note = '<p class="fine">By the distance of embeddings, among up to 1,000 training crystals in the model folder.</p>'

@@ -78,7 +78,7 @@ def test_nearest_crystals_have_their_targets(predictor, answers):
     with (SAMPLE_DATA / "id_prop.csv").open(newline="") as file:
         moduli = {row["id"]: float(row["K_VRH"]) for row in csv.DictReader(file)}
     for near in answers.found[0].nearest:
-        assert f"<td>{near.crystal.id}</td><td>{moduli[near.crystal.id]:.4g}</td>" in page
+        assert f">{near.crystal.id}</td><td>{moduli[near.crystal.id]:.4g}</td>" in page
     before = [near._replace(crystal=near.crystal._replace(targets=())) for near in answers.found[0].nearest]
     page = crystal_page(predictor, replace(answers.found[0], nearest=before), "")
     assert "<th>ID</th><th>Distance</th>" in page
