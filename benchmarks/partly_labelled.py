@@ -7,8 +7,9 @@ r"""Tables of which a fraction is labelled: table 4 of the CrysGNN paper, and th
 The first rows of a random order (seed 123) are labelled, 10% of all choose the epoch, and the rest is predicted once;
 the order is the same for all arms and seeds. Each JARVIS property has the order of the rows that have it, as in
 JARVIS-Leaderboard; "cgcnn from several properties" starts from a network of other properties that saw none of the rows
-beyond the first 20%. The seven properties share the order of all rows, so that "cgcnn on all properties at once" is
-trained on no label that another arm is tested on. Moduli are learned as log10 GPa there, as in the paper.
+beyond the first 20%, and so do "five networks", whose predictions are averaged. The seven properties share the order
+of all rows, so that "cgcnn on all properties at once" is trained on no label that another arm is tested on. Moduli are
+learned as log10 GPa there, as in the paper.
 """
 
 import json

@@ -110,6 +110,7 @@ ARMS: dict[str, Arm] = {
     },
     TOGETHER: Arm(),
     "cgcnn from several properties": Arm(("--init_from",), SEVERAL),
+    "cgcnn from several properties, five networks": Arm(("--ensemble", "5", "--init_from"), SEVERAL),
     "gatgnn": Arm(GATGNN),
     "gatgnn distilled from crysgnn": distilled("crysgnn", *GATGNN),
     "gatgnn distilled from decoys, delta rising": distilled("decoys", *GATGNN, *RISING),
