@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from itertools import islice
+from pkgutil import resolve_name
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from crysmm.errors import InputError, MissingDependencyError
+from crysmm import __version__
+from crysmm.errors import CrysmmError, InputError, MissingDependencyError, brief
 
 if TYPE_CHECKING:
     from distributed import Client
 
 Backend = Literal["local", "dask"]
 SECONDS_TO_CONNECT = 30
+TASKS_A_THREAD = 3  # begun at a time, so that no thread waits for the next
+ONE_AT_A_TIME = Lock()  # tasks in a worker with several threads, which share a network's memory
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 def refuse_half_cluster(backend: Backend, scheduler: str | None) -> None:
@@ -24,13 +35,13 @@ def refuse_half_cluster(backend: Backend, scheduler: str | None) -> None:
 
 
 def connect(scheduler: str) -> Client:
-    """Connect to a cluster that has at least one worker.
+    """Connect to a cluster that has at least one worker, and this version of the package on all of them.
 
     Args:
         scheduler: Address, ``tcp://HOST:PORT``.
 
     Raises:
-        InputError: No scheduler answers there, or no worker has joined it.
+        InputError: No scheduler answers there, no worker has joined it, or one lacks this version.
         MissingDependencyError: Dask is not installed.
     """
     try:
@@ -48,4 +59,65 @@ def connect(scheduler: str) -> Client:
     except TimeoutError:
         client.close()
         raise InputError(f"no worker has joined the Dask scheduler at {scheduler}; start one") from None
+    try:
+        _refuse_other_versions(client)
+    except InputError:
+        client.close()
+        raise
     return client
+
+
+def _refuse_other_versions(client: Client) -> None:
+    """Refuse a cluster without this version of the package: workers compute with it, and the scheduler passes it on.
+
+    Raises:
+        InputError: A machine lacks it, or has another version.
+    """
+    asked = "crysmm:__version__"  # by a function of Python's own, which needs no package to be called
+    machines = {f"worker {name}": found for name, found in client.run(resolve_name, asked, on_error="return").items()}
+    try:
+        machines["scheduler"] = client.run_on_scheduler(resolve_name, asked)
+    except ImportError as error:
+        machines["scheduler"] = error
+    for machine, found in machines.items():
+        if found != __version__:
+            has = f"has crysmm {found}" if isinstance(found, str) else f"cannot import crysmm ({brief(found)})"
+            raise InputError(f"the {machine} of the cluster {has}; install crysmm {__version__} there, as here")
+
+
+def map_on_cluster(scheduler: str, work: Callable[[Given], Made], tasks: Iterable[Given]) -> Iterator[Made]:
+    """Map tasks through the workers of a cluster, and yield what they make in the order in which it is ready.
+
+    A worker does one task at a time; those of a worker that dies go to another.
+
+    Args:
+        scheduler: Address of the cluster's scheduler.
+        work: Function of a task, which the workers import.
+        tasks: Tasks of any number.
+
+    Raises:
+        InputError: The cluster cannot be used, see :func:`connect`.
+        CrysmmError: Workers die over and over, or the scheduler is lost.
+        MissingDependencyError: Dask is not installed.
+    """
+    remaining = iter(tasks)
+    with connect(scheduler) as client:
+        from distributed import KilledWorker, as_completed
+
+        def begin(n_tasks: int) -> list[Any]:
+            return [client.submit(_alone, work, task, pure=False) for task in islice(remaining, n_tasks)]
+
+        ready = as_completed(begin(TASKS_A_THREAD * sum(client.nthreads().values())), with_results=True)
+        try:
+            for _, made in ready:
+                ready.update(begin(1))
+                yield made
+        except KilledWorker as error:
+            raise CrysmmError(f"workers of the cluster die over and over, for lack of memory?: {error}") from error
+        except CancelledError as error:
+            raise CrysmmError(f"the Dask scheduler at {scheduler} is lost: {error}") from error
+
+
+def _alone(work: Callable[[Given], Made], task: Given) -> Made:
+    with ONE_AT_A_TIME:
+        return work(task)

@@ -3,14 +3,23 @@
 import argparse
 from pathlib import Path
 
-from crysmm.cli.options import UNLABELED, add_reading_options, listed, open_unlabeled, positive, warn
+from crysmm.cli.options import (
+    UNLABELED,
+    add_cluster_options,
+    add_reading_options,
+    listed,
+    open_unlabeled,
+    positive,
+    warn,
+)
+from crysmm.cluster import refuse_half_cluster
 from crysmm.errors import CrysmmError
 
 SHOWN = 3  # crystals without features
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options for the teacher, the structures, the file to write, and the device."""
+    """Add the options for the teacher, the structures, the file to write, and the processes or the cluster."""
     parser.add_argument(
         "--model",
         required=True,
@@ -38,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=positive, metavar="N", help="Number of processes on a CPU; by default one per core."
     )
+    add_cluster_options(parser)
     parser.add_argument("--cache_dir", type=Path, metavar="PATH", help="Folder for features, as for training.")
 
 
@@ -49,17 +59,22 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from crysmm.config.graph import GraphSettings
     from crysmm.data.store import build_store
-    from crysmm.device import resolve_device
     from crysmm.inference.model_teacher import any_teacher
     from crysmm.teachers.features import compute_features
     from crysmm.teachers.file import refuse_output, write_embeddings
 
+    refuse_half_cluster(arguments.backend, arguments.scheduler)
     refuse_output(arguments.output)
     options = {"jobs": arguments.jobs, "cache_dir": arguments.cache_dir}
     store = build_store(open_unlabeled(arguments), GraphSettings(), **options)
-    device = resolve_device(arguments.device)
     features, failed = compute_features(
-        store, range(len(store)), arguments.model, any_teacher, device=device, **options
+        store,
+        range(len(store)),
+        arguments.model,
+        any_teacher,
+        device=arguments.device,
+        scheduler=arguments.scheduler,
+        **options,
     )
     rows = [row for row in range(len(store)) if row not in failed]
     problems = [(store.files[row], reason) for row, reason in failed.items()]

@@ -38,7 +38,7 @@ class ModelTeacher:
         self._backbone = encoder.backbone.to(device)
         self._settings = encoder.settings
         self._device = torch.device(device)
-        self.name = str(folder)
+        self.name = str(Path(folder).absolute() if Path(folder).exists() else folder)
         self.width = encoder.backbone.node_features
         self.checksum = encoder.weights_sha256
 

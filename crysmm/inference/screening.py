@@ -13,23 +13,21 @@ import json
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from pydantic import TypeAdapter
 from tqdm import tqdm
 
 from crysmm import __version__
-from crysmm.cluster import connect
-from crysmm.data.building import TASKS_AHEAD, graph_rows, in_parallel
+from crysmm.cluster import map_on_cluster
+from crysmm.data.building import graph_rows, in_parallel
 from crysmm.engines.memory import keep_freed_memory
-from crysmm.errors import CrysmmError, InputError
+from crysmm.errors import InputError
 from crysmm.files import disables_bar, replacing, write_json_atomic
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, refuse_output, unfinished_folder
@@ -43,7 +41,6 @@ from crysmm.zoo import resolve_group
 
 ROWS_A_SHARD = 1024  # half a second of work for CGCNN on two cores, minutes for models that read texts
 ORIGIN_FILE = "origin.json"  # what the shards in a folder were predicted from
-ONE_AT_A_TIME = Lock()  # shards in a worker with several threads, which share a network's memory
 Rows = list[Row | SkippedRow]
 
 
@@ -270,21 +267,9 @@ def _made_by_cluster(
         loading = loading._replace(folder=folder.resolve())
     work = partial(_make_elsewhere, loading, checksum, maker)
     tasks = ((number, [_with_absolute_path(row) for row in rows]) for number, rows in todo)
-    with connect(scheduler) as client:
-        from distributed import KilledWorker, as_completed
-
-        begun = islice(tasks, TASKS_AHEAD * sum(client.nthreads().values()))
-        ready = as_completed([client.submit(work, *task, pure=False) for task in begun], with_results=True)
-        try:
-            for _, (number, shard) in ready:
-                for task in islice(tasks, 1):
-                    ready.add(client.submit(work, *task, pure=False))
-                advance(shard.summary.n_rows)
-                yield number, shard
-        except KilledWorker as error:
-            raise CrysmmError(f"workers of the cluster die over and over, for lack of memory?: {error}") from error
-        except CancelledError as error:
-            raise CrysmmError(f"the Dask scheduler at {scheduler} is lost: {error}") from error
+    for number, shard in map_on_cluster(scheduler, work, tasks):
+        advance(shard.summary.n_rows)
+        yield number, shard
 
 
 def _with_absolute_path(row: Row | SkippedRow) -> Row | SkippedRow:
@@ -292,21 +277,21 @@ def _with_absolute_path(row: Row | SkippedRow) -> Row | SkippedRow:
     return replace(row, path=row.path.absolute()) if isinstance(row, FileRow) else row
 
 
-def _make_elsewhere(loading: Loading, checksum: str, maker: ShardMaker, number: int, rows: Rows) -> tuple[int, Shard]:
+def _make_elsewhere(loading: Loading, checksum: str, maker: ShardMaker, task: tuple[int, Rows]) -> tuple[int, Shard]:
     """Read and predict the rows of a shard in a worker of a cluster.
 
     Raises:
         InputError: The worker has another model, or none of the files.
     """
+    number, rows = task
     files = [row.path for row in rows if isinstance(row, FileRow)]
     if files and not any(path.exists() for path in files):
         raise InputError(
             f"a worker of the cluster cannot see {files[0]}; put the structures on a disk that all machines share, or "
             "into one JSONL file"
         )
-    with ONE_AT_A_TIME:
-        predictor = _loaded(loading, checksum)
-        return number, maker.make(predictor, graph_rows(rows, predictor.model.settings, None))
+    predictor = _loaded(loading, checksum)
+    return number, maker.make(predictor, graph_rows(rows, predictor.model.settings, None))
 
 
 @lru_cache(maxsize=1)

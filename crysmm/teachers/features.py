@@ -8,9 +8,9 @@ input may thus share crystals with others, and a computation that was stopped go
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import lru_cache, partial
-from itertools import chain
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
+from crysmm.cluster import map_on_cluster
 from crysmm.crystal import Crystal
 from crysmm.data.building import map_tasks
 from crysmm.data.loader import batch_ends
 from crysmm.data.store import Store
+from crysmm.device import resolve_device
 from crysmm.errors import CrysmmError, InputError, brief
 from crysmm.files import cache_folder, disables_bar, replacing
 from crysmm.teachers.registry import TeacherIdentity, load_teacher
@@ -44,6 +46,14 @@ class Place(NamedTuple):
     path: Path
     first: int
     n_atoms: int
+
+
+class Embedded(NamedTuple):
+    """Result of a batch: its number of atoms, and by key the features of each crystal or why it has none."""
+
+    n_atoms: int
+    features: dict[bytes, np.ndarray]
+    reasons: dict[bytes, str]
 
 
 class AtomFeatures:
@@ -134,18 +144,25 @@ def compute_features(
     *,
     device: torch.device | str = "cpu",
     jobs: int | None = None,
+    scheduler: str | None = None,
     cache_dir: str | Path | None = None,
     progress: bool = True,
 ) -> tuple[AtomFeatures, dict[int, str]]:
     """Compute the features of crystals that the cache lacks, and find the others there.
+
+    Crystals are embedded in the same batches wherever that is done and wherever it was stopped before, so that rounding
+    is the same, too.
 
     Args:
         store: Store with the crystals.
         rows: Rows of the crystals.
         name: Name of the teacher.
         load: Function that loads it by this name, also in other processes.
-        device: Device to compute on.
+        device: Device to compute on, of this machine or of each worker of the cluster; ``auto`` is the first GPU if
+            there is one.
         jobs: Number of processes on a CPU; by default one per core, or this process alone for few atoms.
+        scheduler: Address of the scheduler of a Dask cluster, whose workers compute; they need the teacher. None to use
+            this machine.
         cache_dir: Cache folder; see :func:`~crysmm.files.cache_folder`.
         progress: True to show a progress bar.
 
@@ -153,35 +170,42 @@ def compute_features(
         The features, and for each crystal that cannot be embedded its row with the reason.
 
     Raises:
-        InputError: There is no such teacher, or it does not return one row per atom.
-        MissingDependencyError: Its package is not installed.
+        InputError: There is no such teacher, or it does not return one row per atom; or the cluster does not answer or
+            has other weights.
+        CrysmmError: Workers of the cluster die.
+        MissingDependencyError: Its package, or Dask, is not installed, here or on a worker.
     """
-    teacher = load(name, device)
+    on = torch.device("cpu") if scheduler is not None else resolve_device(str(device))
+    teacher = load(name, on)
+    identity = TeacherIdentity.of(teacher)
     folder = features_folder(cache_dir, f"{teacher.name} {teacher.checksum}")
     keys = _keys(store, rows)
     known = read_parts(folder, teacher.width)
-    missing = {key: row for row, key in keys.items() if key not in known}  # equal structures are embedded once
-    reasons: dict[bytes, str] = {}
-    n_atoms = store.n_atoms[list(missing.values())]
-    if torch.device(device).type != "cpu" or n_atoms.sum() <= ATOMS_WITHOUT_WORKERS:
-        jobs = 1
-    total, hidden = int(n_atoms.sum()), disables_bar(progress)
+    missing = _missing_batches(store, {key: row for row, key in keys.items()}, known)
+    total = sum(int(store.n_atoms[list(batch.values())].sum()) for batch in missing)
+    batches = (dict(zip(batch, store.crystals(list(batch.values())), strict=True)) for batch in missing)
+    elsewhere = partial(_embed_elsewhere, load, identity)
+    if scheduler is not None:
+        embedded: Iterable[Embedded] = map_on_cluster(scheduler, partial(elsewhere, str(device)), batches)
+    elif on.type != "cpu" or jobs == 1 or total <= ATOMS_WITHOUT_WORKERS:
+        embedded = map(partial(_embed, teacher), batches)
+    else:
+        embedded = map_tasks(partial(elsewhere, "cpu"), batches, jobs)
+    hidden = disables_bar(progress)
     bar = tqdm(desc=f"embedding by {teacher.name}", total=total, unit=" atoms", disable=hidden, delay=1)
     part: dict[bytes, np.ndarray] = {}
+    reasons: dict[bytes, str] = {}
     with bar:
-        for key, features in _embed_missing(teacher, store, missing, partial(_embed_by_name, load, name), jobs):
-            if isinstance(features, str):
-                reasons[key] = features
-            else:
-                part[key] = features
-            bar.update(int(store.n_atoms[missing[key]]))
+        for n_atoms, features, why_not in embedded:
+            part |= features
+            reasons |= why_not
+            bar.update(n_atoms)
             if sum(map(len, part.values())) >= ATOMS_A_PART:
                 known |= write_part(folder, part)
                 part = {}
-        known |= write_part(folder, part)
+    known |= write_part(folder, part)
     places = {row: known[key] for row, key in keys.items() if key in known}
     failed = {row: reasons[key] for row, key in keys.items() if key in reasons}
-    identity = TeacherIdentity.of(teacher)
     return AtomFeatures(identity.model_dump_json(), teacher.width, places, identity), failed
 
 
@@ -232,38 +256,56 @@ def embed_each(teacher: Teacher, crystals: Sequence[Crystal]) -> list[np.ndarray
     ]
 
 
-def _embed_missing(
-    teacher: Teacher,
-    store: Store,
-    missing: dict[bytes, int],
-    embed_elsewhere: Callable[[Sequence[Crystal]], list[np.ndarray | str]],
-    jobs: int | None,
-) -> Iterator[tuple[bytes, np.ndarray | str]]:
-    """Yield the features of crystals, or why they have none, in order.
+def _missing_batches(store: Store, row_of: dict[bytes, int], known: Container[bytes]) -> list[dict[bytes, int]]:
+    """Divide crystals into batches, and leave out those that are known.
 
     Args:
-        teacher: Teacher for this process.
         store: Store with the crystals.
-        missing: Rows of the crystals by key.
-        embed_elsewhere: What other processes embed with.
-        jobs: Number of processes; 1 uses this process.
+        row_of: Rows of the crystals by key.
+        known: Keys of those that are known.
     """
-    rows = np.array(list(missing.values()), dtype=np.int64)
-    batches = np.split(rows, batch_ends(store.n_atoms[rows], len(rows), ATOMS_A_BATCH)[:-1]) if len(rows) else []
-    crystals = (store.crystals(batch.tolist()) for batch in batches)
-    embed = partial(embed_each, teacher) if jobs == 1 else embed_elsewhere
-    results = map_tasks(embed, crystals, jobs)
-    yield from zip(missing, chain.from_iterable(results), strict=True)
+    crystals = list(row_of.items())
+    ends = batch_ends(store.n_atoms[[row for _, row in crystals]], len(crystals), ATOMS_A_BATCH)
+    batches = (crystals[start:end] for start, end in pairwise([0, *ends]))
+    missing = ({key: row for key, row in batch if key not in known} for batch in batches)
+    return [batch for batch in missing if batch]
 
 
-def _embed_by_name(load: TeacherByName, name: str, crystals: Sequence[Crystal]) -> list[np.ndarray | str]:
-    return embed_each(_loaded(load, name), crystals)
+def _embed(teacher: Teacher, crystals: dict[bytes, Crystal]) -> Embedded:
+    """Embed a batch of crystals by key."""
+    results = dict(zip(crystals, embed_each(teacher, list(crystals.values())), strict=True))
+    features = {key: result for key, result in results.items() if not isinstance(result, str)}
+    reasons = {key: result for key, result in results.items() if isinstance(result, str)}
+    return Embedded(sum(map(len, crystals.values())), features, reasons)
+
+
+def _embed_elsewhere(
+    load: TeacherByName, identity: TeacherIdentity, device: str, crystals: dict[bytes, Crystal]
+) -> Embedded:
+    """Embed a batch of crystals by key in another process, maybe on another machine."""
+    return _embed(_loaded(load, identity, device), crystals)
 
 
 @lru_cache(maxsize=1)
-def _loaded(load: TeacherByName, name: str) -> Teacher:
-    """Load a teacher once per process."""
-    return load(name, "cpu")
+def _loaded(load: TeacherByName, identity: TeacherIdentity, device: str) -> Teacher:
+    """Load a teacher, and check it, once per process.
+
+    Raises:
+        InputError: There is no such teacher, or it is another one.
+        MissingDependencyError: Its package is not installed.
+    """
+    try:
+        teacher = load(identity.name, resolve_device(device))
+    except CrysmmError as error:
+        raise type(error)(f"a worker cannot load the teacher {identity.name}: {error}") from error
+    found = TeacherIdentity.of(teacher)
+    if found != identity:
+        raise InputError(
+            f"a worker has other weights of the teacher {identity.name} ({found.checksum[:16]}, {found.width} "
+            f"features) than this machine ({identity.checksum[:16]}, {identity.width}); install the same version of "
+            "its package there, or copy this machine's model folder there"
+        )
+    return teacher
 
 
 def _keys(store: Store, rows: Sequence[int]) -> dict[int, bytes]:

@@ -255,8 +255,8 @@ def test_a_cluster_that_cannot_be_used(
     assert predictor.loading is not None
     maker = ShardMaker(2, 0.9, 1, Selection())
     with pytest.raises(InputError, match="a worker of the cluster has another model in"):
-        crysmm.inference.screening._make_elsewhere(predictor.loading, "another checksum", maker, 0, [])
+        crysmm.inference.screening._make_elsewhere(predictor.loading, "another checksum", maker, (0, []))
     (row,) = source_from_files([SAMPLE_FILE]).rows()
     gone = [replace(row, path=Path("/not/here/mp-149.vasp"))]
     with pytest.raises(InputError, match=re.escape("cannot see /not/here/mp-149.vasp; put")):
-        crysmm.inference.screening._make_elsewhere(predictor.loading, "any", maker, 0, gone)
+        crysmm.inference.screening._make_elsewhere(predictor.loading, "any", maker, (0, gone))

@@ -1,5 +1,9 @@
 """Files of features: what ``crysmm embed`` writes, and what is read as a teacher or refused."""
 
+import os
+import signal
+from unittest.mock import patch
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,11 +13,13 @@ from crysmm.cli.main import main
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.store import build_store
-from crysmm.errors import InputError
+from crysmm.errors import InputError, ModelFolderError
 from crysmm.inference.model_teacher import ModelTeacher, any_teacher
 from crysmm.io.inputs import open_source, source_from_records
+from crysmm.teachers import features
 from crysmm.teachers import file as module
 from crysmm.teachers.file import features_from_file
+from crysmm.teachers.registry import TeacherIdentity, load_teacher
 from crysmm.testing import check_teacher
 
 
@@ -92,6 +98,53 @@ def test_features_of_an_own_model(embed, save_small_model, tmp_path, crystals):
     assert len(np.stack(rows.features)[0]) == network.backbone.node_features
     expected = ModelTeacher(tmp_path / "model").embed([crystals[name] for name in dict.fromkeys(rows.id)])
     assert np.stack(rows.features) == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_cluster_that_loses_a_worker_and_is_stopped_writes_the_same_file(toy, embed, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(features, "ATOMS_A_BATCH", 6)
+    monkeypatch.setattr(features, "ATOMS_A_PART", 1)
+    _, straight = embed(output="straight.parquet")
+    monkeypatch.setattr(type(toy), "embed", None)  # the workers have their own
+    write_part, parts = features.write_part, []
+
+    def disturbed(folder, part):
+        parts.append(part)
+        if len(parts) == 1:
+            os.kill(nanny.pid, signal.SIGKILL)
+        if len(parts) == 4:
+            raise KeyboardInterrupt
+        return write_part(folder, part)
+
+    monkeypatch.setattr(features, "write_part", disturbed)
+    with (
+        patch.dict(os.environ),  # the cluster leaves numbers of threads in it
+        distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster,
+    ):
+        nanny = cluster.workers[0]
+        nanny.close_gracefully()  # another worker in its place would take seconds
+        options = ["--backend", "dask", "--scheduler", cluster.scheduler_address]
+        options += ["--cache_dir", str(tmp_path / "other")]
+        code, path = embed(*options)
+        assert (code, path.exists()) == (130, False)
+        assert embed(*options)[0] == 0
+    assert path.read_bytes() == straight.read_bytes()
+    lost = parts.pop(3)
+    embedded_once = [key for part in parts for key in part]
+    assert len(embedded_once) == len(set(embedded_once)) == 11
+    assert lost.keys() < set(embedded_once)
+
+
+def test_a_worker_with_another_teacher_is_refused(toy):
+    here = TeacherIdentity.of(toy)
+    with pytest.raises(
+        InputError, match=r"a worker has other weights of the teacher toy:5 \(e5e5e5.*, 5 features\) than"
+    ):
+        features._loaded(load_teacher, here.model_copy(update={"checksum": "other"}), "cpu")
+    with pytest.raises(InputError, match="a worker cannot load the teacher theirs: there is no teacher theirs"):
+        features._loaded(load_teacher, here.model_copy(update={"name": "theirs"}), "cpu")
+    with pytest.raises(ModelFolderError, match="a worker cannot load the teacher /gone: /gone is not a folder"):
+        features._loaded(any_teacher, here.model_copy(update={"name": "/gone"}), "cpu")
 
 
 def test_a_file_is_replaced_only_if_it_is_one(toy, embed, capsys):
