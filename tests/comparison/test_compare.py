@@ -2,10 +2,10 @@
 
 import csv
 import json
+import os
 import random
 import re
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import crysmm
 from crysmm.cli.main import main
 from crysmm.errors import InputError
 from crysmm.io.inputs import open_source
+from tests import forked
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
 SMALL = ["--model.conv_layers", "1", "--model.node_features", "8", "--model.fc_features", "8", "--epochs", "2"]
@@ -162,9 +163,8 @@ def test_arms_can_be_added_and_finished_runs_stay(compare, compared, capsys):
 
 def test_resume_after_a_kill(compare, tmp_path, cache):
     folder = tmp_path / "killed"
-    arguments = [sys.executable, "-c", KILLED, str(SAMPLE_DATA), str(folder), str(cache)]
-    killed = subprocess.run(arguments, check=False, capture_output=True, timeout=120)
-    assert killed.returncode == -9, killed.stderr.decode()
+    printed = tmp_path / "printed.txt"
+    assert forked.run(compare_until_killed, folder, cache, output=printed) == -signal.SIGKILL, printed.read_text()
     weights = folder / "plain" / "seed_123" / "model.safetensors"
     before = weights.stat().st_mtime_ns
     assert not (folder / "wide").exists()
@@ -174,22 +174,19 @@ def test_resume_after_a_kill(compare, tmp_path, cache):
     assert [row["arm"] for row in table(folder / "comparison.csv")] == ["plain", "wide"]
 
 
-KILLED = f"""
-import os, signal, sys
-import crysmm
+def compare_until_killed(folder, cache):
+    """Compare as the fixture does, and kill this process when the second arm begins."""
 
-def report(name):
-    if name.startswith("wide"):
-        os.kill(os.getpid(), signal.SIGKILL)
+    def report(name):
+        if name.startswith("wide"):
+            os.kill(os.getpid(), signal.SIGKILL)
 
-data, folder, cache = sys.argv[1:]
-model = {{"conv_layers": 1, "node_features": 8, "fc_features": 8}}
-config = crysmm.TrainingConfig(
-    root_dir=data, output_dir=folder, cache_dir=cache, model=model, epochs=2, device="cpu", precision="32",
-    progress=False, jobs=1, limit=50, val_ratio=0.2, test_ratio=0.3,
-)
-crysmm.compare(config, ["plain", {WIDE!r}], report=report)
-"""
+    config = crysmm.TrainingConfig(
+        root_dir=SAMPLE_DATA, output_dir=folder, cache_dir=cache, epochs=2, device="cpu", precision="32",
+        model={"conv_layers": 1, "node_features": 8, "fc_features": 8},
+        progress=False, jobs=1, limit=50, val_ratio=0.2, test_ratio=0.3,
+    )  # fmt: skip
+    crysmm.compare(config, ["plain", WIDE], report=report)
 
 
 def test_zero_shot(compare, compared, tmp_path, capsys):

@@ -1,7 +1,5 @@
 """Batch normalization in two processes against torch's own layer on the rows of both, and against sums by hand."""
 
-import subprocess
-import sys
 from dataclasses import dataclass
 
 import pytest
@@ -9,30 +7,29 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-WORKER = """
-import sys
-import torch
 from crysmm.engines.normalization import BatchNorm, Multiplicity, count_rows, normalized, normalized_silu
+from tests.forked import start
 
-rank, folder = int(sys.argv[1]), sys.argv[2]
-torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-found = {}
-for name, case in torch.load(f"{folder}/cases.pt").items():
-    rows, to_result = (case[key][rank].requires_grad_() for key in ("rows", "to_result"))
-    norm = BatchNorm(rows.shape[1], eps=case["eps"]).double()
-    norm.load_state_dict(case["state"], strict=False)
-    count_rows(norm, case["is_counted"][rank])
-    counts = case["counts"]
-    multiplicity = None if counts is None else Multiplicity.of(counts[rank].numpy())
-    apply = normalized_silu if case["activated"] else normalized
-    result = apply(norm, rows, multiplicity=multiplicity)
-    gradients = torch.autograd.grad((result * to_result).sum(), [rows, norm.weight, norm.bias])
-    found[name] = [result.detach(), *gradients, norm.running_mean, norm.running_var]
-labels = BatchNorm(2, affine=False)
-found["labels"] = [labels(torch.tensor([[0.0, 1.0], [3.0, 5.0]]) if rank else torch.tensor([[6.0, 3.0]]))]
-torch.save(found, f"{folder}/{rank}.pt")
-torch.distributed.destroy_process_group()
-"""
+
+def work(rank, folder):
+    """Normalize the rows of one of two processes; write the results to a file."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    found = {}
+    for name, case in torch.load(folder / "cases.pt").items():
+        rows, to_result = (case[key][rank].requires_grad_() for key in ("rows", "to_result"))
+        norm = BatchNorm(rows.shape[1], eps=case["eps"]).double()
+        norm.load_state_dict(case["state"], strict=False)
+        count_rows(norm, case["is_counted"][rank])
+        counts = case["counts"]
+        multiplicity = None if counts is None else Multiplicity.of(counts[rank].numpy())
+        apply = normalized_silu if case["activated"] else normalized
+        result = apply(norm, rows, multiplicity=multiplicity)
+        gradients = torch.autograd.grad((result * to_result).sum(), [rows, norm.weight, norm.bias])
+        found[name] = [result.detach(), *gradients, norm.running_mean, norm.running_var]
+    labels = BatchNorm(2, affine=False)
+    found["labels"] = [labels(torch.tensor([[0.0, 1.0], [3.0, 5.0]]) if rank else torch.tensor([[6.0, 3.0]]))]
+    torch.save(found, folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
 
 
 @dataclass
@@ -86,10 +83,11 @@ def found(tmp_path_factory):
     """Return the results of each of two processes for each case."""
     folder = tmp_path_factory.mktemp("two")
     torch.save({name: case.inputs() for name, case in CASES.items()} | {"by hand": BY_HAND}, folder / "cases.pt")
-    command = [sys.executable, "-c", WORKER]
-    processes = [subprocess.Popen([*command, str(rank), str(folder)], stderr=subprocess.PIPE) for rank in range(2)]
-    errors = [process.communicate(timeout=120)[1].decode() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
+    printed = folder / "printed.txt"
+    processes = [start(work, rank, folder, output=printed) for rank in range(2)]
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0], printed.read_text()
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

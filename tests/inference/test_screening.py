@@ -5,8 +5,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +29,7 @@ from crysmm.inference.selection import Selection
 from crysmm.io.inputs import source_from_files
 from crysmm.io.table import crystal_row
 from crysmm.models.networks import PropertyNetwork
+from tests import forked
 
 SAMPLE_FILE = Path(__file__).parents[2] / "examples" / "sample_data" / "mp-149.vasp"
 Save = Callable[..., PropertyNetwork]
@@ -210,19 +209,25 @@ def test_ctrl_c_says_how_to_go_on(
     assert Path("predictions.csv").read_bytes() == Path("straight.csv").read_bytes()
 
 
+def predict_in_small_shards(command: list[str]) -> None:
+    """Run ``crysmm predict`` with many shards of few crystals."""
+    crysmm.inference.screening.ROWS_A_SHARD = 4
+    main(command)
+
+
 def test_killed_it_goes_on(run: Callable[..., Any], data: Path, tmp_path: Path, crystals: dict[str, Crystal]) -> None:
     write_input(data, grown(crystals, 150))
     run("straight.csv")
     output, unfinished = tmp_path / "out.csv", tmp_path / "out.csv.unfinished"
     command = ["predict", "--model", str(tmp_path / "model"), "--root_dir", str(data), "--output", str(output)]
     command += ["--batch_size", "2", "--device", "cpu"]
-    code = "import crysmm.inference.screening as module; from crysmm.cli.main import main; module.ROWS_A_SHARD = 4"
-    child = [sys.executable, "-c", f"{code}; main({command})"]
-    with subprocess.Popen(child, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and len(list(unfinished.glob("00*.json"))) < 2:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+    process = forked.start(predict_in_small_shards, command, output=tmp_path / "printed.txt")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(list(unfinished.glob("00*.json"))) < 2:
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    (tmp_path / "printed.txt").unlink()
     assert 2 <= len(list(unfinished.glob("00*.json"))) < 38
     assert not output.exists()
     assert main(command) == 1

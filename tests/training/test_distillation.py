@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -19,6 +17,7 @@ from crysmm.objectives.distillation import DistillationObjective
 from crysmm.training import train as training
 from crysmm.training.train import train
 from crysmm.training.trainer import OutOfTimeError, Trainer
+from tests.forked import train_by_two
 
 CGCNN_OF_6 = {"name": "cgcnn", "conv_layers": 2, "node_features": 6, "fc_features": 8}
 RESULTS = ["model.safetensors", *(f"prediction_results_{split}_set.csv" for split in ("train", "val", "test"))]
@@ -313,23 +312,10 @@ def test_several_deltas_share_the_time(several, monkeypatch, before_epochs):
     assert all(len(history_of(folder)["epoch"]) == 20 for folder in result.folder.glob("delta_*"))
 
 
-TRAIN = """
-import sys
-from crysmm.config import TrainingConfig
-from crysmm.training.train import train
-
-train(TrainingConfig.model_validate_json(sys.argv[1]))
-"""
-
-
 def test_two_processes_equal_one(several, tiny_alignn, tmp_path):
     several = several.model_copy(update={"model": crysmm.TrainingConfig(model=tiny_alignn).model, "max_triplets": None})
-    two = several.model_copy(update={"output_dir": tmp_path / "two", "devices": 2, "cache_dir": tmp_path / "cache"})
-    script = tmp_path / "train.py"
-    script.write_text(TRAIN)
-    finished = subprocess.run([sys.executable, script, two.model_dump_json()], capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.count("is the best by val_mae") == 1
+    two = several.model_copy(update={"output_dir": tmp_path / "two", "cache_dir": tmp_path / "cache"})
+    assert train_by_two(two, tmp_path / "printed.txt").count("is the best by val_mae") == 1
     result = train(several)
     metrics = json.loads((two.output_dir / "metrics.json").read_text())
     assert metrics["n_processes"] == 2

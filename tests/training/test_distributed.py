@@ -15,6 +15,7 @@ from crysmm.device import Machine
 from crysmm.errors import InputError
 from crysmm.processes import Processes, process_layout
 from crysmm.training.train import train
+from tests.forked import train_by_two
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "sample_data"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -80,10 +81,7 @@ def test_batch_norm_takes_statistics_from_both_processes(two_and_one, make_confi
         for config in two_and_one
     )
     assert two.model.name == "cgcnn"
-    script = tmp_path / "train.py"
-    script.write_text(TRAIN)
-    finished = subprocess.run([*TORCHRUN, script, two.model_dump_json()], capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
+    train_by_two(two, tmp_path / "printed.txt")
     result = train(one)
     weights, expected = (load_file(folder / "model.safetensors") for folder in (two.output_dir, result.folder))
     assert weights.keys() == expected.keys()
@@ -110,17 +108,21 @@ def test_devices_starts_processes_and_tells_an_error_once(make_config, tmp_path)
 
 def test_the_group_ends_before_the_interpreter(tmp_path):
     """A thread of gloo that lets go of a tensor while Python ends aborts the process; the split is impossible."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import atexit, sys, torch\n"
-        "from crysmm.cli.main import main\n"
-        "atexit.register(lambda: sys.stdout.write(f'group left: {torch.distributed.is_initialized()}\\n'))\n"
-        "sys.exit(main(sys.argv[1:]))\n"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, sys\n"
+        "of = lambda torch: torch and torch.distributed.is_initialized()\n"
+        "atexit.register(lambda: sys.stdout.write(f'group left: {of(sys.modules.get(\"torch\"))}\\n'))\n"
     )
-    command = [sys.executable, str(script), "train", "--root_dir", str(EXAMPLES), "--limit", "5", "--n_val", "9"]
-    folders = ["--output_dir", str(tmp_path / "run"), "--cache_dir", str(tmp_path / "cache")]
-    failed = subprocess.run([*command, *folders, "--device", "cpu", "--devices", "2"], capture_output=True, text=True)
+    command = [sys.executable, "-m", "crysmm", "train", "--root_dir", EXAMPLES, "--limit", "5", "--n_val", "9"]
+    folders = ["--output_dir", tmp_path / "run", "--cache_dir", tmp_path / "cache"]
+    failed = subprocess.run(
+        [*map(str, [*command, *folders]), "--device", "cpu", "--devices", "2"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(EXAMPLES.parents[1])])},
+        capture_output=True,
+        text=True,
+    )
     assert failed.returncode == 2, failed.stderr
+    assert failed.stderr.count("crysmm: error: ") == 1
     assert [line for line in failed.stdout.splitlines() if line.startswith("group")] == ["group left: False"] * 2
 
 

@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,27 +18,25 @@ from crysmm.inference.intervals import Calibration
 from crysmm.inference.saved_models import load_model
 from crysmm.io.structure_file import read_structure
 from crysmm.training.train import train
+from crysmm.training.trainer import Trainer
+from tests import forked
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
 FILES = ["mp-149.vasp", "mp-10003.vasp", "mp-1029.vasp"]
 SIZES = {"limit": 40, "n_val": 10, "n_test": 8, "epochs": 2}
 
-KILLED_IN_THE_SECOND_MEMBER = """
-import os, signal, sys
-from crysmm.config import TrainingConfig
-from crysmm.training.train import train
-from crysmm.training.trainer import Trainer
 
-train_epoch = Trainer.train_epoch
+def train_until_killed(config):
+    """Train, and kill this process in the second member's second epoch."""
+    train_epoch = Trainer.train_epoch
 
-def kill(self, epoch, progress):
-    if self.config.random_seed == 124 and epoch == 1:
-        progress.advance = lambda loss: os.kill(os.getpid(), signal.SIGKILL)
-    return train_epoch(self, epoch, progress)
+    def kill(self, epoch, progress):
+        if self.config.random_seed == 124 and epoch == 1:
+            progress.advance = lambda loss: os.kill(os.getpid(), signal.SIGKILL)
+        return train_epoch(self, epoch, progress)
 
-Trainer.train_epoch = kill
-train(TrainingConfig.model_validate_json(sys.argv[1]))
-"""
+    Trainer.train_epoch = kill
+    train(config)
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +157,7 @@ def files_of(folder):
 
 def test_resumed_after_kill_9_equals_undisturbed(run, make_config, tmp_path, capsys):
     config = make_config(ensemble=3, **SIZES)
-    killed = subprocess.run([sys.executable, "-c", KILLED_IN_THE_SECOND_MEMBER, config.model_dump_json()])
-    assert killed.returncode == -signal.SIGKILL
+    assert forked.run(train_until_killed, config, output=tmp_path / "printed.txt") == -signal.SIGKILL
     folder = config.output_dir
     assert (folder / "member_1" / "metrics.json").exists()
     assert (folder / "member_2" / "checkpoints" / "last.ckpt").exists()

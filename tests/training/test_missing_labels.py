@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from ase.io import read
 from crysmm.cli.main import main
 from crysmm.errors import InputError
 from crysmm.training.train import train
+from tests.forked import train_by_two
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
 N_ROWS = 80
@@ -117,7 +116,7 @@ def test_from_the_command_line_to_predictions(table, tmp_path, capsys):
     assert main(["audit", "--model", str(run)]) == 0
 
 
-def test_metrics_are_those_of_the_labels_that_are_there(settings, table, capsys):
+def test_metrics_are_those_of_the_labels_that_are_there(settings, table, drawn_plots, capsys):
     result = train(settings(epochs=3))
     known = labels_of(table)
     train_rows = rows_of(result.folder / "prediction_results_train_set.csv")
@@ -214,10 +213,7 @@ def test_two_processes_train_the_model_of_one(settings, tiny_alignn, tmp_path):
     """Their parts of a step have different numbers of labels; the last step of 33 in eights is one crystal."""
     config = settings(model=tiny_alignn, learning_rate=0.01, n_train=33, epochs=2, target_weights=(1, 3))
     one, two = train(config).folder, tmp_path / "two"
-    (tmp_path / "two.json").write_text(config.model_copy(update={"output_dir": two}).model_dump_json())
-    command = [sys.executable, "-m", "crysmm", "train", "--config", tmp_path / "two.json", "--devices", "2"]
-    finished = subprocess.run(command, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
+    train_by_two(config.model_copy(update={"output_dir": two}), tmp_path / "printed.txt")
     for name, found in ((name, rows_of(two / name)) for name in ("history.csv", "prediction_results_test_set.csv")):
         for row, expected in zip(found, rows_of(one / name), strict=True):
             for column in expected.keys() - {"seconds", "id", "domain", "distance_percentile"}:

@@ -3,8 +3,6 @@
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -17,28 +15,21 @@ from crysmm.runs.run_log import Progress
 from crysmm.runs.run_writer import read_checkpoint
 from crysmm.training.train import train
 from crysmm.training.trainer import Trainer
-
-KILLED_IN_EPOCH_3 = """
-import os, signal, sys
-from crysmm.config import TrainingConfig
-from crysmm.training.train import train
 from crysmm.training.transfer import FrozenWeights
-
-steps = []
-
-def kill(self, epoch):
-    steps.append(epoch)
-    if steps.count(2) == 2:
-        os.kill(os.getpid(), signal.{signal})
-
-FrozenWeights.drop_gradients = kill  # called in every step
-train(TrainingConfig.model_validate_json(sys.argv[1]))
-"""
+from tests.forked import run
 
 
-def run_until_killed(config, signal_name):
-    code = KILLED_IN_EPOCH_3.format(signal=signal_name)
-    return subprocess.run([sys.executable, "-c", code, config.model_dump_json()], capture_output=True, text=True)
+def train_until_killed(config, number):
+    """Train, and send a signal to this process in the second step of epoch 3."""
+    steps = []
+
+    def kill(self, epoch):
+        steps.append(epoch)
+        if steps.count(2) == 2:
+            os.kill(os.getpid(), number)
+
+    FrozenWeights.drop_gradients = kill  # called in every step
+    train(config)
 
 
 def files_of(folder):
@@ -56,8 +47,7 @@ def history_of(folder):
 def test_resumed_after_kill_9_equals_uninterrupted(make_config, tmp_path):
     config = make_config(epochs=5, max_triplets=2500)  # 6, 7, 6, 6 and 7 steps
     broken = config.model_copy(update={"output_dir": tmp_path / "broken"})
-    killed = run_until_killed(broken, "SIGKILL")
-    assert killed.returncode == -signal.SIGKILL
+    assert run(train_until_killed, broken, signal.SIGKILL, output=tmp_path / "printed.txt") == -signal.SIGKILL
     assert len(history_of(broken.output_dir)[0]) == 2
     assert not (broken.output_dir / "metrics.json").exists()
 
@@ -69,12 +59,11 @@ def test_resumed_after_kill_9_equals_uninterrupted(make_config, tmp_path):
     assert not (broken.output_dir / "checkpoints").exists()
 
 
-def test_sigterm_ends_with_143_and_keeps_the_last_whole_epoch(make_config):
-    config = make_config(epochs=5)
-    stopped = run_until_killed(config, "SIGTERM")
-    assert stopped.returncode == 128 + signal.SIGTERM
-    assert "stopped by SIGTERM: give the same command and --resume" in stopped.stdout
-    assert "Traceback" not in stopped.stderr
+def test_sigterm_ends_with_143_and_keeps_the_last_whole_epoch(make_config, tmp_path):
+    config, output = make_config(epochs=5), tmp_path / "printed.txt"
+    assert run(train_until_killed, config, signal.SIGTERM, output=output) == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM: give the same command and --resume" in output.read_text()
+    assert "Traceback" not in output.read_text()
     checkpoint = read_checkpoint(config.output_dir / "checkpoints" / "last.ckpt")
     assert len(checkpoint["history"]["epochs"]) == 2
 
