@@ -9,7 +9,9 @@ from joblib.externals.loky import get_reusable_executor
 
 from crysmm.crystal import Crystal
 from crysmm.errors import MissingDependencyError
+from crysmm.files import replacing
 from crysmm.graphs.dgl import import_dgl
+from crysmm.runs import plots
 from crysmm.teachers.registry import load_teacher
 
 FCC = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
@@ -99,6 +101,28 @@ def crystals():
 def crystal(request, crystals):
     """Each of the crystals in turn."""
     return crystals[request.param]
+
+
+DRAW = plots.save_figure
+
+
+@pytest.fixture(scope="session", autouse=True)
+def undrawn_plots():
+    """Leave the files of the plots of runs empty: matplotlib takes half the time of a small run to draw them."""
+
+    def save(figure, path):
+        with replacing(path) as temporary:
+            temporary.touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "save_figure", save)
+        yield
+
+
+@pytest.fixture
+def drawn_plots(monkeypatch):
+    """Draw the plots of runs in this test."""
+    monkeypatch.setattr(plots, "save_figure", DRAW)
 
 
 @pytest.fixture(scope="session")

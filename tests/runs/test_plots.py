@@ -1,6 +1,8 @@
+import sys
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +12,7 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.runs import plots
 from crysmm.runs.plots import plot_history, plot_parity
 
+pytestmark = pytest.mark.usefixtures("drawn_plots")
 MODULI = np.random.default_rng(0).lognormal(4.5, 0.7, (60, 2))  # GPa, about as real ones lie
 
 
@@ -86,17 +89,13 @@ def test_history_shows_the_baseline_and_the_best_epoch(tmp_path: Path, figures: 
     assert figures[0].axes[1].get_ylim()[1] > 20
 
 
-def test_global_state_of_matplotlib_is_left_alone(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
-    code = (
-        "import sys, pathlib; from crysmm.runs.plots import plot_history\n"
-        "row = dict(epoch=1, train_loss=1.0, val_loss=1.0, val_mae=1.0)\n"
-        f"plot_history(pathlib.Path({str(tmp_path / 'history.png')!r}), [row], 'mae', 1.0)\n"
-        "assert 'matplotlib.pyplot' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_global_state_of_matplotlib_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take pyplot, which holds that state, away from who has imported it before."""
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
+    monkeypatch.delattr(matplotlib, "pyplot", raising=False)
+    plot_history(tmp_path / "history.png", [{"epoch": 1, "train_loss": 1, "val_loss": 1, "val_mae": 1}], "mae", 1.0)
+    drawn(tmp_path / "history.png")
+    assert "matplotlib.pyplot" not in sys.modules
 
 
 def test_one_wild_epoch_hides_neither_the_others_nor_the_best(tmp_path: Path, figures: list) -> None:

@@ -39,10 +39,11 @@ def column(rows, name):
     return np.array([float(row[name]) for row in rows])
 
 
-def test_run_folder_holds_what_it_should(make_config, capsys):
+def test_run_folder_holds_what_it_should(make_config, drawn_plots, capsys):
     config = make_config()
     result = train(config)
     assert {path.name for path in result.folder.iterdir()} == RUN_FILES
+    assert all((result.folder / name).read_bytes()[:4] == b"\x89PNG" for name in ("history.png", "parity.png"))
     assert json.loads((result.folder / "metrics.json").read_text()) == result.metrics
     assert crysmm.TrainingConfig(**json.loads((result.folder / "config.json").read_text())) == config
 
