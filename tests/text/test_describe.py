@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from unittest.mock import patch
 
 import numpy as np
@@ -16,9 +17,23 @@ from crysmm.cli.main import main
 from crysmm.errors import InputError
 from crysmm.io.inputs import source_from_records
 from crysmm.text.describe import describe
+from crysmm.text.describers import end_processes
 from crysmm.text.descriptions import read_descriptions
 
 SECRET = 98765.4321
+NEEDS_ROBOCRYS = pytest.mark.skipif(find_spec("robocrys") is None, reason="robocrys is not installed")
+
+
+@pytest.fixture(autouse=True)
+def kept_processes(monkeypatch):
+    """Let the next test have the describing processes: each takes seconds to start."""
+    monkeypatch.setattr("crysmm.text.describe.end_processes", lambda: None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ended_processes():
+    yield
+    end_processes()
 
 
 @pytest.fixture
@@ -93,8 +108,8 @@ def test_killed_and_resumed_nothing_is_lost_or_doubled(records, run, tmp_path):
     assert len(output.read_text().splitlines()) == len(records)
 
 
+@NEEDS_ROBOCRYS
 def test_jarvis_takes_the_place_of_robocrystallographer(run, records, foreign):
-    pytest.importorskip("robocrys")
     _, expected = run(records[:2], output="jarvis.jsonl")
     foreign("robocrys", "raise ValueError('no bonds')")
     summary, rows = run(records[:2], describer="robocrys")
@@ -122,8 +137,8 @@ def test_rows_that_cannot_be_read_are_recorded(run, records):
     assert run(records[:2])[1][1].text is not None
 
 
+@NEEDS_ROBOCRYS
 def test_texts_of_two_describers_are_not_mixed(run, records):
-    pytest.importorskip("robocrys")
     run(records[:1])
     with pytest.raises(InputError, match="holds descriptions by jarvis, but robocrys is requested"):
         run(records[:1], describer="robocrys")
@@ -134,7 +149,7 @@ def test_a_cluster_gives_the_same_rows(run):
     _, expected = run()
     with (
         patch.dict(os.environ),  # the cluster leaves numbers of threads in it
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
     ):
         _, rows = run(output="cluster.jsonl", backend="dask", scheduler=cluster.scheduler_address, jobs=None)
     assert rows == expected

@@ -28,23 +28,20 @@ def process():
 
 
 def test_jarvis_text_does_not_depend_on_the_hash_seed(sample):
+    crystals = list(sample.values())[:8]
     lines = [
-        json.dumps([crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.elements])
-        for crystal in sample.values()
+        json.dumps([crystal.lattice.tolist(), crystal.frac_coords.tolist(), crystal.elements]) for crystal in crystals
     ]
-    texts = [
-        subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", LETTERS],
-            input="\n".join(lines),
-            capture_output=True,
-            text=True,
-            check=True,
-            env=os.environ | {"PYTHONHASHSEED": seed},
-        ).stdout.splitlines()
-        for seed in ("1", "2")
-    ]
-    assert texts[0] == texts[1]
-    letters = [text.removesuffix(".").rpartition("Wyckoff symbols ")[2].split(", ") for text in texts[0]]
+    elsewhere = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LETTERS],
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONHASHSEED": "1"},
+    ).stdout.splitlines()
+    assert elsewhere == [Jarvis().describe(crystal) for crystal in crystals]  # here the seed is another
+    letters = [text.removesuffix(".").rpartition("Wyckoff symbols ")[2].split(", ") for text in elsewhere]
     assert any(len(some) > 2 for some in letters)
     assert all(some == sorted(some) for some in letters)
 
