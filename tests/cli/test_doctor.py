@@ -4,6 +4,7 @@ import configparser
 import re
 import shutil
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
@@ -115,7 +116,17 @@ def test_sources_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None
     assert finding.remedy == f"pip install {Path(crysmm.__file__).parents[1]}"
 
 
-def test_the_report_of_this_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def import_here(*modules: str) -> None:
+    """Import in this process, which has most of them already; :func:`import_problem` has its own tests."""
+    for module in modules:
+        import_module(module)
+
+
+def test_the_report_of_this_machine(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "import_problem", import_here)
+    monkeypatch.setenv("DGLBACKEND", "pytorch")
     code = main(["doctor", "--cache_dir", str(tmp_path)])
     shown = capsys.readouterr().out
     for name in ("python", "torch", "dgl", "threads", "devices", "engine", "precision", "cache"):

@@ -1,32 +1,35 @@
-"""Runs the data preparation as its users do: as commands, from the checkout."""
+"""Runs the data preparation as its users do: by command lines, from the checkout."""
 
 import json
-import os
-import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from data_prep.files import run_command
 
 CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def run_module():
-    """Run ``python -m data_prep.NAME ARGUMENTS``; gives the finished process with its output."""
+def run_module(monkeypatch, capsys):
+    """Run ``python -m data_prep.NAME ARGUMENTS`` in this process; gives its exit code and what it prints."""
 
     def run(name, *arguments, **environment):
-        return subprocess.run(
-            [sys.executable, "-m", f"data_prep.{name}", *map(str, arguments)],
-            cwd=CHECKOUT,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        module = import_module(f"data_prep.{name}")
+        monkeypatch.chdir(CHECKOUT)
+        monkeypatch.setattr(sys, "argv", [module.__file__, *map(str, arguments)])
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run_command(module.main)
+        printed = capsys.readouterr()
+        return SimpleNamespace(returncode=ended.value.code, stdout=printed.out, stderr=printed.err)
 
     return run
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from crysmm.elements import feature_table
-from crysmm.errors import InputError, StructureError
-from crysmm.graphs.dgl import crystal_graph, line_graph
+from crysmm.errors import InputError, MissingDependencyError, StructureError
+from crysmm.graphs.dgl import crystal_graph, import_dgl, line_graph
 
 pytestmark = pytest.mark.usefixtures("dgl")
 
@@ -181,9 +181,11 @@ def test_unusable_structure_is_refused():
         crystal_graph({"lattice_mat": np.eye(3), "frac_coords": [[0, 0, 0]], "elements": ["Xx"]})
 
 
-def test_nothing_is_written_into_the_home_folder(tmp_path):
+def test_dgl_is_imported_late_and_writes_nothing_into_the_home_folder(tmp_path):
     code = """
-import os
+import os, sys
+import crysmm, crysmm.graphs.dgl, crysmm.graphs.neighbors
+assert "dgl" not in sys.modules
 from crysmm import Crystal, crystal_graph, line_graph
 silicon = Crystal.from_arrays([[0, 2.7, 2.7], [2.7, 0, 2.7], [2.7, 2.7, 0]], [[0, 0, 0], [.25, .25, .25]], ["Si"] * 2)
 line_graph(crystal_graph(silicon.to_jarvis()))
@@ -196,27 +198,12 @@ print(os.environ["DGLBACKEND"])
 
 
 @pytest.mark.parametrize("error", ["ImportError", "FileNotFoundError"])
-def test_dgl_that_does_not_load_is_reported_with_the_remedy(tmp_path, error):
+def test_dgl_that_does_not_load_is_reported_with_the_remedy(tmp_path, monkeypatch, error):
     (tmp_path / "dgl").mkdir()
     (tmp_path / "dgl" / "__init__.py").write_text(f"raise {error}('graphbolt is missing')")
-    code = """
-from crysmm.errors import MissingDependencyError
-from crysmm.graphs.dgl import import_dgl
-try:
-    import_dgl()
-except MissingDependencyError as error:
-    print(error)
-"""
-    finished = run_python(
-        code, {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)])}
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert 'pip install "dgl>=1.1.3,<2" packaging' in finished.stdout
-    assert "3.11" in finished.stdout
-    assert "graphbolt is missing" in finished.stdout
-
-
-def test_importing_the_package_does_not_import_dgl():
-    code = "import sys, crysmm, crysmm.graphs.dgl, crysmm.graphs.neighbors; assert 'dgl' not in sys.modules"
-    finished = run_python(code, {"PYTHONPATH": str(REPOSITORY)})
-    assert finished.returncode == 0, finished.stderr
+    monkeypatch.delitem(sys.modules, "dgl")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingDependencyError, match="graphbolt is missing") as raised:
+        import_dgl()
+    assert 'pip install "dgl>=1.1.3,<2" packaging' in str(raised.value)
+    assert "3.11" in str(raised.value)
