@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -236,9 +237,11 @@ def test_killed_it_goes_on(run: Callable[..., Any], data: Path, tmp_path: Path, 
 
 
 def test_a_cluster_of_which_a_worker_is_killed_writes_the_same_table(run: Callable[..., Any], tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
+    distributed, dask = pytest.importorskip("distributed"), pytest.importorskip("dask")
     expected = run("straight.csv")
+    ensure_running()  # the server of tests.forked, whose processes have imported torch
     with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
         patch.dict(os.environ),  # the cluster leaves numbers of threads in it
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,

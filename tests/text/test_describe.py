@@ -80,7 +80,25 @@ def test_every_crystal_has_its_row_in_order_and_nothing_but_the_structure_in_it(
     assert run(changed, output="again.jsonl")[1] == rows
 
 
+def test_rows_that_cannot_be_read_are_recorded(run, records):
+    broken = records[1] | {"elements": ["Xx"] * len(records[1]["elements"])}
+    for n_kept in (0, 2):
+        summary, rows = run([records[0], broken, records[0]])
+        assert [row.text is None for row in rows] == [False, True]
+        assert "unknown element 'Xx'" in rows[1].reason
+        assert (len(summary.failed), len(summary.skipped), summary.n_kept) == (1, 1, n_kept)
+    assert run(records[:2])[1][1].text is not None
+
+
+@NEEDS_ROBOCRYS
+def test_texts_of_two_describers_are_not_mixed(run, records):
+    run(records[:1])
+    with pytest.raises(InputError, match="holds descriptions by jarvis, but robocrys is requested"):
+        run(records[:1], describer="robocrys")
+
+
 def test_only_what_is_missing_is_described(run, records, foreign):
+    foreign("jarvis", "return 'a text'")
     _, first = run(records[:5])
     foreign("jarvis", "return 'another text'")
     moved = records[1] | {"lattice_mat": (1.01 * np.array(records[1]["lattice_mat"])).tolist()}
@@ -90,7 +108,8 @@ def test_only_what_is_missing_is_described(run, records, foreign):
     assert [rows[0], *rows[2:5]] == [first[0], *first[2:5]]
 
 
-def test_killed_and_resumed_nothing_is_lost_or_doubled(records, run, tmp_path):
+def test_killed_and_resumed_nothing_is_lost_or_doubled(records, run, tmp_path, foreign):
+    foreign("jarvis", "import time; time.sleep(0.1); return f'{crystal.formula} in {crystal.lattice.tolist()}'")
     _, expected = run(output="straight.jsonl")
     data, output = tmp_path / "crystals.jsonl", tmp_path / "killed.jsonl"
     data.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -110,9 +129,9 @@ def test_killed_and_resumed_nothing_is_lost_or_doubled(records, run, tmp_path):
 
 @NEEDS_ROBOCRYS
 def test_jarvis_takes_the_place_of_robocrystallographer(run, records, foreign):
-    _, expected = run(records[:2], output="jarvis.jsonl")
+    _, expected = run(records[:2], output="jarvis.jsonl", jobs=1)
     foreign("robocrys", "raise ValueError('no bonds')")
-    summary, rows = run(records[:2], describer="robocrys")
+    summary, rows = run(records[:2], describer="robocrys", jobs=1)
     assert [row.text for row in rows] == [row.text for row in expected]
     assert {(row.describer, row.reason) for row in rows} == {("jarvis", "robocrys: ValueError: no bonds")}
     assert (len(summary.described), len(summary.replaced)) == (0, 2)
@@ -127,29 +146,13 @@ def test_failures_are_recorded_and_not_tried_again(run, records, foreign):
     assert run(records[:2])[0].n_kept == 2
 
 
-def test_rows_that_cannot_be_read_are_recorded(run, records):
-    broken = records[1] | {"elements": ["Xx"] * len(records[1]["elements"])}
-    for n_kept in (0, 2):
-        summary, rows = run([records[0], broken, records[0]])
-        assert [row.text is None for row in rows] == [False, True]
-        assert "unknown element 'Xx'" in rows[1].reason
-        assert (len(summary.failed), len(summary.skipped), summary.n_kept) == (1, 1, n_kept)
-    assert run(records[:2])[1][1].text is not None
-
-
-@NEEDS_ROBOCRYS
-def test_texts_of_two_describers_are_not_mixed(run, records):
-    run(records[:1])
-    with pytest.raises(InputError, match="holds descriptions by jarvis, but robocrys is requested"):
-        run(records[:1], describer="robocrys")
-
-
-def test_a_cluster_gives_the_same_rows(run):
+def test_a_cluster_gives_the_same_rows(run, foreign):
     distributed = pytest.importorskip("distributed")
+    foreign("jarvis", "return f'{crystal.formula} in {crystal.lattice.tolist()}'")
     _, expected = run()
     with (
         patch.dict(os.environ),  # the cluster leaves numbers of threads in it
-        distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
     ):
         _, rows = run(output="cluster.jsonl", backend="dask", scheduler=cluster.scheduler_address, jobs=None)
     assert rows == expected

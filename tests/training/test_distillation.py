@@ -301,7 +301,7 @@ def test_several_deltas_share_the_time(several, monkeypatch, before_epochs):
     """What a time limit has cut short can go on."""
     slow = 0.4
     before_epochs(lambda config: time.sleep(slow))
-    limited = several.model_copy(update={"max_hours": 3 * 2.5 * slow / 3600, "epochs": 20})
+    limited = several.model_copy(update={"max_hours": 3 * 2.5 * slow / 3600, "epochs": 8})
     result = train(limited)
     assert result.metrics["stopped_by"] == "max_hours"
     done = [len(history_of(folder)["epoch"]) for folder in result.folder.glob("delta_*")]
@@ -309,7 +309,7 @@ def test_several_deltas_share_the_time(several, monkeypatch, before_epochs):
     monkeypatch.undo()
     resumed = train(limited.model_copy(update={"max_hours": None, "resume": True}))
     assert resumed.metrics["stopped_by"] == "all epochs"
-    assert all(len(history_of(folder)["epoch"]) == 20 for folder in result.folder.glob("delta_*"))
+    assert all(len(history_of(folder)["epoch"]) == 8 for folder in result.folder.glob("delta_*"))
 
 
 def test_two_processes_equal_one(several, tiny_alignn, tmp_path):
