@@ -62,15 +62,19 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.inference.model_teacher import any_teacher
     from crysmm.teachers.features import compute_features
     from crysmm.teachers.file import refuse_output, write_embeddings
+    from crysmm.teachers.names import is_model
 
     refuse_half_cluster(arguments.backend, arguments.scheduler)
     refuse_output(arguments.output)
+    model = arguments.model
+    if is_model(model) and Path(model).exists():
+        model = str(Path(model).absolute())  # the same folder in a process with another current folder
     options = {"jobs": arguments.jobs, "cache_dir": arguments.cache_dir}
     store = build_store(open_unlabeled(arguments), GraphSettings(), **options)
     features, failed = compute_features(
         store,
         range(len(store)),
-        arguments.model,
+        model,
         any_teacher,
         device=arguments.device,
         scheduler=arguments.scheduler,

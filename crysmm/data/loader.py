@@ -19,7 +19,7 @@ from crysmm.data.batch import CrystalBatch, labels_per_crystal
 from crysmm.engines.segments import map_tensors
 
 if TYPE_CHECKING:
-    from crysmm.data.atom_embeddings import AtomRows
+    from crysmm.data.atom_rows import AtomRows
     from crysmm.data.store import Store
 
 

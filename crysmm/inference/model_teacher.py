@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +11,14 @@ import torch
 
 from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
+from crysmm.data.estimate import PREDICTION_SHARE, memory_limit, why_too_large
+from crysmm.data.store import Store
 from crysmm.engines.linear import precise
+from crysmm.errors import StructureError
 from crysmm.inference.files import require_needed
 from crysmm.inference.model_folder import Description, read_description
 from crysmm.inference.saved_models import load_encoder
+from crysmm.teachers.features import structure_key, structure_keys
 from crysmm.teachers.names import is_model, is_teacher
 from crysmm.teachers.registry import load_teacher
 from crysmm.teachers.teacher import Teacher
@@ -23,34 +28,49 @@ from crysmm.zoo import resolve
 class ModelTeacher:
     """Backbone of a model folder as a :class:`~crysmm.teachers.teacher.Teacher`.
 
-    Its features are the atom embeddings after the last message-passing layer.
+    Its features are the atom embeddings after the last message-passing layer. Its checksum is that of its weights and
+    settings.
 
     Args:
         folder: Folder of an encoder or of a model that predicts properties, or the name of a shipped model.
         device: Device to compute on.
+        graphs: Store that has the crystals to be embedded, with graphs by the settings of the model; by default, graphs
+            are built.
 
     Raises:
         ModelFolderError: The folder cannot be read.
     """
 
-    def __init__(self, folder: Path | str, device: torch.device | str = "cpu"):
+    def __init__(self, folder: Path | str, device: torch.device | str = "cpu", graphs: Store | None = None):
         encoder = load_encoder(folder)
         self._backbone = encoder.backbone.to(device)
-        self._settings = encoder.settings
+        self._model, self._settings = encoder.model, encoder.settings
         self._device = torch.device(device)
-        self.name = str(Path(folder).absolute() if Path(folder).exists() else folder)
+        self._graphs = graphs
+        keys = {} if graphs is None else structure_keys(graphs, range(len(graphs)))
+        self._row_of = {key: row for row, key in keys.items()}
+        self.name = Path(folder).resolve().name
         self.width = encoder.backbone.node_features
-        self.checksum = encoder.weights_sha256
+        settings = f"{encoder.model.model_dump_json()} {encoder.settings.model_dump_json()}"
+        self.checksum = hashlib.sha256(f"{encoder.weights_sha256} {settings}".encode()).hexdigest()
 
     def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
         """Return the embeddings of all atoms, ``[n_atoms_in_all, width]``.
 
         Raises:
-            StructureError: A crystal has no graph by the settings of the model.
+            StructureError: A crystal has no graph by the settings of the model, or they are too large for the memory.
         """
-        batch = collate_crystals(crystals, self._settings).to(self._device)
+        if self._graphs is None:
+            batch = collate_crystals(crystals, self._settings)
+        else:  # equivalent atoms are known in a store; DGL's graphs have no multiplicities
+            merge = self._backbone.engine == "blocked" and self._model.merges_equivalent
+            batch = self._graphs.batch([self._row_of[structure_key(crystal)] for crystal in crystals], merge=merge)
+        sizes = sum(map(len, crystals)), len(batch.bond_vectors), batch.connectivity.n_triplets
+        why = why_too_large(self._model, *sizes, memory_limit(self._device), PREDICTION_SHARE)
+        if why is not None:
+            raise StructureError(why)
         with torch.inference_mode():
-            return precise(self._backbone(batch).nodes).cpu().numpy()
+            return precise(self._backbone(batch.to(self._device)).nodes).cpu().numpy()
 
 
 def any_teacher(name: str, device: torch.device | str = "cpu") -> Teacher:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from crysmm.data.atom_embeddings import AtomRows
+from crysmm.data.atom_rows import AtomRows
 from crysmm.data.scaler import TargetScaler
 from crysmm.data.split import Split
 from crysmm.data.store import Store

@@ -115,8 +115,8 @@ class AtomFeatures:
 class Directions:
     """Features as a student imitates them: each standardized, then those of an atom divided by their length.
 
-    Without the first, what all atoms have in common would be most of the direction, and layers with large numbers would
-    decide it.
+    Without the first, what all atoms have in common would be most of the direction of a potential's features, and
+    layers with large numbers would decide it. Embeddings by a model are taken as they are, as in CrysGNN.
 
     Args:
         features: Features of a store's atoms.
@@ -124,7 +124,7 @@ class Directions:
         deviation: Standard deviation of each feature, ``[width]``.
     """
 
-    def __init__(self, features: AtomFeatures, mean: np.ndarray, deviation: np.ndarray):
+    def __init__(self, features: AtomFeatures, mean: np.ndarray | float = 0, deviation: np.ndarray | float = 1):
         self.width = features.width
         self.source = features.source
         self._features, self._mean, self._deviation = features, mean, deviation
@@ -179,12 +179,12 @@ def compute_features(
     teacher = load(name, on)
     identity = TeacherIdentity.of(teacher)
     folder = features_folder(cache_dir, f"{teacher.name} {teacher.checksum}")
-    keys = _keys(store, rows)
+    keys = structure_keys(store, rows)
     known = read_parts(folder, teacher.width)
     missing = _missing_batches(store, {key: row for row, key in keys.items()}, known)
     total = sum(int(store.n_atoms[list(batch.values())].sum()) for batch in missing)
     batches = (dict(zip(batch, store.crystals(list(batch.values())), strict=True)) for batch in missing)
-    elsewhere = partial(_embed_elsewhere, load, identity)
+    elsewhere = partial(_embed_elsewhere, load, name, identity)
     if scheduler is not None:
         embedded: Iterable[Embedded] = map_on_cluster(scheduler, partial(elsewhere, str(device)), batches)
     elif on.type != "cpu" or jobs == 1 or total <= ATOMS_WITHOUT_WORKERS:
@@ -280,14 +280,14 @@ def _embed(teacher: Teacher, crystals: dict[bytes, Crystal]) -> Embedded:
 
 
 def _embed_elsewhere(
-    load: TeacherByName, identity: TeacherIdentity, device: str, crystals: dict[bytes, Crystal]
+    load: TeacherByName, name: str, identity: TeacherIdentity, device: str, crystals: dict[bytes, Crystal]
 ) -> Embedded:
     """Embed a batch of crystals by key in another process, maybe on another machine."""
-    return _embed(_loaded(load, identity, device), crystals)
+    return _embed(_loaded(load, name, identity, device), crystals)
 
 
 @lru_cache(maxsize=1)
-def _loaded(load: TeacherByName, identity: TeacherIdentity, device: str) -> Teacher:
+def _loaded(load: TeacherByName, name: str, identity: TeacherIdentity, device: str) -> Teacher:
     """Load a teacher, and check it, once per process.
 
     Raises:
@@ -295,25 +295,30 @@ def _loaded(load: TeacherByName, identity: TeacherIdentity, device: str) -> Teac
         MissingDependencyError: Its package is not installed.
     """
     try:
-        teacher = load(identity.name, resolve_device(device))
+        teacher = load(name, resolve_device(device))
     except CrysmmError as error:
-        raise type(error)(f"a worker cannot load the teacher {identity.name}: {error}") from error
+        raise type(error)(f"a worker cannot load the teacher {name}: {error}") from error
     found = TeacherIdentity.of(teacher)
     if found != identity:
         raise InputError(
-            f"a worker has other weights of the teacher {identity.name} ({found.checksum[:16]}, {found.width} "
+            f"a worker has other weights of the teacher {name} ({found.checksum[:16]}, {found.width} "
             f"features) than this machine ({identity.checksum[:16]}, {identity.width}); install the same version of "
             "its package there, or copy this machine's model folder there"
         )
     return teacher
 
 
-def _keys(store: Store, rows: Sequence[int]) -> dict[int, bytes]:
+def structure_key(crystal: Crystal) -> bytes:
+    """Return the checksum of a structure."""
+    return bytes.fromhex(crystal.checksum)
+
+
+def structure_keys(store: Store, rows: Sequence[int]) -> dict[int, bytes]:
     """Return the checksum of each structure by row."""
     keys: dict[int, bytes] = {}
     for start in range(0, len(rows), CRYSTALS_READ):
         some = rows[start : start + CRYSTALS_READ]
-        keys |= {row: bytes.fromhex(one.checksum) for row, one in zip(some, store.crystals(some), strict=True)}
+        keys |= {row: structure_key(crystal) for row, crystal in zip(some, store.crystals(some), strict=True)}
     return keys
 
 

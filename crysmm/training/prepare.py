@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.data.atom_embeddings import AtomRows
+from crysmm.data.atom_rows import AtomRows
 from crysmm.data.estimate import memory_limit, oversized_rows
 from crysmm.data.loader import BatchSampler, make_loader
 from crysmm.data.scaler import TargetScaler

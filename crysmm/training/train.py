@@ -85,7 +85,7 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         data = prepare_training(self.config, records, self.processes)
         texts = read_texts(self.config, records, data, self.processes)
         potential = read_potential(self.config, data, self.processes)
-        embeddings = embed_by_teacher(self.config, records, data, self.processes)
+        embeddings = embed_by_teacher(self.config, data, self.processes)
         return replace(data, embeddings=embeddings, texts=texts, potential=potential)
 
     def new_objective(self, data: TrainingData) -> Objective:

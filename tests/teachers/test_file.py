@@ -137,14 +137,15 @@ def test_a_cluster_that_loses_a_worker_and_is_stopped_writes_the_same_file(toy, 
 
 def test_a_worker_with_another_teacher_is_refused(toy):
     here = TeacherIdentity.of(toy)
+    other = here.model_copy(update={"checksum": "other"})
     with pytest.raises(
-        InputError, match=r"a worker has other weights of the teacher toy:5 \(e5e5e5.*, 5 features\) than"
+        InputError, match=r"a worker has other weights of the teacher toy \(e5e5e5.*, 5 features\) than"
     ):
-        features._loaded(load_teacher, here.model_copy(update={"checksum": "other"}), "cpu")
+        features._loaded(load_teacher, "toy", other, "cpu")
     with pytest.raises(InputError, match="a worker cannot load the teacher theirs: there is no teacher theirs"):
-        features._loaded(load_teacher, here.model_copy(update={"name": "theirs"}), "cpu")
+        features._loaded(load_teacher, "theirs", here, "cpu")
     with pytest.raises(ModelFolderError, match="a worker cannot load the teacher /gone: /gone is not a folder"):
-        features._loaded(any_teacher, here.model_copy(update={"name": "/gone"}), "cpu")
+        features._loaded(any_teacher, "/gone", here, "cpu")
 
 
 def test_a_file_is_replaced_only_if_it_is_one(toy, embed, capsys):

@@ -321,4 +321,4 @@ def test_two_processes_equal_one(several, tiny_alignn, tmp_path):
     assert metrics["n_processes"] == 2
     for delta, expected in result.metrics["deltas"].items():
         assert metrics["deltas"][delta]["val_mae"] == pytest.approx(expected["val_mae"], rel=1e-4)
-    assert len(list((tmp_path / "cache" / "embeddings").iterdir())) == 1
+    assert len(list((tmp_path / "cache" / "teachers").iterdir())) == 1

@@ -1,240 +1,116 @@
-"""A teacher's embeddings: what a direct forward pass gives, for any rows in any order, computed once."""
-
-import pickle
+"""Own models as teachers: what a direct forward pass gives, on the student's graphs where they are the model's."""
 
 import numpy as np
 import pytest
 import torch
 
 from crysmm.config import TrainingConfig
-from crysmm.data import atom_embeddings
 from crysmm.data.batch import collate_crystals
 from crysmm.data.loader import BatchSampler, make_loader
 from crysmm.data.store import build_store
 from crysmm.errors import InputError
-from crysmm.io.inputs import source_from_records
-from crysmm.models.networks import build_backbone
-from crysmm.training import teacher as module
-from crysmm.training.teacher import build_embeddings
+from crysmm.inference import model_teacher as module
+from crysmm.inference.model_teacher import ModelTeacher
+from crysmm.io.inputs import source_from_structures
+from crysmm.teachers.features import Directions
+from crysmm.training.teacher import read_features
 
-TEACHERS = {
-    "cgcnn": {"name": "cgcnn", "conv_layers": 2, "node_features": 6},
-    "alignn": {
-        "name": "alignn", "alignn_layers": 1, "gcn_layers": 1, "hidden_features": 6, "embedding_features": 8,
-        "edge_input_features": 8, "triplet_input_features": 8,
-    },
-}  # fmt: skip
-SHA = "0" * 64
+CPU = torch.device("cpu")
 
 
-def source_of(crystals, names, shift=0.0, **options):
-    return source_from_records(
-        [
-            {
-                "id": name,
-                "volume": crystals[name].volume,
-                "lattice_mat": crystals[name].lattice.tolist(),
-                "frac_coords": (
-                    crystals[name].frac_coords + shift * (np.arange(len(crystals[name])) == 0)[:, None]
-                ).tolist(),
-                "elements": crystals[name].elements,
-            }
-            for name in names
-        ],
-        **({"needs_targets": False} | options),
-    )
-
-
-@pytest.fixture(scope="module")
-def source(crystals):
-    """All of the crystals, two of which have one atom."""
-    return source_of(crystals, crystals)
-
-
-@pytest.fixture(params=TEACHERS)
-def config(request):
-    return TrainingConfig(model=TEACHERS[request.param])
+@pytest.fixture(params=["cgcnn", "alignn"])
+def teacher(request, save_small_model, tmp_path):
+    """The folder of a model and its backbone; its batch norms are far from where they began."""
+    network = save_small_model(tmp_path / "teacher", request.param).eval()
+    return tmp_path / "teacher", network.backbone
 
 
 @pytest.fixture
-def store(source, config, tmp_path):
-    return build_store(source, config.graph_settings(), cache_dir=tmp_path, jobs=1, progress=False)
+def own_graphs(teacher):
+    """The settings of the teacher's graphs."""
+    return ModelTeacher(teacher[0])._settings
 
 
 @pytest.fixture
-def teacher(config, crystals):
-    """In training mode, its batch norms far from where they began."""
-    torch.manual_seed(0)
-    backbone = build_backbone(config.model, 92, config.cutoff)
-    with torch.no_grad():
-        for _ in range(20):
-            backbone(collate_crystals(list(crystals.values()), config.graph_settings()))
-    return backbone
+def store_of(crystals, tmp_path):
+    """A function that builds the store of all crystals, two of which have one atom, by graph settings."""
 
-
-@pytest.fixture
-def embed(store, config, teacher, tmp_path):
-    """A function that gives the embeddings, made or found."""
-
-    def build(sha=SHA, store=store, model=config.model):
-        return build_embeddings(store, teacher, model, sha, cache_dir=tmp_path, progress=False)
+    def build(settings):
+        source = source_from_structures(list(crystals.values()))
+        return build_store(source, settings, cache_dir=tmp_path / "cache", jobs=1, progress=False)
 
     return build
 
 
-def direct(teacher, config, crystals, names):
-    """Each crystal embedded alone, by the backbone itself."""
-    teacher.eval()
-    parts = []
-    for name in names:
-        with torch.no_grad():
-            nodes = teacher(collate_crystals([crystals[name]], config.graph_settings())).nodes.numpy()
-        parts.append(nodes / np.sqrt((nodes**2).sum(1, keepdims=True)))
-    return np.concatenate(parts)
-
-
-@pytest.mark.parametrize("crystals_a_part", [5, 8192])
-def test_rows_in_any_order(embed, store, config, teacher, crystals, monkeypatch, crystals_a_part):
-    monkeypatch.setattr(atom_embeddings, "CRYSTALS_A_PART", crystals_a_part)
-    embeddings = embed()
-    everything = np.random.default_rng(0).permutation(len(store)).tolist()
-    for rows in (everything, everything[:4], [3], [0], [0, 1], [11, 0, 11]):
-        expected = direct(teacher, config, crystals, [store.ids[row] for row in rows])
-        found = embeddings.take(rows)
-        assert found.dtype == np.float32
-        assert found.shape == (sum(store.n_atoms[row] for row in rows), 6)
-        assert found == pytest.approx(expected, abs=1e-5)
-    assert len(np.unique(expected.round(3), axis=0)) > 1
-
-
-def test_batches_are_bounded_by_memory(embed, store, config, teacher, crystals, monkeypatch):
-    monkeypatch.setattr(module, "BATCH_MEMORY", 1)
-    expected = direct(teacher, config, crystals, store.ids)
-    sizes = []
-    forward = type(teacher).forward
-    monkeypatch.setattr(type(teacher), "forward", lambda self, b: (sizes.append(len(b)), forward(self, b))[1])
-    assert embed().take(range(len(store))) == pytest.approx(expected, abs=1e-5)
-    assert sizes == [1] * len(store)
-
-
-def test_the_teacher_is_left_as_it_is(embed, teacher):
-    before = {name: weight.clone() for name, weight in teacher.state_dict().items()}
-    embed()
-    assert teacher.training
-    assert all(torch.equal(weight, before[name]) for name, weight in teacher.state_dict().items())
-
-
-def forbid_forward(monkeypatch, teacher, after=0):
-    """The backbone is interrupted after so many batches."""
-    forward, calls = type(teacher).forward, []
-
-    def interrupted(self, batch):
-        calls.append(len(batch))
-        if len(calls) > after:
-            raise KeyboardInterrupt
-        return forward(self, batch)
-
-    monkeypatch.setattr(type(teacher), "forward", interrupted)
-    return calls
-
-
-def test_they_are_computed_once(embed, teacher, monkeypatch):
-    expected = embed().take([2, 5])
-    forbid_forward(monkeypatch, teacher)
-    assert np.array_equal(embed().take([2, 5]), expected)
-
-
-def test_a_stopped_computation_goes_on(embed, store, teacher, config, crystals, monkeypatch):
-    monkeypatch.setattr(atom_embeddings, "CRYSTALS_A_PART", 5)
-    with monkeypatch.context() as patch:
-        forbid_forward(patch, teacher, after=1)
-        with pytest.raises(KeyboardInterrupt):
-            embed()
-    with monkeypatch.context() as patch:
-        calls = forbid_forward(patch, teacher, after=2)
-        embeddings = embed()
-    assert calls == [5, 2]
-    expected = direct(teacher, config, crystals, store.ids)
-    assert embeddings.take(range(len(store))) == pytest.approx(expected, abs=1e-5)
-    assert not list(embeddings.folder.glob(".*"))
-
-
-def test_a_damaged_part_is_made_again(embed):
-    embeddings = embed()
-    expected = embeddings.take([4])
-    written = embeddings.folder.joinpath("part-00000.npy").read_bytes()
-    garbled = written[:200] + b"\xff" * 100 + written[300:]
-    for damaged in (b"", written[:-1000], garbled):
-        embeddings.folder.joinpath("part-00000.npy").write_bytes(damaged)
-        assert np.array_equal(embed().take([4]), expected)
-
-
-def test_other_weights_settings_or_crystals_have_other_embeddings(
-    embed, source, config, tmp_path, monkeypatch, teacher
-):
-    folder = embed().folder
-    closer = config.graph_settings().model_copy(update={"max_neighbors": 3})
-    other_store = build_store(source, closer, cache_dir=tmp_path, jobs=1, progress=False)
-    other_model = config.model.model_copy(update={"link": "log"})
-    others = [embed(sha="1" * 64), embed(store=other_store), embed(model=other_model)]
-    assert len({folder, *(other.folder for other in others)}) == 4
-
-
-def test_every_property_of_the_same_structures_finds_the_same(embed, crystals, config, tmp_path):
-    def folder(**changes):
-        source = source_of(crystals, crystals, **changes)
-        return embed(
-            store=build_store(source, config.graph_settings(), cache_dir=tmp_path, jobs=1, progress=False)
-        ).folder
-
-    assert folder(needs_targets=True, target_key="volume") == embed().folder
-    assert folder(shift=0.001) != embed().folder
-
-
-def test_another_process_reads_them(embed):
-    embeddings = embed()
-    expected = embeddings.take([1, 7])
-    sent = pickle.dumps(embeddings)
-    assert len(sent) < 2000
-    assert np.array_equal(pickle.loads(sent).take([1, 7]), expected)  # noqa: S301
+@pytest.fixture
+def read(teacher, tmp_path):
+    """A function that reads the teacher's features of a store's crystals."""
+    config = TrainingConfig(cache_dir=tmp_path / "cache", jobs=1, progress=False)
+    return lambda store: read_features(str(teacher[0]), store, range(len(store)), config, CPU)
 
 
 @pytest.fixture
-def student_store(crystals, config, tmp_path):
-    """Three of the crystals in another order, on other graphs."""
-    settings = config.graph_settings().model_copy(update={"max_neighbors": 4})
-    few = source_of(crystals, ["SiO2", "Cu", "TiO2"])
-    return build_store(few, settings, cache_dir=tmp_path, jobs=1, progress=False)
+def direct(teacher, crystals, own_graphs):
+    """Embeddings of each crystal alone, by the backbone itself."""
+    with torch.no_grad():
+        return [teacher[1](collate_crystals([crystal], own_graphs)).nodes.numpy() for crystal in crystals.values()]
 
 
-def test_rows_of_another_store_are_matched_by_id(embed, store, student_store, crystals, config, teacher):
-    matched = embed().matched(store, student_store, [0, 1, 2])
-    expected = direct(teacher, config, crystals, ["TiO2", "SiO2"])
-    assert matched.take([2, 0]) == pytest.approx(expected, abs=1e-5)
+def test_rows_in_any_order(read, store_of, own_graphs, direct):
+    features = read(store_of(own_graphs))
+    everything = np.random.default_rng(0).permutation(len(direct)).tolist()
+    for rows in (everything, everything[:4], [3], [0, 1], [11, 0, 11]):
+        expected = np.concatenate([direct[row] for row in rows])
+        assert features.take(rows) == pytest.approx(expected, rel=1e-3, abs=1e-4)
+        lengths = np.linalg.norm(expected, axis=1, keepdims=True)
+        assert Directions(features).take(rows) == pytest.approx(expected / lengths, abs=1e-3)
+    assert len(np.unique(expected.round(3), axis=0)) > 1
 
 
-def test_a_row_the_teacher_lacks_is_named(embed, store, student_store, tmp_path):
-    embeddings = embed(store=student_store)
-    row_of = {name: row for row, name in enumerate(store.ids)}
-    assert embeddings.matched(student_store, store, [row_of["Cu"]]).take([row_of["Cu"]]).shape == (1, 6)
-    with pytest.raises(InputError, match="the teacher's graphs lack NaCl and 1 others; leave it out of the input"):
-        embeddings.matched(student_store, store, [row_of["Cu"], row_of["NaCl"], row_of["Si"]])
+def test_graphs_of_the_student_are_not_built_again(read, store_of, own_graphs, monkeypatch):
+    store = store_of(own_graphs)
+    built = []
+    monkeypatch.setattr(module, "collate_crystals", lambda *arguments: built.append(arguments))
+    assert read(store).width
+    assert not built
 
 
-def test_a_crystal_too_large_for_the_teacher_is_named(embed, monkeypatch):
+def test_a_student_on_other_graphs_is_taught_the_same(read, store_of, own_graphs, direct, monkeypatch):
+    other = store_of(own_graphs.model_copy(update={"max_neighbors": 4}))
+    features = read(other)
+    assert features.take(range(len(other))) == pytest.approx(np.concatenate(direct), rel=1e-3, abs=1e-4)
+    monkeypatch.setattr(ModelTeacher, "embed", None)  # they are in the cache
+    assert np.array_equal(read(store_of(own_graphs)).take([2, 5]), features.take([2, 5]))
+
+
+def test_other_weights_or_settings_have_other_features(teacher, save_small_model, tmp_path):
+    folder, backbone = teacher
+    name = "alignn" if hasattr(backbone, "alignn_layers") else "cgcnn"
+    save_small_model(tmp_path / "others" / "teacher", name, cutoff=6.0)
+    first, other = ModelTeacher(folder), ModelTeacher(tmp_path / "others" / "teacher")
+    assert first.name == other.name
+    assert first.checksum != other.checksum
+    folder.rename(tmp_path / "moved")
+    assert ModelTeacher(tmp_path / "moved").checksum == first.checksum
+
+
+@pytest.mark.parametrize("max_neighbors", [4, 12])
+def test_a_crystal_too_large_for_the_teacher_is_named(read, store_of, own_graphs, monkeypatch, max_neighbors):
     monkeypatch.setattr(module, "memory_limit", lambda device: 1000)
+    store = store_of(own_graphs.model_copy(update={"max_neighbors": max_neighbors}))
     with pytest.raises(
-        InputError, match=r"is too large for the teacher: its \d+ atoms need about .* there are 1e\+03 B"
+        InputError, match=r"cannot embed structure 1 and 11 others: too large: 1 atoms, .* are 1e\+03 B"
     ):
-        embed()
+        read(store)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_the_loader_puts_them_into_batches(embed, store, num_workers):
-    embeddings = embed()
+def test_the_loader_puts_them_into_batches(read, store_of, own_graphs, num_workers):
+    store = store_of(own_graphs)
+    directions = Directions(read(store))
     sampler = BatchSampler(range(len(store)), store.n_triplets, 5, seed=0)
-    for share in make_loader(store, sampler, embeddings=embeddings, num_workers=num_workers):
+    for share in make_loader(store, sampler, embeddings=directions, num_workers=num_workers):
         assert share.batch.teacher_nodes.dtype == torch.float32
-        assert np.array_equal(share.batch.teacher_nodes.numpy(), embeddings.take(share.rows))
+        assert np.array_equal(share.batch.teacher_nodes.numpy(), directions.take(share.rows))
         assert share.batch.to("cpu").double().teacher_nodes.dtype == torch.float64
     assert next(iter(make_loader(store, sampler))).batch.teacher_nodes is None
