@@ -262,12 +262,15 @@ def _from_optimade(structure: Mapping[str, Any]) -> Crystal:
         )
     try:
         lattice, positions = structure["lattice_vectors"], structure["cartesian_site_positions"]
-        elements = {
-            kind["name"]: _only_element(
-                f"a site of species {kind['name']}", zip(kind["chemical_symbols"], kind["concentration"], strict=False)
-            )
-            for kind in structure["species"]
-        }
+        elements: dict[str, Any] = {}
+        for kind in structure["species"]:
+            name, found, shares = kind["name"], kind["chemical_symbols"], kind["concentration"]
+            if name in elements or kind.get("attached") or len(found) != len(shares):
+                raise StructureError(
+                    f"species {name} of the OPTIMADE structure is given twice, has attached atoms, or not one "
+                    "concentration for each symbol; give an ordered structure with all its atoms"
+                )
+            elements[name] = _only_element(f"a site of species {name}", zip(found, shares, strict=True))
         symbols = [elements[name] for name in structure["species_at_sites"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise StructureError(f"the OPTIMADE structure is incomplete: {error!r}") from error

@@ -13,7 +13,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
 
-from crysmm.crystal import Crystal
+from crysmm.crystal import Crystal, as_crystal
 from crysmm.errors import InputError, InputWarning, StructureError
 from crysmm.io.inputs import Record, SkippedRow, open_source, source_from_files
 
@@ -114,6 +114,26 @@ def optimade(structure: Structure, identifier: str, **changes: Any) -> dict[str,
         },
         "relationships": {},
     }
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"chemical_symbols": ["N"], "concentration": [1.0], "attached": ["H"], "nattached": [4]},
+        {"chemical_symbols": ["Na", "K"], "concentration": [1.0]},
+        {"chemical_symbols": ["Na"], "concentration": [1.0, 0.5]},
+    ],
+    ids=["attached", "more symbols", "more concentrations"],
+)
+def test_optimade_species_that_do_not_tell_all_atoms(structures, kind: dict[str, Any]) -> None:
+    whole = optimade(structures[0], "whole")["attributes"]
+    others = [species for species in whole["species"] if species["name"] != "Na"]
+    assert_same(as_crystal(whole), structures[0])
+    with pytest.raises(StructureError, match="species Na of the OPTIMADE structure"):
+        as_crystal({**whole, "species": [{"name": "Na", **kind}, *others]})
+    other = {"name": "Na", "chemical_symbols": ["K"], "concentration": [1.0]}
+    with pytest.raises(StructureError, match="is given twice"):
+        as_crystal({**whole, "species": [*whole["species"], other]})
 
 
 def test_optimade_responses(structures, tmp_path: Path) -> None:
