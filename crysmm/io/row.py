@@ -11,11 +11,7 @@ from crysmm.errors import StructureError, shown
 from crysmm.io.source import ID_KEYS, Reading
 from crysmm.io.structure_file import parse_structure
 
-HOLDERS = (
-    "atoms",
-    "structure",
-    "cif",
-)  # of a structure: a dict, or the text of a file; the first counts
+HOLDERS = ("atoms", "structure", "cif")  # of a structure: a dict, or the text of a file; the first that is not null
 CELLS = ("lattice_mat", "lattice_vectors", "lattice")  # of rows that are the dict of a structure themselves
 STRUCTURE_KEYS = frozenset(
     {*HOLDERS, *CELLS, "elements", "frac_coords", "coords", "cartesian", "sites"}
@@ -50,7 +46,7 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
         StructureError: The row contains no usable structure.
     """
     holders = HOLDERS[:2] if any(key in fields for key in CELLS) else HOLDERS
-    structure = next((fields[key] for key in holders if key in fields), fields)
+    structure = next((fields[key] for key in holders if fields.get(key) is not None), fields)
     if isinstance(structure, str) and not _is_text_of_structure(structure):
         raise StructureError(f"the structure cannot be read: {shown(structure)} is not the text of a structure file")
     try:

@@ -31,7 +31,8 @@ PAIR = re.compile(  # a key and its value, which may be in quotes or brackets
 PLAIN = "species:S:1:pos:R:3"  # the columns if the header names none
 OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos", "occ": "occupancy", "occupancies": "occupancy"}
 WIDTHS = {"species": 1, "z": 1, "pos": 3}  # number of columns
-OF_THE_CELL = ("lattice", "properties", "pbc")  # keys of the header, in lower case, that are no properties
+UNITS = ("unit", "units")
+OF_THE_CELL = ("lattice", "properties", "pbc", *UNITS)  # keys of the header, in lower case, that are no properties
 AS_JSON = "_JSON "  # begins a value that ASE has no other way to write
 LARGEST_FRAME = 1 << 21  # atoms; more are a wrong number, and the rest of the file would be read at once
 
@@ -50,8 +51,9 @@ def parse_xyz(text: str) -> Crystal:
         )
     (atoms,) = frames
     header = _read_header(lines[atoms.start - 1])
-    if header.get("unit", header.get("units", "angstrom")).lower() not in ("angstrom", "angstroms", "a"):
-        raise StructureError(f"the unit is {shown(header.get('unit', header.get('units')))}; expected Angstrom")
+    for unit in (header[key] for key in UNITS if key in header):
+        if unit.lower() not in ("angstrom", "angstroms", "a"):
+            raise StructureError(f"the unit is {shown(unit)}; expected Angstrom")
     lattice = _read_lattice(header, [line for line in lines[atoms.stop :] if line.strip()])
     _refuse_not_periodic(header)
     places = _read_properties(header.get("properties", PLAIN))

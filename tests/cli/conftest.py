@@ -10,10 +10,11 @@ from crysmm.config import TrainingConfig
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainingConfig]:
-    """Puts a training in place of ours that only keeps the settings it is called with, and needs no structures."""
+    """Puts a training in place of ours that only keeps its settings, and needs nothing that they name."""
     configs: list[TrainingConfig] = []
     run = ModuleType("crysmm.training.train")
     run.train = configs.append  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "crysmm.training.train", run)
-    monkeypatch.setattr("crysmm.cli.train.refuse_early", lambda config: None)
+    for check in ("refuse_absent", "refuse_early"):
+        monkeypatch.setattr(f"crysmm.cli.train.{check}", lambda config: None)
     return configs

@@ -193,6 +193,17 @@ def test_tables_of_files(name: str, structures, tmp_path: Path) -> None:
     assert open_source(tmp_path).fingerprint() != before
 
 
+def test_a_missing_structure_gives_way_to_another_column(structures, tmp_path: Path) -> None:
+    texts = [str(CifWriter(structure)) for structure in structures]
+    rows = [{"id": name, "atoms": None, "cif": text} for name, text in zip(NAMES, texts, strict=True)]
+    rows += [{"id": "none", "atoms": None, "cif": None}]
+    (tmp_path / "data.json").write_text(json.dumps(rows))
+    records, skipped = read(tmp_path / "data.json", needs_targets=False)
+    for record, structure in zip(records, structures, strict=True):
+        assert_same(record.crystal, structure, 1e-6)
+    assert "expected the keys" in skipped["none"]
+
+
 @pytest.mark.parametrize("needs_targets", [True, False])
 @pytest.mark.parametrize("name", ["data.jsonl", "data.json.gz", "data.extxyz"])
 def test_the_only_file_of_rows_in_a_folder(name: str, needs_targets: bool, structures, tmp_path: Path) -> None:

@@ -102,6 +102,8 @@ def test_what_is_no_element_symbol_is_refused(word: str) -> None:
         (salt('Lattice="4 0 0 0 5 0 4 5 0"'), "cartesian coordinates cannot be turned"),
         (salt(f'{CELL} Lattice="4 0 0 0 5 0 1 0 7"'), "has lattice twice"),
         (salt(f'{CELL} lattice="4 0 0 0 5 0 1 0 7"'), "has lattice twice"),
+        (salt(f"{CELL} unit=Angstrom units=bohr"), "the unit is 'bohr'; expected Angstrom"),
+        (salt(f"{CELL} units=bohr units=Angstrom"), "has units twice"),
         (salt(f'{CELL} pbc="T T F"'), "not periodic in three directions"),
         (salt(f'{CELL} PBC="F F F"'), "not periodic in three directions"),
         (salt(f"{CELL} pbc=0"), "not periodic in three directions"),
