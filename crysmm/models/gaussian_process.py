@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crysmm.engines.linear import precise
 from crysmm.models.backbone import Backbone, Embedding, GraphInput
 
 MOST_KEPT = 3000  # training crystals
@@ -50,6 +51,8 @@ class PooledFeatures(Backbone):
 class GaussianProcessHead(nn.Module):
     """Gaussian processes, one per target, as a head that is fitted at once.
 
+    It is in float64 whatever the rest of a network is in: where noise is weak, its large weights nearly cancel.
+
     Args:
         features: Width of the crystal embeddings.
         n_kept: Number of training crystals that are kept.
@@ -64,15 +67,19 @@ class GaussianProcessHead(nn.Module):
 
     def __init__(self, features: int, n_kept: int, n_outputs: int):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("deviation", torch.ones(features))
-        self.register_buffer("kept", torch.zeros(n_kept, features))
-        self.register_buffer("lengths", torch.ones(n_outputs))
-        self.register_buffer("weights", torch.zeros(n_outputs, n_kept))
+        self.register_buffer("mean", torch.zeros(features, dtype=torch.float64))
+        self.register_buffer("deviation", torch.ones(features, dtype=torch.float64))
+        self.register_buffer("kept", torch.zeros(n_kept, features, dtype=torch.float64))
+        self.register_buffer("lengths", torch.ones(n_outputs, dtype=torch.float64))
+        self.register_buffer("weights", torch.zeros(n_outputs, n_kept, dtype=torch.float64))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow ``to`` to a device, but not to another precision."""
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
 
     def forward(self, embedding: Embedding, texts: Tensor | None, shift: Tensor | float = 0.0) -> Tensor:
-        """Predict ``[n_crystals, n_outputs]``; texts are not read."""
-        crystals = (precise(embedding.graph) - self.mean) / self.deviation
+        """Predict ``[n_crystals, n_outputs]`` float64; texts are not read."""
+        crystals = (embedding.graph.double() - self.mean) / self.deviation
         # Distances by matrix products would depend on the other crystals of the batch.
         distances = torch.cdist(crystals, self.kept, compute_mode="donot_use_mm_for_euclid_dist")
         processes = zip(self.lengths, self.weights, strict=True)

@@ -47,6 +47,19 @@ def test_predictions_are_those_of_scikit_learn(table):
     assert np.ptp(found[:, 0]) > 0.5
 
 
+def test_a_network_in_float32_predicts_as_precisely():
+    """Where noise is weak, the weights are 10,000 times the targets and nearly cancel."""
+    random = np.random.default_rng(0)
+    features = random.normal(size=(350, 20)) @ random.normal(size=(20, 128))
+    targets = StandardScaler().fit_transform((np.sin(features[:, 0] / 30) + features[:, 1] / 20)[:, None])
+    head = GaussianProcessHead(128, 300, 1)
+    head.fit(features[:300], targets[:300], seed=1)
+    crystals = torch.from_numpy(features[300:]).float()
+    found = head.float()(Embedding(crystals, crystals), None).numpy()
+    assert head.weights.abs().max() > 1e4
+    assert np.abs(found - targets[300:]).mean() < 0.006
+
+
 def test_a_sample_of_the_crystals_carries_all_labels(table, monkeypatch):
     """Equation 8.14 of Rasmussen and Williams, some crystals at a time; with all crystals, the exact process."""
     monkeypatch.setattr(gaussian_process, "ROWS_AT_ONCE", 40)
