@@ -341,13 +341,13 @@ def refuse_shared_sites(occupancy: Any, kinds: Iterable[Any]) -> None:
     Args:
         occupancy: ASE's record of the disorder by kind of site, ``{"0": {"Fe": 0.6, "Ni": 0.4}}``; anything else is
             ignored.
-        kinds: Kinds of the sites present.
+        kinds: Kinds of the sites present; if none is known, all of them.
 
     Raises:
         StructureError: A site is shared or not fully occupied.
     """
     sites = occupancy if isinstance(occupancy, Mapping) else {}
-    for kind in sorted(set(map(str, kinds)) & set(sites)):
+    for kind in sorted((set(map(str, kinds)) or set(sites)) & set(sites)):
         try:
             _only_element(f"by 'occupancy', kind {kind} of 'spacegroup_kinds'", sites[kind].items())
         except (AttributeError, TypeError):

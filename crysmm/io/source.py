@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError, UnlabeledError, first_of
 
-READING_VERSION = 4  # part of every fingerprint: increase it when the same input is read into other numbers
+READING_VERSION = 5  # part of every fingerprint: increase it when the same input is read into other numbers
 FileFormat = Literal["poscar", "cif", "xyz", "pdb", "json", "vasprun", "outcar"]
 ID_KEYS = ("jid", "id", "material_id")  # of a row that holds its structure; the first one present counts
 TargetTransform = Literal["none", "log10"]
@@ -203,7 +203,8 @@ class IdRegister:
         Raises:
             StructureError: The id is empty, leads out of the folder, is not printable, or occurred before.
         """
-        identifier = "" if value is None else str(value).strip()
+        is_missing = not isinstance(value, str) and str(value).lower() in MISSING  # as text, pandas' NA is found, too
+        identifier = "" if is_missing else str(value).strip()
         if not identifier:
             raise StructureError("the row has no id")
         for path in (PurePosixPath(identifier), PureWindowsPath(identifier)):

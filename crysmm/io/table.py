@@ -272,7 +272,8 @@ class RecordsTable(_Table):
 
     def __init__(self, records: Records, options: ReadingOptions) -> None:
         if not isinstance(records, Sequence):
-            if not any(key in records.columns for key in options.row_id_keys):
+            has_name = options.id_key is None or options.id_key in records.index.names
+            if has_name and records.index.nlevels == 1 and not any(key in records for key in options.row_id_keys):
                 records = records.rename_axis(options.id_keys[-1]).reset_index()
             records = records.to_dict("records")
         self._records = records

@@ -1,11 +1,13 @@
 """Last structure of a VASP calculation, in its ``vasprun.xml`` or ``OUTCAR``; ASE reads both.
 
-From a file that is cut off, ASE takes the last structure before the cut, or the first of all. Such files are refused.
+From a file that is cut off or damaged, ASE takes the last structure before that place, or the first of all. Such files
+are refused.
 """
 
 from __future__ import annotations
 
 import io
+from xml.etree import ElementTree
 
 from crysmm.crystal import Crystal, as_crystal
 from crysmm.errors import StructureError
@@ -19,8 +21,10 @@ def parse_vasprun(text: str) -> Crystal:
     """
     from ase.io.vasp import read_vasp_xml
 
-    if not text.rstrip().endswith("</modeling>"):
-        raise StructureError("vasprun.xml is cut off: it does not end with </modeling>; did the calculation end?")
+    try:
+        ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise StructureError(f"vasprun.xml is cut off or damaged: {error}; did the calculation end?") from error
     return as_crystal(next(read_vasp_xml(io.StringIO(text), index=-1)))
 
 
@@ -32,7 +36,7 @@ def parse_outcar(text: str) -> Crystal:
     """
     from ase.io.vasp import read_vasp_out
 
-    if "General timing and accounting informations for this job" not in text:
+    if "General timing and accounting informations for this job" not in text[text.rfind("TOTAL-FORCE") :]:
         raise StructureError("OUTCAR is cut off: it has no timing at its end; did the calculation end?")
     stream = io.StringIO(text)
     stream.name = "no folder/OUTCAR"  # where ASE looks for a POSCAR with constraints, which do not matter here

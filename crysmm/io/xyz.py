@@ -61,9 +61,9 @@ def parse_xyz(text: str) -> Crystal:
     positions = _read_numbers(rows, places["pos"], atoms.start)
     if "occupancy" in places:
         refuse_vacancies(_read_numbers(rows, places["occupancy"], atoms.start)[:, 0])
-    if "spacegroup_kinds" in places and header.get("occupancy", "").startswith(AS_JSON):
-        shares = json.loads(header["occupancy"].removeprefix(AS_JSON))
-        refuse_shared_sites(shares, [row[places["spacegroup_kinds"]][0] for row in rows])
+    if header.get("occupancy", "").startswith(AS_JSON):
+        shares, kinds = json.loads(header["occupancy"].removeprefix(AS_JSON)), places.get("spacegroup_kinds", slice(0))
+        refuse_shared_sites(shares, [kind for row in rows for kind in row[kinds]])
     return Crystal.from_arrays(lattice, to_fractional(lattice, positions), _read_elements(rows, places, atoms.start))
 
 

@@ -300,6 +300,13 @@ def test_a_data_frame_is_a_list_of_rows(crystals) -> None:
     assert read_all(spectra)[0][0].targets == (0, 1, 2)
     named = source_from_records(frame.drop(columns="id"), id_key="material", target_key="gap")
     assert [record.id for record in read_all(named)[0]] == ["mb-1", "mb-2"]
+    pairs = frame.drop(columns="id").set_index(pd.MultiIndex.from_tuples([(1, 1), (1, 2)]))
+    for unnamed, id_key in ((frame, "materail"), (pairs, None)):  # neither a wrong name nor two levels is an id
+        with pytest.raises(InputError, match="name the id with id_key"):
+            source_from_records(unnamed, id_key=id_key, target_key="gap")
+    frame["id"] = [np.nan, 2.0]
+    _, skipped = read_all(source_from_records(frame, target_key="gap"))
+    assert [row.reason for row in skipped] == ["the row has no id"]
 
 
 def test_factor_limit_and_log(folder: Path) -> None:

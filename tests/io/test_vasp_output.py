@@ -61,16 +61,19 @@ def test_outcar_as_it_is_written() -> None:
 def test_outputs_of_a_calculation_that_did_not_end_are_refused(vasprun: Path, tmp_path: Path) -> None:
     """ASE takes the structure before the cut, in which nothing has moved yet."""
     text = vasprun.read_text()
-    for cut in (text[: text.rindex("<calculation>") + 200], text[:-15]):
-        vasprun.write_text(cut)
-        with pytest.raises(StructureError, match=r"vasprun\.xml is cut off"):
+    step = text.rindex("<calculation>")
+    for damaged in (text[: step + 200], text[:-15], f"{text[:step]}&{text[step:]}", text + text):
+        vasprun.write_text(damaged)
+        with pytest.raises(StructureError, match=r"vasprun\.xml is cut off or damaged"):
             read_structure(vasprun)
     outcar = tmp_path / "OUTCAR"
-    outcar.write_text((EXAMPLES / "OUTCAR_example_1").read_text()[:100_000])
-    with pytest.raises(StructureError, match="OUTCAR is cut off"):
-        read_structure(outcar)
+    text = (EXAMPLES / "OUTCAR_example_1").read_text()
+    for cut in (text[:100_000], text + text[: text.rindex("TOTAL-FORCE") + 500]):
+        outcar.write_text(cut)
+        with pytest.raises(StructureError, match="OUTCAR is cut off"):
+            read_structure(outcar)
     vasprun.write_text("<?xml version='1.0'?>\n<html></modeling>")
-    with pytest.raises(StructureError, match="not a readable vasprun file"):
+    with pytest.raises(StructureError, match=r"vasprun\.xml is cut off or damaged"):
         read_structure(vasprun)
 
 
