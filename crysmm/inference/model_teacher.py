@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +48,16 @@ class ModelTeacher:
         self._model, self._settings = encoder.model, encoder.settings
         self._device = torch.device(device)
         self._graphs = graphs
-        keys = {} if graphs is None else structure_keys(graphs, range(len(graphs)))
-        self._row_of = {key: row for row, key in keys.items()}
         self.name = Path(folder).resolve().name
         self.width = encoder.backbone.node_features
         settings = f"{encoder.model.model_dump_json()} {encoder.settings.model_dump_json()}"
         self.checksum = hashlib.sha256(f"{encoder.weights_sha256} {settings}".encode()).hexdigest()
+
+    @cached_property
+    def _row_of(self) -> dict[bytes, int]:
+        """Row of each structure in the store; not needed where all features are known."""
+        assert self._graphs is not None
+        return {key: row for row, key in structure_keys(self._graphs, range(len(self._graphs))).items()}
 
     def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
         """Return the embeddings of all atoms, ``[n_atoms_in_all, width]``.

@@ -53,8 +53,7 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
         if (folder / name).is_file():
             return open_table(folder / name, options)
     listing = FolderListing(folder)
-    names = sorted(name for name in listing.names() if name[0] not in ".~")
-    tables = list(filter(is_table_of_cells, names))
+    tables = list(filter(is_table_of_cells, listing.visible_names()))
     named = [name for name in tables if name in ID_PROP]
     if named or options.needs_targets:
         if len(named) > 1:
@@ -63,16 +62,17 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
             raise InputError(f"{folder} has several tables ({first_of(tables)}); call the one to read id_prop.csv")
         if tables:
             return open_cells(folder / (named or tables)[0], options)
-        if (whole := listing.only_table_of_rows()) is not None:
-            return open_table(folder / whole, options)
-        raise InputError(f"{folder} has no {', '.join(ID_PROP)}; training needs a table of ids and targets there")
-    files = [(name, name) for name in listing.structure_files(options.file_format)]
-    files = files or listing.files_in_subfolders(options.file_format)
-    if not files and (whole := listing.only_table_of_rows()) is not None:
+        files = []
+    else:
+        files = [(name, name) for name in listing.structure_files(options.file_format)]
+        files = files or listing.files_in_subfolders(options.file_format)
+    if files:
+        return FilesSource([(identifier, folder / path) for identifier, path in files], options, folder)
+    if (whole := listing.only_table_of_rows()) is not None:
         return open_table(folder / whole, options)
-    if not files:
-        raise InputError(f"{folder} has no structure files (POSCAR*, {', '.join('*' + suffix for suffix in SUFFIXES)})")
-    return FilesSource([(identifier, folder / path) for identifier, path in files], options, folder)
+    if options.needs_targets:
+        raise InputError(f"{folder} has no {', '.join(ID_PROP)}; training needs a table of ids and targets there")
+    raise InputError(f"{folder} has no structure files (POSCAR*, {', '.join('*' + suffix for suffix in SUFFIXES)})")
 
 
 def open_cells(table: Path, options: ReadingOptions) -> Source:
@@ -103,6 +103,10 @@ class FolderListing:
             except (OSError, ValueError):  # the subfolder does not exist, or its name is invalid
                 self._names[subfolder] = frozenset()
         return self._names[subfolder]
+
+    def visible_names(self) -> list[str]:
+        """Return the sorted names of the files in the folder, without hidden ones and locks of spreadsheets."""
+        return sorted(name for name in self.names() if name[0] not in ".~")
 
     def find(self, identifier: str, file_format: FileFormat | None) -> str:
         """Find the file of an id: its name, with a suffix, ``.gz`` or the prefix ``POSCAR-``, also in a subfolder.
@@ -172,9 +176,8 @@ class FolderListing:
         """Return the name of the only file that may hold rows with structures; None if there are none or several."""
         found = [
             name
-            for name in self.names()
+            for name in self.visible_names()
             if is_table_of_rows(name)
-            and name[0] not in ".~"
             and not (format_from_name(name) == "json" and is_structure_json(self._folder / name))
         ]
         return found[0] if len(found) == 1 else None

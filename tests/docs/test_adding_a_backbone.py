@@ -54,7 +54,7 @@ sys.exit(pytest.main(sys.argv[1:2]) or main(sys.argv[2:]))
 
 @pytest.fixture(scope="module")
 def printed(package, home):
-    """What the page's test and its first command, for one epoch, print: in one Python, which takes long to start."""
+    """Output of the page's test and its first command, for one epoch, in one Python, which takes long to start."""
     data, cache = home / "examples" / "sample_data", home / "cache"
     train = ["train", "--root_dir", data, "--output_dir", "run", "--cache_dir", cache, "--model", "schnet"]
     ran = subprocess.run(

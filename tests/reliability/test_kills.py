@@ -33,7 +33,7 @@ def run_in_a_group(argv):
 
 
 class Forked:
-    """As what :func:`kills.started` gives, without the seconds that a new Python takes to import torch."""
+    """Running command with what tests use of :class:`subprocess.Popen`, forked, as importing torch takes seconds."""
 
     def __init__(self, command, folder, again=False):
         (folder / "output").mkdir(parents=True, exist_ok=True)
