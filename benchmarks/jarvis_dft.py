@@ -5,7 +5,8 @@ r"""Properties of all of JARVIS-DFT on the official splits, as in table 2 of the
     python -m benchmarks.jarvis_dft report
 
 The split of a property shuffles the rows that have it with seed 123 and takes 80/10/10, as JARVIS-Leaderboard does.
-The epoch is chosen on validation and the test split is predicted once. ``from several`` fine-tunes a network that was
+The epoch is chosen on validation and the test split is predicted once. ``from decoys`` fine-tunes the shipped encoder,
+which saw structures of the Materials Project and no label. ``from several`` fine-tunes a network that was
 trained on four properties at once, without the validation and test structures of the properties in ``HELD_OUT`` and
 their duplicates. Each finished run becomes a row of the results file; the predictions of all arms for the same test
 crystals stand side by side in one file per property, so that differences can be paired.
@@ -40,7 +41,12 @@ PROPERTIES = {
     "optb88vdw_total_energy": "eV/atom",
 }
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
-ARMS: dict[str, list[str]] = {"plain": [], "from several": ["--init_from"], "gatgnn": ["--model", "gatgnn"]}
+ARMS: dict[str, list[str]] = {
+    "plain": [],
+    "from decoys": ["--init_from", "decoys-mp"],
+    "from several": ["--init_from"],
+    "gatgnn": ["--model", "gatgnn"],
+}
 COLUMNS = ("arm", "property", "n_train", "n_test", "val_mae", "test_mae", "standard_error", "epochs", "hours",
            "precision", "processor")  # fmt: skip
 
