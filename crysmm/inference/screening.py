@@ -8,11 +8,13 @@ missing ones. An input of one shard needs no folder.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-import shutil
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain, islice
@@ -20,15 +22,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from crysmm import __version__
 from crysmm.cluster import map_on_cluster
 from crysmm.data.building import graph_rows, in_parallel
 from crysmm.engines.memory import keep_freed_memory
-from crysmm.errors import InputError
-from crysmm.files import disables_bar, replacing, write_json_atomic
+from crysmm.errors import InputError, first_of
+from crysmm.files import LOCK, disables_bar, replacing, write_json_atomic
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, refuse_output, unfinished_folder
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers, write_table
@@ -41,6 +43,8 @@ from crysmm.zoo import resolve_group
 
 ROWS_A_SHARD = 1024  # half a second of work for CGCNN on two cores, minutes for models that read texts
 ORIGIN_FILE = "origin.json"  # what the shards in a folder were predicted from
+OF_A_FOLDER = re.compile(rf"{LOCK}|(origin|\d{{6,}})\.json|\.(origin|\d{{6,}})\.json\.\d+\.tmp", re.ASCII)
+"""Names of files in a folder of shards, with those that a killed process has left half-written."""
 Rows = list[Row | SkippedRow]
 
 
@@ -95,8 +99,6 @@ class ShardMaker:
 class ShardFolder:
     """Shards by number, each in a file that is complete or absent.
 
-    The folder appears with its first shard.
-
     Args:
         folder: Folder of the shards, new or from an earlier run.
         origin: What the shards depend on, by names for the user.
@@ -109,8 +111,8 @@ class ShardFolder:
 
     def __init__(self, folder: Path, origin: dict[str, Any]):
         self._folder, self._origin = folder, origin
-        self._numbers = {int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal()}
-        if self._numbers:
+        self._numbers = {int(path.stem) for path in folder.glob("*.json") if path.name != ORIGIN_FILE}
+        if self._numbers or (folder / ORIGIN_FILE).exists():
             self._refuse_other_origin()
 
     def __contains__(self, number: int) -> bool:
@@ -120,7 +122,18 @@ class ShardFolder:
         return len(self._numbers)
 
     def __getitem__(self, number: int) -> Shard:
-        return self._SHARD.validate_json(self._path(number).read_bytes())
+        """Read a shard.
+
+        Raises:
+            InputError: The file is missing or damaged.
+        """
+        path = self._path(number)
+        try:
+            return self._SHARD.validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise InputError(
+                f"{path} is missing or damaged; remove it, and repeat the command to predict its structures again"
+            ) from error
 
     def __setitem__(self, number: int, shard: Shard) -> None:
         if not self._numbers:
@@ -130,9 +143,12 @@ class ShardFolder:
         self._numbers.add(number)
 
     def remove(self) -> None:
-        """Remove the folder, if there is one."""
-        if self._folder.exists():
-            shutil.rmtree(self._folder)
+        """Remove the files, and the folder unless something else has come into it."""
+        for path in self._folder.iterdir():
+            if OF_A_FOLDER.fullmatch(path.name):
+                path.unlink()
+        with suppress(OSError):
+            self._folder.rmdir()
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06}.json"
@@ -140,7 +156,9 @@ class ShardFolder:
     def _refuse_other_origin(self) -> None:
         try:
             before = json.loads((self._folder / ORIGIN_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
+            before = None
+        if not isinstance(before, dict):
             before = {}
         others = [name for name, value in self._origin.items() if before.get(name) != value]
         if others:
@@ -148,6 +166,37 @@ class ShardFolder:
                 f"{self._folder} holds unfinished predictions with another {', '.join(others)}; repeat the earlier "
                 "command to finish them, remove this folder to start anew, or name another output"
             )
+
+
+@contextmanager
+def open_shards(folder: Path, origin: dict[str, Any]) -> Iterator[ShardFolder]:
+    """Open a folder of shards for this process alone, and remove it after success, and if it got no shard.
+
+    Raises:
+        InputError: The folder has shards of another origin or files of others, or another process has opened it.
+    """
+    others = sorted(path.name for path in folder.glob("*") if not OF_A_FOLDER.fullmatch(path.name))
+    if others:
+        raise InputError(
+            f"{folder} is to hold unfinished predictions, and holds other files ({first_of(others)}); move it away, or "
+            "name another output"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder} is in use by another process; wait for it, or name another output") from None
+        except OSError:
+            pass  # the file system has no locks
+        shards = ShardFolder(folder, origin)
+        is_joined = False
+        try:
+            yield shards
+            is_joined = True
+        finally:
+            if is_joined or not len(shards):
+                shards.remove()
 
 
 def screen(
@@ -199,28 +248,29 @@ def screen(
     maker = ShardMaker(batch_size, coverage, jobs, selection)
     folder = unfinished_folder(output)
     is_small = source.n_rows is not None and source.n_rows <= ROWS_A_SHARD and not folder.exists()
-    shards: dict[int, Shard] | ShardFolder = {} if is_small else ShardFolder(folder, _origin(predictor, source, maker))
-    n_before, hidden = ROWS_A_SHARD * len(shards), disables_bar(progress)
-    bar = tqdm(desc="predicting", total=source.n_rows, initial=n_before, unit=" structures", disable=hidden)
-    todo = ((number, rows) for number, rows in enumerate(_shards_of(source)) if number not in shards)
-    with keep_freed_memory(predictor.device), bar:
-        if scheduler is None:
-            made = _made_here(predictor, source, maker, todo, bar.update)
-        else:
-            made = _made_by_cluster(scheduler, predictor, maker, todo, bar.update)
-        for number, shard in made:
-            shards[number] = shard
-    summary = PredictionSummary()
+    opened: AbstractContextManager[dict[int, Shard] | ShardFolder] = (
+        nullcontext({}) if is_small else open_shards(folder, _origin(predictor, source, maker))
+    )
+    with opened as shards:
+        n_before, hidden = ROWS_A_SHARD * len(shards), disables_bar(progress)
+        bar = tqdm(desc="predicting", total=source.n_rows, initial=n_before, unit=" structures", disable=hidden)
+        todo = ((number, rows) for number, rows in enumerate(_shards_of(source)) if number not in shards)
+        with keep_freed_memory(predictor.device), bar:
+            if scheduler is None:
+                made = _made_here(predictor, source, maker, todo, bar.update)
+            else:
+                made = _made_by_cluster(scheduler, predictor, maker, todo, bar.update)
+            for number, shard in made:
+                shards[number] = shard
+        summary = PredictionSummary()
 
-    def lines() -> Iterator[list[str]]:
-        for number in range(len(shards)):
-            shard = shards[number]
-            summary.add(shard.summary)
-            yield from shard.lines
+        def lines() -> Iterator[list[str]]:
+            for number in range(len(shards)):
+                shard = shards[number]
+                summary.add(shard.summary)
+                yield from shard.lines
 
-    summary.n_kept = write_table(output, columns, selection.choose(lines()))
-    if isinstance(shards, ShardFolder):
-        shards.remove()
+        summary.n_kept = write_table(output, columns, selection.choose(lines()))
     return summary
 
 

@@ -25,7 +25,7 @@ from crysmm.cli.main import main
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError
 from crysmm.inference.predictor import Predictor, load
-from crysmm.inference.screening import ShardMaker, screen
+from crysmm.inference.screening import ShardMaker, open_shards, screen
 from crysmm.inference.selection import Selection
 from crysmm.io.inputs import source_from_files
 from crysmm.io.table import crystal_row
@@ -186,6 +186,46 @@ def test_predictions_of_something_else_are_kept_and_not_mixed_in(
     with pytest.raises(InputError, match=f"holds unfinished predictions with another {what};"):
         run("out.csv", **options)
     assert (tmp_path / "out.csv.unfinished" / "000000.json").exists()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"[]", b"[" * 100_000])
+def test_damaged_files_are_refused_until_they_are_removed(
+    damaged: bytes, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    run("straight.csv")
+    with stopped_after(7), pytest.raises(KeyboardInterrupt):
+        run("out.csv")
+    origin, shard = (tmp_path / "out.csv.unfinished" / name for name in ("origin.json", "000001.json"))
+    written = origin.read_bytes()
+    origin.write_bytes(damaged)
+    with pytest.raises(InputError, match="holds unfinished predictions with another model, input,"):
+        run("out.csv")
+    origin.write_bytes(written)
+    shard.write_bytes(damaged)
+    with pytest.raises(InputError, match=r"000001.json is missing or damaged; remove it, and repeat the command"):
+        run("out.csv")
+    shard.unlink()
+    run("out.csv")
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "straight.csv").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "1.json", "origin.json"])
+def test_files_of_others_are_not_removed(name: str, run: Callable[..., Any], tmp_path: Path) -> None:
+    mine = tmp_path / "out.csv.unfinished" / name
+    mine.parent.mkdir()
+    mine.write_text("{}")
+    with pytest.raises(InputError, match=r"holds (other files|unfinished predictions with another)"):
+        run("out.csv")
+    assert mine.read_text() == "{}"
+
+
+def test_one_process_at_a_time(run: Callable[..., Any], data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out.csv.unfinished"
+    with open_shards(folder, {}):
+        with pytest.raises(InputError, match="is in use by another process; wait for it, or"):
+            run("out.csv")
+        (folder / "mine").touch()
+    assert [path.name for path in folder.iterdir()] == ["mine"]  # it has come in since, and stays
 
 
 def test_a_stop_before_the_first_shard_leaves_nothing(run: Callable[..., Any], tmp_path: Path) -> None:
