@@ -9,13 +9,17 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from crysmm.errors import InputError, brief
+from crysmm.errors import InputError, StructureError, brief
 from crysmm.io.json_stream import open_text
-from crysmm.io.row import RowData, holds_structure, with_id
+from crysmm.io.row import RowData, holds_structure, refuse_repeated, with_id
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 SUFFIXES_OF_CELLS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".xlsx", ".parquet")
 DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
@@ -48,27 +52,34 @@ def cell_rows(table: Path) -> Iterator[tuple[str, RowData]]:
         InputError: As in :func:`read_cells`.
     """
     if table.suffix.lower() == ".parquet":
-        for number, fields in enumerate(_parquet_rows(table), 1):
-            index = fields.get(PANDAS_INDEX, number - 1)
-            yield f"{table.name}:row {number}", with_id(fields, index)
+        index = _pandas_index(table)
+        for number, fields in enumerate(_parquet_rows(table)):
+            label = index[number] if isinstance(index, range) else fields[index]
+            row = {name: value for name, value in fields.items() if name != PANDAS_INDEX}
+            yield f"{table.name}:row {number + 1}", with_id(row, label)
         return
     (_, header), *lines = read_cells(table)
     for line, cells in lines:
-        fields = dict(zip(header, cells, strict=False)) if len(cells) <= len(header) else {}
-        index = fields.pop("", line)  # pandas writes its index below no name
-        yield f"{table.name}:{line}", with_id(fields, index)
+        where = f"{table.name}:{line}"
+        if len(cells) != len(header):
+            yield where, StructureError(f"the row has {len(cells)} columns; expected {len(header)}, as in the header")
+            continue
+        fields = dict(zip(header, cells, strict=True))
+        yield where, with_id(fields, fields.pop("", line))  # pandas writes its index below no name
 
 
-def cells_hold_structures(table: Path) -> bool:
-    """True if the first rows of a table hold structures, rather than names of files.
+def header_above_structures(table: Path) -> list[str] | None:
+    """Return the header of a table whose first rows hold structures; None if they name files.
 
     Raises:
         InputError: As in :func:`read_cells`.
     """
     if table.suffix.lower() == ".parquet":
-        return any(map(holds_structure, islice(_parquet_rows(table), 10)))
-    lines = read_cells(table)[:10]
-    return any(holds_structure(dict(zip(lines[0][1], cells, strict=False))) for _, cells in lines[1:])
+        rows = list(islice(_parquet_rows(table), 10))
+        return list(rows[0]) if any(map(holds_structure, rows)) else None
+    lines = [cells for _, cells in read_cells(table)[:10]]
+    rows = [dict(zip(lines[0], cells, strict=False)) for cells in lines[1:]]
+    return lines[0] if any(map(holds_structure, rows)) else None
 
 
 def read_csv(table: Path | zipfile.Path) -> Lines:
@@ -169,7 +180,8 @@ def _as_text(rows: list[tuple[Any, ...]]) -> Lines:
 def _read_parquet(table: Path) -> Lines:
     """Return the names of the columns and the rows, the index of a ``DataFrame`` first."""
     rows = list(_parquet_rows(table))
-    names = sorted(rows[0], key=lambda name: name != PANDAS_INDEX) if rows else []
+    index = _pandas_index(table)
+    names = sorted(rows[0], key=lambda name: name != index) if rows else []
     header = ["id" if name == PANDAS_INDEX and not {"jid", "id"} & set(names) else name for name in names]
     lines = [["" if row[name] is None else str(row[name]).strip() for name in names] for row in rows]
     return [(number, cells) for number, cells in enumerate([header, *lines]) if cells]
@@ -179,14 +191,40 @@ def _parquet_rows(table: Path) -> Iterator[Mapping[str, Any]]:
     """Yield the rows of a Parquet file, read piece by piece.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read, or has two columns of one name.
     """
+    with _open_parquet(table) as file:
+        refuse_repeated(file.schema_arrow.names, table)
+        for batch in file.iter_batches(batch_size=1024):
+            yield from batch.to_pylist()
+
+
+def _pandas_index(table: Path) -> str | range:
+    """Return the column with the index of a ``DataFrame``, or the numbers that are its labels, as pandas notes them.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    with _open_parquet(table) as file:
+        counted = range(file.metadata.num_rows)
+        noted = (file.schema_arrow.pandas_metadata or {}).get("index_columns", [])
+        if len(noted) == 1 and noted[0] in file.schema_arrow.names:
+            return str(noted[0])
+        if len(noted) == 1 and isinstance(noted[0], dict):
+            labels = range(noted[0]["start"], noted[0]["stop"], noted[0]["step"])
+            return labels if len(labels) == len(counted) else counted  # others have taken rows out
+        return counted
+
+
+@contextmanager
+def _open_parquet(table: Path) -> Iterator[ParquetFile]:
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
     try:
         with ParquetFile(table) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                yield from batch.to_pylist()
+            yield file
+    except InputError:
+        raise
     except (OSError, ValueError, ArrowException) as error:
         raise InputError(f"{table} cannot be read as Parquet: {brief(error)}; is it complete?") from error

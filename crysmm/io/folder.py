@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from crysmm.errors import InputError, StructureError, UnlabeledError, first_of, nearest
-from crysmm.io.cells import SUFFIXES_OF_CELLS, cell_rows, cells_hold_structures, is_table_of_cells, read_cells
+from crysmm.io.cells import SUFFIXES_OF_CELLS, cell_rows, header_above_structures, is_table_of_cells, read_cells
+from crysmm.io.row import STRUCTURE_KEYS, refuse_repeated
 from crysmm.io.source import (
     MISSING,
     FileFormat,
@@ -81,9 +82,14 @@ def open_cells(table: Path, options: ReadingOptions) -> Source:
     Raises:
         InputError: The table as a whole cannot be used.
     """
-    if cells_hold_structures(table):
-        return FileTable(table, options, cell_rows)
-    return FolderTable(table.parent, options, table.name)
+    header = header_above_structures(table)
+    if header is None:
+        return FolderTable(table.parent, options, table.name)
+    used = {*options.row_id_keys, *STRUCTURE_KEYS, *options.target_keys}
+    if options.needs_targets and not options.target_keys:
+        used.update(filter(None, header))  # any may be the target
+    refuse_repeated(header, table, used)
+    return FileTable(table, options, cell_rows)
 
 
 class FolderListing:
@@ -94,7 +100,7 @@ class FolderListing:
         self._names: dict[str, frozenset[str]] = {}
         self._subfolders: list[str] | None = None
 
-    def names(self, subfolder: str = "") -> frozenset[str]:
+    def names(self, subfolder: str = ".") -> frozenset[str]:
         """Return the names of the files in the folder or in a subfolder."""
         if subfolder not in self._names:
             try:
@@ -109,50 +115,62 @@ class FolderListing:
         return sorted(name for name in self.names() if name[0] not in ".~")
 
     def find(self, identifier: str, file_format: FileFormat | None) -> str:
-        """Find the file of an id: its name, with a suffix, ``.gz`` or the prefix ``POSCAR-``, also in a subfolder.
-
-        A folder with the name of the id may hold the POSCAR, CONTCAR, vasprun.xml or OUTCAR of a calculation. They may
-        be different crystals, before and after a relaxation.
+        """Return the only file of an id; see :meth:`matches`.
 
         Raises:
-            StructureError: There is no such file, or several in subfolders.
+            StructureError: There is no such file, or several.
         """
+        found = self.matches(identifier, file_format)
+        if len(found) > 1:
+            raise StructureError(f"several structure files: {first_of(found)}; name one of them as the id")
+        if found:
+            return found[0]
         path = PurePosixPath(identifier)
         if not path.name:
             raise StructureError(f"no structure file: {identifier!r} is the folder itself")
-        subfolder = "" if str(path.parent) == "." else str(path.parent)
-        names = self.names(subfolder)
-        suffixes = [suffix for suffix, known in SUFFIXES.items() if file_format in (None, known)]
-        endings = ["", *suffixes]
-        candidates = [path.name + ending for ending in endings]
-        if file_format in (None, "poscar"):
-            candidates += [prefix + path.name + ending for prefix in PREFIXES for ending in ("", ".vasp")]
-        candidates += [candidate + GZ for candidate in candidates]
-        for candidate in candidates:
-            if candidate in names:
-                return str(path.with_name(candidate))
-        deeper = [
-            f"{identifier}/{name}"
-            for name in CALCULATION
-            if name in self.names(identifier) and file_format in (None, format_from_name(name))
-        ]
-        if subfolder == "" and not deeper and len(self.subfolders()) <= MOST_SUBFOLDERS:
-            inside = [(folder, self.names(folder)) for folder in self.subfolders()]
-            deeper = [f"{folder}/{name}" for folder, names in inside for name in candidates if name in names]
-        if len(deeper) > 1:
-            raise StructureError(f"several structure files: {first_of(deeper)}; name one of them as the id")
-        if deeper:
-            return deeper[0]
-        others = sorted(name for name in names if name.startswith(f"{path.name}."))
+        others = sorted(name for name in self.names(str(path.parent)) if name.startswith(f"{path.name}."))
         if others:
             raise StructureError(
                 f"no structure file: the format of {others[0]} is not read; ase convert {others[0]} "
                 f"{path.name}.extxyz converts many others"
             )
+        suffixes = [suffix for suffix, known in SUFFIXES.items() if file_format in (None, known)]
         raise StructureError(
             f"no structure file: looked for {identifier}, {', '.join(path.name + suffix for suffix in suffixes)} "
             f"and POSCAR-{path.name}"
         )
+
+    def matches(self, identifier: str, file_format: FileFormat | None) -> list[str]:
+        """Return the files that an id may mean: its name, with a suffix, ``.gz`` or the prefix ``POSCAR-``.
+
+        A file called as the id, ending included, is the only one. Without any, a folder of that name may hold the
+        POSCAR, CONTCAR, vasprun.xml or OUTCAR of a calculation, or a subfolder the file. Several may be different
+        crystals, such as those before and after a relaxation.
+        """
+        path = PurePosixPath(identifier)
+        names = self.names(str(path.parent))
+        if path.name in names or not path.name:
+            return [str(path)] if path.name else []
+        suffixes = [suffix for suffix, known in SUFFIXES.items() if file_format in (None, known)]
+        candidates = [path.name + ending for ending in ("", *suffixes, *map(str.upper, suffixes))]
+        if file_format in (None, "poscar"):
+            candidates += [prefix + path.name + ending for prefix in PREFIXES for ending in ("", ".vasp")]
+        candidates += [candidate + GZ for candidate in candidates]
+        found = [str(path.with_name(name)) for name in candidates if name in names]
+        if len(found) > 1:  # properties may stand in a .json beside the structure
+            found = list(filter(self._may_be_structure, found)) or found
+        found = found or [
+            f"{identifier}/{name}"
+            for name in CALCULATION
+            if name in self.names(identifier) and file_format in (None, format_from_name(name))
+        ]
+        if not found and len(path.parts) == 1 and len(self.subfolders()) <= MOST_SUBFOLDERS:
+            inside = [(folder, self.names(folder)) for folder in self.subfolders()]
+            found = [f"{folder}/{name}" for folder, names in inside for name in candidates if name in names]
+        return found
+
+    def _may_be_structure(self, path: str) -> bool:
+        return format_from_name(path) != "json" or is_structure_json(self._folder / path)
 
     def subfolders(self) -> list[str]:
         """Return the sorted names of the folders in the folder."""
@@ -182,7 +200,7 @@ class FolderListing:
         ]
         return found[0] if len(found) == 1 else None
 
-    def structure_files(self, file_format: FileFormat | None, subfolder: str = "") -> list[str]:
+    def structure_files(self, file_format: FileFormat | None, subfolder: str = ".") -> list[str]:
         """Return the sorted names of structure files; with ``file_format`` set, also those without a suffix."""
         return sorted(
             name
@@ -190,7 +208,7 @@ class FolderListing:
             if not name.startswith(".")
             and name not in ID_PROP
             and (format_from_name(name) is not None or (file_format is not None and "." not in name))
-            and (format_from_name(name) != "json" or is_structure_json(self._folder / subfolder / name))
+            and self._may_be_structure(f"{subfolder}/{name}")
         )
 
 
@@ -300,17 +318,13 @@ class FolderTable(_FileRows):
         self.n_rows = len(self._lines)
 
     def _is_header(self, cells: list[str]) -> bool:
-        try:
-            self._listing.find(cells[0], self._options.file_format)
-        except StructureError:
-            if format_from_name(cells[0]) is not None:
-                return False
-            names_id = cells[0].lower() in ID_COLUMNS or cells[0] == self._options.id_key
-            if len(cells) == 1:
-                return names_id
-            # an empty cell is a missing value, but in a header the name of a column that has none
-            return not any(_is_value(cell) for cell in cells[1:] if cell or not names_id)
-        return False
+        if self._listing.matches(cells[0], self._options.file_format) or format_from_name(cells[0]) is not None:
+            return False
+        names_id = cells[0].lower() in ID_COLUMNS or cells[0] == self._options.id_key
+        if len(cells) == 1:
+            return names_id
+        # an empty cell is a missing value, but in a header the name of a column that has none
+        return not any(_is_value(cell) for cell in cells[1:] if cell or not names_id)
 
     def unnamed_files(self) -> list[str]:
         """Return the structure files in the folder that no row names."""
@@ -365,6 +379,7 @@ class _Columns:
         if options.id_keys[0] not in header and len(options.id_keys) == 1:
             raise InputError(f"{table} has no column {options.id_key!r} (id_key); it has {', '.join(header)}")
         id_column = next((header.index(key) for key in options.id_keys if key in header), 0)
+        refuse_repeated(header, table, header[id_column : id_column + 1])
         texts = [column for column in texts if column != id_column]
         if not options.needs_targets:
             return cls(id_column, (), (), len(header), header, texts)
@@ -385,8 +400,7 @@ class _Columns:
                     f"{table} has no column of numbers {name!r} (target_key); it has {', '.join(others)}"
                     f"{nearest(name, others)}"
                 )
-            if header.count(name) > 1:
-                raise InputError(f"{table} has {header.count(name)} columns {name!r}; give them different names")
+        refuse_repeated(header, table, names)
         return cls(id_column, tuple(map(header.index, names)), names, len(header), header, texts)
 
     @classmethod
@@ -441,6 +455,7 @@ def description_column(header: Sequence[str], texts: Sequence[int], wanted: str 
     """
     names = [header[column] for column in texts]
     if wanted is None and DESCRIPTION in header:
+        refuse_repeated(header, table, [DESCRIPTION])
         return header.index(DESCRIPTION)
     if wanted is None and len(texts) < 2:
         return texts[0] if texts else None

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TextIO, cast
 
-from crysmm.errors import InputError
+from crysmm.errors import InputError, shown
 
 LARGEST_EXPANSION = 200  # times the size of the archive; JSON of crystals compresses to a fifth or a tenth
 LARGEST_OBJECT = 1 << 28  # characters of an object that is read at once
@@ -98,6 +98,25 @@ def _open_member(path: Path, archive: zipfile.ZipFile) -> IO[bytes]:
         return archive.open(member)
     except NotImplementedError as error:
         raise InputError(f"{path} is compressed in a way that is not read; write it with plain deflate") from error
+
+
+def load_json(text: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: The text is not JSON, or an object has a key twice, of which Python would take the last.
+        RecursionError: It is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_with_different_keys)
+
+
+def _with_different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"an object has the key {shown(repeated)} twice; keep one")
+    return fields
 
 
 def jsonl_lines(path: Path) -> Iterator[tuple[str, str]]:

@@ -5,15 +5,14 @@ OPTIMADE: Andersen et al., Sci. Data 8, 217 (2021).
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from crysmm.errors import InputError, InputWarning, first_of
-from crysmm.io.json_stream import json_list_items, json_object_items, open_text
-from crysmm.io.row import HOLDERS, RowData, holds_structure, is_structure, with_id
+from crysmm.io.json_stream import json_list_items, json_object_items, load_json, open_text
+from crysmm.io.row import HOLDERS, RowData, holds_structure, is_structure, refuse_repeated, with_id
 
 
 def json_rows(path: Path) -> Iterator[tuple[str, RowData]]:
@@ -36,7 +35,11 @@ def json_rows(path: Path) -> Iterator[tuple[str, RowData]]:
             yield place, _row_of_data(text, n_rows, members)
             n_rows += 1
         else:
+            if key in members:
+                raise InputError(f"{path} has the key {key!r} twice; keep one")
             members[key] = _load(text, place)
+            if key == "columns" and isinstance(members[key], list):
+                refuse_repeated(members[key], path)
     if not n_rows:
         for number, row in enumerate(_rows_of_object(members, path), 1):
             yield f"{path.name}:row {number}", row
@@ -53,7 +56,7 @@ def json_rows(path: Path) -> Iterator[tuple[str, RowData]]:
 
 def _load(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
+        return load_json(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{place} is broken JSON: {error}") from error
 
@@ -64,7 +67,7 @@ def _row_of_data(text: str, number: int, members: Mapping[str, Any]) -> RowData:
     if not isinstance(columns, list):
         return text
     try:
-        row = json.loads(text)
+        row = load_json(text)
     except (ValueError, RecursionError):
         return text  # refused where the row is parsed
     if not isinstance(row, list) or len(row) != len(columns):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from crysmm.crystal import as_crystal
-from crysmm.errors import StructureError, shown
+from crysmm.errors import InputError, StructureError, shown
+from crysmm.io.json_stream import load_json
 from crysmm.io.source import ID_KEYS, Reading
 from crysmm.io.structure_file import parse_structure
 
@@ -17,18 +18,20 @@ STRUCTURE_KEYS = frozenset(
     {*HOLDERS, *CELLS, "elements", "frac_coords", "coords", "cartesian", "sites"}
     | {"cartesian_site_positions", "species", "species_at_sites", "dimension_types", "nperiodic_dimensions"}
 )
-RowData = Mapping[str, Any] | str
+RowData = Mapping[str, Any] | str | StructureError  # the last in the place of a row that is none
 
 
 def parse_row(data: RowData) -> Mapping[str, Any]:
     """Return the fields of a row; of an OPTIMADE entry, its attributes and its id.
 
     Raises:
-        StructureError: The text is not a JSON object.
+        StructureError: The text is not a JSON object, or there is no row.
     """
+    if isinstance(data, StructureError):
+        raise data
     if isinstance(data, str):
         try:
-            data = json.loads(data)
+            data = load_json(data)
         except (ValueError, RecursionError) as error:
             raise StructureError(f"broken JSON: {error}") from error
     if not isinstance(data, Mapping):
@@ -69,6 +72,26 @@ def is_structure(value: Any) -> bool:
 
 def _is_text_of_structure(text: str) -> bool:
     return "\n" in text.strip() or text.lstrip().startswith("{")
+
+
+def refuse_repeated(columns: Sequence[Any], table: object, used: Collection[str] | None = None) -> None:
+    """Refuse a table with two columns of one name, of which nothing tells the one that is meant.
+
+    Args:
+        columns: Names of the columns.
+        table: Name of the table.
+        used: Names that matter; by default all.
+
+    Raises:
+        InputError: One of the names is there twice; the text gives their places.
+    """
+    names = list(map(str, columns))
+    for name, count in Counter(names).items():
+        if count > 1 and (used is None or name in used):
+            places = " and ".join(str(place) for place, other in enumerate(names, 1) if other == name)
+            raise InputError(
+                f"{table} has {count} columns {name!r}, number {places}; keep one, or give them different names"
+            )
 
 
 def with_id(fields: Mapping[str, Any], index: Any) -> Mapping[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from crysmm.crystal import Crystal, as_crystal
 from crysmm.errors import StructureError
 from crysmm.io.cif import parse_cif
+from crysmm.io.json_stream import load_json
 from crysmm.io.pdb import parse_pdb
 from crysmm.io.poscar import parse_poscar
 from crysmm.io.source import FileFormat, Reading
@@ -141,7 +141,7 @@ def parse_json(text: str) -> Crystal:
         StructureError: It is none of these, or its structure is not usable.
     """
     try:
-        content = json.loads(text)
+        content = load_json(text)
     except (ValueError, RecursionError) as error:
         raise StructureError(f"broken JSON: {error}") from error
     if not isinstance(content, Mapping):

@@ -21,7 +21,7 @@ from crysmm.io.ase_database import database_rows
 from crysmm.io.cells import SUFFIXES_OF_CELLS
 from crysmm.io.json_stream import jsonl_lines
 from crysmm.io.json_table import json_rows
-from crysmm.io.row import STRUCTURE_KEYS, RowData, parse_row, read_row
+from crysmm.io.row import STRUCTURE_KEYS, RowData, parse_row, read_row, refuse_repeated
 from crysmm.io.source import (
     IdRegister,
     ReadingOptions,
@@ -272,6 +272,7 @@ class RecordsTable(_Table):
 
     def __init__(self, records: Records, options: ReadingOptions) -> None:
         if not isinstance(records, Sequence):
+            refuse_repeated(list(records.columns), "the DataFrame")
             has_name = options.id_key is None or options.id_key in records.index.names
             if has_name and records.index.nlevels == 1 and not any(key in records for key in options.row_id_keys):
                 records = records.rename_axis(options.id_keys[-1]).reset_index()

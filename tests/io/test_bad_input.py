@@ -156,6 +156,7 @@ GOOD = {**ROW, "frac_coords": [[0, 0, 0]]}
         (json.dumps({**GOOD, "id": "\ud800"}), "cannot be printed"),
         (json.dumps({**GOOD, "id": "b", "gap": 10**400}), "numbers are needed"),
         (json.dumps({**GOOD, "id": "b", "gap": 1}).replace(": 1,", f": {'9' * 5000},"), "broken JSON"),
+        (json.dumps({**GOOD, "id": "b"}).replace("}", ', "gap": 2}'), "an object has the key 'gap' twice"),
         (json.dumps(GOOD), "stands in an earlier row"),
         (json.dumps({"id": "b", "gap": 1}), "expected the keys lattice_mat, elements"),
         (json.dumps({"id": "b", "gap": 1, "atoms": "POSCAR"}), "the structure cannot be read"),

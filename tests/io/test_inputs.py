@@ -163,12 +163,20 @@ def test_alignns_placeholder_names_no_column(folder: Path) -> None:
         ("a,1,2\nb,2,3\n", {"target_key": "gap"}, "2 target columns; target_key names 1"),
         ("a,1\nb,\u00e9\n", {}, "cannot be read"),
         ("id,formula\na,NaCl\n", {}, "texts in formula and numbers in no column"),
+        ("id,gap,gap\na,1,2\n", {}, r"id_prop.csv has 2 columns 'gap', number 2 and 3; keep one"),
+        ("id,K,gap,id\na,1,2,b\n", {"target_key": "gap"}, "has 2 columns 'id', number 1 and 4"),
+        ("name,gap,name\na,1,b\n", {"id_key": "name"}, "has 2 columns 'name', number 1 and 3"),
     ],
 )
 def test_tables_that_cannot_be_used(text: str, options: dict, reason: str, folder: Path) -> None:
     with_table(folder, text, encoding="latin-1")
     with pytest.raises(InputError, match=reason):
         open_source(folder, **options)
+
+
+def test_columns_of_one_name_that_are_not_read(folder: Path) -> None:
+    source = open_source(with_table(folder, "id,K,gap,K,name,name\na,1,1.5,2,x,y\n"), target_key="gap")
+    assert [record.targets for record in read_all(source)[0]] == [(1.5,)]
 
 
 def test_search_order_is_alignns(folder: Path, crystals) -> None:
@@ -388,6 +396,39 @@ def test_a_broken_archive_of_a_table(folder: Path) -> None:
     (folder / "id_prop.csv.gz").write_bytes(gzip.compress("Übergang".encode("latin-1")))
     with pytest.raises(InputError, match="expected comma-separated text in UTF-8"):
         open_source(folder)
+
+
+def test_an_id_with_files_of_several_endings(tmp_path: Path, crystals) -> None:
+    """They may be different crystals; a name with its ending is that of one, and no structure is in properties."""
+    files = {
+        "a.vasp": "NaCl", "a.poscar": "Si", "b.vasp": "Cu", "POSCAR-b": "Fe", "c.vasp": "Mg", "d.VASP": "Si",
+        "more/e.vasp": "Si", "more/e.poscar": "Fe",
+    }  # fmt: skip
+    (tmp_path / "more").mkdir()
+    for name, formula in files.items():
+        (tmp_path / name).write_text(poscar_of(crystals[formula]))
+    (tmp_path / "c.json").write_text('{"gap": 1}')
+    with gzip.open(tmp_path / "f.vasp.gz", "wt") as packed, (tmp_path / "f.vasp").open("w") as plain:
+        for file in (packed, plain):
+            file.write(poscar_of(crystals["Cu"]))
+    ids = ["a", "b", "c", "d", "e", "more/e", "f", "a.poscar", "POSCAR-b", "more/e.vasp", "f.vasp"]
+    records, skipped = read_all(open_source(with_table(tmp_path, "".join(f"{name},1\n" for name in ids))))
+    assert {record.id: (record.file, record.crystal.formula) for record in records} == {
+        "c": ("c.vasp", "Mg"),
+        "d": ("d.VASP", "Si"),
+        "a.poscar": ("a.poscar", "Si"),
+        "POSCAR-b": ("POSCAR-b", "Fe"),
+        "more/e.vasp": ("more/e.vasp", "Si"),
+        "f.vasp": ("f.vasp", "Cu"),
+    }
+    both = {
+        "a": "a.vasp, a.poscar", "b": "b.vasp, POSCAR-b", "e": "more/e.vasp, more/e.poscar",
+        "more/e": "more/e.vasp, more/e.poscar", "f": "f.vasp, f.vasp.gz",
+    }  # fmt: skip
+    assert {row.id: row.reason for row in skipped} == {
+        identifier: f"several structure files: {names}; name one of them as the id"
+        for identifier, names in both.items()
+    }
 
 
 def test_files_of_calculations_and_in_subfolders(tmp_path: Path, crystals) -> None:

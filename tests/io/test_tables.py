@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from ase.io import write
 from pymatgen.core import Lattice, Structure
@@ -15,7 +17,7 @@ from pymatgen.io.cif import CifWriter
 
 from crysmm.crystal import Crystal, as_crystal
 from crysmm.errors import InputError, InputWarning, StructureError
-from crysmm.io.inputs import Record, SkippedRow, open_source, source_from_files
+from crysmm.io.inputs import Record, SkippedRow, open_source, source_from_files, source_from_records
 
 NAMES = ("NaCl", "Si", "CuO", "ZrO2")
 GAPS = (8.5, 1.25, 1 / 3, -2e-3)
@@ -239,6 +241,62 @@ def test_tables_that_hold_structures_as_text(column: str, suffix: str, structure
     assert_table(tmp_path, structures, list(frame["material_id"]), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("columns", "target_key", "places"),
+    [
+        (["id", "gap", "cif", "gap"], "gap", "'gap', number 2 and 4"),
+        (["id", "gap", "cif", "gap"], None, "'gap', number 2 and 4"),
+        (["id", "gap", "cif", "cif"], "gap", "'cif', number 3 and 4"),
+        (["id", "gap", "cif", "id"], "gap", "'id', number 1 and 4"),
+        (["id", "gap", "cif", "K", "K"], "gap", None),
+    ],
+)
+def test_two_columns_of_one_name(columns: list[str], target_key: str, places: str, structures, tmp_path: Path) -> None:
+    """pandas writes them; where one is that of the id, the target or the structure, either may be meant."""
+    values = {"id": ["a", "b"], "gap": [1.5, 2.5], "cif": [str(CifWriter(s)) for s in structures[:2]], "K": [1, 2]}
+    frame = pd.concat([pd.Series(values[name], name=name) for name in columns], axis=1)
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_excel(tmp_path / "a.xlsx", index=False)
+    frame.to_json(tmp_path / "a.json", orient="split")
+    pq.write_table(pa.Table.from_arrays([pa.array(frame.iloc[:, n]) for n in range(len(columns))], columns),
+                   tmp_path / "a.parquet")  # fmt: skip
+    for name in ("a.csv", "a.xlsx", "a.json", "a.parquet"):
+        if places is None and name.endswith(("csv", "xlsx")):
+            records, skipped = read(tmp_path / name, target_key=target_key)
+            assert ([(record.id, *record.targets) for record in records], skipped) == ([("a", 1.5), ("b", 2.5)], {})
+        else:
+            with pytest.raises(InputError, match=rf"{name} has 2 columns {places or ''}.*; keep one"):
+                open_source(tmp_path / name, target_key=target_key)
+    with pytest.raises(InputError, match="the DataFrame has 2 columns"):
+        source_from_records(frame, target_key=target_key)
+
+
+def test_rows_of_more_or_fewer_cells_than_the_header(structures, tmp_path: Path) -> None:
+    """A cell too many, or one too few, puts the values behind it below the names of others."""
+    text = '"' + str(CifWriter(structures[1])).replace('"', '""') + '"'
+    (tmp_path / "a.csv").write_text(f"id,cif,gap,K\na,{text},1,3\nb,{text},3\nc,{text},2,3,4\n")
+    records, _ = read(tmp_path / "a.csv", target_key="gap")
+    assert [(record.id, record.targets) for record in records] == [("a", (1,))]
+    reasons = [
+        row.reason for row in open_source(tmp_path / "a.csv", target_key="gap").rows() if isinstance(row, SkippedRow)
+    ]
+    assert reasons == [f"the row has {n} columns; expected 4, as in the header" for n in (3, 5)]
+
+
+def test_labels_of_an_index_that_parquet_keeps_beside_the_columns(structures, crystals, tmp_path: Path) -> None:
+    """A counted index is a note in the file; one with a name is a column. The ids are those of the frame itself."""
+    atoms = [crystals[name].to_jarvis().to_dict() for name in NAMES]
+    frame = pd.DataFrame({"atoms": atoms * 2, "gap": GAPS * 2})
+    keyed = frame.set_index(pd.Index(list("abcdefgh"), name="key"))
+    parts = [frame[4:], frame[0:8:2], frame.iloc[[5, 3]], keyed, frame[4:].rename_axis("number")]
+    for part in parts:
+        part.to_parquet(tmp_path / "a.parquet")
+        ids = [record.id for record in read(tmp_path / "a.parquet", target_key="gap")[0]]
+        assert ids == list(map(str, part.index)) == [record.id for record in read(source_from_records(part))[0]]
+    pq.write_table(pq.read_table(tmp_path / "a.parquet").slice(2), tmp_path / "b.parquet")  # its note counts all rows
+    assert [record.id for record in read(tmp_path / "b.parquet")[0]] == ["0", "1"]
+
+
 def test_parquet_of_dicts(structures, crystals, tmp_path: Path) -> None:
     """JARVIS' dicts as nested columns; ids in the index of the frame, with a name or without, or counted."""
     for index, ids in ((["a", "b", "c", "d"], ["a", "b", "c", "d"]), (None, ["0", "1", "2", "3"])):
@@ -282,6 +340,7 @@ def in_excel(path: Path, *sheets: list[list[Any]]) -> Path:
         ("a.parquet", lambda path: pd.DataFrame({"id": []}).to_parquet(path), "is empty"),
         ("a.json", lambda path: path.write_text('{"epochs": 3}'), "an object with epochs and not a JSON list"),
         ("a.json", lambda path: path.write_text('{"data": []}'), "an object with nothing"),
+        ("a.json", lambda path: path.write_text('{"K": {"0": 1}, "K": {"0": 2}}'), "has the key 'K' twice"),
         ("a.json", lambda path: path.write_text('{"cif": {"0": "data_\\n1"}, "K": [1]}'), "columns of different kinds"),
         ("a.json", lambda path: path.write_text('{"data": [{"id": 1}, {"id'), "broken JSON at row 2"),
         (
