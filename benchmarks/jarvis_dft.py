@@ -6,10 +6,11 @@ r"""Properties of all of JARVIS-DFT on the official splits, as in table 2 of the
 
 The split of a property shuffles the rows that have it with seed 123 and takes 80/10/10, as JARVIS-Leaderboard does.
 The epoch is chosen on validation and the test split is predicted once. ``from decoys`` fine-tunes the shipped encoder,
-which saw structures of the Materials Project and no label. ``from several`` fine-tunes a network that was
-trained on four properties at once, without the validation and test structures of the properties in ``HELD_OUT`` and
-their duplicates. Each finished run becomes a row of the results file; the predictions of all arms for the same test
-crystals stand side by side in one file per property, so that differences can be paired.
+which saw structures of the Materials Project and no label. ``from several`` fine-tunes a network that was trained on
+four properties at once, without the validation and test structures of the properties in ``HELD_OUT`` and their
+duplicates. The arms with text read what ``crysmm describe`` wrote of the crystals. Each finished run becomes a row of
+the results file; the predictions of all arms for the same test crystals stand side by side in one file per property, so
+that differences can be paired.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.several import SEED, train_on_several
-from benchmarks.study import call, folder_name, read_rows
+from benchmarks.study import GATGNN, SEVERAL, SHIPPED, Arm, call, folder_name, read_rows
+from benchmarks.texts import make_texts
 from crysmm.files import write_csv_atomic
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -41,11 +43,15 @@ PROPERTIES = {
     "optb88vdw_total_energy": "eV/atom",
 }
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
-ARMS: dict[str, list[str]] = {
-    "plain": [],
-    "from decoys": ["--init_from", "decoys-mp"],
-    "from several": ["--init_from"],
-    "gatgnn": ["--model", "gatgnn"],
+ARMS = {
+    "plain": Arm(),
+    "from decoys": Arm(("--init_from",), "decoys"),
+    "from several": Arm(("--init_from",), SEVERAL),
+    "fused with chgnet": Arm(("--head", "multimodal", "--head.embeddings", "chgnet")),
+    "with the space group": Arm(text="space group"),
+    "with text": Arm(text="own"),
+    "with shuffled text": Arm(text="shuffled"),
+    "gatgnn": Arm(GATGNN),
 }
 COLUMNS = ("arm", "property", "n_train", "n_test", "val_mae", "test_mae", "standard_error", "epochs", "hours",
            "precision", "processor")  # fmt: skip
@@ -60,24 +66,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.add_argument("--work", type=Path, required=True, help="folder of the runs")
     run.add_argument("--arms", nargs="+", default=["plain"], choices=ARMS, metavar="ARM", help=", ".join(ARMS))
     run.add_argument("--properties", nargs="+", default=list(PROPERTIES), choices=PROPERTIES, metavar="PROPERTY")
+    run.add_argument("--descriptions", type=Path, help="file of descriptions, for the arms with text")
+    run.add_argument("--jobs", type=int, default=1, help="number of such commands that share the cores (1)")
     for command in (run, commands.add_parser("report", help="print the table")):
         command.add_argument("--results", type=Path, default=DOCS / "jarvis.csv", help="CSV file of errors")
     options = parser.parse_args(arguments)
     if options.command == "run":
+        if options.descriptions is None and any(ARMS[arm].text for arm in options.arms):
+            parser.error("--descriptions: needed by the arms with text")
         for name in options.properties:
             for arm in options.arms:
                 if not any(row["arm"] == arm and row["property"] == name for row in read_results(options.results)):
-                    train(options.data, options.work, options.results, arm, name)
+                    train(options, arm, name)
     print(table(read_results(options.results)))
 
 
-def train(data: Path, work: Path, results: Path, arm: str, name: str) -> None:
+def train(options: argparse.Namespace, arm: str, name: str) -> None:
     """Train one arm on one property, and add its result to the files."""
-    folder = work / folder_name(arm) / name
-    start = []
-    if ARMS[arm][-1:] == ["--init_from"]:
-        start = [str(train_on_several(data, work / "several", lambda: held_out_ids(data), RECIPE))]
-    call(["train", "--root_dir", str(data), "--target_key", name, *RECIPE, *ARMS[arm], *start], folder, jobs=1)
+    folder = options.work / folder_name(arm) / name
+    data = ["--root_dir", str(options.data), "--target_key", name]
+    call(["train", *data, *RECIPE, *arm_options(options, ARMS[arm])], folder, options.jobs)
     metrics = json.loads((folder / "metrics.json").read_text())
     with (folder / "prediction_results_test_set.csv").open(newline="") as file:
         predictions = list(csv.DictReader(file))
@@ -95,8 +103,25 @@ def train(data: Path, work: Path, results: Path, arm: str, name: str) -> None:
         "precision": metrics["precision"],
         "processor": processor(),
     }
-    write_csv_atomic(results, COLUMNS, [[found[key] for key in COLUMNS] for found in [*read_results(results), row]])
-    add_predictions(results.parent / "jarvis_predictions" / f"{name}.csv", arm, predictions)
+    rows = [*read_results(options.results), row]
+    write_csv_atomic(options.results, COLUMNS, [[found[key] for key in COLUMNS] for found in rows])
+    add_predictions(options.results.parent / "jarvis_predictions" / f"{name}.csv", arm, predictions)
+
+
+def arm_options(options: argparse.Namespace, arm: Arm) -> list[str]:
+    """Return the options of ``crysmm train`` that an arm adds; a network that it starts from is trained first."""
+    added = list(arm.options)
+    if arm.encoder == SEVERAL:
+        network = train_on_several(
+            options.data, options.work / "several", lambda: held_out_ids(options.data), RECIPE, options.jobs
+        )
+        added.append(str(network))
+    elif arm.encoder is not None:
+        added.append(SHIPPED[arm.encoder])
+    if arm.text is not None:
+        texts = make_texts(options.descriptions, options.work / "descriptions")
+        added += ["--head", "multimodal", "--head.encoder", "minilm", "--head.descriptions", str(texts[arm.text])]
+    return added
 
 
 def add_predictions(path: Path, arm: str, predictions: Sequence[dict[str, str]]) -> None:
