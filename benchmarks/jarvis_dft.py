@@ -29,7 +29,7 @@ from benchmarks.study import GATGNN, SEVERAL, SHIPPED, Arm, call, folder_name, r
 from benchmarks.texts import make_texts
 from crysmm.files import write_csv_atomic
 
-DOCS = Path(__file__).parents[1] / "docs"
+RESULTS = Path(__file__).parents[1] / "docs" / "results" / "jarvis.csv"
 RECIPE = ["--epochs", "40", "--batch_size", "64", "--learning_rate", "4e-3", "--weight_decay", "0.1"]
 PROPERTIES = {
     "mbj_bandgap": "eV",
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.add_argument("--descriptions", type=Path, help="file of descriptions, for the arms with text")
     run.add_argument("--jobs", type=int, default=1, help="number of such commands that share the cores (1)")
     for command in (run, commands.add_parser("report", help="print the table")):
-        command.add_argument("--results", type=Path, default=DOCS / "jarvis.csv", help="CSV file of errors")
+        command.add_argument("--results", type=Path, default=RESULTS, help="CSV file of errors")
     options = parser.parse_args(arguments)
     if options.command == "run":
         if options.descriptions is None and any(ARMS[arm].text for arm in options.arms):

@@ -19,8 +19,8 @@ electronegativities X (Pauling) and covalent radii R, a bond from atom j to atom
 
 Rough as they are, they correlate with formation energies, and they need no labels.
 
-The methods of CrysAE and CrysGNN have the encoder reconstruct its input, which copying can do. ``docs/results.md``
-compares the methods at few labels.
+The methods of CrysAE and CrysGNN have the encoder reconstruct its input, which copying can do.
+``docs/results/few_labels.md`` compares the methods at few labels.
 """
 
 from __future__ import annotations

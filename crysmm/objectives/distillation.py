@@ -14,7 +14,7 @@ Differences from the authors' code, which trains a CGCNN of the teacher's width:
 - ``delta`` may be ``rising``, which is not in the paper: it is the fraction of the training steps that are done. The
   student first learns to embed like its teacher and then, more and more, the property. The distillation loss is then
   the squared distance of the unit vectors, as written in the paper. With the mean over the features, the labels would
-  soon dominate. ``docs/results.md`` compares both.
+  soon dominate. ``docs/results/few_labels.md`` compares both.
 - The teacher may be a universal potential, whose features are standardized over the atoms of the training split before
   they are divided by their length.
 - What is matched may be of crystals instead of atoms (``matched``), which is not in the paper. ``crystals`` is the mean
