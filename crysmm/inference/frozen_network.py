@@ -55,6 +55,12 @@ class Outputs:
             np.concatenate(spreads) if spreads else None,
         )
 
+    def take(self, rows: np.ndarray) -> Outputs:
+        """Return the outputs for some of the crystals."""
+        return Outputs(
+            self.predictions[rows], self.embeddings[rows], None if self.spread is None else self.spread[rows]
+        )
+
 
 class Inference:
     """A frozen copy of a network with its scaler.

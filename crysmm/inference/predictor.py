@@ -197,16 +197,23 @@ class Predictor:
             undescribed: Receives the reason why a description is missing, by id; if None, there is a warning.
 
         Yields:
-            The rows of a batch, read or skipped, and the assessment of the rows that were read.
+            The rows of a batch, read or skipped, and the assessment of the rows that were read. A row whose prediction
+            is not a finite number is skipped.
 
         Raises:
             InputError: The coverage is not between 0 and 1.
         """
         assess = self._assess(coverage)
         for results in self._batches(rows, batch_size):
-            graphed = [result for result in results if isinstance(result, GraphedRecord)]
-            outputs = self._outputs(graphed, jobs, undescribed)
-            yield results, assess(outputs, [result.record.crystal.elements for result in graphed])
+            graphed = {place: result for place, result in enumerate(results) if isinstance(result, GraphedRecord)}
+            outputs = self._outputs(list(graphed.values()), jobs, undescribed)
+            is_finite = np.isfinite(np.concatenate([own.predictions for own in outputs], axis=1)).all(axis=1)
+            for place, row in zip(list(graphed), is_finite, strict=True):
+                if not row:  # no ranking could place it
+                    record = graphed.pop(place).record
+                    results[place] = SkippedRow(record.id, record.file, "the prediction is not a finite number")
+            elements = [result.record.crystal.elements for result in graphed.values()]
+            yield results, assess([own.take(is_finite) for own in outputs], elements)
 
     @property
     def columns(self) -> list[str]:

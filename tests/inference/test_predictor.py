@@ -2,6 +2,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from crysmm.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.data.building import ROWS_A_TASK, TASKS_AHEAD, in_parallel
 from crysmm.errors import InputError, ModelFolderError, StructureError
+from crysmm.inference.frozen_network import Outputs
 from crysmm.inference.predictor import load
+from crysmm.inference.property_model import PropertyModel
 from crysmm.inference.screening import screen
 from crysmm.io.inputs import source_from_files, source_from_structures
 from crysmm.io.source import Row, SkippedRow, Source
@@ -176,6 +179,30 @@ def test_numbers_in_the_table_are_whole(tmp_path: Path, crystals: dict[str, Crys
     screen(predictor, source_from_structures(structures), tmp_path / "out.csv", batch_size=64, progress=False)
     found = np.array([float(row["prediction"]) for row in read_table(tmp_path / "out.csv")])
     assert np.array_equal(found, predictor.predict(structures)[:, 0])
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_prediction_that_is_no_number_is_skipped(
+    tmp_path: Path, crystals: dict[str, Crystal], save_small_model: Save, monkeypatch: pytest.MonkeyPatch, number: float
+) -> None:
+    save_small_model(tmp_path / "model")
+    predictor = load(tmp_path / "model", device="cpu")
+    source = source_from_structures([*crystals.values(), tmp_path / "none.cif"])
+    outputs = PropertyModel.outputs
+
+    def overflowing(model: PropertyModel, batch: Any) -> Outputs:
+        found = outputs(model, batch)
+        return replace(found, predictions=np.where(found.predictions > 129, number, found.predictions))
+
+    screen(predictor, source, tmp_path / "all.csv", batch_size=5, progress=False)
+    monkeypatch.setattr(PropertyModel, "outputs", overflowing)
+    summary = screen(predictor, source, tmp_path / "some.csv", batch_size=5, progress=False)
+    expected, found = read_table(tmp_path / "all.csv"), read_table(tmp_path / "some.csv")
+    high = [row["id"] for row in expected if float(row["prediction"] or "0") > 129]
+    assert 0 < len(high) < len(crystals)
+    assert [row["id"] for row in found if row["reason"] == "the prediction is not a finite number"] == high
+    assert [row for row in found if row["id"] not in high] == [row for row in expected if row["id"] not in high]
+    assert summary.n_failed == len(high) + 1
 
 
 def test_elements_not_seen_in_training(tmp_path: Path, crystals: dict[str, Crystal], save_small_model: Save) -> None:
