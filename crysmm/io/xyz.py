@@ -25,9 +25,13 @@ from crysmm.io.json_stream import open_text
 from crysmm.io.poscar import read_number
 from crysmm.io.source import ID_KEYS
 
-PAIR = re.compile(  # a key and its value, which may be in quotes or brackets
-    r"""(?<![\w-])([\w-]++)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{[^{}]*\}|\[[^\[\]]*\]|[^\s"'{\[]\S*)"""
+KEY = r"(?<![\w-])([\w-]++)\s*=\s*"
+NESTED = r"\{(?:[^{}]|\{[^{}]*\})*+\}|\[(?:[^\[\]]|\[[^\[\]]*\])*+\]"
+PAIR = re.compile(  # a key and its value, which may be in quotes or brackets; behind a blank it may be the next key
+    rf"""{KEY}("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|{NESTED}|(?!(?<=\s)[\w-]++\s*=)[^\s"'{{\[]\S*)(?=[\s,]|$)"""
 )
+HALF_PAIR = re.compile(rf"""{KEY}["'{{\[]|(?i:(?<![\w-])(?:lattice|properties|pbc|units?|occupancy)\s*=)""")
+SEVERAL_OF_PBC = re.compile(r"(?i)(?<![\w-])pbc\s*=\s*\w+,?\s+(?:t|f|true|false|0|1)(?![\w=-])")
 PLAIN = "species:S:1:pos:R:3"  # the columns if the header names none
 OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos", "occ": "occupancy", "occupancies": "occupancy"}
 WIDTHS = {"species": 1, "z": 1, "pos": 3}  # number of columns
@@ -157,6 +161,11 @@ def _read_header(line: str) -> dict[str, str]:
         if key in header and key in OF_THE_CELL:
             raise StructureError(f"line 2 of the xyz file has {key} twice; keep one")
         header[key] = value
+    rest = PAIR.sub(" ", line)
+    unread = HALF_PAIR.search(rest) or SEVERAL_OF_PBC.search(line)
+    if unread or rest.count('"') % 2:
+        found = shown((unread[0] if unread else rest).strip())
+        raise StructureError(f"line 2 of the xyz file cannot be read at {found}: is a quote missing?")
     return header
 
 
