@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 SUFFIXES_OF_CELLS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".xlsx", ".parquet")
 DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
-THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
+DECIMAL_POINT = re.compile(r"[-+]?\d+\.\d+([eE][-+]?\d+)?")
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}[,.]\d{3}")
 LONGEST_CELL = 1 << 20  # characters; the csv module's own limit of 131,072 is too low for some descriptions
 LONGEST_OF_EXCEL = 32_767  # characters; Excel cuts a longer cell
 PANDAS_INDEX = "__index_level_0__"  # as pandas calls it in Parquet, if it has no name
@@ -117,17 +118,21 @@ def _split(text: str, separator: str) -> Lines:
 
 
 def _with_decimal_points(rows: Lines, table: Path | zipfile.Path) -> Lines:
-    """Return rows in which numbers have decimal points, unless all commas may stand between thousands.
+    """Return rows in which numbers have decimal points, unless commas, or points beside commas, may part thousands.
 
     Raises:
         InputError: They may.
     """
-    numbers = [cell for _, cells in rows for cell in cells[1:] if DECIMAL_COMMA.fullmatch(cell)]
-    if numbers and all(map(THOUSANDS.fullmatch, numbers)):
-        read = numbers[0].replace(",", "")
-        raise InputError(
-            f"{table}: {numbers[0]} may be {numbers[0].replace(',', '.')} or {read}; write numbers with a decimal point"
-        )
+    values = [cell for _, cells in rows for cell in cells[1:]]
+    commas, points = ([value for value in values if form.fullmatch(value)] for form in (DECIMAL_COMMA, DECIMAL_POINT))
+    for numbers in (commas, points if commas else []):
+        if numbers and all(map(THOUSANDS.fullmatch, numbers)):
+            whole, decimals = re.split("[,.]", numbers[0])
+            beside = "" if numbers is commas else f" beside {commas[0]}"
+            raise InputError(
+                f"{table}: {numbers[0]}{beside} may be {whole}.{decimals} or {whole}{decimals}; write numbers with a "
+                "decimal point"
+            )
     return [
         (line, [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells])
         for line, cells in rows

@@ -367,6 +367,11 @@ def test_commas_that_may_stand_between_thousands_are_refused(folder: Path) -> No
     with_table(folder, "id;gap\na;1,500\nb;2\n")
     with pytest.raises(InputError, match=r"1,500 may be 1\.500 or 1500; write numbers"):
         open_source(folder)
+    for table in ("id;gap\na;1.500\nb;2,5\n", "id\tK\tgap\na\t1.500\t2,5\nb\t10.500\t1,5\n"):
+        with pytest.raises(InputError, match=r": 1\.500 beside 2,5 may be 1\.500 or 1500; write numbers"):
+            open_source(with_table(folder, table))
+    for table in ("id;gap\na;1.500\nb;0.5\n", "id;gap\na;1.500\nb;0.25\nc;2,5\n"):  # 0.25 shows what a point is
+        assert read_all(open_source(with_table(folder, table)))[0][0].targets == (1.5,)
     records, skipped = read_all(open_source(with_table(folder, "id;gap\na;1.500,5\nb;2,5\n")))
     assert [record.targets for record in records] == [(2.5,)]
     assert [row.reason[:28] for row in skipped] == ["the target gap is '1.500,5';"]
