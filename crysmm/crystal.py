@@ -214,6 +214,8 @@ def as_crystal(structure: Any) -> Crystal:
 
 
 def _from_dict(structure: Mapping[str, Any]) -> Crystal:
+    """Convert a dict, in which pandas may have made arrays of lists, and nulls of what is not there."""
+    structure = {key: value for key, value in _plain(structure).items() if key == "cartesian" or not is_null(value)}
     if "sites" in structure and "lattice" in structure:
         return _from_pymatgen_dict(structure)
     if "lattice_vectors" in structure and "species_at_sites" in structure:
@@ -225,6 +227,8 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
             f"got {', '.join(sorted(map(str, structure))) or 'none'}"
         )
     cartesian = structure.get("cartesian", False)
+    if is_null(cartesian) and "frac_coords" in structure:
+        cartesian = False
     if cartesian not in (True, False):
         raise StructureError(f"cartesian is {shown(cartesian)}; expected true or false")
     if cartesian and "coords" not in structure:
@@ -235,6 +239,20 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
     if cartesian:
         coords = to_fractional(structure["lattice_mat"], coords)
     return Crystal.from_arrays(structure["lattice_mat"], coords, structure["elements"])
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with lists in the place of arrays, such as the arrays of arrays that Parquet's lists become."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return list(map(_plain, value)) if value.dtype == object else value.tolist()
+    return value
+
+
+def is_null(value: Any) -> bool:
+    """Return True for None, NaN and pandas' NA."""
+    return value is None or (not isinstance(value, list | Mapping) and str(value) in ("nan", "<NA>"))
 
 
 def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from crysmm.crystal import as_crystal
+import numpy as np
+
+from crysmm.crystal import as_crystal, is_null
 from crysmm.errors import InputError, StructureError, shown
 from crysmm.io.json_stream import load_json
 from crysmm.io.source import ID_KEYS, Reading
@@ -49,7 +51,7 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
         StructureError: The row contains no usable structure.
     """
     holders = HOLDERS[:2] if any(key in fields for key in CELLS) else HOLDERS
-    structure = next((fields[key] for key in holders if fields.get(key) is not None), fields)
+    structure = next((fields[key] for key in holders if not is_null(fields.get(key))), fields)
     if isinstance(structure, str) and not _is_text_of_structure(structure):
         raise StructureError(f"the structure cannot be read: {shown(structure)} is not the text of a structure file")
     try:
@@ -67,7 +69,9 @@ def is_structure(value: Any) -> bool:
     """True if a value seems to be the dict of a structure, or the text of a structure file."""
     if isinstance(value, str):
         return _is_text_of_structure(value)
-    return isinstance(value, Mapping) and any(isinstance(value.get(key), Mapping | list | tuple) for key in CELLS)
+    return isinstance(value, Mapping) and any(
+        isinstance(value.get(key), Mapping | list | tuple | np.ndarray) for key in CELLS
+    )
 
 
 def _is_text_of_structure(text: str) -> bool:

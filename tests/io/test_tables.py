@@ -97,6 +97,11 @@ def test_matbench_data(structures, tmp_path: Path) -> None:
     assert "expected the keys" in skipped["6"]
 
 
+def flat(crystal: Crystal) -> dict[str, Any]:
+    lattice, coords = crystal.lattice.tolist(), crystal.frac_coords.tolist()
+    return {"lattice_mat": lattice, "elements": crystal.elements, "frac_coords": coords}
+
+
 def optimade(structure: Structure, identifier: str, **changes: Any) -> dict[str, Any]:
     symbols = [site.specie.symbol for site in structure]
     return {
@@ -297,12 +302,50 @@ def test_labels_of_an_index_that_parquet_keeps_beside_the_columns(structures, cr
     assert [record.id for record in read(tmp_path / "b.parquet")[0]] == ["0", "1"]
 
 
-def test_parquet_of_dicts(structures, crystals, tmp_path: Path) -> None:
-    """JARVIS' dicts as nested columns; ids in the index of the frame, with a name or without, or counted."""
+def without_properties(structure: Structure) -> dict[str, Any]:
+    """The dict of a structure without the empty ones in it, which Parquet cannot hold."""
+    content = {key: value for key, value in structure.as_dict().items() if key != "properties"}
+    sites = [{key: value for key, value in site.items() if key != "properties"} for site in content["sites"]]
+    return {**content, "sites": sites}
+
+
+@pytest.mark.parametrize("form", ["jarvis", "pymatgen", "flat", "optimade"])
+def test_parquet_of_dicts(form: str, structures, crystals, tmp_path: Path) -> None:
+    """Nested columns, which pandas reads as arrays of arrays; ids in the index of the frame, or counted."""
+    rows = {
+        "jarvis": [{"atoms": crystals[name].to_jarvis().to_dict()} for name in NAMES],
+        "pymatgen": [{"structure": without_properties(structure)} for structure in structures],
+        "flat": [flat(crystals[name]) for name in NAMES],
+        "optimade": [optimade(structure, "x")["attributes"] for structure in structures],
+    }[form]
+    path = tmp_path / "x.parquet"
     for index, ids in ((["a", "b", "c", "d"], ["a", "b", "c", "d"]), (None, ["0", "1", "2", "3"])):
-        atoms = [crystals[name].to_jarvis().to_dict() for name in NAMES]
-        pd.DataFrame({"atoms": atoms, "gap": GAPS}, index=index).to_parquet(tmp_path / "x.parquet")
-        assert_table(tmp_path / "x.parquet", structures, ids, atol=1e-5)
+        pd.DataFrame(rows, index=index).assign(gap=GAPS).to_parquet(path)
+        of_records = source_from_records(pd.read_parquet(path), target_key="gap")
+        for records, skipped in (read(path, target_key="gap"), read(of_records)):
+            assert ([record.id for record in records], skipped) == (ids, {})
+            np.testing.assert_allclose([record.targets[0] for record in records], GAPS, rtol=1e-9)
+            for record, structure in zip(records, structures, strict=True):
+                assert_same(record.crystal, structure, 1e-5)
+
+
+def test_rows_whose_columns_are_null_where_others_are_given(structures, crystals, tmp_path: Path) -> None:
+    """Fractional coordinates in some rows, Cartesian ones in others; without a word which, coordinates may be both."""
+    sodium, silicon, *others = (flat(crystals[name]) for name in NAMES)
+    for row, structure in zip(others, structures[2:], strict=True):
+        row |= {"frac_coords": None, "coords": structure.cart_coords.tolist(), "cartesian": True}
+    rows = [sodium, {**silicon, "atoms": None}, *others, {**others[0], "cartesian": None}]
+    frame = pd.DataFrame(rows).assign(id=[*NAMES, "unknown"], gap=1.0)
+    frame.to_parquet(tmp_path / "a.parquet")
+    records = frame.astype({"cartesian": "boolean"})
+    for source in (tmp_path / "a.parquet", source_from_records(frame), source_from_records(records),
+                   source_from_records(pd.read_parquet(tmp_path / "a.parquet"))):  # fmt: skip
+        found, skipped = read(source)
+        assert [record.id for record in found] == list(NAMES)
+        for record, structure in zip(found, structures, strict=True):
+            assert_same(record.crystal, structure)
+        assert list(skipped) == ["unknown"]
+        assert "expected true or false" in skipped["unknown"]
 
 
 def test_a_structure_in_a_json_file(structures, crystals, tmp_path: Path) -> None:
