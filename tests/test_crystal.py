@@ -131,7 +131,8 @@ def test_unusable_structures_are_refused(lattice, frac_coords, elements, message
         ({}, "expected the keys lattice_mat, elements and frac_coords .* got none"),
         ({"lattice_mat": CUBE, "elements": ["Na"]}, "got elements, lattice_mat"),
         ({"lattice_mat": 0 * CUBE, "elements": ["Na"], "coords": [[0, 0, 0]], "cartesian": True}, "Singular matrix"),
-        ({"lattice_mat": CUBE, "elements": ["Na"], "coords": None, "cartesian": True}, "fractional"),
+        ({"lattice_mat": CUBE, "elements": ["Na"], "coords": None, "cartesian": True}, "got cartesian, elements, lat"),
+        ({"lattice_mat": CUBE, "elements": ["Na"], "coords": [["x"]], "cartesian": True}, "fractional"),
     ],
 )
 def test_unusable_dicts_are_refused(structure, message):
