@@ -81,12 +81,18 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
         """Train on structures and their targets, ``[n]`` or ``[n, n_targets]``.
 
         Raises:
-            InputError: A setting is invalid, or there is not one row of targets per structure.
+            InputError: A setting is invalid, there is not one row of targets per structure, or a target is not finite.
             StructureError: A structure cannot be used; the message has its number, counted from 0.
         """
         targets = np.asarray(y, dtype=float)
         if targets.ndim not in (1, 2) or len(targets) != len(structures):
             raise InputError(f"{len(structures)} structures need as many targets; got an array {targets.shape}")
+        if not np.isfinite(targets).all():
+            row = np.argwhere(~np.isfinite(targets))[0, 0]
+            raise InputError(
+                f"the target of structure {row} (counted from 0) is {targets[row].tolist()}; expected finite "
+                "numbers; leave the structure out, or use crysmm.train, which takes rows that lack some of several targets"
+            )
         crystals = read_structures(structures)
         rows = zip(crystals, targets.tolist(), strict=True)
         records = [{"id": str(row), "atoms": crystal, "target": target} for row, (crystal, target) in enumerate(rows)]

@@ -107,6 +107,11 @@ def test_the_training_is_that_of_train(structures, tmp_path, capsys) -> None:
 def test_what_cannot_be_used_is_named(structures, tmp_path) -> None:
     with pytest.raises(InputError, match=r"16 structures need as many targets; got an array \(3,\)"):
         CrystalRegressor().fit(structures, [1, 2, 3])
+    for number in (np.nan, np.inf):  # as scikit-learn's own estimators do
+        with pytest.raises(ValueError, match=rf"target of structure 2 \(counted from 0\) is {number}; expected finite"):
+            CrystalRegressor().fit(structures[:3], [1, 2, number])
+        with pytest.raises(ValueError, match=rf"structure 1 \(counted from 0\) is \[4.0, {number}\]; expected"):
+            CrystalRegressor().fit(structures[:2], [[1, 2], [4, number]])
     with pytest.raises(StructureError, match=r"structure 1 \(counted from 0\): the file does not exist"):
         CrystalRegressor().fit([structures[0], tmp_path / "nowhere.cif"], [1, 2])
     with pytest.raises(InputError, match="epohs: unknown setting; did you mean epochs"):
