@@ -91,7 +91,7 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
             row = np.argwhere(~np.isfinite(targets))[0, 0]
             raise InputError(
                 f"the target of structure {row} (counted from 0) is {targets[row].tolist()}; expected finite "
-                "numbers; leave the structure out, or use crysmm.train, which takes rows that lack some of several targets"
+                "numbers; leave the structure out, or use crysmm.train, where rows may lack some of several targets"
             )
         crystals = read_structures(structures)
         rows = zip(crystals, targets.tolist(), strict=True)
