@@ -273,10 +273,10 @@ def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:
 
 def _from_optimade(structure: Mapping[str, Any]) -> Crystal:
     """Convert the attributes of a structure in an OPTIMADE response (version 1)."""
-    features = {"assemblies", "implicit_atoms", "site_attachments"} & set(structure.get("structure_features") or ())
-    if features:
+    features = set(structure.get("structure_features") or ())
+    if others := features - {"disorder"}:
         raise StructureError(
-            f"the OPTIMADE structure has {', '.join(sorted(features))}; give an ordered structure with all its atoms"
+            f"the OPTIMADE structure has {', '.join(sorted(others))}; give an ordered structure with all its atoms"
         )
     try:
         lattice, positions = structure["lattice_vectors"], structure["cartesian_site_positions"]
@@ -290,6 +290,10 @@ def _from_optimade(structure: Mapping[str, Any]) -> Crystal:
                 )
             elements[name] = _only_element(f"a site of species {name}", zip(found, shares, strict=True))
         symbols = [elements[name] for name in structure["species_at_sites"]]
+        if features and all(len(kind["chemical_symbols"]) < 2 for kind in structure["species"]):
+            raise StructureError(
+                "the OPTIMADE structure has disorder, and each of its species one element; correct the one or the other"
+            )
     except (KeyError, TypeError, AttributeError) as error:
         raise StructureError(f"the OPTIMADE structure is incomplete: {error!r}") from error
     if not all(structure.get("dimension_types") or (True,)):

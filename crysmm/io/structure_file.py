@@ -63,15 +63,17 @@ def format_from_text(text: str) -> FileFormat | None:
         return "json"
     if text.lstrip().startswith("<?xml"):
         return "vasprun"
-    if re.search(r"^[ \t]*(data_|_cell_length_a)", text, flags=re.MULTILINE | re.IGNORECASE):
+    if re.search(r"^[ \t]*_cell[_.]length_a", text, flags=re.MULTILINE | re.IGNORECASE):
+        return "cif"
+    seems_poscar = len(lines) == 6 and all(re.match(r"\s*[-+]?\.?\d", line) for line in lines[1:5])
+    # below the number of atoms of an xyz file stands anything, such as data_1 or 1.5, but no scale and lattice vectors
+    if lines and lines[0].strip().isdigit() and (not seems_poscar or "=" in lines[1] or re.search("(?m)^VEC1", text)):
+        return "xyz"
+    if re.search(r"^[ \t]*data_", text, flags=re.MULTILINE | re.IGNORECASE):
         return "cif"
     if re.search(r"^(CRYST1|ATOM  |HETATM)", text, flags=re.MULTILINE):
         return "pdb"
-    if lines and lines[0].strip().isdigit() and not (len(lines) > 1 and re.match(r"\s*[-+]?\.?\d", lines[1])):
-        return "xyz"
-    if len(lines) == 6 and all(re.match(r"\s*[-+]?\.?\d", line) for line in lines[1:5]):
-        return "poscar"
-    return None
+    return "poscar" if seems_poscar else None
 
 
 def read_structure(path: str | PathLike[str], file_format: FileFormat | None = None) -> Crystal:

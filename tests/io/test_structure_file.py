@@ -7,7 +7,7 @@ from ase.io import write as ase_write
 
 from crysmm.crystal import Crystal
 from crysmm.errors import StructureError
-from crysmm.io.structure_file import format_from_name, format_from_text, read_structure
+from crysmm.io.structure_file import format_from_name, format_from_text, parse_structure, read_structure
 
 FORMATS = {"vasp": "vasp", "cif": "cif", "extxyz": "xyz", "proteindatabank": "pdb"}  # ASE's name, suffix
 
@@ -60,6 +60,27 @@ def test_format_from_name(name: str, expected: str | None) -> None:
 
 def test_format_from_text_knows_what_it_does_not_know() -> None:
     assert format_from_text("Dear reader,\nthis is a letter.\n") is None
+
+
+@pytest.mark.parametrize("title", ["data_mp-1 ", "1.5 ", "-2 3 4 ", "ATOM  ", "CRYST1 ", ""])
+@pytest.mark.parametrize("form", ["Lattice", "numbers", "VEC"])
+def test_a_title_of_xyz_like_the_beginning_of_another_format(form: str, title: str) -> None:
+    """Also where the atoms are numbers alone, and with the cell behind the atoms."""
+    cell = 'Lattice="3.615 0 0 0 3.615 0 0 0 3.615"'
+    header, end = (title, "VEC1 3.615 0 0\nVEC2 0 3.615 0\nVEC3 0 0 3.615\n") if form == "VEC" else (title + cell, "")
+    columns, copper = (" Properties=Z:I:1:pos:R:3", "29") if form == "numbers" else ("", "Cu")
+    sites = ["0 0 0", "0 1.8075 1.8075", "1.8075 0 1.8075", "1.8075 1.8075 0"]
+    crystal = parse_structure("\n".join(["4", header + columns, *(f"{copper} {site}" for site in sites), end])).crystal
+    assert (crystal.elements, crystal.lattice.tolist()) == (["Cu"] * 4, (3.615 * np.eye(3)).tolist())
+    np.testing.assert_allclose(crystal.frac_coords, [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+
+
+def test_a_title_of_poscar_and_cif_that_is_a_number(crystals, tmp_path: Path) -> None:
+    for ase_format in ("vasp", "cif"):
+        ase_write(tmp_path / "a", to_ase(crystals["NaCl"]), format=ase_format)
+        text = (tmp_path / "a").read_text()
+        text = text.replace(text.partition("\n")[0], "8", 1) if ase_format == "vasp" else f"8\n{text}"
+        assert parse_structure(text).crystal.formula == "ClNa"
 
 
 def test_file_format_overrides_the_name(crystals, tmp_path: Path) -> None:

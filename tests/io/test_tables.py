@@ -152,12 +152,13 @@ def test_optimade_responses(structures, tmp_path: Path) -> None:
         optimade(structures[0], "vacant", species=vacant),
         optimade(structures[0], "slab", dimension_types=[1, 1, 0]),
         optimade(structures[0], "implied", structure_features=["implicit_atoms"]),
+        optimade(structures[0], "flagged", structure_features=["disorder"]),
         optimade(structures[0], "unnamed", species_at_sites=["Xx"] * 8),
         optimade(structures[0], "unknown", cartesian_site_positions=[[None] * 3] * 8),
     ]
     path = tmp_path / "response.json"
     path.write_text(json.dumps({"data": entries, "meta": {"more_data_available": True, "data_returned": 3000}}))
-    with pytest.warns(InputWarning, match="one page of an OPTIMADE response, 10 of 3000 structures"):
+    with pytest.warns(InputWarning, match="one page of an OPTIMADE response, 11 of 3000 structures"):
         source = open_source(path, target_key="_mp_gap")
     with pytest.warns(InputWarning, match="the others are not in the file"):
         records, skipped = read(source)
@@ -168,6 +169,7 @@ def test_optimade_responses(structures, tmp_path: Path) -> None:
     assert "holds Na 0.9, vacancy 0.1" in skipped["vacant"]
     assert "not periodic" in skipped["slab"]
     assert "implicit_atoms" in skipped["implied"]
+    assert "has disorder, and each of its species one element" in skipped["flagged"]
     assert "incomplete: KeyError('Xx')" in skipped["unnamed"]
     assert "not finite" in skipped["unknown"]
     path.write_text(json.dumps({"data": entries[1], "meta": {"more_data_available": False}}))
