@@ -127,12 +127,9 @@ def _with_decimal_points(rows: Lines, table: Path | zipfile.Path) -> Lines:
     commas, points = ([value for value in values if form.fullmatch(value)] for form in (DECIMAL_COMMA, DECIMAL_POINT))
     for numbers in (commas, points if commas else []):
         if numbers and all(map(THOUSANDS.fullmatch, numbers)):
-            whole, decimals = re.split("[,.]", numbers[0])
-            beside = "" if numbers is commas else f" beside {commas[0]}"
-            raise InputError(
-                f"{table}: {numbers[0]}{beside} may be {whole}.{decimals} or {whole}{decimals}; write numbers with a "
-                "decimal point"
-            )
+            found = numbers[0] if numbers is commas else f"{numbers[0]} beside {commas[0]}"
+            decimal, whole = re.sub("[,.]", ".", numbers[0]), re.sub("[,.]", "", numbers[0])
+            raise InputError(f"{table}: {found} may be {decimal} or {whole}; write numbers with a decimal point")
     return [
         (line, [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells])
         for line, cells in rows
