@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
@@ -21,7 +21,34 @@ from crysmm.runs.run_folder import MAX_HOURS, SPLITS, RunFolder
 from crysmm.runs.summary import describe_split, first_targets
 
 HEADER = ("run", "model", "head", "data", "split", "target", "test error", "epochs", "time", "")
+Model = TypeVar("Model", bound=BaseModel)
 OWN_SETTINGS = {"model", "max_triplets", "random_seed"}  # keys that only the settings of a run have together
+
+
+class MeanScores(BaseModel):
+    """Means over several targets."""
+
+    mae_over_mad: float | None = None
+
+
+class Scores(BaseModel):
+    """Scores on a split, of which there is one for each kind of targets."""
+
+    mae: float | None = None
+    accuracy: float | None = None
+    mean: MeanScores | None = None
+
+
+class Results(BaseModel):
+    """What is shown of ``metrics.json``; files of earlier versions lack some."""
+
+    stopped_by: str
+    seconds: FiniteFloat | None = None
+    best_epoch: int | None = None
+    epochs: int | None = None
+    units: dict[str, str | None] = {}
+    val: Scores | None = None
+    test: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -32,22 +59,24 @@ class FoundRun:
         name: Path relative to the folder that was searched.
         folder: Run folder.
         config: Settings of the run.
-        metrics: Content of ``metrics.json``; None if the run has not ended.
+        results: Results; None if the run has not ended, or they are damaged.
+        damage: What is wrong with ``metrics.json``; empty if nothing is.
     """
 
     name: str
     folder: RunFolder
     config: RunConfig
-    metrics: Mapping[str, Any] | None
+    results: Results | None
+    damage: str = ""
 
     @property
     def units(self) -> dict[str, str | None]:
         """Unit of each target, None where unknown; empty for an encoder, and for runs of earlier versions."""
-        return {} if self.metrics is None else self.metrics.get("units", {})
+        return {} if self.results is None else self.results.units
 
     def row(self) -> list[str]:
         """Return the cells under ``HEADER``."""
-        config, metrics = self.config, self.metrics
+        config, results = self.config, self.results
         if isinstance(config, TrainingConfig):
             members = f", {config.ensemble} members" if config.ensemble > 1 else ""
             head, target = f"{config.head.name}{members}", config.target_key or "-"
@@ -57,9 +86,10 @@ class FoundRun:
         if self.units:
             target = ", ".join(first_targets(named(list(self.units), list(self.units.values()))))
         epochs, time = f"of {config.epochs}", "-"
-        if metrics is not None:
-            time = duration(metrics["seconds"])
-            epochs = f"{metrics['best_epoch']} of {metrics['epochs']}" if "best_epoch" in metrics else "-"
+        if results is not None:
+            time = "-" if results.seconds is None else duration(results.seconds)
+            best = results.best_epoch
+            epochs = "-" if best is None else f"{best} of {results.epochs or config.epochs}"
         data = "records" if config.root_dir is None else config.root_dir.name
         split = f"{self._sizes()} ({describe_split(config)})"
         return [self.name, config.model.name, head, data, split, target, self._error(), epochs, time, self._state()]
@@ -68,32 +98,35 @@ class FoundRun:
         try:
             ids = json.loads(self.folder.ids.read_text(encoding="utf-8"))
             return "/".join(str(len(ids[f"id_{split}"])) for split in SPLITS)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return "?"
 
     def _error(self) -> str:
         """Return the main score on the test split, or on the validation split if there is no other."""
-        split = next((name for name in reversed(SPLITS) if name in (self.metrics or {})), None)
-        if self.metrics is None or split in (None, "train"):
+        scores, note = None, ""
+        if self.results is not None:
+            scores, note = (self.results.test, "") if self.results.test else (self.results.val, " (val)")
+        if scores is None:
             return "-"
-        scores, note = self.metrics[split], "" if split == "test" else f" ({split})"
-        if "accuracy" in scores:
-            return f"accuracy {percentage(scores['accuracy'])}{note}"
-        if "per_target" in scores:
-            return f"MAE/MAD {number(scores['mean']['mae_over_mad'])}{note}"
-        return f"MAE {number(scores['mae'])}{after_number(next(iter(self.units.values()), None))}{note}"
+        if scores.accuracy is not None:
+            return f"accuracy {percentage(scores.accuracy)}{note}"
+        if scores.mean is not None:
+            return f"MAE/MAD {number(scores.mean.mae_over_mad)}{note}"
+        return f"MAE {number(scores.mae)}{after_number(next(iter(self.units.values()), None))}{note}"
 
     def _state(self) -> str:
-        """Return a remark on a run that has not trained all its epochs; empty for the others."""
-        if self.metrics is not None:
-            return "can go on with --resume" if self.metrics["stopped_by"] == MAX_HOURS else ""
+        """Return a remark on a run that is damaged or has not trained all its epochs; empty for the others."""
+        if self.damage:
+            return f"{self.folder.metrics.name} is damaged"
+        if self.results is not None:
+            return "can go on with --resume" if self.results.stopped_by == MAX_HOURS else ""
         finished = sum(part.metrics.exists() for part in self.folder.parts)
         done = f"{finished} of its parts" if finished else f"epoch {self._n_epochs()}"
         return f"unfinished: {done}" + (", can go on with --resume" if self.folder.has_checkpoint else "")
 
     def _n_epochs(self) -> int:
         try:
-            with self.folder.history.open(encoding="utf-8") as file:
+            with self.folder.history.open("rb") as file:
                 return sum(1 for _ in file) - 1
         except OSError:
             return 0
@@ -115,8 +148,13 @@ def find_runs(folder: Path) -> tuple[list[FoundRun], list[str]]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name one that holds runs of crysmm train")
-    runs, notes = [], []
-    for path, subfolders, files in os.walk(folder):
+    runs: list[FoundRun] = []
+    notes: list[str] = []
+
+    def note_unreadable(error: OSError) -> None:
+        notes.append(f"{error.filename} cannot be read: {error.strerror}")
+
+    for path, subfolders, files in os.walk(folder, onerror=note_unreadable):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         if "config.json" not in files:
             continue
@@ -128,6 +166,7 @@ def find_runs(folder: Path) -> tuple[list[FoundRun], list[str]]:
             continue
         if found is not None:
             runs.append(found)
+            notes += [found.damage] if found.damage else []
             parts = {part.path.name for part in found.folder.parts}
             subfolders[:] = [name for name in subfolders if name not in parts]
     if not runs:
@@ -139,19 +178,32 @@ def _read_run(name: str, folder: RunFolder) -> FoundRun | None:
     """Read a run; None if the settings in the folder are those of another program.
 
     Raises:
-        InputError: The settings or the metrics are damaged, or those of another version.
+        InputError: The settings are damaged, or those of another version.
     """
     settings = folder.read_config()
     if not settings.keys() >= OWN_SETTINGS:
         return None
+    kind = PretrainingConfig if "method" in settings else TrainingConfig
+    config: RunConfig = _valid(kind, settings, folder.config)
     try:
-        kind = PretrainingConfig if "method" in settings else TrainingConfig
-        config: RunConfig = kind.model_validate(settings)
+        results = _valid(Results, folder.read_metrics(), folder.metrics) if folder.metrics.exists() else None
+    except InputError as error:
+        return FoundRun(name, folder, config, None, str(error))
+    return FoundRun(name, folder, config, results)
+
+
+def _valid(kind: type[Model], content: Mapping[str, Any], path: Path) -> Model:
+    """Return the content of a file as a model.
+
+    Raises:
+        InputError: It is damaged, or of another version.
+    """
+    try:
+        return kind.model_validate(content)
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        raise InputError(f"{folder.config} is damaged or of another version: {place}: {problem['msg']}") from None
-    return FoundRun(name, folder, config, folder.read_metrics() if folder.metrics.exists() else None)
+        raise InputError(f"{path} is damaged or of another version: {place}: {problem['msg']}") from None
 
 
 def aligned(header: Sequence[str], rows: Iterable[Sequence[str]], *, n_left: int = 1) -> Iterator[str]:

@@ -7,14 +7,15 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from crysmm import __version__
 from crysmm.comparison.overview import HEADER, FoundRun
 from crysmm.comparison.page import scatter_figures, score_figures
-from crysmm.comparison.results import ArmResult, Comparison, Pair
-from crysmm.comparison.statistics import paired_difference, scores_of
+from crysmm.comparison.results import ArmResult, Comparison, Key, Pair
+from crysmm.comparison.statistics import Score, paired_difference, scores_of
 from crysmm.errors import InputError
 from crysmm.files import refuse_other_file, write_text_atomic
 from crysmm.inference.prediction_table import PredictionTable, read_predictions
@@ -30,16 +31,25 @@ MARK = "<!-- written by crysmm runs -->"
 FEWEST_SHARED = 2  # test crystals, from which there is a standard error
 
 
+class Predicted(NamedTuple):
+    """Run with its predictions for the test split, scores on the validation split, and number of training crystals."""
+
+    run: FoundRun
+    test: PredictionTable
+    val: Mapping[Key, Score]
+    n_train: int
+
+
 @dataclass
 class Group:
     """Runs of one target that share test crystals.
 
     Args:
-        runs: Runs with their predictions for the test split.
+        runs: Runs with their predictions.
         shared: Ids of the test crystals of all of them.
     """
 
-    runs: list[tuple[FoundRun, PredictionTable]]
+    runs: list[Predicted]
     shared: list[str]
 
 
@@ -61,12 +71,13 @@ def write_runs_page(path: Path, runs: Sequence[FoundRun], notes: Sequence[str]) 
         notes: Notes for the user.
 
     Returns:
-        The comparisons in words.
+        Runs that are not compared, and the comparisons in words.
     """
     from plotly.offline import get_plotlyjs
 
     scripts, policy = embed_scripts([get_plotlyjs(), static_file("page.js")])
-    groups, unread = group_by_test_crystals(runs)
+    groups, not_compared = group_by_test_crystals(runs)
+    drawn, not_drawn = learning_curves(runs)
     comparisons = [compared(group, path.parent) for group in groups if len(group.runs) > 1]
     reports = {run.name: os.path.relpath(run.folder.report, path.parent) for run in runs if run.folder.report.is_file()}
     page = template("runs.html").render(
@@ -78,32 +89,42 @@ def write_runs_page(path: Path, runs: Sequence[FoundRun], notes: Sequence[str]) 
         table=Table(
             "Each at its epoch with the best validation score", HEADER, [run.row() for run in runs], is_text=True
         ),
-        notes=[*notes, *unread],
-        curves=learning_curves(runs),
+        notes=[*notes, *not_compared, *not_drawn],
+        curves=drawn,
         comparisons=[(one, score_figures(one), scatter_figures(one)) for one in comparisons],
         reports=reports,
     )
     write_text_atomic(path, page)
-    return [pair.text(one.units) for one in comparisons for pair in one.pairs]
+    return [*not_compared, *(pair.text(one.units) for one in comparisons for pair in one.pairs)]
 
 
-def learning_curves(runs: Sequence[FoundRun]) -> list[Figure]:
-    """Plot the validation score by epoch, a figure per target and metric; of an ensemble, that of its first member."""
+def learning_curves(runs: Sequence[FoundRun]) -> tuple[list[Figure], list[str]]:
+    """Plot the validation score by epoch; of an ensemble, that of its first member.
+
+    Returns:
+        A figure per target and metric, and notes on histories that cannot be read.
+    """
     # A run that has not ended does not know its targets, but another on the same data may.
     known = {_data_of(run): run.units for run in runs if run.units}
     found: dict[tuple[str, str, str | None], dict[str, History]] = defaultdict(dict)
+    notes = []
     for run in runs:
         member = RunFolder(run.folder.path / f"{MEMBER}1")
         name, folder = (run.name, run.folder) if run.folder.history.is_file() else (f"{run.name}, member 1", member)
-        history = read_history(folder.history) if folder.history.is_file() else []
+        try:
+            history = read_history(folder.history) if folder.history.is_file() else []
+        except InputError as error:
+            notes.append(f"{run.name} has no learning curve: {error}")
+            continue
         metric = next((metric for metric in METRIC_NAMES if history and f"val_{metric}" in history[0]), None)
         if metric is not None:
             units = run.units or known.get(_data_of(run), {})
             found[", ".join(units), metric, next(iter(units.values()), None)][name] = history
-    return [
+    figures = [
         curves(histories, metric, unit, f"{target} per run" if target else "per run")
         for (target, metric, unit), histories in found.items()
     ]
+    return figures, notes
 
 
 def _data_of(run: FoundRun) -> tuple[Path | None, str | None]:
@@ -119,43 +140,45 @@ def group_by_test_crystals(runs: Sequence[FoundRun]) -> tuple[list[Group], list[
     groups: list[Group] = []
     notes = []
     for run in runs:
-        if run.metrics is None or "test" not in run.metrics:
+        if run.results is None or run.results.test is None:
             continue
         try:
             table = read_predictions(run.folder.predictions("test"))
+            val = scores_of(read_predictions(run.folder.predictions("val")))
+            n_train = len(read_predictions(run.folder.predictions("train")).rows)
         except InputError as error:
             notes.append(f"{run.name} is not compared: {error}")
             continue
+        predicted = Predicted(run, table, val, n_train)
         for group in groups:
-            shared = _shared(group, run, table)
+            shared = _shared(group, predicted)
             if len(shared) >= max(FEWEST_SHARED, len(group.shared) / 2, len(table.rows) / 2):
-                group.runs.append((run, table))
+                group.runs.append(predicted)
                 group.shared = shared
                 break
         else:
-            groups.append(Group([(run, table)], list(table.rows)))
+            groups.append(Group([predicted], list(table.rows)))
     return groups, notes
 
 
-def _shared(group: Group, run: FoundRun, table: PredictionTable) -> list[str]:
+def _shared(group: Group, new: Predicted) -> list[str]:
     """Return the test crystals that a run shares with a group; none if it predicts others values or in other units."""
-    first, theirs = group.runs[0]
-    kinds = [[*one.targets, *(name for name in one.columns if "probability" in name)] for one in (table, theirs)]
-    if kinds[0] != kinds[1] or run.units != first.units:
+    first = group.runs[0]
+    tables = new.test, first.test
+    kinds = [[*one.targets, *(name for name in one.columns if "probability" in name)] for one in tables]
+    if kinds[0] != kinds[1] or new.run.units != first.run.units:
         return []
-    ids = [name for name in group.shared if name in table.rows]
-    return [name for name in ids if np.allclose(table.truth(name), theirs.truth(name), equal_nan=True)]
+    ids = [name for name in group.shared if name in new.test.rows]
+    return [name for name in ids if np.allclose(new.test.truth(name), first.test.truth(name), equal_nan=True)]
 
 
 def compared(group: Group, folder: Path) -> Comparison:
     """Compare the runs of a group with its first over the crystals that all of them share."""
     results = []
-    for run, table in group.runs:
-        assert run.metrics is not None
+    for run, table, val, n_train in group.runs:
+        assert run.results is not None
         shared = replace(table, rows={name: table.rows[name] for name in group.shared})
-        n_train = len(read_predictions(run.folder.predictions("train")).rows)
-        val = scores_of(read_predictions(run.folder.predictions("val")))
-        seconds = run.metrics["seconds"]
+        seconds = run.results.seconds
         results.append(ArmResult(run.name, None, None, n_train, run.folder.path, val, scores_of(shared), seconds))
     first = results[0]
     pairs = [
@@ -163,7 +186,7 @@ def compared(group: Group, folder: Path) -> Comparison:
         for one in results[1:]
         for key in first.test
     ]
-    units = group.runs[0][0].units
+    units = group.runs[0].run.units
     return Comparison(folder, group.shared, results, pairs, units=units if len(units) > 1 else _of_one(units))
 
 

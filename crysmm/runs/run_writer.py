@@ -257,9 +257,16 @@ def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """Read a ``history.csv``."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+    """Read a ``history.csv``.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise InputError(f"{path} is damaged ({error}); begin the run again with --overwrite") from error
 
 
 class ResultsWriter(RunWriter):

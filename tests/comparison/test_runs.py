@@ -1,6 +1,7 @@
 """``crysmm runs`` on small runs: the table against their files, and the page against their predictions."""
 
 import csv
+import html
 import json
 import re
 import shutil
@@ -74,11 +75,11 @@ def test_the_table_needs_no_torch(folder):
 def test_pairs_are_those_of_the_predictions(folder):
     groups, notes = group_by_test_crystals(find_runs(folder)[0])
     assert notes == []
-    assert [[run.name for run, _ in group.runs] for group in groups] == [
+    assert [[run.name for run, *_ in group.runs] for group in groups] == [
         ["a/other_split"], ["b/plain", "b/slow", "c/ensemble"]
     ]  # fmt: skip
     found = compared(groups[1], folder)
-    first, *others = (rows_of(folder / run.name) for run, _ in groups[1].runs)
+    first, *others = (rows_of(folder / run.name) for run, *_ in groups[1].runs)
     assert list(found.test_ids) == list(first)
     for pair, rows in zip(found.pairs, others, strict=True):
         errors = [
@@ -130,3 +131,70 @@ def test_damaged_runs_are_told(folder, tmp_path, capsys):
     assert "future/config.json is damaged or of another version: warp" in shown.err
     assert main(["runs", str(tmp_path / "sound")]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("sound ")
+
+
+def without(*keys):
+    """A change of a file with metrics: it lacks a key."""
+
+    def change(text):
+        content = json.loads(text)
+        *outer, last = keys
+        inner = content
+        for key in outer:
+            inner = inner[key]
+        del inner[last]
+        return json.dumps(content)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "row", "line"),
+    [
+        (
+            "prediction_results_val_set.csv",
+            None,
+            r"MAE .* GPa",
+            "damaged is not compared: .*val_set.csv cannot be read",
+        ),
+        (
+            "prediction_results_train_set.csv",
+            lambda text: text[:-9],
+            r"MAE .* GPa",
+            "is not compared: .* is damaged in",
+        ),
+        (
+            "history.csv",
+            lambda text: text[:-50],
+            r"MAE .* GPa",
+            "damaged has no learning curve: .*history.csv is damaged",
+        ),
+        ("metrics.json", without("seconds"), r"MAE .* GPa +\d of 2 +-", ""),
+        ("metrics.json", without("epochs"), r"MAE .* GPa +\d of 2 ", ""),
+        ("metrics.json", without("test", "mae"), r"MAE - GPa", ""),
+        ("metrics.json", without("units"), r"MAE [\d.]+  ", ""),
+        ("metrics.json", without("stopped_by"), "metrics.json is damaged", "metrics.json was not written by a run"),
+        ("metrics.json", lambda text: text[:-50], "metrics.json is damaged", "metrics.json cannot be read"),
+        (
+            "metrics.json",
+            lambda text: re.sub('"seconds": .*,', '"seconds": [],', text),
+            "30/12/18 .* metrics.json is damaged",
+            "metrics.json is damaged or of another version: seconds",
+        ),
+    ],
+)
+def test_a_damaged_run_stands_beside_the_others(file, change, row, line, folder, tmp_path, capsys):
+    shutil.copytree(folder / "b", tmp_path / "runs")
+    shutil.copytree(folder / "b" / "plain", tmp_path / "runs" / "damaged")
+    path = tmp_path / "runs" / "damaged" / file
+    text = path.read_text()
+    path.unlink()
+    if change is not None:
+        path.write_text(change(text))
+    assert main(["runs", str(tmp_path / "runs"), "--html", str(tmp_path / "page.html")]) == 0
+    shown = capsys.readouterr()
+    found, *_ = (text for text in shown.out.splitlines() if text.startswith("damaged "))
+    assert re.search(row, found)
+    page = html.unescape((tmp_path / "page.html").read_text())
+    assert re.search(line, page)
+    assert "Errors on the same 18 test crystals: " in page  # of the other two
