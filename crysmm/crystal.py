@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from jarvis.core.atoms import Atoms
 
 MINIMUM_VOLUME_PER_ATOM = 0.1  # cubic Angstrom
+MAXIMUM_VOLUME_PER_ATOM = 1e6  # cubic Angstrom; JARVIS' single atoms have 8,000, and a crystal in pm 1e7
 # At most 15 in 120,000 crystals of JARVIS, the Materials Project and matminer. No lattice vector is longer than this
 # many times the distance between the faces it joins, so 8 Angstrom span at most 96 cells with vectors of 2.5 Angstrom.
 LARGEST_SKEW = 30
@@ -164,7 +166,7 @@ def check_crystal(crystal: Crystal) -> None:
         raise StructureError("a coordinate is not finite")
     if max(np.abs(crystal.lattice).max(), np.abs(crystal.frac_coords).max()) > LARGEST_NUMBER:
         raise StructureError(f"a lattice vector or a coordinate is larger than {LARGEST_NUMBER:g}; expected Angstrom")
-    if crystal.volume < MINIMUM_VOLUME_PER_ATOM * n_atoms:
+    if not MINIMUM_VOLUME_PER_ATOM <= crystal.volume / n_atoms <= MAXIMUM_VOLUME_PER_ATOM:
         raise StructureError(f"the cell of {n_atoms} atoms has a volume of {crystal.volume:.3g} cubic Angstrom")
 
 
@@ -238,7 +240,10 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
     coords = structure["coords"]
     if cartesian:
         coords = to_fractional(structure["lattice_mat"], coords)
-    return Crystal.from_arrays(structure["lattice_mat"], coords, structure["elements"])
+    crystal = Crystal.from_arrays(structure["lattice_mat"], coords, structure["elements"])
+    if "cartesian" not in structure and np.abs(crystal.frac_coords).max() > 1:
+        raise StructureError("coords beyond 1 may be fractional, or in Angstrom; add cartesian, true or false")
+    return crystal
 
 
 def _plain(value: Any) -> Any:
@@ -273,7 +278,9 @@ def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:
 
 def _from_optimade(structure: Mapping[str, Any]) -> Crystal:
     """Convert the attributes of a structure in an OPTIMADE response (version 1)."""
-    features = set(structure.get("structure_features") or ())
+    features = set(structure.get("structure_features") or ()) | (
+        {"assemblies"} if structure.get("assemblies") else set()
+    )
     if others := features - {"disorder"}:
         raise StructureError(
             f"the OPTIMADE structure has {', '.join(sorted(others))}; give an ordered structure with all its atoms"
@@ -296,9 +303,23 @@ def _from_optimade(structure: Mapping[str, Any]) -> Crystal:
             )
     except (KeyError, TypeError, AttributeError) as error:
         raise StructureError(f"the OPTIMADE structure is incomplete: {error!r}") from error
-    if not all(structure.get("dimension_types") or (True,)):
+    if not all(structure.get("dimension_types") or (True,)) or structure.get("nperiodic_dimensions", 3) != 3:
         raise StructureError(NOT_PERIODIC)
-    return Crystal.from_arrays(lattice, to_fractional(lattice, positions), symbols)
+    crystal = Crystal.from_arrays(lattice, to_fractional(lattice, positions), symbols)
+    n_sites, formula = structure.get("nsites", len(crystal)), structure.get("chemical_formula_reduced", crystal.formula)
+    if n_sites != len(crystal) or _proportions(formula) != _proportions(crystal.formula):
+        raise StructureError(
+            f"the OPTIMADE structure contradicts itself: nsites is {shown(n_sites)} and chemical_formula_reduced "
+            f"{shown(formula)}, the sites are {len(crystal)} of {crystal.formula}"
+        )
+    return crystal
+
+
+def _proportions(formula: Any) -> dict[str, int]:
+    """Return the least integers in the proportions of a formula such as ``Al2O3``."""
+    counts = {symbol: int(count or 1) for symbol, count in re.findall(r"([A-Z][a-z]?)(\d*)", str(formula))}
+    divisor = math.gcd(*counts.values())
+    return {symbol: count // divisor for symbol, count in counts.items()}
 
 
 def _only_element(site: str, species: Iterable[tuple[Any, float]]) -> Any:

@@ -231,6 +231,9 @@ class _Structure:
                     f"of space group {names.numbers[0]} the standard setting, {settings[0].name}, was taken"
                 )
         self._compare_with_z(cell.crystal)
+        attached = sum(count for count in _numbers(self._site_column("_atom_site_attached_hydrogens")) if count > 0)
+        if attached and self.formula is None:  # which would tell itself what is missing
+            self.notes.append(f"{attached:g} hydrogen atoms (_atom_site_attached_hydrogens) have no positions")
         return Reading(cell.crystal, (*self.notes, *cell.notes), self.formula is not None)
 
     def _group_names(self) -> GroupNames:

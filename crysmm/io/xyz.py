@@ -30,12 +30,15 @@ NESTED = r"\{(?:[^{}]|\{[^{}]*\})*+\}|\[(?:[^\[\]]|\[[^\[\]]*\])*+\]"
 PAIR = re.compile(  # a key and its value, which may be in quotes or brackets; behind a blank it may be the next key
     rf"""{KEY}("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|{NESTED}|(?!(?<=\s)[\w-]++\s*=)[^\s"'{{\[]\S*)(?=[\s,]|$)"""
 )
-HALF_PAIR = re.compile(rf"""{KEY}["'{{\[]|(?i:(?<![\w-])(?:lattice|properties|pbc|units?|occupancy)\s*=)""")
+HALF_PAIR = re.compile(rf"""{KEY}["'{{\[]|(?i:(?<![\w-])(?:lattice|properties|pbc|\w*units?|occupancy)\s*=)""")
 SEVERAL_OF_PBC = re.compile(r"(?i)(?<![\w-])pbc\s*=\s*\w+,?\s+(?:t|f|true|false|0|1)(?![\w=-])")
 PLAIN = "species:S:1:pos:R:3"  # the columns if the header names none
 OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos", "occ": "occupancy", "occupancies": "occupancy"}
 WIDTHS = {"species": 1, "z": 1, "pos": 3}  # number of columns
-UNITS = ("unit", "units")
+UNITS = tuple(  # of lengths
+    f"{of}{unit}" for of in ("", "length_", "distance_", "lattice_", "cell_", "pos_", "position_", "positions_")
+    for unit in ("unit", "units")
+)  # fmt: skip
 OF_THE_CELL = ("lattice", "properties", "pbc", *UNITS)  # keys of the header, in lower case, that are no properties
 AS_JSON = "_JSON "  # begins a value that ASE has no other way to write
 LARGEST_FRAME = 1 << 21  # atoms; more are a wrong number, and the rest of the file would be read at once

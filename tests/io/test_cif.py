@@ -579,6 +579,10 @@ def test_hydrogen_without_positions_is_said() -> None:
     assert read.has_formula
     assert read.notes == ("100% of the hydrogen in the formula 'Si O2 H' has no positions",)
     assert not parse_cif(QUARTZ).has_formula
+    attached = QUARTZ.replace("_atom_site_occupancy", "_atom_site_occupancy\n_atom_site_attached_hydrogens")
+    attached = attached.replace("0.00000 1", "0.00000 1 0").replace("0.1191(2) 1.0", "0.1191(2) 1.0 2")
+    assert parse_cif(attached).notes == ("2 hydrogen atoms (_atom_site_attached_hydrogens) have no positions",)
+    assert parse_cif(attached.replace(" 1.0 2", " 1.0 ?")).notes == ()
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,8 @@ def optimade(structure: Structure, identifier: str, **changes: Any) -> dict[str,
             "chemical_formula_reduced": structure.composition.reduced_formula,
             "elements": sorted(set(symbols)),
             "dimension_types": [1, 1, 1],
+            "nperiodic_dimensions": 3,
+            "nsites": len(symbols),
             "lattice_vectors": structure.lattice.matrix.tolist(),
             "cartesian_site_positions": structure.cart_coords.tolist(),
             "species": [{"name": s, "chemical_symbols": [s], "concentration": [1.0]} for s in sorted(set(symbols))],
@@ -153,12 +155,16 @@ def test_optimade_responses(structures, tmp_path: Path) -> None:
         optimade(structures[0], "slab", dimension_types=[1, 1, 0]),
         optimade(structures[0], "implied", structure_features=["implicit_atoms"]),
         optimade(structures[0], "flagged", structure_features=["disorder"]),
+        optimade(structures[0], "layer", dimension_types=None, nperiodic_dimensions=2),
+        optimade(structures[0], "alternatives", assemblies=[{"sites_in_groups": [[0], [1]]}]),
+        optimade(structures[0], "short", nsites=10),
+        optimade(structures[0], "other", chemical_formula_reduced="ClNa2"),
         optimade(structures[0], "unnamed", species_at_sites=["Xx"] * 8),
         optimade(structures[0], "unknown", cartesian_site_positions=[[None] * 3] * 8),
     ]
     path = tmp_path / "response.json"
     path.write_text(json.dumps({"data": entries, "meta": {"more_data_available": True, "data_returned": 3000}}))
-    with pytest.warns(InputWarning, match="one page of an OPTIMADE response, 11 of 3000 structures"):
+    with pytest.warns(InputWarning, match="one page of an OPTIMADE response, 15 of 3000 structures"):
         source = open_source(path, target_key="_mp_gap")
     with pytest.warns(InputWarning, match="the others are not in the file"):
         records, skipped = read(source)
@@ -170,6 +176,10 @@ def test_optimade_responses(structures, tmp_path: Path) -> None:
     assert "not periodic" in skipped["slab"]
     assert "implicit_atoms" in skipped["implied"]
     assert "has disorder, and each of its species one element" in skipped["flagged"]
+    assert "not periodic" in skipped["layer"]
+    assert "has assemblies" in skipped["alternatives"]
+    assert "nsites is 10 and chemical_formula_reduced 'NaCl', the sites are 8 of ClNa" in skipped["short"]
+    assert "chemical_formula_reduced 'ClNa2'" in skipped["other"]
     assert "incomplete: KeyError('Xx')" in skipped["unnamed"]
     assert "not finite" in skipped["unknown"]
     path.write_text(json.dumps({"data": entries[1], "meta": {"more_data_available": False}}))

@@ -105,6 +105,7 @@ def test_what_is_no_element_symbol_is_refused(word: str) -> None:
         (salt(f'{CELL} lattice="4 0 0 0 5 0 1 0 7"'), "has lattice twice"),
         (salt(f"{CELL} unit=Angstrom units=bohr"), "the unit is 'bohr'; expected Angstrom"),
         (salt(f"{CELL} units=bohr units=Angstrom"), "has units twice"),
+        (salt(f"{CELL} energy_unit=eV Lattice_Unit=nm"), "the unit is 'nm'; expected Angstrom"),
         (salt(f'{CELL} pbc="T T F"'), "not periodic in three directions"),
         (salt(f'{CELL} PBC="F F F"'), "not periodic in three directions"),
         (salt(f"{CELL} pbc=0"), "not periodic in three directions"),
