@@ -346,10 +346,11 @@ def read_parts(folder: Path, width: int) -> dict[bytes, Place]:
         try:
             with safe_open(path, "numpy") as part:
                 keys, sizes = part.get_tensor("keys"), part.get_tensor("n_atoms")
-                shape = part.get_slice("features").get_shape()
+                features = part.get_slice("features")
+                found = features.get_dtype(), features.get_shape()
         except (OSError, SafetensorError):
             continue
-        if shape == [sizes.sum(), width] and keys.shape == (len(sizes), KEY_BYTES):
+        if found == ("F16", [sizes.sum(), width]) and keys.shape == (len(sizes), KEY_BYTES):
             known |= _places(path, [key.tobytes() for key in keys], sizes)
     return known
 

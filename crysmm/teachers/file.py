@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from crysmm.data.store import Store
 from crysmm.errors import InputError, brief
-from crysmm.files import LOCK, refuse_other_file, replacing, working_folder
+from crysmm.files import refuse_other_file, replacing, working_folder
 from crysmm.teachers.features import CRYSTALS_READ, KEY_BYTES, AtomFeatures, features_folder, read_parts, write_part
 from crysmm.teachers.names import SUFFIX, refuse_missing
 from crysmm.teachers.registry import TeacherIdentity
@@ -83,13 +83,16 @@ def features_from_file(
     _refuse_others(path, sizes, structures, store, rows)
     folder = features_folder(cache_dir, checksum)
     first = next(_matrices(path, file, n_rows=1))
-    if not folder.is_dir():
+    keys = {row: _key(store.ids[row]) for row in rows}
+    known = read_parts(folder, first.shape[1])
+    if not known.keys() >= set(keys.values()):  # not copied yet, or a part is damaged
         with working_folder(folder) as building:
             _copy(path, file, sizes, building)
-            (building / LOCK).unlink()
-            building.rename(folder)
-    known = read_parts(folder, first.shape[1])
-    places = {row: known[_key(store.ids[row])] for row in rows}
+            folder.mkdir(exist_ok=True)
+            for part in building.glob("*.safetensors"):  # one by one: other processes may use the folder
+                part.replace(folder / part.name)
+        known = read_parts(folder, first.shape[1])
+    places = {row: known[key] for row, key in keys.items()}
     identity = (file.schema_arrow.metadata or {}).get(METADATA)
     with _reading(path):
         teacher = TeacherIdentity.model_validate_json(identity) if identity else None

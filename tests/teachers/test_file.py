@@ -186,6 +186,28 @@ def test_a_file_is_read_as_a_teacher(toy, embed, folder, crystals, tmp_path, mon
     assert np.array_equal(again.take(rows[2:]), features.take(rows[2:]))
 
 
+def test_a_damaged_copy_is_made_again(store_of, crystals, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ATOMS_READ", 7)
+    ids = [name for name, crystal in crystals.items() for _ in range(len(crystal))]
+    atoms = [atom for crystal in crystals.values() for atom in range(len(crystal))]
+    features = np.arange(len(ids) * 2.0).reshape(-1, 2)
+    path = tmp_path / "file.parquet"
+    parquet.write_table(pa.table({"id": ids, "atom": atoms, "features": features.tolist()}), path)
+    store, cache = store_of(crystals), tmp_path / "cache"
+
+    def read():
+        return features_from_file(path, store, range(len(store)), cache_dir=cache).take(range(len(store)))
+
+    assert np.array_equal(read(), features)
+    files = sorted(cache.rglob("*"))
+    for part, damaged in zip(cache.rglob("*.safetensors"), (None, b"", b"\xff" * 500), strict=False):
+        part.unlink()
+        if damaged is not None:
+            part.write_bytes(damaged)
+        assert np.array_equal(read(), features)
+        assert sorted(cache.rglob("*")) == files
+
+
 def test_a_file_of_others_is_read(store_of, crystals, tmp_path):
     """Without elements and structures, as pandas writes lists."""
     names = ["NaCl", "Fe"]
