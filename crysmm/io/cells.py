@@ -98,10 +98,13 @@ def read_csv(table: Path | zipfile.Path) -> Lines:
             else open_text(table, errors="strict", newline="")
         ) as stream:
             csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
-            text = stream.read()
+            text = re.sub(r"\Asep=.(?=\r?\n)", "", stream.read())  # a line for Excel
         for separator in ";\t":
             if separator in text.lstrip().partition("\n")[0]:
-                rows = _split(text, separator)
+                try:
+                    rows = _split(text, separator)
+                except csv.Error:
+                    continue
                 width = Counter(len(cells) for _, cells in rows).most_common(1)[0][0]
                 # with a comma in an id, the lines are comma-separated, with semicolons in a text
                 if len(rows[0][1]) == width and not any("," in cells[0] for _, cells in rows):
@@ -112,8 +115,19 @@ def read_csv(table: Path | zipfile.Path) -> Lines:
 
 
 def _split(text: str, separator: str) -> Lines:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
-    rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    """Return the lines with their cells, those that are blank left out.
+
+    Raises:
+        csv.Error: A quote is not closed, so that the rows below would be part of its cell.
+    """
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t", strict=True
+    )
+    rows: Lines = []
+    try:
+        rows.extend((reader.line_num, [cell.strip() for cell in cells]) for cells in reader)
+    except csv.Error as error:
+        raise csv.Error(f"{error} in the row that begins in line {rows[-1][0] + 1 if rows else 1}") from error
     return [(line, cells) for line, cells in rows if any(cells)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from crysmm.errors import InputError, StructureError, UnlabeledError, first_of, nearest
-from crysmm.io.cells import SUFFIXES_OF_CELLS, cell_rows, header_above_structures, is_table_of_cells, read_cells
+from crysmm.io.cells import SUFFIXES_OF_CELLS, Lines, cell_rows, header_above_structures, is_table_of_cells, read_cells
 from crysmm.io.row import STRUCTURE_KEYS, refuse_repeated
 from crysmm.io.source import (
     MISSING,
@@ -38,6 +39,8 @@ CALCULATION = tuple(  # in the folder of a calculation, named by the id
     name + ending for ending in ("", GZ) for name in ("POSCAR", "CONTCAR", "vasprun.xml", "OUTCAR")
 )
 MOST_SUBFOLDERS = 100  # that are searched for a structure; folders of calculations may be hundreds of thousands
+PART_OF_NUMBER = re.compile(r"0\d+")
+OF_PANDAS = re.compile(r"(Unnamed: \d+)?")  # name of the column in which a DataFrame is written with its index
 DESCRIPTION = "description"  # column of texts, unless another is named
 ID_COLUMNS = ("jid", "id", "file", "filename", "file_name", "name", "material_id", "structure")
 
@@ -128,7 +131,8 @@ class FolderListing:
         path = PurePosixPath(identifier)
         if not path.name:
             raise StructureError(f"no structure file: {identifier!r} is the folder itself")
-        others = sorted(name for name in self.names(str(path.parent)) if name.startswith(f"{path.name}."))
+        beginning = sorted(name for name in self.names(str(path.parent)) if name.startswith(f"{path.name}."))
+        others = [name for name in beginning if format_from_name(name) is None]
         if others:
             raise StructureError(
                 f"no structure file: the format of {others[0]} is not read; ase convert {others[0]} "
@@ -311,8 +315,7 @@ class FolderTable(_FileRows):
             header, lines = lines[0][1], lines[1:]
             self._columns = _Columns.from_header(header, columns_of_text(lines, len(header)), options, table)
         else:
-            width = Counter(len(cells) for _, cells in lines).most_common(1)[0][0]
-            self._columns = _Columns.without_header(width, columns_of_text(lines, width), options, table)
+            self._columns = _Columns.without_header(lines, options, table)
         self._lines = lines[: options.limit]
         self.target_names = self._columns.target_names
         self.n_rows = len(self._lines)
@@ -320,7 +323,7 @@ class FolderTable(_FileRows):
     def _is_header(self, cells: list[str]) -> bool:
         if self._listing.matches(cells[0], self._options.file_format) or format_from_name(cells[0]) is not None:
             return False
-        names_id = cells[0].lower() in ID_COLUMNS or cells[0] == self._options.id_key
+        names_id = any(cell.lower() in ID_COLUMNS or cell == self._options.id_key for cell in cells)
         if len(cells) == 1:
             return names_id
         # an empty cell is a missing value, but in a header the name of a column that has none
@@ -386,11 +389,13 @@ class _Columns:
         if len(header) == 1:
             raise InputError(f"{table} has one column; expected id,target")
         others = [
-            name for column, name in enumerate(header) if column not in (id_column, *texts) and name != DESCRIPTION
+            name
+            for column, name in enumerate(header)
+            if column not in (id_column, *texts) and name != DESCRIPTION and not OF_PANDAS.fullmatch(name)
         ]
         names = options.target_keys or (("target",) if options.target_key in others else tuple(others))
-        has = f"{table} has texts in {', '.join(header[column] for column in texts)} and numbers in"
-        if texts and not others:
+        has = f"{table} has texts in {', '.join(header[column] for column in texts) or 'no column'} and numbers in"
+        if not others:
             raise InputError(f"{has} no column; expected id,target")
         if not options.target_key and len(others) > 1 and any(header[column] != DESCRIPTION for column in texts):
             raise InputError(f"{has} several columns; choose what to learn with target_key: {', '.join(others)}")
@@ -404,7 +409,9 @@ class _Columns:
         return cls(id_column, tuple(map(header.index, names)), names, len(header), header, texts)
 
     @classmethod
-    def without_header(cls, width: int, texts: list[int], options: ReadingOptions, table: Path) -> _Columns:
+    def without_header(cls, lines: Lines, options: ReadingOptions, table: Path) -> _Columns:
+        width = Counter(len(cells) for _, cells in lines).most_common(1)[0][0]
+        texts = columns_of_text(lines, width)
         if len(options.id_keys) == 1:
             raise InputError(f"{table} has no header, so id_key {options.id_key!r} names no column; add a header")
         if not options.needs_targets:
@@ -415,6 +422,13 @@ class _Columns:
             raise InputError(
                 f"{table} has no header, and no number in column {numbers}; add a header line with a name for each "
                 "column, and choose what to learn with target_key"
+            )
+        if part := next(
+            (cells[2] for _, cells in lines if len(cells) > 2 and PART_OF_NUMBER.fullmatch(cells[2])), None
+        ):
+            raise InputError(
+                f"{table} has no header, and {part} may be a target, or the end of a number with a comma; add a header "
+                "line, or write numbers with a decimal point"
             )
         names = options.target_keys or group_names("target", range(width - 1))
         if len(names) != width - 1:

@@ -263,7 +263,7 @@ def read_number(value: Any, name: str, factor: float = 1.0) -> float:
     if not isinstance(value, int) and str(value).strip().lower() in MISSING:
         raise UnlabeledError(f"no target: {name} is {'empty' if value in (None, '') else repr(value)}")
     try:
-        number = float(value) * factor
+        number = float(str(value).replace("_", "?") if isinstance(value, str) else value) * factor  # no 1_000
     except (TypeError, ValueError, OverflowError):
         raise StructureError(
             f"the target {name} is {str(value)[:60]!r}; numbers are needed (classes too are given as 0, 1, ...)"

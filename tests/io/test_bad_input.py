@@ -101,6 +101,8 @@ def test_bad_file_is_skipped_with_a_reason(name: str, content: bytes | None, rea
         ("good.vasp,-inf", "target is -inf"),
         ("good.vasp,metal", "'metal'; numbers are needed"),
         ("good.vasp,1,2", "3 columns; expected 2"),
+        ("good.vasp,1_000", "'1_000'; numbers are needed"),
+        ("1,1", "no structure file: looked for 1, 1.vasp"),  # there is a 1.0.vasp
         ("other.vasp,1", "stands in an earlier row"),
         ("nobody,1", "no structure file: looked for nobody, nobody.vasp"),
     ],
@@ -108,7 +110,7 @@ def test_bad_file_is_skipped_with_a_reason(name: str, content: bytes | None, rea
 def test_bad_row_is_skipped_with_a_reason(row: str, reason: str, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
-    for name in ("good.vasp", "other.vasp"):
+    for name in ("good.vasp", "other.vasp", "1.0.vasp"):
         (folder / name).write_text(SILICON)
     (tmp_path / "secret.vasp").write_text(SILICON)
     (folder / "id_prop.csv").write_text(f"other.vasp,3\n{row}\n")

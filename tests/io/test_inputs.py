@@ -165,6 +165,9 @@ def test_alignns_placeholder_names_no_column(folder: Path) -> None:
         ("id,formula\na,NaCl\n", {}, "texts in formula and numbers in no column"),
         ("id,gap,gap\na,1,2\n", {}, r"id_prop.csv has 2 columns 'gap', number 2 and 3; keep one"),
         ("id,K,gap,id\na,1,2,b\n", {"target_key": "gap"}, "has 2 columns 'id', number 1 and 4"),
+        ('id,gap,name\na,1,x\nb,2,"y\nc,3,z\n', {}, "unexpected end of data in the row that begins in line 3"),
+        ("a,1,500\nb,2,050\n", {}, "050 may be a target, or the end of a number with a comma"),
+        ("id,\na,1\n", {}, "numbers in no column"),
         ("name,gap,name\na,1,b\n", {"id_key": "name"}, "has 2 columns 'name', number 1 and 3"),
     ],
 )
@@ -172,6 +175,15 @@ def test_tables_that_cannot_be_used(text: str, options: dict, reason: str, folde
     with_table(folder, text, encoding="latin-1")
     with pytest.raises(InputError, match=reason):
         open_source(folder, **options)
+
+
+@pytest.mark.parametrize("names", [{"index": True}, {"index": True, "index_label": "Unnamed: 0"}])
+def test_the_index_of_a_table_is_no_target(names: dict[str, Any], folder: Path) -> None:
+    """pandas writes it unless told not to, and reads it as Unnamed: 0; spreadsheets leave an empty column behind."""
+    pd.DataFrame({"id": ["a", "b"], "gap": [1.5, 2.5], "": [np.nan] * 2}).to_csv(folder / "id_prop.csv", **names)
+    source = open_source(folder)
+    assert source.target_names == ("gap",)
+    assert [(record.id, record.targets) for record in read_all(source)[0]] == [("a", (1.5,)), ("b", (2.5,))]
 
 
 def test_columns_of_one_name_that_are_not_read(folder: Path) -> None:
@@ -355,6 +367,8 @@ def test_fingerprint_follows_contents_and_options(folder: Path, crystals) -> Non
         "id\tgap\na\t1.5\nb\t-0.25\nc\t0.2\n",
         'id\tgap\na\t1,5\nb\t"-0,25"\nc\t0,200\n',
         "id; gap\na; 1.5\nb; -0.25\nc; 0.2\n",
+        "sep=;\r\nid;gap\r\na;1,5\r\nb;-0,25\r\nc;0,2\r\n",
+        "sep=,\nid,gap\na,1.5\nb,-0.25\nc,0.2\n",
     ],
 )
 def test_tables_of_other_languages(folder: Path, table: str) -> None:
