@@ -46,10 +46,10 @@ def open_text(path: Path, *, errors: str = "replace", newline: str | None = None
 
 
 def _open_bytes(path: Path, stack: ExitStack) -> BinaryIO:
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         largest = LARGEST_EXPANSION * max(path.stat().st_size, CHUNK)
         return io.BufferedReader(_Limited(path, stack.enter_context(gzip.open(path, "rb")), largest))
-    if path.suffix == ".zip":
+    if path.suffix.lower() == ".zip":
         return cast(BinaryIO, _open_member(path, stack.enter_context(zipfile.ZipFile(path))))
     return path.open("rb")
 
@@ -142,6 +142,7 @@ def json_list_items(path: Path) -> Iterator[tuple[str, str]]:
         if buffer.next_character() != "[":
             raise InputError(f"{path} is not a JSON list of rows; for one row a line name the file .jsonl")
         yield from _list_items(buffer, path)
+        _expect_end(buffer, path)
 
 
 def json_object_items(path: Path, streamed: str) -> Iterator[tuple[str, str, str]]:
@@ -165,6 +166,7 @@ def json_object_items(path: Path, streamed: str) -> Iterator[tuple[str, str, str
                 buffer.position += 1
             else:
                 yield key, f"{path.name}:{key}", _next_item(buffer, path, place)
+        _expect_end(buffer, path)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -224,6 +226,15 @@ def _expect(buffer: _Buffer, character: str, path: Path, place: str) -> None:
     if buffer.next_character() != character:
         raise _broken(path, place)
     buffer.position += 1
+
+
+def _expect_end(buffer: _Buffer, path: Path) -> None:
+    buffer.position += 1
+    if character := buffer.next_character():
+        raise InputError(
+            f"{path} goes on with {character!r} behind the end of its JSON; expected one list or object; for one row a "
+            "line name the file .jsonl"
+        )
 
 
 def _broken(path: Path, place: str) -> InputError:

@@ -20,6 +20,7 @@ STRUCTURE_KEYS = frozenset(
     {*HOLDERS, *CELLS, "elements", "frac_coords", "coords", "cartesian", "sites"}
     | {"cartesian_site_positions", "species", "species_at_sites", "dimension_types", "nperiodic_dimensions"}
 )
+LARGEST_RATIO = 1.01  # of the volumes of one crystal that is given twice
 RowData = Mapping[str, Any] | str | StructureError  # the last in the place of a row that is none
 
 
@@ -48,10 +49,31 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
     """Return the structure in a row: under one of ``HOLDERS``, or in the fields themselves.
 
     Raises:
-        StructureError: The row contains no usable structure.
+        StructureError: The row contains no usable structure, or two that are different crystals.
     """
-    holders = HOLDERS[:2] if any(key in fields for key in CELLS) else HOLDERS
-    structure = next((fields[key] for key in holders if not is_null(fields.get(key))), fields)
+    keys = HOLDERS[:2] if any(key in fields for key in CELLS) else HOLDERS
+    held = {key: fields[key] for key in keys if not is_null(fields.get(key))}
+    structure, *others = held.values() or [fields]
+    reading = _read_structure(structure)
+    for other in filter(is_structure, others):
+        try:
+            crystals = reading.crystal, _read_structure(other).crystal
+        except StructureError:
+            continue  # the first one that is there counts, and contradicts nothing
+        formulas, volumes = zip(
+            *((crystal.formula, crystal.volume / len(crystal)) for crystal in crystals), strict=True
+        )
+        if formulas[0] != formulas[1] or max(volumes) > LARGEST_RATIO * min(volumes):
+            found = " and ".join(
+                f"{formula} of {volume:.4g}" for formula, volume in zip(formulas, volumes, strict=True)
+            )
+            raise StructureError(
+                f"{' and '.join(held)} hold different crystals: {found} cubic Angstrom per atom; keep one of them"
+            )
+    return reading
+
+
+def _read_structure(structure: Any) -> Reading:
     if isinstance(structure, str) and not _is_text_of_structure(structure):
         raise StructureError(f"the structure cannot be read: {shown(structure)} is not the text of a structure file")
     try:

@@ -148,7 +148,7 @@ def parse_json(text: str) -> Crystal:
         raise StructureError(f"broken JSON: {error}") from error
     if not isinstance(content, Mapping):
         raise StructureError("the file holds a JSON list; expected one structure, or the list read by --root_dir FILE")
-    return as_crystal(next((content[key] for key in ("atoms", "structure") if key in content), content))
+    return as_crystal(next((content[key] for key in ("atoms", "structure") if content.get(key) is not None), content))
 
 
 _PARSERS: dict[FileFormat, Callable[[str], Crystal | Reading]] = {

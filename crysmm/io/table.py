@@ -64,7 +64,7 @@ def is_table_of_rows(name: str) -> bool:
 
 
 def _suffix_of_rows(name: str) -> str:
-    return Path(name.removesuffix(".gz").removesuffix(".zip")).suffix.lower()
+    return Path(name.lower().removesuffix(".gz").removesuffix(".zip")).suffix
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,12 @@ class _Table(Source):
         self._options = options
         self._id_keys = options.row_id_keys
         self._targets: dict[str, tuple[str, ...]] = {}
+        self._reason = ""  # why the first row that cannot be read cannot
         sample = list(islice(self._readable(), SAMPLE))
         if not sample:
-            raise InputError(f"{name} holds no readable row; expected rows with a structure and properties")
+            raise InputError(
+                f"{name} holds no readable row; expected rows with a structure and properties{self._reason}"
+            )
         if not any(key in sample[0] for key in self._id_keys):
             raise InputError(
                 f"the first row of {name} has no {', '.join(self._id_keys)}; name the id with id_key; the row has "
@@ -146,8 +149,8 @@ class _Table(Source):
         for _, data in self._items():
             try:
                 yield parse_row(data)
-            except StructureError:
-                continue
+            except StructureError as error:
+                self._reason = self._reason or f", got {error}"
 
     def _only_target(self, sample: Sequence[Mapping[str, Any]]) -> str:
         """Return the only numeric property, or ``target``.

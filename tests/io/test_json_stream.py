@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crysmm.errors import InputError
-from crysmm.io.json_stream import json_object_items, read_json_object
+from crysmm.io.json_stream import json_list_items, json_object_items, read_json_object
 
 TABLE = {"index": [0, 1, 2], "data": [[{"a": [1, "]"]}, 1.5], ["x,}", None], []], "columns": ["one", "two"]}
 
@@ -37,6 +37,8 @@ def test_members_come_whole_and_the_streamed_list_item_by_item(tmp_path, monkeyp
         ('{"data" 3}', "broken JSON at member 1"),
         ("{3: 3}", "broken JSON at member 1"),
         ('{"a": 1 "b": 2}', "broken JSON at member 1"),
+        ('{"a": 1}\n{"a": 2}', "goes on with '{' behind the end"),
+        ('{"data": [1]}]', "goes on with ']' behind the end"),
         ('{"a": ' + "[" * 200_000, "broken JSON at member 1"),
     ],
 )
@@ -45,6 +47,12 @@ def test_what_is_no_object_is_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         list(json_object_items(path, "data"))
+
+
+def test_a_list_behind_a_list_is_not_passed_over(tmp_path):
+    (tmp_path / "d.json").write_text("[1, 2] [3]")
+    with pytest.raises(InputError, match=r"goes on with '\[' behind the end of its JSON"):
+        list(json_list_items(tmp_path / "d.json"))
 
 
 def zip_with(path: Path, member: zipfile.ZipInfo | str, text: str) -> Path:

@@ -223,6 +223,29 @@ def test_a_missing_structure_gives_way_to_another_column(structures, tmp_path: P
     assert "expected the keys" in skipped["none"]
 
 
+def test_two_structures_in_a_row_have_to_be_one_crystal(structures, crystals) -> None:
+    """Not before and after a relaxation, or of another row; another cell of it is, and a name says nothing else."""
+    salt, silicon = structures[0], structures[1]
+    relaxed = Structure(salt.lattice.scale(salt.volume * 1.03), salt.species, salt.frac_coords)
+    primitive = Structure(Lattice(salt.lattice.matrix @ np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]).T),
+                          ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])  # fmt: skip
+    atoms = crystals["NaCl"].to_jarvis().to_dict()
+    others = {
+        "same": salt.as_dict(), "text": str(CifWriter(salt)), "primitive": primitive.as_dict(), "name": "rocksalt",
+        "broken": {"lattice": {}, "sites": []}, "relaxed": relaxed.as_dict(), "other": silicon.as_dict(),
+    }  # fmt: skip
+    rows = [{"id": name, "gap": 1, "atoms": atoms, "structure": other} for name, other in others.items()]
+    records, skipped = read(source_from_records(rows))
+    assert [record.id for record in records] == ["same", "text", "primitive", "name", "broken"]
+    for record in records:
+        assert_same(record.crystal, salt)
+    both = "atoms and structure hold different crystals: ClNa of 22.43 and"
+    assert skipped == {
+        "relaxed": f"{both} ClNa of 23.1 cubic Angstrom per atom; keep one of them",
+        "other": f"{both} Si of 20.02 cubic Angstrom per atom; keep one of them",
+    }
+
+
 @pytest.mark.parametrize("needs_targets", [True, False])
 @pytest.mark.parametrize("name", ["data.jsonl", "data.json.gz", "data.extxyz"])
 def test_the_only_file_of_rows_in_a_folder(name: str, needs_targets: bool, structures, tmp_path: Path) -> None:
@@ -395,6 +418,8 @@ def in_excel(path: Path, *sheets: list[list[Any]]) -> Path:
         ("a.parquet", lambda path: pd.DataFrame({"id": []}).to_parquet(path), "is empty"),
         ("a.json", lambda path: path.write_text('{"epochs": 3}'), "an object with epochs and not a JSON list"),
         ("a.json", lambda path: path.write_text('{"data": []}'), "an object with nothing"),
+        ("a.json", lambda path: path.write_text("[1, 2]"), "no readable row; expected .*, got expected a row of named"),
+        ("a.jsonl", lambda path: path.write_bytes(b"\xff\xfe{\0}\0"), "no readable row; .*, got broken JSON"),
         ("a.json", lambda path: path.write_text('{"K": {"0": 1}, "K": {"0": 2}}'), "has the key 'K' twice"),
         ("a.json", lambda path: path.write_text('{"cif": {"0": "data_\\n1"}, "K": [1]}'), "columns of different kinds"),
         ("a.json", lambda path: path.write_text('{"data": [{"id": 1}, {"id'), "broken JSON at row 2"),
