@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from crysmm.config.run import RunConfig
 from crysmm.data.duplicates import rows_by_formula
 from crysmm.errors import InputError, first_of
+from crysmm.io.json_stream import load_json
 
 SPLIT_KEYS = ("id_train", "id_val", "id_test")
 
@@ -173,7 +173,7 @@ def read_ids(path: Path) -> dict[str, list[str]]:
     """
     expected = 'expected {"id_train": [...], "id_val": [...], "id_test": [...]}'
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+        content: Any = load_json(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"the ids_file {path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -226,7 +226,7 @@ def _pandas_index(table: Path) -> str | range:
         noted = (file.schema_arrow.pandas_metadata or {}).get("index_columns", [])
         if len(noted) == 1 and noted[0] in file.schema_arrow.names:
             return str(noted[0])
-        if len(noted) == 1 and isinstance(noted[0], dict):
+        if len(noted) == 1 and isinstance(noted[0], dict) and noted[0].get("kind") == "range":
             labels = range(noted[0]["start"], noted[0]["stop"], noted[0]["step"])
             return labels if len(labels) == len(counted) else counted  # others have taken rows out
         return counted

@@ -355,6 +355,8 @@ class FolderTable(_FileRows):
         for line, cells in self._lines:
             raw_id = cells[columns.id] if columns.id < len(cells) else ""
             try:
+                if columns.id and len(cells) != columns.width:
+                    raise StructureError(f"the row has {len(cells)} columns; expected {columns.width}")
                 identifier = register.admit(raw_id)
                 targets = columns.read_targets(cells, self._options)
                 file = self._listing.find(identifier, self._options.file_format)

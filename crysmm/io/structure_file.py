@@ -69,11 +69,11 @@ def format_from_text(text: str) -> FileFormat | None:
     # below the number of atoms of an xyz file stands anything, such as data_1 or 1.5, but no scale and lattice vectors
     if lines and lines[0].strip().isdigit() and (not seems_poscar or "=" in lines[1] or re.search("(?m)^VEC1", text)):
         return "xyz"
+    if seems_poscar:
+        return "poscar"
     if re.search(r"^[ \t]*data_", text, flags=re.MULTILINE | re.IGNORECASE):
         return "cif"
-    if re.search(r"^(CRYST1|ATOM  |HETATM)", text, flags=re.MULTILINE):
-        return "pdb"
-    return "poscar" if seems_poscar else None
+    return "pdb" if re.search(r"^(CRYST1|ATOM  |HETATM)", text, flags=re.MULTILINE) else None
 
 
 def read_structure(path: str | PathLike[str], file_format: FileFormat | None = None) -> Crystal:

@@ -160,7 +160,7 @@ def test_ids_file_that_is_no_json(tmp_path: Path) -> None:
     path = tmp_path / "ids.json"
     with pytest.raises(InputError, match="cannot be read"):
         make_split(TrainingConfig(ids_file=path), IDS, FORMULAS)
-    for text in ("id_train", "[" * 100_000):
+    for text in ("id_train", "[" * 100_000, '{"id_train": [1], "id_val": [2], "id_test": [], "id_train": [3]}'):
         path.write_text(text)
         with pytest.raises(InputError, match="is not JSON"):
             make_split(TrainingConfig(ids_file=path), IDS, FORMULAS)

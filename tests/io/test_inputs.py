@@ -146,6 +146,15 @@ def test_several_columns(folder: Path) -> None:
     assert open_source(folder, target_key="gap,modulus").target_names == ("gap", "modulus")
 
 
+def test_an_id_behind_other_cells_is_that_of_its_row(folder: Path) -> None:
+    """A cell too many moves it: the row would be that of another crystal."""
+    with_table(folder, "gap,id\n1.5,a\n2,b,a\n2.5,POSCAR-c\n")
+    for needs_targets in (True, False):
+        records, skipped = read_all(open_source(folder, needs_targets=needs_targets))
+        assert [record.id for record in records] == ["a", "POSCAR-c"]
+        assert [row.reason for row in skipped] == ["the row has 3 columns; expected 2"]
+
+
 def test_alignns_placeholder_names_no_column(folder: Path) -> None:
     with_table(folder, "id,gap\na,1\n")
     assert open_source(folder, target_key="target", id_key="jid").target_names == ("gap",)

@@ -75,12 +75,13 @@ def test_a_title_of_xyz_like_the_beginning_of_another_format(form: str, title: s
     np.testing.assert_allclose(crystal.frac_coords, [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 
 
-def test_a_title_of_poscar_and_cif_that_is_a_number(crystals, tmp_path: Path) -> None:
+def test_a_title_of_poscar_and_cif_like_the_beginning_of_another_format(crystals, tmp_path: Path) -> None:
     for ase_format in ("vasp", "cif"):
         ase_write(tmp_path / "a", to_ase(crystals["NaCl"]), format=ase_format)
         text = (tmp_path / "a").read_text()
-        text = text.replace(text.partition("\n")[0], "8", 1) if ase_format == "vasp" else f"8\n{text}"
-        assert parse_structure(text).crystal.formula == "ClNa"
+        for title in ("8", "data_1", "ATOM  1", "CRYST1"):
+            titled = title + text[text.index("\n") :] if ase_format == "vasp" else f"{title}\n{text}"
+            assert parse_structure(titled).crystal.formula == "ClNa"
 
 
 def test_file_format_overrides_the_name(crystals, tmp_path: Path) -> None:
