@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from itertools import islice
 from pkgutil import resolve_name
 from threading import Lock
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 Backend = Literal["local", "dask"]
-SECONDS_TO_CONNECT = 30
+SECONDS_TO_ANSWER = 3
+SECONDS_TO_JOIN = 30
 TASKS_A_THREAD = 3  # begun at a time, so that no thread waits for the next
 ONE_AT_A_TIME = Lock()  # tasks in a worker with several threads, which share a network's memory
 
@@ -24,14 +26,17 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
-def refuse_half_cluster(backend: Backend, scheduler: str | None) -> None:
-    """Refuse a cluster without its address, and an address without a cluster.
+def require_cluster(backend: Backend, scheduler: str | None) -> None:
+    """Refuse a cluster that cannot be used, before anything is read, and one without its address or the reverse.
 
     Raises:
-        InputError: Backend and scheduler contradict each other.
+        InputError: Backend and scheduler contradict each other, or the cluster cannot be used, see :func:`connect`.
+        MissingDependencyError: Dask is not installed.
     """
     if (backend == "dask") != (scheduler is not None):
         raise InputError("backend dask needs a scheduler, tcp://HOST:PORT, and no other backend has one")
+    if scheduler is not None:
+        connect(scheduler).close()
 
 
 def connect(scheduler: str) -> Client:
@@ -51,11 +56,14 @@ def connect(scheduler: str) -> Client:
             "backend dask needs the package distributed, which is not installed: pip install 'crysmm[dask]'"
         ) from None
     try:
-        client = Client(scheduler, timeout=SECONDS_TO_CONNECT)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from None
+        with ThreadPoolExecutor(1) as thread:  # this one may run a loop of its own, as in a notebook
+            thread.submit(asyncio.run, _shake_hands(scheduler)).result()
+        client = Client(scheduler, timeout=SECONDS_TO_ANSWER)
+    except (OSError, ValueError, TypeError, MemoryError) as error:
+        why = brief(error) or f"expected an answer within {SECONDS_TO_ANSWER} seconds"
+        raise InputError(f"no Dask scheduler answers at {scheduler}: {why}") from None
     try:
-        client.wait_for_workers(1, timeout=SECONDS_TO_CONNECT)
+        client.wait_for_workers(1, timeout=SECONDS_TO_JOIN)
     except TimeoutError:
         client.close()
         raise InputError(f"no worker has joined the Dask scheduler at {scheduler}; start one") from None
@@ -65,6 +73,15 @@ def connect(scheduler: str) -> Client:
         client.close()
         raise
     return client
+
+
+async def _shake_hands(scheduler: str) -> None:
+    """Connect to a scheduler, for which a client waits forever at another server's address, as that of a dashboard."""
+    from distributed import Security
+    from distributed.comm import connect as connect_to
+
+    connecting = connect_to(scheduler, SECONDS_TO_ANSWER, **Security().get_connection_args("client"))
+    (await asyncio.wait_for(connecting, SECONDS_TO_ANSWER)).abort()
 
 
 def _refuse_other_versions(client: Client) -> None:

@@ -1,13 +1,17 @@
 """Clusters whose machines lack this version of the package are refused before they get work."""
 
 import os
+import socket
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
+from crysmm.cli.main import main
 from crysmm.cluster import map_on_cluster
 from crysmm.errors import InputError
 
+SAMPLE_DATA = Path(__file__).parents[1] / "examples" / "sample_data"
 distributed = pytest.importorskip("distributed")
 
 
@@ -20,6 +24,20 @@ def refusal(**options):
     ):
         list(map_on_cluster(cluster.scheduler_address, abs, [-1]))
     return str(refused.value)
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_an_address_without_a_scheduler_is_refused_before_anything_is_read(listens, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("crysmm.cluster.SECONDS_TO_ANSWER", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it accepts connections, and says nothing
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        if not listens:
+            server.close()
+        options = ["--model", "crysgnn-mp", "--root_dir", str(SAMPLE_DATA), "--cache_dir", str(tmp_path / "cache")]
+        options += ["--output", str(tmp_path / "out.parquet"), "--backend", "dask", "--scheduler", address]
+        assert main(["embed", *options]) == 2
+    assert f"no Dask scheduler answers at {address}: " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_worker_without_the_package_is_refused(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from crysmm.cli.options import (
     positive,
     warn,
 )
-from crysmm.cluster import refuse_half_cluster
+from crysmm.cluster import require_cluster
 from crysmm.errors import CrysmmError
 
 SHOWN = 3  # crystals without features
@@ -64,8 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.teachers.file import refuse_output, write_embeddings
     from crysmm.teachers.names import is_model
 
-    refuse_half_cluster(arguments.backend, arguments.scheduler)
     refuse_output(arguments.output)
+    require_cluster(arguments.backend, arguments.scheduler)
     model = arguments.model
     if is_model(model) and Path(model).exists():
         model = str(Path(model).absolute())  # the same folder in a process with another current folder

@@ -21,7 +21,7 @@ from crysmm.cli.options import (
     report,
     warn,
 )
-from crysmm.cluster import refuse_half_cluster
+from crysmm.cluster import require_cluster
 from crysmm.data.units import after_number
 from crysmm.errors import CrysmmError, InputError, first_of
 from crysmm.inference import COVERAGE
@@ -90,13 +90,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     refuse_row_options(arguments, "id_key")
     refuse_absent_device(arguments.device)
-    refuse_half_cluster(arguments.backend, arguments.scheduler)
     Selection.parse(arguments.keep)
     for folder in resolve_group(arguments.model):
         require_model(folder, may_be_ensemble=True)
     refuse_output(arguments.output)
     if arguments.files is not None and not any(path.exists() for path in arguments.files):
         raise InputError(f"{first_of(list(map(str, arguments.files)))}: no such file")
+    require_cluster(arguments.backend, arguments.scheduler)
     file_format = arguments.file_format
     source: Source
     if arguments.files is not None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from crysmm.cluster import Backend, connect, refuse_half_cluster
+from crysmm.cluster import Backend, connect, require_cluster
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.building import graph_row
@@ -107,7 +107,7 @@ def describe(
     """
     from joblib import Parallel, delayed
 
-    refuse_half_cluster(backend, scheduler)
+    require_cluster(backend, scheduler)
     version = describer_version(describer)
     kept = read_descriptions(output) if output.exists() else {}
     for row in kept.values():

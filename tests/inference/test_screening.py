@@ -297,7 +297,7 @@ def test_a_cluster_of_which_a_worker_is_killed_writes_the_same_table(run: Callab
 def test_a_cluster_that_cannot_be_used(
     run: Callable[..., Any], predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crysmm.cluster.SECONDS_TO_CONNECT", 1)
+    monkeypatch.setattr("crysmm.cluster.SECONDS_TO_ANSWER", 1)
     with pytest.raises(InputError, match=re.escape("no Dask scheduler answers at tcp://127.0.0.1:1")):
         run("out.csv", scheduler="tcp://127.0.0.1:1")
     assert predictor.loading is not None
