@@ -296,8 +296,8 @@ class FolderTable(_FileRows):
 
     The table may have a header. The first column (or ``id_key``, ``jid`` or ``id`` in the header) is the id, with or
     without the file's suffix. Columns with texts and no number, as in the tables of CrysMMNet's authors, need a header
-    and are not targets. All others but ``description`` are, unless ``target_key`` chooses among them; beside texts it
-    has to, if there are several.
+    and are not targets, nor are columns without a name, as of an index. All others but ``description`` are, unless
+    ``target_key`` chooses among them; beside texts it has to, if there are several.
 
     Raises:
         InputError: The table is empty, not text, lacks a requested column, or leaves open which columns to learn.

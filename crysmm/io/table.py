@@ -275,6 +275,10 @@ class RecordsTable(_Table):
 
     def __init__(self, records: Records, options: ReadingOptions) -> None:
         if not isinstance(records, Sequence):
+            if not (hasattr(records, "columns") and hasattr(records, "index")):
+                raise InputError(
+                    f"the records are a {type(records).__name__}; expected a list of dicts, or a pandas DataFrame"
+                )
             refuse_repeated(list(records.columns), "the DataFrame")
             has_name = options.id_key is None or options.id_key in records.index.names
             if has_name and records.index.nlevels == 1 and not any(key in records for key in options.row_id_keys):

@@ -338,6 +338,14 @@ def test_a_data_frame_is_a_list_of_rows(crystals) -> None:
     assert [row.reason for row in skipped] == ["the row has no id"]
 
 
+def test_records_are_a_list_or_a_frame(crystals) -> None:
+    row = {**flat_of(crystals["Si"]), "id": "a", "gap": 1.0}
+    assert [record.id for record in read_all(source_from_records((row,)))[0]] == ["a"]
+    for records in ({"a": row}, (part for part in [row]), pd.Series([row])):
+        with pytest.raises(InputError, match="; expected a list of dicts, or a pandas DataFrame"):
+            source_from_records(records)
+
+
 def test_factor_limit_and_log(folder: Path) -> None:
     with_table(folder, "a,-1\nb,2\nc,3\n")
     source = open_source(folder, target_multiplication_factor=10, target_transform="log10", limit=2)
