@@ -157,6 +157,9 @@ def _read_crystals(path: Path, file: ParquetFile) -> tuple[dict[str, int], dict[
         found = ", ".join(names)
         hint = "; with one row per crystal it cannot be used" if missing == ["atom"] else ""
         raise InputError(f"{path} has no column {missing[0]}; expected id, atom and features, found {found}{hint}")
+    twice = [name for name in ("id", "atom", "structure", "features") if names.count(name) > 1]
+    if twice:
+        raise InputError(f"{path} has several columns {twice[0]}; leave one of them")
     with _reading(path):
         table = file.read([name for name in ("id", "atom", "structure") if name in names])
     ids = np.array([str(identifier) for identifier in table.column("id").to_pylist()], dtype=object)

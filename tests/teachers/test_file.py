@@ -233,6 +233,8 @@ REFUSED = {
     "order": (lambda t: t.take([0, 2, 1, 3, 4, 5, 6]), "the atoms of TiO2 are not consecutive rows with atom 0, 1"),
     "twice": (lambda t: pa.concat_tables([t, t.slice(0, 1)]), "the atoms of Cu are not consecutive rows"),
     "no atoms": (lambda t: t.drop_columns(["atom"]), "has no column atom; expected id, atom and features, found id"),
+    "two ids": (lambda t: t.append_column("id", t.column("id")), "has several columns id; leave one of them"),
+    "two features": (lambda t: t.append_column("features", t.column("features")), "has several columns features;"),
     "no ids": (lambda t: t.drop_columns(["id"]), "has no column id"),
     "structure": (
         lambda t: changed(t, structure=pa.array(["0" * 16] * 7)),
