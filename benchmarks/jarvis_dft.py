@@ -2,6 +2,8 @@ r"""Properties of all of JARVIS-DFT on the official splits, as in table 2 of the
 
     python -m benchmarks.jarvis_dft run --data jarvis_dft_3d_2021.jsonl.gz --work DIR --arms plain "from several" \
         --properties mbj_bandgap bulk_modulus_kv
+    python -m benchmarks.jarvis_dft run --data jarvis_dft_3d_2021.jsonl.gz --work DIR --several multitask-jarvis \
+        --percent 1 5 20 --arms plain "from several" --properties mbj_bandgap
     python -m benchmarks.jarvis_dft report
 
 The split of a property shuffles the rows that have it with seed 123 and takes 80/10/10, as JARVIS-Leaderboard does.
@@ -10,7 +12,8 @@ which saw structures of the Materials Project and no label. ``from several`` fin
 four properties at once, without the validation and test structures of the properties in ``HELD_OUT`` and their
 duplicates. The arms with text read what ``crysmm describe`` wrote of the crystals. Each finished run becomes a row of
 the results file; the predictions of all arms for the same test crystals stand side by side in one file per property, so
-that differences can be paired.
+that differences can be paired. ``--percent`` labels fewer than the 80% of a full training split, the first of it, for
+learning curves with the same validation and test crystals.
 """
 
 import argparse
@@ -22,8 +25,10 @@ import random
 import re
 import statistics
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
+from benchmarks.curves import Curves, plot_curves
 from benchmarks.several import SEED, train_on_several
 from benchmarks.study import GATGNN, SEVERAL, SHIPPED, Arm, call, folder_name, read_rows
 from benchmarks.texts import make_texts
@@ -53,8 +58,11 @@ ARMS = {
     "with shuffled text": Arm(text="shuffled"),
     "gatgnn": Arm(GATGNN),
 }
-COLUMNS = ("arm", "property", "n_train", "n_test", "val_mae", "test_mae", "standard_error", "epochs", "hours",
-           "precision", "processor")  # fmt: skip
+FULL = 80  # percent of the crystals with a property, the training split
+COLUMNS = (
+    "arm", "property", "percent", "n_train", "n_test", "val_mae", "test_mae", "standard_error", "epochs", "hours",
+    "precision", "processor",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.add_argument("--work", type=Path, required=True, help="folder of the runs")
     run.add_argument("--arms", nargs="+", default=["plain"], choices=ARMS, metavar="ARM", help=", ".join(ARMS))
     run.add_argument("--properties", nargs="+", default=list(PROPERTIES), choices=PROPERTIES, metavar="PROPERTY")
+    run.add_argument("--percent", nargs="+", type=int, default=[FULL], help=f"labelled part of all crystals ({FULL})")
+    run.add_argument("--several", help='network that "from several" starts from; by default one is trained')
     run.add_argument("--descriptions", type=Path, help="file of descriptions, for the arms with text")
     run.add_argument("--jobs", type=int, default=1, help="number of such commands that share the cores (1)")
     for command in (run, commands.add_parser("report", help="print the table")):
@@ -74,17 +84,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command == "run":
         if options.descriptions is None and any(ARMS[arm].text for arm in options.arms):
             parser.error("--descriptions: needed by the arms with text")
-        for name in options.properties:
-            for arm in options.arms:
-                if not any(row["arm"] == arm and row["property"] == name for row in read_results(options.results)):
-                    train(options, arm, name)
-    print(table(read_results(options.results)))
+        for name, percent, arm in product(options.properties, options.percent, options.arms):
+            run_of = {"arm": arm, "property": name, "percent": str(percent)}
+            if not any(run_of.items() <= row.items() for row in read_results(options.results)):
+                train(options, arm, name, percent)
+    results = read_results(options.results)
+    print(table([row for row in results if int(row["percent"]) == FULL]))
+    if panels := curves_by_property(results):
+        plot_curves(options.results.with_suffix(".png"), panels, "labelled crystals")
 
 
-def train(options: argparse.Namespace, arm: str, name: str) -> None:
+def train(options: argparse.Namespace, arm: str, name: str, percent: int) -> None:
     """Train one arm on one property, and add its result to the files."""
-    folder = options.work / folder_name(arm) / name
+    folder = options.work / folder_name(arm) / (name if percent == FULL else f"{name}_{percent}")
     data = ["--root_dir", str(options.data), "--target_key", name]
+    if percent != FULL:
+        data += ["--train_ratio", str(percent / 100)]
     call(["train", *data, *RECIPE, *arm_options(options, ARMS[arm])], folder, options.jobs)
     metrics = json.loads((folder / "metrics.json").read_text())
     with (folder / "prediction_results_test_set.csv").open(newline="") as file:
@@ -93,6 +108,7 @@ def train(options: argparse.Namespace, arm: str, name: str) -> None:
     row = {
         "arm": arm,
         "property": name,
+        "percent": percent,
         "n_train": metrics["train"]["n"],
         "n_test": len(errors),
         "val_mae": metrics["val"]["mae"],
@@ -105,23 +121,27 @@ def train(options: argparse.Namespace, arm: str, name: str) -> None:
     }
     rows = [*read_results(options.results), row]
     write_csv_atomic(options.results, COLUMNS, [[found[key] for key in COLUMNS] for found in rows])
-    add_predictions(options.results.parent / "jarvis_predictions" / f"{name}.csv", arm, predictions)
+    if percent == FULL:
+        add_predictions(options.results.parent / "jarvis_predictions" / f"{name}.csv", arm, predictions)
 
 
 def arm_options(options: argparse.Namespace, arm: Arm) -> list[str]:
     """Return the options of ``crysmm train`` that an arm adds; a network that it starts from is trained first."""
     added = list(arm.options)
     if arm.encoder == SEVERAL:
-        network = train_on_several(
-            options.data, options.work / "several", lambda: held_out_ids(options.data), RECIPE, options.jobs
-        )
-        added.append(str(network))
+        added.append(options.several or str(train_several(options)))
     elif arm.encoder is not None:
         added.append(SHIPPED[arm.encoder])
     if arm.text is not None:
         texts = make_texts(options.descriptions, options.work / "descriptions")
         added += ["--head", "multimodal", "--head.encoder", "minilm", "--head.descriptions", str(texts[arm.text])]
     return added
+
+
+def train_several(options: argparse.Namespace) -> Path:
+    """Train the network on four properties, if that has not been done, and return its folder."""
+    folder: Path = options.work / "several"
+    return train_on_several(options.data, folder, lambda: held_out_ids(options.data), RECIPE, options.jobs)
 
 
 def add_predictions(path: Path, arm: str, predictions: Sequence[dict[str, str]]) -> None:
@@ -182,6 +202,19 @@ def table(results: Sequence[dict[str, str]]) -> str:
             n_test = int(next(iter(found.values()))["n_test"])
             lines.append(f"| {name}{f', {unit}' if unit else ''} | {n_test:,} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def curves_by_property(results: Sequence[dict[str, str]]) -> dict[str, Curves]:
+    """Return the learning curves by the label of their axis, of the properties and arms with several sizes."""
+    panels: dict[str, Curves] = {}
+    for name, unit in PROPERTIES.items():
+        curves: dict[str, dict[int, dict[int, float]]] = {}
+        for row in results:
+            if row["property"] == name:
+                curves.setdefault(row["arm"], {})[int(row["n_train"])] = {SEED: float(row["test_mae"])}
+        if several := {arm: by_amount for arm, by_amount in curves.items() if len(by_amount) > 1}:
+            panels[f"{name}: test MAE{f', {unit}' if unit else ''}"] = several
+    return panels
 
 
 def processor() -> str:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks.jarvis_dft import add_predictions, held_out_ids, held_out_rows, table
+from benchmarks.jarvis_dft import add_predictions, curves_by_property, held_out_ids, held_out_rows, table
 from benchmarks.several import rows_for_pretraining
 from crysmm.config import TrainingConfig
 from crysmm.data.split import make_split
@@ -58,3 +58,11 @@ def test_arms_are_put_beside_each_other(tmp_path):
 def test_the_table_has_a_row_per_property():
     row = {"arm": "plain", "property": "slme", "n_test": "906", "test_mae": "5.1234", "standard_error": "0.2345"}
     assert table([row]).splitlines()[-1] == "| slme, % | 906 | 5.12 ± 0.2 |"
+
+
+def test_curves_have_the_arms_with_several_sizes():
+    full = {"arm": "plain", "property": "slme", "n_train": "7248", "test_mae": "4.5"}
+    fewer = full | {"n_train": "90", "test_mae": "7.5"}
+    alone = full | {"arm": "gatgnn"}
+    expected = {"slme: test MAE, %": {"plain": {7248: {123: 4.5}, 90: {123: 7.5}}}}
+    assert curves_by_property([full, alone, fewer]) == expected
