@@ -48,11 +48,13 @@ PROPERTIES = {
     "optb88vdw_total_energy": "eV/atom",
 }
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
+CHGNET = ("--head", "multimodal", "--head.embeddings", "chgnet")
 ARMS = {
     "plain": Arm(),
     "from decoys": Arm(("--init_from",), "decoys"),
     "from several": Arm(("--init_from",), SEVERAL),
-    "fused with chgnet": Arm(("--head", "multimodal", "--head.embeddings", "chgnet")),
+    "fused with chgnet": Arm(CHGNET),
+    "from several, fused with chgnet": Arm((*CHGNET, "--init_from"), SEVERAL),
     "with the space group": Arm(text="space group"),
     "with text": Arm(text="own"),
     "with shuffled text": Arm(text="shuffled"),
