@@ -52,6 +52,7 @@ CHGNET = ("--head", "multimodal", "--head.embeddings", "chgnet")
 ARMS = {
     "plain": Arm(),
     "from decoys": Arm(("--init_from",), "decoys"),
+    "from decoys, weight decay 1e-5": Arm(("--weight_decay", "1e-5", "--init_from"), "decoys"),
     "from several": Arm(("--init_from",), SEVERAL),
     "fused with chgnet": Arm(CHGNET),
     "from several, fused with chgnet": Arm((*CHGNET, "--init_from"), SEVERAL),
