@@ -24,6 +24,7 @@ ROCK_SALT = {
     "cgcnn-formation-energy": (-2.3, -1.5),
     "crysxpp-formation-energy": (-2.3, -1.5),
     "jarvis-bulk-modulus": (20, 30),
+    "jarvis-formation-energy": (-2.2, -1.6),
     "jarvis-mbj-gap": (7, 9),
     "jarvis-shear-modulus": (11, 20),
     "jarvis-slme": (-1, 1),
