@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from tqdm import tqdm
 
 from crysmm.cluster import map_on_cluster
@@ -335,7 +335,7 @@ def write_part(folder: Path, features: dict[bytes, np.ndarray]) -> dict[bytes, P
         "features": np.concatenate(list(features.values())),
     }
     with replacing(path) as temporary:
-        save_file(tensors, temporary)
+        temporary.write_bytes(save(tensors))  # where a full disk is an OSError, unlike in save_file
     return _places(path, features, sizes)
 
 

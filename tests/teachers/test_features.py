@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import signal
 from itertools import pairwise
 from multiprocessing import get_context
@@ -16,7 +17,7 @@ from crysmm.data.store import build_store
 from crysmm.errors import InputError
 from crysmm.io.inputs import source_from_structures
 from crysmm.teachers import features as module
-from crysmm.teachers.features import compute_features, embed_each, refuse_failed
+from crysmm.teachers.features import compute_features, embed_each, refuse_failed, write_part
 
 
 @pytest.fixture
@@ -128,6 +129,17 @@ def test_a_damaged_part_is_computed_again(toy, store_of, compute, known, tmp_pat
         path.write_bytes(damaged)
         assert np.array_equal(compute(store)[0].take([2]), expected)
         assert path.read_bytes() == written
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_part(tmp_path, {b"12345678": np.zeros((9, 99), dtype=np.float16)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_layers_have_other_features(toy, store_of, compute, known):
