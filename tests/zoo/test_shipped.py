@@ -26,6 +26,7 @@ ROCK_SALT = {
     "jarvis-bulk-modulus": (20, 30),
     "jarvis-formation-energy": (-2.2, -1.6),
     "jarvis-mbj-gap": (7, 9),
+    "jarvis-opt-gap": (4.5, 6),
     "jarvis-shear-modulus": (11, 20),
     "jarvis-slme": (-1, 1),
     "jarvis-spillage": (-0.2, 0.25),
