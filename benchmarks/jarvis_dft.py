@@ -30,6 +30,7 @@ from pathlib import Path
 
 from benchmarks.curves import Curves, plot_curves
 from benchmarks.several import SEED, train_on_several
+from benchmarks.study import ARMS as ARMS_OF_STUDIES
 from benchmarks.study import GATGNN, SEVERAL, SHIPPED, Arm, call, folder_name, read_rows
 from benchmarks.texts import make_texts
 from crysmm.files import write_csv_atomic
@@ -48,7 +49,7 @@ PROPERTIES = {
     "optb88vdw_total_energy": "eV/atom",
 }
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
-CHGNET = ("--head", "multimodal", "--head.embeddings", "chgnet")
+CHGNET = ARMS_OF_STUDIES["cgcnn fused with chgnet"].options
 ARMS = {
     "plain": Arm(),
     "from decoys": Arm(("--init_from",), "decoys"),
@@ -132,19 +133,16 @@ def arm_options(options: argparse.Namespace, arm: Arm) -> list[str]:
     """Return the options of ``crysmm train`` that an arm adds; a network that it starts from is trained first."""
     added = list(arm.options)
     if arm.encoder == SEVERAL:
-        added.append(options.several or str(train_several(options)))
+        several = options.several or train_on_several(
+            options.data, options.work / "several", lambda: held_out_ids(options.data), RECIPE, options.jobs
+        )
+        added.append(str(several))
     elif arm.encoder is not None:
         added.append(SHIPPED[arm.encoder])
     if arm.text is not None:
         texts = make_texts(options.descriptions, options.work / "descriptions")
         added += ["--head", "multimodal", "--head.encoder", "minilm", "--head.descriptions", str(texts[arm.text])]
     return added
-
-
-def train_several(options: argparse.Namespace) -> Path:
-    """Train the network on four properties, if that has not been done, and return its folder."""
-    folder: Path = options.work / "several"
-    return train_on_several(options.data, folder, lambda: held_out_ids(options.data), RECIPE, options.jobs)
 
 
 def add_predictions(path: Path, arm: str, predictions: Sequence[dict[str, str]]) -> None:

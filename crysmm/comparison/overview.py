@@ -40,7 +40,7 @@ class Scores(BaseModel):
 
 
 class Results(BaseModel):
-    """What is shown of ``metrics.json``; files of earlier versions lack some."""
+    """Part of ``metrics.json`` that is shown; files of earlier versions lack some of it."""
 
     stopped_by: str
     seconds: FiniteFloat | None = None
