@@ -64,8 +64,10 @@ def test_directions(toy):
 
 def test_a_potential_is_learned(make_config, toy, crystals, monkeypatch, capsys):
     made = train(make_config(epochs=20, learning_rate=0.03, head=taught_by("toy", 0)))
-    losses = column(made.folder, "val_distillation")
-    assert min(losses) < 0.7 * losses[0]
+    losses = column(made.folder, "train_loss")  # with delta 0 that of distillation alone
+    assert losses[-1] < 0.5 * losses[0]
+    held_out = column(made.folder, "val_distillation")  # of six crystals, which differs from one processor to the next
+    assert min(held_out) < held_out[0]
     assert "teacher toy: 5 features per atom, delta 0" in capsys.readouterr().out
     # The folder predicts without it.
     for module in ("toy_teacher", "chgnet", "sevenn"):
