@@ -32,7 +32,7 @@ from benchmarks.curves import Curves, plot_curves
 from benchmarks.several import SEED, train_on_several
 from benchmarks.study import ARMS as ARMS_OF_STUDIES
 from benchmarks.study import GATGNN, SEVERAL, SHIPPED, Arm, call, folder_name, read_rows
-from benchmarks.texts import make_texts
+from benchmarks.texts import make_texts, reading
 from crysmm.files import write_csv_atomic
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "jarvis.csv"
@@ -50,8 +50,11 @@ PROPERTIES = {
 }
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
 CHGNET = ARMS_OF_STUDIES["cgcnn fused with chgnet"].options
+WIDE = ("--model.node_features", "128", "--model.conv_layers", "4", "--weight_decay", "1e-5", "--epochs", "80")
 ARMS = {
     "plain": Arm(),
+    "distilled from crysgnn": ARMS_OF_STUDIES["cgcnn distilled from crysgnn"],
+    "distilled from decoys": ARMS_OF_STUDIES["cgcnn distilled from decoys, delta rising"],
     "from decoys": Arm(("--init_from",), "decoys"),
     "from decoys, weight decay 1e-5": Arm(("--weight_decay", "1e-5", "--init_from"), "decoys"),
     "from several": Arm(("--init_from",), SEVERAL),
@@ -60,7 +63,12 @@ ARMS = {
     "with the space group": Arm(text="space group"),
     "with text": Arm(text="own"),
     "with shuffled text": Arm(text="shuffled"),
+    "wide": Arm(WIDE),
+    "crysxpp": ARMS_OF_STUDIES["crysxpp"],
+    "crysxpp from crysae": ARMS_OF_STUDIES["crysxpp from crysae"],
     "gatgnn": Arm(GATGNN),
+    "gatgnn distilled from decoys": ARMS_OF_STUDIES["gatgnn distilled from decoys, delta rising"],
+    "gatgnn with text": Arm(GATGNN, text="own"),
 }
 FULL = 80  # percent of the crystals with a property, the training split
 COLUMNS = (
@@ -140,8 +148,7 @@ def arm_options(options: argparse.Namespace, arm: Arm) -> list[str]:
     elif arm.encoder is not None:
         added.append(SHIPPED[arm.encoder])
     if arm.text is not None:
-        texts = make_texts(options.descriptions, options.work / "descriptions")
-        added += ["--head", "multimodal", "--head.encoder", "minilm", "--head.descriptions", str(texts[arm.text])]
+        added += reading(make_texts(options.descriptions, options.work / "descriptions")[arm.text])
     return added
 
 

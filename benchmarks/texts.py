@@ -63,8 +63,7 @@ class TextStudy(Study):
         text = ARMS[arm].text
         if text is None:
             return super().options(task, arm)
-        head = ["--head", "multimodal", "--head.encoder", self.encoder]
-        return [*head, "--head.descriptions", str(self.texts[task][text]), *super().options(task, arm)]
+        return [*reading(self.texts[task][text], self.encoder), *super().options(task, arm)]
 
 
 def main() -> None:
@@ -126,6 +125,11 @@ def make_texts(own: Path, folder: Path) -> dict[str, Path]:
         folder.mkdir(parents=True, exist_ok=True)
         write_descriptions(files[name], control)
     return files
+
+
+def reading(descriptions: Path, encoder: str = "minilm") -> list[str]:
+    """Return the options of ``crysmm train`` for the head that reads descriptions."""
+    return ["--head", "multimodal", "--head.encoder", encoder, "--head.descriptions", str(descriptions)]
 
 
 def shuffled(rows: Sequence[Description]) -> list[Description]:

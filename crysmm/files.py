@@ -140,16 +140,26 @@ def text_replacing(path: Path) -> Iterator[TextIO]:
         yield file
 
 
-def hold(file: Path) -> BinaryIO:
+def hold(file: Path, *, wait: bool = True) -> BinaryIO:
     """Create a file and lock it until the returned handle is closed or this process ends.
+
+    Args:
+        file: File that need not exist.
+        wait: False to raise an error if another process has locked it.
 
     Raises:
         FileNotFoundError: The folder does not exist, or was just removed.
+        BlockingIOError: Another process has locked the file, and ``wait`` is False.
     """
     while True:
         held = file.open("ab")
-        with suppress(OSError):
-            fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.close()
+            raise
+        except OSError:
+            pass  # the file system has no locks
         if os.fstat(held.fileno()).st_nlink:
             return held
         held.close()  # removed as a leftover by another process before it was locked

@@ -8,7 +8,6 @@ missing ones. An input of one shard needs no folder.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import re
@@ -30,7 +29,7 @@ from crysmm.cluster import map_on_cluster
 from crysmm.data.building import graph_rows, in_parallel
 from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import InputError, first_of
-from crysmm.files import LOCK, disables_bar, replacing, write_json_atomic
+from crysmm.files import LOCK, disables_bar, hold, replacing, write_json_atomic
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, refuse_output, unfinished_folder
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers, write_table
@@ -182,13 +181,11 @@ def open_shards(folder: Path, origin: dict[str, Any]) -> Iterator[ShardFolder]:
             "name another output"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder} is in use by another process; wait for it, or name another output") from None
-        except OSError:
-            pass  # the file system has no locks
+    try:
+        lock = hold(folder / LOCK, wait=False)
+    except BlockingIOError:
+        raise InputError(f"{folder} is in use by another process; wait for it, or name another output") from None
+    with lock:
         shards = ShardFolder(folder, origin)
         is_joined = False
         try:
