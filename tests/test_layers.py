@@ -11,7 +11,8 @@ from benchmarks.readability import imported
 PACKAGE = Path(crysmm.__file__).parent
 LAYERS = (  # folders and top-level modules, from the lowest to the highest; within a layer nothing imports another
     {"errors", "signals", "zoo", "elements"},
-    {"cluster", "config", "crystal", "files"},
+    {"cluster", "crystal", "files", "keys"},
+    {"config"},
     {"device", "graphs"},
     {"engines", "io", "processes"},
     {"data"},

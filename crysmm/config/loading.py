@@ -16,6 +16,7 @@ from crysmm.config.pretraining import METHODS, PretrainingConfig
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, brief, nearest, shown
+from crysmm.keys import load_json, refuse_repeated_keys
 
 AnyConfig = TypeVar("AnyConfig", bound=RunConfig)
 
@@ -76,13 +77,13 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds one object, or YAML text of names and values, as ``--print_config`` prints it.
 
     Raises:
-        InputError: The file does not exist, is neither (reported with line and column), does not hold an object, or
-            holds text that cannot be encoded.
+        InputError: The file does not exist, is neither (reported with line and column), does not hold an object, has
+            a key twice, or holds text that cannot be encoded.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
         is_yaml = path.suffix in (".yaml", ".yml") or not text.lstrip().startswith(("{", "["))
-        content = _read_yaml(path, text) if is_yaml else json.loads(text)
+        content = _read_yaml(path, text) if is_yaml else load_json(text)
         json.dumps(content, ensure_ascii=False, default=str).encode()  # fails on half of a surrogate pair, "\ud800"
     except OSError as error:
         raise InputError(f"--config: {path} cannot be read: {error.strerror}") from None
@@ -104,8 +105,16 @@ def read_settings(path: Path) -> dict[str, Any]:
 def _read_yaml(path: Path, text: str) -> Any:
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Loader that refuses a repeated key."""
+
+        def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+            node = super().compose_mapping_node(anchor)
+            refuse_repeated_keys(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            return node
+
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, Loader)  # as safe as the loader it derives from
         return {str(key): value for key, value in content.items()} if isinstance(content, dict) else content
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

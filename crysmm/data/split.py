@@ -12,7 +12,7 @@ from typing import Any
 from crysmm.config.run import RunConfig
 from crysmm.data.duplicates import rows_by_formula
 from crysmm.errors import InputError, first_of
-from crysmm.io.json_stream import load_json
+from crysmm.keys import load_json
 
 SPLIT_KEYS = ("id_train", "id_val", "id_test")
 

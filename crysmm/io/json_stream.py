@@ -16,7 +16,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TextIO, cast
 
-from crysmm.errors import InputError, shown
+from crysmm.errors import InputError
+from crysmm.keys import load_json
 
 LARGEST_EXPANSION = 200  # times the size of the archive; JSON of crystals compresses to a fifth or a tenth
 LARGEST_OBJECT = 1 << 28  # characters of an object that is read at once
@@ -100,25 +101,6 @@ def _open_member(path: Path, archive: zipfile.ZipFile) -> IO[bytes]:
         raise InputError(f"{path} is compressed in a way that is not read; write it with plain deflate") from error
 
 
-def load_json(text: str) -> Any:
-    """Return the value of a JSON text.
-
-    Raises:
-        ValueError: The text is not JSON, or an object has a key twice, of which Python would take the last.
-        RecursionError: It is nested too deeply.
-    """
-    return json.loads(text, object_pairs_hook=_with_different_keys)
-
-
-def _with_different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"an object has the key {shown(repeated)} twice; keep one")
-    return fields
-
-
 def jsonl_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yield location (``name:line``) and text of every line that is not blank.
 
@@ -173,7 +155,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Read the object in a JSON file.
 
     Raises:
-        InputError: The text is not an object or has more than ``LARGEST_OBJECT`` characters; also as in
+        InputError: The text is not an object, has a key twice or more than ``LARGEST_OBJECT`` characters; also as in
             :func:`open_text`.
     """
     with open_text(path) as stream:
@@ -181,9 +163,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if len(text) > LARGEST_OBJECT:
         raise InputError(f"{path} holds more than {LARGEST_OBJECT:,} characters; it is not read")
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = load_json(text)
+    except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}; is it complete?") from error
+    except ValueError as error:  # a key that is there twice, or a number of thousands of digits
+        raise InputError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}; expected a JSON object")
     return content

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from crysmm.errors import InputError, InputWarning, first_of
-from crysmm.io.json_stream import json_list_items, json_object_items, load_json, open_text
+from crysmm.io.json_stream import json_list_items, json_object_items, open_text
 from crysmm.io.row import HOLDERS, RowData, holds_structure, is_structure, refuse_repeated, with_id
+from crysmm.keys import load_json
 
 
 def json_rows(path: Path) -> Iterator[tuple[str, RowData]]:

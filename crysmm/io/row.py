@@ -10,9 +10,9 @@ import numpy as np
 
 from crysmm.crystal import as_crystal, is_null
 from crysmm.errors import InputError, StructureError, shown
-from crysmm.io.json_stream import load_json
 from crysmm.io.source import ID_KEYS, Reading
 from crysmm.io.structure_file import parse_structure
+from crysmm.keys import load_json
 
 HOLDERS = ("atoms", "structure", "cif")  # of a structure: a dict, or the text of a file; the first that is not null
 CELLS = ("lattice_mat", "lattice_vectors", "lattice")  # of rows that are the dict of a structure themselves

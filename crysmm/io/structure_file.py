@@ -13,12 +13,12 @@ from pathlib import Path
 from crysmm.crystal import Crystal, as_crystal
 from crysmm.errors import StructureError
 from crysmm.io.cif import parse_cif
-from crysmm.io.json_stream import load_json
 from crysmm.io.pdb import parse_pdb
 from crysmm.io.poscar import parse_poscar
 from crysmm.io.source import FileFormat, Reading
 from crysmm.io.vasp_output import parse_outcar, parse_vasprun
 from crysmm.io.xyz import parse_xyz
+from crysmm.keys import load_json
 
 SUFFIXES: dict[str, FileFormat] = {
     ".vasp": "poscar",

@@ -88,6 +88,12 @@ def test_yaml_is_read_as_json_is(tmp_path: Path) -> None:
     assert load_config(TrainingConfig, path, {}) == load_config(TrainingConfig, written(tmp_path, same), {})
 
 
+def test_a_key_of_a_merged_mapping_may_be_given_again(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("model: {<<: {name: gatgnn, heads: 4}, heads: 2}")
+    assert load_config(TrainingConfig, path, {})[0].model.heads == 2
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [
@@ -104,6 +110,10 @@ def test_yaml_is_read_as_json_is(tmp_path: Path) -> None:
         (b'{"epochs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "cannot be read: maximum recursion depth"),
         (b'{"epochs": ' + b"9" * 5000 + b"}", "cannot be read: Exceeds the limit"),
         (rb'{"target_key": "\ud800"}', r"holds '\ud800', half of a character"),
+        (b'{"epochs": 3, "limit": 2, "epochs": 4}', "the key 'epochs' twice"),
+        (b'{"model": {"name": "gatgnn", "heads": 2, "heads": 4}}', "the key 'heads' twice"),
+        (b"epochs: 3\nlimit: 2\nepochs: 4", "the key 'epochs' twice"),
+        (b"model: {name: gatgnn, heads: 2, 'heads': 4}", "the key 'heads' twice"),
     ],
 )
 def test_files_that_are_no_settings(tmp_path: Path, content: bytes | None, text: str) -> None:

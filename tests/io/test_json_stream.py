@@ -95,3 +95,9 @@ def test_text_that_is_no_object_is_refused(tmp_path, text):
     (tmp_path / "d.json").write_text(text)
     with pytest.raises(InputError, match=r"d\.json (is not JSON|holds a list)"):
         read_json_object(tmp_path / "d.json")
+
+
+def test_an_object_with_a_key_twice_is_refused(tmp_path):
+    (tmp_path / "d.json").write_text('{"train": {"a": 1}, "val": {}, "train": {"b": 2}}')
+    with pytest.raises(InputError, match="the key 'train' twice"):
+        read_json_object(tmp_path / "d.json")

@@ -1,0 +1,36 @@
+"""JSON and YAML in which no key is repeated; their readers would take the last value and drop the others."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from crysmm.errors import shown
+
+
+def load_json(text: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: The text is not JSON, or an object has a key twice.
+        RecursionError: It is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_with_different_keys)
+
+
+def _with_different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        refuse_repeated_keys(key for key, _ in pairs)
+    return fields
+
+
+def refuse_repeated_keys(keys: Iterable[str]) -> None:
+    """Refuse an object with a key that occurs more than once.
+
+    Raises:
+        ValueError: A key does; the text names it.
+    """
+    repeated = next((key for key, count in Counter(keys).items() if count > 1), None)
+    if repeated is not None:
+        raise ValueError(f"an object has the key {shown(repeated)} twice; keep one")
