@@ -84,11 +84,15 @@ def run_command(module_name: str, prog: str, description: str, argv: Sequence[st
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # read when torch is loaded
-    command = import_module(module_name)
-    parser = make_parser(command, prog, description)
-    arguments, unknown = parser.parse_known_args([with_underscores(word) for word in argv])
-    parser.refuse_unknown(unknown)
-    return guarded(lambda: command.run(arguments))
+
+    def run() -> int:
+        command = import_module(module_name)  # its imports may take seconds, in which Ctrl-C may arrive
+        parser = make_parser(command, prog, description)
+        arguments, unknown = parser.parse_known_args([with_underscores(word) for word in argv])
+        parser.refuse_unknown(unknown)
+        return int(command.run(arguments))
+
+    return guarded(run)
 
 
 def with_underscores(word: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import crysmm
-from crysmm.cli.main import COMMANDS, SPINS, guarded, main
+from crysmm.cli.main import COMMANDS, SPINS, guarded, main, run_command
 from crysmm.errors import InputError
 
 
@@ -100,6 +100,15 @@ def test_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert guarded(run) == 130
     assert "Ctrl-C" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_a_command_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "command_that_is_interrupted.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run_command("command_that_is_interrupted", "crysmm", "Do nothing.", []) == 130
+    assert capsys.readouterr().err == "crysmm: stopped by Ctrl-C\n"
 
 
 def test_what_the_system_refuses_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
