@@ -101,8 +101,9 @@ class Predictor:
         """Predict structures held in memory; a model that reads texts generates their descriptions.
 
         Args:
-            structures: A list (or tuple) of JARVIS ``Atoms``, pymatgen ``Structure``, ``ase.Atoms``, ``Crystal``,
-                dicts of one or paths of structure files, also mixed; or a single one of these.
+            structures: A list, a tuple, an array or a column of a ``DataFrame`` of JARVIS ``Atoms``, pymatgen
+                ``Structure``, ``ase.Atoms``, ``Crystal``, dicts of one or paths of structure files, also mixed; or a
+                single one of these.
             batch_size: Number of structures in a batch.
 
         Returns:
@@ -114,7 +115,7 @@ class Predictor:
         """
         outputs, _ = self._outputs_and_elements(structures, batch_size)
         predictions = np.concatenate([own.predictions for own in outputs], axis=1)
-        return predictions if isinstance(structures, list | tuple) else predictions[0]
+        return predictions if _are_several(structures) else predictions[0]
 
     def assess(self, structures: Any, batch_size: int = 64, coverage: float = COVERAGE) -> Assessment:
         """Predict structures, with intervals and distances from the training structures.
@@ -153,7 +154,7 @@ class Predictor:
             batch = self._batch(results)
             parts.append(np.concatenate([model.embed(batch) for model in self.models], axis=1))
         embeddings = np.concatenate(parts)
-        return embeddings if isinstance(structures, list | tuple) else embeddings[0]
+        return embeddings if _are_several(structures) else embeddings[0]
 
     @property
     def n_validation(self) -> int | None:
@@ -272,8 +273,7 @@ class Predictor:
         Raises:
             StructureError: A structure cannot be used.
         """
-        if not isinstance(structures, list | tuple):
-            structures = [structures]
+        structures = list(structures) if _are_several(structures) else [structures]
         rows = source_from_structures(structures).rows()
         for results in self._batches((graph_row(row, self.model.settings) for row in rows), batch_size):
             graphed = []
@@ -354,3 +354,8 @@ class Predictor:
         batch = make_batch(arrays, self.model.settings, ids, merge=self.model.config.model.merges_equivalent)
         features = [result.potential for result in results if result.potential is not None]
         return replace(batch, potential=torch.from_numpy(np.concatenate(features))) if features else batch
+
+
+def _are_several(structures: Any) -> bool:
+    """True for a list, a tuple, an array or a column; other sequences may be one structure, of its sites."""
+    return isinstance(structures, list | tuple) or getattr(structures, "ndim", None) == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import torch
 
@@ -100,6 +101,20 @@ def test_any_kind_of_structure(tmp_path: Path, crystals: dict[str, Crystal], sav
     assert predictor.embed(silicon).shape == (8,)
     assert predictor.embed(kinds).shape == (len(kinds), 8)
     assert predictor.predict([]).shape == (0, 1)
+
+
+def test_columns_and_arrays_of_structures(tmp_path: Path, crystals: dict[str, Crystal], save_small_model: Save) -> None:
+    save_small_model(tmp_path)
+    predictor = load(tmp_path, device="cpu")
+    (tmp_path / "POSCAR").write_text(POSCAR)
+    structures = [crystals["NaCl"].to_jarvis(), str(tmp_path / "POSCAR")]
+    expected = predictor.predict(structures)
+    assert abs(expected[0, 0] - expected[1, 0]) > 1e-3
+    column = pandas.Series(structures, index=["salt", "silicon"])
+    for several in (column, column.to_numpy()):
+        np.testing.assert_array_equal(predictor.predict(several), expected)
+        np.testing.assert_array_equal(predictor.assess(several).predictions, expected)
+        np.testing.assert_array_equal(predictor.embed(several), predictor.embed(structures))
 
 
 def test_bad_structure_is_named_by_its_place(
