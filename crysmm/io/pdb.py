@@ -7,6 +7,7 @@ Format: https://www.wwpdb.org/documentation/file-format, version 3.3
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,12 @@ from crysmm.io.symmetry_operations import GroupNames, identity
 if TYPE_CHECKING:
     from gemmi import CRA, Structure
 
-ATOM = re.compile(r"^(?:ATOM  |HETATM)")
-COORDINATES = re.compile(r"(?: *-?\d+\.\d*){3} *")  # columns 31 to 54
+ATOM = re.compile(r"ATOM|HETATM", re.IGNORECASE)  # gemmi, too, minds no case
+OTHER_NUMBERS = re.compile(r"REMARK|SIGATM", re.IGNORECASE)
+NUMBER = re.compile(r" *-?\d+\.\d* *")
+COORDINATES = ((30, 38), (38, 46), (46, 54))  # where each begins and ends
+CELL = ((6, 15), (15, 24), (24, 33), (33, 40), (40, 47), (47, 54))
+ELEMENT_BESIDE_ITS_COLUMNS = re.compile(r".{72}(?: {3}[A-Za-z]{2}|.{4}[ A-Za-z][A-Za-z]{2})")
 OF_BIOPOLYMERS = {"H", "C", "N", "O", "P", "S", "Se"}
 
 
@@ -60,23 +65,38 @@ def parse_pdb(text: str) -> Reading:
 
 
 def _check_lines(lines: list[str]) -> None:
-    """Refuse what gemmi would read as zero, or not at all.
+    """Refuse what gemmi would read as zero, from other columns, or not at all.
 
     Raises:
         StructureError: naming the line.
     """
     ends = [number for number, line in enumerate(lines, 1) if line.rstrip() == "END"]
     for number, line in enumerate(lines, 1):
+        where = f"line {number} of the PDB file"
         if ATOM.match(line):
-            if not COORDINATES.fullmatch(line[30:54]):
+            if not _has_numbers(line, COORDINATES):
                 raise StructureError(
-                    f"line {number} of the PDB file has the coordinates {line[30:54].strip()!r}; expected three "
-                    "numbers in columns 31 to 54"
+                    f"{where} has the coordinates {line[30:54].strip()!r}; expected three numbers in columns 31 to 54, "
+                    "eight for each"
                 )
+            if ELEMENT_BESIDE_ITS_COLUMNS.match(line):
+                raise StructureError(f"{where} has {line[72:].strip()!r}; expected its element in columns 77 and 78")
             if ends and number > ends[0]:
                 raise StructureError(f"the file holds more than one structure: line {number} is behind END")
-    if sum(line.startswith("CRYST1") for line in lines) > 1:
+        elif ATOM.match(line.lstrip()) or (_has_numbers(line, COORDINATES) and not OTHER_NUMBERS.match(line)):
+            raise StructureError(f"{where} is of an atom and begins with {line[:6]!r}; expected 'ATOM  ' or 'HETATM'")
+        elif line.upper().startswith("CRYST1") and not _has_numbers(line, CELL):
+            raise StructureError(
+                f"{where} has the cell {line[6:54].strip()!r}; expected lengths in columns 7 to 33, nine for each, "
+                "and angles in columns 34 to 54, seven for each"
+            )
+    if sum(line.upper().startswith("CRYST1") for line in lines) > 1:
         raise StructureError("the PDB file has several CRYST1 lines; expected one structure a file")
+
+
+def _has_numbers(line: str, columns: Iterable[tuple[int, int]]) -> bool:
+    """Return True if there is a number in each of some columns of a line."""
+    return all(NUMBER.fullmatch(line[start:end]) for start, end in columns)
 
 
 def _check_cell(structure: Structure) -> None:
