@@ -5,12 +5,15 @@ Nothing here imports torch, so worker processes start fast.
 
 from __future__ import annotations
 
+import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -130,7 +133,7 @@ def map_tasks(work: Callable[[Given], Made], tasks: Iterable[Given], jobs: int |
         return
     from joblib.externals.loky import Future, get_reusable_executor
 
-    executor = get_reusable_executor(max_workers=jobs)
+    executor = get_reusable_executor(max_workers=jobs, initializer=_end_with, initargs=(os.getpid(),))
     waiting: deque[Future] = deque()
     try:
         for task in tasks:
@@ -142,6 +145,20 @@ def map_tasks(work: Callable[[Given], Made], tasks: Iterable[Given], jobs: int |
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _end_with(parent: int) -> None:
+    """Make this worker end soon after the process that started it.
+
+    A worker whose parent was killed would wait forever for somebody to read its results.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def count_triplets(n_atoms: int, edges: EdgeList) -> int:
