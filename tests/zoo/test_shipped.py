@@ -30,6 +30,7 @@ ROCK_SALT = {
     "jarvis-shear-modulus": (11, 20),
     "jarvis-slme": (-1, 1),
     "jarvis-spillage": (-0.2, 0.25),
+    "jarvis-total-energy": (-1.7, -1.3),  # JARVIS-DFT: -1.53
 }
 """Range of the prediction for rock salt, by model."""
 
