@@ -53,6 +53,11 @@ GROUP_NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
 HALL_SYMBOLS = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 SITES = [f"_atom_site_fract_{axis}" for axis in "xyz"]
 OTHER_SYMMETRY = re.compile(r"symop|symmetry_equiv|space_group_magn|space_group_name|hall|name_h-m")
+SYSTEMS = ("_symmetry_cell_setting", "_space_group_crystal_system")
+SITE_SYMMETRIES = [  # numbers of atoms of a site, or of operations that keep it
+    f"_atom_site_{name}" for name in ("symmetry_multiplicity", "site_symmetry_multiplicity", "site_symmetry_order")
+]
+WYCKOFF = "_atom_site_wyckoff_symbol"
 PARENT = "_parent_space_group"  # of a magnetic or distorted structure, not its own
 SPACES = re.compile(r"[^\S\n\r \t]|[\u200b\u2060\ufeff]")  # no-break and thin spaces
 HEADER = re.compile(r"(?im)^(data_\S*)[ \t]+(?![_#]|loop_|save_).*$")  # with blanks in its name
@@ -333,6 +338,8 @@ class _Structure:
         from gemmi import UnitCell
 
         missing = [tag for tag in ANGLES if not self.tags.column(tag)]
+        if missing and 90 in _numbers(word for tag in ANGLES for word in self.tags.column(tag)):
+            raise StructureError(f"the CIF writes right angles, but no {missing[0]}; write all three angles")
         if missing:
             self.notes.append(f"{', '.join(missing)}: missing, so 90 degrees, the dictionary's default")
         words = [next(iter(self.tags.column(tag)), "90" if tag in missing else "?") for tag in (*LENGTHS, *ANGLES)]
@@ -387,6 +394,27 @@ class _Structure:
                 raise StructureError(
                     f"the symmetry in the CIF stands under {tag}, which is not read; write {OPERATIONS[0]}"
                 )
+        system = self.tags.known(*SYSTEMS)
+        if system is not None and system.lower() not in ("triclinic", "anorthic"):
+            raise StructureError(
+                f"the CIF says {system!r} and gives no symmetry; write {OPERATIONS[0]}, or the group 'P 1' if the "
+                "sites are all atoms of the cell"
+            )
+
+    def _refuse_lost_symmetry(self, crystal: Crystal) -> None:
+        """Refuse sites of several atoms where no symmetry gives these, unless Z says that the cell is full.
+
+        Raises:
+            StructureError: naming the first such site.
+        """
+        for tag in (*SITE_SYMMETRIES, WYCKOFF):
+            for label, word in zip(self.labels, self._site_column(tag), strict=False):  # most files have no such column
+                is_general = word[-1] == "a" if tag == WYCKOFF else not _numbers([word])[0] > 1
+                if word not in UNKNOWN and not is_general and not self._is_z(crystal):
+                    raise StructureError(
+                        f"{tag} of site {label} is {word}, and the CIF has no symmetry but x,y,z; write all of it, "
+                        "or leave this column out if the sites are all atoms of the cell"
+                    )
 
     def _fill(self, operations: Operations) -> _Cell:
         """Return the atoms that the sites and some operations give.
@@ -410,6 +438,8 @@ class _Structure:
         if len(operations) > 1:
             crystal, notes = self._each_once(crystal, [self.labels[site] for site in origin])
             notes = (*self._moved(images), *notes)
+        else:
+            self._refuse_lost_symmetry(crystal)
         return _Cell(crystal, (*notes, *compare_formula(crystal.elements, self.formula)))
 
     def _each_once(self, crystal: Crystal, labels: Sequence[str]) -> tuple[Crystal, tuple[str, ...]]:

@@ -2,6 +2,7 @@ import io
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -424,6 +425,42 @@ def test_operations_may_be_fewer_where_the_file_lists_all_atoms() -> None:
     assert len(parse(rock_salt(*centrings))) == 8
 
 
+@pytest.mark.parametrize("symmetry", ["", "_space_group_IT_number 1", "loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z"])
+@pytest.mark.parametrize(
+    ("column", "values", "is_lost"),
+    [
+        ("symmetry_multiplicity", "44", True),
+        ("site_symmetry_multiplicity", "?4", True),
+        ("site_symmetry_order", ("48", "48"), True),
+        ("Wyckoff_symbol", "ab", True),
+        ("symmetry_multiplicity", "11", False),
+        ("symmetry_multiplicity", ("1.0", "?"), False),
+        ("Wyckoff_symbol", ("1a", "a"), False),
+    ],
+)
+def test_sites_of_several_atoms_need_symmetry(column: str, values: Any, is_lost: bool, symmetry: str) -> None:
+    """As where somebody or a tool has left the symmetry of rock salt out: two atoms make cesium chloride."""
+    kept = [line for line in ROCK_SALT.splitlines() if "space_group" not in line and "_units_Z" not in line]
+    text = "\n".join(kept).replace("loop_", f"{symmetry}\nloop_", 1)
+    text = text.replace("_atom_site_fract_z", f"_atom_site_fract_z\n_atom_site_{column}")
+    text = text.replace("0 0 0", f"0 0 0 {values[0]}").replace("0.5 0.5 0.5", f"0.5 0.5 0.5 {values[1]}")
+    if not is_lost:
+        assert len(parse(text)) == 2
+        return
+    with pytest.raises(StructureError, match=rf"_atom_site_{column.lower()} of site \w+ is \d*\w, and the CIF has no"):
+        parse(text)
+    assert len(parse(text.replace("loop_", "_cell_formula_units_Z 1\nloop_", 1))) == 2
+
+
+@pytest.mark.parametrize("tag", ["_symmetry_cell_setting", "_space_group.crystal_system"])
+def test_a_crystal_system_needs_symmetry(tag: str) -> None:
+    kept = "\n".join(line for line in ROCK_SALT.splitlines() if "space_group" not in line and "_units_Z" not in line)
+    with pytest.raises(StructureError, match="says 'cubic' and gives no symmetry"):
+        parse(kept.replace("loop_", f"{tag} cubic\nloop_", 1))
+    assert len(parse(kept.replace("loop_", f"{tag} triclinic\nloop_", 1))) == 2
+    assert len(parse(kept.replace("loop_", f"{tag} cubic\n_space_group_name_H-M_alt 'P 1'\nloop_", 1))) == 2
+
+
 def test_two_lists_of_operations_must_agree() -> None:
     text = rock_salt("x,y,z", name="P 1")
     other = "loop_\n_space_group_symop_operation_xyz\n'x,y,z'\nloop_"
@@ -558,6 +595,8 @@ def test_missing_angles_are_right_angles_and_said() -> None:
     assert "_cell_angle_alpha, _cell_angle_beta, _cell_angle_gamma: missing, so 90 degrees" in read.notes[0]
     with pytest.raises(StructureError, match="are no symmetry of the cell"):
         parse("\n".join(line for line in QUARTZ.splitlines() if "_angle_" not in line))
+    with pytest.raises(StructureError, match="writes right angles, but no _cell_angle_gamma"):
+        parse("\n".join(line for line in ROCK_SALT.splitlines() if "_angle_gamma" not in line))
 
 
 def test_dummy_sites_are_no_atoms() -> None:
