@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from gemmi import cif
 
 VOLUME_TOLERANCE = 0.05  # of the volume; typing errors make more, other rounding less
+DENSITY_TOLERANCE = 0.25  # of the density, as hydrogen may be missing; lost operations leave two thirds or less
+GRAMS_PER_CM3 = 1.66054  # in one atomic mass unit per cubic Angstrom
 UNKNOWN = ("?", ".", "")
 LENGTHS = [f"_cell_length_{axis}" for axis in "abc"]
 ANGLES = [f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")]
@@ -235,7 +237,10 @@ class _Structure:
                 self.notes.append(
                     f"of space group {names.numbers[0]} the standard setting, {settings[0].name}, was taken"
                 )
+        if not names and (written is None or len(written) == 1) and not self._is_z(cell.crystal):
+            self._refuse_lost_system()
         self._compare_with_z(cell.crystal)
+        self._compare_with_density(cell.crystal)
         attached = sum(count for count in _numbers(self._site_column("_atom_site_attached_hydrogens")) if count > 0)
         if attached and self.formula is None:  # which would tell itself what is missing
             self.notes.append(f"{attached:g} hydrogen atoms (_atom_site_attached_hydrogens) have no positions")
@@ -394,6 +399,9 @@ class _Structure:
                 raise StructureError(
                     f"the symmetry in the CIF stands under {tag}, which is not read; write {OPERATIONS[0]}"
                 )
+
+    def _refuse_lost_system(self) -> None:
+        """Refuse a crystal system other than triclinic in a file without symmetry: tools and people lose that alone."""
         system = self.tags.known(*SYSTEMS)
         if system is not None and system.lower() not in ("triclinic", "anorthic"):
             raise StructureError(
@@ -401,20 +409,31 @@ class _Structure:
                 "sites are all atoms of the cell"
             )
 
-    def _refuse_lost_symmetry(self, crystal: Crystal) -> None:
-        """Refuse sites of several atoms where no symmetry gives these, unless Z says that the cell is full.
+    def _compare_with_site_symmetry(self, counts: Sequence[int], operations: Operations) -> None:
+        """Refuse sites that give more or fewer atoms than their multiplicity, or the order of their symmetry, says.
+
+        SHELXL writes the order under the name of the multiplicity, and some programs 1 for all sites.
 
         Raises:
             StructureError: naming the first such site.
         """
-        for tag in (*SITE_SYMMETRIES, WYCKOFF):
-            for label, word in zip(self.labels, self._site_column(tag), strict=False):  # most files have no such column
-                is_general = word[-1] == "a" if tag == WYCKOFF else not _numbers([word])[0] > 1
-                if word not in UNKNOWN and not is_general and not self._is_z(crystal):
+        for tag in SITE_SYMMETRIES:
+            values = _numbers(self._site_column(tag))
+            if not any(value > 1 for value in values):
+                continue
+            for label, value, count in zip(self.labels, values, counts, strict=True):
+                if np.isfinite(value) and value not in (count, len(operations) / count):
                     raise StructureError(
-                        f"{tag} of site {label} is {word}, and the CIF has no symmetry but x,y,z; write all of it, "
-                        "or leave this column out if the sites are all atoms of the cell"
+                        f"{tag} of site {label} is {value:g}, and {operations.name} ({len(operations)}) gives it "
+                        f"{count} atoms; write all operations, or leave this column out if they are right"
                     )
+        letters = self._site_column(WYCKOFF) if len(operations) == 1 else []
+        for label, letter in zip(self.labels, letters, strict=False):  # no letters, no such site
+            if letter not in UNKNOWN and not letter.endswith("a"):
+                raise StructureError(
+                    f"{WYCKOFF} of site {label} is {letter}, and the CIF has no symmetry but x,y,z; write all "
+                    "operations, or leave this column out if the sites are all atoms of the cell"
+                )
 
     def _fill(self, operations: Operations) -> _Cell:
         """Return the atoms that the sites and some operations give.
@@ -438,8 +457,8 @@ class _Structure:
         if len(operations) > 1:
             crystal, notes = self._each_once(crystal, [self.labels[site] for site in origin])
             notes = (*self._moved(images), *notes)
-        else:
-            self._refuse_lost_symmetry(crystal)
+        if len(operations) > 1 or not self._is_z(crystal):  # where Z says that the cell is full, all atoms are listed
+            self._compare_with_site_symmetry(counts, operations)
         return _Cell(crystal, (*notes, *compare_formula(crystal.elements, self.formula)))
 
     def _each_once(self, crystal: Crystal, labels: Sequence[str]) -> tuple[Crystal, tuple[str, ...]]:
@@ -517,7 +536,8 @@ class _Structure:
             return set()
         number, counts = _numbers([z])[0], self.formula.counts
         total = sum(count for symbol, count in counts.items() if symbol != "H")
-        of_cell = all(count % number == 0 for count in counts.values())
+        is_pymatgens = self.tags.known("_chemical_formula_structural") is not None
+        of_cell = is_pymatgens and all(count % number == 0 for count in counts.values())
         return {number * total, total} if of_cell else {number * total}
 
     def _is_z(self, crystal: Crystal) -> bool:
@@ -538,6 +558,24 @@ class _Structure:
                 f"formula promise {max(expected):g}: symmetry, sites or Z are wrong; correct them, or set Z to ?"
             )
 
+    def _compare_with_density(self, crystal: Crystal) -> None:
+        """Refuse a cell whose atoms weigh much less or more than the file says.
+
+        Raises:
+            StructureError: with both densities.
+        """
+        from gemmi import Element
+
+        written = self.tags.known("_exptl_crystal_density_diffrn")
+        expected = _numbers([written])[0] if written else np.nan
+        weight = sum(Element(number).weight for number in crystal.atomic_numbers.tolist())
+        density = weight / crystal.volume * GRAMS_PER_CM3
+        if expected > 0 and abs(density - expected) > DENSITY_TOLERANCE * expected:
+            raise StructureError(
+                f"_exptl_crystal_density_diffrn is {written}, the atoms of the cell have {density:.2f} g/cm3: "
+                "symmetry, sites or density are wrong; correct them, or set it to ?"
+            )
+
     def _compare_with_names(self, written: Operations, names: GroupNames, cell: _Cell) -> None:
         """Refuse operations of another group than the file names.
 
@@ -556,6 +594,9 @@ class _Structure:
             self.notes.append(f"the file names two space groups or settings; its operations are of {written.number}")
             return
         settings = [setting for setting in named if setting.fit(self.lattice)] or named
+        if not settings and len(written) == 1 and names and not self._is_z(cell.crystal):
+            name = next(iter((*names.symbols, *names.numbers, *names.halls)))
+            raise StructureError(f"the space group {name!r} is not known, and x,y,z stands alone; write all operations")
         if not settings:
             return
         by_number = not names.symbols and not names.halls

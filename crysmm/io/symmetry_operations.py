@@ -333,7 +333,7 @@ def _spellings(symbol: str) -> list[tuple[str, str]]:
     bare = re.sub(r"\s*\((?:no\.?\s*)?\d+\)$", "", symbol, flags=re.IGNORECASE)
     readings = []
     for text in (symbol, bare):
-        if found := MARKED.match(text.strip()):
+        if found := MARKED.match(text.strip(" _")):
             mark = (found[2] or found[3]).upper()
             readings.append((found[1], ENDINGS.get(mark, mark)))
         readings.append((text, ""))

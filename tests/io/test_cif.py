@@ -1,8 +1,8 @@
 import io
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import gemmi
 import numpy as np
@@ -219,6 +219,7 @@ def test_habits_that_do_no_harm(old: str, new: str) -> None:
     ("lines", "number"),
     [
         ("_space_group_name_H-M_alt 'F d -3 m Z'", "F d -3 m:2"),
+        ("_space_group_name_H-M_alt 'F__d -3 m :2__'", "F d -3 m:2"),
         ("_space_group_name_H-M_alt 'F d -3 m S'", "F d -3 m:1"),
         ("_space_group_name_H-M_alt 'P2_1/c'", "P 1 21/c 1"),
         ("_space_group_name_H-M_alt 'P 2(1)/c'", "P 1 21/c 1"),
@@ -425,40 +426,103 @@ def test_operations_may_be_fewer_where_the_file_lists_all_atoms() -> None:
     assert len(parse(rock_salt(*centrings))) == 8
 
 
+# as where somebody or a tool has left out the symmetry of rock salt: its two sites make cesium chloride
+WITHOUT_SYMMETRY = "\n".join(
+    line for line in ROCK_SALT.splitlines() if "space_group" not in line and "_units_Z" not in line
+)
+
+
+def with_column(text: str, column: str, values: Sequence[str]) -> str:
+    """Add a column to the two sites of rock salt."""
+    text = text.replace("_atom_site_fract_z", f"_atom_site_fract_z\n_atom_site_{column}")
+    return text.replace("0 0 0", f"0 0 0 {values[0]}").replace("0.5 0.5 0.5", f"0.5 0.5 0.5 {values[1]}")
+
+
 @pytest.mark.parametrize("symmetry", ["", "_space_group_IT_number 1", "loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z"])
 @pytest.mark.parametrize(
-    ("column", "values", "is_lost"),
+    ("column", "values"),
     [
-        ("symmetry_multiplicity", "44", True),
-        ("site_symmetry_multiplicity", "?4", True),
-        ("site_symmetry_order", ("48", "48"), True),
-        ("Wyckoff_symbol", "ab", True),
-        ("symmetry_multiplicity", "11", False),
-        ("symmetry_multiplicity", ("1.0", "?"), False),
-        ("Wyckoff_symbol", ("1a", "a"), False),
+        ("symmetry_multiplicity", "44"),
+        ("site_symmetry_multiplicity", "?4"),
+        ("site_symmetry_order", ("48", "48")),
+        ("Wyckoff_symbol", "ab"),
     ],
 )
-def test_sites_of_several_atoms_need_symmetry(column: str, values: Any, is_lost: bool, symmetry: str) -> None:
-    """As where somebody or a tool has left the symmetry of rock salt out: two atoms make cesium chloride."""
-    kept = [line for line in ROCK_SALT.splitlines() if "space_group" not in line and "_units_Z" not in line]
-    text = "\n".join(kept).replace("loop_", f"{symmetry}\nloop_", 1)
-    text = text.replace("_atom_site_fract_z", f"_atom_site_fract_z\n_atom_site_{column}")
-    text = text.replace("0 0 0", f"0 0 0 {values[0]}").replace("0.5 0.5 0.5", f"0.5 0.5 0.5 {values[1]}")
-    if not is_lost:
-        assert len(parse(text)) == 2
-        return
-    with pytest.raises(StructureError, match=rf"_atom_site_{column.lower()} of site \w+ is \d*\w, and the CIF has no"):
+def test_sites_of_several_atoms_need_symmetry(column: str, values: Sequence[str], symmetry: str) -> None:
+    text = with_column(WITHOUT_SYMMETRY.replace("loop_", f"{symmetry}\nloop_", 1), column, values)
+    with pytest.raises(StructureError, match=rf"_atom_site_{column.lower()} of site \w+ is \d*\w, and "):
         parse(text)
     assert len(parse(text.replace("loop_", "_cell_formula_units_Z 1\nloop_", 1))) == 2
 
 
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("symmetry_multiplicity", "11"), ("symmetry_multiplicity", ("1.0", "?")), ("Wyckoff_symbol", ("1a", "a"))],
+)
+def test_sites_of_one_atom_need_no_symmetry(column: str, values: Sequence[str]) -> None:
+    assert len(parse(with_column(WITHOUT_SYMMETRY, column, values))) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "is_right"),
+    [("44", True), ("4?", True), (("48", "48"), True), ("11", True), ("42", False), (("4", "192"), False)],
+)
+def test_multiplicities_are_compared_with_the_atoms_of_the_sites(values: Sequence[str], is_right: bool) -> None:
+    """The order of the site symmetry, 192 / 4 here, may stand in their place, and 1 for all sites."""
+    text = with_column(ROCK_SALT, "symmetry_multiplicity", values)
+    if is_right:
+        assert len(parse(text)) == 8
+        return
+    with pytest.raises(StructureError, match=r"of site Cl1 is \d+, and F m -3 m \(192\) gives it 4 atoms"):
+        parse(text)
+
+
+def test_multiplicities_tell_the_origin() -> None:
+    """Of a site on 3/8 3/8 3/8: 32e by origin 1, 8b by origin 2."""
+    text = DIAMOND.replace("_cell_formula_units_Z 8\n", "").replace("3.567", "9").replace("0.125 0.125 0.125", "{}")
+    with pytest.raises(StructureError, match="its atoms fit more than one"):
+        parse(text.format("0.375 0.375 0.375"))
+    text = text.replace("_atom_site_fract_z", "_atom_site_fract_z\n_atom_site_symmetry_multiplicity")
+    for multiplicity, origin in ((32, 1), (8, 2)):
+        read = parse_cif(text.format(f"0.375 0.375 0.375 {multiplicity}"))
+        assert len(read.crystal) == multiplicity
+        assert read.notes == (f"F d -3 m:{origin}: told by the atoms, the file leaves the origin open",)
+
+
+@pytest.mark.parametrize("symmetry", ["x,y,z", "x,y,z;-x,-y,-z"])
+def test_lost_operations_show_in_the_density(symmetry: str) -> None:
+    loop = "\n".join(("loop_\n_symmetry_equiv_pos_as_xyz", *symmetry.split(";"), "loop_"))
+    density = "_exptl_crystal_density_diffrn {}\n"  # of halite, 4 x 58.44 u in 5.64^3 cubic Angstrom
+    with pytest.raises(StructureError, match=r"density_diffrn is 2\.164, the atoms of the cell have 0\.54 g/cm3"):
+        parse(WITHOUT_SYMMETRY.replace("loop_", density.format("2.164") + loop, 1))
+    assert len(parse(WITHOUT_SYMMETRY.replace("loop_", density.format("?") + loop, 1))) == 2
+    assert len(parse(ROCK_SALT.replace("loop_", density.format("2.164(3)") + "loop_", 1))) == 8
+
+
+def test_a_formula_counts_as_one_of_the_cell_in_pymatgens_files_alone() -> None:
+    """As a quarter of the atoms would where the operations of a group without a name are not all there."""
+    centrings = "'x,y,z'\n'x,y+1/2,z+1/2'\n'x+1/2,y,z+1/2'\n'x+1/2,y+1/2,z'"
+    symmetry = f"_cell_formula_units_Z 4\nloop_\n_symmetry_equiv_pos_as_xyz\n{centrings}\nloop_"
+    text = WITHOUT_SYMMETRY.replace("loop_", symmetry, 1).replace("'Cl Na'", "'Cl4 Na4'")
+    with pytest.raises(StructureError, match="the cell has 8 atoms besides hydrogen, Z and the formula promise 32"):
+        parse(text)
+    assert len(parse(text.replace("'Cl4 Na4'", "'Cl4 Na4'\n_chemical_formula_structural NaCl"))) == 8
+
+
 @pytest.mark.parametrize("tag", ["_symmetry_cell_setting", "_space_group.crystal_system"])
 def test_a_crystal_system_needs_symmetry(tag: str) -> None:
-    kept = "\n".join(line for line in ROCK_SALT.splitlines() if "space_group" not in line and "_units_Z" not in line)
-    with pytest.raises(StructureError, match="says 'cubic' and gives no symmetry"):
-        parse(kept.replace("loop_", f"{tag} cubic\nloop_", 1))
-    assert len(parse(kept.replace("loop_", f"{tag} triclinic\nloop_", 1))) == 2
-    assert len(parse(kept.replace("loop_", f"{tag} cubic\n_space_group_name_H-M_alt 'P 1'\nloop_", 1))) == 2
+    text = WITHOUT_SYMMETRY.replace("loop_", f"{tag} cubic\nloop_", 1)
+    for lost in (text, text.replace("loop_", "loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\nloop_", 1)):
+        with pytest.raises(StructureError, match="says 'cubic' and gives no symmetry"):
+            parse(lost)
+    assert len(parse(text.replace("cubic", "triclinic"))) == 2
+    assert len(parse(text.replace("loop_", "_space_group_name_H-M_alt 'P 1'\nloop_", 1))) == 2
+
+
+def test_an_unknown_group_needs_operations() -> None:
+    text = rock_salt("x,y,z", name="F m 3 x")
+    with pytest.raises(StructureError, match="'F m 3 x' is not known, and x,y,z stands alone"):
+        parse(text)
 
 
 def test_two_lists_of_operations_must_agree() -> None:
@@ -658,7 +722,7 @@ def test_statements_that_contradict_each_other_are_refused(text: str, reason: st
     ("text", "n_atoms", "note"),
     [
         (rock_salt("x,y,z", name="P 1", z=1), 2, ""),
-        (rock_salt("x,y,z", name="P 1", z=2).replace("'Cl Na'", "'Cl2 Na2'")
+        (rock_salt("x,y,z", name="P 1", z=2).replace("'Cl Na'", "'Cl2 Na2'\n_chemical_formula_structural NaCl")
          + "Na2 Na .5 .5 0\nCl2 Cl 0 0 .5\n", 4, ""),  # pymatgen writes the formula of the cell
         (rock_salt("x,y,z", z=1), 2, "which were taken, are not those of F m -3 m"),
         (ROCK_SALT.replace("'Cl Na'", "'Cl Na 1-'"), 8, "the formula 'Cl Na 1-' is not"),
