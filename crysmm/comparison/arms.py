@@ -138,6 +138,9 @@ def _parse(text: str) -> tuple[str, dict[str, Any] | None]:
             pairs[-1][1].append(word)  # a value with commas, such as head.delta=0.1,0.5
         else:
             raise InputError(f"--arms: {text!r} cannot be read; expected NAME, or NAME:KEY=VALUE,KEY=VALUE")
+    for number, (key, _) in enumerate(pairs):
+        if any(key == other for other, _ in pairs[:number]):
+            raise InputError(f"--arms: {name} sets {key} twice; keep one")
     return name, {
         key: values[0] if len(values) == 1 and key != "milestones" else values  # the only setting that is a list
         for key, values in pairs
@@ -177,7 +180,10 @@ def _nested(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         section, dot, inner = key.partition(".")
         if section in DEFAULT_CHOICES:
             content = {inner: value} if dot else value if isinstance(value, Mapping) else {"name": value}
-            nested[section] = {**nested.get(section, {}), **content}
+            before = nested.setdefault(section, {})
+            if twice := before.keys() & content.keys():
+                raise InputError(f"--arms: {name} sets {section}.{min(twice)} twice; keep one")
+            before.update(content)
         elif dot:
             raise InputError(f"--arms: {name}: unknown setting {key}{nearest(key, list(TrainingConfig.model_fields))}")
         else:

@@ -61,6 +61,8 @@ def test_arms_from_a_file(tmp_path):
         (["x:model.classification=true"], "sets model.classification, which is the same"),
         (["x:n_train=8"], "sets n_train, which is the same for all arms"),
         (["plain", "Plain:epochs=3"], "Plain is given twice"),
+        (["long:epochs=3,batch_size=8,epochs=4"], "long sets epochs twice; keep one"),
+        (["wide:model=alignn,model.name=cgcnn"], "wide sets model.name twice; keep one"),
         (["../x:epochs=3"], "cannot name an arm"),
         (["x:epochs"], "expected NAME, or NAME:KEY=VALUE"),
         (["x:epochs=many"], "arm x: --epochs: expected a whole number, got 'many'"),
