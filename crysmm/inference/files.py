@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crysmm.errors import ModelFolderError
+from crysmm.errors import InputError, ModelFolderError
 from crysmm.files import refuse_other_file
 from crysmm.teachers.names import is_model, refuse_missing
 from crysmm.zoo import resolve, shipped_names
@@ -14,6 +14,7 @@ ENSEMBLE_FILE = "ensemble.json"  # replaces these two in the folder of an ensemb
 CALIBRATION_FILE = "calibration.safetensors"
 TABLE_START = "id,prediction"
 PARQUET = ".parquet"
+OTHER_FORMATS = {".xlsx", ".xls", ".ods", ".tsv", ".json", ".jsonl", ".gz", ".zip", ".bz2", ".xz"}
 
 
 def unfinished_folder(output: Path) -> Path:
@@ -62,11 +63,13 @@ def require_needed(name: Path | str) -> None:
 
 
 def refuse_output(path: Path) -> None:
-    """Refuse a file that cannot be written, or that exists and is not a table of predictions.
+    """Refuse a file that cannot be written, is named as one of another format, or exists and is something else.
 
     Raises:
         InputError: The file cannot be used; the text gives the reason.
     """
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise InputError(f"{path}: predictions are written as CSV or Parquet; give a name with .csv or {PARQUET}")
     refuse_other_file(path, "table of predictions", _is_table)
 
 

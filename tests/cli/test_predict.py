@@ -126,6 +126,11 @@ def test_a_table_without_rows(folder: Path, capsys: pytest.CaptureFixture[str]) 
         (["--model", "model", "--files", "new/salt.vasp", "--device", "cuda:99"], "--device: cuda:99 is not available"),
         (["--model", "model", "--files", "new/salt.vasp", "--device", "gpu"], "--device: expected auto, cpu, cuda or"),
         (["--model", "model", "--files", "new/salt.vasp", "--output", "new"], "new is a folder"),
+        (
+            ["--model", "model", "--files", "new/salt.vasp", "--output", "a.xlsx"],
+            "a.xlsx: predictions are written as CSV or",
+        ),
+        (["--model", "model", "--files", "new/salt.vasp", "--output", "a.csv.gz"], "with .csv or .parquet"),
         (["--model", "model", "--files", "new/salt.vasp", "--id_key", "name"], "--id_key: applies to the rows of"),
     ],
 )
@@ -136,7 +141,7 @@ def test_bad_input_is_a_line_and_exit_code_2(
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
-    assert not Path("predictions.csv").exists()
+    assert not any(Path(name).exists() for name in ("predictions.csv", "a.xlsx", "a.csv.gz"))
 
 
 @pytest.mark.parametrize(
