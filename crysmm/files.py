@@ -19,7 +19,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from crysmm.errors import InputError
+from crysmm.errors import InputError, first_of
 
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 LOCK = "lock"  # the file to lock in a folder
@@ -49,6 +49,26 @@ def refuse_unwritable(folder: Path) -> None:
     why = why_not_writable(folder)
     if why is not None:
         raise InputError(f"--output_dir: {folder} cannot be written: {why}; name another folder")
+
+
+def refuse_other_files(folder: Path, first: str, others: Iterable[str]) -> None:
+    """Refuse an ``--output_dir`` that is not writable, or has files of names to be written that are something else.
+
+    Args:
+        folder: Folder to write to.
+        first: Name of the file that is written first: where it is, the others are taken for what belongs to it.
+        others: Names of the others.
+
+    Raises:
+        InputError: The folder cannot be used; the text gives the reason.
+    """
+    refuse_unwritable(folder)
+    found = [name for name in others if (folder / name).exists()]
+    if found and not (folder / first).exists():
+        raise InputError(
+            f"--output_dir: {folder} holds {first_of(found)} without {first}, so of something else; move it away, or "
+            "name another folder"
+        )
 
 
 def refuse_other_file(path: Path, kind: str, is_ours: Callable[[Path], bool]) -> None:

@@ -101,8 +101,8 @@ class Audit:
             "tolerance_angstrom": {"identical": TOLERANCE, "near-identical": NEAR},
             **{audit.split: audit.subsets for audit in self.splits},
         }
+        write_json_atomic(folder / AUDIT_REPORT, content)  # first, by which a folder is known
         write_csv_atomic(folder / AUDIT_TABLE, header, rows)
-        write_json_atomic(folder / AUDIT_REPORT, content)
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of a short table for each split."""

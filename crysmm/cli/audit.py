@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import get_args
 
 from crysmm.errors import InputError
-from crysmm.files import refuse_unwritable
+from crysmm.files import refuse_other_files
 from crysmm.io.source import FileFormat
-from crysmm.runs.run_folder import RunFolder
+from crysmm.runs.run_folder import AUDIT_REPORT, AUDIT_TABLE, RunFolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         if run is None and vars(arguments)[name] is None:
             raise InputError(f"--{name}: missing; name {meaning}")
     folder = arguments.output_dir or run
-    refuse_unwritable(folder)
+    refuse_other_files(folder, AUDIT_REPORT, [AUDIT_TABLE])
     if run is not None:
         RunFolder(run).require_training()
     from crysmm.audit.leakage import audit_ids, audit_run

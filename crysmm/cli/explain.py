@@ -14,7 +14,8 @@ from crysmm.cli.options import (
 )
 from crysmm.data.units import after_number
 from crysmm.errors import InputError
-from crysmm.files import refuse_unwritable
+from crysmm.explain import REPORT, TABLES_AND_PLOTS
+from crysmm.files import refuse_other_files
 from crysmm.inference.files import require_model
 from crysmm.runs.run_folder import RunFolder
 from crysmm.zoo import resolve
@@ -63,11 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
         CrysmmError: The model folder, the input as a whole or the output cannot be used.
     """
     refuse_row_options(arguments, "target_key", "id_key", "limit")
-    refuse_unwritable(arguments.output_dir)
     if RunFolder(arguments.output_dir).config.exists():
         raise InputError(
             f"--output_dir: {arguments.output_dir} holds a run, whose files must not change; name another folder"
         )
+    refuse_other_files(arguments.output_dir, REPORT, TABLES_AND_PLOTS)
     require("captum", "an explanation", "explain")
     require_model(resolve(arguments.model))
     from crysmm.explain.explanation import explain, refuse_other_input

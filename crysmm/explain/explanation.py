@@ -23,6 +23,7 @@ from crysmm.data.store import Store
 from crysmm.data.units import named
 from crysmm.elements import ATOMIC_NUMBERS, feature_table
 from crysmm.errors import InputError
+from crysmm.explain import REPORT
 from crysmm.explain.attribution import Explainer
 from crysmm.explain.faithfulness import Check, ErrorMetric, check_rankings
 from crysmm.explain.feature_names import feature_names
@@ -119,7 +120,7 @@ def explain(
     batches = _Batches(model, store, batch_size, progress)
     features = feature_names(model.settings.atom_features)
     totals = Totals(len(features))
-    with ExitStack() as stack:  # all tables appear when they are complete
+    with ExitStack() as stack:  # the tables appear with the rest
         writers = {
             name: stack.enter_context(table_replacing(folder / name, header)) for name, header in HEADERS.items()
         }
@@ -130,28 +131,28 @@ def explain(
             batch_rows = crystal_rows(batch, contributions, by_crystal, features)
             for name, writer in writers.items():
                 writer.writerows(batch_rows[name])
-    crystal = CrystalExplanation.of(batch_rows) if totals.n_crystals == 1 else None
+        crystal = CrystalExplanation.of(batch_rows) if totals.n_crystals == 1 else None
 
-    backbone = model.network.backbone
-    weights = backbone.selector.weight.detach().double().numpy() if isinstance(backbone, CrysXPP) else None
-    # Some converted models do not record the elements of the training crystals: then all elements count as known.
-    elements = ATOMIC_NUMBERS if model.description.elements is None else model.description.elements
-    table = feature_table(model.settings.atom_features)
-    in_training = (table[[ATOMIC_NUMBERS[symbol] for symbol in elements]] != 0).max(axis=0)
-    rows = feature_rows(features, totals, weights, in_training)
+        backbone = model.network.backbone
+        weights = backbone.selector.weight.detach().double().numpy() if isinstance(backbone, CrysXPP) else None
+        # Some converted models do not record the elements of the training crystals: then all elements count as known.
+        elements = ATOMIC_NUMBERS if model.description.elements is None else model.description.elements
+        table = feature_table(model.settings.atom_features)
+        in_training = (table[[ATOMIC_NUMBERS[symbol] for symbol in elements]] != 0).max(axis=0)
+        rows = feature_rows(features, totals, weights, in_training)
 
-    by_contribution = sorted(rows, key=lambda row: -row.mean_size)
-    rankings = {BY_CONTRIBUTION: np.array([row.index for row in by_contribution])}
-    if weights is not None:
-        rankings = {BY_WEIGHT: np.array([row.index for row in rows]), **rankings}
-    measured = why_not_measured(model, store) is None
-    if measured and model.scaler.classes is None:
-        measured = not np.isnan(store.targets[:, column]).all()
-    metric = ErrorMetric(model.scaler, column, measured, quantity)
-    candidates = np.flatnonzero(totals.feature_atoms)
-    checks = check_rankings(explainer, lambda: batches("checking"), rankings, candidates, metric)
-    explanation = Explanation(folder, quantity, unit, totals, rows, checks, batches.skipped, crystal)
-    _write(explanation, model)
+        by_contribution = sorted(rows, key=lambda row: -row.mean_size)
+        rankings = {BY_CONTRIBUTION: np.array([row.index for row in by_contribution])}
+        if weights is not None:
+            rankings = {BY_WEIGHT: np.array([row.index for row in rows]), **rankings}
+        measured = why_not_measured(model, store) is None
+        if measured and model.scaler.classes is None:
+            measured = not np.isnan(store.targets[:, column]).all()
+        metric = ErrorMetric(model.scaler, column, measured, quantity)
+        candidates = np.flatnonzero(totals.feature_atoms)
+        checks = check_rankings(explainer, lambda: batches("checking"), rankings, candidates, metric)
+        explanation = Explanation(folder, quantity, unit, totals, rows, checks, batches.skipped, crystal)
+        _write(explanation, model)
     return explanation
 
 
@@ -266,17 +267,6 @@ def _write(explanation: Explanation, model: LoadedModel) -> None:
     folder, totals, crystal = explanation.folder, explanation.totals, explanation.crystal
     features, elements = [row.to_dict() for row in explanation.features], totals.element_rows()
     label = named([explanation.quantity], [explanation.unit])[0]
-    for name, rows in {"features.csv": features, "elements_of_all.csv": elements}.items():
-        write_csv_atomic(folder / name, list(rows[0]), (list(row.values()) for row in rows))
-    skipped = ((row.id, row.file, row.reason) for row in explanation.skipped)
-    write_csv_atomic(folder / "skipped.csv", ["id", "file", "reason"], skipped)
-    plot_features(folder / "features.png", explanation.features, label)
-    plot_elements(folder / "elements.png", elements, label)
-    for name, plot in {"atoms.png": plot_atoms, "features_by_crystal.png": plot_features_of_crystal}.items():
-        if crystal is None:  # a plot from an earlier explanation would show another crystal
-            (folder / name).unlink(missing_ok=True)
-        else:
-            plot(folder / name, crystal, label)
     content: dict[str, Any] = {
         "model": str(model.folder),
         "backbone": model.config.model.name,
@@ -293,7 +283,18 @@ def _write(explanation: Explanation, model: LoadedModel) -> None:
         "elements": elements,
         "crystal": None if crystal is None else asdict(crystal),
     }
-    write_json_atomic(folder / "explanation.json", content)
+    write_json_atomic(folder / REPORT, content)  # first, by which a folder is known
+    for name, rows in {"features.csv": features, "elements_of_all.csv": elements}.items():
+        write_csv_atomic(folder / name, list(rows[0]), (list(row.values()) for row in rows))
+    skipped = ((row.id, row.file, row.reason) for row in explanation.skipped)
+    write_csv_atomic(folder / "skipped.csv", ["id", "file", "reason"], skipped)
+    plot_features(folder / "features.png", explanation.features, label)
+    plot_elements(folder / "elements.png", elements, label)
+    for name, plot in {"atoms.png": plot_atoms, "features_by_crystal.png": plot_features_of_crystal}.items():
+        if crystal is None:  # a plot from an earlier explanation would show another crystal
+            (folder / name).unlink(missing_ok=True)
+        else:
+            plot(folder / name, crystal, label)
 
 
 def plot_features(path: Path, rows: Sequence[FeatureRow], quantity: str) -> None:

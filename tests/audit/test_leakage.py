@@ -167,12 +167,15 @@ def test_data_that_have_moved(run, tmp_path):
         (["--model", "run", "--id_key", "name"], "--id_key: is read from the settings of the run"),
         (["--model", "nowhere"], "nowhere is not the folder of a run of crysmm train: config.json is missing"),
         (["--model", "run", "--output_dir", "ids.json"], "--output_dir: ids.json cannot be written"),
+        (["--model", "run", "--output_dir", "taxes"], "--output_dir: taxes holds audit.csv without audit.json"),
         (["--model", "run", "--root_dir", "other.jsonl"], "ids that no readable row of the data has"),
     ],
 )
 def test_bad_input_is_a_line(run, tmp_path, monkeypatch, capsys, records, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other.jsonl").write_text(json.dumps(records[0]) + "\n")
+    (tmp_path / "taxes").mkdir()
+    (tmp_path / "taxes" / "audit.csv").touch()
     assert main(["audit", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error

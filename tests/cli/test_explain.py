@@ -11,6 +11,7 @@ from pymatgen.core import Element
 from crysmm.cli.main import main
 from crysmm.crystal import Crystal
 from crysmm.data.scaler import TargetScaler
+from crysmm.explain import REPORT, TABLES_AND_PLOTS
 from crysmm.explain.explanation import why_not_measured
 from crysmm.models.networks import PropertyNetwork
 
@@ -274,3 +275,19 @@ def test_bad_input_is_a_line_and_exit_code_2(
     assert message in error
     assert "Traceback" not in error
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("name", TABLES_AND_PLOTS)
+def test_files_of_something_else_are_left(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    Path("out").mkdir()
+    Path("out", name).write_text("of the user")
+    assert explain("--files", "salt.vasp") == 2
+    assert f"--output_dir: out holds {name} without {REPORT}" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in Path("out").iterdir()} == {name: "of the user"}
+
+
+def test_an_explanation_is_replaced(folder: Path) -> None:
+    for limit, n_crystals in (("1", 1), ("2", 2)):
+        assert explain("--root_dir", "data.jsonl", "--limit", limit) == 0
+        assert len(table("crystals.csv")) == n_crystals
+    assert {REPORT, *TABLES_AND_PLOTS} == FILES | OF_ONE_CRYSTAL
