@@ -114,7 +114,7 @@ class Progress:
     def advance(self, loss: Tensor) -> None:
         """Advance by one step; the loss is fetched from the device only when the bar is drawn."""
         if self._bar is not None and self._bar.update():
-            self._bar.set_postfix_str(f"loss {float(loss):.4g}{self._scores}", refresh=False)
+            self._bar.set_postfix_str(f"loss {float(loss.detach()):.4g}{self._scores}", refresh=False)
 
     def end_epoch(self, history: Sequence[Mapping[str, float]], best_epoch: int) -> None:
         """Report the last epoch of a history."""

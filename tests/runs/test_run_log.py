@@ -1,8 +1,10 @@
-"""Lines that a run prints about its epochs where no bar is drawn, and those it logs."""
+"""Lines that a run prints about its epochs where no bar is drawn, those it logs, and the bar of a terminal."""
 
 import logging
+import warnings
 
 import pytest
+import torch
 
 from crysmm.runs import run_log
 from crysmm.runs.run_log import Progress, RunLog
@@ -47,3 +49,21 @@ def test_ten_lines_or_one_a_minute(n_epochs, seconds, n_done, printed, monkeypat
     shown, logged = lines_of(n_epochs, seconds, n_done, monkeypatch, capsys)
     assert shown == printed
     assert logged == [*range(n_done + 1, n_epochs + 1)]
+
+
+def test_the_bar_shows_the_loss_and_no_warning(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(run_log.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(run_log.tqdm, "update", lambda bar: True)  # as if it was time to draw
+    torch.set_warn_always(True)
+    log = RunLog()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            progress = Progress(log, True, [1, 1], "mae", None, 0)
+            progress.advance(torch.tensor(0.25, requires_grad=True) * 2)
+    finally:
+        torch.set_warn_always(False)
+        log.close()
+    assert progress._bar is not None
+    progress._bar.close()
+    assert "loss 0.5" in capsys.readouterr().err
