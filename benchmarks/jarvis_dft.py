@@ -31,7 +31,7 @@ from pathlib import Path
 from benchmarks.curves import Curves, plot_curves
 from benchmarks.several import SEED, train_on_several
 from benchmarks.study import ARMS as ARMS_OF_STUDIES
-from benchmarks.study import GATGNN, SEVERAL, SHIPPED, Arm, call, folder_name, read_rows
+from benchmarks.study import GATGNN, RISING, SEVERAL, SHIPPED, Arm, call, folder_name, read_rows
 from benchmarks.texts import make_texts, reading
 from crysmm.files import write_csv_atomic
 
@@ -50,6 +50,7 @@ PROPERTIES = {
 }
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
 CHGNET = ARMS_OF_STUDIES["cgcnn fused with chgnet"].options
+TAUGHT = ("--head", "distilled", "--head.teacher", SHIPPED["decoys"], *RISING)
 WIDE = ("--model.node_features", "128", "--model.conv_layers", "4", "--weight_decay", "1e-5", "--epochs", "80")
 ARMS = {
     "plain": Arm(),
@@ -58,6 +59,7 @@ ARMS = {
     "from decoys": Arm(("--init_from",), "decoys"),
     "from decoys, weight decay 1e-5": Arm(("--weight_decay", "1e-5", "--init_from"), "decoys"),
     "from several": Arm(("--init_from",), SEVERAL),
+    "from several, distilled from decoys": Arm((*TAUGHT, "--init_from"), SEVERAL),
     "fused with chgnet": Arm(CHGNET),
     "from several, fused with chgnet": Arm((*CHGNET, "--init_from"), SEVERAL),
     "with the space group": Arm(text="space group"),
