@@ -546,11 +546,17 @@ class _Structure:
         return any(abs(n_atoms - expected) < 0.5 for expected in self._expected_atoms())
 
     def _compare_with_z(self, crystal: Crystal) -> None:
-        """Refuse a cell that holds more or fewer atoms than Z and the formula promise.
+        """Refuse a cell that holds more or fewer atoms than Z and the formula promise, or than Z where none is written.
 
         Raises:
             StructureError: with both numbers.
         """
+        z, most = self.tags.known("_cell_formula_units_z"), np.bincount(crystal.atomic_numbers).max()
+        if z is not None and self.formula is None and _numbers([z])[0] > most:
+            raise StructureError(
+                f"Z is {z}, and of no element the cell has more than {most} atoms: symmetry, sites or Z are wrong; "
+                "correct them, or set Z to ?"
+            )
         expected = self._expected_atoms()
         if expected and not self._is_z(crystal):
             raise StructureError(

@@ -499,6 +499,13 @@ def test_lost_operations_show_in_the_density(symmetry: str) -> None:
     assert len(parse(ROCK_SALT.replace("loop_", density.format("2.164(3)") + "loop_", 1))) == 8
 
 
+def test_z_alone_promises_as_many_atoms_of_an_element() -> None:
+    text = "\n".join(line for line in WITHOUT_SYMMETRY.splitlines() if "_formula_" not in line)
+    with pytest.raises(StructureError, match="Z is 4, and of no element the cell has more than 1 atoms"):
+        parse(text.replace("loop_", "_cell_formula_units_Z 4\nloop_", 1))
+    assert len(parse(text.replace("loop_", "_cell_formula_units_Z 1\nloop_", 1))) == 2
+
+
 def test_a_formula_counts_as_one_of_the_cell_in_pymatgens_files_alone() -> None:
     """As a quarter of the atoms would where the operations of a group without a name are not all there."""
     centrings = "'x,y,z'\n'x,y+1/2,z+1/2'\n'x+1/2,y,z+1/2'\n'x+1/2,y+1/2,z'"
