@@ -53,7 +53,7 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
     """
     keys = HOLDERS[:2] if any(key in fields for key in CELLS) else HOLDERS
     held = {key: fields[key] for key in keys if not is_null(fields.get(key))}
-    structure, *others = held.values() or [fields]
+    structure, *others = (*held.values(), fields)
     reading = _read_structure(structure)
     for other in filter(is_structure, others):
         try:
@@ -67,9 +67,8 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
             found = " and ".join(
                 f"{formula} of {volume:.4g}" for formula, volume in zip(formulas, volumes, strict=True)
             )
-            raise StructureError(
-                f"{' and '.join(held)} hold different crystals: {found} cubic Angstrom per atom; keep one of them"
-            )
+            names = " and ".join((*held, *(key for key in CELLS if key in fields)))
+            raise StructureError(f"{names} hold different crystals: {found} cubic Angstrom per atom; keep one of them")
     return reading
 
 

@@ -244,6 +244,10 @@ def test_two_structures_in_a_row_have_to_be_one_crystal(structures, crystals) ->
         "relaxed": f"{both} ClNa of 23.1 cubic Angstrom per atom; keep one of them",
         "other": f"{both} Si of 20.02 cubic Angstrom per atom; keep one of them",
     }
+    rows = [{"id": name, "gap": 1, "atoms": atoms, **flat(crystals[name])} for name in ("NaCl", "Si")]
+    records, skipped = read(source_from_records(rows))
+    assert [record.id for record in records] == ["NaCl"]
+    assert skipped["Si"].startswith("atoms and lattice_mat hold different crystals: ClNa of 22.43 and Si of 20.02")
 
 
 @pytest.mark.parametrize("needs_targets", [True, False])
