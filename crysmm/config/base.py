@@ -1,6 +1,8 @@
 """Base of all settings: unknown names are refused with the nearest known one."""
 
-from typing import Any, Self
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -17,13 +19,16 @@ class Settings(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _suggest_names(cls, settings: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
-        """Name the nearest known setting in the errors of unknown ones."""
+    def _improve_errors(cls, settings: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Name the nearest known setting in the errors of unknown ones, and add errors that pydantic does not raise."""
+        details = list(cls._refuse_stand_ins(settings)) if isinstance(settings, Mapping) else []
+        refused, found = {detail["loc"] for detail in details}, []
         try:
-            return validate(settings)
+            valid = validate(settings)
+            if not details:
+                return valid
         except ValidationError as error:
-            found = error.errors()
-        details = []
+            found = [detail for detail in error.errors() if detail["loc"][:1] not in refused]
         for detail in found:
             text, name = detail["msg"], detail["loc"][-1]
             if detail["type"] == UNKNOWN and len(detail["loc"]) == 1:  # those of a section are named already
@@ -32,3 +37,16 @@ class Settings(BaseModel):
             kind = PydanticCustomError(detail["type"], "{text}", context)
             details.append(InitErrorDetails(type=kind, loc=detail["loc"], input=detail["input"]))
         raise ValidationError.from_exception_data(cls.__name__, details)
+
+    @classmethod
+    def _refuse_stand_ins(cls, settings: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
+        """Yield an error for true or false as a number, 1 or 0, and an empty text as a path, the current folder."""
+        for name, value in settings.items():
+            field = cls.model_fields.get(name)
+            kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+            if kinds and isinstance(value, bool) and bool not in kinds:
+                kind = PydanticCustomError("switch", "true and false are no values of this setting")
+                yield InitErrorDetails(type=kind, loc=(name,), input=value)
+            if value == "" and Path in kinds:
+                kind = PydanticCustomError("path_type", "an empty text is no path")
+                yield InitErrorDetails(type=kind, loc=(name,), input=value)

@@ -32,6 +32,7 @@ EXPECTED = {
     "float_type": "a number",
     "weight": "a number from 0 to 1, or rising",
     "finite_number": "a finite number",
+    "switch": "a value other than true and false",
     "bool_parsing": "true or false",
     "bool_type": "true or false",
     "literal_error": "{expected}",
@@ -203,6 +204,8 @@ def _describe_unknown(kind: type[RunConfig], key: str, choice: str | None) -> st
         commands = commands_with(section)
         if commands and COMMANDS[kind] not in commands:
             return f"--{key}: a setting of {commands[0]}, which this command does not have"
+        if name and section in SECTIONS:
+            return f'{key}: written as on a command line; in a file write {{"{section}": {{"{name}": ...}}}}'
         return f"{key}: unknown setting{nearest(key, [*kind.model_fields, *SYNONYMS])}"
     choices = SECTIONS[section]
     others = [other for other, settings in choices.items() if name in settings.model_fields]

@@ -156,6 +156,18 @@ def test_one_line_a_problem() -> None:
         ({"epohs": 3}, "epohs: unknown setting; did you mean epochs?"),
         ({"colour": 3}, "colour: unknown setting"),
         (
+            {"model.conv_layers": 3},
+            'model.conv_layers: written as on a command line; in a file write {"model": {"conv_layers": ...}}',
+        ),
+        ({"epochs": True}, "--epochs: expected a value other than true and false, got True"),
+        ({"val_ratio": False}, "--val_ratio: expected a value other than true and false, got False"),
+        (
+            {"model": {"name": "cgcnn", "conv_layers": True}},
+            "--model.conv_layers: expected a value other than true and false, got True",
+        ),
+        ({"target_key": True}, "--target_key: expected a value other than true and false, got True"),
+        ({"output_dir": ""}, "--output_dir: expected a path, got ''"),
+        (
             {"model": {"name": "gatgnn", "haeds": 2}},
             "model.haeds: unknown setting of gatgnn; did you mean model.heads?",
         ),
