@@ -27,6 +27,7 @@ from crysmm.errors import CrysmmError, InputError, first_of
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import PARQUET, refuse_output, require_model, unfinished_folder
 from crysmm.inference.selection import Selection
+from crysmm.io.folder import FolderTable
 from crysmm.io.source import Source
 from crysmm.zoo import resolve_group
 
@@ -103,6 +104,11 @@ def run(arguments: argparse.Namespace) -> int:
         source = source_from_files(arguments.files, file_format=file_format)
     else:
         source = open_source(arguments.root_dir, id_key=arguments.id_key, file_format=file_format, needs_targets=False)
+    if isinstance(source, FolderTable) and (others := source.unnamed_files()):
+        warn(
+            f"not predicted, as no row of the table in {arguments.root_dir} names them: {first_of(others)}; there are "
+            f"{len(others)} such structure files, which --files predicts"
+        )
     from crysmm.inference.predictor import load
     from crysmm.inference.screening import screen
 

@@ -112,6 +112,16 @@ def test_nothing_that_can_be_predicted(folder: Path, capsys: pytest.CaptureFixtu
     assert all(row["reason"] for row in table().values())
 
 
+def test_files_that_the_table_does_not_name_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("new/id_prop.csv").write_text("salt,1.5\n")
+    assert predict("--root_dir", "new") == 0
+    assert table().keys() == {"salt"}
+    assert "no row of the table in new names them: empty.cif, wide.vasp; there are 2" in capsys.readouterr().err
+    Path("new/id_prop.csv").write_text("salt,1.5\nwide,2.5\nempty,3.5\n")
+    assert predict("--root_dir", "new") == 1
+    assert "no row of the table" not in capsys.readouterr().err
+
+
 def test_a_table_without_rows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("new/id_prop.csv").write_text("id,target\n")
     assert predict("--root_dir", "new") == 2
