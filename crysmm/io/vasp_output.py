@@ -1,7 +1,7 @@
 """Last structure of a VASP calculation, in its ``vasprun.xml`` or ``OUTCAR``; ASE reads both.
 
-From a file that is cut off or damaged, ASE takes the last structure before that place, or the first of all. Such files
-are refused.
+From a file that is cut off or damaged, ASE takes the last structure before that place, or the first of all, and puts
+atoms without positions at the origin. Such files are refused.
 """
 
 from __future__ import annotations
@@ -22,9 +22,14 @@ def parse_vasprun(text: str) -> Crystal:
     from ase.io.vasp import read_vasp_xml
 
     try:
-        ElementTree.fromstring(text)
+        root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise StructureError(f"vasprun.xml is cut off or damaged: {error}; did the calculation end?") from error
+    n_atoms = len(root.findall("atominfo/array[@name='atoms']/set/rc"))
+    for structure in root.findall("calculation/structure")[-1:]:
+        rows = structure.findall("varray[@name='positions']/v")
+        if len(rows) != n_atoms:
+            raise StructureError(f"vasprun.xml is damaged: its last structure has {len(rows)} of {n_atoms} positions")
     return as_crystal(next(read_vasp_xml(io.StringIO(text), index=-1)))
 
 

@@ -66,6 +66,10 @@ def test_outputs_of_a_calculation_that_did_not_end_are_refused(vasprun: Path, tm
         vasprun.write_text(damaged)
         with pytest.raises(StructureError, match=r"vasprun\.xml is cut off or damaged"):
             read_structure(vasprun)
+    row = next(line for line in text[step:].splitlines(keepends=True) if MOVED in line)
+    vasprun.write_text(text[:step] + text[step:].replace(row, ""))
+    with pytest.raises(StructureError, match="its last structure has 1 of 2 positions"):
+        read_structure(vasprun)
     outcar = tmp_path / "OUTCAR"
     text = (EXAMPLES / "OUTCAR_example_1").read_text()
     for cut in (text[:100_000], text + text[: text.rindex("TOTAL-FORCE") + 500]):
