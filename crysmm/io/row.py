@@ -53,6 +53,11 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
     """
     keys = HOLDERS[:2] if any(key in fields for key in CELLS) else HOLDERS
     held = {key: fields[key] for key in keys if not is_null(fields.get(key))}
+    if not held and not any(key in fields for key in CELLS):
+        raise StructureError(
+            f"no structure: expected one under {', '.join(HOLDERS[:-1])} or {HOLDERS[-1]}, or the keys lattice_mat, "
+            f"elements and frac_coords, got {', '.join(sorted(map(str, fields))) or 'none'}"
+        )
     structure, *others = (*held.values(), fields)
     reading = _read_structure(structure)
     for other in filter(is_structure, others):

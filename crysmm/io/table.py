@@ -274,6 +274,10 @@ class RecordsTable(_Table):
     """List of dicts in memory, or a pandas ``DataFrame``, whose index is the id if no column is."""
 
     def __init__(self, records: Records, options: ReadingOptions) -> None:
+        if isinstance(records, str):
+            raise InputError(
+                "the records are a str; expected a list of dicts, or a pandas DataFrame; a path is given as root_dir"
+            )
         if not isinstance(records, Sequence):
             if not (hasattr(records, "columns") and hasattr(records, "index")):
                 raise InputError(

@@ -341,7 +341,7 @@ def test_a_data_frame_is_a_list_of_rows(crystals) -> None:
 def test_records_are_a_list_or_a_frame(crystals) -> None:
     row = {**flat_of(crystals["Si"]), "id": "a", "gap": 1.0}
     assert [record.id for record in read_all(source_from_records((row,)))[0]] == ["a"]
-    for records in ({"a": row}, (part for part in [row]), pd.Series([row])):
+    for records in ({"a": row}, (part for part in [row]), pd.Series([row]), "rows.jsonl"):
         with pytest.raises(InputError, match="; expected a list of dicts, or a pandas DataFrame"):
             source_from_records(records)
 
