@@ -565,7 +565,7 @@ class _Structure:
             )
 
     def _compare_with_density(self, crystal: Crystal) -> None:
-        """Refuse a cell whose atoms weigh much less or more than the file says.
+        """Refuse a cell whose atoms weigh much less or more than the file says, unless Z and the formula promise them.
 
         Raises:
             StructureError: with both densities.
@@ -576,7 +576,7 @@ class _Structure:
         expected = _numbers([written])[0] if written else np.nan
         weight = sum(Element(number).weight for number in crystal.atomic_numbers.tolist())
         density = weight / crystal.volume * GRAMS_PER_CM3
-        if expected > 0 and abs(density - expected) > DENSITY_TOLERANCE * expected:
+        if expected > 0 and abs(density - expected) > DENSITY_TOLERANCE * expected and not self._is_z(crystal):
             raise StructureError(
                 f"_exptl_crystal_density_diffrn is {written}, the atoms of the cell have {density:.2f} g/cm3: "
                 "symmetry, sites or density are wrong; correct them, or set it to ?"

@@ -496,7 +496,8 @@ def test_lost_operations_show_in_the_density(symmetry: str) -> None:
     with pytest.raises(StructureError, match=r"density_diffrn is 2\.164, the atoms of the cell have 0\.54 g/cm3"):
         parse(WITHOUT_SYMMETRY.replace("loop_", density.format("2.164") + loop, 1))
     assert len(parse(WITHOUT_SYMMETRY.replace("loop_", density.format("?") + loop, 1))) == 2
-    assert len(parse(ROCK_SALT.replace("loop_", density.format("2.164(3)") + "loop_", 1))) == 8
+    assert len(parse(ROCK_SALT.replace("_Z 4", "_Z ?").replace("loop_", density.format("2.164(3)") + "loop_", 1))) == 8
+    assert len(parse(ROCK_SALT.replace("loop_", density.format("1.0") + "loop_", 1))) == 8  # by Z and the formula
 
 
 def test_z_alone_promises_as_many_atoms_of_an_element() -> None:
