@@ -51,7 +51,6 @@ PROPERTIES = {
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
 CHGNET = ARMS_OF_STUDIES["cgcnn fused with chgnet"].options
 TAUGHT = ("--head", "distilled", "--head.teacher", SHIPPED["decoys"], *RISING)
-WIDE = ("--model.node_features", "128", "--model.conv_layers", "4", "--weight_decay", "1e-5", "--epochs", "80")
 ARMS = {
     "plain": Arm(),
     "distilled from crysgnn": ARMS_OF_STUDIES["cgcnn distilled from crysgnn"],
@@ -65,7 +64,6 @@ ARMS = {
     "with the space group": Arm(text="space group"),
     "with text": Arm(text="own"),
     "with shuffled text": Arm(text="shuffled"),
-    "wide": Arm(WIDE),
     "crysxpp": ARMS_OF_STUDIES["crysxpp"],
     "crysxpp from crysae": ARMS_OF_STUDIES["crysxpp from crysae"],
     "gatgnn": Arm(GATGNN),
