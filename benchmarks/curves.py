@@ -38,7 +38,8 @@ def plot_curves(path: Path, panels: Mapping[str, Curves], labels: str) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     for axes in all_axes[len(panels) :]:
         axes.set_visible(False)
-    all_axes[0].legend(frameon=False, fontsize=9)
+    lines = {label: line for axes in all_axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    all_axes[0].legend(lines.values(), lines, frameon=False, fontsize=9)
     FigureCanvasAgg(figure).print_figure(str(path), dpi=130)
 
 
