@@ -27,7 +27,6 @@ from crysmm.errors import CrysmmError, InputError, first_of
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import PARQUET, refuse_output, require_model, unfinished_folder
 from crysmm.inference.selection import Selection
-from crysmm.io.folder import FolderTable
 from crysmm.io.source import Source
 from crysmm.zoo import resolve_group
 
@@ -87,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrysmmError: The model folder, the input as a whole or the output cannot be used, or no structure is predicted.
     """
+    from crysmm.io.folder import FolderTable
     from crysmm.io.inputs import open_source, source_from_files
 
     refuse_row_options(arguments, "id_key")

@@ -574,9 +574,11 @@ class _Structure:
 
         written = self.tags.known("_exptl_crystal_density_diffrn")
         expected = _numbers([written])[0] if written else np.nan
+        if not expected > 0 or self._is_z(crystal):
+            return
         weight = sum(Element(number).weight for number in crystal.atomic_numbers.tolist())
         density = weight / crystal.volume * GRAMS_PER_CM3
-        if expected > 0 and abs(density - expected) > DENSITY_TOLERANCE * expected and not self._is_z(crystal):
+        if abs(density - expected) > DENSITY_TOLERANCE * expected:
             raise StructureError(
                 f"_exptl_crystal_density_diffrn is {written}, the atoms of the cell have {density:.2f} g/cm3: "
                 "symmetry, sites or density are wrong; correct them, or set it to ?"
