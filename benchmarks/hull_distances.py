@@ -14,7 +14,7 @@ import random
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations, pairwise
+from itertools import chain, combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ APART = 0.05  # eV/atom; far more than the rounding of energies
 
 
 def main() -> None:
-    """Read the command line and print both comparisons."""
+    """Read the command line and print the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="JSONL file with all of JARVIS-DFT")
     parser.add_argument("--reference", type=Path, help="JSONL file of crystals with their e_above_hull")
@@ -59,7 +59,7 @@ def main() -> None:
 def print_ratios(systems: Systems) -> None:
     """Print by how much the column differs between crystals of a composition, beside their energies per atom."""
     polymorphs = defaultdict(list)
-    for row in (row for rows in systems.values() for row in rows):
+    for row in chain.from_iterable(systems.values()):
         polymorphs[formula_unit(row)].append((row[ENERGY], row["ehull"]))
     ratios = defaultdict(list)
     for composition, values in polymorphs.items():
@@ -114,7 +114,7 @@ def formula_unit(row: Mapping[str, Any]) -> Composition:
 def print_stable(systems: Systems, reference: Sequence[dict[str, Any]]) -> None:
     """Print the lowest values of the compositions that are on the hull of another database."""
     lowest: dict[Composition, float] = {}
-    for row in (row for rows in systems.values() for row in rows):
+    for row in chain.from_iterable(systems.values()):
         composition = formula_unit(row)
         lowest[composition] = min(row["ehull"], lowest.get(composition, row["ehull"]))
     stable = {formula_unit(row) for row in reference if row["e_above_hull"] < CLOSE / 10}

@@ -31,7 +31,7 @@ from pathlib import Path
 from benchmarks.curves import Curves, plot_curves
 from benchmarks.several import SEED, train_on_several
 from benchmarks.study import ARMS as ARMS_OF_STUDIES
-from benchmarks.study import GATGNN, RISING, SEVERAL, SHIPPED, Arm, call, folder_name, read_rows
+from benchmarks.study import SEVERAL, SHIPPED, Arm, call, folder_name, read_rows
 from benchmarks.texts import make_texts, reading
 from crysmm.files import write_csv_atomic
 
@@ -50,15 +50,15 @@ PROPERTIES = {
 }
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
 CHGNET = ARMS_OF_STUDIES["cgcnn fused with chgnet"].options
-TAUGHT = ("--head", "distilled", "--head.teacher", SHIPPED["decoys"], *RISING)
+DECOYS = ARMS_OF_STUDIES["cgcnn distilled from decoys, delta rising"]
 ARMS = {
     "plain": Arm(),
     "distilled from crysgnn": ARMS_OF_STUDIES["cgcnn distilled from crysgnn"],
-    "distilled from decoys": ARMS_OF_STUDIES["cgcnn distilled from decoys, delta rising"],
+    "distilled from decoys": DECOYS,
     "from decoys": Arm(("--init_from",), "decoys"),
     "from decoys, weight decay 1e-5": Arm(("--weight_decay", "1e-5", "--init_from"), "decoys"),
     "from several": Arm(("--init_from",), SEVERAL),
-    "from several, distilled from decoys": Arm((*TAUGHT, "--init_from"), SEVERAL),
+    "from several, distilled from decoys": Arm((*DECOYS.options, SHIPPED["decoys"], "--init_from"), SEVERAL),
     "fused with chgnet": Arm(CHGNET),
     "from several, fused with chgnet": Arm((*CHGNET, "--init_from"), SEVERAL),
     "with the space group": Arm(text="space group"),
@@ -66,9 +66,9 @@ ARMS = {
     "with shuffled text": Arm(text="shuffled"),
     "crysxpp": ARMS_OF_STUDIES["crysxpp"],
     "crysxpp from crysae": ARMS_OF_STUDIES["crysxpp from crysae"],
-    "gatgnn": Arm(GATGNN),
+    "gatgnn": ARMS_OF_STUDIES["gatgnn"],
     "gatgnn distilled from decoys": ARMS_OF_STUDIES["gatgnn distilled from decoys, delta rising"],
-    "gatgnn with text": Arm(GATGNN, text="own"),
+    "gatgnn with text": ARMS_OF_STUDIES["gatgnn with text"],
 }
 FULL = 80  # percent of the crystals with a property, the training split
 COLUMNS = (

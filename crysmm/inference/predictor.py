@@ -357,5 +357,5 @@ class Predictor:
 
 
 def _are_several(structures: Any) -> bool:
-    """True for a list, a tuple, an array or a column; other sequences may be one structure, of its sites."""
+    """Return True for a list, a tuple, an array or a column; other sequences may be one structure, of its sites."""
     return isinstance(structures, list | tuple) or getattr(structures, "ndim", None) == 1

@@ -16,7 +16,7 @@ SYSTEMS = {frozenset(["Al"]): ROWS[:1], frozenset(["Ni"]): ROWS[1:2], NAME: ROWS
 
 
 def test_distances_from_the_hull():
-    """AlNi's energy for a formula unit is that of half an atom: the hull is at -0.5, and Al3Ni's -0.2 / 4 at -0.25."""
+    """Compare with hulls by hand: per formula unit AlNi is at -1.0 / 2, Al3Ni at -0.2 / 4 and its hull at -0.25."""
     own, given = zip(*distances(SYSTEMS, NAME, per_atom), strict=True)
     assert own == pytest.approx([0, 0.4, 0.3])
     assert given == (0.0, 0.4, 0.3)
@@ -24,7 +24,7 @@ def test_distances_from_the_hull():
 
 
 def test_what_is_printed(capsys, monkeypatch):
-    """The ratio of a right column is 1 whatever the number of atoms in a formula unit."""
+    """Print a ratio of 1 for a right column, whatever the number of atoms in a formula unit."""
     monkeypatch.setattr("benchmarks.hull_distances.SIZES", (2,))
     print_ratios(SYSTEMS)
     assert capsys.readouterr().out.splitlines()[1] == "2 | 1 | 1.000 | 100% | 0%"

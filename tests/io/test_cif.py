@@ -468,7 +468,7 @@ def test_sites_of_one_atom_need_no_symmetry(column: str, values: Sequence[str]) 
     [("44", True), ("4?", True), (("48", "48"), True), ("11", True), ("42", False), (("4", "192"), False)],
 )
 def test_multiplicities_are_compared_with_the_atoms_of_the_sites(values: Sequence[str], is_right: bool) -> None:
-    """The order of the site symmetry, 192 / 4 here, may stand in their place, and 1 for all sites."""
+    """Accept the order of the site symmetry in their place, 192 / 4 here, and 1 for all sites."""
     text = with_column(ROCK_SALT, "symmetry_multiplicity", values)
     if is_right:
         assert len(parse(text)) == 8
@@ -478,7 +478,7 @@ def test_multiplicities_are_compared_with_the_atoms_of_the_sites(values: Sequenc
 
 
 def test_multiplicities_tell_the_origin() -> None:
-    """Of a site on 3/8 3/8 3/8: 32e by origin 1, 8b by origin 2."""
+    """Read a site on 3/8 3/8 3/8: 32e by origin 1, 8b by origin 2."""
     text = DIAMOND.replace("_cell_formula_units_Z 8\n", "").replace("3.567", "9").replace("0.125 0.125 0.125", "{}")
     with pytest.raises(StructureError, match="its atoms fit more than one"):
         parse(text.format("0.375 0.375 0.375"))
@@ -508,7 +508,7 @@ def test_z_alone_promises_as_many_atoms_of_an_element() -> None:
 
 
 def test_a_formula_counts_as_one_of_the_cell_in_pymatgens_files_alone() -> None:
-    """As a quarter of the atoms would where the operations of a group without a name are not all there."""
+    """Give a quarter of the operations of a group without a name: Z times the formula is four times the cell."""
     centrings = "'x,y,z'\n'x,y+1/2,z+1/2'\n'x+1/2,y,z+1/2'\n'x+1/2,y+1/2,z'"
     symmetry = f"_cell_formula_units_Z 4\nloop_\n_symmetry_equiv_pos_as_xyz\n{centrings}\nloop_"
     text = WITHOUT_SYMMETRY.replace("loop_", symmetry, 1).replace("'Cl Na'", "'Cl4 Na4'")
