@@ -231,12 +231,7 @@ class _Structure:
             self._refuse_other_symmetry()
             cell = self._fill(identity())
         else:
-            settings = names.settings(self.lattice)
-            cell = self._fill_one_of(settings)
-            if names.leaves_setting_open:
-                self.notes.append(
-                    f"of space group {names.numbers[0]} the standard setting, {settings[0].name}, was taken"
-                )
+            cell = self._fill_one_of(names.settings(self.lattice))
         if not names and (written is None or len(written) == 1) and not self._is_z(cell.crystal):
             self._refuse_lost_system()
         self._compare_with_z(cell.crystal)
@@ -517,14 +512,14 @@ class _Structure:
         if len(cells) > 1:
             cells = {name: cell for name, cell in cells.items() if self._is_z(cell.crystal)}
         if len(cells) != 1:
-            names = " and ".join(setting.name for setting in settings)
+            names = " or ".join(setting.name for setting in settings)
             why = "; ".join(reasons) if reasons else "its atoms fit more than one"
             raise StructureError(
                 f"the space group in the CIF may be {names}, and {why}; write the symmetry operations or the Hall "
                 "symbol"
             )
         name, cell = next(iter(cells.items()))
-        return _Cell(cell.crystal, (f"{name}: told by the atoms, the file leaves the origin open", *cell.notes))
+        return _Cell(cell.crystal, (f"{name}: told by the atoms, the file leaves the setting open", *cell.notes))
 
     def _expected_atoms(self) -> set[float]:
         """Return how many atoms besides hydrogen Z and the formula promise; nothing where one is missing.

@@ -240,7 +240,8 @@ class GroupNames:
     def named(self, lattice: np.ndarray) -> list[Operations]:
         """Return the settings that these names allow, whether they fit the cell or not; none for unknown names.
 
-        A Hall symbol tells the setting. A Hermann-Mauguin symbol leaves the origin open where the group has two.
+        A Hall symbol tells the setting. A Hermann-Mauguin symbol leaves the origin open where the group has two, a
+        number the axes as well.
 
         Raises:
             StructureError: the names are those of different groups.
@@ -288,11 +289,6 @@ class GroupNames:
                 "(_space_group_symop_operation_xyz)"
             )
         return list({setting.triplets: setting for setting in fitting}.values())
-
-    @property
-    def leaves_setting_open(self) -> bool:
-        """True if a number alone names the group, and tables know other axes for it."""
-        return not (self.symbols or self.halls) and len({entry.hm for entry in _table(self.numbers[0])}) > 1
 
 
 def _by_hall(symbol: str) -> Operations | None:
@@ -375,9 +371,10 @@ def _operations_of(entry: SpaceGroup) -> Operations:
 
 
 def _entries_of_number(number: str) -> list[SpaceGroup]:
-    """Return the standard setting of a group, in both origins and on both kinds of axes where it has two."""
-    table = _table(number)
-    return [entry for entry in table if entry.hm == table[0].hm]
+    """Return the settings of a group in the International Tables: its axes, cells and origins."""
+    from gemmi import spacegroup_table_itb
+
+    return [entry for entry in spacegroup_table_itb() if str(entry.number) == number]
 
 
 def _without_ones(symbol: str) -> str:
