@@ -50,15 +50,24 @@ PROPERTIES = {
 }
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
 CHGNET = ARMS_OF_STUDIES["cgcnn fused with chgnet"].options
+SEVENNET = ARMS_OF_STUDIES["cgcnn fused with sevennet-0"].options
+LONG = ("--weight_decay", "1e-5", "--learning_rate", "2e-3", "--epochs")
 DECOYS = ARMS_OF_STUDIES["cgcnn distilled from decoys, delta rising"]
 ARMS = {
     "plain": Arm(),
+    "wide, 80 epochs": Arm(("--model.node_features", "128", "--model.conv_layers", "4", *LONG, "80")),
+    "small alignn, 60 epochs": Arm((*ARMS_OF_STUDIES["small alignn"].options, *LONG, "60")),
     "distilled from crysgnn": ARMS_OF_STUDIES["cgcnn distilled from crysgnn"],
     "distilled from decoys": DECOYS,
     "from decoys": Arm(("--init_from",), "decoys"),
     "from decoys, weight decay 1e-5": Arm(("--weight_decay", "1e-5", "--init_from"), "decoys"),
     "from several": Arm(("--init_from",), SEVERAL),
     "from several, distilled from decoys": Arm((*DECOYS.options, SHIPPED["decoys"], "--init_from"), SEVERAL),
+    "features of sevennet-0 alone": ARMS_OF_STUDIES["features of sevennet-0 alone"],
+    "distilled from sevennet-0": ARMS_OF_STUDIES["cgcnn distilled from sevennet-0, delta rising"],
+    "fused with sevennet-0": Arm(SEVENNET),
+    "from several, fused with sevennet-0": Arm((*SEVENNET, "--init_from"), SEVERAL),
+    "features of chgnet alone": ARMS_OF_STUDIES["features of chgnet alone"],
     "fused with chgnet": Arm(CHGNET),
     "from several, fused with chgnet": Arm((*CHGNET, "--init_from"), SEVERAL),
     "with the space group": Arm(text="space group"),

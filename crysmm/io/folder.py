@@ -351,6 +351,7 @@ class FolderTable(_FileRows):
     def rows(self) -> Iterator[FileRow | SkippedRow]:
         """Yield every row; one without a usable id, target or file is a :class:`SkippedRow`."""
         register = IdRegister()
+        ids_by_file: dict[str, str] = {}
         columns = self._columns
         for line, cells in self._lines:
             raw_id = cells[columns.id] if columns.id < len(cells) else ""
@@ -360,6 +361,8 @@ class FolderTable(_FileRows):
                 identifier = register.admit(raw_id)
                 targets = columns.read_targets(cells, self._options)
                 file = self._listing.find(identifier, self._options.file_format)
+                if (first := ids_by_file.setdefault(file, identifier)) != identifier:
+                    raise StructureError(f"{file} is the structure file of an earlier row, with the id {first!r}")
             except UnlabeledError as error:
                 yield UnlabeledRow(raw_id, f"{self._table.name}:{line}", str(error))
             except StructureError as error:

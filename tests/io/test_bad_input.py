@@ -104,6 +104,7 @@ def test_bad_file_is_skipped_with_a_reason(name: str, content: bytes | None, rea
         ("good.vasp,1_000", "'1_000'; numbers are needed"),
         ("1,1", "no structure file: looked for 1, 1.vasp"),  # there is a 1.0.vasp
         ("other.vasp,1", "stands in an earlier row"),
+        ("other,1", "other.vasp is the structure file of an earlier row, with the id 'other.vasp'"),
         ("nobody,1", "no structure file: looked for nobody, nobody.vasp"),
     ],
 )
