@@ -112,6 +112,11 @@ class CheckReport:
         lines = [f"{number} {kind}" for kind, number in kinds.items() if number]
         if self.split_problem:
             lines.append(self.split_problem)
+        lines += [
+            f"{target.name} is {target.minimum:g} for every crystal, so that there is nothing to learn"
+            for target in self.targets
+            if target.minimum == target.maximum
+        ]
         if self.costs.mean_batch_memory > self.costs.memory_limit:
             lines.append("a batch does not fit in memory: lower batch_size, or set max_triplets")
         return lines

@@ -2,9 +2,8 @@
 
 import argparse
 import webbrowser
-from pathlib import Path
 
-from crysmm.cli.options import positive, require
+from crysmm.cli.options import path, positive, require
 from crysmm.inference.files import require_model
 from crysmm.zoo import resolve
 
@@ -15,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options for the models and the address of the page."""
     parser.add_argument(
         "--model",
-        type=Path,
+        type=path,
         action="append",
         default=[],
         metavar="DIR",

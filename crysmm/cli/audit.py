@@ -1,9 +1,9 @@
 """``crysmm audit``: find crystals that the splits of a run share, and the test error without them."""
 
 import argparse
-from pathlib import Path
 from typing import get_args
 
+from crysmm.cli.options import path
 from crysmm.errors import InputError
 from crysmm.files import refuse_other_files
 from crysmm.io.source import FileFormat
@@ -12,11 +12,11 @@ from crysmm.runs.run_folder import AUDIT_REPORT, AUDIT_TABLE, RunFolder
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options for a run, or for structures and a file that splits them."""
-    parser.add_argument("--model", type=Path, metavar="DIR", help="Folder of a run of crysmm train.")
-    parser.add_argument("--root_dir", type=Path, metavar="PATH", help="Structures; for a run only if they have moved.")
+    parser.add_argument("--model", type=path, metavar="DIR", help="Folder of a run of crysmm train.")
+    parser.add_argument("--root_dir", type=path, metavar="PATH", help="Structures; for a run only if they have moved.")
     parser.add_argument(
         "--ids_file",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="Instead of a run: an ids_train_val_test.json that splits the structures.",
     )
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output_dir",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="Folder for audit.json and audit.csv; for a run by default its own folder.",
     )

@@ -1,9 +1,8 @@
 """``crysmm compare``: several arms on one split in, a paired comparison out."""
 
 import argparse
-from pathlib import Path
 
-from crysmm.cli.options import add_config_options, config_from, positive, report
+from crysmm.cli.options import add_config_options, config_from, path, positive, report
 from crysmm.cli.train import one_of_several, prepare_run, refuse_absent
 from crysmm.comparison.arms import BUILT_IN, DEFAULT_ARMS, Plan, parse_arms, read_arms
 from crysmm.config import TrainingConfig
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--arms_file",
-        type=Path,
+        type=path,
         metavar="FILE",
         help='JSON file with the settings of each arm in place of --arms: {"plain": {}, "wide": {"model": '
         '{"node_features": 128}}}.',

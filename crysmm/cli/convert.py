@@ -1,16 +1,15 @@
 """``crysmm convert``: convert a checkpoint of other code to a model folder."""
 
 import argparse
-from pathlib import Path
 
-from crysmm.cli.options import report
+from crysmm.cli.options import path, report
 from crysmm.convert.inputs import refuse_early
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options for the checkpoint, the code that wrote it, and the folder to write."""
     parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="File with the weights, written by torch.save."
+        "checkpoint", type=path, metavar="CHECKPOINT", help="File with the weights, written by torch.save."
     )
     parser.add_argument(
         "--from",
@@ -21,12 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--config",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="JSON file: for alignn the config.json next to the checkpoint; for the others the settings that the "
         "checkpoint lacks, if they are not the defaults: target_key, cutoff (8), max_neighbors (12).",
     )
-    parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="New folder to write to.")
+    parser.add_argument("--output_dir", type=path, required=True, metavar="DIR", help="New folder to write to.")
 
 
 def run(arguments: argparse.Namespace) -> int:

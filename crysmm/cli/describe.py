@@ -9,6 +9,7 @@ from crysmm.cli.options import (
     add_reading_options,
     listed,
     open_unlabeled,
+    path,
     positive,
     warn,
 )
@@ -19,10 +20,10 @@ SHOWN = 3  # rows of each kind of problem
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options for the structures, the file to write, the describer, and the processes or the cluster."""
-    parser.add_argument("--root_dir", type=Path, required=True, metavar="PATH", help=UNLABELED)
+    parser.add_argument("--root_dir", type=path, required=True, metavar="PATH", help=UNLABELED)
     parser.add_argument(
         "--output",
-        type=Path,
+        type=path,
         default=Path("descriptions.jsonl"),
         metavar="FILE",
         help="File of descriptions (descriptions.jsonl); if it exists, only structures missing from it are described.",

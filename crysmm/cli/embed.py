@@ -9,6 +9,7 @@ from crysmm.cli.options import (
     add_reading_options,
     listed,
     open_unlabeled,
+    path,
     positive,
     warn,
 )
@@ -27,10 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Potential, such as chgnet, sevennet-0 or sevennet-0:4+5 for these layers alone; or the folder of a "
         "model, or the name of a shipped one.",
     )
-    parser.add_argument("--root_dir", type=Path, required=True, metavar="PATH", help=UNLABELED)
+    parser.add_argument("--root_dir", type=path, required=True, metavar="PATH", help=UNLABELED)
     parser.add_argument(
         "--output",
-        type=Path,
+        type=path,
         default=Path("embeddings.parquet"),
         metavar="FILE",
         help="File of features (embeddings.parquet).",
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=positive, metavar="N", help="Number of processes on a CPU; by default one per core."
     )
     add_cluster_options(parser)
-    parser.add_argument("--cache_dir", type=Path, metavar="PATH", help="Folder for features, as for training.")
+    parser.add_argument("--cache_dir", type=path, metavar="PATH", help="Folder for features, as for training.")
 
 
 def run(arguments: argparse.Namespace) -> int:

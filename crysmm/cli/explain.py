@@ -1,12 +1,12 @@
 """``crysmm explain``: explain the predictions of a model by features, atoms and elements."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crysmm.cli.options import (
     add_model_and_structures,
     add_reading_options,
+    path,
     positive,
     refuse_row_options,
     require,
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Folder with structures, or one file of many (.json, .jsonl, .xyz, .csv, .parquet, ...); if it has targets, "
         "they are read to check the explanation by errors.",
     )
-    parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="Folder to write to.")
+    parser.add_argument("--output_dir", type=path, required=True, metavar="DIR", help="Folder to write to.")
     parser.add_argument(
         "--explained",
         metavar="TEXT",
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=positive, metavar="N", help="Number of processes that read structures; by default one per core."
     )
     parser.add_argument(
-        "--cache_dir", type=Path, metavar="DIR", help="Folder for stored graphs; by default crysmm in the user's cache."
+        "--cache_dir", type=path, metavar="DIR", help="Folder for stored graphs; by default crysmm in the user's cache."
     )
 
 

@@ -1,9 +1,8 @@
 """``crysmm leaderboard``: make a contribution to the JARVIS-Leaderboard."""
 
 import argparse
-from pathlib import Path
 
-from crysmm.cli.options import add_config_options, config_from, folder_name, report
+from crysmm.cli.options import add_config_options, config_from, folder_name, path, report
 from crysmm.cli.train import one_of_several, prepare_run
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
@@ -25,13 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--benchmark", required=True, metavar="NAME", help="Full name of the benchmark, ...-test-mae.")
     parser.add_argument(
         "--benchmark_file",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="File of the benchmark, .json.zip; by default that in the package jarvis_leaderboard, if it is installed.",
     )
     parser.add_argument(
         "--run",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="Finished run of crysmm train on exactly the split of the benchmark; by default a model is trained.",
     )

@@ -1,9 +1,8 @@
 """``crysmm matbench``: train on the folds of a Matbench v0.1 task, and write a submission."""
 
 import argparse
-from pathlib import Path
 
-from crysmm.cli.options import add_config_options, config_from, folder_name, report
+from crysmm.cli.options import add_config_options, config_from, folder_name, path, report
 from crysmm.cli.train import prepare_run
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
@@ -18,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", required=True, metavar="NAME", help="Task with structures, such as matbench_jdft2d.")
     parser.add_argument(
         "--folds",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="Matbench's matbench_v0.1_validation.json; by default that in the package matbench, if it is installed.",
     )

@@ -68,7 +68,7 @@ def add_config_options(
     parser.add_argument(
         "--config",
         "--config_name",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="JSON or YAML file with settings; options override it.",
     )
@@ -206,14 +206,14 @@ def add_model_and_structures(parser: argparse.ArgumentParser, root_dir_help: str
     """Add ``--model``, and ``--root_dir`` or ``--files``."""
     parser.add_argument(
         "--model",
-        type=Path,
+        type=path,
         required=True,
         metavar="DIR",
         help="Folder of the trained model, or the name of a shipped one (crysmm zoo).",
     )
     inputs = parser.add_mutually_exclusive_group(required=True)
-    inputs.add_argument("--root_dir", type=Path, metavar="PATH", help=root_dir_help)
-    inputs.add_argument("--files", type=Path, nargs="+", metavar="FILE", help="Structure files.")
+    inputs.add_argument("--root_dir", type=path, metavar="PATH", help=root_dir_help)
+    inputs.add_argument("--files", type=path, nargs="+", metavar="FILE", help="Structure files.")
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
@@ -285,6 +285,13 @@ def require(package: str, purpose: str, extra: str) -> None:
         raise MissingDependencyError(
             f"{purpose} needs the package {package}, which is not installed: pip install 'crysmm[{extra}]'"
         )
+
+
+def path(text: str) -> Path:
+    """Read a path; an empty one, as of a variable that is not set, would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got ''")
+    return Path(text)
 
 
 def positive(text: str) -> int:

@@ -15,6 +15,7 @@ from crysmm.cli.options import (
     add_reading_options,
     fraction,
     listed,
+    path,
     positive,
     refuse_absent_device,
     refuse_row_options,
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_reading_options(parser)
     parser.add_argument(
         "--output",
-        type=Path,
+        type=path,
         default=Path("predictions.csv"),
         metavar="FILE",
         help="Table to write, .csv or .parquet (predictions.csv).",

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from crysmm.cli.options import report
+from crysmm.cli.options import path, report
 from crysmm.comparison.overview import HEADER, aligned, find_runs
 
 
@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the folder and the page."""
     parser.add_argument(
         "folder",
-        type=Path,
+        type=path,
         nargs="?",
         default=Path(),
         metavar="FOLDER",
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--html",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="Page to write: learning curves, and errors crystal by crystal of runs that share test crystals.",
     )

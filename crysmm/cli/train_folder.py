@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crysmm.cli.main import run_command
-from crysmm.cli.options import add_config_options, add_print_config, config_from, describe, report
+from crysmm.cli.options import add_config_options, add_print_config, config_from, describe, path, report
 from crysmm.cli.train import train_with
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--property", dest="target_key", default=argparse.SUPPRESS, metavar="TEXT", help="Same as --target."
     )
     parser.add_argument(
-        "--restart_model_path", type=Path, metavar="DIR", help="Same as --init_from: a model folder of this package."
+        "--restart_model_path", type=path, metavar="DIR", help="Same as --init_from: a model folder of this package."
     )
     for name in IGNORED:
         parser.add_argument(f"--{name}", metavar="TEXT", help="Accepted and ignored.")

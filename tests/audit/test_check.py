@@ -64,7 +64,8 @@ def test_rows_without_the_target_are_not_a_fault(tmp_path: Path, crystals) -> No
     """In a table of many properties, most rows lack any one of them; the split is over those that have it."""
     missing = [{}, {"gap": None}, {"gap": ""}, {"gap": " NaN "}, {"gap": float("nan")}, {"gap": "na"}, {"gap": []}]
     structures = [crystal.to_jarvis().to_dict() for crystal in crystals.values()]
-    rows = [{"id": name, "atoms": atoms, "gap": 1.5} for name, atoms in zip(crystals, structures, strict=True)]
+    named = zip(crystals, structures, strict=True)
+    rows = [{"id": name, "atoms": atoms, "gap": number} for number, (name, atoms) in enumerate(named)]
     rows += [{"id": f"{n}", "atoms": structures[0], "volume": 1, **gap} for n, gap in enumerate(missing)]
     (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows[:5] + rows[-7:] + rows[5:-7])))
     report = check(tmp_path / "d.jsonl", tmp_path, target_key="gap")
@@ -85,13 +86,20 @@ def test_classes_are_counted(table: Path, tmp_path: Path) -> None:
     assert check(table, tmp_path, classification_threshold=3.5).classes == {"0": 4, "1": 9}
 
 
+def test_a_target_that_does_not_vary_is_found(tmp_path: Path, crystals) -> None:
+    rows = [{"id": name, "gap": 1.5, "atoms": each.to_jarvis().to_dict()} for name, each in crystals.items()]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = ["gap is 1.5 for every crystal, so that there is nothing to learn"]
+    assert check(tmp_path / "d.jsonl", tmp_path).findings == found
+
+
 def test_files_that_no_row_names_are_a_notice(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     names = sorted(path.name for path in SAMPLE.glob("*.vasp"))[:12]
     for name in names:
         (folder / name).write_text((SAMPLE / name).read_text())
-    (folder / "id_prop.csv").write_text("".join(f"{name},1\n" for name in names[:-1]))
+    (folder / "id_prop.csv").write_text("".join(f"{name},{n}\n" for n, name in enumerate(names[:-1])))
     report = check(folder, tmp_path)
     assert report.unnamed_files == names[-1:]
     assert report.clean
