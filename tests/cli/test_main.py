@@ -41,6 +41,14 @@ def test_another_command_gets_the_nearest(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == expected
 
 
+@pytest.mark.parametrize("words", ["explain --model m --files x --output_dir", "runs", "predict --model m --root_dir"])
+def test_an_empty_path_is_not_the_current_folder(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([*words.split(), ""])
+    assert left.value.code == 2
+    assert "expected a path, got ''" in capsys.readouterr().err
+
+
 def complete(script: Path, *words: str) -> set[str]:
     """Return the words that bash offers for the last word."""
     line = f"source {script}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _shtab_crysmm"

@@ -27,7 +27,6 @@ MISTAKES = {
     "predict --model cgcnn-formation-energy --files no.cif": "no.cif: no such file",
     f"predict --model cgcnn-formation-energy --files {CRYSTAL} --keep 'the best'": "keep: 'the best' is no rule",
     f"explain --model nowhere --files {CRYSTAL} --output_dir new": "nowhere is not a folder",
-    f"explain --model nowhere --files {CRYSTAL} --output_dir ''": "--output_dir: expected a path, got ''",
     f"explain --model nowhere --files {CRYSTAL} --output_dir run": "--output_dir: run holds a run",
     f"train --root_dir {DATA} --output_dir new --head multimodal --head.descriptions no.csv": "no.csv is not a file",
     f"compare --root_dir {DATA} --output_dir new --arms plian": "unknown arm plian; did you mean plain?",
