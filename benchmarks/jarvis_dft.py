@@ -135,9 +135,9 @@ def train(options: argparse.Namespace, arm: str, name: str, percent: int) -> Non
         "val_mae": metrics["val"]["mae"],
         "test_mae": statistics.fmean(errors),
         "standard_error": statistics.stdev(errors) / math.sqrt(len(errors)),
-        "epochs": metrics["epochs"],
+        "epochs": metrics.get("epochs"),  # features alone have none
         "hours": metrics["seconds"] / 3600,
-        "precision": metrics["precision"],
+        "precision": metrics.get("precision"),
         "processor": processor(),
     }
     rows = [*read_results(options.results), row]

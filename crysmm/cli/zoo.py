@@ -1,4 +1,4 @@
-"""``crysmm zoo``: list the models that come with the package, or print the card of one."""
+"""``crysmm zoo``: list the models that come with the package, or those of a group, or print the card of one."""
 
 import argparse
 
@@ -13,7 +13,9 @@ USE = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the name of a model."""
-    parser.add_argument("name", nargs="?", metavar="NAME", help="Print the card of this model; by default list them.")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="Print the card of this model, or list this group; by default list all."
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -27,6 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.inference.model_card import CARD_FILE, MARK
 
     names = zoo.shipped_names()
+    if arguments.name in zoo.GROUPS:
+        print("\n\n".join(_entry(folder.name) for folder in zoo.resolve_group(arguments.name)))
+        return 0
     if arguments.name is None:
         print("\n\n".join([*(_entry(name) for name in names), USE]) if names else "This package ships no models.")
         return 0

@@ -4,6 +4,7 @@ import pytest
 
 from crysmm.cli.main import main
 from crysmm.inference.model_card import MARK, SECTIONS, Card
+from crysmm.zoo import shipped_names
 
 
 @pytest.fixture
@@ -27,6 +28,17 @@ def test_list(zoo, capsys):
         "  held out: MAE of cgcnn-bulk 9 GPa\n\ngatgnn-bulk\n"
     )
     assert "crysmm predict --model NAME" in shown
+
+
+def test_a_group(capsys):
+    """A group is listed, and is not taken where one model is needed."""
+    assert main(["zoo", "jarvis"]) == 0
+    shown = capsys.readouterr().out
+    assert [line for line in shown.splitlines() if line and line[0] != " "] == [
+        name for name in shipped_names() if name.startswith("jarvis-")
+    ]
+    assert main(["explain", "--model", "jarvis", "--files", "POSCAR", "--output_dir", "new"]) == 2
+    assert "jarvis is short for several shipped models, and one is needed" in capsys.readouterr().err
 
 
 def test_card(zoo, capsys):
