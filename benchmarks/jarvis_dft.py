@@ -10,10 +10,12 @@ The split of a property shuffles the rows that have it with seed 123 and takes 8
 The epoch is chosen on validation and the test split is predicted once. ``from decoys`` fine-tunes the shipped encoder,
 which saw structures of the Materials Project and no label. ``from several`` fine-tunes a network that was trained on
 four properties at once, without the validation and test structures of the properties in ``HELD_OUT`` and their
-duplicates. The arms with text read what ``crysmm describe`` wrote of the crystals. Each finished run becomes a row of
-the results file; the predictions of all arms for the same test crystals stand side by side in one file per property, so
-that differences can be paired. ``--percent`` labels fewer than the 80% of a full training split, the first of it, for
-learning curves with the same validation and test crystals.
+duplicates. With labels by the fused network, the crystals that lack a property are trained on as well, with what the
+network of ``from several, fused with sevennet-0``, trained before, predicts for them. The arms with text read what
+``crysmm describe`` wrote of the crystals. Each finished run becomes a row of the results file; the predictions of all
+arms for the same test crystals stand side by side in one file per property, so that differences can be paired.
+``--percent`` labels fewer than the 80% of a full training split, the first of it, for learning curves with the same
+validation and test crystals.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.curves import Curves, plot_curves
+from benchmarks.predicted_labels import with_predicted_labels
 from benchmarks.several import SEED, train_on_several
 from benchmarks.study import ARMS as ARMS_OF_STUDIES
 from benchmarks.study import SEVERAL, SHIPPED, Arm, call, folder_name, read_rows
@@ -50,7 +53,8 @@ PROPERTIES = {
 }
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
 CHGNET = ARMS_OF_STUDIES["cgcnn fused with chgnet"].options
-SEVENNET = ARMS_OF_STUDIES["cgcnn fused with sevennet-0"].options
+FUSED = "from several, fused with sevennet-0"
+TAUGHT = "from several, with labels by the fused network"
 LONG = ("--weight_decay", "1e-5", "--learning_rate", "2e-3", "--epochs")
 DECOYS = ARMS_OF_STUDIES["cgcnn distilled from decoys, delta rising"]
 ARMS = {
@@ -65,8 +69,10 @@ ARMS = {
     "from several, distilled from decoys": Arm((*DECOYS.options, SHIPPED["decoys"], "--init_from"), SEVERAL),
     "features of sevennet-0 alone": ARMS_OF_STUDIES["features of sevennet-0 alone"],
     "distilled from sevennet-0": ARMS_OF_STUDIES["cgcnn distilled from sevennet-0, delta rising"],
-    "fused with sevennet-0": Arm(SEVENNET),
-    "from several, fused with sevennet-0": Arm((*SEVENNET, "--init_from"), SEVERAL),
+    "fused with sevennet-0": ARMS_OF_STUDIES["cgcnn fused with sevennet-0"],
+    FUSED: ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0"],
+    f"{FUSED}, five networks": ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0, five networks"],
+    TAUGHT: Arm(("--init_from",), SEVERAL),
     "features of chgnet alone": ARMS_OF_STUDIES["features of chgnet alone"],
     "fused with chgnet": Arm(CHGNET),
     "from several, fused with chgnet": Arm((*CHGNET, "--init_from"), SEVERAL),
@@ -119,6 +125,9 @@ def train(options: argparse.Namespace, arm: str, name: str, percent: int) -> Non
     """Train one arm on one property, and add its result to the files."""
     folder = options.work / folder_name(arm) / (name if percent == FULL else f"{name}_{percent}")
     data = ["--root_dir", str(options.data), "--target_key", name]
+    if arm == TAUGHT:
+        teacher = options.work / folder_name(FUSED) / name
+        data = with_predicted_labels(options.data, name, teacher, options.work / "predicted_labels")
     if percent != FULL:
         data += ["--train_ratio", str(percent / 100)]
     call(["train", *data, *RECIPE, *arm_options(options, ARMS[arm])], folder, options.jobs)

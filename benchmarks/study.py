@@ -71,6 +71,7 @@ TEXT_ALONE = "text alone"
 TOGETHER = "cgcnn on all properties at once"
 SEVERAL = "several properties"  # a network that StudyOfSeveral trains
 SMALL_ALIGNN = (*ALIGNN, "--model.alignn_layers", "2", "--model.gcn_layers", "2", "--model.hidden_features", "64")
+FUSED = ("--head", "multimodal", "--head.embeddings", "sevennet-0")
 FP32 = ("--precision", "32")
 BACKBONES = ("cgcnn", "gatgnn", "alignn", "small alignn")  # the arms that others are compared with
 
@@ -111,6 +112,10 @@ ARMS: dict[str, Arm] = {
     TOGETHER: Arm(),
     "cgcnn from several properties": Arm(("--init_from",), SEVERAL),
     "cgcnn from several properties, five networks": Arm(("--ensemble", "5", "--init_from"), SEVERAL),
+    "cgcnn from several properties, fused with sevennet-0": Arm((*FUSED, "--init_from"), SEVERAL),
+    "cgcnn from several properties, fused with sevennet-0, five networks": Arm(
+        (*FUSED, "--ensemble", "5", "--init_from"), SEVERAL
+    ),
     "gatgnn": Arm(GATGNN),
     "gatgnn distilled from crysgnn": distilled("crysgnn", *GATGNN),
     "gatgnn distilled from decoys, delta rising": distilled("decoys", *GATGNN, *RISING),
