@@ -79,3 +79,8 @@ def brief(error: object) -> str:
     """Return the first line of another library's message, shortened: such texts may repeat an entire broken input."""
     line = str(error).partition("\n")[0]
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 crystal`` or ``2,000 crystals``."""
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"

@@ -25,7 +25,7 @@ from crysmm.data.store import Store, build_store
 from crysmm.data.units import after_number, named, units_of
 from crysmm.device import resolve_device
 from crysmm.elements import elements_in
-from crysmm.errors import InputError
+from crysmm.errors import InputError, count
 from crysmm.io.folder import FolderTable
 from crysmm.io.inputs import open_input
 from crysmm.io.site_species import FORMULA_CONTRADICTS
@@ -105,11 +105,11 @@ class CheckReport:
     def findings(self) -> list[str]:
         """One line for each kind of fault."""
         kinds = {
-            "rows that cannot be used": len(self.skipped),
-            "crystals too large for the memory": len(self.oversized),
-            "groups of rows with the same structure": len(self.duplicates),
+            ("row", "that cannot be used"): len(self.skipped),
+            ("crystal", "too large for the memory"): len(self.oversized),
+            ("group", "of rows with the same structure"): len(self.duplicates),
         }
-        lines = [f"{number} {kind}" for kind, number in kinds.items() if number]
+        lines = [f"{count(number, noun)} {kind}" for (noun, kind), number in kinds.items() if number]
         if self.split_problem:
             lines.append(self.split_problem)
         lines += [
@@ -132,7 +132,8 @@ class CheckReport:
 
     def text(self) -> str:
         """Return the report for the screen, with at most ``SHOWN`` lines of one kind."""
-        lines = [f"{self.input}: {self.n_readable} crystals can be used, {len(self.skipped)} rows cannot"]
+        n_skipped = count(len(self.skipped), "row")
+        lines = [f"{self.input}: {count(self.n_readable, 'crystal')} can be used, {n_skipped} cannot"]
         lines += _indented(self.gaps)
         for title, rows in (
             ("Rows that cannot be used", self.skipped),
@@ -144,7 +145,7 @@ class CheckReport:
         if self.duplicates:
             lines.append(
                 f"Same structure (distances up to {duplicates.SEARCH_RADIUS:g} Angstrom agree within "
-                f"{duplicates.TOLERANCE} Angstrom): {len(self.duplicates)} groups"
+                f"{duplicates.TOLERANCE} Angstrom): {count(len(self.duplicates), 'group')}"
             )
             lines += _indented(" = ".join(group) for group in self.duplicates)
         if self.notes:
@@ -161,21 +162,21 @@ class CheckReport:
             lines += _indented(self.unnamed_files)
 
         lines.append(f"Elements: {len(self.elements)}, with the number of crystals that contain each")
-        coverage = ", ".join(f"{symbol} {count}" for symbol, count in self.elements.items())
+        coverage = ", ".join(f"{symbol} {number}" for symbol, number in self.elements.items())
         lines += wrap(coverage, 100, initial_indent="  ", subsequent_indent="  ")
         for target in self.targets:
-            some = f" ({target.n} crystals)" if target.n < self.n_readable else ""
+            some = f" ({count(target.n, 'crystal')})" if target.n < self.n_readable else ""
             spread = f"{target.minimum:g} to {target.maximum:g}, mean {target.mean:.6g}"
             name, unit = named([target.name], [target.unit])[0], after_number(target.unit)
             lines.append(f"Target {name}{some}: {spread}")
             lines.append(f"  predicting the mean for every crystal has an MAE of {target.mae_of_mean:.6g}{unit}")
         if self.classes:
-            counts = ", ".join(f"{name} ({count} crystals)" for name, count in self.classes.items())
+            counts = ", ".join(f"{name} ({count(number, 'crystal')})" for name, number in self.classes.items())
             lines.append(f"Classes: {counts}")
         sizes = ", ".join(f"{mean:.1f} {name} (at most {most})" for name, (mean, most) in self.graph.items())
         lines.append(f"Mean per crystal: {sizes}")
         if self.split:
-            lines.append("Split: " + ", ".join(f"{count} {name}" for name, count in self.split.items()))
+            lines.append("Split: " + ", ".join(f"{number} {name}" for name, number in self.split.items()))
 
         costs = self.costs
         mean, largest, limit = map(in_bytes, (costs.mean_batch_memory, costs.largest_batch_memory, costs.memory_limit))
@@ -233,7 +234,7 @@ def check_input(config: TrainingConfig) -> CheckReport:
     if config.is_classification:
         values, threshold = store.targets[:, 0], config.classification_threshold
         names, counts = np.unique(values if threshold is None else (values > threshold) * 1.0, return_counts=True)
-        classes = {f"{name:g}": int(count) for name, count in zip(names, counts, strict=True)}
+        classes = {f"{name:g}": int(number) for name, number in zip(names, counts, strict=True)}
     graph = {"atoms": store.n_atoms, "bonds": store.n_edges, "triplets": store.n_triplets}
     return CheckReport(
         input=str(config.root_dir),

@@ -13,7 +13,7 @@ from crysmm.cli.options import (
     warn,
 )
 from crysmm.data.units import after_number
-from crysmm.errors import InputError
+from crysmm.errors import InputError, count
 from crysmm.explain import REPORT, TABLES_AND_PLOTS
 from crysmm.files import refuse_other_files
 from crysmm.inference.files import require_model
@@ -131,8 +131,9 @@ def _report(explanation: "Explanation") -> None:
     """Print the features that matter most, of the crystal if there is only one, and the checks of the explanation."""
     totals, unit = explanation.totals, after_number(explanation.unit)
     print(
-        f"{totals.n_crystals} crystals, {totals.n_atoms} atoms: the contributions to {explanation.quantity} add up to "
-        f"within {totals.largest_residual:.2g} (largest change from the baseline {totals.largest_change:.3g}{unit})"
+        f"{count(totals.n_crystals, 'crystal')}, {count(totals.n_atoms, 'atom')}: the contributions to "
+        f"{explanation.quantity} add up to within {totals.largest_residual:.2g} "
+        f"(largest change from the baseline {totals.largest_change:.3g}{unit})"
     )
     crystal = explanation.crystal
     if crystal is not None:
@@ -151,6 +152,6 @@ def _report(explanation: "Explanation") -> None:
     for check in explanation.checks:
         print(check.verdict())
     if explanation.skipped:
-        count, first = len(explanation.skipped), explanation.skipped[0]
-        warn(f"{count} rows skipped, see skipped.csv; the first: {first.file or first.id}: {first.reason}")
+        n_skipped, first = len(explanation.skipped), explanation.skipped[0]
+        warn(f"{count(n_skipped, 'row')} skipped, see skipped.csv; the first: {first.file or first.id}: {first.reason}")
     print(f"written to {explanation.folder}")

@@ -21,7 +21,7 @@ from crysmm.data.split import SPLIT_KEYS, make_split, read_ids
 from crysmm.data.store import Store
 from crysmm.data.units import named, units_of
 from crysmm.device import resolve_device
-from crysmm.errors import InputError, ModelFolderError, StructureError
+from crysmm.errors import InputError, ModelFolderError, StructureError, count
 from crysmm.files import write_json_atomic
 from crysmm.inference.assessment import Assessment
 from crysmm.inference.model_folder import ModelDescription
@@ -30,7 +30,6 @@ from crysmm.inference.prediction_table import write_predictions
 from crysmm.inference.predictor import load
 from crysmm.models.networks import build_network
 from crysmm.runs.run_folder import RunFolder
-from crysmm.runs.summary import count
 from crysmm.text.encoder import TextEncoder
 from crysmm.training.prepare import read_store
 from crysmm.training.texts import find_descriptions

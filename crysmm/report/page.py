@@ -17,6 +17,7 @@ from crysmm import __version__
 from crysmm.config.training import TrainingConfig
 from crysmm.data.units import named
 from crysmm.device import Machine
+from crysmm.errors import count
 from crysmm.files import write_text_atomic
 from crysmm.inference.assessment import Assessment
 from crysmm.report import figures, tables
@@ -39,7 +40,6 @@ from crysmm.runs.data import TrainingData
 from crysmm.runs.plots import METRIC_NAMES, TITLES
 from crysmm.runs.run_folder import RunFolder
 from crysmm.runs.run_writer import read_history
-from crysmm.runs.summary import count
 
 if TYPE_CHECKING:
     import jinja2

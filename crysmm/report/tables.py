@@ -21,12 +21,13 @@ from crysmm.data.duplicates import Counterpart, find_counterparts, rows_by_formu
 from crysmm.data.store import Store
 from crysmm.data.units import after_name, after_number, named
 from crysmm.device import Machine
+from crysmm.errors import count
 from crysmm.report.errors import EvaluatedSplit, Group
 from crysmm.report.html import duration, number, percentage
 from crysmm.runs.data import TrainingData
 from crysmm.runs.plots import TITLES
 from crysmm.runs.run_folder import SPLITS
-from crysmm.runs.summary import CLASS_SCORES, count, describe_split, first_targets
+from crysmm.runs.summary import CLASS_SCORES, describe_split, first_targets
 
 MAX_TARGETS = 50  # rows of a table
 MAX_SKIPPED = 50  # rows of the table of rows left out

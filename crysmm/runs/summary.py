@@ -12,6 +12,7 @@ from crysmm.config.models import FeaturesConfig, weight_name
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.units import after_number, named
+from crysmm.errors import count
 from crysmm.runs.run_folder import MAX_HOURS, SPLITS, RunFolder
 
 if TYPE_CHECKING:
@@ -201,8 +202,3 @@ def first_targets(targets: Sequence[str]) -> list[str]:
 def _names(folder: RunFolder) -> str:
     shown = [folder.report, folder.predictions("test"), folder.metrics, folder.parity_plot, folder.history_plot]
     return ", ".join(path.name for path in shown if path.exists())
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun, such as ``1 crystal`` or ``2,000 crystals``."""
-    return f"{number:,} {noun}{'s' if number != 1 else ''}"

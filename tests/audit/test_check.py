@@ -55,7 +55,7 @@ def test_everything_found_is_reported(table: Path, tmp_path: Path) -> None:
     assert report.gaps == ["1 of 15 rows have no gap"]
     assert report.graph["atoms"] == (pytest.approx(58 / 13), 12)
     text = report.text()
-    for part in ("Si = Si again", "1 of 15 rows have no gap", "Cu in d.jsonl:15: the id", "1 rows that cannot be used"):
+    for part in ("Si = Si again", "1 of 15 rows have no gap", "Cu in d.jsonl:15: the id", "1 row that cannot be used"):
         assert part in text
     assert json.loads(json.dumps(report.to_dict()))["findings"] == report.findings
 
@@ -175,4 +175,4 @@ def test_formulas_and_notes_are_reported(tmp_path: Path, crystals) -> None:
     text = report.text()
     assert "lacks in lacks.cif: 100% of the hydrogen in the formula 'Ni O H' has no positions" in text
     assert "in the files: 2 agree with the atoms, 1 contradict them, 2 readable files give none" in text
-    assert report.findings[0] == "1 rows that cannot be used"
+    assert report.findings[0] == "1 row that cannot be used"

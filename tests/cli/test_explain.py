@@ -79,7 +79,7 @@ def test_tables_agree(folder: Path, crystals: dict[str, Crystal], capsys: pytest
     )
     assert [row["id"] for row in table("skipped.csv")] == ["Si"]
     captured = capsys.readouterr()
-    assert "1 rows skipped" in captured.err
+    assert "1 row skipped" in captured.err
     assert "errors of K_VRH are computed from K in the data" in captured.err
     assert "The ranking by feature weight" in captured.out
     assert "mean absolute error of K_VRH" in captured.out
