@@ -112,6 +112,8 @@ ARMS: dict[str, Arm] = {
     TOGETHER: Arm(),
     "cgcnn from several properties": Arm(("--init_from",), SEVERAL),
     "cgcnn from several properties, five networks": Arm(("--ensemble", "5", "--init_from"), SEVERAL),
+    "cgcnn from decoys, fused with sevennet-0": Arm((*FUSED, "--init_from"), "decoys"),
+    "cgcnn fused with sevennet-0, five networks": Arm((*FUSED, "--ensemble", "5")),
     "cgcnn from several properties, fused with sevennet-0": Arm((*FUSED, "--init_from"), SEVERAL),
     "cgcnn from several properties, fused with sevennet-0, five networks": Arm(
         (*FUSED, "--ensemble", "5", "--init_from"), SEVERAL
