@@ -70,6 +70,7 @@ ARMS = {
     "features of sevennet-0 alone": ARMS_OF_STUDIES["features of sevennet-0 alone"],
     "distilled from sevennet-0": ARMS_OF_STUDIES["cgcnn distilled from sevennet-0, delta rising"],
     "fused with sevennet-0": ARMS_OF_STUDIES["cgcnn fused with sevennet-0"],
+    "fused with sevennet-0, five networks": ARMS_OF_STUDIES["cgcnn fused with sevennet-0, five networks"],
     FUSED: ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0"],
     f"{FUSED}, five networks": ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0, five networks"],
     TAUGHT: Arm(("--init_from",), SEVERAL),
