@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gemmi import cif
 
 VOLUME_TOLERANCE = 0.05  # of the volume; typing errors make more, other rounding less
+SAME_PLACE = 1e-3  # of fractional coordinates
 DENSITY_TOLERANCE = 0.25  # of the density, as hydrogen may be missing; lost operations leave two thirds or less
 GRAMS_PER_CM3 = 1.66054  # in one atomic mass unit per cubic Angstrom
 UNKNOWN = ("?", ".", "")
@@ -177,6 +178,16 @@ class Tags:
         return tuple(dict.fromkeys(value for value in values if value not in UNKNOWN))
 
 
+def _are_same_atoms(crystal: Crystal, other: Crystal) -> bool:
+    """Return whether two crystals in one cell have the same atoms in the same places, in any order."""
+    if len(crystal) != len(other):
+        return False
+    steps = crystal.frac_coords[:, None] - other.frac_coords
+    is_there = np.abs(steps - np.round(steps)).max(axis=2) < SAME_PLACE
+    is_there &= crystal.atomic_numbers[:, None] == other.atomic_numbers
+    return bool(is_there.any(axis=1).all() and is_there.any(axis=0).all())
+
+
 def _normal(tag: str) -> str:
     return tag.lower().replace(".", "_")
 
@@ -243,10 +254,10 @@ class _Structure:
 
     def _group_names(self) -> GroupNames:
         symbols, numbers, halls = (self.tags.all_known(*tags) for tags in (GROUP_NAMES, GROUP_NUMBERS, HALL_SYMBOLS))
-        origin = self.tags.known("_space_group_it_coordinate_system_code", "_symmetry_it_coordinate_system_code")
-        if origin in ("1", "2"):
-            symbols = tuple(symbol if symbol[-2:-1] == ":" else f"{symbol} :{origin}" for symbol in symbols)
-        return GroupNames(symbols, numbers, halls)
+        setting = self.tags.known("_space_group_it_coordinate_system_code", "_symmetry_it_coordinate_system_code")
+        if setting in ("1", "2"):
+            symbols = tuple(symbol if symbol[-2:-1] == ":" else f"{symbol} :{setting}" for symbol in symbols)
+        return GroupNames(symbols, numbers, halls, setting and setting.lower())
 
     @cached_property
     def steps(self) -> np.ndarray:
@@ -503,20 +514,24 @@ class _Structure:
         """
         if len(settings) == 1:
             return self._fill(settings[0])
-        cells, reasons = {}, []
+        cells: dict[str, _Cell] = {}
+        reasons = []
         for setting in settings:
             try:
-                cells[setting.name] = self._fill(setting)
+                cell = self._fill(setting)
             except StructureError as error:
                 reasons.append(f"{setting.name}: {error}")
+                continue
+            if not any(_are_same_atoms(cell.crystal, other.crystal) for other in cells.values()):
+                cells[setting.name] = cell
         if len(cells) > 1:
-            cells = {name: cell for name, cell in cells.items() if self._is_z(cell.crystal)}
+            cells = {name: cell for name, cell in cells.items() if self._is_z(cell.crystal)} or cells
         if len(cells) != 1:
-            names = " or ".join(setting.name for setting in settings)
-            why = "; ".join(reasons) if reasons else "its atoms fit more than one"
+            names = " or ".join(cells or [setting.name for setting in settings])
+            why = "its atoms fit more than one" if cells else reasons[0]
             raise StructureError(
-                f"the space group in the CIF may be {names}, and {why}; write the symmetry operations or the Hall "
-                "symbol"
+                f"the space group in the CIF may be {names}, and {why}; write its full symbol with the axes and the "
+                "origin, the Hall symbol or the symmetry operations"
             )
         name, cell = next(iter(cells.items()))
         return _Cell(cell.crystal, (f"{name}: told by the atoms, the file leaves the setting open", *cell.notes))

@@ -214,11 +214,12 @@ def magnetic_operations(texts: Sequence[str], centrings: Sequence[str]) -> Opera
 
 @dataclass(frozen=True)
 class GroupNames:
-    """Names of a space group in a file: every symbol, number and Hall symbol it gives."""
+    """Names of a space group in a file: every symbol, number and Hall symbol it gives, and the code of its setting."""
 
     symbols: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     halls: tuple[str, ...] = ()
+    setting: str | None = None
 
     def __bool__(self) -> bool:
         return bool(self.symbols or self.numbers or self.halls)
@@ -241,7 +242,7 @@ class GroupNames:
         """Return the settings that these names allow, whether they fit the cell or not; none for unknown names.
 
         A Hall symbol tells the setting. A Hermann-Mauguin symbol leaves the origin open where the group has two, a
-        number the axes as well.
+        number the axes as well, unless the code of the setting (``b1``, ``cab``, ``2``, ``h``) stands beside it.
 
         Raises:
             StructureError: the names are those of different groups.
@@ -260,8 +261,9 @@ class GroupNames:
         if not allowed and self.numbers:
             entries = _entries_of_number(self.numbers[0])
             if self.symbols:  # a symbol that is not known; the number tells the setting only of a group that has one
-                entries = list(_table(self.numbers[0])) if len(_table(self.numbers[0])) == 1 else []
-            return list(map(_operations_of, entries))
+                entries = entries if len(entries) == 1 else []
+            coded = [entry for entry in entries if self.setting in _codes(entry)]
+            return list(map(_operations_of, coded or entries))
         shared = set.intersection(*({each.triplets for each in some} for some in allowed)) if allowed else set()
         if allowed and not shared:
             called = " and ".join((*self.halls, *self.symbols))
@@ -375,6 +377,12 @@ def _entries_of_number(number: str) -> list[SpaceGroup]:
     from gemmi import spacegroup_table_itb
 
     return [entry for entry in spacegroup_table_itb() if str(entry.number) == number]
+
+
+def _codes(entry: SpaceGroup) -> tuple[str, str, str]:
+    """Return the codes of a setting in CIFs: of its origin or its kind of axes, of its axes, and of both."""
+    origin, axes = entry.ext.strip("\0").lower(), entry.qualifier or "abc"
+    return origin, axes, origin + axes
 
 
 def _without_ones(symbol: str) -> str:

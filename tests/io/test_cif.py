@@ -1,6 +1,7 @@
 import io
+import re
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -173,10 +174,10 @@ def cell_of(number: int) -> str:
     return "\n".join([lines[0], *values, *lines[7:]]) + "\n"
 
 
-SETTINGS_OF_CELL = defaultdict(set)  # moyopy's settings that fit the cell of cell_of
-for entry in map(HallSymbolEntry, range(1, 531)):
-    if entry.setting != "R" and (not 2 < entry.number < 16 or entry.setting.strip("-").startswith("b")):
-        SETTINGS_OF_CELL[entry.number].add(entry.hall_symbol)
+def settings_that_fit(number: int) -> int:
+    """Return the number of moyopy's settings of a group that fit the cell of ``cell_of``."""
+    entries = [entry for entry in map(HallSymbolEntry, range(1, 531)) if entry.number == number]
+    return sum(entry.setting != "R" and (not 2 < number < 16 or "b" in entry.setting) for entry in entries)
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -187,9 +188,11 @@ def test_every_space_group_has_the_operations_of_ases_table(named: bool) -> None
         two_origins = gemmi.find_spacegroup_by_number(group.no).ext == "1"
         symbol = group.symbol + " :1" * two_origins if named else "?"
         text = cell_of(group.no).format(symbol=symbol, sites="Al1 .13 .41 .29")
-        if not named and len(SETTINGS_OF_CELL[group.no]) > 1:  # such as P 1 21/c 1 and P 1 21/n 1
-            with pytest.raises(StructureError, match=r"may be .* or .*, and its atoms fit more than one"):
+        if not named and settings_that_fit(group.no) > 1:  # such as P 1 21/c 1 and P 1 21/n 1
+            with pytest.raises(StructureError, match=r"may be .*, and its atoms fit more than one") as told:
                 parse(text)
+            distinct = {68: 9}.get(group.no, settings_that_fit(group.no))  # C c c a and C c c b are one in origin 1
+            assert len(re.findall(r" or (?=.* and its atoms)", str(told.value))) == distinct - 1, group.no
             continue
         crystal = parse(text)
         rotations, translations = zip(*group.get_symop(), strict=True)
@@ -350,6 +353,24 @@ def test_z_tells_the_origin(name: str) -> None:
     assert nearest(crystal, "C", "C") == pytest.approx(1.5446, abs=1e-3)
     with pytest.raises(StructureError, match="F d -3 m:1 or F d -3 m:2, and its atoms fit more than one"):
         parse(text.replace("_cell_formula_units_Z 8\n", ""))
+
+
+@pytest.mark.parametrize(("number", "code", "symbol"), [(14, "b2", "P 1 21/n 1"), (62, "cab", "P b n m"),
+                                                        (62, "abc", "P n m a"), (227, "2", "F d -3 m :2")])  # fmt: skip
+def test_the_code_beside_a_number_tells_the_setting(number: int, code: str, symbol: str) -> None:
+    text = cell_of(number).format(symbol="?", sites="Al1 .13 .41 .29")
+    coded = parse(text.replace("loop_", f"_space_group_IT_coordinate_system_code {code}\nloop_", 1))
+    named = parse(text.replace("'?'", f"'{symbol}'"))
+    np.testing.assert_allclose(coded.frac_coords, named.frac_coords)
+
+
+def test_settings_with_the_same_atoms_are_one() -> None:
+    """Those of group 64 differ in the images of a general position, not in those of the origin."""
+    text = cell_of(64).format(symbol="?", sites="Al1 0 0 0")
+    expected = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    assert sorted((parse(text).frac_coords % 1).tolist()) == expected
+    with pytest.raises(StructureError, match="its atoms fit more than one"):
+        parse(text.replace("Al1 0 0 0", "Al1 .13 .41 .29"))
 
 
 def test_the_hall_symbol_tells_the_origin() -> None:
