@@ -53,7 +53,7 @@ PROPERTIES = {
 }
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
 CHGNET = ARMS_OF_STUDIES["cgcnn fused with chgnet"].options
-FUSED = "from several, fused with sevennet-0"
+LABELER = "from several, fused with sevennet-0"
 TAUGHT = "from several, with labels by the fused network"
 LONG = ("--weight_decay", "1e-5", "--learning_rate", "2e-3", "--epochs")
 DECOYS = ARMS_OF_STUDIES["cgcnn distilled from decoys, delta rising"]
@@ -71,8 +71,8 @@ ARMS = {
     "distilled from sevennet-0": ARMS_OF_STUDIES["cgcnn distilled from sevennet-0, delta rising"],
     "fused with sevennet-0": ARMS_OF_STUDIES["cgcnn fused with sevennet-0"],
     "fused with sevennet-0, five networks": ARMS_OF_STUDIES["cgcnn fused with sevennet-0, five networks"],
-    FUSED: ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0"],
-    f"{FUSED}, five networks": ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0, five networks"],
+    LABELER: ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0"],
+    f"{LABELER}, five networks": ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0, five networks"],
     TAUGHT: Arm(("--init_from",), SEVERAL),
     "features of chgnet alone": ARMS_OF_STUDIES["features of chgnet alone"],
     "fused with chgnet": Arm(CHGNET),
@@ -112,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command == "run":
         if options.descriptions is None and any(ARMS[arm].text for arm in options.arms):
             parser.error("--descriptions: needed by the arms with text")
+        if TAUGHT in options.arms and options.percent != [FULL]:
+            parser.error(f"--percent: the fused network that labels crystals for {TAUGHT!r} saw {FULL}")
         for name, percent, arm in product(options.properties, options.percent, options.arms):
             run_of = {"arm": arm, "property": name, "percent": str(percent)}
             if not any(run_of.items() <= row.items() for row in read_results(options.results)):
@@ -127,7 +129,7 @@ def train(options: argparse.Namespace, arm: str, name: str, percent: int) -> Non
     folder = options.work / folder_name(arm) / (name if percent == FULL else f"{name}_{percent}")
     data = ["--root_dir", str(options.data), "--target_key", name]
     if arm == TAUGHT:
-        teacher = options.work / folder_name(FUSED) / name
+        teacher = options.work / folder_name(LABELER) / name
         data = with_predicted_labels(options.data, name, teacher, options.work / "predicted_labels")
     if percent != FULL:
         data += ["--train_ratio", str(percent / 100)]

@@ -71,9 +71,13 @@ TEXT_ALONE = "text alone"
 TOGETHER = "cgcnn on all properties at once"
 SEVERAL = "several properties"  # a network that StudyOfSeveral trains
 SMALL_ALIGNN = (*ALIGNN, "--model.alignn_layers", "2", "--model.gcn_layers", "2", "--model.hidden_features", "64")
-FUSED = ("--head", "multimodal", "--head.embeddings", "sevennet-0")
 FP32 = ("--precision", "32")
 BACKBONES = ("cgcnn", "gatgnn", "alignn", "small alignn")  # the arms that others are compared with
+
+
+def fused_with(name: str) -> tuple[str, ...]:
+    """Return the options of a network that is fused with a universal potential."""
+    return ("--head", "multimodal", "--head.embeddings", name)
 
 
 def with_potential(name: str) -> dict[str, Arm]:
@@ -85,7 +89,7 @@ def with_potential(name: str) -> dict[str, Arm]:
         for matched in ("crystals", "relations"):
             arm = Arm((*options, *taught, "--head.matched", matched))
             arms[f"{backbone} distilled from {name}'s {matched}, delta rising"] = arm
-        arms[f"{backbone} fused with {name}"] = Arm((*options, "--head", "multimodal", "--head.embeddings", name))
+        arms[f"{backbone} fused with {name}"] = Arm((*options, *fused_with(name)))
     return arms
 
 
@@ -112,11 +116,11 @@ ARMS: dict[str, Arm] = {
     TOGETHER: Arm(),
     "cgcnn from several properties": Arm(("--init_from",), SEVERAL),
     "cgcnn from several properties, five networks": Arm(("--ensemble", "5", "--init_from"), SEVERAL),
-    "cgcnn from decoys, fused with sevennet-0": Arm((*FUSED, "--init_from"), "decoys"),
-    "cgcnn fused with sevennet-0, five networks": Arm((*FUSED, "--ensemble", "5")),
-    "cgcnn from several properties, fused with sevennet-0": Arm((*FUSED, "--init_from"), SEVERAL),
+    "cgcnn from decoys, fused with sevennet-0": Arm((*fused_with("sevennet-0"), "--init_from"), "decoys"),
+    "cgcnn fused with sevennet-0, five networks": Arm((*fused_with("sevennet-0"), "--ensemble", "5")),
+    "cgcnn from several properties, fused with sevennet-0": Arm((*fused_with("sevennet-0"), "--init_from"), SEVERAL),
     "cgcnn from several properties, fused with sevennet-0, five networks": Arm(
-        (*FUSED, "--ensemble", "5", "--init_from"), SEVERAL
+        (*fused_with("sevennet-0"), "--ensemble", "5", "--init_from"), SEVERAL
     ),
     "gatgnn": Arm(GATGNN),
     "gatgnn distilled from crysgnn": distilled("crysgnn", *GATGNN),

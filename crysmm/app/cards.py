@@ -10,6 +10,7 @@ from typing import Any
 
 from crysmm.app.answer import Answer, Answers, cell_parameters
 from crysmm.data.units import after_name, after_number, named
+from crysmm.errors import count
 from crysmm.explain.tables import CrystalExplanation
 from crysmm.inference import COVERAGE
 from crysmm.inference.domain import FAR
@@ -183,7 +184,7 @@ def _structure_card(answer: Answer) -> str:
     lengths, angles = cell_parameters(crystal)
     facts = {
         "Space group": space_group_name(answer.space_group),
-        "Cell": f"{len(crystal)} atom{'s' if len(crystal) > 1 else ''}, {crystal.volume:.1f} &#8491;<sup>3</sup>",
+        "Cell": f"{count(len(crystal), 'atom')}, {crystal.volume:.1f} &#8491;<sup>3</sup>",
         "a, b, c": " ".join(f"{length:.3f}" for length in lengths) + " &#8491;",
         "&alpha;, &beta;, &gamma;": " ".join(f"{angle:.1f}&deg;" for angle in angles),
     }

@@ -113,7 +113,7 @@ class CheckReport:
         if self.split_problem:
             lines.append(self.split_problem)
         lines += [
-            f"{target.name} is {target.minimum:g} for every crystal, so that there is nothing to learn"
+            f"{target.name} is {target.minimum:g} for every crystal that has it, so that there is nothing to learn"
             for target in self.targets
             if target.minimum == target.maximum
         ]

@@ -288,7 +288,7 @@ def require(package: str, purpose: str, extra: str) -> None:
 
 
 def path(text: str) -> Path:
-    """Read a path; an empty one, as of a variable that is not set, would be the current folder."""
+    """Read a path, but no empty one: a shell variable that is not set would mean the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("expected a path, got ''")
     return Path(text)

@@ -7,19 +7,19 @@ from crysmm.errors import InputError
 USE = (
     "These names can be given instead of a model folder: crysmm predict --model NAME, crysmm train --init_from NAME,\n"
     "crysmm train --head distilled --head.teacher NAME. crysmm zoo NAME prints the card of a model. jarvis is short\n"
-    "for all models whose names begin with it: crysmm predict --model jarvis."
+    "for all models whose names begin with jarvis-: crysmm predict --model jarvis; crysmm zoo jarvis lists them."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the name of a model."""
+    """Add the name of a model or a group."""
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="Print the card of this model, or list this group; by default list all."
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the list, or one card.
+    """Print the list, that of a group, or one card.
 
     Raises:
         InputError: No model of that name is shipped.
@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.inference.model_card import CARD_FILE, MARK
 
     names = zoo.shipped_names()
-    if arguments.name in zoo.GROUPS:
-        print("\n\n".join(_entry(folder.name) for folder in zoo.resolve_group(arguments.name)))
+    if arguments.name is not None and (members := zoo.group_members(arguments.name)):
+        print("\n\n".join(map(_entry, members)))
         return 0
     if arguments.name is None:
         print("\n\n".join([*(_entry(name) for name in names), USE]) if names else "This package ships no models.")

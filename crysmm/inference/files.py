@@ -7,7 +7,7 @@ from pathlib import Path
 from crysmm.errors import InputError, ModelFolderError
 from crysmm.files import refuse_other_file
 from crysmm.teachers.names import is_model, refuse_missing
-from crysmm.zoo import GROUPS, resolve, resolve_group, shipped_names
+from crysmm.zoo import group_members, resolve, shipped_names
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 ENSEMBLE_FILE = "ensemble.json"  # replaces these two in the folder of an ensemble, which holds its members' folders
@@ -36,9 +36,10 @@ def require_model(folder: Path, *, may_be_ensemble: bool = False) -> None:
             f"{folder} holds an ensemble, and one model is needed; name one of its members, {folder / 'member_1'} or "
             "another"
         )
-    if not present and str(folder) in GROUPS:
-        members = ", ".join(member.name for member in resolve_group(folder))
-        raise ModelFolderError(f"{folder} is short for several shipped models, and one is needed; name one: {members}")
+    if not folder.exists() and (members := group_members(str(folder))):
+        raise ModelFolderError(
+            f"{folder} is short for several shipped models, and one is needed; name one: {', '.join(members)}"
+        )
     if not present:
         what = "is not a crysmm model folder" if folder.is_dir() else "is not a folder"
         shipped = f", or the name of a shipped model ({names})" if (names := ", ".join(shipped_names())) else ""

@@ -20,8 +20,12 @@ def resolve(model: Path | str) -> Path:
     return ZOO / folder if not folder.exists() and str(model) in shipped_names() else folder
 
 
+def group_members(name: str) -> list[str]:
+    """Return the names of the shipped models of a group, those that start with its name; none of another name."""
+    return [member for member in shipped_names() if name in GROUPS and member.startswith(f"{name}-")]
+
+
 def resolve_group(model: Path | str) -> list[Path]:
-    """Return the folders of a group of shipped models, those whose names start with its name, or one folder."""
-    is_group = str(model) in GROUPS and not Path(model).exists()
-    members = [ZOO / name for name in shipped_names() if is_group and name.startswith(f"{model}-")]
-    return members or [resolve(model)]
+    """Return the folders of a group of shipped models, or one folder, also where it has the name of a group."""
+    members = [] if Path(model).exists() else group_members(str(model))
+    return [ZOO / member for member in members] or [resolve(model)]

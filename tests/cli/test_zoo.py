@@ -30,15 +30,20 @@ def test_list(zoo, capsys):
     assert "crysmm predict --model NAME" in shown
 
 
-def test_a_group(capsys):
-    """A group is listed, and is not taken where one model is needed."""
+@pytest.mark.parametrize("has_folder", [False, True])
+def test_a_group(has_folder, tmp_path, monkeypatch, capsys):
+    """A group is listed, and is not taken where one model is needed, nor for a folder of its name."""
+    monkeypatch.chdir(tmp_path)
+    if has_folder:
+        (tmp_path / "jarvis").mkdir()
     assert main(["zoo", "jarvis"]) == 0
     shown = capsys.readouterr().out
     assert [line for line in shown.splitlines() if line and line[0] != " "] == [
         name for name in shipped_names() if name.startswith("jarvis-")
     ]
     assert main(["explain", "--model", "jarvis", "--files", "POSCAR", "--output_dir", "new"]) == 2
-    assert "jarvis is short for several shipped models, and one is needed" in capsys.readouterr().err
+    reason = "is not a crysmm model folder" if has_folder else "is short for several shipped models, and one is needed"
+    assert f"jarvis {reason}" in capsys.readouterr().err
 
 
 def test_card(zoo, capsys):
