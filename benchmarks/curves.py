@@ -39,7 +39,7 @@ def plot_curves(path: Path, panels: Mapping[str, Curves], labels: str) -> None:
     for axes in all_axes[len(panels) :]:
         axes.set_visible(False)
     lines = {label: line for axes in all_axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    all_axes[0].legend(lines.values(), lines, frameon=False, fontsize=9)
+    figure.legend(lines.values(), lines, loc="outside upper center", ncols=columns + 1, frameon=False, fontsize=9)
     FigureCanvasAgg(figure).print_figure(str(path), dpi=130)
 
 
