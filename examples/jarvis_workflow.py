@@ -60,7 +60,7 @@ def main() -> None:
         limit=arguments.limit,
     )
     result = crysmm.train(config, records=records)
-    print(f"test MAE {result.metrics['test']['mae']:.4g}; crystals in the test split: {result.metrics['test']['n']}")
+    print(f"test MAE {result.metrics['test']['mae']:.4g} on {result.metrics['test']['n']} crystals")
 
     predictor = crysmm.load(result.folder)
     for strain in (0.98, 1.0, 1.02):

@@ -103,6 +103,6 @@ def test_jarvis_workflow_takes_what_jarvis_gives(run_example, tmp_path, capsys, 
         "--output_dir", tmp_path / "run",
     )  # fmt: skip
     printed = capsys.readouterr().out
-    assert "crystals in the test split: 1" in printed
+    assert "on 1 crystals" in printed
     assert "6 of 24 rows have no mbj_bandgap" in printed
     assert (tmp_path / "run" / "skipped.csv").read_text().splitlines() == ["id,file,reason"]
