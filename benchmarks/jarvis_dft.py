@@ -34,7 +34,7 @@ from benchmarks.curves import Curves, plot_curves
 from benchmarks.predicted_labels import with_predicted_labels
 from benchmarks.several import SEED, train_on_several
 from benchmarks.study import ARMS as ARMS_OF_STUDIES
-from benchmarks.study import SEVERAL, SHIPPED, Arm, call, folder_name, read_rows
+from benchmarks.study import SEVERAL, SHIPPED, Arm, call, folder_name, is_known, read_rows
 from benchmarks.texts import make_texts, reading
 from crysmm.files import write_csv_atomic
 
@@ -149,7 +149,7 @@ def train(options: argparse.Namespace, arm: str, name: str, percent: int) -> Non
         "standard_error": statistics.stdev(errors) / math.sqrt(len(errors)),
         "epochs": metrics.get("epochs"),  # features alone have none
         "hours": metrics["seconds"] / 3600,
-        "precision": metrics.get("precision"),
+        "precision": metrics["precision"],
         "processor": processor(),
     }
     rows = [*read_results(options.results), row]
@@ -201,7 +201,7 @@ def held_out_ids(data: Path) -> set[str]:
 
 def held_out_rows(rows: Sequence[dict[str, object]], name: str) -> list[int]:
     """Return the validation and test rows of the official split of a property."""
-    order = [row for row, values in enumerate(rows) if values.get(name) is not None]
+    order = [row for row, values in enumerate(rows) if is_known(values, name)]
     random.Random(SEED).shuffle(order)
     tenth = int(0.1 * len(order))
     return order[-2 * tenth :]

@@ -34,11 +34,13 @@ from benchmarks.study import (
     call,
     command_line,
     folder_name,
+    is_known,
     read_results,
     read_rows,
     table,
+    write_rows,
 )
-from crysmm.files import replacing, write_json_atomic
+from crysmm.files import write_json_atomic
 
 SEED = 123
 JARVIS = {"mbj_bandgap": "eV", "bulk_modulus_kv": "GPa", "shear_modulus_gv": "GPa", "slme": "%"}
@@ -135,8 +137,7 @@ def crysxpp_tasks(data: Path, work: Path, percent: int, names: Sequence[str] | N
     for row in rows:
         row.update({f"log10 {name}": math.log10(row[name]) for name in MODULI if is_known(row, name) and row[name] > 0})
     table_file = work / "seven.jsonl"
-    with replacing(table_file) as temporary:
-        temporary.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    write_rows(table_file, rows)
     split = make_split(rows, percent)
     tasks = {}
     for name in names or SEVEN:
@@ -165,11 +166,6 @@ def curves_by_property(results: Results) -> dict[str, Curves]:
         if several := {arm: by_amount for arm, by_amount in curves.items() if len(by_amount) > 1}:
             panels[f"{name}: test MAE, {unit}"] = several
     return panels
-
-
-def is_known(row: dict[str, Any], name: str) -> bool:
-    """Return whether a row has a property."""
-    return row.get(name) is not None
 
 
 def make_split(rows: Sequence[dict[str, Any]], percent: int) -> dict[str, list[str]]:

@@ -1,15 +1,14 @@
 """Labels by a network for the crystals of a table that have none, to train a cheaper network on."""
 
 import csv
-import json
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.study import read_rows
+from benchmarks.study import is_known, read_rows, write_rows
 from crysmm.config import TrainingConfig
 from crysmm.data.split import make_split
-from crysmm.files import replacing, write_json_atomic
+from crysmm.files import write_json_atomic
 
 
 def with_predicted_labels(data: Path, name: str, teacher: Path, folder: Path) -> list[str]:
@@ -29,26 +28,20 @@ def with_predicted_labels(data: Path, name: str, teacher: Path, folder: Path) ->
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = read_rows(data)
-    labeled = [row for row in rows if row.get(name) is not None]
-    others = [row for row in rows if row.get(name) is None]
+    labeled = [row for row in rows if is_known(row, name)]
+    others = [row for row in rows if not is_known(row, name)]
     predictions, unlabeled = folder / f"{name}_predictions.csv", folder / f"{name}_unlabeled.jsonl"
     if not predictions.exists():
-        _write(unlabeled, others)
+        write_rows(unlabeled, others)
         command = ["predict", "--model", str(teacher), "--root_dir", str(unlabeled), "--output", str(predictions)]
         subprocess.run([sys.executable, "-m", "crysmm", *command], check=True)
     with predictions.open(newline="") as file:
         predicted = {row["id"]: float(row["prediction"]) for row in csv.DictReader(file) if row["prediction"]}
     added = [row | {name: predicted[row["id"]]} for row in others if row["id"] in predicted]
     ids = [row["id"] for row in labeled]
-    split = make_split(TrainingConfig(), ids, [""] * len(ids))
-    chosen = {f"id_{part}": [ids[row] for row in getattr(split, part)] for part in ("train", "val", "test")}
-    chosen["id_train"] += [row["id"] for row in added]
+    split = make_split(TrainingConfig(), ids, [""] * len(ids)).to_ids(ids)
+    split["id_train"] += [row["id"] for row in added]
     table, split_file = folder / f"{name}.jsonl", folder / f"{name}_ids.json"
-    _write(table, [*labeled, *added])
-    write_json_atomic(split_file, chosen)
+    write_rows(table, [*labeled, *added])
+    write_json_atomic(split_file, split)
     return ["--root_dir", str(table), "--target_key", name, "--ids_file", str(split_file)]
-
-
-def _write(path: Path, rows: list[dict[str, object]]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text("".join(f"{json.dumps(row)}\n" for row in rows))

@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from crysmm.files import write_csv_atomic
+from crysmm.files import replacing, write_csv_atomic
 from crysmm.io.json_stream import jsonl_lines
 
 # Without --precision: a processor's own choice, as bf16 is slow where it is not native.
@@ -221,6 +221,17 @@ class Study:
 def read_rows(data: Path) -> list[dict[str, Any]]:
     """Read a JSONL file, which may be compressed."""
     return [json.loads(line) for _, line in jsonl_lines(data)]
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a JSONL file."""
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def is_known(row: dict[str, Any], name: str) -> bool:
+    """Return whether a row has a property."""
+    return row.get(name) is not None
 
 
 def folder_name(name: str) -> str:

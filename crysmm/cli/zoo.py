@@ -29,11 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.inference.model_card import CARD_FILE, MARK
 
     names = zoo.shipped_names()
-    if arguments.name is not None and (members := zoo.group_members(arguments.name)):
-        print("\n\n".join(map(_entry, members)))
-        return 0
     if arguments.name is None:
-        print("\n\n".join([*(_entry(name) for name in names), USE]) if names else "This package ships no models.")
+        print("\n\n".join([*map(_entry, names), USE]) if names else "This package ships no models.")
+        return 0
+    if members := zoo.group_members(arguments.name):
+        print("\n\n".join(map(_entry, members)))
         return 0
     if arguments.name not in names:
         raise InputError(

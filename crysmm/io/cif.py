@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from gemmi import cif
 
 VOLUME_TOLERANCE = 0.05  # of the volume; typing errors make more, other rounding less
-SAME_PLACE = 1e-3  # of fractional coordinates
 DENSITY_TOLERANCE = 0.25  # of the density, as hydrogen may be missing; lost operations leave two thirds or less
 GRAMS_PER_CM3 = 1.66054  # in one atomic mass unit per cubic Angstrom
 UNKNOWN = ("?", ".", "")
@@ -176,16 +175,6 @@ class Tags:
         """Return the different values that are known of some tags."""
         values = chain.from_iterable(self.column(tag) for tag in tags)
         return tuple(dict.fromkeys(value for value in values if value not in UNKNOWN))
-
-
-def _are_same_atoms(crystal: Crystal, other: Crystal) -> bool:
-    """Return whether two crystals in one cell have the same atoms in the same places, in any order."""
-    if len(crystal) != len(other):
-        return False
-    steps = crystal.frac_coords[:, None] - other.frac_coords
-    is_there = np.abs(steps - np.round(steps)).max(axis=2) < SAME_PLACE
-    is_there &= crystal.atomic_numbers[:, None] == other.atomic_numbers
-    return bool(is_there.any(axis=1).all() and is_there.any(axis=0).all())
 
 
 def _normal(tag: str) -> str:
@@ -522,7 +511,7 @@ class _Structure:
             except StructureError as error:
                 reasons.append(f"{setting.name}: {error}")
                 continue
-            if not any(_are_same_atoms(cell.crystal, other.crystal) for other in cells.values()):
+            if not any(_have_same_atoms(cell.crystal, other.crystal) for other in cells.values()):
                 cells[setting.name] = cell
         if len(cells) > 1:
             cells = {name: cell for name, cell in cells.items() if self._is_z(cell.crystal)} or cells
@@ -644,12 +633,28 @@ def _last_unit(word: str) -> float:
 
 def _has_symmetry(crystal: Crystal, operations: Operations) -> bool:
     """Return True if the operations put every atom of a cell on one of the same element."""
+    images = np.einsum("oij,aj->oai", operations.rotations, crystal.frac_coords) + operations.translations[:, None]
+    return _are_on_atoms(images, crystal)
+
+
+def _have_same_atoms(crystal: Crystal, other: Crystal) -> bool:
+    """Return True if two crystals of the same sites in one cell have their atoms in the same places."""
+    order, others = np.argsort(crystal.atomic_numbers), np.argsort(other.atomic_numbers)
+    if not np.array_equal(crystal.atomic_numbers[order], other.atomic_numbers[others]):
+        return False
+    images = np.empty_like(other.frac_coords)
+    images[others] = crystal.frac_coords[order]
+    return _are_on_atoms(images[None], other)
+
+
+def _are_on_atoms(images: np.ndarray, crystal: Crystal) -> bool:
+    """Return True if all images of a crystal's atoms, ``[n_images, n_atoms, 3]``, are on atoms of the same element."""
     from scipy.spatial import cKDTree
 
     for number in np.unique(crystal.atomic_numbers):
-        atoms = crystal.frac_coords[crystal.atomic_numbers == number] % 1.0 % 1.0  # twice: -1e-17 gives 1.0 first
-        images = np.einsum("oij,aj->oai", operations.rotations, atoms) + operations.translations[:, None]
-        distance, _ = cKDTree(atoms, boxsize=1.0).query(images.reshape(-1, 3) % 1.0 % 1.0)
+        of_element = crystal.atomic_numbers == number
+        atoms = crystal.frac_coords[of_element] % 1.0 % 1.0  # twice: -1e-17 gives 1.0 first
+        distance, _ = cKDTree(atoms, boxsize=1.0).query(images[:, of_element].reshape(-1, 3) % 1.0 % 1.0)
         if distance.max() * np.linalg.norm(crystal.lattice, axis=1).max() > SAME_SITE:
             return False
     return True

@@ -259,11 +259,11 @@ class GroupNames:
         ]
         allowed = [[hall] for hall in halls] + by_symbol
         if not allowed and self.numbers:
-            entries = _entries_of_number(self.numbers[0])
-            if self.symbols:  # a symbol that is not known; the number tells the setting only of a group that has one
-                entries = entries if len(entries) == 1 else []
-            coded = [entry for entry in entries if self.setting in _codes(entry)]
-            return list(map(_operations_of, coded or entries))
+            settings = _entries_of_number(self.numbers[0])
+            if self.symbols and len(settings) > 1:  # of a symbol that is not known the number does not tell the setting
+                return []
+            coded = [entry for entry in settings if self.setting in _codes(entry)]
+            return list(map(_operations_of, coded or settings))
         shared = set.intersection(*({each.triplets for each in some} for some in allowed)) if allowed else set()
         if allowed and not shared:
             called = " and ".join((*self.halls, *self.symbols))
@@ -305,7 +305,7 @@ def _by_hall(symbol: str) -> Operations | None:
 def entries_of_symbol(symbol: str, lattice: np.ndarray) -> list[SpaceGroup]:
     """Return the settings that a Hermann-Mauguin symbol, short or full, allows in a cell; none if it is not known."""
     if symbol.isdecimal():
-        return _entries_of_number(symbol)
+        return list(_entries_of_number(symbol))
     for base, extension in _spellings(symbol):
         group = _find(base)
         if group is None:
@@ -372,11 +372,12 @@ def _operations_of(entry: SpaceGroup) -> Operations:
     return Operations.once(entry.xhm(), entry.operations())
 
 
-def _entries_of_number(number: str) -> list[SpaceGroup]:
+@cache
+def _entries_of_number(number: str) -> tuple[SpaceGroup, ...]:
     """Return the settings of a group in the International Tables: its axes, cells and origins."""
     from gemmi import spacegroup_table_itb
 
-    return [entry for entry in spacegroup_table_itb() if str(entry.number) == number]
+    return tuple(entry for entry in spacegroup_table_itb() if str(entry.number) == number)
 
 
 def _codes(entry: SpaceGroup) -> tuple[str, str, str]:

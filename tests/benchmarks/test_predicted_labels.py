@@ -25,10 +25,8 @@ def test_the_network_labels_what_has_no_label_and_is_trained_on(crystals, save_s
     data.write_text("\n".join(map(json.dumps, rows)))
     save_small_model(tmp_path / "model", "cgcnn")
     options = with_predicted_labels(data, "K", tmp_path / "model", tmp_path / "labels")
-    table, split = (
-        read_rows(tmp_path / "labels" / "K.jsonl"),
-        json.loads((tmp_path / "labels" / "K_ids.json").read_text()),
-    )
+    table = read_rows(tmp_path / "labels" / "K.jsonl")
+    split = json.loads((tmp_path / "labels" / "K_ids.json").read_text())
     assert options[::2] == ["--root_dir", "--target_key", "--ids_file"]
     assert [row["K"] for row in table[:10]] == [7.0] * 10
     expected = load(tmp_path / "model").predict([row["atoms"] for row in rows[10:]])[:, 0]

@@ -365,7 +365,7 @@ def test_the_code_beside_a_number_tells_the_setting(number: int, code: str, symb
 
 
 def test_settings_with_the_same_atoms_are_one() -> None:
-    """Those of group 64 differ in the images of a general position, not in those of the origin."""
+    """Read an atom on the origin by any setting of group 64, but refuse one on a general position."""
     text = cell_of(64).format(symbol="?", sites="Al1 0 0 0")
     expected = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
     assert sorted((parse(text).frac_coords % 1).tolist()) == expected
