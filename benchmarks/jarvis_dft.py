@@ -112,8 +112,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command == "run":
         if options.descriptions is None and any(ARMS[arm].text for arm in options.arms):
             parser.error("--descriptions: needed by the arms with text")
-        if TAUGHT in options.arms and options.percent != [FULL]:
-            parser.error(f"--percent: the fused network that labels crystals for {TAUGHT!r} saw {FULL}")
         for name, percent, arm in product(options.properties, options.percent, options.arms):
             run_of = {"arm": arm, "property": name, "percent": str(percent)}
             if not any(run_of.items() <= row.items() for row in read_results(options.results)):
@@ -126,13 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def train(options: argparse.Namespace, arm: str, name: str, percent: int) -> None:
     """Train one arm on one property, and add its result to the files."""
-    folder = options.work / folder_name(arm) / (name if percent == FULL else f"{name}_{percent}")
-    data = ["--root_dir", str(options.data), "--target_key", name]
+    task = name if percent == FULL else f"{name}_{percent}"
+    folder = options.work / folder_name(arm) / task
     if arm == TAUGHT:
-        teacher = options.work / folder_name(LABELER) / name
-        data = with_predicted_labels(options.data, name, teacher, options.work / "predicted_labels")
-    if percent != FULL:
-        data += ["--train_ratio", str(percent / 100)]
+        teacher, labels = options.work / folder_name(LABELER) / task, options.work / "predicted_labels" / task
+        data = with_predicted_labels(options.data, name, percent, teacher, labels)
+    else:
+        data = ["--root_dir", str(options.data), "--target_key", name, "--train_ratio", str(percent / 100)]
     call(["train", *data, *RECIPE, *arm_options(options, ARMS[arm])], folder, options.jobs)
     metrics = json.loads((folder / "metrics.json").read_text())
     with (folder / "prediction_results_test_set.csv").open(newline="") as file:

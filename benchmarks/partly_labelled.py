@@ -77,7 +77,8 @@ class StudyOfSeveral(Study):
         with self._one_at_a_time:  # all tasks read the same run
             call(["train", *self.together, "--random_seed", str(seed), *self.recipe], run, self.jobs)
         metrics = json.loads((run / "metrics.json").read_text())
-        return float(metrics["test"]["per_target"][task]["mae"])
+        name, _ = task.rsplit(", ", 1)
+        return float(metrics["test"]["per_target"][name]["mae"])
 
     def options(self, task: str, arm: str) -> list[str]:
         """Return the options that the arm adds to the recipe; the network that it starts from is trained first."""
@@ -139,15 +140,16 @@ def crysxpp_tasks(data: Path, work: Path, percent: int, names: Sequence[str] | N
     table_file = work / "seven.jsonl"
     write_rows(table_file, rows)
     split = make_split(rows, percent)
+    names = names or SEVEN
     tasks = {}
-    for name in names or SEVEN:
+    for name in names:
         known = {row["id"] for row in rows if is_known(row, name)}
         path = work / f"ids_{folder_name(name)}_{percent}.json"
         write_json_atomic(path, {key: [one for one in ids if one in known] for key, ids in split.items()})
-        tasks[name] = ["--root_dir", str(table_file), "--target_key", name, "--ids_file", str(path)]
+        tasks[f"{name}, {percent}%"] = ["--root_dir", str(table_file), "--target_key", name, "--ids_file", str(path)]
     everything = work / f"ids_{percent}.json"
     write_json_atomic(everything, split)
-    together = ["--root_dir", str(table_file), "--target_key", ",".join(tasks), "--ids_file", str(everything)]
+    together = ["--root_dir", str(table_file), "--target_key", ",".join(names), "--ids_file", str(everything)]
     return {"tasks": tasks, "together": together}
 
 

@@ -76,7 +76,7 @@ def test_one_run_gives_the_errors_of_all_properties(table, run, tmp_path, calls,
     assert calls == [folder.relative_to(tmp_path).as_posix()]
     found = json.loads((folder / "metrics.json").read_text())["test"]["per_target"]
     results = read_results(tmp_path / "partly_labelled.csv")[TOGETHER]
-    assert results == {name: {1: found[name]["mae"]} for name in names}
+    assert results == {f"{name}, 20%": {1: found[name]["mae"]} for name in names}
 
 
 def test_curves_are_those_of_a_property_at_several_sizes():

@@ -10,7 +10,10 @@ from benchmarks.study import read_rows
 from crysmm.inference.predictor import load
 
 
-def test_the_network_labels_what_has_no_label_and_is_trained_on(crystals, save_small_model, tmp_path):
+@pytest.mark.parametrize(("percent", "n_labeled"), [(80, 8), (30, 3)])
+def test_the_network_labels_what_is_not_labeled_and_is_trained_on(
+    percent, n_labeled, crystals, save_small_model, tmp_path
+):
     elements = {"Si", "Na", "Cl"}
     known = [crystal for crystal in crystals.values() if set(crystal.elements) <= elements]
     rows = [
@@ -24,14 +27,17 @@ def test_the_network_labels_what_has_no_label_and_is_trained_on(crystals, save_s
     data = tmp_path / "rows.jsonl"
     data.write_text("\n".join(map(json.dumps, rows)))
     save_small_model(tmp_path / "model", "cgcnn")
-    options = with_predicted_labels(data, "K", tmp_path / "model", tmp_path / "labels")
-    table = read_rows(tmp_path / "labels" / "K.jsonl")
-    split = json.loads((tmp_path / "labels" / "K_ids.json").read_text())
+    options = with_predicted_labels(data, "K", percent, tmp_path / "model", tmp_path / "labels")
+    split = json.loads((tmp_path / "labels" / "ids.json").read_text())
     assert options[::2] == ["--root_dir", "--target_key", "--ids_file"]
-    assert [row["K"] for row in table[:10]] == [7.0] * 10
-    expected = load(tmp_path / "model").predict([row["atoms"] for row in rows[10:]])[:, 0]
-    assert [row["K"] for row in table[10:]] == pytest.approx(list(expected))
     order = list(map(str, range(10)))
     random.Random(123).shuffle(order)  # the split of the leaderboard: 80/10/10
-    assert (split["id_train"][:8], split["id_val"], split["id_test"]) == (order[:8], order[8:9], order[9:])
-    assert {*split["id_train"], *split["id_val"], *split["id_test"]} == set(map(str, range(14)))
+    assert split.pop("id_val") == order[8:9]
+    assert split.pop("id_test") == order[9:]
+    known = {*order[:n_labeled], *order[8:]}
+    unlabeled = [row for row in rows if row["id"] not in known]
+    assert split == {"id_train": [*order[:n_labeled], *(row["id"] for row in unlabeled)]}
+    labels = {row["id"]: row["K"] for row in read_rows(tmp_path / "labels" / "table.jsonl")}
+    predicted = load(tmp_path / "model").predict([row["atoms"] for row in unlabeled])[:, 0]
+    expected = {row["id"]: value for row, value in zip(unlabeled, predicted, strict=True)}
+    assert labels == pytest.approx(dict.fromkeys(known, 7.0) | expected)
