@@ -101,8 +101,8 @@ def parse_arms(arms: Iterable[str] | Mapping[str, Mapping[str, Any] | None]) -> 
     Raises:
         InputError: A name is unknown or given twice, or a setting is shared by all arms.
     """
-    pairs = list(arms.items()) if isinstance(arms, Mapping) else [_parse(text) for text in arms]
-    found = [_make_arm(name, settings) for name, settings in pairs]
+    written = arms.items() if isinstance(arms, Mapping) else map(_parse, arms)
+    found = [_make_arm(name, settings) for name, settings in written]
     if not found:
         raise InputError(f"--arms: none given; known by name are {', '.join(BUILT_IN)}")
     names = [arm.name.lower() for arm in found]  # folders of these names may be the same on some disks
@@ -138,13 +138,11 @@ def _parse(text: str) -> tuple[str, dict[str, Any] | None]:
             pairs[-1][1].append(word)  # a value with commas, such as head.delta=0.1,0.5
         else:
             raise InputError(f"--arms: {text!r} cannot be read; expected NAME, or NAME:KEY=VALUE,KEY=VALUE")
-    for number, (key, _) in enumerate(pairs):
-        if any(key == other for other, _ in pairs[:number]):
-            raise InputError(f"--arms: {name} sets {key} twice; keep one")
-    return name, {
-        key: values[0] if len(values) == 1 and key != "milestones" else values  # the only setting that is a list
-        for key, values in pairs
-    }
+    settings: dict[str, Any] = {}
+    for key, values in pairs:
+        single = len(values) == 1 and key != "milestones"  # the only setting that is a list
+        _add(settings, {key: values[0] if single else values}, f"--arms: {name} sets ")
+    return name, settings
 
 
 def _make_arm(name: str, settings: Mapping[str, Any] | None) -> Arm:
@@ -180,15 +178,19 @@ def _nested(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         section, dot, inner = key.partition(".")
         if section in DEFAULT_CHOICES:
             content = {inner: value} if dot else value if isinstance(value, Mapping) else {"name": value}
-            before = nested.setdefault(section, {})
-            if twice := before.keys() & content.keys():
-                raise InputError(f"--arms: {name} sets {section}.{min(twice)} twice; keep one")
-            before.update(content)
+            _add(nested.setdefault(section, {}), content, f"--arms: {name} sets {section}.")
         elif dot:
             raise InputError(f"--arms: {name}: unknown setting {key}{nearest(key, list(TrainingConfig.model_fields))}")
         else:
             nested[key] = value
     return nested
+
+
+def _add(settings: dict[str, Any], added: Mapping[str, Any], error: str) -> None:
+    """Add settings to others; one that is there already is refused, with the beginning of an error message."""
+    if twice := settings.keys() & added.keys():
+        raise InputError(f"{error}{min(twice)} twice; keep one")
+    settings.update(added)
 
 
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

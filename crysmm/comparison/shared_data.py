@@ -17,7 +17,7 @@ from crysmm.config.models import MultimodalConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.estimate import memory_limit, oversized_rows
 from crysmm.data.scaler import TargetScaler
-from crysmm.data.split import SPLIT_KEYS, make_split, read_ids
+from crysmm.data.split import make_split, read_ids
 from crysmm.data.store import Store
 from crysmm.data.units import named, units_of
 from crysmm.device import resolve_device
@@ -77,11 +77,8 @@ class SharedData:
             raise InputError("several rows have the same id, and predictions are paired by id; give each its own")
         # The rows of the last store: all stores have the same crystals in the same order, but for those left out.
         rows = [row for name, row in usable[-1].items() if all(name in names for names in usable)]
-        split = make_split(config, [store.ids[row] for row in rows], [store.formulas[row] for row in rows], reasons)
-        whole = {
-            key: [store.ids[rows[place]] for place in places]
-            for key, places in zip(SPLIT_KEYS, (split.train, split.val, split.test), strict=True)
-        }
+        ids = [store.ids[row] for row in rows]
+        whole = make_split(config, ids, [store.formulas[row] for row in rows], reasons).to_ids(ids)
         if not whole["id_test"] or not whole["id_val"]:
             raise InputError("a comparison needs validation and test crystals; give n_val and n_test, or the ratios")
         n_left_out = max(map(len, usable)) - len(rows)
