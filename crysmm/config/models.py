@@ -215,7 +215,7 @@ class VanillaConfig(Settings):
 
 
 TEACHER = (
-    "Model whose atom embeddings the student learns to imitate: the folder of a pre-training run or of a trained "
+    "Model whose atom embeddings are imitated: the folder of a pre-training run or of a trained "
     "model, the name of a shipped model or of a universal potential (chgnet, sevennet-0), or a file of crysmm embed."
 )
 

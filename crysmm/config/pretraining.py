@@ -1,13 +1,14 @@
 """Settings of a pre-training run, on structures without labels, and of its methods."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from crysmm.config.base import Settings
-from crysmm.config.models import BACKBONES
+from crysmm.config.models import BACKBONES, TEACHER
 from crysmm.config.run import DEFAULT_CHOICES, Ratio, RunConfig, ratio_unless_given
 
 SYMPREC = 0.01  # Angstrom; suits relaxed structures from databases
@@ -39,7 +40,7 @@ class MethodBase(Settings):
         weights = {name: value for name, value in dict(self).items() if name.endswith("_weight")}
         if not self.distance_noise:
             weights.pop("distance_weight", None)  # its loss exists only with noise
-        if not any(weights.values()):
+        if weights and not any(weights.values()):
             raise PydanticCustomError("contradiction", "all weights are 0: nothing would be learned")
         return self
 
@@ -95,9 +96,18 @@ class DecoysConfig(MethodBase):
     bonding_weight: Weight = Field(1.0, description="Weight of the loss on charges and bond sums from simple rules.")
 
 
-MethodConfig = Annotated[CrysAEConfig | CrysGNNConfig | DecoysConfig, Field(discriminator="name")]
+class ImitationConfig(MethodBase):
+    """Imitation of a teacher, such as a universal potential; a method of this package."""
 
-METHODS: dict[str, type[BaseModel]] = {"crysae": CrysAEConfig, "crysgnn": CrysGNNConfig, "decoys": DecoysConfig}
+    name: Literal["imitation"] = Field("imitation", description="Pre-training method.")
+    teacher: str = Field(min_length=1, description=TEACHER)
+
+
+MethodConfig = Annotated[CrysAEConfig | CrysGNNConfig | DecoysConfig | ImitationConfig, Field(discriminator="name")]
+
+METHODS: dict[str, type[BaseModel]] = {
+    "crysae": CrysAEConfig, "crysgnn": CrysGNNConfig, "decoys": DecoysConfig, "imitation": ImitationConfig
+}  # fmt: skip
 
 
 class PretrainingConfig(RunConfig):
@@ -120,6 +130,15 @@ class PretrainingConfig(RunConfig):
     test_ratio: Ratio | None = Field(
         default_factory=ratio_unless_given("test", 0.0), description="Fraction of crystals that are left out (0)."
     )
+
+    @property
+    def teacher(self) -> str | None:
+        """Name of the teacher that the encoder imitates, or None."""
+        return self.method.teacher if isinstance(self.method, ImitationConfig) else None
+
+    def models_needed(self) -> list[Path | str]:
+        """Return the models a run starts from, as folders or shipped names, and its teacher."""
+        return [*super().models_needed(), *([] if self.teacher is None else [self.teacher])]
 
     @classmethod
     def _fill_in_depth(cls, given: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crysmm.config.pretraining import CrysAEConfig, CrysGNNConfig, DecoysConfig, PretrainingConfig
+from crysmm.config.pretraining import CrysAEConfig, CrysGNNConfig, DecoysConfig, ImitationConfig, PretrainingConfig
 from crysmm.data.batch import CrystalBatch
 from crysmm.elements import feature_table
 from crysmm.engines.linear import precise
@@ -23,6 +23,7 @@ from crysmm.objectives.corruption import Corruption, Example
 from crysmm.objectives.crysae import crysae_terms
 from crysmm.objectives.crysgnn import crysgnn_terms
 from crysmm.objectives.decoys import decoy_terms
+from crysmm.objectives.imitation import ImitationTerm
 from crysmm.objectives.reconstruction import AtomFeatureTerm, ConnectivityTerm
 from crysmm.objectives.terms import Term
 
@@ -106,8 +107,12 @@ class PretrainingObjective(Objective):
         return sum(int((n_atoms > term.largest_cell).sum()) for term in terms if isinstance(term, ConnectivityTerm))
 
 
-def build_pretraining(config: PretrainingConfig) -> PretrainingObjective:
+def build_pretraining(config: PretrainingConfig, teacher_width: int | None = None) -> PretrainingObjective:
     """Build the objective of a pre-training config, with new weights from torch's global random state.
+
+    Args:
+        config: Settings of the run.
+        teacher_width: Number of features per atom of the teacher, if the method has one.
 
     Raises:
         InputError: The method reconstructs atom features, and the chosen ones are not bits.
@@ -126,6 +131,10 @@ def build_pretraining(config: PretrainingConfig) -> PretrainingObjective:
             network = PretrainingNetwork(backbone, decoy_terms(method, backbone.node_features), normalize=False)
             features = torch.from_numpy(table.copy())
             corruption = replace(corruption, replaced_ratio=method.replaced_ratio, features=features)
+        case ImitationConfig():
+            assert teacher_width is not None
+            imitation = ImitationTerm(backbone.node_features, teacher_width)
+            network = PretrainingNetwork(backbone, {"imitation": imitation}, normalize=False)
     if any(isinstance(term, AtomFeatureTerm) for term in network.terms().values()) and not np.isin(table, (0, 1)).all():
         raise InputError(
             f"the method reconstructs atom features as bits, and those of --atom_features {graph.atom_features} are "

@@ -14,6 +14,7 @@ from crysmm.models.backbone import crystal_mean
 from crysmm.objectives.crysae import LENGTH_CLASSES, BondLengthTerm
 from crysmm.objectives.crysgnn import SPACE_GROUPS, SpaceGroupTerm
 from crysmm.objectives.decoys import DecoyTerm, ReplacedAtomTerm, find_replaced
+from crysmm.objectives.imitation import ImitationTerm
 from crysmm.objectives.pretraining import PretrainingObjective
 from crysmm.objectives.reconstruction import CLASSES, NO_PAIR, AtomFeatureTerm, ConnectivityTerm, DistanceTerm
 
@@ -53,6 +54,7 @@ class EncoderQuality:
             if type(term) in sizes
         }
         self._distances = np.zeros(3)  # sum of errors after correction, sum before it, number of bonds
+        self._cosines = np.zeros(2)  # sum over atoms, their number
         self._pooled: list[np.ndarray] = []
         self._systems: list[np.ndarray] = []
 
@@ -95,6 +97,9 @@ class EncoderQuality:
                 noise = batch.bond_lengths() - example.seen.bond_lengths()
                 left = noise - term.distance_noise * term.corrections(seen_nodes, example.seen)
                 self._distances += [float(left.abs().sum()), float(noise.abs().sum()), len(noise)]
+            elif isinstance(term, ImitationTerm):
+                cosines = term.cosines(nodes, example)
+                self._cosines += [float(cosines.sum()), len(cosines)]
         for name, (true, predicted) in classified.items():
             confusion = self._confusions[name]
             cells = torch.bincount(true * len(confusion) + predicted, minlength=confusion.size)
@@ -116,6 +121,8 @@ class EncoderQuality:
         - ``connectivity_``, ``bond_lengths_``, ``space_group_``, ``replaced_`` and ``decoy_accuracy``, and
           ``..._balanced_accuracy``: Accuracy, and the mean accuracy over the classes that occur.
         - ``distance_error``: Mean error of the corrected bond lengths, Angstrom; the baseline is the noise.
+        - ``imitation_cosine``: Mean cosine of the predicted and the teacher's features of an atom; the baseline, 0, is
+          that of random directions.
         - ``knn_purity``: Fraction of the 10 nearest crystals (or the nearest quarter, if there are fewer than 40
           others) of the same crystal system, by the cosine of pooled embeddings, among at most ``MOST_POOLED``.
 
@@ -131,6 +138,9 @@ class EncoderQuality:
         corrected, noisy, n_bonds = self._distances
         if n_bonds:
             scores.update(distance_error=float(corrected / n_bonds), distance_error_baseline=float(noisy / n_bonds))
+        total, n_atoms = self._cosines
+        if n_atoms:
+            scores.update(imitation_cosine=float(total / n_atoms), imitation_cosine_baseline=0.0)
         return scores | self._purity()
 
     def _purity(self) -> dict[str, float]:

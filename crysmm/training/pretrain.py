@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tqdm import tqdm
@@ -23,6 +24,7 @@ from crysmm.runs.run_folder import SPLITS
 from crysmm.runs.summary import describe_encoder
 from crysmm.training.prepare import loader_for, prepare_data
 from crysmm.training.run import Run, RunResult, carry_out
+from crysmm.training.teacher import embed_by_teacher
 
 
 def pretrain(config: PretrainingConfig | None = None, records: Records | None = None, **settings: Any) -> RunResult:
@@ -45,12 +47,14 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
     """Run that trains an encoder on structures alone."""
 
     def prepare(self, records: Sequence[Mapping[str, Any]] | None) -> RunData:
-        """Read and split the structures, and determine their space groups."""
-        return prepare_data(self.config, records, self.processes, symprec=self.config.symprec)
+        """Read and split the structures, and determine space groups and a teacher's features."""
+        data = prepare_data(self.config, records, self.processes, symprec=self.config.symprec)
+        embeddings = embed_by_teacher(self.config.teacher, self.config, data, self.processes)
+        return replace(data, embeddings=embeddings)
 
     def new_objective(self, data: RunData) -> Objective:
         """Build the objective of the pre-training method."""
-        objective = build_pretraining(self.config)
+        objective = build_pretraining(self.config, None if data.embeddings is None else data.embeddings.width)
         method, n_sampled = self.config.method, objective.n_sampled(data.store.n_atoms)
         if isinstance(method, ReconstructionConfig) and n_sampled:
             self.log.say(
@@ -63,10 +67,13 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
         """Return None: a loss without labels says little by itself."""
 
     def describe_task(self, data: RunData, baseline: float | None) -> list[str]:
-        """Describe the split and the space groups."""
+        """Describe the split, the space groups and the teacher."""
         sizes = ", ".join(f"{len(data.rows(split)):,} {split}" for split in SPLITS if data.rows(split))
         assert data.store.space_groups is not None
-        return [f"split: {sizes}", describe_symmetry(data.store.space_groups)]
+        lines = [f"split: {sizes}", describe_symmetry(data.store.space_groups)]
+        if data.embeddings is not None:
+            lines.append(f"teacher {self.config.teacher}: {data.embeddings.width} features per atom")
+        return lines
 
     def evaluate(self, objective: Objective, data: RunData) -> dict[str, Any]:
         """Write the encoder, and return its quality on the validation crystals."""
@@ -90,7 +97,7 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
         )
         hidden = disables_bar(self.config.progress)
         with tqdm(total=len(held_out), desc="evaluating", unit=" crystals", disable=hidden, leave=False) as bar:
-            for share in loader_for(data, sampler, self.config, self.processes):
+            for share in loader_for(data, sampler, self.config, self.processes, data.embeddings):
                 quality.add(share.batch.to(self.processes.device))
                 bar.update(share.n_crystals)
         return quality.result()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.atom_rows import AtomRows
 from crysmm.data.store import Store
@@ -15,19 +16,20 @@ from crysmm.errors import InputError
 from crysmm.inference.model_folder import read_description
 from crysmm.inference.model_teacher import ModelTeacher, any_teacher
 from crysmm.processes import Processes
-from crysmm.runs.data import TrainingData
+from crysmm.runs.data import RunData, TrainingData
 from crysmm.teachers.features import AtomFeatures, Directions, TeacherByName, compute_features, refuse_failed
 from crysmm.teachers.file import features_from_file
 from crysmm.teachers.names import is_file, is_model, is_teacher
 from crysmm.zoo import resolve
 
 
-def embed_by_teacher(config: TrainingConfig, data: TrainingData, processes: Processes) -> AtomRows | None:
-    """Embed the training and validation crystals with the teacher in ``config.head``, if there is one.
+def embed_by_teacher(name: str | None, config: RunConfig, data: RunData, processes: Processes) -> AtomRows | None:
+    """Embed the training and validation crystals with a teacher, if there is one.
 
     A model reads the same structures as the kind of graphs it was trained on, a potential as its own package does.
 
     Args:
+        name: Name of the teacher, folder or name of a model, or file of ``crysmm embed``; None for no teacher.
         config: Settings of the run.
         data: Crystals of the student.
         processes: Processes of the run.
@@ -37,10 +39,9 @@ def embed_by_teacher(config: TrainingConfig, data: TrainingData, processes: Proc
         InputError: The teacher cannot read a crystal of the student, or a file of features does not fit.
         MissingDependencyError: The package of a potential is not installed.
     """
-    head = config.distillation
-    if head is None or head.teacher is None:
+    if name is None:
         return None
-    name, rows = head.teacher, [*data.split.train, *data.split.val]
+    rows = [*data.split.train, *data.split.val]
 
     def build() -> AtomRows:
         features = read_features(name, data.store, rows, config, processes.device)
@@ -76,7 +77,7 @@ def read_potential(config: TrainingConfig, data: TrainingData, processes: Proces
 
 
 def read_features(
-    name: str, store: Store, rows: Sequence[int], config: TrainingConfig, device: torch.device
+    name: str, store: Store, rows: Sequence[int], config: RunConfig, device: torch.device
 ) -> AtomFeatures:
     """Read the features of crystals from a file, or compute those by a teacher that the cache lacks.
 

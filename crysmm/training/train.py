@@ -85,7 +85,8 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         data = prepare_training(self.config, records, self.processes)
         texts = read_texts(self.config, records, data, self.processes)
         potential = read_potential(self.config, data, self.processes)
-        embeddings = embed_by_teacher(self.config, data, self.processes)
+        head = self.config.distillation
+        embeddings = embed_by_teacher(None if head is None else head.teacher, self.config, data, self.processes)
         return replace(data, embeddings=embeddings, texts=texts, potential=potential)
 
     def new_objective(self, data: TrainingData) -> Objective:

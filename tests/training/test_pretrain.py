@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 
 from crysmm.cli.main import main
 from crysmm.config import PretrainingConfig
+from crysmm.config.loading import make_config as make_checked
 from crysmm.data.batch import collate_crystals
 from crysmm.device import Machine
-from crysmm.errors import InputError, ModelFolderError
+from crysmm.errors import CrysmmError, InputError, ModelFolderError
 from crysmm.inference.files import WEIGHTS_FILE
 from crysmm.inference.model_folder import read_description, read_weights
 from crysmm.inference.saved_models import load_encoder, load_model
@@ -110,6 +112,34 @@ def test_the_loss_falls(make_pretraining):
     assert table["val_loss"][-1] < 0.9 * table["val_loss"][0]
     parts = sum(table[f"val_{term}"] for term in ("features", "connectivity", "bond_lengths", "distances"))
     np.testing.assert_allclose(table["val_loss"], parts, rtol=1e-6)  # the weights are 1
+
+
+def test_an_encoder_imitates_a_potential_and_then_needs_it_no_more(
+    make_config, make_pretraining, toy, monkeypatch, capsys
+):
+    config = make_pretraining(epochs=20, learning_rate=0.03, method={"name": "imitation", "teacher": "toy"})
+    made = pretrain(config)
+    assert "teacher toy: 5 features per atom" in capsys.readouterr().out
+    table = np.genfromtxt(made.folder / "history.csv", delimiter=",", names=True)
+    assert table["train_loss"][-1] < 0.5 * table["train_loss"][0]
+    assert 0 < made.metrics["quality"]["imitation_cosine"] < 1
+    for module in ("toy_teacher", "chgnet", "sevenn"):
+        monkeypatch.setitem(sys.modules, module, None)
+    tuned = train(make_config(init_from=made.folder))
+    assert np.isfinite(tuned.metrics["test"]["mae"])
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("imitation", r"--method\.teacher: missing"),
+        ({"name": "imitation", "teacher": "nobody"}, "nobody"),
+        ({"name": "imitation", "teacher": "missing.parquet"}, "missing.parquet"),
+    ],
+)
+def test_a_teacher_to_imitate_is_named_and_there(make_pretraining, method, expected):
+    with pytest.raises(CrysmmError, match=expected):
+        pretrain(make_checked(PretrainingConfig, make_pretraining().model_dump() | {"method": method}))
 
 
 class StoppedError(Exception):
