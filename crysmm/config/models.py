@@ -274,8 +274,9 @@ class MultimodalConfig(TeacherConfig):
     embeddings: str | None = Field(
         None,
         min_length=1,
-        description="Universal potential whose features are added to the atom embeddings (chgnet, sevennet-0), or a "
-        "file of them by crysmm embed; texts are then read only if descriptions or description_column is given.",
+        description="Universal potential or shipped model whose features are added to the atom embeddings (chgnet, "
+        "sevennet-0, imitation-mp), or a file of them by crysmm embed; texts are then read only if descriptions or "
+        "description_column is given.",
     )
     encoder: str = Field(
         "m3rg-iitd/matscibert",
@@ -315,8 +316,8 @@ class FeaturesConfig(Settings):
     name: Literal["features"] = Field("features", description="Head to train.")
     embeddings: str = Field(
         min_length=1,
-        description="Universal potential whose features are read (chgnet, sevennet-0), or a file of them by crysmm "
-        "embed.",
+        description="Universal potential or shipped model whose features are read (chgnet, sevennet-0, imitation-mp), "
+        "or a file of them by crysmm embed.",
     )
 
 

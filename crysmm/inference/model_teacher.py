@@ -23,7 +23,7 @@ from crysmm.teachers.features import structure_key, structure_keys
 from crysmm.teachers.names import is_model, is_teacher
 from crysmm.teachers.registry import load_teacher
 from crysmm.teachers.teacher import Teacher
-from crysmm.zoo import resolve
+from crysmm.zoo import ZOO, resolve, shipped_names
 
 
 class ModelTeacher:
@@ -86,6 +86,21 @@ def any_teacher(name: str, device: torch.device | str = "cpu") -> Teacher:
         MissingDependencyError: The package of the teacher is not installed.
     """
     return load_teacher(name, device) if is_teacher(name) else ModelTeacher(name, device)
+
+
+def is_installed(name: str) -> bool:
+    """Return whether a teacher has the same name on all machines: a registered one, or a shipped model."""
+    return is_teacher(name) or name in shipped_names()
+
+
+def installed_teacher(name: str, device: torch.device | str = "cpu") -> Teacher:
+    """Load a registered teacher or a shipped model by its name; folders are not looked at.
+
+    Raises:
+        InputError: There is none of this name.
+        MissingDependencyError: The package of the teacher is not installed.
+    """
+    return ModelTeacher(ZOO / name, device) if name in shipped_names() else load_teacher(name, device)
 
 
 def describe_needed(name: Path | str) -> Description | None:

@@ -20,6 +20,7 @@ from crysmm.errors import StructureError
 from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment, elements_of_all
 from crysmm.inference.frozen_network import InferencePrecision, Outputs
+from crysmm.inference.model_teacher import installed_teacher
 from crysmm.inference.prediction_table import prediction_cells, prediction_columns
 from crysmm.inference.property_model import PropertyModel
 from crysmm.io.inputs import source_from_structures
@@ -95,7 +96,7 @@ class Predictor:
         text = self.model.description.text
         self._reader = None if text is None else TextReader(text, self.device)
         potential = self.model.description.potential
-        self._potential = None if potential is None else PotentialReader(potential, self.device)
+        self._potential = None if potential is None else PotentialReader(potential, installed_teacher, self.device)
 
     def predict(self, structures: Any, batch_size: int = 64) -> np.ndarray:
         """Predict structures held in memory; a model that reads texts generates their descriptions.

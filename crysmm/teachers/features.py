@@ -8,7 +8,7 @@ input may thus share crystals with others, and a computation that was stopped go
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,7 @@ from crysmm.device import resolve_device
 from crysmm.errors import CrysmmError, InputError, brief
 from crysmm.files import cache_folder, disables_bar, replacing
 from crysmm.teachers.registry import TeacherIdentity, load_teacher
-from crysmm.teachers.teacher import Teacher
+from crysmm.teachers.teacher import Teacher, TeacherByName
 
 FORMAT_VERSION = 1  # part of every folder's name: raise it when what is written changes
 ATOMS_A_BATCH = 256  # embedded together; SevenNet needs about 1 MB for each
@@ -37,7 +37,6 @@ ATOMS_A_PART = 2048  # at most minutes of work
 ATOMS_WITHOUT_WORKERS = 1024  # embedding so many takes about as long as starting workers
 CRYSTALS_READ = 1024
 KEY_BYTES = 8
-TeacherByName = Callable[[str, torch.device | str], Teacher]
 
 
 class Place(NamedTuple):

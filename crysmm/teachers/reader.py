@@ -10,7 +10,7 @@ import torch
 from crysmm.crystal import Crystal
 from crysmm.teachers.features import embed_each
 from crysmm.teachers.registry import TeacherIdentity
-from crysmm.teachers.teacher import Teacher
+from crysmm.teachers.teacher import Teacher, TeacherByName
 
 
 class PotentialReader:
@@ -18,17 +18,19 @@ class PotentialReader:
 
     Args:
         identity: Teacher that the model was trained with.
+        load: Function that loads it by its name.
         device: Device of the teacher.
     """
 
-    def __init__(self, identity: TeacherIdentity, device: torch.device | str = "cpu"):
+    def __init__(self, identity: TeacherIdentity, load: TeacherByName, device: torch.device | str = "cpu"):
         self.identity = identity
+        self.load = load
         self.device = device
 
     @cached_property
     def teacher(self) -> Teacher:
         """Teacher, loaded and checked when the first structure is read."""
-        return self.identity.load(self.device)
+        return self.identity.load(self.device, self.load)
 
     def read(self, crystal: Crystal) -> np.ndarray | str:
         """Return the features of a crystal's atoms, ``[n_atoms, width]`` float32, or why it has none."""

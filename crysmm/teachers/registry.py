@@ -18,7 +18,7 @@ from crysmm.teachers import chgnet, sevennet
 from crysmm.teachers.chgnet import CHGNetTeacher
 from crysmm.teachers.names import NAME, is_teacher, registered
 from crysmm.teachers.sevennet import SevenNetTeacher
-from crysmm.teachers.teacher import Teacher, TeacherLoader
+from crysmm.teachers.teacher import Teacher, TeacherByName, TeacherLoader
 
 BUILT_IN: dict[str, TeacherLoader] = {
     **{name: partial(CHGNetTeacher, name) for name in chgnet.WEIGHTS},
@@ -46,14 +46,18 @@ class TeacherIdentity(BaseModel):
         """Return the identity of a teacher."""
         return cls(name=teacher.name, checksum=teacher.checksum, width=teacher.width)
 
-    def load(self, device: torch.device | str = "cpu") -> Teacher:
+    def load(self, device: torch.device | str = "cpu", load: TeacherByName | None = None) -> Teacher:
         """Load the teacher, and check that it is the same.
+
+        Args:
+            device: Device to compute on.
+            load: Function that loads it by its name; :func:`load_teacher` by default.
 
         Raises:
             InputError: There is no such teacher, or it has other weights.
             MissingDependencyError: Its package is not installed.
         """
-        teacher = load_teacher(self.name, device)
+        teacher = (load or load_teacher)(self.name, device)
         found = TeacherIdentity.of(teacher)
         if found != self:
             raise InputError(

@@ -42,6 +42,8 @@ class Teacher(Protocol):
 
 TeacherLoader = Callable[[Sequence[int] | None, torch.device], Teacher]
 """Function from the requested layers, None for the default, and the device to a teacher."""
+TeacherByName = Callable[[str, torch.device | str], Teacher]
+"""Function from a name and the device to a teacher."""
 
 
 class LayerOutputs:

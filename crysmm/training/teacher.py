@@ -14,13 +14,14 @@ from crysmm.data.atom_rows import AtomRows
 from crysmm.data.store import Store
 from crysmm.errors import InputError
 from crysmm.inference.model_folder import read_description
-from crysmm.inference.model_teacher import ModelTeacher, any_teacher
+from crysmm.inference.model_teacher import ModelTeacher, any_teacher, installed_teacher, is_installed
 from crysmm.processes import Processes
 from crysmm.runs.data import RunData, TrainingData
-from crysmm.teachers.features import AtomFeatures, Directions, TeacherByName, compute_features, refuse_failed
+from crysmm.teachers.features import AtomFeatures, Directions, compute_features, refuse_failed
 from crysmm.teachers.file import features_from_file
-from crysmm.teachers.names import is_file, is_model, is_teacher
-from crysmm.zoo import resolve
+from crysmm.teachers.names import is_file, is_model
+from crysmm.teachers.teacher import TeacherByName
+from crysmm.zoo import resolve, shipped_names
 
 
 def embed_by_teacher(name: str | None, config: RunConfig, data: RunData, processes: Processes) -> AtomRows | None:
@@ -59,8 +60,8 @@ def read_potential(config: TrainingConfig, data: TrainingData, processes: Proces
         processes: Processes of the run.
 
     Raises:
-        InputError: The potential cannot embed a crystal; or a file of features does not fit, or is not by a potential,
-            which predictions need.
+        InputError: The potential cannot embed a crystal; or a file of features does not fit, or is by a model that no
+            other machine has, so that none could be computed for structures to predict.
         MissingDependencyError: The package of the potential is not installed.
     """
     name = getattr(config.head, "embeddings", None)
@@ -68,11 +69,15 @@ def read_potential(config: TrainingConfig, data: TrainingData, processes: Proces
         return None
     rows = [*data.split.train, *data.split.val, *data.split.test]
     features = processes.first_before_others(lambda: read_features(name, data.store, rows, config, processes.device))
-    if features.teacher is None or not is_teacher(features.teacher.name):
+    teacher = features.teacher
+    if teacher is None or not is_installed(teacher.name):
         raise InputError(
-            f"--head.embeddings {name}: its features are not by a registered teacher, so that none could be computed "
-            "for structures to predict; write the file by crysmm embed --model chgnet, or another potential"
+            f"--head.embeddings {name}: its features are by neither a registered teacher nor a shipped model, so that "
+            "none could be computed for structures to predict; write the file by crysmm embed --model chgnet, or by "
+            "another of these"
         )
+    if teacher.name in shipped_names():
+        teacher.load(load=installed_teacher)  # refuses another model of that name
     return features
 
 

@@ -203,7 +203,10 @@ def test_a_setting_without_effect_is_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"method": {"name": ["crysgnn"]}}, "--method.name: expected 'crysae', 'crysgnn', 'decoys', 'imitation', got ['crysgnn']"),
+        (
+            {"method": {"name": ["crysgnn"]}},
+            "--method.name: expected 'crysae', 'crysgnn', 'decoys', 'imitation', got ['crysgnn']",
+        ),
         ({"method": "crysgnn", "model": {"name": {}}}, "--model.name: expected 'cgcnn', "),
         (
             {"method": {"max_pairs": 100}},

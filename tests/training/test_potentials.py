@@ -243,8 +243,26 @@ def test_a_file_is_fused_if_predictions_can_be_made(make_config, toy, file_of, t
     expected = crysmm.load(by_name.folder).predict(crystals["Cu"])
     assert np.array_equal(crysmm.load(by_file.folder).predict(crystals["Cu"]), expected)
     theirs = file_of(str(by_name.folder), "of_a_model.parquet")
-    with pytest.raises(InputError, match=r"of_a_model.parquet: its features are not by a registered teacher"):
+    with pytest.raises(InputError, match=r"of_a_model.parquet: its features are by neither a registered teacher"):
         train(make_config(output_dir=tmp_path / "c", head=fused(theirs)))
+
+
+@pytest.mark.parametrize("head", ["multimodal", "features"])
+def test_a_shipped_model_takes_the_place_of_a_potential(make_config, crystals, head):
+    made = train(make_config(epochs=1, head={"name": head, "embeddings": "decoys-mp"}))
+    description = json.loads((made.folder / "model.json").read_text())
+    assert (description["potential"]["name"], description["potential"]["width"]) == ("decoys-mp", 64)
+    config, expected = make_config(), predictions_of(made.folder)
+    store = build_store(open_input(config, None), config.graph_settings(), cache_dir=config.cache_dir, jobs=1)
+    found = crysmm.load(made.folder).predict([store.crystal(store.ids.index(name)) for name in expected])
+    # Its embeddings are kept in float16, and rounding in a batch may take one of them to the next number.
+    assert found[:, 0] == pytest.approx(list(expected.values()), rel=2e-3)
+
+
+def test_an_own_model_with_the_name_of_a_shipped_one_is_refused(make_config, tmp_path):
+    own = train(make_config(epochs=1, output_dir=tmp_path / "decoys-mp")).folder
+    with pytest.raises(InputError, match="the teacher decoys-mp that is installed has other weights"):
+        train(make_config(output_dir=tmp_path / "b", head=fused(own)))
 
 
 def test_damaged_references_are_refused(make_config, toy):
