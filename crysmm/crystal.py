@@ -24,7 +24,7 @@ MAXIMUM_VOLUME_PER_ATOM = 1e6  # cubic Angstrom; JARVIS' single atoms have 8,000
 # many times the distance between the faces it joins, so 8 Angstrom span at most 96 cells with vectors of 2.5 Angstrom.
 LARGEST_SKEW = 30
 LARGEST_CANCELLATION = 1e9  # product of the lengths over the volume; beyond, rounding decides the reduced cell
-FULL_OCCUPANCY = 1e-3  # largest deviation from 1 for an occupancy that counts as full
+FULL_OCCUPANCY = 1e-3 + 1e-9  # largest deviation from 1 of one that counts as full, so that 0.999 and 1.001 do
 LARGEST_NUMBER = 1e6  # Angstrom or cells; no crystal is larger, and distances would be lost in rounding
 NOT_PERIODIC = "the structure is not periodic in three directions; give it a full cell"
 

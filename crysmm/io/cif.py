@@ -20,7 +20,15 @@ import numpy as np
 from crysmm.crystal import FULL_OCCUPANCY, Crystal
 from crysmm.errors import StructureError, first_of, shown
 from crysmm.graphs.neighbors import close_pairs, too_close
-from crysmm.io.site_species import Formula, Readings, choose_elements, compare_formula, read_label, read_type
+from crysmm.io.site_species import (
+    Formula,
+    Readings,
+    choose_elements,
+    compare_formula,
+    read_label,
+    read_type,
+    refuse_mixed,
+)
 from crysmm.io.source import Reading
 from crysmm.io.symmetry_operations import (
     SAME_SITE,
@@ -49,23 +57,38 @@ GROUP_NAMES = (
     "_symmetry_space_group_name_h-m",
     "_space_group_name_h-m",
     "_space_group_name_h-m_full",
-    "_space_group_name_h-m_ref",
 )
+REFERENCE_NAME = "_space_group_name_h-m_ref"  # of the setting that a transform leads to
+TRANSFORMS = ("_space_group_transform_pp_abc", "_space_group_transform_qq_xyz")
 GROUP_NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
 HALL_SYMBOLS = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 SITES = [f"_atom_site_fract_{axis}" for axis in "xyz"]
-OTHER_SYMMETRY = re.compile(r"symop|symmetry_equiv|space_group_magn|space_group_name|hall|name_h-m")
+OTHER_SYMMETRY = re.compile(r"_(?:symmetry|space_?group)(?!.*_id$)|.*(?:space_?group|sg_num|symop|hall|h-m)")
+NO_SYMMETRY = re.compile(r"-?1|p1?|ap|1:p1|triclinic|anorthic|a,b,c;0,0,0|x,y,z;0,0,0", re.IGNORECASE)
 SYSTEMS = ("_symmetry_cell_setting", "_space_group_crystal_system")
 SITE_SYMMETRIES = [  # numbers of atoms of a site, or of operations that keep it
-    f"_atom_site_{name}" for name in ("symmetry_multiplicity", "site_symmetry_multiplicity", "site_symmetry_order")
+    f"_atom_site_{name}"
+    for name in (
+        "symmetry_multiplicity",
+        "site_symmetry_multiplicity",
+        "site_multiplicity",
+        "multiplicity",
+        "site_symmetry_order",
+    )
 ]
-WYCKOFF = "_atom_site_wyckoff_symbol"
+WYCKOFF = [f"_atom_site_wyckoff_{name}" for name in ("symbol", "label", "letter")]
+# A number for each site, unlike its uncertainty (_su, _esd) and flags of its refinement.
+OCCUPANCIES = re.compile(r"_atom_site_(?!.*(?:flag|refine|constrain|_su$|_esd$)).*(?:occ|sof).*")
+ALTERNATIVES = {"_atom_site_label_alt_id": "alternative sites", "_atom_site_pdbx_pdb_model_num": "models"}
 PARENT = "_parent_space_group"  # of a magnetic or distorted structure, not its own
 SPACES = re.compile(r"[^\S\n\r \t]|[\u200b\u2060\ufeff]")  # no-break and thin spaces
+NO_ASCII = re.compile(r"[^\x00-\x7f]")
+CONTROL = re.compile(r"[\x0c\x1a]")  # form feeds, and the end of a file of DOS
 HEADER = re.compile(r"(?im)^(data_\S*)[ \t]+(?![_#]|loop_|save_).*$")  # with blanks in its name
 START = re.compile(r"(?im)^data_")
 MINUS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"))
 GLUED = re.compile(r"(?m)^((?:[^\n'\"]*[ \t])?(['\"])[^\n]*\2)[^\s'\"]+[ \t]*$")  # 'A. One, B. Two',
+FOLDED = re.compile(r"\\[ \t]*\n")  # at the end of a line that goes on in the next
 WHERE = re.compile(r"string:?(?P<line>\d*)[^ ]*(?: in \S+)?: (?P<what>.*)", re.DOTALL)  # how gemmi words an error
 
 
@@ -76,12 +99,19 @@ def parse_cif(text: str) -> Reading:
         StructureError: there is none or more than one, it is disordered, or what the file says of it is ambiguous or
             contradicts itself.
     """
-    blocks = [block for block in map(Tags, _document(text)) if block.has_sites]
+    everything = list(map(Tags, _document(text)))
+    blocks = [block for block in everything if block.has_sites]
     if not blocks:
         raise StructureError("the CIF has no atom sites with fractional coordinates (_atom_site_fract_x, _y, _z)")
     if len(blocks) > 1:
         names = first_of([block.name for block in blocks])
         raise StructureError(f"the file holds {len(blocks)} structures (data blocks {names}); expected one a file")
+    elsewhere = next((block.name for block in everything if block.has_symmetry), None)
+    if elsewhere is not None and not blocks[0].has_symmetry:
+        raise StructureError(
+            f"the CIF has its sites in the data block {blocks[0].name}, and symmetry in {elsewhere} alone; write both "
+            "in one block"
+        )
     return _Structure(blocks[0]).read()
 
 
@@ -94,8 +124,9 @@ def _document(text: str) -> cif.Document:
     from gemmi import cif
 
     is_cif2 = text.startswith("#\\#CIF_2")
+    text = CONTROL.sub(" ", re.sub("\r\n?", "\n", text))
     if not text.isascii():
-        text = SPACES.sub(" ", text.translate(MINUS)).encode("ascii", "replace").decode()  # what else is no CIF 1
+        text = NO_ASCII.sub("~", SPACES.sub(" ", text.translate(MINUS)))  # no CIF 1; "?" would be an unknown value
     text = HEADER.sub(r"\1", _without_preface(text))
     try:
         try:
@@ -124,13 +155,16 @@ class Tags:
     def __init__(self, block: cif.Block):
         self.name = block.name
         self._columns: dict[str, list[list[str]]] = defaultdict(list)
+        self._loops: list[set[str]] = []
         self._read: dict[str, list[str]] = {}
         for item in block:
             if item.pair is not None:
                 tag, value = cast(tuple[str, str], item.pair)
                 self._columns[_normal(tag)].append([value])
+                self._loops.append({_normal(tag)})
             elif item.loop is not None:
                 width, values = len(item.loop.tags), item.loop.values
+                self._loops.append(set(map(_normal, item.loop.tags)))
                 for column, tag in enumerate(item.loop.tags):
                     self._columns[_normal(tag)].append(values[column::width])
 
@@ -141,6 +175,16 @@ class Tags:
     def has_sites(self) -> bool:
         """True if a site has a coordinate."""
         return any(word not in UNKNOWN for words in self._columns.get(SITES[0], []) for word in words)
+
+    @property
+    def has_symmetry(self) -> bool:
+        """True if a space group is named, or operations are written."""
+        return any(map(self.all_known, (*GROUP_NAMES, *GROUP_NUMBERS, *HALL_SYMBOLS, *OPERATIONS)))
+
+    def are_joined(self, tag: str, other: str) -> bool:
+        """Return True if two tags stand in one loop, or in loops that share a column, which then is the same."""
+        loops = [loop for loop in self._loops if other in loop]
+        return any(tag in loop and not loop.isdisjoint(base) for loop in self._loops for base in loops)
 
     def column(self, tag: str) -> list[str]:
         """Return the values of a tag without their quotes, ``?`` and ``.`` as they are; none where it is missing.
@@ -158,7 +202,7 @@ class Tags:
         from gemmi import cif
 
         found = [
-            [word if word in UNKNOWN else cif.as_string(word).strip() for word in words]
+            [word if word in UNKNOWN else FOLDED.sub("", cif.as_string(word)).strip() for word in words]
             for words in self._columns.get(tag, [])
         ]
         known = [words for words in found if any(word not in UNKNOWN for word in words)] or found[:1]
@@ -206,11 +250,11 @@ class _Structure:
         self.labels = self._site_column("_atom_site_label") or [f"number {row + 1}" for row in self.rows]
         self.words = self._coordinates()
         self._check_order()
-        self.readings = self._readings()
         self.sites = np.array([_numbers(words) for words in self.words])
         self.lattice = self._lattice()
         written = tags.known("_chemical_formula_sum")
         self.formula = Formula.parse(written)
+        self.readings = self._readings()
         if written is not None and self.formula is None:
             self.notes.append(f"the formula {shown(written)} is not of the form 'Fe2 O3', and was not compared")
 
@@ -232,8 +276,8 @@ class _Structure:
             cell = self._fill(identity())
         else:
             cell = self._fill_one_of(names.settings(self.lattice))
-        if not names and (written is None or len(written) == 1) and not self._is_z(cell.crystal):
-            self._refuse_lost_system()
+        if not names and not self._is_z(cell.crystal):
+            self._refuse_lost_system(written or identity())
         self._compare_with_z(cell.crystal)
         self._compare_with_density(cell.crystal)
         attached = sum(count for count in _numbers(self._site_column("_atom_site_attached_hydrogens")) if count > 0)
@@ -243,9 +287,10 @@ class _Structure:
 
     def _group_names(self) -> GroupNames:
         symbols, numbers, halls = (self.tags.all_known(*tags) for tags in (GROUP_NAMES, GROUP_NUMBERS, HALL_SYMBOLS))
+        transforms = {re.sub(r"[\s;,]|0", "", text.lower()) for text in self.tags.all_known(*TRANSFORMS)}
+        if not symbols and transforms <= {"abc", "xyz"}:
+            symbols = self.tags.all_known(REFERENCE_NAME)
         setting = self.tags.known("_space_group_it_coordinate_system_code", "_symmetry_it_coordinate_system_code")
-        if setting in ("1", "2"):
-            symbols = tuple(symbol if symbol[-2:-1] == ":" else f"{symbol} :{setting}" for symbol in symbols)
         return GroupNames(symbols, numbers, halls, setting and setting.lower())
 
     @cached_property
@@ -271,12 +316,17 @@ class _Structure:
         """Return a column of the sites that are atoms; none where it is missing.
 
         Raises:
-            StructureError: it has not a value for each site.
+            StructureError: it has not a value for each site, or nothing tells which is of which.
         """
         values = self.tags.column(tag)
         n_sites = len(self.tags.column(SITES[0]))
         if values and len(values) != n_sites:
             raise StructureError(f"the CIF has {n_sites} of {SITES[0]}, {len(values)} of {tag}; expected as many")
+        if len(values) > 1 and not self.tags.are_joined(tag, SITES[0]):
+            raise StructureError(
+                f"{tag} stands in another loop than {SITES[0]}, and no column of both tells which value is of which "
+                "site; write them in one loop"
+            )
         return [values[row] for row in self.rows] if values else []
 
     def _coordinates(self) -> list[tuple[str, ...]]:
@@ -301,12 +351,17 @@ class _Structure:
         Raises:
             StructureError: naming a site.
         """
-        occupancies = self._site_column("_atom_site_occupancy") or self._site_column("_atom_site_fract_occupancy")
-        for label, word, value in zip(self.labels, occupancies, _numbers(occupancies), strict=False):
-            if word not in UNKNOWN and not abs(value - 1) <= FULL_OCCUPANCY:
-                raise StructureError(
-                    f"partial occupancy: site {label} is occupied to {word}; give an ordered structure"
-                )
+        for tag in filter(OCCUPANCIES.fullmatch, self.tags):
+            occupancies = self._site_column(tag)
+            for label, word, value in zip(self.labels, occupancies, _numbers(occupancies), strict=True):
+                if word not in UNKNOWN and not abs(value - 1) <= FULL_OCCUPANCY:
+                    raise StructureError(
+                        f"partial occupancy: site {label} is occupied to {word} ({tag}); give an ordered structure"
+                    )
+        for tag, what in ALTERNATIVES.items():
+            found = set(self._site_column(tag)).difference(UNKNOWN)
+            if len(found) > 1:
+                raise StructureError(f"the CIF has several {what} ({tag} {first_of(sorted(found))}); keep one")
         groups = self._site_column("_atom_site_disorder_group")
         assemblies = self._site_column("_atom_site_disorder_assembly") or ["."] * len(groups)
         alternatives: dict[str, set[str]] = defaultdict(set)
@@ -324,6 +379,9 @@ class _Structure:
         """Return what the type symbol of each site, or its label where it has none, can mean."""
         types = self._site_column("_atom_site_type_symbol") or ["?"] * len(self.rows)
         given = self._site_column("_atom_site_label") or ["?"] * len(self.rows)
+        if self.formula is None:
+            for label in given:
+                refuse_mixed(label, "label")
         return [
             read_type(word) if word not in UNKNOWN else read_label(label)
             for word, label in zip(types, given, strict=True)
@@ -388,20 +446,21 @@ class _Structure:
     def _refuse_other_symmetry(self) -> None:
         """Refuse symmetry in a form that is not read, instead of taking a part of the cell for all of it."""
         for tag in self.tags:
-            if tag.startswith(PARENT) or not OTHER_SYMMETRY.search(tag):
+            if tag.startswith(PARENT) or tag in SYSTEMS or not OTHER_SYMMETRY.match(tag):
                 continue
-            if self._known_values(tag):
+            if any(not NO_SYMMETRY.fullmatch(value.replace(" ", "")) for value in self._known_values(tag)):
                 raise StructureError(
                     f"the symmetry in the CIF stands under {tag}, which is not read; write {OPERATIONS[0]}"
                 )
 
-    def _refuse_lost_system(self) -> None:
-        """Refuse a crystal system other than triclinic in a file without symmetry: tools and people lose that alone."""
+    def _refuse_lost_system(self, operations: Operations) -> None:
+        """Refuse a crystal system that the symmetry does not have: tools and people lose operations alone."""
         system = self.tags.known(*SYSTEMS)
-        if system is not None and system.lower() not in ("triclinic", "anorthic"):
+        if system is not None and not operations.suffice_for(system.lower()):
+            given = "gives no symmetry" if len(operations) == 1 else f"has {len(operations)} operations of a lower one"
             raise StructureError(
-                f"the CIF says {system!r} and gives no symmetry; write {OPERATIONS[0]}, or the group 'P 1' if the "
-                "sites are all atoms of the cell"
+                f"the CIF says {system!r} and {given}; write {OPERATIONS[0]}, or the group 'P 1' if the sites are all "
+                "atoms of the cell"
             )
 
     def _compare_with_site_symmetry(self, counts: Sequence[int], operations: Operations) -> None:
@@ -422,13 +481,17 @@ class _Structure:
                         f"{tag} of site {label} is {value:g}, and {operations.name} ({len(operations)}) gives it "
                         f"{count} atoms; write all operations, or leave this column out if they are right"
                     )
-        letters = self._site_column(WYCKOFF) if len(operations) == 1 else []
-        for label, letter in zip(self.labels, letters, strict=False):  # no letters, no such site
+        for tag, label, letter in self._wyckoff_letters() if len(operations) == 1 else ():
             if letter not in UNKNOWN and not letter.endswith("a"):
                 raise StructureError(
-                    f"{WYCKOFF} of site {label} is {letter}, and the CIF has no symmetry but x,y,z; write all "
+                    f"{tag} of site {label} is {letter}, and the CIF has no symmetry but x,y,z; write all "
                     "operations, or leave this column out if the sites are all atoms of the cell"
                 )
+
+    def _wyckoff_letters(self) -> Iterator[tuple[str, str, str]]:
+        """Yield tag, label and letter of each site that has one."""
+        for tag in WYCKOFF:
+            yield from ((tag, *pair) for pair in zip(self.labels, self._site_column(tag), strict=False))
 
     def _fill(self, operations: Operations) -> _Cell:
         """Return the atoms that the sites and some operations give.
@@ -609,16 +672,17 @@ class _Structure:
         by_number = not names.symbols and not names.halls
         orders = {setting.n_rotations if by_number else len(setting) for setting in settings}
         order = written.n_rotations if by_number else len(written)
-        if order in orders and written.number in (None, *numbers.values()):
+        if order in orders and written.number_in(self.lattice) in (None, *numbers.values()):
             if names.halls and all(setting.triplets != written.triplets for setting in settings):
                 self.notes.append(f"the symmetry operations, which were taken, are not those of {names.halls[0]}")
             return
-        fewer = order < max(orders)
         if self._is_z(cell.crystal):
             self.notes.append(f"the symmetry operations, which were taken, are not those of {settings[0].name}")
-        elif not (
-            fewer and any(setting.fit(self.lattice) and _has_symmetry(cell.crystal, setting) for setting in settings)
-        ):
+            return
+        # Some operations of a group may be those of both its origins, and the atoms fit one of them by chance.
+        possible = [some for some in settings if some.triplets >= written.triplets and some.fit(self.lattice)]
+        have_symmetry = [_has_symmetry(cell.crystal, setting) for setting in possible]
+        if order >= max(orders) or not (any(have_symmetry) if len(written) == 1 else possible and all(have_symmetry)):
             raise StructureError(
                 f"the file gives {order} symmetry operations, and its space group {settings[0].name} has others "
                 f"({max(orders)}); write all of them, or the right name"

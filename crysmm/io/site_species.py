@@ -29,6 +29,7 @@ NO_ATOM = re.compile(
 HEAVIEST = 96  # atomic number beyond which labels such as No1 and Md1 mean something else
 KIND = re.compile(r"([A-Z][a-z])([A-Z])")
 SEPARATED = re.compile(r"[A-Za-z][\d.+-]*\s*[,/;:|&+]\s*[\d.]*\s*[A-Z]")  # Fe,Ni and 0.6Cu + 0.4Al
+FRACTION = re.compile(r"\d*\.\d")
 TERM = re.compile(rf"([A-Z][a-z]?)({NUMBER}?)")
 ELEMENT_AND_NUMBER = re.compile(rf"[A-Za-z]{{1,2}}{NUMBER}?")
 FORMULA = re.compile(rf"(?:{TERM.pattern}\s*)+")
@@ -133,8 +134,7 @@ def read_label(label: str) -> Readings:
     Raises:
         StructureError: it names several elements on one site.
     """
-    if SEPARATED.search(label):
-        _refuse_several(label, "label")
+    refuse_mixed(label, "label")
     if NO_ATOM.match(label):
         return Readings((), False, f"the label {label!r} names a kind of site, not an element")
     letters, rest = re.fullmatch(r"([A-Za-z]*)(.*)", label, re.DOTALL).groups()  # type: ignore[union-attr]  # any text
@@ -155,8 +155,21 @@ def read_label(label: str) -> Readings:
 
 
 def _is_single(symbol: str, rest: str) -> bool:
-    """Return True if a label goes on without a second element, as in ``Fe-Ni`` and ``Fe0.5Ni0.5``."""
-    return all(other == symbol or other not in ATOMIC_NUMBERS for other in re.findall("[A-Z][a-z]", rest))
+    """Return True if a label goes on without a second element or an occupancy, as ``Fe-Ni``, ``Na_K`` and ``Fe0.5``."""
+    others = re.findall(r"[A-Z][a-z]|^[-_][A-Z](?![a-z])", rest)
+    return not FRACTION.match(rest) and all(
+        other == symbol or other not in ATOMIC_NUMBERS for other in (word.lstrip("-_") for word in others)
+    )
+
+
+def refuse_mixed(word: str, what: str) -> None:
+    """Refuse a word that names several elements with their shares or a sign between them.
+
+    Raises:
+        StructureError: with the elements.
+    """
+    if SEPARATED.search(word) or FRACTION.search(word):
+        _refuse_several(word, what)
 
 
 def _refuse_several(word: str, what: str) -> None:
@@ -169,8 +182,7 @@ def _refuse_several(word: str, what: str) -> None:
     known = list(dict.fromkeys(symbol for symbol in symbols if HYDROGENS.get(symbol, symbol) in ATOMIC_NUMBERS))
     if len(known) < 2 or len(known) < len(set(symbols)):
         return
-    fractions = re.search(r"\d*\.\d", word)
-    if SEPARATED.search(word) or fractions:
+    if SEPARATED.search(word) or FRACTION.search(word):
         raise StructureError(
             f"the {what} {word!r} puts {' and '.join(known)} on one site: disordered; give an ordered structure"
         )

@@ -26,6 +26,13 @@ METRIC_TOLERANCE = 0.01  # of squared lengths: 0.5% of a length, 0.6 degrees of 
 MARKED = re.compile(r"^(.+?)[\s:]*(?:\(?\s*origin[\w\s]*([12])\s*\)?|:?O?([12SZHR]))$", re.IGNORECASE)
 LONGEST_SYMBOL = 60  # characters; "I 41/a -3 2/d (origin choice 1)" has 32
 TIME_REVERSAL = re.compile(r",\s*[-+]?1\s*$")
+ORDERS = {3: 1, -1: 2, 0: 3, 1: 4, 2: 6}
+"""Order of a rotation by the trace of its matrix."""
+AXES = {
+    "triclinic": (1, 1), "anorthic": (1, 1), "monoclinic": (2, 2), "orthorhombic": (2, 4), "tetragonal": (4, 4),
+    "trigonal": (3, 3), "rhombohedral": (3, 3), "hexagonal": (3, 3), "cubic": (3, 12),
+}  # fmt: skip
+"""Order of an axis that every crystal of a system has, and its least number of rotations; hexagonal may be the cell."""
 ENDINGS = {"S": "1", "Z": "2"}  # as ICSD ends the names of the two origins
 
 
@@ -77,6 +84,23 @@ class Operations:
         group = find_spacegroup_by_ops(GroupOps(list(self.ops)))
         return None if group is None else int(group.number)
 
+    def number_in(self, lattice: np.ndarray) -> int | None:
+        """Return the number of the space group, also of a setting that gemmi's table lacks; None if there is none."""
+        if self.number is not None:
+            return self.number
+        from spglib import get_spacegroup_type_from_symmetry
+
+        found = get_spacegroup_type_from_symmetry(self.rotations.round().astype(int), self.translations, lattice)
+        return None if found is None else int(found.number)
+
+    def suffice_for(self, system: str) -> bool:
+        """Return True if there are at least the axes that every crystal of a system has."""
+        axis, number = AXES.get(system, (2, 2))
+        proper = self.rotations * np.linalg.det(self.rotations)[:, None, None]
+        proper = np.unique(proper.round().astype(int), axis=0)
+        orders = [ORDERS[trace] for trace in np.trace(proper, axis1=1, axis2=2).tolist()]
+        return len(proper) >= number and any(order % axis == 0 for order in orders)
+
     def fit(self, lattice: np.ndarray) -> bool:
         """Return True if every operation keeps the lengths and angles of the cell."""
         metric = lattice @ lattice.T
@@ -94,7 +118,7 @@ class Operations:
             return
         if not self.fit(lattice):
             raise StructureError(
-                f"{self.name} are no symmetry of the cell ({_cell_in_words(lattice)}); mend the one or the other"
+                f"{self.name} are no symmetry of the cell ({_cell_in_words(lattice)}); correct one or the other"
             )
         if len(self) > MOST_OPERATIONS or not self._is_closed():
             raise StructureError(
@@ -253,7 +277,7 @@ class GroupNames:
             raise StructureError(f"the file names two space groups, {called}; write the symmetry operations")
         halls = [operations for hall in self.halls if (operations := _by_hall(hall)) is not None]
         by_symbol = [
-            list(map(_operations_of, entries))
+            list(map(_operations_of, self._of_code(entries, entries[0].number)))
             for symbol in self.symbols
             if (entries := entries_of_symbol(symbol, lattice))
         ]
@@ -262,13 +286,26 @@ class GroupNames:
             settings = _entries_of_number(self.numbers[0])
             if self.symbols and len(settings) > 1:  # of a symbol that is not known the number does not tell the setting
                 return []
-            coded = [entry for entry in settings if self.setting in _codes(entry)]
-            return list(map(_operations_of, coded or settings))
+            return list(map(_operations_of, self._of_code(settings, self.numbers[0])))
         shared = set.intersection(*({each.triplets for each in some} for some in allowed)) if allowed else set()
         if allowed and not shared:
             called = " and ".join((*self.halls, *self.symbols))
             raise StructureError(f"the file names two settings of a group, {called}; write the symmetry operations")
         return [operations for operations in allowed[0] if operations.triplets in shared] if allowed else []
+
+    def _of_code(self, entries: Sequence[SpaceGroup], number: int | str) -> Sequence[SpaceGroup]:
+        """Return the settings with the code that is written; all where it is the code of no setting of the group.
+
+        Raises:
+            StructureError: it is the code of other settings.
+        """
+        coded = [entry for entry in entries if self.setting in _codes(entry)]
+        if not coded and any(self.setting in _codes(entry) for entry in _table(str(number))):
+            raise StructureError(
+                f"the file names the setting {entries[0].xhm()} of a group, and the code {self.setting} of another; "
+                "write the symmetry operations"
+            )
+        return coded or entries
 
     def settings(self, lattice: np.ndarray) -> list[Operations]:
         """Return the settings these names allow in a cell: one, or several that only the atoms can tell apart.

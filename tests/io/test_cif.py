@@ -474,6 +474,8 @@ def with_column(text: str, column: str, values: Sequence[str]) -> str:
         ("site_symmetry_multiplicity", "?4"),
         ("site_symmetry_order", ("48", "48")),
         ("Wyckoff_symbol", "ab"),
+        ("Wyckoff_label", ("4a", "4b")),
+        ("multiplicity", "44"),
     ],
 )
 def test_sites_of_several_atoms_need_symmetry(column: str, values: Sequence[str], symmetry: str) -> None:
@@ -553,6 +555,160 @@ def test_a_crystal_system_needs_symmetry(tag: str) -> None:
             parse(lost)
     assert len(parse(text.replace("cubic", "triclinic"))) == 2
     assert len(parse(text.replace("loop_", "_space_group_name_H-M_alt 'P 1'\nloop_", 1))) == 2
+
+
+def test_operations_have_at_least_the_axes_of_the_system() -> None:
+    """Give the 48 of Fm-3m and its centrings, their half without the three-fold axes, and two alone."""
+    whole = [op.triplet() for op in gemmi.find_spacegroup_by_name("F m -3 m").operations()]
+    tetragonal = [op.triplet() for op in gemmi.find_spacegroup_by_name("P 4/m m m").operations()]
+    for operations, system, has_axes in (
+        (whole, "cubic", True),
+        (tetragonal, "tetragonal", True),
+        (tetragonal, "cubic", False),
+        (("x,y,z", "-x,-y,-z"), "triclinic", True),
+        (("x,y,z", "-x,-y,-z"), "monoclinic", False),
+        (("x,y,z", "-x,-y,z"), "monoclinic", True),
+        (("x,y,z", "-x,-y,z"), "isometric", True),
+        (("x,y,z", "-x,-y,z"), "orthorhombic", False),
+    ):
+        text = rock_salt(*operations, name="?").replace("loop_", f"_space_group_crystal_system {system}\nloop_", 1)
+        text = "\n".join(line for line in text.splitlines() if "_IT_number" not in line)
+        if has_axes:
+            assert len(parse(text)) in (2, 8)
+        else:
+            with pytest.raises(StructureError, match=rf"says '{system}' and has \d+ operations of a lower one"):
+                parse(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "tag"),
+    [
+        ("_space_group.reference_setting '225:-F 4 2 3'", "_space_group_reference_setting"),
+        ("_space_group.Laue_class m-3m", "_space_group_laue_class"),
+        ("_symmetry_space_group_number 225", "_symmetry_space_group_number"),
+        ("_symmetry_space_group_H-M 'F m -3 m'", "_symmetry_space_group_h-m"),
+        ("_pd_phase_space_group 'F m -3 m'", "_pd_phase_space_group"),
+    ],
+)
+def test_symmetry_under_a_tag_that_is_not_read(line: str, tag: str) -> None:
+    text = WITHOUT_SYMMETRY.replace("loop_", f"_symmetry_entry_id 7\n{line}\nloop_", 1)
+    with pytest.raises(StructureError, match=f"stands under {tag}, which is not read"):
+        parse(text)
+    assert len(parse(text.replace(line.split(maxsplit=1)[1], "'P 1'"))) == 2
+
+
+def test_symmetry_in_another_block_than_the_sites() -> None:
+    general = "data_general\n_space_group_name_H-M_alt 'F m -3 m'\n"
+    with pytest.raises(StructureError, match="sites in the data block spinel, and symmetry in general alone"):
+        parse(general + WITHOUT_SYMMETRY)
+    assert len(parse(general + ROCK_SALT)) == 8
+
+
+def test_a_number_tells_lost_centrings_of_a_setting_that_no_table_has() -> None:
+    """The glide of I 1 m 1 without its centring is P 1 n 1."""
+    sites = "Al1 .1 .2 .3"
+    text = CORUNDUM.format(a=9, c=11, angle=90, gamma=90, symbol="?", sites=sites).replace("number 167", "number 8")
+    loop = "loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\nx+1/2,-y+1/2,z+1/2\n"
+    with pytest.raises(StructureError, match=r"gives 2 symmetry operations, and its space group .* has others"):
+        parse(text.replace("loop_", f"{loop}loop_", 1))
+    assert len(parse(text.replace("number 8", "number 7").replace("loop_", f"{loop}loop_", 1))) == 2
+
+
+def test_operations_of_both_origins_are_too_few() -> None:
+    """These four belong to both origins of P4/ncc; the site has eight atoms by the first and four by the other."""
+    operations = ("x,y,z", "-y+1/2,-x+1/2,z+1/2", "-y,-x,-z+1/2", "x+1/2,y+1/2,-z")
+    groups = [group for group in gemmi.spacegroup_table_itb() if group.number == 130]
+    assert all({*operations} <= {op.triplet() for op in group.operations()} for group in groups)
+    text = CORUNDUM.format(a=13, c=17, angle=90, gamma=90, symbol="P 4/n c c", sites="Cl1 .75 .25 0")
+    loop = "loop_\n_symmetry_equiv_pos_as_xyz\n" + "\n".join(operations)
+    with pytest.raises(StructureError, match="gives 4 symmetry operations"):
+        parse(text.replace("number 167", "number 130").replace("loop_", f"{loop}\nloop_", 1))
+
+
+@pytest.mark.parametrize(
+    ("lines", "n_atoms"),
+    [
+        ("_space_group_name_H-M_alt 'P n m a'\n_space_group_IT_coordinate_system_code abc", 8),
+        ("_space_group_name_H-M_alt 'P n m a'\n_space_group_IT_coordinate_system_code cab", 0),
+        ("_space_group_name_H-M_alt 'P 1 21/c 1'\n_space_group_IT_coordinate_system_code b1", 4),
+        ("_space_group_name_H-M_alt 'P 1 21/c 1'\n_space_group_IT_coordinate_system_code b2", 0),
+        ("_space_group_name_H-M_alt 'F m m m'\n_space_group_IT_coordinate_system_code 1", 32),  # it has one origin
+    ],
+)
+def test_the_code_of_a_setting_must_be_that_of_the_symbol(lines: str, n_atoms: int) -> None:
+    text = CORUNDUM.format(a=13, c=17, angle=90, gamma=90, symbol="?", sites="Al1 .13 .41 .29")
+    kept = [line for line in text.splitlines() if not line.startswith("_space_group")]
+    text = "\n".join([kept[0], lines, *kept[1:]])
+    if n_atoms:
+        assert len(parse(text)) == n_atoms
+    else:
+        with pytest.raises(StructureError, match=r"names the setting .* of a group, and the code .* of another"):
+            parse(text)
+
+
+def test_the_reference_setting_is_the_files_own_without_a_transform() -> None:
+    text = CORUNDUM.format(a=13, c=17, angle=90, gamma=90, symbol="?", sites="Al1 .13 .41 .29")
+    kept = [line for line in text.splitlines() if not line.startswith("_space_group")]
+
+    def with_lines(*lines: str) -> str:
+        return "\n".join([kept[0], *lines, *kept[1:]])
+
+    reference, transform = "_space_group.name_H-M_ref 'P n m a'", "_space_group.transform_Pp_abc"
+    assert len(parse(with_lines(reference))) == 8
+    assert len(parse(with_lines(reference, f"{transform} 'a,b,c;0,0,0'"))) == 8
+    with pytest.raises(StructureError, match=r"stands under _space_group_.*, which is not read"):
+        parse(with_lines(reference, f"{transform} 'c,a,b;0,0,0'"))
+    crystal = parse(with_lines("_space_group.name_H-M_alt 'P b n m'", reference, f"{transform} 'c,a,b;0,0,0'"))
+    (entry,) = [group for group in gemmi.spacegroup_table() if group.hm == "P b n m"]
+    images = [np.array(op.apply_to_xyz([0.13, 0.41, 0.29])) % 1 for op in entry.operations()]
+    assert_same_cell(crystal, Crystal.from_arrays(crystal.lattice, np.array(images), ["Al"] * 8))
+
+
+@pytest.mark.parametrize("tag", ["occupation", "occupancy_factor", "site_occupancy", "chemical_occupancy", "sof"])
+def test_occupancies_under_other_tags(tag: str) -> None:
+    with pytest.raises(StructureError, match=rf"site Cl1 is occupied to \.5 \(_atom_site_{tag}\)"):
+        parse(with_column(ROCK_SALT, tag, ("1", ".5")))
+    assert len(parse(with_column(ROCK_SALT, tag, ("1.001", "0.999")))) == 8
+
+
+def test_flags_and_uncertainties_are_no_occupancies() -> None:
+    assert len(parse(with_column(ROCK_SALT, "refinement_flags_occupancy", ("P", ".")))) == 8
+    assert len(parse(with_column(ROCK_SALT, "occupancy_su", ("0.01", ".")))) == 8
+
+
+def test_an_occupancy_of_one_character_is_not_unknown() -> None:
+    with pytest.raises(StructureError, match="partial occupancy: site Cl1 is occupied to ~"):
+        parse(with_column(ROCK_SALT, "occupancy", ("1", "½")))
+
+
+@pytest.mark.parametrize(("tag", "values"), [("label_alt_id", "AB"), ("pdbx_PDB_model_num", "12")])
+def test_alternatives_of_macromolecules_are_refused(tag: str, values: str) -> None:
+    with pytest.raises(StructureError, match=r"the CIF has several (alternative sites|models)"):
+        parse(with_column(ROCK_SALT, tag, values))
+    assert len(parse(with_column(ROCK_SALT, tag, (values[0], ".")))) == 8
+
+
+def test_columns_of_two_loops_need_one_in_common() -> None:
+    """Without labels in both, nothing tells which type is of which site."""
+    loop = "loop_\n_atom_site_label\n_atom_site_type_symbol\nNa1 Na\nCl1 Cl\n"
+    assert len(parse(ROCK_SALT.replace("loop_", f"{loop}loop_", 1))) == 8
+    without = ROCK_SALT.replace("_atom_site_label\n", "").replace("_atom_site_type_symbol\n", "")
+    without = without.replace("Na1 Na ", "").replace("Cl1 Cl ", "")
+    with pytest.raises(StructureError, match="_atom_site_label stands in another loop than _atom_site_fract_x"):
+        parse(without.replace("loop_", f"{loop}loop_", 1))
+
+
+def test_a_formula_on_folded_lines_is_compared() -> None:
+    folded = "_chemical_formula_sum\n;\\\nK1 \\\nCl1\n;\n"
+    text = "\n".join(line for line in ROCK_SALT.splitlines() if "formula_sum" not in line)
+    with pytest.raises(StructureError, match="_chemical_formula_sum is 'K1 Cl1'"):
+        parse(text.replace("loop_", f"{folded}loop_", 1))
+    assert len(parse(text.replace("loop_", f"{folded.replace('K1', 'Na1')}loop_", 1))) == 8
+
+
+def test_line_ends_and_control_characters_of_other_systems() -> None:
+    for text in (ROCK_SALT.replace("\n", "\r"), ROCK_SALT.replace("\n", "\r\n") + "\x1a", ROCK_SALT + "\x0c\n"):
+        assert len(parse(text)) == 8
 
 
 def test_an_unknown_group_needs_operations() -> None:
