@@ -94,7 +94,7 @@ class Operations:
             return
         if not self.fit(lattice):
             raise StructureError(
-                f"{self.name} are no symmetry of the cell ({_cell_in_words(lattice)}); mend the one or the other"
+                f"{self.name} are no symmetry of the cell ({_cell_in_words(lattice)}); correct one or the other"
             )
         if len(self) > MOST_OPERATIONS or not self._is_closed():
             raise StructureError(
