@@ -5,7 +5,7 @@
 
 The first predicts the sample crystals, as they are and with their atoms displaced, with the originals in environments
 of their own (benchmarks/run.py), converts their checkpoints, predicts again, and prints the largest difference of each
-model: over the crystals in which all atoms have one set of 12 nearest neighbours, and over the others, in which
+model: over the crystals in which all atoms have one set of 12 nearest neighbors, and over the others, in which
 rounding chooses among several at one distance. The second writes small models with random weights and their predictions
 for the tests.
 """
@@ -36,7 +36,7 @@ from data_prep.convert import readable_records
 from data_prep.files import write_jsonl
 
 K = 12
-GAP = 1e-3  # Angstrom between the 12th and the 13th neighbour
+GAP = 1e-3  # Angstrom between the 12th and the 13th neighbor
 PURE_CUTOFFS = (3.5, 4.0, 5.0)  # of the models in peers/alignn_models.py; no bond may have just this length
 N_FIXTURE_CRYSTALS = 8
 
@@ -82,7 +82,7 @@ def originals(crystals: dict[str, Crystal], folder: Path, *, tiny: bool) -> list
 def compare(models: list[dict[str, Any]], crystals: dict[str, Crystal], folder: Path) -> None:
     """Convert each model, predict, and print the largest differences."""
     clear = np.array([is_unambiguous(crystal) for crystal in crystals.values()])
-    print(f"{len(crystals)} crystals, {clear.sum()} of them with one set of {K} nearest neighbours")
+    print(f"{len(crystals)} crystals, {clear.sum()} of them with one set of {K} nearest neighbors")
     print("| model | spread | largest difference | of the others |\n|-|-|-|-|")
     for number, model in enumerate(models):
         config = None

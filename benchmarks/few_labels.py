@@ -4,7 +4,7 @@ r"""Measure the effect of pre-training and distillation with few labels: many ru
         --arms cgcnn "cgcnn from decoys" --labelled 1500,6000 --seeds 1,2,3
     python -m benchmarks.few_labels report --work DIR
 
-The rows of the file must be in random order. The first ones are labelled, rows 24,001 to 27,000 choose the epoch,
+The rows of the file must be in random order. The first ones are labeled, rows 24,001 to 27,000 choose the epoch,
 the last 3,000 are predicted once by every run. Encoders see the structures of rows 1 to 27,000, without labels.
 """
 
@@ -22,7 +22,7 @@ def main() -> None:
     parser, run = command_line(__doc__, "results.csv", WITHOUT_TEXT)
     run.add_argument("--data", type=Path, required=True, help="JSONL file of structures with their labels")
     run.add_argument("--target", default="formation_energy_per_atom")
-    run.add_argument("--labelled", default="1500,6000", help="numbers of labelled crystals, comma-separated")
+    run.add_argument("--labelled", default="1500,6000", help="numbers of labeled crystals, comma-separated")
     arguments = parser.parse_args()
     results = arguments.results or arguments.work / "results.csv"
     if arguments.command == "report":
@@ -32,7 +32,7 @@ def main() -> None:
             for arm, by_task in read_results(results).items()
         }
         curves = {arm: by_amount for arm, by_amount in found.items() if len(by_amount) > 1} or found
-        plot_curves(results.with_suffix(".png"), {"test MAE, eV/atom": curves}, "labelled crystals")
+        plot_curves(results.with_suffix(".png"), {"test MAE, eV/atom": curves}, "labeled crystals")
         return
     tasks = {
         labelled: few_labels(arguments.data, arguments.target, arguments.work, int(labelled))
@@ -43,12 +43,12 @@ def main() -> None:
 
 
 def few_labels(data: Path, target: str, work: Path, labelled: int) -> list[str]:
-    """Return options of ``crysmm train`` for a number of labelled crystals."""
+    """Return options of ``crysmm train`` for a number of labeled crystals."""
     return ["--root_dir", str(data), "--target_key", target, "--ids_file", str(ids_file(data, work, labelled))]
 
 
 def ids_file(data: Path, work: Path, labelled: int) -> Path:
-    """Write the split for a number of labelled crystals, for ``crysmm train --ids_file``, and return its path."""
+    """Write the split for a number of labeled crystals, for ``crysmm train --ids_file``, and return its path."""
     path = work / f"ids_{labelled}.json"
     if not path.exists():
         ids = [row["id"] for row in read_rows(data)]

@@ -2,7 +2,7 @@
 
     python benchmarks/graphs.py --data crystals.jsonl.gz --limit 300 --jarvis
 
-Prints one JSON line. "edges" is the neighbour list; "batch" is a :class:`~crysmm.data.batch.CrystalBatch` of one
+Prints one JSON line. "edges" is the neighbor list; "batch" is a :class:`~crysmm.data.batch.CrystalBatch` of one
 crystal, with the blocks from which the engines read bonds and angles; "dgl" is a DGL graph and its line graph.
 With --jarvis, JARVIS' ``atom_dgl_multigraph`` builds graphs and line graphs of the same crystals.
 """

@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.add_argument("--work", type=Path, required=True, help="folder of the runs")
     run.add_argument("--arms", nargs="+", default=["plain"], choices=ARMS, metavar="ARM", help=", ".join(ARMS))
     run.add_argument("--properties", nargs="+", default=list(PROPERTIES), choices=PROPERTIES, metavar="PROPERTY")
-    run.add_argument("--percent", nargs="+", type=int, default=[FULL], help=f"labelled part of all crystals ({FULL})")
+    run.add_argument("--percent", nargs="+", type=int, default=[FULL], help=f"labeled part of all crystals ({FULL})")
     run.add_argument("--several", help='network that "from several" starts from; by default one is trained')
     run.add_argument("--descriptions", type=Path, help="file of descriptions, for the arms with text")
     run.add_argument("--jobs", type=int, default=1, help="number of such commands that share the cores (1)")
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = read_results(options.results)
     print(table([row for row in results if int(row["percent"]) == FULL]))
     if panels := curves_by_property(results):
-        plot_curves(options.results.with_suffix(".png"), panels, "labelled crystals")
+        plot_curves(options.results.with_suffix(".png"), panels, "labeled crystals")
 
 
 def train(options: argparse.Namespace, arm: str, name: str, percent: int) -> None:

@@ -1,10 +1,10 @@
-r"""Tables of which a fraction is labelled: table 4 of the CrysGNN paper, and the seven properties of the CrysXPP paper.
+r"""Tables of which a fraction is labeled: table 4 of the CrysGNN paper, and the seven properties of the CrysXPP paper.
 
     python -m benchmarks.partly_labelled run --table crysgnn --data jarvis_dft_3d_2021.jsonl.gz --work DIR \
         --percent 20 --arms cgcnn "cgcnn from decoys" --seeds 1,2,3
     python -m benchmarks.partly_labelled report --work DIR
 
-The first rows of a random order (seed 123) are labelled, 10% of all choose the epoch, and the rest is predicted once;
+The first rows of a random order (seed 123) are labeled, 10% of all choose the epoch, and the rest is predicted once;
 the order is the same for all arms and seeds. Each JARVIS property has the order of the rows that have it, as in
 JARVIS-Leaderboard; "cgcnn from several properties" starts from a network of other properties that saw none of the rows
 beyond the first 20%, and so do "five networks", whose predictions are averaged. The seven properties share the order
@@ -52,7 +52,7 @@ SEVEN = (
 OPTIMIZER = ["--batch_size", "64", "--learning_rate", "0.004", "--weight_decay", "0.1"]
 RECIPE = ["--epochs", "60", *OPTIMIZER]
 ON_SEVERAL = ["--epochs", "20", *OPTIMIZER]
-SMALLEST_PERCENT = 20  # of labelled rows; the others are kept from the network of several properties
+SMALLEST_PERCENT = 20  # of labeled rows; the others are kept from the network of several properties
 
 
 @dataclass
@@ -97,13 +97,13 @@ def main() -> None:
     run.add_argument("--data", type=Path, required=True, help="JSONL file of structures with their properties")
     run.add_argument("--pretraining_data", type=Path, help="JSONL file that encoders are made from (--data)")
     run.add_argument("--properties", nargs="+", metavar="PROPERTY", help="by default all of the table")
-    run.add_argument("--percent", type=int, default=20, help="percentage of labelled rows (20)")
+    run.add_argument("--percent", type=int, default=20, help="percentage of labeled rows (20)")
     arguments = parser.parse_args()
     results = arguments.results or arguments.work / "partly_labelled.csv"
     if arguments.command == "report":
         print(table(read_results(results)))
         if panels := curves_by_property(read_results(results)):
-            plot_curves(results.with_suffix(".png"), panels, "labelled crystals, %")
+            plot_curves(results.with_suffix(".png"), panels, "labeled crystals, %")
         return
     arguments.work.mkdir(parents=True, exist_ok=True)
     make = crysgnn_tasks if arguments.table == "crysgnn" else crysxpp_tasks

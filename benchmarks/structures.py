@@ -5,7 +5,7 @@
 
 Every file that crysmm's readers would take is read twice, in a process that is replaced when it dies or finds no end.
 Two structures are the same if they have one reduced formula, volumes per atom that differ by less than
-``VOLUME_TOLERANCE``, and distances of neighbours, pair of elements by pair (crysmm/data/duplicates.py), that differ by
+``VOLUME_TOLERANCE``, and distances of neighbors, pair of elements by pair (crysmm/data/duplicates.py), that differ by
 less than ``TOLERANCE``: cell, origin and orientation do not matter. A structure of which crysmm makes no graph, as its
 atoms are closer than they can be, is refused. Verdicts:
 

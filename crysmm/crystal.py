@@ -299,7 +299,7 @@ def _from_optimade(structure: Mapping[str, Any]) -> Crystal:
         symbols = [elements[name] for name in structure["species_at_sites"]]
         if features and all(len(kind["chemical_symbols"]) < 2 for kind in structure["species"]):
             raise StructureError(
-                "the OPTIMADE structure has disorder, and each of its species one element; correct the one or the other"
+                "the OPTIMADE structure has disorder, and each of its species one element; correct one or the other"
             )
     except (KeyError, TypeError, AttributeError) as error:
         raise StructureError(f"the OPTIMADE structure is incomplete: {error!r}") from error

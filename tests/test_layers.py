@@ -1,6 +1,7 @@
 """Imports go down the layers only, so that no import cycle can form."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,12 @@ def test_every_folder_and_module_has_its_layer() -> None:
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
     assert folders | modules == LAYER_OF.keys()
+
+
+def test_the_design_page_shows_the_layers() -> None:
+    page = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]+`) \|", page, re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)(?:/|\.py)`", row)) for row in rows] == list(LAYERS)
 
 
 @pytest.mark.parametrize("unit", sorted(LAYER_OF))

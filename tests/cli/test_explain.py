@@ -150,7 +150,7 @@ def test_features_of_one_crystal_have_their_bins_in_physical_units(folder: Path)
     values = {
         "electronegativity": ("", iron.X, oxygen.X),
         "covalent radius": ("pm", SINGLE_BONDS["Fe"], SINGLE_BONDS["O"]),
-        "first ionisation energy": ("eV", iron.ionization_energy, oxygen.ionization_energy),
+        "first ionization energy": ("eV", iron.ionization_energy, oxygen.ionization_energy),
         "electron affinity": ("eV", iron.electron_affinity, oxygen.electron_affinity),
         "atomic volume": ("cm3/mol", iron.molar_volume, oxygen.molar_volume),
     }

@@ -22,7 +22,7 @@ PYYKKO = """
 OTHERWISE = {
     "electronegativity": set("Lu W Pt Hg Pb Bi U".split()),
     "covalent radius": set(),
-    "first ionisation energy": set(),
+    "first ionization energy": set(),
     "electron affinity": set("Be N Ga In Xe Pr Nd Eu Tb Dy Tl Po".split()),
     "atomic volume": set("H He B N F Ne Cl Ar Kr Xe Tm Ra Np Am Cm".split()),
     "valence electrons": {"Pd"},
@@ -50,7 +50,7 @@ def pymatgen_value(symbol, name):
         return {
             "electronegativity": element.X,
             "covalent radius": float(PYYKKO[element.Z - 1]),
-            "first ionisation energy": element.ionization_energy,
+            "first ionization energy": element.ionization_energy,
             "electron affinity": element.electron_affinity,
             "atomic volume": element.molar_volume,
         }[name]
@@ -63,7 +63,7 @@ def test_92_features_in_the_order_of_the_table():
     assert len({feature.group for feature in features}) == 9
 
 
-@pytest.mark.parametrize("name", ["group", "period", "covalent radius", "first ionisation energy", "block"])
+@pytest.mark.parametrize("name", ["group", "period", "covalent radius", "first ionization energy", "block"])
 def test_every_element_has_one_bit(name):
     assert all(feature_of(symbol, name) for symbol in ELEMENTS)
 
@@ -90,7 +90,7 @@ def test_valence_electrons(symbol):
 
 @pytest.mark.parametrize(
     "name",
-    ["electronegativity", "covalent radius", "first ionisation energy", "electron affinity", "atomic volume"],
+    ["electronegativity", "covalent radius", "first ionization energy", "electron affinity", "atomic volume"],
 )
 def test_bins_hold_the_values_of_the_elements(name):
     bins = [feature for _, feature in of_property(name)]
@@ -109,7 +109,7 @@ def test_bins_hold_the_values_of_the_elements(name):
 
 
 def test_bins_follow_each_other():
-    for name in ("electronegativity", "covalent radius", "first ionisation energy", "electron affinity"):
+    for name in ("electronegativity", "covalent radius", "first ionization energy", "electron affinity"):
         bins = [feature for _, feature in of_property(name)]
         assert [feature.upper for feature in bins[:-1]] == [feature.lower for feature in bins[1:]]
 
@@ -131,5 +131,5 @@ def test_names_of_basic_features():
     assert (iron["atomic number"], iron["group"], iron["period"]) == (26, 8, 4)
     assert (iron["s valence electrons"], iron["d valence electrons"]) == (2, 6)
     assert iron["electronegativity"] == pytest.approx(element.X, abs=0.01)
-    assert iron["first ionisation energy"] == pytest.approx(element.ionization_energy, abs=0.01)
+    assert iron["first ionization energy"] == pytest.approx(element.ionization_energy, abs=0.01)
     assert iron["electron affinity"] == pytest.approx(element.electron_affinity, abs=0.05)

@@ -116,7 +116,7 @@ LATTICE = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3'
         ("a.xyz", WATER.replace("3\n\n", f"9223372036854775808\n{LATTICE}\n"), "cut off: 9.22.*e.18 atoms in 6 lines"),
         ("a.xyz", WATER.replace("\n\n", f"\n{LATTICE}\n") + "4294967296\n", "cut off: 4294967296 atoms in 2 lines"),
         ("a.pdb", "ATOM      1  O   HOH A   1       0.000   0.000   0.119  1.00  0.00           O\n", "CRYST1"),
-        ("a.dat", "Dear reader,\nthis is a letter.\n", "format is not recognised"),
+        ("a.dat", "Dear reader,\nthis is a letter.\n", "format is not recognized"),
     ],
 )
 def test_bad_files_have_a_reason(name: str, text: str, reason: str, tmp_path: Path) -> None:

@@ -455,5 +455,5 @@ def test_formats_that_are_not_read_are_named_with_what_converts_them(tmp_path: P
     assert isinstance(row, SkippedRow)
     assert "the format of mp-1.res is not read; ase convert mp-1.res mp-1.extxyz" in row.reason
     (row,) = source_from_files([tmp_path / "mp-1.res"]).rows()
-    with pytest.raises(StructureError, match=r"not recognised.*; ase convert FILE FILE\.extxyz converts"):
+    with pytest.raises(StructureError, match=r"not recognized.*; ase convert FILE FILE\.extxyz converts"):
         row.read()
