@@ -8,7 +8,8 @@ r"""Properties of all of JARVIS-DFT on the official splits, as in table 2 of the
 
 The split of a property shuffles the rows that have it with seed 123 and takes 80/10/10, as JARVIS-Leaderboard does.
 The epoch is chosen on validation and the test split is predicted once. ``from decoys`` fine-tunes the shipped encoder,
-which saw structures of the Materials Project and no label. ``from several`` fine-tunes a network that was trained on
+which saw structures of the Materials Project and no label; the arms with ``imitation-jarvis`` use an encoder that saw
+SevenNet-0's features of these crystals, test crystals among them, and no label. ``from several`` fine-tunes a network that was trained on
 four properties at once, without the validation and test structures of the properties in ``HELD_OUT`` and their
 duplicates. With labels by the fused network, the crystals that lack a property are trained on as well, with what the
 network of ``from several, fused with sevennet-0``, trained before, predicts for them. The arms with text read what
@@ -34,7 +35,7 @@ from benchmarks.curves import Curves, plot_curves
 from benchmarks.predicted_labels import with_predicted_labels
 from benchmarks.several import SEED, train_on_several
 from benchmarks.study import ARMS as ARMS_OF_STUDIES
-from benchmarks.study import SEVERAL, SHIPPED, Arm, call, folder_name, is_known, read_rows
+from benchmarks.study import SEVERAL, SHIPPED, Arm, call, folder_name, fused_with, is_known, read_rows
 from benchmarks.texts import make_texts, reading
 from crysmm.files import write_csv_atomic
 
@@ -52,7 +53,6 @@ PROPERTIES = {
     "optb88vdw_total_energy": "eV/atom",
 }
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
-CHGNET = ARMS_OF_STUDIES["cgcnn fused with chgnet"].options
 LABELER = "from several, fused with sevennet-0"
 TAUGHT = "from several, with labels by the fused network"
 LONG = ("--weight_decay", "1e-5", "--learning_rate", "2e-3", "--epochs")
@@ -74,9 +74,13 @@ ARMS = {
     LABELER: ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0"],
     f"{LABELER}, five networks": ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0, five networks"],
     TAUGHT: Arm(("--init_from",), SEVERAL),
+    "features of imitation-jarvis alone": ARMS_OF_STUDIES["features of imitation-jarvis alone"],
+    "fused with imitation-jarvis": ARMS_OF_STUDIES["cgcnn fused with imitation-jarvis"],
+    "from several, fused with imitation-jarvis": Arm((*fused_with("imitation-jarvis"), "--init_from"), SEVERAL),
+    "from imitation": ARMS_OF_STUDIES["cgcnn from imitation"],
     "features of chgnet alone": ARMS_OF_STUDIES["features of chgnet alone"],
-    "fused with chgnet": Arm(CHGNET),
-    "from several, fused with chgnet": Arm((*CHGNET, "--init_from"), SEVERAL),
+    "fused with chgnet": ARMS_OF_STUDIES["cgcnn fused with chgnet"],
+    "from several, fused with chgnet": Arm((*fused_with("chgnet"), "--init_from"), SEVERAL),
     "with the space group": Arm(text="space group"),
     "with text": Arm(text="own"),
     "with shuffled text": Arm(text="shuffled"),

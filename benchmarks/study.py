@@ -32,7 +32,9 @@ SEEN = ["--limit", str(N_SEEN)]
 CRYSGNN = ["--method", "crysgnn", "--epochs", "5", *SEEN]  # five of each, where the shipped one has twenty
 NO_SPACE_GROUP, NO_CONTRAST = (["--method.space_group_weight", "0"], ["--method.crystal_system_weight", "0"])
 NO_NODES = ["--method.feature_weight", "0", "--method.connectivity_weight", "0"]
-SHIPPED = {"decoys": "decoys-mp", "crysae": "crysae-mp", "crysgnn": "crysgnn-mp"}  # with the commands on their cards
+SHIPPED = {  # with the commands on their cards
+    "decoys": "decoys-mp", "crysae": "crysae-mp", "crysgnn": "crysgnn-mp", "imitation": "imitation-jarvis"
+}  # fmt: skip
 ENCODERS: dict[str, list[str]] = {
     "decoys, test structures seen": ["--method", "decoys", "--epochs", "30"],
     "crysgnn, four losses": CRYSGNN,
@@ -81,7 +83,7 @@ def fused_with(name: str) -> tuple[str, ...]:
 
 
 def with_potential(name: str) -> dict[str, Arm]:
-    """Return the arms that a universal potential takes part in, by name."""
+    """Return the arms that a universal potential, or a network that imitates one, takes part in, by name."""
     arms = {f"features of {name} alone": Arm(("--head", "features", "--head.embeddings", name))}
     for backbone, options in (("cgcnn", ()), ("gatgnn", GATGNN)):
         taught = ("--head", "distilled", "--head.teacher", name, *RISING)
@@ -127,6 +129,8 @@ ARMS: dict[str, Arm] = {
     "gatgnn distilled from decoys, delta rising": distilled("decoys", *GATGNN, *RISING),
     **with_potential("chgnet"),
     **with_potential("sevennet-0"),
+    **with_potential("imitation-jarvis"),
+    "cgcnn from imitation": Arm(("--init_from",), "imitation"),
     "alignn": Arm(ALIGNN),
     "alignn distilled from crysgnn": distilled("crysgnn", *ALIGNN),
     "alignn distilled from decoys, delta rising": distilled("decoys", *ALIGNN, *RISING),

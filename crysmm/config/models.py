@@ -275,7 +275,7 @@ class MultimodalConfig(TeacherConfig):
         None,
         min_length=1,
         description="Universal potential or shipped model whose features are added to the atom embeddings (chgnet, "
-        "sevennet-0, imitation-mp), or a file of them by crysmm embed; texts are then read only if descriptions or "
+        "sevennet-0, imitation-jarvis), or a file of them by crysmm embed; texts are then read only if descriptions or "
         "description_column is given.",
     )
     encoder: str = Field(
@@ -316,8 +316,8 @@ class FeaturesConfig(Settings):
     name: Literal["features"] = Field("features", description="Head to train.")
     embeddings: str = Field(
         min_length=1,
-        description="Universal potential or shipped model whose features are read (chgnet, sevennet-0, imitation-mp), "
-        "or a file of them by crysmm embed.",
+        description="Universal potential or shipped model whose features are read (chgnet, sevennet-0, "
+        "imitation-jarvis), or a file of them by crysmm embed.",
     )
 
 

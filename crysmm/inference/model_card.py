@@ -228,13 +228,15 @@ PAPERS = {
 def papers_behind(config: RunConfig) -> Iterator[str]:
     """Yield the keys in ``PAPERS`` of the papers behind the backbone, the head and the method in the settings."""
     names: list[str] = [config.network]
+    taught_by: list[str | None] = []
     if isinstance(config, PretrainingConfig):
         names += {"crysae": ["crysxpp"], "crysgnn": ["crysgnn"]}.get(config.method.name, [])
+        taught_by = [config.teacher]
     if isinstance(config, TrainingConfig):
         if isinstance(config.head, TeacherConfig) and config.head.teacher is not None:
             names.append("crysgnn")
         if isinstance(config.head, MultimodalConfig) and config.head.reads_text:
             names += ["crysmmnet", *(["matscibert"] if "matscibert" in config.head.encoder.lower() else [])]
-        potentials = [getattr(config.head, name, None) or "" for name in ("teacher", "embeddings")]
-        names += [name.partition(":")[0].partition("-")[0] for name in potentials]  # chgnet, sevennet
+        taught_by = [getattr(config.head, name, None) for name in ("teacher", "embeddings")]
+    names += [name.partition(":")[0].partition("-")[0] for name in taught_by if name is not None]  # chgnet, sevennet
     return iter(dict.fromkeys(name for name in names if name in PAPERS))

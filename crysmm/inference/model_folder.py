@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from crysmm import __version__
 from crysmm.config.graph import GraphSettings
 from crysmm.config.models import FeaturesConfig, HeadConfig, ModelConfig, MultimodalConfig, TeacherConfig
-from crysmm.config.pretraining import PretrainingConfig
+from crysmm.config.pretraining import ImitationConfig, MethodConfig, PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.crystal import Crystal
@@ -286,6 +286,8 @@ def without_paths(config: RunConfig) -> dict[str, Any]:
         settings["head"] |= names_in_head(config.head)
         if isinstance(config.head, MultimodalConfig):
             settings["head"]["descriptions"] = None
+    if isinstance(config, PretrainingConfig):
+        settings["method"] |= names_in_method(config.method)
     return settings
 
 
@@ -293,12 +295,21 @@ def names_in_head(head: HeadConfig) -> dict[str, str]:
     """Return the names of a head's teacher, text encoder and file of features, by setting, without the path to them."""
     names = {}
     if isinstance(head, TeacherConfig) and head.teacher is not None:
-        names["teacher"] = Path(head.teacher).resolve().name  # resolved, as a name such as ".." says nothing
+        names["teacher"] = _name_of(head.teacher)
     if isinstance(head, MultimodalConfig) and Path(head.encoder).is_dir():  # else a name on the hub, with a slash in it
         names["encoder"] = Path(head.encoder).resolve().name
     if isinstance(head, MultimodalConfig | FeaturesConfig) and head.embeddings is not None:
         names["embeddings"] = Path(head.embeddings).name
     return names
+
+
+def names_in_method(method: MethodConfig) -> dict[str, str]:
+    """Return the name of a pre-training method's teacher, by setting, without the path to it."""
+    return {"teacher": _name_of(method.teacher)} if isinstance(method, ImitationConfig) else {}
+
+
+def _name_of(teacher: str) -> str:
+    return Path(teacher).resolve().name  # resolved, as a name such as ".." says nothing
 
 
 def read_description(folder: Path) -> Description:

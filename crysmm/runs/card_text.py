@@ -19,7 +19,13 @@ from crysmm.data.scaler import class_label
 from crysmm.data.units import after_number, named
 from crysmm.elements import SYMBOLS
 from crysmm.inference.model_card import CITATION, PAPERS, SCORES, Card, as_text, papers_behind
-from crysmm.inference.model_folder import Description, ModelDescription, names_in_head, read_description
+from crysmm.inference.model_folder import (
+    Description,
+    ModelDescription,
+    names_in_head,
+    names_in_method,
+    read_description,
+)
 from crysmm.runs.run_folder import FREE_SETTINGS, RunFolder
 from crysmm.runs.summary import SHAPE, TARGETS_SHOWN, describe_split, describe_trust, first_targets
 
@@ -293,4 +299,6 @@ def given(config: RunConfig, leave_out: Set[str] = frozenset()) -> list[str]:
         if isinstance(config.head, MultimodalConfig) and config.head.descriptions is not None:
             in_head["descriptions"] = Path(config.head.descriptions.name)
         files["head"] = config.head.model_copy(update=in_head)
+    if isinstance(config, PretrainingConfig):
+        files["method"] = config.method.model_copy(update=names_in_method(config.method))
     return list(options(config.model_copy(update=files), names))

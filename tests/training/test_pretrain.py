@@ -129,6 +129,15 @@ def test_an_encoder_imitates_a_potential_and_then_needs_it_no_more(
     assert np.isfinite(tuned.metrics["test"]["mae"])
 
 
+def test_an_encoder_imitates_an_own_model_whose_path_is_not_written(make_config, make_pretraining):
+    own = train(make_config(epochs=1)).folder
+    made = pretrain(make_pretraining(method={"name": "imitation", "teacher": str(own)}))
+    for name in ("model.json", "README.md"):
+        assert str(own) not in (made.folder / name).read_text()
+    assert json.loads((made.folder / "model.json").read_text())["config"]["method"]["teacher"] == own.name
+    assert f"--method.teacher {own.name}" in (made.folder / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
