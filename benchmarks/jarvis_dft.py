@@ -6,17 +6,17 @@ r"""Properties of all of JARVIS-DFT on the official splits, as in table 2 of the
         --percent 1 5 20 --arms plain "from several" --properties mbj_bandgap
     python -m benchmarks.jarvis_dft report
 
-The split of a property shuffles the rows that have it with seed 123 and takes 80/10/10, as JARVIS-Leaderboard does.
-The epoch is chosen on validation and the test split is predicted once. ``from decoys`` fine-tunes the shipped encoder,
+The split of a property shuffles the rows that have it with seed 123 and takes 80/10/10, as JARVIS-Leaderboard does. The
+epoch is chosen on validation and the test split is predicted once. ``from decoys`` fine-tunes the shipped encoder,
 which saw structures of the Materials Project and no label; the arms with ``imitation-jarvis`` use an encoder that saw
-SevenNet-0's features of these crystals, test crystals among them, and no label. ``from several`` fine-tunes a network that was trained on
-four properties at once, without the validation and test structures of the properties in ``HELD_OUT`` and their
-duplicates. With labels by the fused network, the crystals that lack a property are trained on as well, with what the
-network of ``from several, fused with sevennet-0``, trained before, predicts for them. The arms with text read what
-``crysmm describe`` wrote of the crystals. Each finished run becomes a row of the results file; the predictions of all
-arms for the same test crystals stand side by side in one file per property, so that differences can be paired.
-``--percent`` labels fewer than the 80% of a full training split, the first of it, for learning curves with the same
-validation and test crystals.
+SevenNet-0's features of these crystals, test crystals among them, and no label. ``from several`` fine-tunes a network
+that was trained on four properties at once, without the validation and test structures of the properties in
+``HELD_OUT`` and their duplicates. With labels by the fused network, the crystals that lack a property are trained on as
+well, with what the network of ``from several, fused with sevennet-0``, trained before, predicts for them. The arms with
+text read what ``crysmm describe`` wrote of the crystals. Each finished run becomes a row of the results file; the
+predictions of all arms for the same test crystals stand side by side in one file per property, so that differences can
+be paired. ``--percent`` labels fewer than the 80% of a full training split, the first of it, for learning curves with
+the same validation and test crystals.
 """
 
 import argparse
