@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError, UnlabeledError, first_of
 
-READING_VERSION = 12  # part of every fingerprint: increase it when the same input is read into other numbers
+READING_VERSION = 13  # part of every fingerprint: increase it when the same input is read into other numbers
 FileFormat = Literal["poscar", "cif", "xyz", "pdb", "json", "vasprun", "outcar"]
 ID_KEYS = ("jid", "id", "material_id")  # of a row that holds its structure; the first one present counts
 TargetTransform = Literal["none", "log10"]
