@@ -38,7 +38,7 @@ ROCK_SALT = {
 def test_what_is_shipped():
     predictors = {name for name in shipped_names() if isinstance(read_description(ZOO / name), ModelDescription)}
     assert predictors == {*ROCK_SALT, "multitask-jarvis"}
-    assert {*shipped_names()} - predictors == {"crysae-mp", "crysgnn-mp", "decoys-mp"}
+    assert {*shipped_names()} - predictors == {"crysae-mp", "crysgnn-mp", "decoys-mp", "imitation-jarvis"}
 
 
 @pytest.fixture(params=shipped_names())
