@@ -27,6 +27,7 @@ ATOM = re.compile(r"ATOM|HETATM", re.IGNORECASE)  # gemmi, too, minds no case
 OTHER_NUMBERS = re.compile(r"REMARK|SIGATM", re.IGNORECASE)
 NUMBER = re.compile(r" *-?\d+\.\d* *")
 COORDINATES = ((30, 38), (38, 46), (46, 54))  # where each begins and ends
+HYBRID_36 = 10 * 36**4 - 100_000  # from a number to that which five digits of base 36 hold, A0000 for 100,000
 CELL = ((6, 15), (15, 24), (24, 33), (33, 40), (40, 47), (47, 54))
 ELEMENT_BESIDE_ITS_COLUMNS = re.compile(r".{72}(?: {3}[A-Za-z]{2}|.{4}[ A-Za-z][A-Za-z]{2})")
 OF_BIOPOLYMERS = {"H", "C", "N", "O", "P", "S", "Se"}
@@ -42,20 +43,28 @@ def parse_pdb(text: str) -> Reading:
 
     lines = text.splitlines()
     _check_lines(lines)
-    structure = read_pdb_string(text)
+    structure = read_pdb_string("\n".join(map(_prepared, range(1, len(lines) + 1), lines)))
     _check_cell(structure)
     if len(structure) != 1:
         raise StructureError(f"the file holds {len(structure)} structures (models); expected one a file")
+    sites = list(structure[0].all())
+    atoms = [number for number, line in enumerate(lines, 1) if ATOM.match(line)]
+    if len(sites) < len(atoms):
+        raise StructureError(f"the file holds more than one structure: line {atoms[len(sites)]} is behind END")
     lattice = np.array(structure.cell.orth.mat.tolist()).T
     symbol = structure.spacegroup_hm.strip()
-    settings = [identity()] if symbol in ("", "P 1") else GroupNames((symbol,)).settings(lattice)
+    names = GroupNames((symbol,))
+    if symbol and not names.group_numbers(lattice):
+        raise StructureError(
+            f"the space group {symbol!r} of CRYST1 is not known; write all atoms of the cell, in 'P 1'"
+        )
+    settings = [identity()] if symbol in ("", "P 1") else names.settings(lattice)
     if len(settings) > 1:
-        names = " and ".join(setting.name for setting in settings)
-        raise StructureError(f"the space group of CRYST1 may be {names}; name the origin")
-    without_element = {line[6:11].strip() for line in lines if ATOM.match(line) and not line[76:78].strip()}
+        found = " and ".join(setting.name for setting in settings)
+        raise StructureError(f"the space group of CRYST1 may be {found}; name the origin")
     elements, images = [], []
-    for site in structure[0].all():
-        elements.append(_element(site, str(site.atom.serial) in without_element))
+    for site in sites:
+        elements.append(_element(site, not _names_element(lines[site.atom.serial - 1])))
         fractional = np.array(structure.cell.fractionalize(site.atom.pos).tolist())
         images.append(settings[0].images(fractional, lattice))
     if not images:
@@ -70,7 +79,6 @@ def _check_lines(lines: list[str]) -> None:
     Raises:
         StructureError: naming the line.
     """
-    ends = [number for number, line in enumerate(lines, 1) if line.rstrip() == "END"]
     for number, line in enumerate(lines, 1):
         where = f"line {number} of the PDB file"
         if ATOM.match(line):
@@ -81,8 +89,6 @@ def _check_lines(lines: list[str]) -> None:
                 )
             if ELEMENT_BESIDE_ITS_COLUMNS.match(line):
                 raise StructureError(f"{where} has {line[72:].strip()!r}; expected its element in columns 77 and 78")
-            if ends and number > ends[0]:
-                raise StructureError(f"the file holds more than one structure: line {number} is behind END")
         elif ATOM.match(line.lstrip()) or (_has_numbers(line, COORDINATES) and not OTHER_NUMBERS.match(line)):
             raise StructureError(f"{where} is of an atom and begins with {line[:6]!r}; expected 'ATOM  ' or 'HETATM'")
         elif line.upper().startswith("CRYST1") and not _has_numbers(line, CELL):
@@ -99,6 +105,24 @@ def _has_numbers(line: str, columns: Iterable[tuple[int, int]]) -> bool:
     return all(NUMBER.fullmatch(line[start:end]) for start, end in columns)
 
 
+def _prepared(number: int, line: str) -> str:
+    """Return a line of an atom as gemmi has to get it, and any other unchanged.
+
+    The number of the line is its serial number, for gemmi sorts atoms by chain. A blank occupancy is full, as it is
+    where the line ends before. Without an element the line ends there: an ID code in columns 73 to 80, as in files
+    before 1996, would be a charge.
+    """
+    if not ATOM.match(line):
+        return line
+    serial = f"{number:5}" if number < 100_000 else np.base_repr(number + HYBRID_36, 36)
+    line = f"{line[:6]}{serial}{line[11:54]}{line[54:60].strip() or '1.00':>6}{line[60:]}"
+    return line if _names_element(line) else line[:76]
+
+
+def _names_element(line: str) -> bool:
+    return re.search("[A-Za-z]", line[76:78]) is not None
+
+
 def _check_cell(structure: Structure) -> None:
     """Refuse a file without a cell, or with a statement of it that is not applied here.
 
@@ -106,9 +130,10 @@ def _check_cell(structure: Structure) -> None:
         StructureError: with what is missing or not read.
     """
     cell = structure.cell
-    if cell.a == cell.b == cell.c == 1:
+    if cell.a == cell.b == cell.c and cell.a in (0, 1):
         raise StructureError(
-            "the PDB file has no cell: a CRYST1 line gives it, and one of 1 x 1 x 1 stands for 'of no crystal'"
+            "the PDB file has no cell: a CRYST1 line gives it, and one of 1 x 1 x 1 or 0 x 0 x 0 stands for 'of no "
+            "crystal'"
         )
     if cell.explicit_matrices:
         raise StructureError(
@@ -130,7 +155,7 @@ def _element(site: CRA, is_guessed: bool) -> str:
     from gemmi import find_tabulated_residue
 
     atom, residue = site.atom, find_tabulated_residue(site.residue.name)
-    where = f"atom {atom.serial} ({atom.name} of {site.residue.name})"
+    where = f"the atom in line {atom.serial} ({atom.name} of {site.residue.name})"
     if atom.altloc != "\0" or abs(atom.occ - 1) > FULL_OCCUPANCY:
         raise StructureError(f"partial occupancy: {where} is not fully occupied; give an ordered structure")
     symbol = HYDROGENS.get(atom.element.name, atom.element.name)

@@ -76,6 +76,37 @@ def test_elsewhere_the_element_must_be_written(name: str, residue: str) -> None:
         parse_pdb(HEAD + atom + END)
 
 
+@pytest.mark.parametrize("serial", ["*****", "A0000", "00001", "     ", "    2"])
+@pytest.mark.parametrize("element", ["  ", " 1"])
+def test_the_serial_number_does_not_matter(serial: str, element: str) -> None:
+    """Calcium or carbon alpha: nothing tells, also where gemmi sorts the atoms by their chains."""
+    unknown = f"HETATM{serial} CA   UNK A   2       4.000   4.000   4.000  1.00  0.00          {element}\n"
+    other = ATOMS.replace("UNL A", "UNL B")
+    for text in (HEAD + unknown + other, HEAD + ATOMS + other + unknown):
+        with pytest.raises(StructureError, match=r"line \d \(CA of UNK\) has no element"):
+            parse_pdb(text)
+    crystal = parse_pdb(
+        HEAD + ATOMS + other.replace("1.000 ", "6.000 ") + unknown.replace(f"{element}\n", "CA\n")
+    ).crystal
+    assert Counter(crystal.elements) == {"C": 8, "O": 8, "Ca": 4}
+
+
+def test_a_hundred_thousand_lines() -> None:
+    """Serial numbers of five digits end, and the flag of a guessed element still belongs to its atom."""
+    text = HEAD + "REMARK\n" * 100_000 + ATOMS.replace("           C", "")
+    assert parse_pdb(text).crystal.elements == parse_pdb(HEAD + ATOMS).crystal.elements
+    with pytest.raises(StructureError, match=r"line 100002 \(C1 of UNL\) is not fully occupied"):
+        parse_pdb(text.replace("3.000  1.00", "3.000  0.50"))
+
+
+@pytest.mark.parametrize("code", ["1CRN  70", "1CRN 170", "1CRN1170", "        "])
+@pytest.mark.parametrize("occupancy", ["  1.00", "      "])
+def test_old_files_have_an_id_code_behind_the_atoms(code: str, occupancy: str) -> None:
+    atom = f"ATOM      1  CA  ALA A   1       1.000   2.000   3.000{occupancy}  0.00      {code}\n"
+    text = HEAD.replace("P 1 21/c 1", "P 1       ") + atom
+    assert parse_pdb(text).crystal.elements == parse_pdb(text.replace("\n", "\r")).crystal.elements == ["C"]
+
+
 def test_deuterium_is_hydrogen_and_a_special_position_one_atom() -> None:
     """Neutron structures name it D; an atom on a center of inversion has two images here, not four."""
     atoms = ATOMS.replace("           C", "           D").replace("1.000   2.000   3.000", "0.000   0.000   0.000")
@@ -87,6 +118,7 @@ def test_deuterium_is_hydrogen_and_a_special_position_one_atom() -> None:
     [
         (ATOMS, "no cell: a CRYST1 line gives it"),
         (HEAD + ATOMS + END + ATOMS, "more than one structure: line 5 is behind END"),
+        *((HEAD + ATOMS + end + ATOMS, "line 5 is behind END") for end in ("end\n", "End\n", "END     1\n", "END.\n")),
         (HEAD + HEAD.replace("10.000", "11.000") + ATOMS, "several CRYST1 lines"),
         (
             HEAD + ATOMS.replace("   1.000", "********"),
@@ -103,11 +135,12 @@ def test_deuterium_is_hydrogen_and_a_special_position_one_atom() -> None:
         (HEAD + "SCALE1      0.050000  0.000000  0.000000        0.00000\n" + SCALE + ATOMS, "SCALE lines"),
         ("CRYST1    1.000    1.000    1.000  90.00  90.00  90.00 P 1           1\n" + ATOMS, "of no crystal"),
         (f"{HEAD}MODEL        1\n{ATOMS}ENDMDL\nMODEL        2\n{ATOMS}ENDMDL\n", "2 structures"),
-        (HEAD + ATOMS.replace("C1  UNL", "C1 AUNL"), r"atom 1 \(C1 of UNL\) is not fully occupied"),
-        (HEAD + ATOMS.replace("3.300  1.00", "3.300  0.50"), r"atom 2 \(O1 of UNL\) is not fully occupied"),
-        (HEAD + ATOMS.replace("           C", "           X"), "atom 1 .* has no element"),
+        (HEAD + ATOMS.replace("C1  UNL", "C1 AUNL"), r"line 2 \(C1 of UNL\) is not fully occupied"),
+        (HEAD + ATOMS.replace("3.300  1.00", "3.300  0.50"), r"line 3 \(O1 of UNL\) is not fully occupied"),
+        (HEAD + ATOMS.replace("           C", "           X"), "line 2 .* has no element"),
         (HEAD.replace("P 1 21/c 1", "P 63/m m c") + ATOMS, "does not fit the cell"),
-        (HEAD.replace("P 1 21/c 1", "P 9 9 9   ") + ATOMS, "'P 9 9 9' is not known"),
+        (HEAD.replace("P 1 21/c 1", "P 9 9 9   ") + ATOMS, "'P 9 9 9' of CRYST1 is not known; write all atoms"),
+        (HEAD.replace("10.000   12.000   14", " 0.000    0.000    0") + ATOMS, "has no cell: a CRYST1 line gives it"),
         (HEAD + END, "no atoms"),
         (
             "CRYST1   10.000   10.000   14.000  90.00  90.00  90.00 P 4/n m m     4\n" + ATOMS,
