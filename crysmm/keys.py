@@ -1,5 +1,6 @@
-"""JSON and YAML in which no key is repeated; their readers would take the last value and drop the others."""
+"""JSON, YAML and Python dicts in which no key is repeated; their readers would keep the last value alone."""
 
+import ast
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -16,6 +17,22 @@ def load_json(text: str) -> Any:
         RecursionError: It is nested too deeply.
     """
     return json.loads(text, object_pairs_hook=_with_different_keys)
+
+
+def load_python(text: str) -> Any:
+    """Return the value of a literal of Python, such as a printed dict; nothing is executed.
+
+    Raises:
+        ValueError: The text is no literal, is nested too deeply, or a dict has a key twice.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Dict):
+                refuse_repeated_keys(ast.unparse(key) for key in node.keys if key)
+        return ast.literal_eval(tree)
+    except (SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _with_different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -51,9 +52,12 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
     Raises:
         StructureError: The row contains no usable structure, or two that are different crystals.
     """
-    keys = HOLDERS[:2] if any(key in fields for key in CELLS) else HOLDERS
-    held = {key: fields[key] for key in keys if not is_null(fields.get(key))}
-    if not held and not any(key in fields for key in CELLS):
+    is_dict = is_structure(fields)
+    held = {key: fields[key] for key in HOLDERS[: 2 if is_dict else 3] if not is_null(fields.get(key))}
+    # beside a structure, structure = rocksalt and atoms = 2 are properties
+    usable = {key: value for key, value in held.items() if is_structure(value) or not isinstance(value, str | Number)}
+    held = usable if usable or is_dict else held
+    if not held and not is_dict:
         raise StructureError(
             f"no structure: expected one under {', '.join(HOLDERS[:-1])} or {HOLDERS[-1]}, or the keys lattice_mat, "
             f"elements and frac_coords, got {', '.join(sorted(map(str, fields))) or 'none'}"

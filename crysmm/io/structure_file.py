@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 
-from crysmm.crystal import Crystal, as_crystal
+from crysmm.crystal import Crystal
 from crysmm.errors import StructureError
 from crysmm.io.cif import parse_cif
 from crysmm.io.pdb import parse_pdb
@@ -18,7 +18,7 @@ from crysmm.io.poscar import parse_poscar
 from crysmm.io.source import FileFormat, Reading
 from crysmm.io.vasp_output import parse_outcar, parse_vasprun
 from crysmm.io.xyz import parse_xyz
-from crysmm.keys import load_json
+from crysmm.keys import load_json, load_python
 
 SUFFIXES: dict[str, FileFormat] = {
     ".vasp": "poscar",
@@ -136,19 +136,23 @@ def _read_text(path: Path) -> str:
     return content.decode("utf-8-sig", errors="replace")
 
 
-def parse_json(text: str) -> Crystal:
-    """Return the structure in a JSON object: JARVIS', pymatgen's or OPTIMADE's dict, or an entry with ``structure``.
+def parse_json(text: str) -> Reading:
+    """Return the structure in a JSON object, which is a row: JARVIS', pymatgen's or OPTIMADE's dict, or holds one.
+
+    The text may also be such a dict as Python prints it, and a ``DataFrame`` writes it into a table.
 
     Raises:
         StructureError: It is none of these, or its structure is not usable.
     """
+    from crysmm.io.row import parse_row, read_row  # here, as rows in turn hold the texts of files
+
     try:
-        content = load_json(text)
+        content = load_python(text) if re.match(r"\s*\{\s*'", text) else load_json(text)
     except (ValueError, RecursionError) as error:
         raise StructureError(f"broken JSON: {error}") from error
     if not isinstance(content, Mapping):
         raise StructureError("the file holds a JSON list; expected one structure, or the list read by --root_dir FILE")
-    return as_crystal(next((content[key] for key in ("atoms", "structure") if content.get(key) is not None), content))
+    return read_row(parse_row(content))
 
 
 _PARSERS: dict[FileFormat, Callable[[str], Crystal | Reading]] = {

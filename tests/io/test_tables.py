@@ -401,7 +401,46 @@ def test_a_structure_in_a_json_file(structures, crystals, tmp_path: Path) -> Non
     assert [record.file for record in read(tmp_path)[0]] == ["mp-1.json", "mp-2.json"]
     records, skipped = read(source_from_files([tmp_path / "mp-1.json", tmp_path / "settings.json"]))
     assert len(records) == 1
-    assert "expected the keys" in skipped["settings.json"]
+    assert "no structure: expected one under atoms" in skipped["settings.json"]
+
+
+def test_a_json_file_is_read_as_a_row(structures, crystals, tmp_path: Path) -> None:
+    """Two crystals in it are refused; a structure may be a text in it, or a dict as Python prints it."""
+    salt, atoms = structures[0], crystals["NaCl"].to_jarvis().to_dict()
+    contents = {
+        "same": json.dumps({"atoms": atoms, "structure": salt.as_dict()}),
+        "cif": json.dumps({"structure": str(CifWriter(salt)), "gap": 8.5}),
+        "text": json.dumps({"structure": salt.to_json(), "atoms": 8}),
+        "entry": json.dumps(optimade(salt, "1")),
+        "printed": str(salt.as_dict()),
+        "other": json.dumps({"atoms": atoms, "structure": structures[1].as_dict()}),
+        "twice": str(salt.as_dict()).replace("{", "{'sites': [], ", 1),
+        "call": "{'lattice_mat': open('x')}",
+    }
+    for name, text in contents.items():
+        (tmp_path / f"{name}.json").write_text(text)
+    records, skipped = read(source_from_files([tmp_path / f"{name}.json" for name in contents]))
+    assert [record.id for record in records] == ["same.json", "cif.json", "text.json", "entry.json", "printed.json"]
+    for record in records:
+        assert_same(record.crystal, salt, 1e-5)
+    assert "atoms and structure hold different crystals" in skipped["other.json"]
+    assert "'sites'\" twice; keep one" in skipped["twice.json"]
+    assert "broken JSON" in skipped["call.json"]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"lattice": "cubic"}, {"lattice": 5.64}, {"structure": "rocksalt"}, {"atoms": 8}, {"structure": "B1", "atoms": 2}],
+)
+@pytest.mark.parametrize("form", ["cif", "dict"])
+def test_properties_called_as_a_structure(columns: dict[str, Any], form: str, structures, tmp_path: Path) -> None:
+    """Beside the structure, as CIF or as a dict that pandas prints, ``structure`` may be a type, ``atoms`` a number."""
+    texts = [str(CifWriter(structure) if form == "cif" else structure.as_dict()) for structure in structures]
+    pd.DataFrame({"id": NAMES, "gap": GAPS, **columns, "cif": texts}).to_csv(tmp_path / "a.csv", index=False)
+    records, skipped = read(tmp_path / "a.csv", target_key="gap")
+    assert skipped == {}
+    for record, structure in zip(records, structures, strict=True):
+        assert_same(record.crystal, structure, 1e-6)
 
 
 def in_excel(path: Path, *sheets: list[list[Any]]) -> Path:
