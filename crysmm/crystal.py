@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ LARGEST_SKEW = 30
 LARGEST_CANCELLATION = 1e9  # product of the lengths over the volume; beyond, rounding decides the reduced cell
 FULL_OCCUPANCY = 1e-3 + 1e-9  # largest deviation from 1 of one that counts as full, so that 0.999 and 1.001 do
 LARGEST_NUMBER = 1e6  # Angstrom or cells; no crystal is larger, and distances would be lost in rounding
+LARGEST_ROUNDING = 0.1  # Angstrom between coordinates that are given twice, rounded differently
 NOT_PERIODIC = "the structure is not periodic in three directions; give it a full cell"
 
 
@@ -235,15 +237,71 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
         raise StructureError(f"cartesian is {shown(cartesian)}; expected true or false")
     if cartesian and "coords" not in structure:
         raise StructureError("cartesian is true, and there are frac_coords alone; name cartesian coordinates coords")
-    if "frac_coords" in structure:
-        return Crystal.from_arrays(structure["lattice_mat"], structure["frac_coords"], structure["elements"])
-    coords = structure["coords"]
+    lattice, coords = structure["lattice_mat"], structure.get("coords")
     if cartesian:
-        coords = to_fractional(structure["lattice_mat"], coords)
-    crystal = Crystal.from_arrays(structure["lattice_mat"], coords, structure["elements"])
-    if "cartesian" not in structure and np.abs(crystal.frac_coords).max() > 1:
+        coords = to_fractional(lattice, coords)
+    crystal = Crystal.from_arrays(lattice, structure.get("frac_coords", coords), structure["elements"])
+    is_open = is_null(structure.get("cartesian"))
+    if "frac_coords" not in structure and is_open and np.abs(crystal.frac_coords).max() > 1:
         raise StructureError("coords beyond 1 may be fractional, or in Angstrom; add cartesian, true or false")
+    if False in np.ravel(structure.get("pbc", True)).tolist():
+        raise StructureError(NOT_PERIODIC)
+    for occupancies in map(structure.get, ("occupancy", "occupancies")):
+        if isinstance(occupancies, list) and all(isinstance(occupancy, Real) for occupancy in occupancies):
+            refuse_vacancies(occupancies)
+    _refuse_other_cell(lattice, structure.get("abc"), structure.get("angles"))
+    if "frac_coords" in structure and coords is not None:
+        readings = [coords, to_fractional(lattice, coords)] if is_open else [coords]
+        _refuse_other_sites(lattice, structure["frac_coords"], readings)
     return crystal
+
+
+def _refuse_other_cell(lattice: Any, lengths: Any, angles: Any) -> None:
+    """Refuse a structure whose cell is given twice, by its vectors and by numbers that are not theirs.
+
+    Args:
+        lattice: Lattice vectors as rows, Angstrom.
+        lengths: Their lengths, Angstrom; what is not three numbers is ignored.
+        angles: Their angles alpha, beta and gamma, degrees; likewise.
+
+    Raises:
+        StructureError: They differ by more than rounding.
+    """
+    vectors = np.array(lattice, dtype=float)
+    norms = np.linalg.norm(vectors, axis=1)
+    cosines = (vectors @ vectors.T / np.outer(norms, norms))[[1, 2, 0], [2, 0, 1]]
+    for what, given, found in (("lengths", lengths, norms), ("angles", angles, np.degrees(np.arccos(cosines)))):
+        try:
+            numbers = np.array(given, dtype=float)
+        except (TypeError, ValueError):
+            continue
+        if numbers.shape == (3,) and np.isfinite(numbers).all() and not np.allclose(numbers, found, 0.01, 0.05):
+            raise StructureError(
+                f"the structure contradicts itself: its {what} are {numbers.round(3).tolist()}, those of its lattice "
+                f"vectors {found.round(3).tolist()}; correct the one that is wrong"
+            )
+
+
+def _refuse_other_sites(lattice: Any, frac_coords: Any, readings: Sequence[Any]) -> None:
+    """Refuse a structure whose coordinates are given twice, in no reading as the same sites.
+
+    Args:
+        lattice: Lattice vectors as rows, Angstrom.
+        frac_coords: Fractional coordinates.
+        readings: Fractional coordinates that the others may mean; an atom may be in another cell.
+
+    Raises:
+        StructureError: A site is elsewhere in each of them.
+    """
+    distances = []
+    for reading in readings:
+        steps = np.array(frac_coords, dtype=float) - np.array(reading, dtype=float)
+        distances.append(np.linalg.norm((steps - np.round(steps)) @ np.array(lattice, dtype=float), axis=1).max())
+    if not min(distances) <= LARGEST_ROUNDING:
+        raise StructureError(
+            f"the structure contradicts itself: its two lists of coordinates are up to {min(distances):.2f} Angstrom "
+            "apart; keep the one that is right"
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -273,7 +331,11 @@ def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:
         raise StructureError(f"the dict of a pymatgen Structure is incomplete: {error!r}") from error
     if not all(periodic):
         raise StructureError(NOT_PERIODIC)
-    return Crystal.from_arrays(matrix, coords, symbols)
+    crystal = Crystal.from_arrays(matrix, coords, symbols)
+    _refuse_other_cell(matrix, list(map(lattice.get, "abc")), list(map(lattice.get, ("alpha", "beta", "gamma"))))
+    if all(site.get("xyz") is not None for site in sites):
+        _refuse_other_sites(matrix, coords, [to_fractional(matrix, [site["xyz"] for site in sites])])
+    return crystal
 
 
 def _from_optimade(structure: Mapping[str, Any]) -> Crystal:
@@ -307,10 +369,12 @@ def _from_optimade(structure: Mapping[str, Any]) -> Crystal:
         raise StructureError(NOT_PERIODIC)
     crystal = Crystal.from_arrays(lattice, to_fractional(lattice, positions), symbols)
     n_sites, formula = structure.get("nsites", len(crystal)), structure.get("chemical_formula_reduced", crystal.formula)
-    if n_sites != len(crystal) or _proportions(formula) != _proportions(crystal.formula):
+    named = sorted(set(structure.get("elements", crystal.elements)))
+    has_formula = _proportions(formula) == _proportions(crystal.formula)
+    if n_sites != len(crystal) or not has_formula or named != sorted(set(crystal.elements)):
         raise StructureError(
-            f"the OPTIMADE structure contradicts itself: nsites is {shown(n_sites)} and chemical_formula_reduced "
-            f"{shown(formula)}, the sites are {len(crystal)} of {crystal.formula}"
+            f"the OPTIMADE structure contradicts itself: nsites is {shown(n_sites)}, chemical_formula_reduced "
+            f"{shown(formula)} and elements {', '.join(named)}, the sites are {len(crystal)} of {crystal.formula}"
         )
     return crystal
 
@@ -334,6 +398,8 @@ def _only_element(site: str, species: Iterable[tuple[Any, float]]) -> Any:
     """
     occupancies: dict[Any, float] = {}
     for symbol, occupancy in species:
+        if not isinstance(occupancy, Real):
+            raise StructureError(f"{site} has the occupancy {shown(occupancy)} of {symbol}; expected a number")
         occupancies[symbol] = occupancies.get(symbol, 0) + occupancy
     if len(occupancies) == 1 and all(abs(total - 1) <= FULL_OCCUPANCY for total in occupancies.values()):
         return next(iter(occupancies))
@@ -389,7 +455,7 @@ def refuse_shared_sites(occupancy: Any, kinds: Iterable[Any]) -> None:
     Raises:
         StructureError: A site is shared or not fully occupied.
     """
-    sites = occupancy if isinstance(occupancy, Mapping) else {}
+    sites = {str(kind): shares for kind, shares in occupancy.items()} if isinstance(occupancy, Mapping) else {}
     for kind in sorted((set(map(str, kinds)) or set(sites)) & set(sites)):
         try:
             _only_element(f"by 'occupancy', kind {kind} of 'spacegroup_kinds'", sites[kind].items())

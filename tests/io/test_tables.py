@@ -158,13 +158,14 @@ def test_optimade_responses(structures, tmp_path: Path) -> None:
         optimade(structures[0], "layer", dimension_types=None, nperiodic_dimensions=2),
         optimade(structures[0], "alternatives", assemblies=[{"sites_in_groups": [[0], [1]]}]),
         optimade(structures[0], "short", nsites=10),
+        optimade(structures[0], "kinds", elements=["Cl", "K"]),
         optimade(structures[0], "other", chemical_formula_reduced="ClNa2"),
         optimade(structures[0], "unnamed", species_at_sites=["Xx"] * 8),
         optimade(structures[0], "unknown", cartesian_site_positions=[[None] * 3] * 8),
     ]
     path = tmp_path / "response.json"
     path.write_text(json.dumps({"data": entries, "meta": {"more_data_available": True, "data_returned": 3000}}))
-    with pytest.warns(InputWarning, match="one page of an OPTIMADE response, 15 of 3000 structures"):
+    with pytest.warns(InputWarning, match="one page of an OPTIMADE response, 16 of 3000 structures"):
         source = open_source(path, target_key="_mp_gap")
     with pytest.warns(InputWarning, match="the others are not in the file"):
         records, skipped = read(source)
@@ -178,7 +179,8 @@ def test_optimade_responses(structures, tmp_path: Path) -> None:
     assert "has disorder, and each of its species one element" in skipped["flagged"]
     assert "not periodic" in skipped["layer"]
     assert "has assemblies" in skipped["alternatives"]
-    assert "nsites is 10 and chemical_formula_reduced 'NaCl', the sites are 8 of ClNa" in skipped["short"]
+    assert "nsites is 10, chemical_formula_reduced 'NaCl' and elements Cl, Na, the sites are 8 " in skipped["short"]
+    assert "elements Cl, K, the sites are 8 of ClNa" in skipped["kinds"]
     assert "chemical_formula_reduced 'ClNa2'" in skipped["other"]
     assert "incomplete: KeyError('Xx')" in skipped["unnamed"]
     assert "not finite" in skipped["unknown"]
