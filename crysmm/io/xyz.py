@@ -33,13 +33,16 @@ PAIR = re.compile(  # a key and its value, which may be in quotes or brackets; b
 HALF_PAIR = re.compile(rf"""{KEY}["'{{\[]|(?i:(?<![\w-])(?:lattice|properties|pbc|\w*units?|occupancy)\s*=)""")
 SEVERAL_OF_PBC = re.compile(r"(?i)(?<![\w-])pbc\s*=\s*\w+,?\s+(?:t|f|true|false|0|1)(?![\w=-])")
 PLAIN = "species:S:1:pos:R:3"  # the columns if the header names none
-OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos", "occ": "occupancy", "occupancies": "occupancy"}
+OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos"} | dict.fromkeys(
+    ("occ", "occupancies", "occupation", "occupations", "site_occupancy"), "occupancy"
+)
 WIDTHS = {"species": 1, "z": 1, "pos": 3}  # number of columns
-UNITS = tuple(  # of lengths
-    f"{of}{unit}" for of in ("", "length_", "distance_", "lattice_", "cell_", "pos_", "position_", "positions_")
-    for unit in ("unit", "units")
-)  # fmt: skip
-OF_THE_CELL = ("lattice", "properties", "pbc", *UNITS)  # keys of the header, in lower case, that are no properties
+OF_A_CELL = "(?:lattice|cell)(?:_?(?:vector|constant|parameter))?"
+LENGTHS = f"(?:length|distance|{OF_A_CELL}|box|geometry|structure|pos(?:ition)?|coord(?:inate)?|xyz)s?"
+NO_PROPERTY = re.compile(  # keys of the header, in lower case, of the cell and of units of lengths
+    rf"lattice|properties|pbc|(?P<unit>(?:(?:[\w-]*[_-])?{LENGTHS}[_-]?)?units?)"
+)
+ANGSTROM = ("angstrom", "angstroms", "ang", "a", "å")
 AS_JSON = "_JSON "  # begins a value that ASE has no other way to write
 LARGEST_FRAME = 1 << 21  # atoms; more are a wrong number, and the rest of the file would be read at once
 
@@ -58,9 +61,10 @@ def parse_xyz(text: str) -> Crystal:
         )
     (atoms,) = frames
     header = _read_header(lines[atoms.start - 1])
-    for unit in (header[key] for key in UNITS if key in header):
-        if unit.lower() not in ("angstrom", "angstroms", "a"):
-            raise StructureError(f"the unit is {shown(unit)}; expected Angstrom")
+    for key, value in header.items():
+        is_unit = (known := NO_PROPERTY.fullmatch(key)) and known["unit"]
+        if is_unit and value.lower() not in ANGSTROM:
+            raise StructureError(f"the unit is {shown(value)} ({key}); expected Angstrom")
     lattice = _read_lattice(header, [line for line in lines[atoms.stop :] if line.strip()])
     _refuse_not_periodic(header)
     places = _read_properties(header.get("properties", PLAIN))
@@ -86,7 +90,7 @@ def xyz_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         fields: dict[str, Any] = {}
         for key, value in _pairs("".join(frame[1:2])):
             # a key given twice holds no number, so that the frame is refused where it is learned
-            if key.lower() not in OF_THE_CELL:
+            if not NO_PROPERTY.fullmatch(key.lower()):
                 fields[key] = f"{fields[key]} and {value}" if key in fields else _value(value)
         if not fields.keys() & ID_KEYS:
             fields["id"] = f"{path.name}#{number}"
@@ -161,7 +165,7 @@ def _read_header(line: str) -> dict[str, str]:
     header: dict[str, str] = {}
     for key, value in _pairs(line):
         key = key.lower()
-        if key in header and key in OF_THE_CELL:
+        if key in header and NO_PROPERTY.fullmatch(key):
             raise StructureError(f"line 2 of the xyz file has {key} twice; keep one")
         header[key] = value
     rest = PAIR.sub(" ", line)
@@ -203,7 +207,7 @@ def _refuse_not_periodic(header: Mapping[str, str]) -> None:
     Raises:
         StructureError: A direction is not periodic, or ``pbc`` cannot be read.
     """
-    words = header.get("pbc", "T").replace(",", " ").lower().split()
+    words = header.get("pbc", "T").strip("[]").replace(",", " ").lower().split()  # numpy writes [ True  True  True]
     if len(words) not in (1, 3) or not set(words) <= {"t", "true", "1", "f", "false", "0"}:
         raise StructureError(f"pbc is {shown(header['pbc'])}; expected T T T, for a full cell")
     if not set(words) <= {"t", "true", "1"}:

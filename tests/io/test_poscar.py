@@ -51,6 +51,8 @@ def assert_rutile(text: str) -> None:
         edited(6, "Ti_pv O_s"),
         edited(6, "Ti_sv/0123abcd O/4f56"),
         edited(7, "2 4 ! counts"),
+        edited(7, "2 4 atoms"),
+        edited(8, "Direct coordinates, Au in Angstrom"),
         edited(8, "Selective dynamics|Direct").replace("0.500 0.500 0.5", "0.500 0.500 0.5 T F T"),
         RUTILE.replace("0.305 0.305 0.0", "0.305 0.305 0.0 O"),
         edited(6, "").replace("TiO2 rutile", "Ti O"),
@@ -71,6 +73,8 @@ def assert_rutile(text: str) -> None:
         "potcar",
         "hash",
         "comment",
+        "noun",
+        "words behind direct",
         "selective",
         "labels",
         "vasp4",
@@ -252,6 +256,10 @@ def test_trajectory_as_ase_writes_it(crystals, tmp_path) -> None:
         (edited(6, "Ti_O O"), "names? .*Ti_O|unknown element 'Ti_O'"),
         (edited(6, "Ti/V O"), "unknown element 'Ti/V'"),
         (edited(6, "Ti,V O"), "unknown element 'Ti,V'"),
+        *(
+            (edited(8, f"Cartesian {unit}"), "line 8 .*; expected coordinates in Angstrom")
+            for unit in ("(Bohr)", "[bohr]", "nm", "(pm)")
+        ),
         (edited(8, "Angstrom"), "'Angstrom'; expected 'Direct' or 'Cartesian'"),
         (RUTILE + "\n0.1 0.2 0.3\n", "1 rows of numbers follow the coordinates"),
     ],

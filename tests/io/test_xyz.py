@@ -41,6 +41,8 @@ def ase_atoms(crystal: Crystal) -> Atoms:
         salt(rest="\n \n"),
         salt(f'{CELL} pbc="T T T"'),
         salt(f"{CELL} pbc=T"),
+        salt(f'{CELL} pbc="[ True  True  True]" unit=Å coord_units=Ang length_unit=\u212b'),
+        salt(f"{CELL} dipole_unit=bohr lattice_energy_unit=hartree unit_cell=bohr composition_unit=at"),
         salt(f"{CELL} PBC=[1, 1, 1]"),
         salt("energy=-1.5 lattice={4 0 0, 0 5 0, 1 0 6}"),
         salt("Lattice = '4 0 0 0 5 0 1D0 0 6.0d0'"),
@@ -103,9 +105,23 @@ def test_what_is_no_element_symbol_is_refused(word: str) -> None:
         (salt('Lattice="4 0 0 0 5 0 4 5 0"'), "cartesian coordinates cannot be turned"),
         (salt(f'{CELL} Lattice="4 0 0 0 5 0 1 0 7"'), "has lattice twice"),
         (salt(f'{CELL} lattice="4 0 0 0 5 0 1 0 7"'), "has lattice twice"),
-        (salt(f"{CELL} unit=Angstrom units=bohr"), "the unit is 'bohr'; expected Angstrom"),
+        (salt(f"{CELL} unit=Angstrom units=bohr"), "the unit is 'bohr' .units.; expected Angstrom"),
+        *(
+            (salt(f"{CELL} {key}=Bohr"), rf"the unit is 'Bohr' \({key}\); expected Angstrom")
+            for key in [
+                "unit",
+                "coordinates_unit",
+                "coord_unit",
+                "coords_units",
+                "atomic_positions_units",
+                "box-unit",
+                "lengthunit",
+                "lattice_vectors_unit",
+                "cell_parameter_units",
+            ]
+        ),
         (salt(f"{CELL} units=bohr units=Angstrom"), "has units twice"),
-        (salt(f"{CELL} energy_unit=eV Lattice_Unit=nm"), "the unit is 'nm'; expected Angstrom"),
+        (salt(f"{CELL} energy_unit=eV Lattice_Unit=nm"), "the unit is 'nm' .lattice_unit.; expected Angstrom"),
         (salt(f'{CELL} pbc="T T F"'), "not periodic in three directions"),
         (salt(f'{CELL} PBC="F F F"'), "not periodic in three directions"),
         (salt(f"{CELL} pbc=0"), "not periodic in three directions"),
@@ -113,7 +129,8 @@ def test_what_is_no_element_symbol_is_refused(word: str) -> None:
         (salt(f'{CELL} pbc="T T"'), "pbc is 'T T'; expected T T T"),
         (salt(f'{CELL} pbc="T T F'), "line 2 of the xyz file cannot be read at 'pbc=\"': is a quote missing"),
         (salt(f"{CELL} pbc=[T, T, F"), "cannot be read at 'pbc=\\['"),
-        (salt(f"{CELL} pbc=[[1, 1, 0]]"), r"pbc is '\[1, 1, 0\]'; expected T T T"),
+        (salt(f"{CELL} pbc=[[1, 1, 0]]"), "not periodic in three directions"),
+        (salt(f'{CELL} pbc="[ True  True False]"'), "not periodic in three directions"),
         (salt(f"{CELL} pbc="), "cannot be read at 'pbc='"),
         (salt(f"pbc = T T F {CELL}"), "cannot be read at 'pbc = T T'"),
         (salt(f"PBC=T, T, F {CELL}"), "cannot be read at 'PBC=T, T'"),
@@ -167,6 +184,13 @@ def test_what_is_no_element_symbol_is_refused(word: str) -> None:
             "VEC1 to VEC3 hold '4 0 0 0, 5 0, 1 0 6'; expected",
         ),
         (salt("salt pbc=F", rest="VEC1 4 0 0\nVEC2 0 5 0\nVEC3 1 0 6\n"), "not periodic"),
+        *(
+            (
+                salt(f"{CELL} Properties=species:S:1:pos:R:3:{name}:R:1", "Na 0 0 0 1", "Cl 2 2 3 0.5"),
+                "partial occupancy: atom 2 is occupied to 0.5",
+            )
+            for name in ("occupation", "Occupations", "site_occupancy")
+        ),
         (
             salt(f"{CELL} Properties=species:S:1:pos:R:3:occupancy:R:1", "Na 0 0 0 1", "Cl 2 2 3 0.5"),
             "atom 2 is occupied to 0.5",
