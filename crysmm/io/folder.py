@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 import re
+import warnings
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from crysmm.errors import InputError, StructureError, UnlabeledError, first_of, nearest
+from crysmm.errors import InputError, InputWarning, StructureError, UnlabeledError, count, first_of, nearest
 from crysmm.io.cells import SUFFIXES_OF_CELLS, Lines, cell_rows, header_above_structures, is_table_of_cells, read_cells
 from crysmm.io.row import STRUCTURE_KEYS, refuse_repeated
 from crysmm.io.source import (
@@ -39,6 +40,11 @@ CALCULATION = tuple(  # in the folder of a calculation, named by the id
     name + ending for ending in ("", GZ) for name in ("POSCAR", "CONTCAR", "vasprun.xml", "OUTCAR")
 )
 MOST_SUBFOLDERS = 100  # that are searched for a structure; folders of calculations may be hundreds of thousands
+UNREAD = re.compile(  # names of structure files in other formats, or with another ending behind their own
+    r"(?:SPOSCAR|XDATCAR|CHGCAR|LOCPOT).*|.*\.(?:(?:cif|vasp|poscar|xyz|pdb)\.\w+|mmcif|res|ins|cell|gro|cssr|xsf|axsf|xtl|"
+    r"mol2?|sdf|gen|lmp|car|struct|XV|fdf|pwi|pwo|traj|cube)",
+    re.IGNORECASE,
+)
 PART_OF_NUMBER = re.compile(r"0\d+")
 OF_PANDAS = re.compile(r"(Unnamed: \d+)?")  # name of the column in which a DataFrame is written with its index
 DESCRIPTION = "description"  # column of texts, unless another is named
@@ -71,6 +77,13 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
         files = [(name, name) for name in listing.structure_files(options.file_format)]
         files = files or listing.files_in_subfolders(options.file_format)
     if files:
+        if unread := [name for name in listing.unread_files() if (name, name) not in files]:
+            warnings.warn(
+                f"{folder} has {count(len(unread), 'file')} that may hold structures and are not read: "
+                f"{first_of(unread)}; give them names such as a.cif or a.vasp, or convert them with ase convert",
+                InputWarning,
+                stacklevel=2,
+            )
         return FilesSource([(identifier, folder / path) for identifier, path in files], options, folder)
     if (whole := listing.only_table_of_rows()) is not None:
         return open_table(folder / whole, options)
@@ -156,7 +169,9 @@ class FolderListing:
         if path.name in names or not path.name:
             return [str(path)] if path.name else []
         suffixes = [suffix for suffix, known in SUFFIXES.items() if file_format in (None, known)]
-        candidates = [path.name + ending for ending in ("", *suffixes, *map(str.upper, suffixes))]
+        candidates = [
+            path.name + ending for ending in ("", *suffixes, *map(str.upper, suffixes), *map(str.title, suffixes))
+        ]
         if file_format in (None, "poscar"):
             candidates += [prefix + path.name + ending for prefix in PREFIXES for ending in ("", ".vasp")]
         candidates += [candidate + GZ for candidate in candidates]
@@ -203,6 +218,10 @@ class FolderListing:
             and not (format_from_name(name) == "json" and is_structure_json(self._folder / name))
         ]
         return found[0] if len(found) == 1 else None
+
+    def unread_files(self) -> list[str]:
+        """Return the sorted names of files in the folder that seem to hold structures, in no format that is known."""
+        return [name for name in self.visible_names() if format_from_name(name) is None and UNREAD.fullmatch(name)]
 
     def structure_files(self, file_format: FileFormat | None, subfolder: str = ".") -> list[str]:
         """Return the sorted names of structure files; with ``file_format`` set, also those without a suffix."""
@@ -296,8 +315,8 @@ class FolderTable(_FileRows):
 
     The table may have a header. The first column (or ``id_key``, ``jid`` or ``id`` in the header) is the id, with or
     without the file's suffix. Columns with texts and no number, as in the tables of CrysMMNet's authors, need a header
-    and are not targets, nor are columns without a name, as of an index. All others but ``description`` are, unless
-    ``target_key`` chooses among them; beside texts it has to, if there are several.
+    and are not targets, nor is the index of a ``DataFrame``, without a name or called ``index``. All others but
+    ``description`` are, unless ``target_key`` chooses among them; beside texts it has to, if there are several.
 
     Raises:
         InputError: The table is empty, not text, lacks a requested column, or leaves open which columns to learn.
@@ -313,7 +332,7 @@ class FolderTable(_FileRows):
             raise InputError(f"{table} is empty; expected lines of id,target")
         if self._is_header(lines[0][1]):
             header, lines = lines[0][1], lines[1:]
-            self._columns = _Columns.from_header(header, columns_of_text(lines, len(header)), options, table)
+            self._columns = _Columns.from_header(header, lines, options, table)
         else:
             self._columns = _Columns.without_header(lines, options, table)
         self._lines = lines[: options.limit]
@@ -383,12 +402,12 @@ class _Columns:
     texts: Sequence[int] = ()
 
     @classmethod
-    def from_header(cls, header: list[str], texts: list[int], options: ReadingOptions, table: Path) -> _Columns:
+    def from_header(cls, header: list[str], lines: Lines, options: ReadingOptions, table: Path) -> _Columns:
         if options.id_keys[0] not in header and len(options.id_keys) == 1:
             raise InputError(f"{table} has no column {options.id_key!r} (id_key); it has {', '.join(header)}")
         id_column = next((header.index(key) for key in options.id_keys if key in header), 0)
         refuse_repeated(header, table, header[id_column : id_column + 1])
-        texts = [column for column in texts if column != id_column]
+        texts = [column for column in columns_of_text(lines, len(header)) if column != id_column]
         if not options.needs_targets:
             return cls(id_column, (), (), len(header), header, texts)
         if len(header) == 1:
@@ -396,7 +415,9 @@ class _Columns:
         others = [
             name
             for column, name in enumerate(header)
-            if column not in (id_column, *texts) and name != DESCRIPTION and not OF_PANDAS.fullmatch(name)
+            if column not in (id_column, *texts)
+            and name != DESCRIPTION
+            and (name in options.target_keys or not _is_index(name, column, lines))
         ]
         names = options.target_keys or (("target",) if options.target_key in others else tuple(others))
         has = f"{table} has texts in {', '.join(header[column] for column in texts) or 'no column'} and numbers in"
@@ -451,6 +472,12 @@ class _Columns:
         if len(cells) != self.width:
             raise StructureError(f"the row has {len(cells)} columns; expected {self.width}")
         return read_targets([cells[column] for column in self.targets], self.target_names, options)
+
+
+def _is_index(name: str, column: int, lines: Lines) -> bool:
+    """Return whether a column is the index of a DataFrame: written without a name, or as ``index`` from 0 on."""
+    counted = [cells[column : column + 1] for _, cells in lines] == [[str(number)] for number in range(len(lines))]
+    return OF_PANDAS.fullmatch(name) is not None or (name == "index" and counted)
 
 
 def columns_of_text(lines: Sequence[tuple[int, list[str]]], width: int) -> list[int]:

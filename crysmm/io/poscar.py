@@ -190,7 +190,7 @@ def _refuse_more_atoms(lines: Sequence[str], end: int, n_atoms: int) -> None:
     if block and len(block) != n_atoms:
         raise StructureError(
             f"{len(block)} rows of numbers follow the coordinates of the POSCAR, from line {end + 2}; expected none, "
-            f"or velocities of the {n_atoms} atoms"
+            f"or velocities of the {n_atoms} atoms; of a CHGCAR give the lines above"
         )
     if end < len(lines) and _is_row(lines[end]):
         raise StructureError(

@@ -25,14 +25,22 @@ SUFFIXES: dict[str, FileFormat] = {
     ".poscar": "poscar",
     ".contcar": "poscar",
     ".cif": "cif",
+    ".mcif": "cif",
     ".xyz": "xyz",
     ".extxyz": "xyz",
     ".pdb": "pdb",
+    ".ent": "pdb",
     ".json": "json",
     ".xml": "vasprun",
 }
 PREFIXES: dict[str, FileFormat] = {"POSCAR": "poscar", "CONTCAR": "poscar", "OUTCAR": "outcar"}
 GZ = ".gz"  # end of the name of a compressed file of any format
+NO_PLAIN_TEXT = {  # what to do about a file that begins so
+    b"\x1f\x8b": "is compressed with gzip, and its name does not end in .gz; rename it",
+    b"PK\x03\x04": "is a zip archive; unpack it",
+    b"\xff\xfe": "is text in UTF-16; save it as UTF-8",
+    b"\xfe\xff": "is text in UTF-16; save it as UTF-8",
+}
 LARGEST_FILE = 100 << 20  # bytes; a structure of a million atoms takes less
 
 
@@ -131,6 +139,9 @@ def _read_text(path: Path) -> str:
         raise StructureError(f"the file cannot be opened: {error.strerror or error}") from error
     if not content.strip():
         raise StructureError("the file is empty")
+    for beginning, what in NO_PLAIN_TEXT.items():
+        if content.startswith(beginning):
+            raise StructureError(f"the file {what}")
     if b"\0" in content:
         raise StructureError("the file is binary, not text")
     return content.decode("utf-8-sig", errors="replace")

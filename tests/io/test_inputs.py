@@ -13,7 +13,7 @@ from ase.io import write
 from pymatgen.core import Structure
 
 from crysmm.crystal import Crystal
-from crysmm.errors import InputError, StructureError
+from crysmm.errors import InputError, InputWarning, StructureError
 from crysmm.io import structure_file
 from crysmm.io.cells import read_csv
 from crysmm.io.inputs import (
@@ -193,6 +193,17 @@ def test_the_index_of_a_table_is_no_target(names: dict[str, Any], folder: Path) 
     source = open_source(folder)
     assert source.target_names == ("gap",)
     assert [(record.id, record.targets) for record in read_all(source)[0]] == [("a", (1.5,)), ("b", (2.5,))]
+
+
+def test_an_index_that_was_reset_is_no_target(folder: Path) -> None:
+    """``reset_index`` calls it index, counted from 0; a property of that name has other numbers, or is requested."""
+    frame = pd.DataFrame({"id": ["a", "b", "POSCAR-c"], "gap": [1.5, 2.5, 3.5]})
+    frame.reset_index().to_csv(folder / "id_prop.csv", index=False)
+    assert open_source(folder).target_names == ("gap",)
+    assert open_source(folder, limit=2).target_names == ("gap",)
+    assert open_source(folder, target_key="index").target_names == ("index",)
+    frame.assign(index=[0, 2, 1]).to_csv(folder / "id_prop.csv", index=False)
+    assert open_source(folder).target_names == ("gap", "index")
 
 
 def test_columns_of_one_name_that_are_not_read(folder: Path) -> None:
@@ -465,6 +476,34 @@ def test_an_id_with_files_of_several_endings(tmp_path: Path, crystals) -> None:
         identifier: f"several structure files: {names}; name one of them as the id"
         for identifier, names in both.items()
     }
+
+
+@pytest.mark.parametrize("name", ["m.mcif", "m.Cif", "m.CIF", "m.ent", "m.ENT", "m.Vasp", "m.ent.gz"])
+def test_endings_of_an_id(name: str, crystals, tmp_path: Path) -> None:
+    ase_format = {"m": "cif", "c": "cif", "e": "proteindatabank", "v": "vasp"}[name[2].lower()]
+    salt = crystals["NaCl"]
+    Atoms(salt.elements, cell=salt.lattice, scaled_positions=salt.frac_coords, pbc=True).write(
+        tmp_path / name, format=ase_format
+    )
+    ((record,), skipped) = read_all(open_source(with_table(tmp_path, "m,1\n")))
+    assert (record.file, record.crystal.elements, skipped) == (name, salt.elements, [])
+    (tmp_path / "id_prop.csv").unlink()
+    assert [record.id for record in read_all(open_source(tmp_path, needs_targets=False))[0]] == [name]
+
+
+def test_files_that_a_folder_leaves_out_are_named(folder: Path, crystals, recwarn) -> None:
+    """Those of other formats and under other names; not those that hold no structure."""
+    for name in ("SPOSCAR", "XDATCAR", "CHGCAR", "n.res", "c.cif.txt", "d.vasp~", "README.md", "notes.txt", "fit.png"):
+        (folder / name).write_text(poscar_of(crystals["Si"]))
+    with pytest.warns(InputWarning, match="has 5 files .* not read: CHGCAR, SPOSCAR, XDATCAR, c.cif.txt, n.res; give"):
+        assert len(read_all(open_source(folder, needs_targets=False))[0]) == 3
+    with pytest.warns(InputWarning, match=r"has 2 files .* not read: c\.cif\.txt, n\.res; give"):
+        open_source(folder, needs_targets=False, file_format="poscar")
+    for name in ("SPOSCAR", "XDATCAR", "CHGCAR", "n.res", "c.cif.txt"):
+        (folder / name).unlink()
+    recwarn.clear()
+    open_source(folder, needs_targets=False)
+    assert not recwarn.list
 
 
 def test_files_of_calculations_and_in_subfolders(tmp_path: Path, crystals) -> None:

@@ -261,7 +261,7 @@ def test_trajectory_as_ase_writes_it(crystals, tmp_path) -> None:
             for unit in ("(Bohr)", "[bohr]", "nm", "(pm)")
         ),
         (edited(8, "Angstrom"), "'Angstrom'; expected 'Direct' or 'Cartesian'"),
-        (RUTILE + "\n0.1 0.2 0.3\n", "1 rows of numbers follow the coordinates"),
+        (RUTILE + "\n0.1 0.2 0.3\n", "1 rows of numbers follow the coordinates .*; of a CHGCAR give"),
     ],
 )
 def test_what_vasp_or_others_would_pass_over_is_refused(text: str, reason: str) -> None:
