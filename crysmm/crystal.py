@@ -244,16 +244,21 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
     is_open = is_null(structure.get("cartesian"))
     if "frac_coords" not in structure and is_open and np.abs(crystal.frac_coords).max() > 1:
         raise StructureError("coords beyond 1 may be fractional, or in Angstrom; add cartesian, true or false")
-    if False in np.ravel(structure.get("pbc", True)).tolist():
+    pbc = structure.get("pbc")
+    if pbc is False or (isinstance(pbc, list) and False in pbc):
         raise StructureError(NOT_PERIODIC)
     for occupancies in map(structure.get, ("occupancy", "occupancies")):
-        if isinstance(occupancies, list) and all(isinstance(occupancy, Real) for occupancy in occupancies):
+        if isinstance(occupancies, list) and len(occupancies) == len(crystal) and _are_numbers(occupancies):
             refuse_vacancies(occupancies)
     _refuse_other_cell(lattice, structure.get("abc"), structure.get("angles"))
-    if "frac_coords" in structure and coords is not None:
+    if "frac_coords" in structure and isinstance(coords, list | np.ndarray):
         readings = [coords, to_fractional(lattice, coords)] if is_open else [coords]
         _refuse_other_sites(lattice, structure["frac_coords"], readings)
     return crystal
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, int | float) and not abs(value) > LARGEST_NUMBER for value in values)
 
 
 def _refuse_other_cell(lattice: Any, lengths: Any, angles: Any) -> None:
@@ -271,14 +276,13 @@ def _refuse_other_cell(lattice: Any, lengths: Any, angles: Any) -> None:
     norms = np.linalg.norm(vectors, axis=1)
     cosines = (vectors @ vectors.T / np.outer(norms, norms))[[1, 2, 0], [2, 0, 1]]
     for what, given, found in (("lengths", lengths, norms), ("angles", angles, np.degrees(np.arccos(cosines)))):
-        try:
-            numbers = np.array(given, dtype=float)
-        except (TypeError, ValueError):
+        if not isinstance(given, list | tuple) or len(given) != 3 or not _are_numbers(given):
             continue
-        if numbers.shape == (3,) and np.isfinite(numbers).all() and not np.allclose(numbers, found, 0.01, 0.05):
+        pairs = zip(given, found.tolist(), strict=True)
+        if any(number < 0.99 * right - 0.05 or number > 1.01 * right + 0.05 for number, right in pairs):
             raise StructureError(
-                f"the structure contradicts itself: its {what} are {numbers.round(3).tolist()}, those of its lattice "
-                f"vectors {found.round(3).tolist()}; correct the one that is wrong"
+                f"the structure contradicts itself: its {what} are {shown(given)}, those of its lattice vectors "
+                f"{found.round(3).tolist()}; correct the one that is wrong"
             )
 
 
@@ -293,10 +297,14 @@ def _refuse_other_sites(lattice: Any, frac_coords: Any, readings: Sequence[Any])
     Raises:
         StructureError: A site is elsewhere in each of them.
     """
+    vectors, sites = np.array(lattice, dtype=float), np.array(frac_coords, dtype=float)
     distances = []
     for reading in readings:
-        steps = np.array(frac_coords, dtype=float) - np.array(reading, dtype=float)
-        distances.append(np.linalg.norm((steps - np.round(steps)) @ np.array(lattice, dtype=float), axis=1).max())
+        try:
+            steps = sites - np.array(reading, dtype=float).reshape(sites.shape)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise StructureError(f"coords and frac_coords are not of the same sites: {error}; keep one") from error
+        distances.append(np.linalg.norm((steps - np.round(steps)) @ vectors, axis=1).max())
     if not min(distances) <= LARGEST_ROUNDING:
         raise StructureError(
             f"the structure contradicts itself: its two lists of coordinates are up to {min(distances):.2f} Angstrom "

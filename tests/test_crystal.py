@@ -102,9 +102,20 @@ def test_what_a_dict_gives_twice_may_be_rounded(name, crystals):
         with pytest.raises(StructureError, match="not periodic in three directions"):
             as_crystal(structure)
     contradictions = {
-        "abc": [9, *twice["abc"][1:]], "angles": [*twice["angles"][:2], 101], "occupancy": [0.5, *[1] * len(crystal)],
+        "abc": [9, *twice["abc"][1:]], "angles": [*twice["angles"][:2], 101],
+        "occupancy": [0.5, *[1] * (len(crystal) - 1)],
         "coords": (crystal.frac_coords @ crystal.lattice + np.eye(len(crystal), 3)).tolist(), "cartesian": False,
     }  # fmt: skip
+    others = {
+        "coords": [["x"]],
+        "occupancy": [10**400],
+        "occupancies": [0, 1],
+        "abc": "P",
+        "angles": [10**400, 1, None],
+    }
+    assert as_crystal({**twice, **others, "coords": "none", "cartesian": False}).elements == crystal.elements
+    with pytest.raises(StructureError, match="coords and frac_coords are not of the same sites"):
+        as_crystal({**twice, **others, "cartesian": False})
     for key, value in contradictions.items():
         with pytest.raises(StructureError, match=r"contradicts itself|partial occupancy: atom 1 is occupied to 0.5"):
             as_crystal({**twice, key: value})

@@ -23,7 +23,7 @@ from crysmm.io.symmetry_operations import GroupNames, identity
 if TYPE_CHECKING:
     from gemmi import CRA, Structure
 
-ATOM = re.compile(r"ATOM|HETATM", re.IGNORECASE)  # gemmi, too, minds no case
+ATOM = re.compile(r"ATOM|HETATM", re.IGNORECASE)  # gemmi, too, minds no case, and takes HETA for an atom
 OTHER_NUMBERS = re.compile(r"REMARK|SIGATM", re.IGNORECASE)
 NUMBER = re.compile(r" *-?\d+\.\d* *")
 COORDINATES = ((30, 38), (38, 46), (46, 54))  # where each begins and ends
@@ -89,7 +89,9 @@ def _check_lines(lines: list[str]) -> None:
                 )
             if ELEMENT_BESIDE_ITS_COLUMNS.match(line):
                 raise StructureError(f"{where} has {line[72:].strip()!r}; expected its element in columns 77 and 78")
-        elif ATOM.match(line.lstrip()) or (_has_numbers(line, COORDINATES) and not OTHER_NUMBERS.match(line)):
+        elif line.lstrip()[:4].upper() in ("ATOM", "HETA") or (
+            _has_numbers(line, COORDINATES) and not OTHER_NUMBERS.match(line)
+        ):
             raise StructureError(f"{where} is of an atom and begins with {line[:6]!r}; expected 'ATOM  ' or 'HETATM'")
         elif line.upper().startswith("CRYST1") and not _has_numbers(line, CELL):
             raise StructureError(

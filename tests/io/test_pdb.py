@@ -129,6 +129,7 @@ def test_deuterium_is_hydrogen_and_a_special_position_one_atom() -> None:
         (HEAD + ATOMS.replace("HETATM", "hetatm").replace("2.000", "2,000"), "line 2 .* expected three numbers"),
         (HEAD + ATOMS.replace("HETATM    2", " HETATM   2"), "line 3 .* begins with ' HETAT'; expected 'ATOM"),
         (HEAD + ATOMS.replace("HETATM    2", "HETAT     2"), "line 3 .* begins with 'HETAT '; expected 'ATOM"),
+        (HEAD + ATOMS + "HETAIRA IS A WORD\n", "line 4 .* begins with 'HETAIR'; expected 'ATOM"),
         (HEAD + ATOMS.replace("           C", "         ZN"), "has 'ZN'; expected its element in columns 77 and 78"),
         (HEAD + ATOMS.replace("           C", "           CL"), "has 'CL'; expected its element in columns 77 and 78"),
         (HEAD.replace("   10.000   12.000", " 10.000 12.000  ") + ATOMS, "has the cell '10.000 12.000 .*nine for each"),
