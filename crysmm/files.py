@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -31,6 +32,12 @@ def why_not_writable(folder: Path) -> str | None:
     if not existing.is_dir():
         return f"{existing} is a file"
     return None if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write in {existing}"
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, which is not read into memory as a whole."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from crysmm.data.store import Store
 from crysmm.errors import InputError, brief
-from crysmm.files import refuse_other_file, replacing, working_folder
+from crysmm.files import file_sha256, refuse_other_file, replacing, working_folder
 from crysmm.teachers.features import CRYSTALS_READ, KEY_BYTES, AtomFeatures, features_folder, read_parts, write_part
 from crysmm.teachers.names import SUFFIX, refuse_missing
 from crysmm.teachers.registry import TeacherIdentity
@@ -77,8 +77,7 @@ def features_from_file(
             feature is not finite; the text names the first crystal.
     """
     file = _open(path)
-    with path.open("rb") as content:
-        checksum = hashlib.file_digest(content, "sha256").hexdigest()
+    checksum = file_sha256(path)
     sizes, structures = _read_crystals(path, file)
     _refuse_others(path, sizes, structures, store, rows)
     folder = features_folder(cache_dir, checksum)
