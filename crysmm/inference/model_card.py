@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from crysmm.config.models import MultimodalConfig, TeacherConfig
+from crysmm.config.models import MultimodalConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
@@ -231,10 +231,10 @@ def papers_behind(config: RunConfig) -> Iterator[str]:
     if isinstance(config, PretrainingConfig):
         names += {"crysae": ["crysxpp"], "crysgnn": ["crysgnn"]}.get(config.method.name, [])
     if isinstance(config, TrainingConfig):
-        if isinstance(config.head, TeacherConfig) and config.head.teacher is not None:
+        if config.teacher is not None:
             names.append("crysgnn")
         if isinstance(config.head, MultimodalConfig) and config.head.reads_text:
             names += ["crysmmnet", *(["matscibert"] if "matscibert" in config.head.encoder.lower() else [])]
-        potentials = [getattr(config.head, name, None) or "" for name in ("teacher", "embeddings")]
+        potentials = [config.teacher or "", config.potential or ""]
         names += [name.partition(":")[0].partition("-")[0] for name in potentials]  # chgnet, sevennet
     return iter(dict.fromkeys(name for name in names if name in PAPERS))

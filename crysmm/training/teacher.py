@@ -37,10 +37,9 @@ def embed_by_teacher(config: TrainingConfig, data: TrainingData, processes: Proc
         InputError: The teacher cannot read a crystal of the student, or a file of features does not fit.
         MissingDependencyError: The package of a potential is not installed.
     """
-    head = config.distillation
-    if head is None or head.teacher is None:
+    name, rows = config.teacher, [*data.split.train, *data.split.val]
+    if name is None:
         return None
-    name, rows = head.teacher, [*data.split.train, *data.split.val]
 
     def build() -> AtomRows:
         features = read_features(name, data.store, rows, config, processes.device)
@@ -62,7 +61,7 @@ def read_potential(config: TrainingConfig, data: TrainingData, processes: Proces
             which predictions need.
         MissingDependencyError: The package of the potential is not installed.
     """
-    name = getattr(config.head, "embeddings", None)
+    name = config.potential
     if name is None:
         return None
     rows = [*data.split.train, *data.split.val, *data.split.test]
