@@ -34,7 +34,7 @@ def store(records, tmp_path):
 
 
 def assert_same_batch(found, expected):
-    for name in ("n_atoms", "atomic_numbers", "atom_features", "lattice", "bond_vectors"):
+    for name in ("n_atoms", "atomic_numbers", "atom_features", "bond_vectors"):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
     assert torch.equal(found.connectivity.source, expected.connectivity.source)
     assert torch.equal(found.connectivity.destination, expected.connectivity.destination)
