@@ -24,7 +24,8 @@ from crysmm.data.space_groups import describe_symmetry
 from crysmm.data.split import read_ids
 from crysmm.errors import InputError, StructureError
 from crysmm.files import disables_bar, file_sha256
-from crysmm.io.inputs import Record, open_source
+from crysmm.io.inputs import open_source
+from crysmm.io.source import Record
 from data_prep.convert import readable_records
 from data_prep.deduplicate import check_output, deduplicate
 from data_prep.files import run_command
