@@ -21,7 +21,8 @@ from crysmm.inference.frozen_network import Outputs
 from crysmm.inference.saved_models import load_model
 from crysmm.io.table import Records
 from crysmm.models.gaussian_process import MOST_KEPT, GaussianProcessHead
-from crysmm.models.networks import PotentialFusion, PropertyNetwork, build_network
+from crysmm.models.networks import PropertyNetwork, build_network
+from crysmm.models.potential import PotentialFusion
 from crysmm.objectives import Objective
 from crysmm.objectives.distillation import DistillationObjective, make_projection
 from crysmm.objectives.property import PropertyObjective, baseline, fit_weights
