@@ -10,7 +10,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 from crysmm.config.base import Settings
 from crysmm.config.graph import (
     AsJarvis,
-    AtomFeatures,
+    AtomFeatureSet,
     Cutoff,
     GraphSettings,
     MaxNeighbors,
@@ -88,7 +88,7 @@ class RunConfig(Settings):
     )
     cutoff: Cutoff = 8.0
     max_neighbors: MaxNeighbors = 12
-    atom_features: AtomFeatures = "cgcnn"
+    atom_features: AtomFeatureSet = "cgcnn"
     as_jarvis: AsJarvis = False
     use_canonize: UseCanonize = True
     triplet_cutoff: TripletCutoff = None

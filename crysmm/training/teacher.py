@@ -16,7 +16,7 @@ from crysmm.inference.model_folder import read_description
 from crysmm.inference.model_teacher import ModelTeacher, any_teacher
 from crysmm.processes import Processes
 from crysmm.runs.data import TrainingData
-from crysmm.teachers.features import AtomFeatures, Directions, TeacherByName, compute_features, refuse_failed
+from crysmm.teachers.features import Directions, TeacherByName, TeacherFeatures, compute_features, refuse_failed
 from crysmm.teachers.file import features_from_file
 from crysmm.teachers.names import is_file, is_model, is_teacher
 from crysmm.zoo import resolve
@@ -48,7 +48,7 @@ def embed_by_teacher(config: TrainingConfig, data: TrainingData, processes: Proc
     return processes.first_before_others(build)
 
 
-def read_potential(config: TrainingConfig, data: TrainingData, processes: Processes) -> AtomFeatures | None:
+def read_potential(config: TrainingConfig, data: TrainingData, processes: Processes) -> TeacherFeatures | None:
     """Read the features that a multimodal head fuses with the graphs, or return None if it fuses none.
 
     Args:
@@ -76,7 +76,7 @@ def read_potential(config: TrainingConfig, data: TrainingData, processes: Proces
 
 def read_features(
     name: str, store: Store, rows: Sequence[int], config: TrainingConfig, device: torch.device
-) -> AtomFeatures:
+) -> TeacherFeatures:
     """Read the features of crystals from a file, or compute those by a teacher that the cache lacks.
 
     Args:
