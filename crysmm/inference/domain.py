@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-MOST_KEPT = 1000  # training crystals whose embeddings are kept in the model folder
+MOST_EMBEDDINGS = 1000  # training crystals whose embeddings are kept in the model folder
 N_NEAREST = 5  # training crystals that a distance is the mean over
 ROWS_AT_ONCE = 4096  # embeddings compared with the training crystals at once, which bounds the memory
 FAR = 99.0  # percentile of the distance from which a crystal is called far
@@ -141,8 +141,8 @@ class Domain:
 
 
 def rows_to_keep(rows: Sequence[int], seed: int) -> list[int]:
-    """Draw at most ``MOST_KEPT`` of the training rows, and return them in their order."""
-    if len(rows) <= MOST_KEPT:
+    """Draw at most ``MOST_EMBEDDINGS`` of the training rows, and return them in their order."""
+    if len(rows) <= MOST_EMBEDDINGS:
         return list(rows)
-    chosen = np.random.default_rng(seed).choice(len(rows), MOST_KEPT, replace=False)
+    chosen = np.random.default_rng(seed).choice(len(rows), MOST_EMBEDDINGS, replace=False)
     return [rows[place] for place in sorted(chosen)]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-CLOSEST = 0.01  # added to relative distances and heights, which may be 0, as for a crystal of the training split
+OFFSET = 0.01  # added to relative distances and heights, which may be 0, as for a crystal of the training split
 LOWEST = 0.01  # quantile of the predictions from which their height is measured
 PRIOR = 5.0  # precision of the exponents of standardized features, times 1/2
 N_FOLDS = 5
@@ -80,7 +80,7 @@ class ErrorScale:
         height = np.maximum(predictions[:, target] - lowest, 0) / (deviation or 1.0)
         # A power law fitted to some sizes says nothing about others, and would make intervals of huge cells vanish.
         sizes = np.clip(n_atoms, *self.n_atoms)
-        return np.stack([np.log(distances + CLOSEST), np.log(sizes), np.log(height + CLOSEST)], axis=1)
+        return np.stack([np.log(distances + OFFSET), np.log(sizes), np.log(height + OFFSET)], axis=1)
 
 
 def cross_fitted(errors: np.ndarray, distances: np.ndarray, n_atoms: np.ndarray, predictions: np.ndarray) -> np.ndarray:
