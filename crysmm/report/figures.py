@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crysmm.data.scaler import TargetScaler, class_label
-from crysmm.data.units import after_name, after_number
+from crysmm.data.units import after_name, after_number, number
 from crysmm.report.errors import CrystalErrors, Group
-from crysmm.report.html import number, percentage
+from crysmm.report.html import percentage
 from crysmm.runs.metrics import confusions
 from crysmm.runs.plots import BASELINES, METRIC_NAMES, TITLES
 
