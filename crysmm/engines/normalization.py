@@ -239,7 +239,7 @@ class Normalizer:
             if self.multiplicity is None:
                 through = functional.batch_norm(rows[chunk], self.mean, self.variance, along, eps=self.eps)
                 scaled = functional.batch_norm(to_rows[chunk], shift, ones, scale, eps=0)
-            else:
+            else:  # the shift is multiplied by the counts of the rows, so it is no constant of a column to fuse
                 counts = self.multiplicity.counts[chunk]
                 through = self._through_statistics(rows[chunk], counts, along, shift * scale)
                 scaled = functional.batch_norm(to_rows[chunk], zeros, ones, scale, eps=0)

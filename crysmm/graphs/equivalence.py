@@ -24,7 +24,9 @@ from crysmm.crystal import Crystal
 from crysmm.graphs.neighbors import SHELL_TOLERANCE, EdgeList
 
 LARGEST_SEARCH = 1 << 21  # pairs of bonds; crystals with more are not searched, which bounds memory
-LONGEST_CHAIN = 5 * SHELL_TOLERANCE  # Angstrom between the shortest and the longest bond of a class
+# Angstrom between the shortest and the longest bond of a class. Lengths may follow each other in steps below the
+# tolerance; after several steps they differ by more than rounding.
+LONGEST_CHAIN = 5 * SHELL_TOLERANCE
 # For sums over a bond's angles. In 250 crystals of JARVIS-DFT rounding separates equal sums by up to 2e-3, other angles
 # make gaps above 1e-2, and 0.005% of the gaps lie between 2e-3 and 5e-3.
 ANGLE_TOLERANCE = 3e-3

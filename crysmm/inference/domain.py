@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 MOST_EMBEDDINGS = 1000  # training crystals whose embeddings are kept in the model folder
-N_NEAREST = 5  # training crystals that a distance is the mean over
+N_NEAREST = 5  # training crystals that a distance is the mean over; several, so that no single one decides it
 ROWS_AT_ONCE = 4096  # embeddings compared with the training crystals at once, which bounds the memory
 FAR = 99.0  # percentile of the distance from which a crystal is called far
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-OFFSET = 0.01  # added to relative distances and heights, which may be 0, as for a crystal of the training split
-LOWEST = 0.01  # quantile of the predictions from which their height is measured
-PRIOR = 5.0  # precision of the exponents of standardized features, times 1/2
-N_FOLDS = 5
+OFFSET = 0.01  # added before the logarithm to relative distances and heights, which may be 0, as in the training split
+LOWEST = 0.01  # quantile of the predictions from which their height is measured; the least may be an outlier
+PRIOR = 5.0  # precision of the exponents of standardized features, times 1/2; it weighs as much as ten crystals
+N_FOLDS = 5  # few fits, each to 80% of the validation crystals
 
 
 @dataclass(frozen=True)
