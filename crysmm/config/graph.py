@@ -10,7 +10,7 @@ from crysmm.elements import FeatureSet
 
 
 def _require_k_nearest(as_jarvis: bool, info: ValidationInfo) -> bool:
-    """Return `as_jarvis` unchanged; True is refused for all strategies but ALIGNN's own, k-nearest."""
+    """Return ``as_jarvis`` unchanged; True is refused for all strategies but ALIGNN's own, k-nearest."""
     # The strategy is absent from `info.data` if its own value was invalid, which gives an error of its own.
     strategy = info.data.get("neighbor_strategy", "k-nearest")
     if as_jarvis and strategy != "k-nearest":

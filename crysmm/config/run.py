@@ -39,7 +39,7 @@ DEVICES = r"^(auto|cpu|cuda(:\d+)?)$"
 
 
 def ratio_unless_given(split: str, ratio: float) -> Callable[[dict[str, Any]], float | None]:
-    """Return a default factory: `ratio`, or None if a count or a file of ids decides the split."""
+    """Return a default factory: ``ratio``, or None if a count or a file of ids decides the split."""
     return lambda settings: ratio if settings[f"n_{split}"] is None and settings["ids_file"] is None else None
 
 
@@ -50,7 +50,7 @@ class RunConfig(Settings):
 
     Raises:
         pydantic.ValidationError: A value is out of range, or two settings contradict each other.
-            `crysmm.config.load_config` turns it into an `InputError` with one line per problem.
+            ``crysmm.config.load_config`` turns it into an ``InputError`` with one line per problem.
     """
 
     # Input and output

@@ -31,7 +31,7 @@ Units = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_units)]
 
 
 class TrainingConfig(RunConfig):
-    """Settings of `crysmm train`."""
+    """Settings of ``crysmm train``."""
 
     # Target
     target_key: str | None = Field(

@@ -38,7 +38,7 @@ class CrystalBatch:
     """Batch of crystals; atoms are concatenated crystal by crystal.
 
     Args:
-        ids: Crystal ids, `[n_crystals]`.
+        ids: Crystal ids, ``[n_crystals]``.
         n_atoms: Atoms per crystal, ``[n_crystals]`` int64.
         atomic_numbers: Atomic numbers, ``[n_atoms_in_all]`` int64.
         atom_features: Atom features, ``[n_atoms_in_all, F]`` float32.

@@ -256,7 +256,7 @@ def build_store(
 
 
 def _open_complete(path: Path) -> Store | None:
-    """Open the store at `path` if it is complete; remove a damaged one, so it is built again."""
+    """Open the store at ``path`` if it is complete; remove a damaged one, so it is built again."""
     if not path.exists():
         return None
     try:

@@ -92,7 +92,7 @@ class BatchNorm(nn.BatchNorm1d):
             self.num_batches_tracked += 1
             found = torch.batch_norm_update_stats(rows, self.running_mean, self.running_var, self.momentum)
             return *found, count
-        mean, variance = self.running_mean, self.running_var  # of no consequence without rows
+        mean, variance = self.running_mean, self.running_var  # without rows a placeholder, weighted by a count of 0
         if multiplicity is not None and count:
             mean, variance = weighted_statistics(rows, multiplicity)
         elif count:

@@ -107,8 +107,8 @@ class Predictor:
             batch_size: Number of structures in a batch.
 
         Returns:
-            Predictions in original units, float64 `[n, n_targets]`, or probabilities in the order of
-            :attr:`classes`, `[n, n_classes]`; for a single structure `[n_targets]` or `[n_classes]`.
+            Predictions in original units, float64 ``[n, n_targets]``, or probabilities in the order of
+            :attr:`classes`, ``[n, n_classes]``; for a single structure ``[n_targets]`` or ``[n_classes]``.
 
         Raises:
             StructureError: A structure cannot be used; the message has its number, counted from 0, and the reason.
@@ -144,7 +144,7 @@ class Predictor:
             batch_size: Number of structures in a batch.
 
         Returns:
-            Embeddings, float64 `[n, d]`, concatenated over all networks; `[d]` for a single structure.
+            Embeddings, float64 ``[n, d]``, concatenated over all networks; ``[d]`` for a single structure.
 
         Raises:
             StructureError: A structure cannot be used.

@@ -71,7 +71,7 @@ def build_backbone(
 
 
 def backbone_for_graphs(model: ModelConfig, graph: GraphSettings, engine: Engine = "blocked") -> Backbone:
-    """Build a backbone with new weights for the atom features and the cutoff of some graphs; see `build_backbone`."""
+    """Build a backbone with new weights for the features and the cutoff of some graphs; see :func:`build_backbone`."""
     return build_backbone(model, feature_table(graph.atom_features).shape[1], graph.cutoff, engine)
 
 

@@ -54,8 +54,8 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
         method, n_sampled = self.config.method, objective.n_sampled(data.store.n_atoms)
         if isinstance(method, ReconstructionConfig) and n_sampled:
             self.log.say(
-                f"{n_sampled:,} crystals have more than {method.max_pairs:,} pairs of atoms, of which that many are "
-                "drawn in every step"
+                f"{n_sampled:,} crystals have more than {method.max_pairs:,} pairs of atoms; each step samples "
+                f"{method.max_pairs:,} of them"
             )
         return objective
 
