@@ -17,6 +17,7 @@ from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.elements import covalent_radii
 from crysmm.errors import StructureError
+from crysmm.graphs.order import stable_order
 
 # Angstrom. Coordinates rounded to 5 decimals (a third is 0.33333) separate equal distances by up to 2e-4, and by up to
 # 4e-4 in large cells. Other gaps are spread evenly, 0.1% to 0.3% of all for each 1e-4: a wider tolerance joins more
@@ -214,9 +215,7 @@ def _search_until(k: int, radii: Iterable[float], crystal: Crystal) -> _Pairs:
 def _nearest_first(pairs: _Pairs, crystal: Crystal) -> np.ndarray:
     """Return the order of the pairs by center, then by distance."""
     order = np.argsort(pairs.distance)
-    # a stable sort keeps the order by distance; numpy sorts integers of up to 16 bits by counting
-    center = pairs.center[order].astype(np.min_scalar_type(len(crystal)))
-    return order[np.argsort(center, kind="stable")]
+    return order[stable_order(pairs.center[order], len(crystal))]  # which keeps the order by distance
 
 
 def _shell_of_nearest(pairs: _Pairs, crystal: Crystal, k: int, tolerance: float) -> _Pairs:
