@@ -17,7 +17,8 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
 from crysmm.data.duplicates import distance_fingerprint
-from crysmm.io.inputs import Record, open_source
+from crysmm.io.inputs import open_source
+from crysmm.io.source import Record
 from data_prep.convert import readable_records
 
 LIMITS = (0.0, 0.01, 0.1, 0.2, 0.3, 0.5, 1.0, np.inf)  # Angstrom

@@ -26,7 +26,8 @@ from crysmm.errors import StructureError
 from crysmm.graphs import equivalence, neighbors
 from crysmm.graphs.equivalence import find_equivalence
 from crysmm.graphs.neighbors import EdgeList, find_edges
-from crysmm.io.inputs import SkippedRow, open_source
+from crysmm.io.inputs import open_source
+from crysmm.io.source import SkippedRow
 
 SYMPREC = 1e-3  # Angstrom
 DECIMALS = 5  # of lattice vectors in Angstrom and of fractional coordinates

@@ -18,7 +18,8 @@ from crysmm.config.training import TrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError
 from crysmm.inference.predictor import load
-from crysmm.io.inputs import SkippedRow, source_from_structures
+from crysmm.io.inputs import source_from_structures
+from crysmm.io.source import SkippedRow
 from crysmm.training.train import train
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -26,11 +27,17 @@ LOCK = "lock"  # the file to lock in a folder
 
 
 def why_not_writable(folder: Path) -> str | None:
-    """Return why files cannot be written into `folder`, which need not exist yet, or None."""
+    """Return why files cannot be written into ``folder``, which need not exist yet, or None."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         return f"{existing} is a file"
     return None if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write in {existing}"
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, which is not read into memory as a whole."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
@@ -102,7 +109,7 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file next to `path` that replaces it if the block succeeds and is removed otherwise.
+    """Yield a temporary file next to ``path`` that replaces it if the block succeeds and is removed otherwise.
 
     The folder is created if needed. Leftovers of the same file from killed processes are removed.
     """
@@ -146,7 +153,7 @@ def write_csv_atomic(path: Path, header: Sequence[str], rows: Iterable[Sequence[
 
 @contextmanager
 def table_replacing(path: Path, header: Sequence[str]) -> Iterator[Any]:
-    """Yield a :mod:`csv` writer, header written, for a file that replaces `path` as in :func:`replacing`."""
+    """Yield a :mod:`csv` writer, header written, for a file that replaces ``path`` as in :func:`replacing`."""
     with text_replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
@@ -155,7 +162,7 @@ def table_replacing(path: Path, header: Sequence[str]) -> Iterator[Any]:
 
 @contextmanager
 def text_replacing(path: Path) -> Iterator[TextIO]:
-    """Yield an open text file that replaces `path` as in :func:`replacing`; large files are streamed."""
+    """Yield an open text file that replaces ``path`` as in :func:`replacing`; large files are streamed."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         yield file
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crysmm.errors import StructureError
-from crysmm.io.inputs import Record, SkippedRow, Source, open_source
+from crysmm.io.inputs import open_source
+from crysmm.io.source import Record, SkippedRow, Source
 from crysmm.io.table import crystal_row
 from data_prep.files import run_command, write_folder, write_jsonl
 

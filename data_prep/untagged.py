@@ -12,7 +12,6 @@ output.
 """
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -24,8 +23,9 @@ from crysmm.cli.options import positive
 from crysmm.data.space_groups import describe_symmetry
 from crysmm.data.split import read_ids
 from crysmm.errors import InputError, StructureError
-from crysmm.files import disables_bar
-from crysmm.io.inputs import Record, open_source
+from crysmm.files import disables_bar, file_sha256
+from crysmm.io.inputs import open_source
+from crysmm.io.source import Record
 from data_prep.convert import readable_records
 from data_prep.deduplicate import check_output, deduplicate
 from data_prep.files import run_command
@@ -78,8 +78,7 @@ def sha256(path: Path) -> str:
         InputError: It cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 

@@ -190,7 +190,7 @@ class CheckReport:
 
 
 def _indented(lines: Iterable[str]) -> list[str]:
-    """The first ``SHOWN`` lines, indented, and the number of those left out."""
+    """Return the first ``SHOWN`` lines, indented, and the number of those left out."""
     listed = [f"  {line}" for line in lines]
     return listed[:SHOWN] + ([f"  ... and {len(listed) - SHOWN} more"] if len(listed) > SHOWN else [])
 

@@ -40,7 +40,7 @@ class Errors:
     Args:
         metrics: Names of the metrics that the means of the columns are: MAE for each target, or accuracy.
         by_id: Absolute errors in original units, NaN where the target is missing, or 1 for a correct class and 0 for a
-            wrong one, by id; `[n_metrics]`.
+            wrong one, by id; ``[n_metrics]``.
     """
 
     metrics: list[str]
@@ -222,7 +222,7 @@ def read_config(run: RunFolder) -> TrainingConfig:
 
 
 def _read_errors(path: Path, ids: Sequence[str]) -> Errors:
-    """Errors of the predictions in a table.
+    """Return the errors of the predictions in a table.
 
     Args:
         path: Table of predictions of a split.

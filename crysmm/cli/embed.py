@@ -6,6 +6,7 @@ from pathlib import Path
 from crysmm.cli.options import (
     UNLABELED,
     add_cluster_options,
+    add_device,
     add_reading_options,
     listed,
     open_unlabeled,
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_reading_options(parser)
     parser.add_argument("--limit", type=positive, metavar="N", help="Embed only this many rows, from the beginning.")
-    parser.add_argument("--device", default="auto", metavar="TEXT", help="auto (default), cpu, cuda or cuda:N.")
+    add_device(parser)
     parser.add_argument(
         "--jobs", type=positive, metavar="N", help="Number of processes on a CPU; by default one per core."
     )

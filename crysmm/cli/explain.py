@@ -4,6 +4,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from crysmm.cli.options import (
+    add_batch_size,
+    add_jobs,
     add_model_and_structures,
     add_reading_options,
     path,
@@ -46,12 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_reading_options(parser)
     parser.add_argument("--limit", type=positive, metavar="N", help="Read only this many rows, from the beginning.")
-    parser.add_argument(
-        "--batch_size", type=positive, default=64, metavar="N", help="Number of structures in a batch (64)."
-    )
-    parser.add_argument(
-        "--jobs", type=positive, metavar="N", help="Number of processes that read structures; by default one per core."
-    )
+    add_batch_size(parser)
+    add_jobs(parser)
     parser.add_argument(
         "--cache_dir", type=path, metavar="DIR", help="Folder for stored graphs; by default crysmm in the user's cache."
     )

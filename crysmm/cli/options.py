@@ -228,6 +228,25 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--id_key", metavar="TEXT", help="Key of the ids in a JSON file; by default jid, else id.")
 
 
+def add_batch_size(parser: argparse.ArgumentParser) -> None:
+    """Add ``--batch_size``."""
+    parser.add_argument(
+        "--batch_size", type=positive, default=64, metavar="N", help="Number of structures in a batch (64)."
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``."""
+    parser.add_argument("--device", default="auto", metavar="TEXT", help="auto (default), cpu, cuda or cuda:N.")
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """Add ``--jobs``, the number of processes that read structures."""
+    parser.add_argument(
+        "--jobs", type=positive, metavar="N", help="Number of processes that read structures; by default one per core."
+    )
+
+
 def open_unlabeled(arguments: argparse.Namespace) -> "Source":
     """Open the structures in ``--root_dir`` without targets, by the other options on how to read it."""
     from crysmm.io.inputs import open_source

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from crysmm.cli.options import (
     UNLABELED,
+    add_batch_size,
     add_cluster_options,
+    add_device,
+    add_jobs,
     add_model_and_structures,
     add_reading_options,
     fraction,
     listed,
     path,
-    positive,
     refuse_absent_device,
     refuse_row_options,
     report,
@@ -57,9 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Rows to keep in the table, by their predictions: 'band_gap between 1 and 2', 'spread < 0.1', 'lowest 100 "
         "formation_energy' or 'highest 100 K_VRH'. May be given several times; all rules hold.",
     )
-    parser.add_argument(
-        "--batch_size", type=positive, default=64, metavar="N", help="Number of structures in a batch (64)."
-    )
+    add_batch_size(parser)
     parser.add_argument(
         "--coverage",
         type=fraction,
@@ -74,10 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="32: predictions that do not depend on the batch (default). bf16: faster on processors that multiply it "
         "in hardware, accurate to two or three digits.",
     )
-    parser.add_argument("--device", default="auto", metavar="TEXT", help="auto (default), cpu, cuda or cuda:N.")
-    parser.add_argument(
-        "--jobs", type=positive, metavar="N", help="Number of processes that read structures; by default one per core."
-    )
+    add_device(parser)
+    add_jobs(parser)
     add_cluster_options(parser)
 
 

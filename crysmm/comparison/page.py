@@ -14,9 +14,10 @@ from crysmm import __version__
 from crysmm.comparison.results import Comparison, Key, Summary
 from crysmm.comparison.statistics import MeanScore, Score
 from crysmm.config.loading import format_value
+from crysmm.data.units import number
 from crysmm.files import write_text_atomic
 from crysmm.report.figures import GREY, LINES, Figure, log_axis, new_drawing, thin_line
-from crysmm.report.html import embed_scripts, number, static_file
+from crysmm.report.html import embed_scripts, static_file
 from crysmm.report.page import template
 from crysmm.report.tables import Table
 

@@ -10,7 +10,7 @@ from crysmm.elements import FeatureSet
 
 
 def _require_k_nearest(as_jarvis: bool, info: ValidationInfo) -> bool:
-    """Return `as_jarvis` unchanged; True is refused for all strategies but ALIGNN's own, k-nearest."""
+    """Return ``as_jarvis`` unchanged; True is refused for all strategies but ALIGNN's own, k-nearest."""
     # The strategy is absent from `info.data` if its own value was invalid, which gives an error of its own.
     strategy = info.data.get("neighbor_strategy", "k-nearest")
     if as_jarvis and strategy != "k-nearest":
@@ -31,7 +31,7 @@ Cutoff = Annotated[float, Field(ge=0.5, le=50, description="Radius of the neighb
 MaxNeighbors = Annotated[
     int, Field(ge=1, le=1000, description="Number of neighbors k for k-nearest, cgcnn and alignn-torch.")
 ]
-AtomFeatures = Annotated[
+AtomFeatureSet = Annotated[
     FeatureSet,
     Field(description="Set of element features that describe each atom."),
 ]
@@ -62,7 +62,7 @@ class GraphSettings(Settings):
     neighbor_strategy: NeighborStrategy = "k-nearest"
     cutoff: Cutoff = 8.0
     max_neighbors: MaxNeighbors = 12
-    atom_features: AtomFeatures = "cgcnn"
+    atom_features: AtomFeatureSet = "cgcnn"
     as_jarvis: AsJarvis = False
     use_canonize: UseCanonize = True
     triplet_cutoff: TripletCutoff = None

@@ -1,7 +1,6 @@
 """Settings of a pre-training run, on structures without labels, and of its methods."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -133,12 +132,8 @@ class PretrainingConfig(RunConfig):
 
     @property
     def teacher(self) -> str | None:
-        """Name of the teacher that the encoder imitates, or None."""
+        """Name or place of the teacher that the network imitates, or None."""
         return self.method.teacher if isinstance(self.method, ImitationConfig) else None
-
-    def models_needed(self) -> list[Path | str]:
-        """Return the models a run starts from, as folders or shipped names, and its teacher."""
-        return [*super().models_needed(), *([] if self.teacher is None else [self.teacher])]
 
     @classmethod
     def _fill_in_depth(cls, given: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 from crysmm.config.base import Settings
 from crysmm.config.graph import (
     AsJarvis,
-    AtomFeatures,
+    AtomFeatureSet,
     Cutoff,
     GraphSettings,
     MaxNeighbors,
@@ -39,7 +39,7 @@ DEVICES = r"^(auto|cpu|cuda(:\d+)?)$"
 
 
 def ratio_unless_given(split: str, ratio: float) -> Callable[[dict[str, Any]], float | None]:
-    """Return a default factory: `ratio`, or None if a count or a file of ids decides the split."""
+    """Return a default factory: ``ratio``, or None if a count or a file of ids decides the split."""
     return lambda settings: ratio if settings[f"n_{split}"] is None and settings["ids_file"] is None else None
 
 
@@ -50,7 +50,7 @@ class RunConfig(Settings):
 
     Raises:
         pydantic.ValidationError: A value is out of range, or two settings contradict each other.
-            `crysmm.config.load_config` turns it into an `InputError` with one line per problem.
+            ``crysmm.config.load_config`` turns it into an ``InputError`` with one line per problem.
     """
 
     # Input and output
@@ -88,7 +88,7 @@ class RunConfig(Settings):
     )
     cutoff: Cutoff = 8.0
     max_neighbors: MaxNeighbors = 12
-    atom_features: AtomFeatures = "cgcnn"
+    atom_features: AtomFeatureSet = "cgcnn"
     as_jarvis: AsJarvis = False
     use_canonize: UseCanonize = True
     triplet_cutoff: TripletCutoff = None
@@ -183,9 +183,14 @@ class RunConfig(Settings):
         """Name of the backbone."""
         return self.model.name
 
+    @property
+    def teacher(self) -> str | None:
+        """Name or place of the teacher that the network imitates, or None."""
+        return None
+
     def models_needed(self) -> list[Path | str]:
-        """Return the models a run starts from, as folders or shipped names."""
-        return [] if self.init_from is None else [self.init_from]
+        """Return the models that a run starts from and learns from, as folders or names."""
+        return [name for name in (self.init_from, self.teacher) if name is not None]
 
     def merges_equivalent(self, device_type: str) -> bool:
         """Return whether symmetry-equivalent atoms are computed once on devices of a type, such as ``cuda``."""

@@ -8,7 +8,7 @@ from pydantic import AliasChoices, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
-from crysmm.config.models import FeaturesConfig, HeadConfig, TeacherConfig, VanillaConfig
+from crysmm.config.models import FeaturesConfig, HeadConfig, MultimodalConfig, TeacherConfig, VanillaConfig
 from crysmm.config.run import RunConfig
 
 LONGEST_UNIT = 40  # characters
@@ -31,7 +31,7 @@ Units = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_units)]
 
 
 class TrainingConfig(RunConfig):
-    """Settings of `crysmm train`."""
+    """Settings of ``crysmm train``."""
 
     # Target
     target_key: str | None = Field(
@@ -102,10 +102,19 @@ class TrainingConfig(RunConfig):
         """Settings of the head if it has a teacher, else None."""
         return self.head if isinstance(self.head, TeacherConfig) and self.head.teacher is not None else None
 
+    @property
+    def teacher(self) -> str | None:
+        """Name or place of the teacher that the network imitates, or None."""
+        return None if self.distillation is None else self.distillation.teacher
+
+    @property
+    def potential(self) -> str | None:
+        """Name of the potential whose features the head reads, or file of them, or None."""
+        return self.head.embeddings if isinstance(self.head, MultimodalConfig | FeaturesConfig) else None
+
     def models_needed(self) -> list[Path | str]:
-        """Return the models a run starts from, as folders or shipped names, its teacher and its potential."""
-        named = [getattr(self.head, name, None) for name in ("teacher", "embeddings")]
-        return [*super().models_needed(), *(name for name in named if name is not None)]
+        """Return the models that a run starts from, learns from and reads the features of, as folders or names."""
+        return [*super().models_needed(), *([] if self.potential is None else [self.potential])]
 
     def merges_equivalent(self, device_type: str) -> bool:
         """Return whether symmetry-equivalent atoms are computed once on devices of a type, such as ``cuda``."""

@@ -81,7 +81,7 @@ def convert_alignn(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Conve
     if bias is not None and bias.dim() == 0:  # with the log link, ALIGNN sets the bias to a single number
         weights["fc.bias"] = bias.expand(n_outputs)
     fill(network, weights, original_name)
-    return ConvertedModel(config, network, _notes(checkpoint, model, config), scaler, tuple(target_names))
+    return ConvertedModel(config, network, _notes(checkpoint, config), scaler, tuple(target_names))
 
 
 def _refuse_unsupported(settings: Mapping[str, Any], model: Mapping[str, Any]) -> None:
@@ -219,7 +219,7 @@ def _scaler(config: TrainingConfig, n_outputs: int) -> TargetScaler:
     return TargetScaler(n_targets=1, standardize=False, threshold=config.classification_threshold, classes=classes)
 
 
-def _notes(checkpoint: Checkpoint, model: Mapping[str, Any], config: TrainingConfig) -> list[str]:
+def _notes(checkpoint: Checkpoint, config: TrainingConfig) -> list[str]:
     """Return notes on differences from the original."""
     notes = []
     others = [name.removesuffix(".") for name in OTHER_OUTPUTS if f"{name}weight" in checkpoint.weights]

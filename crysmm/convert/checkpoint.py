@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import struct
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from crysmm.config.run import RunConfig
 from crysmm.data.scaler import TargetScaler
 from crysmm.errors import MOST_NAMED, InputError, brief, first_of
+from crysmm.files import file_sha256
 from crysmm.inference.model_folder import shape_of
 
 WEIGHTS_KEYS = ("state_dict", "model")  # keys of a checkpoint that its weights are under: CGCNN and its kin, ALIGNN
@@ -108,8 +108,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             or weights that are not plain tensors of real numbers.
     """
     try:
-        with path.open("rb") as file:
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        checksum = file_sha256(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     try:

@@ -38,11 +38,10 @@ class CrystalBatch:
     """Batch of crystals; atoms are concatenated crystal by crystal.
 
     Args:
-        ids: Crystal ids, `[n_crystals]`.
+        ids: Crystal ids, ``[n_crystals]``.
         n_atoms: Atoms per crystal, ``[n_crystals]`` int64.
         atomic_numbers: Atomic numbers, ``[n_atoms_in_all]`` int64.
         atom_features: Atom features, ``[n_atoms_in_all, F]`` float32.
-        lattice: Lattice vectors as rows, ``[n_crystals, 3, 3]`` float32, Angstrom.
         bond_vectors: Bond vectors in the order of ``connectivity``, ``[n_edges, 3]`` float32, Angstrom.
         connectivity: Bonds of the atoms, or of the representatives of equivalent atoms.
         as_jarvis: True if the line graph leaves out the pairs (e, e), like DGL's.
@@ -62,7 +61,6 @@ class CrystalBatch:
     n_atoms: Tensor
     atomic_numbers: Tensor
     atom_features: Tensor
-    lattice: Tensor
     bond_vectors: Tensor
     connectivity: Connectivity
     as_jarvis: bool
@@ -202,7 +200,6 @@ def make_batch(
         n_atoms=torch.from_numpy(arrays.n_atoms.astype(np.int64)),
         atomic_numbers=torch.from_numpy(arrays.atomic_numbers.astype(np.int64)),
         atom_features=torch.from_numpy(feature_table(settings.atom_features)[arrays.atomic_numbers]),
-        lattice=torch.from_numpy(arrays.lattice.astype(np.float32)),
         bond_vectors=vectors,
         connectivity=connectivity,
         as_jarvis=settings.as_jarvis,

@@ -20,10 +20,10 @@ import numpy as np
 
 from crysmm.config.graph import GraphSettings
 from crysmm.data.space_groups import find_space_group
-from crysmm.errors import InputError, StructureError, UnlabeledError
+from crysmm.errors import StructureError, UnlabeledError
 from crysmm.graphs.equivalence import Equivalence, find_equivalence
 from crysmm.graphs.neighbors import EdgeList, find_edges
-from crysmm.io.source import ReadingNote, Row, SkippedRow, Source, UnlabeledRow
+from crysmm.io.source import ReadingNote, Row, SkippedRow, Source, UnlabeledRow, strict_error
 
 if TYPE_CHECKING:
     import pyarrow
@@ -240,7 +240,7 @@ def write_arrow(
                 elif isinstance(result, UnlabeledRow):
                     summary.unlabeled.append(result)
                 elif strict:
-                    raise InputError(f"{result.file}: {result.reason} (strict stops at the first row it cannot use)")
+                    raise strict_error(result)
                 else:
                     summary.skipped.append(result)
             records = [result.record for result in graphed]

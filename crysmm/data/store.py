@@ -26,7 +26,7 @@ from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import SPACE_GROUP, in_parallel, write_arrow
 from crysmm.errors import InputError
 from crysmm.files import LOCK, cache_folder, disables_bar, naming, working_folder
-from crysmm.io.source import ReadingNote, SkippedRow, Source, UnlabeledRow
+from crysmm.io.source import ReadingNote, SkippedRow, Source, UnlabeledRow, strict_error
 
 if TYPE_CHECKING:
     import datasets
@@ -229,8 +229,7 @@ def build_store(
     store = _open_complete(path)
     if store is not None:
         if strict and store.skipped:
-            row = store.skipped[0]
-            raise InputError(f"strict stops at the first row it cannot use:\n  {row.file or row.id}: {row.reason}")
+            raise strict_error(store.skipped[0])
         return store
     with naming(path), working_folder(path) as building:
         rows: Iterable[Any] = in_parallel(source, settings, jobs, symprec)
@@ -257,7 +256,7 @@ def build_store(
 
 
 def _open_complete(path: Path) -> Store | None:
-    """Open the store at `path` if it is complete; remove a damaged one, so it is built again."""
+    """Open the store at ``path`` if it is complete; remove a damaged one, so it is built again."""
     if not path.exists():
         return None
     try:

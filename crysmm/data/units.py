@@ -1,10 +1,12 @@
 """Units of targets: those that the user gives, or those of columns known from JARVIS, Matbench and Materials Project.
 
-A unit is text; ``1`` is that of a quantity without a dimension, and None stands for a unit that is not known.
+A unit is text; ``1`` is that of a quantity without a dimension, and None stands for a unit that is not known. Numbers
+stand before them with three digits.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from crysmm.config.training import TrainingConfig
@@ -50,6 +52,21 @@ def units_of(config: TrainingConfig, names: Sequence[str]) -> tuple[str | None, 
             f"in their order: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
         )
     return config.unit
+
+
+def number(value: float | None) -> str:
+    """Format a number with three significant digits: ``0.0214``, ``25.3``, ``1,234``; a dash for None and nan."""
+    if value is None or math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "infinite"
+    size = abs(float(f"{value:.3g}"))  # rounded first, so that 999.7 is written like 1,000
+    if size >= 1e6 or 0 < size < 1e-3:
+        return f"{value:.2e}"
+    if size >= 1000:
+        return f"{value:,.0f}"
+    decimals = 2 if size == 0 else max(0, 2 - math.floor(math.log10(size)))
+    return f"{value:.{decimals}f}"
 
 
 def after_number(unit: str | None) -> str:

@@ -25,8 +25,9 @@ from torch.nn import functional
 from crysmm.engines.linear import linear_backward, to_autocast_dtype
 from crysmm.engines.memory import empty_rows, matmul_chunks
 from crysmm.engines.normalization import Multiplicity
-from crysmm.engines.segments import Segments, gather, select_rows, stable_order
+from crysmm.engines.segments import Segments, gather, select_rows
 from crysmm.engines.topology import Topology
+from crysmm.graphs.order import stable_order
 
 Blocks = tuple[tuple[int, int, int], ...]
 

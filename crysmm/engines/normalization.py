@@ -92,7 +92,7 @@ class BatchNorm(nn.BatchNorm1d):
             self.num_batches_tracked += 1
             found = torch.batch_norm_update_stats(rows, self.running_mean, self.running_var, self.momentum)
             return *found, count
-        mean, variance = self.running_mean, self.running_var  # of no consequence without rows
+        mean, variance = self.running_mean, self.running_var  # without rows a placeholder, weighted by a count of 0
         if multiplicity is not None and count:
             mean, variance = weighted_statistics(rows, multiplicity)
         elif count:
@@ -239,7 +239,7 @@ class Normalizer:
             if self.multiplicity is None:
                 through = functional.batch_norm(rows[chunk], self.mean, self.variance, along, eps=self.eps)
                 scaled = functional.batch_norm(to_rows[chunk], shift, ones, scale, eps=0)
-            else:
+            else:  # the shift is multiplied by the counts of the rows, so it is no constant of a column to fuse
                 counts = self.multiplicity.counts[chunk]
                 through = self._through_statistics(rows[chunk], counts, along, shift * scale)
                 scaled = functional.batch_norm(to_rows[chunk], zeros, ones, scale, eps=0)

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crysmm.engines.memory import empty_rows
+from crysmm.graphs.order import stable_order
 
 Value = TypeVar("Value")
 
@@ -62,12 +63,6 @@ def map_tensors(value: Value, change: Callable[[Tensor], Tensor]) -> Value:
         return value
     changed = {field.name: map_tensors(getattr(value, field.name), change) for field in fields(value)}
     return replace(value, **changed)  # type: ignore[type-var]
-
-
-def stable_order(keys: np.ndarray, end: int) -> np.ndarray:
-    """Return the permutation that sorts integers below ``end`` and keeps equal ones in order."""
-    # numpy sorts 16-bit integers by counting, 20 times faster than it compares larger ones
-    return np.argsort(keys.astype(np.uint16) if end <= 1 << 16 else keys, kind="stable")
 
 
 def select_rows(rows: Tensor, index: Tensor) -> Tensor:

@@ -14,8 +14,7 @@ import torch
 from tqdm import tqdm
 
 from crysmm.crystal import Crystal
-from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
-from crysmm.data.building import count_triplets
+from crysmm.data.batch import CrystalBatch, collate_crystals
 from crysmm.data.estimate import BATCH_MEMORY, activations, memory_limit, oversized_rows, why_too_large
 from crysmm.data.loader import batch_ends
 from crysmm.data.scaler import class_label
@@ -37,8 +36,6 @@ from crysmm.explain.tables import (
     feature_rows,
 )
 from crysmm.files import disables_bar, table_replacing, write_csv_atomic, write_json_atomic
-from crysmm.graphs.equivalence import find_equivalence
-from crysmm.graphs.neighbors import find_edges
 from crysmm.inference.saved_models import LoadedModel
 from crysmm.io.source import SkippedRow
 from crysmm.models.crysxpp import CrysXPP
@@ -176,16 +173,12 @@ def explain_crystal(model: LoadedModel, crystal: Crystal, identifier: str) -> tu
     refuse_other_input(model)
     column, quantity, unit = _explained_column(model, None)
     explainer = Explainer(model.network, model.scaler, column)
-    edges = find_edges(crystal, model.settings)
-    alike = find_equivalence(crystal, edges, model.settings)
-    backbone, limit = model.config.model, memory_limit(torch.device("cpu"))
-    merge = backbone.merges_equivalent
-    sizes = alike.merged_sizes(edges) if merge else (len(edges), count_triplets(len(crystal), edges))
-    why = why_too_large(backbone, len(crystal), *sizes, limit)
+    backbone = model.config.model
+    batch = collate_crystals([crystal], model.settings, [identifier], merge=backbone.merges_equivalent)
+    sizes = len(crystal), len(batch.bond_vectors), batch.connectivity.n_triplets
+    why = why_too_large(backbone, *sizes, memory_limit(torch.device("cpu")))
     if why is not None:
         raise InputError(f"the prediction cannot be explained: {why}")
-    arrays = CrystalArrays.join([crystal], [edges], [alike])
-    batch = make_batch(arrays, model.settings, [identifier], merge=merge)
     contributions = explainer.contributions(batch)
     features = feature_names(model.settings.atom_features)
     rows = crystal_rows(batch, contributions, BatchTables.of(batch, contributions), features)

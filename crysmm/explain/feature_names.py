@@ -21,7 +21,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from crysmm.config.graph import AtomFeatures
+from crysmm.config.graph import AtomFeatureSet
 from crysmm.elements import feature_table
 
 N_BINS = 10
@@ -60,7 +60,7 @@ class Feature:
 
 
 @cache
-def feature_names(atom_features: AtomFeatures) -> tuple[Feature, ...]:
+def feature_names(atom_features: AtomFeatureSet) -> tuple[Feature, ...]:
     """Name the columns of :func:`crysmm.elements.feature_table`, in order.
 
     Args:

@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from crysmm.config.graph import AtomFeatures, GraphSettings, NeighborStrategy
+from crysmm.config.graph import AtomFeatureSet, GraphSettings, NeighborStrategy
 from crysmm.crystal import as_crystal
 from crysmm.elements import feature_table
 from crysmm.errors import InputError, MissingDependencyError
@@ -47,7 +47,7 @@ def crystal_graph(
     neighbor_strategy: NeighborStrategy = "k-nearest",
     cutoff: float = 8.0,
     max_neighbors: int = 12,
-    atom_features: AtomFeatures = "cgcnn",
+    atom_features: AtomFeatureSet = "cgcnn",
     as_jarvis: bool = False,
     use_canonize: bool = True,
 ) -> dgl.DGLGraph:

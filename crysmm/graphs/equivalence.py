@@ -22,9 +22,12 @@ import numpy as np
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.graphs.neighbors import SHELL_TOLERANCE, EdgeList
+from crysmm.graphs.order import stable_order
 
 LARGEST_SEARCH = 1 << 21  # pairs of bonds; crystals with more are not searched, which bounds memory
-LONGEST_CHAIN = 5 * SHELL_TOLERANCE  # Angstrom between the shortest and the longest bond of a class
+# Angstrom between the shortest and the longest bond of a class. Lengths may follow each other in steps below the
+# tolerance; after several steps they differ by more than rounding.
+LONGEST_CHAIN = 5 * SHELL_TOLERANCE
 # For sums over a bond's angles. In 250 crystals of JARVIS-DFT rounding separates equal sums by up to 2e-3, other angles
 # make gaps above 1e-2, and 0.005% of the gaps lie between 2e-3 and 5e-3.
 ANGLE_TOLERANCE = 3e-3
@@ -89,7 +92,7 @@ class _Refinement:
         vectors = edges.vectors(crystal)
         self.lengths = np.sqrt(np.einsum("ed,ed->e", vectors, vectors))
         self.incoming = _slots(edges.destination, in_degree, np.arange(len(edges)))  # edges are sorted by destination
-        self.outgoing = _slots(edges.source, out_degree, np.argsort(_narrow(edges.source, len(crystal)), kind="stable"))
+        self.outgoing = _slots(edges.source, out_degree, stable_order(edges.source, len(crystal)))
         directions = (vectors / self.lengths[:, None]).astype(np.float32)
         n_atoms = len(crystal)
         first, second = (np.zeros((n_atoms * int(degree.max()), 3), np.float32) for degree in (in_degree, out_degree))
@@ -112,7 +115,7 @@ class _Refinement:
         representative = first[atom_class].astype(np.int32)
 
         # Lengths that follow each other in steps below the tolerance share a color, however far apart the ends are.
-        order = np.argsort(_narrow(colors, count), kind="stable")
+        order = stable_order(colors, count)
         starts = np.flatnonzero(np.diff(colors[order], prepend=-1))
         lengths = self.lengths[order]
         longest_chain = (np.maximum.reduceat(lengths, starts) - np.minimum.reduceat(lengths, starts)).max()
@@ -148,11 +151,6 @@ class _Refinement:
         # the factor e tells incoming and outgoing bonds apart
         sums: np.ndarray = (incoming + np.e * outgoing) % 1 * ATOM_SCALE
         return sums
-
-
-def _narrow(numbers: np.ndarray, end: int) -> np.ndarray:
-    """Return integers below ``end`` in 16 bits where they fit, because numpy sorts those by counting."""
-    return numbers.astype(np.uint16) if end <= 1 << 16 else numbers
 
 
 def _labels(colors: np.ndarray, step: int) -> np.ndarray:

@@ -17,13 +17,14 @@ from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.elements import covalent_radii
 from crysmm.errors import StructureError
+from crysmm.graphs.order import stable_order
 
 # Angstrom. Coordinates rounded to 5 decimals (a third is 0.33333) separate equal distances by up to 2e-4, and by up to
 # 4e-4 in large cells. Other gaps are spread evenly, 0.1% to 0.3% of all for each 1e-4: a wider tolerance joins more
 # shells that differ (docs/guide/graphs.md).
 SHELL_TOLERANCE = 5e-4
 SHORTEST = 0.5  # Angstrom; the least distance of any two atoms, hydrogen included
-CLOSEST = 0.45  # of the sum of covalent radii; the least ratio in 85,723 crystals of JARVIS and MP is 0.49
+CLOSEST_CONTACT = 0.45  # of the sum of covalent radii; the least ratio in 85,723 crystals of JARVIS and MP is 0.49
 MAXIMUM_IMAGE = 127  # images are stored as int8
 MAXIMUM_ATOMS = 700_000  # the most for which an edge key fits into 63 bits, see _keys
 MAXIMUM_CANDIDATES = 1_000_000  # grid points searched around an atom; 50 Angstrom of a dense metal hold 0.7 million
@@ -87,7 +88,7 @@ def find_edges(crystal: Crystal, settings: GraphSettings) -> EdgeList:
         settings: Neighbor strategy, cutoff (Angstrom) and number of neighbors.
 
     Raises:
-        StructureError: Two atoms are nearer than ``CLOSEST`` allows, a neighbor lies more than
+        StructureError: Two atoms are nearer than ``CLOSEST_CONTACT`` allows, a neighbor lies more than
             ``MAXIMUM_IMAGE`` cells away, there are more than ``MAXIMUM_ATOMS`` atoms, or the cell is too thin, too
             oblique or too flat to be searched.
     """
@@ -163,8 +164,8 @@ def _close(crystal: Crystal, center: np.ndarray, neighbor: np.ndarray, distance:
     """Return the index of the pairs that are closer than chemistry allows."""
     radii = covalent_radii()[crystal.atomic_numbers]
     # one comparison with the largest limit leaves few pairs or none, whose own limits are then computed
-    possible = np.flatnonzero(distance < max(SHORTEST, 2 * CLOSEST * radii.max()))
-    limits = np.maximum(SHORTEST, CLOSEST * (radii[center[possible]] + radii[neighbor[possible]]))
+    possible = np.flatnonzero(distance < max(SHORTEST, 2 * CLOSEST_CONTACT * radii.max()))
+    limits = np.maximum(SHORTEST, CLOSEST_CONTACT * (radii[center[possible]] + radii[neighbor[possible]]))
     close: np.ndarray = possible[distance[possible] < limits]
     return close
 
@@ -172,7 +173,7 @@ def _close(crystal: Crystal, center: np.ndarray, neighbor: np.ndarray, distance:
 def too_close(crystal: Crystal, first: int, second: int, distance: float, sites: str = "") -> str:
     """Return the reason to refuse a crystal with two such atoms; ``sites`` is inserted after their numbers."""
     elements = [crystal.elements[atom] for atom in (first, second)]
-    limit = max(SHORTEST, CLOSEST * covalent_radii()[crystal.atomic_numbers[[first, second]]].sum())
+    limit = max(SHORTEST, CLOSEST_CONTACT * covalent_radii()[crystal.atomic_numbers[[first, second]]].sum())
     return (
         f"atoms {first + 1} and {second + 1}{sites} are {distance:.3f} Angstrom apart; at least {limit:.2f} is needed "
         f"between {elements[0]} and {elements[1]} (by their covalent radii)"
@@ -186,7 +187,7 @@ def close_pairs(crystal: Crystal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         First atom, second atom and distance (Angstrom) of each such pair, ``[n_pairs]`` each; a pair is listed from
         both ends.
     """
-    radius = max(SHORTEST, 2 * CLOSEST * covalent_radii()[crystal.atomic_numbers].max())
+    radius = max(SHORTEST, 2 * CLOSEST_CONTACT * covalent_radii()[crystal.atomic_numbers].max())
     center, neighbor, _, distance = _all_pairs(crystal, radius)
     close = _close(crystal, center, neighbor, distance)
     return center[close].astype(np.int64), neighbor[close].astype(np.int64), distance[close]
@@ -214,9 +215,7 @@ def _search_until(k: int, radii: Iterable[float], crystal: Crystal) -> _Pairs:
 def _nearest_first(pairs: _Pairs, crystal: Crystal) -> np.ndarray:
     """Return the order of the pairs by center, then by distance."""
     order = np.argsort(pairs.distance)
-    # a stable sort keeps the order by distance; numpy sorts integers of up to 16 bits by counting
-    center = pairs.center[order].astype(np.min_scalar_type(len(crystal)))
-    return order[np.argsort(center, kind="stable")]
+    return order[stable_order(pairs.center[order], len(crystal))]  # which keeps the order by distance
 
 
 def _shell_of_nearest(pairs: _Pairs, crystal: Crystal, k: int, tolerance: float) -> _Pairs:

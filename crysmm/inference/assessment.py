@@ -21,11 +21,11 @@ class Assessment:
     """Predictions for several crystals and their reliability; attributes that the model cannot provide are None.
 
     Args:
-        predictions: Predictions in original units, `[n, n_targets]`, or probabilities, `[n, n_classes]`.
-        spread: Standard deviation over the members of an ensemble (n - 1 in the denominator), shape of `predictions`.
-        lower: Lower ends of the intervals, `[n, n_targets]`; -inf if there are too few validation crystals.
-        upper: Upper ends of the intervals, `[n, n_targets]`; inf likewise.
-        distance_percentile: Percentage of the validation crystals that are nearer to the training crystals, `[n]`.
+        predictions: Predictions in original units, ``[n, n_targets]``, or probabilities, ``[n, n_classes]``.
+        spread: Standard deviation over the members of an ensemble (n - 1 in the denominator), shape of ``predictions``.
+        lower: Lower ends of the intervals, ``[n, n_targets]``; -inf if there are too few validation crystals.
+        upper: Upper ends of the intervals, ``[n, n_targets]``; inf likewise.
+        distance_percentile: Percentage of the validation crystals that are nearer to the training crystals, ``[n]``.
         domain: Notes on how a crystal differs from the training crystals, one per crystal; empty if it does not.
         nearest: Nearest training crystals of each, among the at most 1,000 that the model folder keeps.
     """
@@ -42,8 +42,8 @@ class Assessment:
     def join(cls, names: Sequence[str], models: Sequence[Assessment]) -> Assessment:
         """Join the assessments of the same crystals by models of several properties.
 
-        What not all models provide is None. A crystal is as far from the training crystals as the model says that
-        finds it farthest, and notes that do not hold for all models name theirs.
+        What not all models provide is None. The distance is the largest over the models, and notes that do not hold
+        for all models name theirs.
 
         Args:
             names: Name of the property that each model predicts.
@@ -68,7 +68,7 @@ class Assessment:
 
     @property
     def is_far(self) -> np.ndarray:
-        """True for crystals farther from the training crystals than nearly all validation crystals, `[n]`."""
+        """True for crystals farther from the training crystals than nearly all validation crystals, ``[n]``."""
         if self.distance_percentile is None:
             return np.zeros(len(self.predictions), dtype=bool)
         return self.distance_percentile >= FAR
@@ -98,7 +98,7 @@ def elements_of_all(models: Sequence[Iterable[str] | None]) -> tuple[str, ...] |
 
 
 def unseen_elements(elements: Iterable[str] | None, symbols: Iterable[str]) -> list[str]:
-    """Return the elements among `symbols` that no training structure contains; none if `elements` is None."""
+    """Return the elements among ``symbols`` that no training structure contains; none if ``elements`` is None."""
     return [] if elements is None else sorted(set(symbols).difference(elements))
 
 
@@ -128,9 +128,9 @@ class Assessor:
         """Assess crystals.
 
         Args:
-            outputs: Outputs of the model for `n` crystals.
+            outputs: Outputs of the model for ``n`` crystals.
             elements: Symbols of the elements of each crystal.
-            n_atoms: Numbers of atoms, `[n]`.
+            n_atoms: Numbers of atoms, ``[n]``.
         """
         unseen = (unseen_elements(self.elements, symbols) for symbols in elements)
         notes = [[f"{', '.join(symbols)} in no training structure"] if symbols else [] for symbols in unseen]

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-MOST_KEPT = 1000  # training crystals whose embeddings are kept in the model folder
-N_NEAREST = 5  # training crystals that a distance is the mean over
+MOST_EMBEDDINGS = 1000  # training crystals whose embeddings are kept in the model folder
+N_NEAREST = 5  # training crystals that a distance is the mean over; several, so that no single one decides it
 ROWS_AT_ONCE = 4096  # embeddings compared with the training crystals at once, which bounds the memory
 FAR = 99.0  # percentile of the distance from which a crystal is called far
 
@@ -46,8 +46,8 @@ class Neighbors(Sequence[list[Neighbor]]):
 
     Args:
         crystals: Training crystals.
-        distances: Distances, `[n, n_nearest]`; entries that are inf are left out.
-        rows: Rows of `crystals`, `[n, n_nearest]`.
+        distances: Distances, ``[n, n_nearest]``; entries that are inf are left out.
+        rows: Rows of ``crystals``, ``[n, n_nearest]``.
     """
 
     crystals: Sequence[TrainingCrystal]
@@ -69,9 +69,9 @@ class Domain:
     """Embeddings of training crystals, and the distances of the validation crystals from them.
 
     Args:
-        embeddings: Pooled embeddings of the training crystals that are kept, float32 `[n_kept, d]`.
-        validation_distances: Distances of the validation crystals, ascending, `[n_val]`.
-        crystals: Ids and formulas of the training crystals, in the order of `embeddings`.
+        embeddings: Pooled embeddings of the training crystals that are kept, float32 ``[n_kept, d]``.
+        validation_distances: Distances of the validation crystals, ascending, ``[n_val]``.
+        crystals: Ids and formulas of the training crystals, in the order of ``embeddings``.
     """
 
     embeddings: np.ndarray
@@ -83,28 +83,28 @@ class Domain:
         """Make a domain from embeddings.
 
         Args:
-            training: Embeddings of the training crystals to keep, `[n_kept, d]`.
+            training: Embeddings of the training crystals to keep, ``[n_kept, d]``.
             crystals: Ids and formulas of these crystals.
-            validation: Embeddings of all validation crystals, `[n_val, d]`.
+            validation: Embeddings of all validation crystals, ``[n_val, d]``.
         """
         # Rounded before the distances are taken, so that they are those to the embeddings in the model folder.
         kept = cls(training.astype(np.float32), np.empty(0), crystals)
         return cls(kept.embeddings, np.sort(kept.distances(validation)), crystals)
 
     def distances(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return the mean distances of embeddings `[n, d]` from the nearest training crystals, `[n]`."""
+        """Return the mean distances of embeddings ``[n, d]`` from the nearest training crystals, ``[n]``."""
         return self.nearest(embeddings)[0].mean(axis=1)
 
     def nearest(self, embeddings: np.ndarray, n_nearest: int = N_NEAREST) -> tuple[np.ndarray, np.ndarray]:
         """Find the nearest training crystals.
 
         Args:
-            embeddings: Pooled embeddings, `[n, d]`.
+            embeddings: Pooled embeddings, ``[n, d]``.
             n_nearest: Number of training crystals to find, at most; all of them where fewer are kept.
 
         Returns:
-            Distances `[n, n_nearest]`, ascending, and the rows of the training crystals, `[n, n_nearest]`. Distances
-            are inf for embeddings that are not finite.
+            Distances, ascending, and the rows of the training crystals, ``[n, n_nearest]`` each. Distances are inf for
+            embeddings that are not finite.
         """
         count = min(n_nearest, len(self.embeddings))
         # All pairs are compared: trees gain nothing for a thousand points in so many dimensions. Distances by matrix
@@ -118,11 +118,11 @@ class Domain:
         return distances, rows
 
     def percentiles(self, distances: np.ndarray) -> np.ndarray:
-        """Return the percentage of the validation crystals that are nearer, for each of `[n]` distances."""
+        """Return the percentage of the validation crystals that are nearer, for each of ``[n]`` distances."""
         return 100 * np.searchsorted(self.validation_distances, distances) / len(self.validation_distances)
 
     def relative(self, distances: np.ndarray) -> np.ndarray:
-        """Return distances `[n]` in units of the usual distance between training crystals; 1 if that is 0."""
+        """Return distances ``[n]`` in units of the usual distance between training crystals; 1 if that is 0."""
         return distances / self._usual_distance if self._usual_distance else np.ones(len(distances))
 
     @cached_property
@@ -141,8 +141,8 @@ class Domain:
 
 
 def rows_to_keep(rows: Sequence[int], seed: int) -> list[int]:
-    """Draw at most ``MOST_KEPT`` of the training rows, and return them in their order."""
-    if len(rows) <= MOST_KEPT:
+    """Draw at most ``MOST_EMBEDDINGS`` of the training rows, and return them in their order."""
+    if len(rows) <= MOST_EMBEDDINGS:
         return list(rows)
-    chosen = np.random.default_rng(seed).choice(len(rows), MOST_KEPT, replace=False)
+    chosen = np.random.default_rng(seed).choice(len(rows), MOST_EMBEDDINGS, replace=False)
     return [rows[place] for place in sorted(chosen)]

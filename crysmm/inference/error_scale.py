@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-CLOSEST = 0.01  # added to relative distances and heights, which may be 0, as for a crystal of the training split
-LOWEST = 0.01  # quantile of the predictions from which their height is measured
-PRIOR = 5.0  # precision of the exponents of standardized features, times 1/2
-N_FOLDS = 5
+OFFSET = 0.01  # added before the logarithm to relative distances and heights, which may be 0, as in the training split
+LOWEST = 0.01  # quantile of the predictions from which their height is measured; the least may be an outlier
+PRIOR = 5.0  # precision of the exponents of standardized features, times 1/2; it weighs as much as ten crystals
+N_FOLDS = 5  # few fits, each to 80% of the validation crystals
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class ErrorScale:
     """Coefficients of the expected errors.
 
     Args:
-        coefficients: Values of ``a``, ``b``, ``c`` and ``f`` per target, float64 `[n_targets, 4]`.
-        n_atoms: Smallest and largest number of atoms in a validation crystal, float64 `[2]`; other cells count as
+        coefficients: Values of ``a``, ``b``, ``c`` and ``f`` per target, float64 ``[n_targets, 4]``.
+        n_atoms: Smallest and largest number of atoms in a validation crystal, float64 ``[2]``; other cells count as
             these.
-        predictions: Values of ``y0`` and ``sigma`` per target, float64 `[n_targets, 2]`.
+        predictions: Values of ``y0`` and ``sigma`` per target, float64 ``[n_targets, 2]``.
     """
 
     coefficients: np.ndarray
@@ -45,10 +45,10 @@ class ErrorScale:
         """Fit the coefficients of each target.
 
         Args:
-            errors: Absolute errors of the validation crystals, NaN where missing, `[n_val, n_targets]`.
-            distances: Relative distances from the training crystals, `[n_val]`.
-            n_atoms: Numbers of atoms, `[n_val]`.
-            predictions: Predictions in the units of the errors, `[n_val, n_targets]`.
+            errors: Absolute errors of the validation crystals, NaN where missing, ``[n_val, n_targets]``.
+            distances: Relative distances from the training crystals, ``[n_val]``.
+            n_atoms: Numbers of atoms, ``[n_val]``.
+            predictions: Predictions in the units of the errors, ``[n_val, n_targets]``.
         """
         sizes = np.array([n_atoms.min(), n_atoms.max()], dtype=np.float64)
         levels = np.stack([np.quantile(predictions, LOWEST, axis=0), predictions.std(axis=0)], axis=1)
@@ -61,12 +61,12 @@ class ErrorScale:
         return cls(np.array(coefficients), sizes, levels)
 
     def expected(self, distances: np.ndarray, n_atoms: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """Return the expected absolute errors, in the units of the errors fitted to, `[n, n_targets]`.
+        """Return the expected absolute errors, in the units of the errors fitted to, ``[n, n_targets]``.
 
         Args:
-            distances: Relative distances from the training crystals, `[n]`.
-            n_atoms: Numbers of atoms, `[n]`.
-            predictions: Predictions, `[n, n_targets]`.
+            distances: Relative distances from the training crystals, ``[n]``.
+            n_atoms: Numbers of atoms, ``[n]``.
+            predictions: Predictions, ``[n, n_targets]``.
         """
         logarithms = [
             own[0] + self._features(target, distances, n_atoms, predictions) @ own[1:]
@@ -75,16 +75,16 @@ class ErrorScale:
         return np.exp(np.stack(logarithms, axis=1))
 
     def _features(self, target: int, distances: np.ndarray, n_atoms: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """Return the logarithms that the exponents of a target multiply, `[n, 3]`."""
+        """Return the logarithms that the exponents of a target multiply, ``[n, 3]``."""
         lowest, deviation = self.predictions[target]
         height = np.maximum(predictions[:, target] - lowest, 0) / (deviation or 1.0)
         # A power law fitted to some sizes says nothing about others, and would make intervals of huge cells vanish.
         sizes = np.clip(n_atoms, *self.n_atoms)
-        return np.stack([np.log(distances + CLOSEST), np.log(sizes), np.log(height + CLOSEST)], axis=1)
+        return np.stack([np.log(distances + OFFSET), np.log(sizes), np.log(height + OFFSET)], axis=1)
 
 
 def cross_fitted(errors: np.ndarray, distances: np.ndarray, n_atoms: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Return the expected error of each validation crystal from coefficients fitted to others, `[n_val, n_targets]`.
+    """Return the expected error of each validation crystal from coefficients fitted to others, ``[n_val, n_targets]``.
 
     The ratio of an error to an expectation that it took part in is too small, and intervals would be too narrow.
 
@@ -105,7 +105,7 @@ def cross_fitted(errors: np.ndarray, distances: np.ndarray, n_atoms: np.ndarray,
 
 
 def _fit(features: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """Return the coefficients of one target, `[4]`, from features `[n, 3]` and errors `[n]`; zeros without errors."""
+    """Return a target's coefficients, ``[4]``, from features ``[n, 3]`` and errors ``[n]``; zeros without errors."""
     level = errors.mean() if len(errors) else 0.0
     if level == 0.0:
         return np.zeros(4)

@@ -23,9 +23,9 @@ class Outputs:
     """Outputs of a model for several crystals.
 
     Args:
-        predictions: Predictions in original units, float64 `[n, n_targets]`, or probabilities, `[n, n_classes]`.
-        embeddings: Pooled embeddings, float64 `[n, d]`.
-        spread: Standard deviation over the members of an ensemble (n - 1 in the denominator), shape of `predictions`;
+        predictions: Predictions in original units, float64 ``[n, n_targets]``, or probabilities, ``[n, n_classes]``.
+        embeddings: Pooled embeddings, float64 ``[n, d]``.
+        spread: Standard deviation over the members of an ensemble (n - 1 in the denominator), shape of ``predictions``;
             None for a single model.
     """
 
@@ -100,7 +100,7 @@ class Inference:
         return Outputs(predictions.double().cpu().numpy(), embedding.graph.double().cpu().numpy())
 
     def embed(self, batch: CrystalBatch) -> np.ndarray:
-        """Compute pooled embeddings, float64 `[n, d]`; the head, which may need texts, is not evaluated."""
+        """Compute pooled embeddings, float64 ``[n, d]``; the head, which may need texts, is not evaluated."""
         with self._prepared(batch) as batch:
             embedding = self._network.embed(batch)
         return embedding.graph.double().cpu().numpy()

@@ -46,7 +46,7 @@ class Calibration:
     Args:
         domain: Embeddings of training crystals, and distances of the validation crystals from them.
         ratios: Absolute errors divided by the errors to be expected, ascending for each target and NaN at the end where
-            validation crystals lack it, `[n_val, n_targets]`; None for classes, which have probabilities instead of
+            validation crystals lack it, ``[n_val, n_targets]``; None for classes, which have probabilities instead of
             intervals.
         scale: Expected errors in the units of training; None for classes.
     """
@@ -75,10 +75,10 @@ class Calibration:
         Args:
             scaler: Target scaler of the model.
             domain: Embeddings of training crystals, and distances of the validation crystals.
-            targets: Targets in original units, NaN where missing, `[n_val, n_targets]`.
+            targets: Targets in original units, NaN where missing, ``[n_val, n_targets]``.
             predictions: Predictions for them, as :meth:`TargetScaler.decode` returns them.
-            embeddings: Pooled embeddings, `[n_val, d]`.
-            n_atoms: Numbers of atoms, `[n_val]`.
+            embeddings: Pooled embeddings, ``[n_val, d]``.
+            n_atoms: Numbers of atoms, ``[n_val]``.
         """
         if scaler.classes is not None:
             return cls(domain)
@@ -95,13 +95,13 @@ class Calibration:
         n_atoms: np.ndarray,
         coverage: float,
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the lower and upper ends of intervals in original units, `[n, n_targets]` each; None for classes.
+        """Return the lower and upper ends of intervals in original units, ``[n, n_targets]`` each; None for classes.
 
         Args:
             scaler: Target scaler of the model.
-            predictions: Centers in original units, `[n, n_targets]`.
-            distances: Distances from the training crystals, `[n]`.
-            n_atoms: Numbers of atoms, `[n]`.
+            predictions: Centers in original units, ``[n, n_targets]``.
+            distances: Distances from the training crystals, ``[n]``.
+            n_atoms: Numbers of atoms, ``[n]``.
             coverage: Fraction of the targets inside the intervals, between 0 and 1.
         """
         if self.ratios is None or self.scale is None:
@@ -181,12 +181,12 @@ def read_calibration(folder: Path, weights_sha256: str, scaler: TargetScaler, wi
 
 
 def absolute_errors(scaler: TargetScaler, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Return absolute errors in the units of training, `[n, n_targets]`.
+    """Return absolute errors in the units of training, ``[n, n_targets]``.
 
     Args:
         scaler: Target scaler of the model.
-        targets: Targets in original units, `[n, n_targets]`.
-        predictions: Predictions in original units, `[n, n_targets]`.
+        targets: Targets in original units, ``[n, n_targets]``.
+        predictions: Predictions in original units, ``[n, n_targets]``.
     """
     return np.abs(in_units_of_training(scaler, targets) - in_units_of_training(scaler, predictions))
 
@@ -197,12 +197,12 @@ def in_units_of_training(scaler: TargetScaler, values: np.ndarray) -> np.ndarray
 
 
 def intervals_about(scaler: TargetScaler, predictions: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lower and upper ends of intervals in original units, `[n, n_targets]` each.
+    """Return the lower and upper ends of intervals in original units, ``[n, n_targets]`` each.
 
     Args:
         scaler: Target scaler of the model.
-        predictions: Centers in original units, `[n, n_targets]`.
-        radius: Half-widths in the units of training, `[n, n_targets]`.
+        predictions: Centers in original units, ``[n, n_targets]``.
+        radius: Half-widths in the units of training, ``[n, n_targets]``.
     """
     if scaler.transform == "log10":
         center = np.log10(predictions)
@@ -213,15 +213,15 @@ def intervals_about(scaler: TargetScaler, predictions: np.ndarray, radius: np.nd
 
 
 def conformal_quantile(errors: np.ndarray, coverage: float) -> np.ndarray:
-    """Return the bound that the error of a new crystal stays below with probability `coverage`.
+    """Return the bound that the error of a new crystal stays below with probability ``coverage``.
 
     Args:
         errors: Errors of other crystals, or their ratios to expected errors, ascending for each target, NaN at the end
-            where missing, `[n, n_targets]`.
+            where missing, ``[n, n_targets]``.
         coverage: Fraction of the targets inside the intervals, between 0 and 1.
 
     Returns:
-        The error of rank ``ceil((n + 1) coverage)``, with n the errors of a target, `[n_targets]`; inf if there are
+        The error of rank ``ceil((n + 1) coverage)``, with n the errors of a target, ``[n_targets]``; inf if there are
         fewer errors than that.
     """
     fraction = coverage_fraction(coverage)

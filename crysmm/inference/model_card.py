@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from crysmm.config.models import MultimodalConfig, TeacherConfig
+from crysmm.config.models import MultimodalConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
@@ -233,10 +233,10 @@ def papers_behind(config: RunConfig) -> Iterator[str]:
         names += {"crysae": ["crysxpp"], "crysgnn": ["crysgnn"]}.get(config.method.name, [])
         taught_by = [config.teacher]
     if isinstance(config, TrainingConfig):
-        if isinstance(config.head, TeacherConfig) and config.head.teacher is not None:
+        if config.teacher is not None:
             names.append("crysgnn")
         if isinstance(config.head, MultimodalConfig) and config.head.reads_text:
             names += ["crysmmnet", *(["matscibert"] if "matscibert" in config.head.encoder.lower() else [])]
-        taught_by = [getattr(config.head, name, None) for name in ("teacher", "embeddings")]
+        taught_by = [config.teacher, config.potential]
     names += [name.partition(":")[0].partition("-")[0] for name in taught_by if name is not None]  # chgnet, sevennet
     return iter(dict.fromkeys(name for name in names if name in PAPERS))

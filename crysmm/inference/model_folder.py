@@ -192,7 +192,7 @@ def reference_rows(rows: Sequence[int], n_atoms: np.ndarray) -> list[int]:
 
     Args:
         rows: Rows of the training split in the store.
-        n_atoms: Number of atoms of each crystal in the store, `[n_store]`.
+        n_atoms: Number of atoms of each crystal in the store, ``[n_store]``.
     """
     by_row = np.sort(rows)
     by_size = by_row[np.argsort(n_atoms[by_row], kind="stable")]
@@ -224,9 +224,9 @@ def write_folder(
         kind: Key of ``DESCRIPTIONS``.
         elements: Symbols of the elements in the training split; None if unknown.
         references: A few crystals to keep (see :func:`reference_rows`).
-        predictions: Predictions for these crystals, `[n_references, width]`.
-        texts: Texts of these crystals as the model reads them, `[n_references, text_width]`.
-        potential: Features of their atoms by a potential, for a model that reads them, `[n_atoms_in_all, width]`.
+        predictions: Predictions for these crystals, ``[n_references, width]``.
+        texts: Texts of these crystals as the model reads them, ``[n_references, text_width]``.
+        potential: Features of their atoms by a potential, for a model that reads them, ``[n_atoms_in_all, width]``.
         origin: Checkpoint that the model was converted from, if any.
         others: Further fields of this kind of description.
 
@@ -420,8 +420,8 @@ def refuse_drift(
     Args:
         folder: Model folder.
         description: Description in it.
-        found: Predictions now, `[n_references, width]`.
-        drift: Returns the largest difference of two predictions, in units of `unit`.
+        found: Predictions now, ``[n_references, width]``.
+        drift: Returns the largest difference of two predictions, in units of ``unit``.
         unit: Name of that unit, for the message.
 
     Raises:

@@ -137,8 +137,8 @@ def write_predictions(
 
     Args:
         path: CSV file to write.
-        ids: Ids of the crystals, `[n]`.
-        targets: Targets in original units, NaN where missing, `[n, n_targets]`; for classes, the class is written.
+        ids: Ids of the crystals, ``[n]``.
+        targets: Targets in original units, NaN where missing, ``[n, n_targets]``; for classes, the class is written.
         assessment: Predictions for the crystals.
         scaler: Target scaler of the model.
         names: Names of the targets.
@@ -178,7 +178,7 @@ class PredictionTable:
     predictions: list[str]
 
     def truth(self, identifier: str) -> np.ndarray:
-        """Return the targets of a crystal, NaN where missing, `[n_targets]`."""
+        """Return the targets of a crystal, NaN where missing, ``[n_targets]``."""
         return np.array([float(self.rows[identifier][column] or "nan") for column in self.targets])
 
 

@@ -108,8 +108,8 @@ class Predictor:
             batch_size: Number of structures in a batch.
 
         Returns:
-            Predictions in original units, float64 `[n, n_targets]`, or probabilities in the order of
-            :attr:`classes`, `[n, n_classes]`; for a single structure `[n_targets]` or `[n_classes]`.
+            Predictions in original units, float64 ``[n, n_targets]``, or probabilities in the order of
+            :attr:`classes`, ``[n, n_classes]``; for a single structure ``[n_targets]`` or ``[n_classes]``.
 
         Raises:
             StructureError: A structure cannot be used; the message has its number, counted from 0, and the reason.
@@ -145,7 +145,7 @@ class Predictor:
             batch_size: Number of structures in a batch.
 
         Returns:
-            Embeddings, float64 `[n, d]`, concatenated over all networks; `[d]` for a single structure.
+            Embeddings, float64 ``[n, d]``, concatenated over all networks; ``[d]`` for a single structure.
 
         Raises:
             StructureError: A structure cannot be used.
@@ -296,18 +296,7 @@ class Predictor:
         model = self.model.config.model
         batch: list[Result] = []
         n_edges = n_triplets = 0
-        for result in map(self._with_potential, results):
-            edges = triplets = 0
-            if isinstance(result, GraphedRecord):
-                n_atoms = len(result.record.crystal)
-                if model.merges_equivalent:
-                    edges, triplets = result.alike.merged_sizes(result.edges)
-                else:
-                    edges, triplets = len(result.edges), count_triplets(n_atoms, result.edges)
-                why = why_too_large(model, n_atoms, edges, triplets, self._memory_limit, PREDICTION_SHARE)
-                if why is not None:
-                    result = SkippedRow(result.record.id, result.record.file, why)
-                    edges = triplets = 0
+        for result, edges, triplets in map(self._sized, map(self._with_potential, results)):
             memory = PREDICTION_SHARE * estimated_memory(model, n_edges + edges, n_triplets + triplets)
             if batch and (len(batch) == batch_size or memory > BATCH_MEMORY):
                 yield batch
@@ -316,6 +305,20 @@ class Predictor:
             n_edges, n_triplets = n_edges + edges, n_triplets + triplets
         if batch:
             yield batch
+
+    def _sized(self, result: Result) -> tuple[Result, int, int]:
+        """Return a row with its numbers of edges and triplets to compute; one too large for memory is skipped."""
+        if not isinstance(result, GraphedRecord):
+            return result, 0, 0
+        model, n_atoms = self.model.config.model, len(result.record.crystal)
+        if model.merges_equivalent:
+            n_edges, n_triplets = result.alike.merged_sizes(result.edges)
+        else:
+            n_edges, n_triplets = len(result.edges), count_triplets(n_atoms, result.edges)
+        why = why_too_large(model, n_atoms, n_edges, n_triplets, self._memory_limit, PREDICTION_SHARE)
+        if why is not None:
+            return SkippedRow(result.record.id, result.record.file, why), 0, 0
+        return result, n_edges, n_triplets
 
     def _with_potential(self, result: Result) -> Result:
         """Add the features of a potential to a row if the model reads them; without any, it becomes a skipped row."""

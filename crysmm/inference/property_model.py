@@ -62,7 +62,7 @@ class PropertyModel:
         return Outputs.combine([inference.outputs(batch) for inference in self._inferences])
 
     def embed(self, batch: CrystalBatch) -> np.ndarray:
-        """Compute pooled embeddings, float64 `[n, d]`, concatenated over members; no texts are needed."""
+        """Compute pooled embeddings, float64 ``[n, d]``, concatenated over members; no texts are needed."""
         return np.concatenate([inference.embed(batch) for inference in self._inferences], axis=1)
 
     def assessor(self, coverage: float) -> Assessor:

@@ -153,7 +153,7 @@ def _predict(
     texts: np.ndarray | None,
     potential: np.ndarray | None,
 ) -> np.ndarray:
-    """Predict reference structures, on the CPU in float64: `[n, n_targets]` or `[n, n_classes]`."""
+    """Predict reference structures, on the CPU in float64: ``[n, n_targets]`` or ``[n, n_classes]``."""
     batch = collate_crystals(crystals, settings)
     if texts is not None:
         batch = replace(batch, texts=torch.from_numpy(texts))
@@ -289,7 +289,7 @@ def save_encoder(
     Args:
         folder: Folder to write to; other files in it are left alone.
         network: Backbone with its decoders.
-        backbone: Backbone in `network`.
+        backbone: Backbone in ``network``.
         config: Settings of the pre-training; paths of the run are not stored.
         elements: Symbols of the elements in the training split; None if unknown.
         references: A few crystals to keep with their pooled embeddings.
@@ -347,7 +347,7 @@ def load_encoder(folder: Path | str) -> LoadedEncoder:
 
 
 def _embed(backbone: Backbone, settings: GraphSettings, crystals: Sequence[Crystal]) -> np.ndarray:
-    """Embed reference structures, on the CPU in float64: `[n, d]`."""
+    """Embed reference structures, on the CPU in float64: ``[n, d]``."""
     copy = deepcopy(backbone).to(device="cpu", dtype=torch.float64).eval()
     with torch.inference_mode():
         embeddings: np.ndarray = copy(collate_crystals(crystals, settings).double()).graph.numpy()

@@ -13,7 +13,7 @@ from crysmm.config.training import TrainingConfig
 from crysmm.crystal import as_crystal
 from crysmm.errors import InputError, StructureError
 from crysmm.io.cells import is_table_of_cells
-from crysmm.io.folder import FileRow, FilesSource, open_cells, open_folder
+from crysmm.io.folder import FilesSource, open_cells, open_folder
 from crysmm.io.source import (
     FileFormat,
     ReadingOptions,
@@ -27,20 +27,6 @@ from crysmm.io.source import (
 )
 from crysmm.io.structure_file import read_file
 from crysmm.io.table import Records, RecordsTable, hash_rows, open_table
-
-__all__ = [
-    "FileRow",
-    "ReadingOptions",
-    "Record",
-    "Row",
-    "SkippedRow",
-    "Source",
-    "open_input",
-    "open_source",
-    "source_from_files",
-    "source_from_records",
-    "source_from_structures",
-]
 
 
 def open_source(
@@ -86,33 +72,6 @@ def _open_path(path: Path, options: ReadingOptions) -> Source:
     raise InputError(f"{path} does not exist; expected a folder with structures, or a file of many of them")
 
 
-def source_from_records(
-    records: Records,
-    *,
-    target_key: str | None = None,
-    id_key: str | None = None,
-    target_transform: TargetTransform = "none",
-    target_multiplication_factor: float | None = None,
-    limit: int | None = None,
-    needs_targets: bool = True,
-) -> Source:
-    """Open a list of dicts with structures and properties, as returned by ``jarvis.db.figshare.data``.
-
-    Args:
-        records: Rows with ``atoms`` or ``structure``, or with ``lattice_mat``, ``elements`` and ``frac_coords``; or a
-            pandas ``DataFrame`` of them, whose index is the id if no column is.
-        target_key, id_key, target_transform, target_multiplication_factor, limit, needs_targets: As in
-            :func:`open_source`.
-
-    Raises:
-        InputError: The list is empty or lacks the target or id.
-    """
-    options = ReadingOptions(
-        target_key, id_key, None, target_transform, target_multiplication_factor, limit, needs_targets
-    )
-    return RecordsTable(records, options)
-
-
 def open_input(config: RunConfig, records: Records | None) -> Source:
     """Open the source in the settings, or the records given instead; with targets for a training run.
 
@@ -149,22 +108,14 @@ def source_from_files(paths: Sequence[str | PathLike[str]], *, file_format: File
     return FilesSource(entries, ReadingOptions(file_format=file_format, needs_targets=False))
 
 
-def source_from_structures(structures: Sequence[Any], ids: Sequence[str] | None = None) -> Source:
-    """Open structures in memory for prediction.
+def source_from_structures(structures: Sequence[Any]) -> Source:
+    """Open structures in memory for prediction; ids are their positions from 0, as text.
 
     Args:
         structures: JARVIS ``Atoms``, pymatgen ``Structure``, ``ase.Atoms``, ``Crystal``, a dict of one of these, or
             the path of a file.
-        ids: Unique ids, one per structure; by default the positions in the list, as text.
-
-    Raises:
-        InputError: The ids do not match the structures in number, or are not unique.
     """
-    if ids is None:
-        ids = [str(position) for position in range(len(structures))]
-    if len(ids) != len(structures) or len(set(map(str, ids))) != len(structures):
-        raise InputError(f"{len(structures)} structures need as many different ids; got {len(set(ids))}")
-    return _StructuresSource(structures, [str(identifier) for identifier in ids])
+    return _StructuresSource(structures)
 
 
 @dataclass(frozen=True)
@@ -182,17 +133,16 @@ class _StructureRow(Row):
 
 
 class _StructuresSource(Source):
-    def __init__(self, structures: Sequence[Any], ids: list[str]) -> None:
+    def __init__(self, structures: Sequence[Any]) -> None:
         self.target_names = ()
-        self.n_rows = len(ids)
+        self.n_rows = len(structures)
         self._structures = structures
-        self._ids = ids
 
     def rows(self) -> Iterator[Row | SkippedRow]:
-        for position, (identifier, structure) in enumerate(zip(self._ids, self._structures, strict=True)):
+        for position, structure in enumerate(self._structures):
             named = isinstance(structure, str | PathLike)
             file = encodable(str(structure)) if named else f"structure {position + 1}"
-            yield _StructureRow(identifier, file, structure)
+            yield _StructureRow(str(position), file, structure)
 
     def fingerprint(self) -> str:
         return hash_rows(self.rows(), new_hash(ReadingOptions(needs_targets=False), ()))

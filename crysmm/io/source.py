@@ -191,6 +191,11 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def strict_error(row: SkippedRow) -> InputError:
+    """Return the error of a strict reading that stops at a row."""
+    return InputError(f"strict stops at the first row it cannot use:\n  {row.file or row.id}: {row.reason}")
+
+
 class IdRegister:
     """Register of the ids read so far, each of which may occur once."""
 

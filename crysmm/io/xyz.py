@@ -235,7 +235,7 @@ def _read_properties(text: str) -> dict[str, slice]:
 
 
 def _read_rows(lines: Sequence[str], atoms: range, places: Mapping[str, slice], exact: bool) -> list[list[str]]:
-    """Return the words in the line of each atom: as many as there are columns, or more unless `exact`."""
+    """Return the words in the line of each atom: as many as there are columns, or more unless ``exact``."""
     expected = max(place.stop for place in places.values())
     rows = [lines[index].split() for index in atoms]
     for found, row in enumerate(rows):

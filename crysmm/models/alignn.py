@@ -17,10 +17,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from crysmm.config.models import ALIGNNConfig, Normalization
+from crysmm.data.batch import CrystalBatch
 from crysmm.engines.linear import linear, perceptron
 from crysmm.engines.normalization import Multiplicity, normalization, normalized_silu
+from crysmm.engines.segments import gather
 from crysmm.engines.topology import Topology
-from crysmm.models.backbone import Backbone, Engine, GaussianExpansion, GraphInput
+from crysmm.models.backbone import Backbone, Engine, GaussianExpansion, GraphInput, crystal_sum
 
 LARGEST_BOND = 8.0  # Angstrom; center of the last Gaussian, whatever the cutoff
 
@@ -172,3 +174,26 @@ class ALIGNN(Backbone):
     def readout(self) -> tuple[nn.Sequential, int]:
         """Make the authors' readout, which has nothing between pooling and output layer."""
         return nn.Sequential(), self.node_features
+
+
+class ShortBondPenalty(nn.Module):
+    """Penalty for short bonds in ALIGNN's ``alignn_atomwise``: ``factor * max(0, length - |r|)`` for each edge r.
+
+    The original adds the sum over all crystals of a batch to each of them; here each has its own.
+
+    Args:
+        factor: Penalty per Angstrom.
+        length: Length below which a bond is short, Angstrom.
+    """
+
+    def __init__(self, factor: float, length: float):
+        super().__init__()
+        self.factor, self.length = factor, length
+
+    def forward(self, batch: CrystalBatch) -> Tensor:
+        """Sum over the edges of each crystal, ``[n_crystals, 1]``."""
+        penalties = self.factor * (self.length - batch.bond_lengths()).clamp(min=0)
+        of_atoms = batch.connectivity.by_destination.sum(penalties[:, None])
+        if batch.merged is not None:  # equivalent atoms have the same incoming bonds
+            of_atoms = gather(of_atoms, batch.merged.atoms)
+        return crystal_sum(of_atoms, batch.n_atoms)

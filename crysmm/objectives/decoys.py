@@ -42,8 +42,10 @@ from crysmm.objectives.corruption import Example
 from crysmm.objectives.terms import Term, over_atoms
 
 QUANTITIES = 7
+# Relative length over which the order of a bond falls by e. It is 1 at the sum of the radii and below 0.01 at twice
+# that, so that the nearest neighbors decide. For a bond of 1.85 Angstrom it is the 0.37 Angstrom of bond valences.
 SOFTNESS = 0.2
-LARGEST = 6.0  # standard deviations; outliers, such as atoms far from all others, are clipped here
+LARGEST = 6.0  # standard deviations; outliers, such as atoms far from all others, are clipped, else they fill the loss
 # On Pauling's scale, where jarvis-tools has no value; light noble gases get one that makes them keep their electrons.
 ELECTRONEGATIVITIES = {"He": 3.5, "Ne": 3.5, "Ar": 3.2, "Tb": 1.2, "Yb": 1.1}
 

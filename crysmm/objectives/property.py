@@ -34,8 +34,8 @@ class TargetWeights:
     training loop averages over crystals, the factors of the errors contain how often the target occurs.
 
     Args:
-        loss: Weight of each target in the loss, 1 on average, `[n_targets]`.
-        score: Factor of each absolute error in original units in the score, `[n_targets]`; 0 for a target that no
+        loss: Weight of each target in the loss, 1 on average, ``[n_targets]``.
+        score: Factor of each absolute error in original units in the score, ``[n_targets]``; 0 for a target that no
             validation crystal has.
         labels_per_crystal: Mean number of targets that a validation crystal has; None if none is missing.
     """

@@ -87,7 +87,7 @@ def command_lines(benchmark: Benchmark, config: TrainingConfig, *, from_run: boo
 
     Args:
         benchmark: Benchmark of the contribution.
-        config: Settings of the user or, if `from_run` is True, those of the finished run.
+        config: Settings of the user or, if ``from_run`` is True, those of the finished run.
         from_run: True for a finished run of ``crysmm train``, which is repeated first.
     """
     making = ["crysmm", "leaderboard", "--benchmark", benchmark.name]

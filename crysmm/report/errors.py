@@ -12,11 +12,11 @@ from crysmm.data.duplicates import Counterpart
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system, find_space_group
 from crysmm.data.store import Store
-from crysmm.data.units import after_name, after_number
+from crysmm.data.units import after_name, after_number, number
 from crysmm.elements import ATOMIC_NUMBERS, elements_in
 from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment
-from crysmm.report.html import formula_parts, number, percentage, space_group_name
+from crysmm.report.html import formula_parts, percentage, space_group_name
 from crysmm.report.structure import structure_element
 
 SIZES = ((1, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 64), (65, None))  # ranges of atoms per cell, ends included

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crysmm.data.scaler import TargetScaler, class_label
-from crysmm.data.units import after_name, after_number
+from crysmm.data.units import after_name, after_number, number
 from crysmm.report.errors import CrystalErrors, Group
-from crysmm.report.html import number, percentage
+from crysmm.report.html import percentage
+from crysmm.runs.metrics import confusions
 from crysmm.runs.plots import BASELINES, METRIC_NAMES, TITLES
 
 if TYPE_CHECKING:
@@ -242,9 +243,7 @@ def confusion_matrix(scaler: TargetScaler, truth: np.ndarray, predicted: np.ndar
         split: Name of the split.
     """
     labels = [class_label(value) for value in scaler.classes or ()]
-    counts = np.zeros((len(labels), len(labels)), dtype=int)
-    np.add.at(counts, (truth, predicted), 1)
-    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # a class may have no crystals
+    counts, fractions = confusions(len(labels), truth, predicted)
     figure = new_drawing("predicted class", "true class")
     figure.add_heatmap(
         z=fractions,

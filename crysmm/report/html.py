@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -40,21 +39,6 @@ def embed_scripts(sources: Sequence[str]) -> tuple[str, str]:
     # Plotly sets inline styles, and makes its images from blobs.
     policy = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
     return elements, policy
-
-
-def number(value: float | None) -> str:
-    """Format a number with three significant digits: ``0.0214``, ``25.3``, ``1,234``; a dash for None and nan."""
-    if value is None or math.isnan(value):
-        return "-"
-    if math.isinf(value):
-        return "infinite"
-    size = abs(float(f"{value:.3g}"))  # rounded first, so that 999.7 is written like 1,000
-    if size >= 1e6 or 0 < size < 1e-3:
-        return f"{value:.2e}"
-    if size >= 1000:
-        return f"{value:,.0f}"
-    decimals = 2 if size == 0 else max(0, 2 - math.floor(math.log10(size)))
-    return f"{value:.{decimals}f}"
 
 
 def percentage(fraction: float | None) -> str:

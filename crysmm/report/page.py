@@ -15,7 +15,7 @@ import numpy as np
 
 from crysmm import __version__
 from crysmm.config.training import TrainingConfig
-from crysmm.data.units import named
+from crysmm.data.units import named, number
 from crysmm.device import Machine
 from crysmm.errors import count
 from crysmm.files import write_text_atomic
@@ -34,7 +34,7 @@ from crysmm.report.errors import (
     worst_crystals,
 )
 from crysmm.report.figures import Figure
-from crysmm.report.html import embed_scripts, number, static_file
+from crysmm.report.html import embed_scripts, static_file
 from crysmm.report.structure import structure_sources
 from crysmm.runs.data import TrainingData
 from crysmm.runs.plots import METRIC_NAMES, TITLES

@@ -16,7 +16,7 @@ from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.scaler import class_label
-from crysmm.data.units import after_number, named
+from crysmm.data.units import after_number, named, number
 from crysmm.elements import SYMBOLS
 from crysmm.inference.model_card import CITATION, PAPERS, SCORES, Card, as_text, papers_behind
 from crysmm.inference.model_folder import (
@@ -204,7 +204,10 @@ def _held_out(description: Description, metrics: Mapping[str, Any], n_val: int) 
         baseline = quality.get(f"{name}_baseline")
         if baseline is not None:
             title = name.replace("_", " ")
-            yield f"{title} {quality[name]:.4f} on {n_val:,} crystals; baseline without the structures {baseline:.4f}"
+            yield (
+                f"{title} {number(quality[name])} on {n_val:,} crystals; baseline without the structures "
+                f"{number(baseline)}"
+            )
 
 
 def _scores(scores: Mapping[str, Any], note: str, units: Mapping[str, str | None]) -> Iterator[str]:
@@ -223,18 +226,18 @@ def _scores(scores: Mapping[str, Any], note: str, units: Mapping[str, str | None
         return
     on = f"on {scores['n']:,} crystals{note}"
     if "accuracy" in scores:
-        area = "unknown" if scores["roc_auc"] is None else f"{scores['roc_auc']:.4f}"
+        area = "unknown" if scores["roc_auc"] is None else number(scores["roc_auc"])
         yield (
-            f"accuracy {scores['accuracy']:.4f}{_plus_minus(scores)}, ROC-AUC {area}, F1 {scores['f1']:.4f}, {on}; "
-            f"always the most frequent class: accuracy {scores['accuracy_of_most_frequent']:.4f}"
+            f"accuracy {number(scores['accuracy'])}{_plus_minus(scores)}, ROC-AUC {area}, F1 {number(scores['f1'])}, "
+            f"{on}; predicting the most frequent class: accuracy {number(scores['accuracy_of_most_frequent'])}"
         )
         return
     known = next(iter(units.values()), None)
     unit = after_number(known and as_text(known))
-    r2 = "unknown" if scores["r2"] is None else f"{scores['r2']:.4f}"
+    r2 = "unknown" if scores["r2"] is None else number(scores["r2"])
     yield (
-        f"MAE {scores['mae']:.4f}{_plus_minus(scores, unit)}, RMSE {scores['rmse']:.4f}{unit}, R2 {r2}, {on}; always "
-        f"predicting the mean: MAE {scores['mae_of_train_mean']:.4f}{unit}"
+        f"MAE {number(scores['mae'])}{_plus_minus(scores, unit)}, RMSE {number(scores['rmse'])}{unit}, R2 {r2}, {on}; "
+        f"predicting the mean: MAE {number(scores['mae_of_train_mean'])}{unit}"
     )
     if "log10" in scores:
         yield from (f"log10 {line}" for line in _scores(scores["log10"], note, {}))
@@ -245,7 +248,7 @@ def _plus_minus(scores: Mapping[str, Any], unit: str = "") -> str:
     if scores["n"] < 2:
         return unit
     squares, mean = (scores["accuracy"],) * 2 if "accuracy" in scores else (scores["rmse"] ** 2, scores["mae"])
-    return f" ± {math.sqrt(max(squares - mean**2, 0) / (scores['n'] - 1)):.4f}{unit} (standard error)"
+    return f" ± {number(math.sqrt(max(squares - mean**2, 0) / (scores['n'] - 1)))}{unit} (standard error)"
 
 
 def _limits(description: Description) -> Iterator[str]:

@@ -15,7 +15,7 @@ from crysmm.data.store import Store
 from crysmm.elements import elements_in
 from crysmm.io.source import SkippedRow
 from crysmm.runs.run_folder import SPLITS
-from crysmm.teachers.features import AtomFeatures
+from crysmm.teachers.features import TeacherFeatures
 from crysmm.text.embeddings import Texts
 
 
@@ -37,7 +37,7 @@ class RunData:
     split: Split
     embeddings: AtomRows | None = field(default=None, kw_only=True)
     texts: Texts | None = field(default=None, kw_only=True)
-    potential: AtomFeatures | None = field(default=None, kw_only=True)
+    potential: TeacherFeatures | None = field(default=None, kw_only=True)
 
     def rows(self, split: str) -> list[int]:
         """Return the store rows in ``train``, ``val`` or ``test``."""

@@ -149,6 +149,23 @@ def classification_metrics(target: np.ndarray, probabilities: np.ndarray) -> Met
     return metrics
 
 
+def confusions(n_classes: int, target: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count the crystals for each pair of true and predicted classes.
+
+    Args:
+        n_classes: Number of classes.
+        target: Indices of the true classes, ``[n]``.
+        predicted: Indices of the predicted classes, ``[n]``.
+
+    Returns:
+        The counts, and their fractions of the crystals of the true class, ``[n_classes, n_classes]`` each with a row
+        for each true class; the fractions of a class without crystals are 0.
+    """
+    counts = np.zeros((n_classes, n_classes), dtype=int)
+    np.add.at(counts, (target, predicted), 1)
+    return counts, counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
 def evaluate_assessment(
     assessment: Assessment,
     targets: np.ndarray,

@@ -12,6 +12,7 @@ import numpy as np
 from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.data.units import after_name, after_number
 from crysmm.files import replacing
+from crysmm.runs.metrics import confusions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,9 +104,7 @@ def _draw_parity(axes: Axes, values: SplitResults, name: str, unit: str | None, 
 def _draw_confusions(axes: Axes, scaler: TargetScaler, target: np.ndarray, predicted: np.ndarray) -> None:
     """Draw a confusion matrix from class indices ``[n]``; the color shows the fraction of the row's class."""
     classes = scaler.classes or ()
-    counts = np.zeros((len(classes), len(classes)), dtype=int)
-    np.add.at(counts, (target, predicted), 1)
-    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    counts, fractions = confusions(len(classes), target, predicted)
     axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     labels = [class_label(value) for value in classes]
     axes.set_xticks(range(len(classes)), labels)

@@ -96,11 +96,8 @@ class RunWriter:
         self.log = log
 
     @in_first_process
-    def check(self, models: Sequence[str | Path]) -> dict[str, Any] | None:
+    def check(self) -> dict[str, Any] | None:
         """Check the folder and the models the run needs, before any structure is read.
-
-        Args:
-            models: Models the run starts from, and what it is distilled from.
 
         Returns:
             The metrics of a finished run that is to be resumed, otherwise None.
@@ -111,7 +108,7 @@ class RunWriter:
         self.folder.check(self.config)
         if self._has_result():
             return self.folder.read_metrics()
-        for model in models:
+        for model in self.config.models_needed():
             describe_needed(model)
         return None
 

@@ -55,7 +55,7 @@ class Embedded(NamedTuple):
     reasons: dict[bytes, str]
 
 
-class AtomFeatures:
+class TeacherFeatures:
     """Features of the atoms of a store's crystals; read-only, memory-mapped, and cheap to pickle.
 
     Args:
@@ -123,7 +123,7 @@ class Directions:
         deviation: Standard deviation of each feature, ``[width]``.
     """
 
-    def __init__(self, features: AtomFeatures, mean: np.ndarray | float = 0, deviation: np.ndarray | float = 1):
+    def __init__(self, features: TeacherFeatures, mean: np.ndarray | float = 0, deviation: np.ndarray | float = 1):
         self.width = features.width
         self.source = features.source
         self._features, self._mean, self._deviation = features, mean, deviation
@@ -146,7 +146,7 @@ def compute_features(
     scheduler: str | None = None,
     cache_dir: str | Path | None = None,
     progress: bool = True,
-) -> tuple[AtomFeatures, dict[int, str]]:
+) -> tuple[TeacherFeatures, dict[int, str]]:
     """Compute the features of crystals that the cache lacks, and find the others there.
 
     Crystals are embedded in the same batches wherever that is done and wherever it was stopped before, so that rounding
@@ -205,7 +205,7 @@ def compute_features(
     known |= write_part(folder, part)
     places = {row: known[key] for row, key in keys.items() if key in known}
     failed = {row: reasons[key] for row, key in keys.items() if key in reasons}
-    return AtomFeatures(identity.model_dump_json(), teacher.width, places, identity), failed
+    return TeacherFeatures(identity.model_dump_json(), teacher.width, places, identity), failed
 
 
 def features_folder(cache_dir: str | Path | None, source: str) -> Path:

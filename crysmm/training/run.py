@@ -150,7 +150,7 @@ class Run(ABC, Generic[Config, Data]):
 
     def go(self, records: Sequence[Mapping[str, Any]] | None) -> RunResult:
         """Carry out the whole run, or return its result if it is resumed but finished."""
-        finished = self.writer.check(self.config.models_needed())
+        finished = self.writer.check()
         if finished is not None:
             self.log.say(f"the run in {self.folder.path} is finished; nothing is left to resume")
             return RunResult(self.folder.path, finished)

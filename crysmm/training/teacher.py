@@ -17,20 +17,19 @@ from crysmm.inference.model_folder import read_description
 from crysmm.inference.model_teacher import ModelTeacher, any_teacher, installed_teacher, is_installed
 from crysmm.processes import Processes
 from crysmm.runs.data import RunData, TrainingData
-from crysmm.teachers.features import AtomFeatures, Directions, compute_features, refuse_failed
+from crysmm.teachers.features import Directions, TeacherFeatures, compute_features, refuse_failed
 from crysmm.teachers.file import features_from_file
 from crysmm.teachers.names import is_file, is_model
 from crysmm.teachers.teacher import TeacherByName
 from crysmm.zoo import resolve, shipped_names
 
 
-def embed_by_teacher(name: str | None, config: RunConfig, data: RunData, processes: Processes) -> AtomRows | None:
-    """Embed the training and validation crystals with a teacher, if there is one.
+def embed_by_teacher(config: RunConfig, data: RunData, processes: Processes) -> AtomRows | None:
+    """Embed the training and validation crystals with the teacher of the run, if there is one.
 
     A model reads the same structures as the kind of graphs it was trained on, a potential as its own package does.
 
     Args:
-        name: Name of the teacher, folder or name of a model, or file of ``crysmm embed``; None for no teacher.
         config: Settings of the run.
         data: Crystals of the student.
         processes: Processes of the run.
@@ -40,9 +39,9 @@ def embed_by_teacher(name: str | None, config: RunConfig, data: RunData, process
         InputError: The teacher cannot read a crystal of the student, or a file of features does not fit.
         MissingDependencyError: The package of a potential is not installed.
     """
+    name, rows = config.teacher, [*data.split.train, *data.split.val]
     if name is None:
         return None
-    rows = [*data.split.train, *data.split.val]
 
     def build() -> AtomRows:
         features = read_features(name, data.store, rows, config, processes.device)
@@ -51,7 +50,7 @@ def embed_by_teacher(name: str | None, config: RunConfig, data: RunData, process
     return processes.first_before_others(build)
 
 
-def read_potential(config: TrainingConfig, data: TrainingData, processes: Processes) -> AtomFeatures | None:
+def read_potential(config: TrainingConfig, data: TrainingData, processes: Processes) -> TeacherFeatures | None:
     """Read the features that a multimodal head fuses with the graphs, or return None if it fuses none.
 
     Args:
@@ -64,7 +63,7 @@ def read_potential(config: TrainingConfig, data: TrainingData, processes: Proces
             other machine has, so that none could be computed for structures to predict.
         MissingDependencyError: The package of the potential is not installed.
     """
-    name = getattr(config.head, "embeddings", None)
+    name = config.potential
     if name is None:
         return None
     rows = [*data.split.train, *data.split.val, *data.split.test]
@@ -83,7 +82,7 @@ def read_potential(config: TrainingConfig, data: TrainingData, processes: Proces
 
 def read_features(
     name: str, store: Store, rows: Sequence[int], config: RunConfig, device: torch.device
-) -> AtomFeatures:
+) -> TeacherFeatures:
     """Read the features of crystals from a file, or compute those by a teacher that the cache lacks.
 
     Args:

@@ -10,32 +10,29 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
 from crysmm.config.loading import override
 from crysmm.config.models import FeaturesConfig, Rising, TeacherConfig, weight_name
 from crysmm.config.training import TrainingConfig
-from crysmm.data.loader import Share
 from crysmm.device import Machine
 from crysmm.errors import DivergedError, NoResultError
-from crysmm.files import disables_bar
-from crysmm.inference.domain import rows_to_keep
-from crysmm.inference.frozen_network import Inference, Outputs
+from crysmm.inference.frozen_network import Outputs
 from crysmm.inference.saved_models import load_model
 from crysmm.io.table import Records
 from crysmm.models.gaussian_process import MOST_KEPT, GaussianProcessHead
-from crysmm.models.networks import PotentialFusion, PropertyNetwork, build_network
+from crysmm.models.networks import PropertyNetwork, build_network
+from crysmm.models.potential import PotentialFusion
 from crysmm.objectives import Objective
 from crysmm.objectives.distillation import DistillationObjective, make_projection
 from crysmm.objectives.property import PropertyObjective, baseline, fit_weights
 from crysmm.processes import Processes
 from crysmm.runs.data import TrainingData
 from crysmm.runs.run_folder import CLOSED_FORM, MAX_HOURS, MEMBER, PART, SPLITS
-from crysmm.runs.run_writer import ResultsWriter, SplitOutputs
+from crysmm.runs.run_writer import ResultsWriter
 from crysmm.runs.summary import describe_members, describe_result, describe_task
-from crysmm.training.prepare import loader_for, prepare_training, sampler_for
+from crysmm.training.predict import predict_splits
+from crysmm.training.prepare import prepare_training
 from crysmm.training.run import Run, RunResult, carry_out, share_of_hours
 from crysmm.training.teacher import embed_by_teacher, read_potential
 from crysmm.training.texts import read_texts
@@ -85,8 +82,7 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         data = prepare_training(self.config, records, self.processes)
         texts = read_texts(self.config, records, data, self.processes)
         potential = read_potential(self.config, data, self.processes)
-        head = self.config.distillation
-        embeddings = embed_by_teacher(None if head is None else head.teacher, self.config, data, self.processes)
+        embeddings = embed_by_teacher(self.config, data, self.processes)
         return replace(data, embeddings=embeddings, texts=texts, potential=potential)
 
     def new_objective(self, data: TrainingData) -> Objective:
@@ -314,73 +310,3 @@ class EnsembleRun(RunOfRuns):
     def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
         """Describe the scores of the members, then those of the ensemble."""
         return [*describe_members(metrics), *super().describe_result(metrics)]
-
-
-class RowValues:
-    """Numbers for some rows of a store, collected batch by batch.
-
-    The array is allocated once: pieces kept from each batch would lie between the freed memory of the batches and
-    fragment it.
-
-    Args:
-        rows: Store rows to collect.
-        width: Number of values per row.
-        n_rows: Number of rows in the store.
-    """
-
-    def __init__(self, rows: Sequence[int], width: int, n_rows: int):
-        self._places = np.full(n_rows, -1)
-        self._places[rows] = np.arange(len(rows))
-        self._values = np.full((len(rows), width), np.nan)
-        self._is_there = np.zeros(len(rows), dtype=bool)
-
-    def put(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """Store values, ``[n, width]``, of rows; those of rows that are not collected are ignored."""
-        places = self._places[rows]
-        collected = places >= 0
-        self._values[places[collected]] = values[collected]
-        self._is_there[places[collected]] = True
-
-    def gathered(self, processes: Processes) -> np.ndarray:
-        """Return the values of all processes, ``[len(rows), width]``; NaN in rows that no process has stored."""
-        mine = np.flatnonzero(self._is_there)
-        for places, values in processes.gather((mine, self._values[mine])):
-            self._values[places] = values
-        return self._values
-
-
-def predict_splits(
-    network: PropertyNetwork, data: TrainingData, config: TrainingConfig, processes: Processes
-) -> SplitOutputs:
-    """Compute predictions and embeddings for every split that is not empty.
-
-    Args:
-        network: Network with the weights to use.
-        data: Crystals with their split.
-        config: Settings; batch sizes and the seed are read.
-        processes: Processes that share the work.
-
-    Returns:
-        Outputs by split, in the order of the split's rows, in every process.
-    """
-    inference = Inference(network, data.scaler, processes.device)
-    splits = [split for split in SPLITS if data.rows(split)]
-    n_crystals = sum(len(data.rows(split)) for split in splits)
-    hidden = disables_bar(config.progress and processes.is_first)
-    outputs = {}
-    with tqdm(total=n_crystals, desc="predicting", unit=" crystals", disable=hidden, leave=False) as bar:
-        for split in splits:
-            rows = data.rows(split)
-            embedded = rows_to_keep(rows, config.random_seed) if split == "train" else rows
-            sampler = sampler_for(data, split, config, processes)
-            predictions = RowValues(rows, data.scaler.n_outputs, len(data.store))
-            embeddings = RowValues(embedded, network.backbone.node_features, len(data.store))
-            share: Share
-            for share in loader_for(data, sampler, config, processes):
-                if share.n_crystals:
-                    found = inference.outputs(share.batch)
-                    predictions.put(share.rows, found.predictions)
-                    embeddings.put(share.rows, found.embeddings)
-                bar.update(share.n_crystals)
-            outputs[split] = Outputs(predictions.gathered(processes), embeddings.gathered(processes))
-    return outputs

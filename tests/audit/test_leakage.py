@@ -13,7 +13,8 @@ from crysmm.cli.main import main
 from crysmm.config import TrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError
-from crysmm.io.inputs import source_from_records
+from crysmm.io.source import ReadingOptions
+from crysmm.io.table import RecordsTable
 from crysmm.testing import supercell
 from crysmm.training.train import train
 
@@ -64,7 +65,7 @@ def table(path: Path) -> dict[str, dict[str, str]]:
 def test_planted_counterparts_are_found(records, ids, tmp_path, monkeypatch):
     (tmp_path / "ids.json").write_text(json.dumps(ids))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    source = source_from_records(records, needs_targets=False)
+    source = RecordsTable(records, ReadingOptions(needs_targets=False))
     audit = audit_ids(source, tmp_path / "ids.json", progress=False)
     audit.write(tmp_path)
     rows = table(tmp_path / "audit.csv")

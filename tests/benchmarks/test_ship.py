@@ -11,6 +11,7 @@ import pytest
 
 import crysmm
 from crysmm.cli.main import main
+from crysmm.data.units import number
 from crysmm.inference.model_card import read_card
 
 CHECKOUT = Path(__file__).parents[2]
@@ -45,7 +46,7 @@ def test_model_and_encoder(ship, capsys):
     metrics = json.loads(Path("deep/run/metrics.json").read_text())["test"]
     card = read_card(Path("zoo/small"))
     assert card.summary == "What it is."
-    assert re.match(rf"test MAE {metrics['mae']:.4f} ± [\d.]+ GPa \(standard error\), RMSE", card.figure)
+    assert re.match(rf"test MAE {number(metrics['mae'])} ± [\d.]+ GPa \(standard error\), RMSE", card.figure)
     assert "13 for training, 3 for validation, 4 left out" in card.sections["Data"]
     command = card.sections["Command"]
     assert "crysmm train --root_dir sample_data --limit 20 --model.conv_layers 1" in command

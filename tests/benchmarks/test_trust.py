@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import intervals, near_duplicates
 from crysmm.crystal import Crystal
-from crysmm.io.inputs import Record
+from crysmm.io.source import Record
 from crysmm.testing import supercell
 
 

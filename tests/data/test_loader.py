@@ -9,7 +9,8 @@ import torch
 from crysmm.config import GraphSettings
 from crysmm.data.loader import BatchSampler, StoreDataset, make_loader
 from crysmm.data.store import build_store
-from crysmm.io.inputs import source_from_records
+from crysmm.io.source import ReadingOptions
+from crysmm.io.table import RecordsTable
 
 TRIPLETS = np.array([5, 1, 9, 2, 2, 30, 4, 4, 1, 1])
 ROWS = np.arange(10) + 100
@@ -101,7 +102,7 @@ def store(crystals, tmp_path_factory):
         }
         for name, crystal in crystals.items()
     ]
-    source = source_from_records(records, target_key="y")
+    source = RecordsTable(records, ReadingOptions(target_key="y"))
     return build_store(source, GraphSettings(), cache_dir=tmp_path_factory.mktemp("cache"), jobs=1, progress=False)
 
 

@@ -14,7 +14,9 @@ from crysmm.data import building
 from crysmm.data.batch import collate_crystals
 from crysmm.data.store import Store, build_store, cache_folder
 from crysmm.errors import InputError
-from crysmm.io.inputs import open_source, source_from_files, source_from_records, source_from_structures
+from crysmm.io.inputs import open_source, source_from_files, source_from_structures
+from crysmm.io.source import ReadingOptions
+from crysmm.io.table import RecordsTable
 
 SETTINGS = GraphSettings()
 
@@ -29,12 +31,12 @@ def records(crystals):
 
 @pytest.fixture
 def store(records, tmp_path):
-    source = source_from_records(records, target_key="gap,size")
+    source = RecordsTable(records, ReadingOptions(target_key="gap,size"))
     return build_store(source, SETTINGS, cache_dir=tmp_path, progress=False)
 
 
 def assert_same_batch(found, expected):
-    for name in ("n_atoms", "atomic_numbers", "atom_features", "lattice", "bond_vectors"):
+    for name in ("n_atoms", "atomic_numbers", "atom_features", "bond_vectors"):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
     assert torch.equal(found.connectivity.source, expected.connectivity.source)
     assert torch.equal(found.connectivity.destination, expected.connectivity.destination)
@@ -79,7 +81,7 @@ def test_survives_pickling_by_its_path(store):
 
 
 def test_second_build_opens_the_first(records, tmp_path, monkeypatch):
-    source = source_from_records(records, target_key="gap")
+    source = RecordsTable(records, ReadingOptions(target_key="gap"))
     first = build_store(source, SETTINGS, cache_dir=tmp_path, progress=False)
     monkeypatch.setattr(building, "graph_row", None)
     assert build_store(source, SETTINGS, cache_dir=tmp_path, progress=False).path == first.path
@@ -88,7 +90,7 @@ def test_second_build_opens_the_first(records, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["crystals.arrow", "store.json"])
 @pytest.mark.parametrize("n_bytes", [None, 0, 20, 2000])
 def test_a_damaged_store_is_built_again(records, tmp_path, name, n_bytes):
-    source = source_from_records(records, target_key="gap")
+    source = RecordsTable(records, ReadingOptions(target_key="gap"))
     path = build_store(source, SETTINGS, cache_dir=tmp_path, progress=False).path
     whole = (path / name).read_bytes()
     (path / name).unlink() if n_bytes is None else (path / name).write_bytes(whole[: min(n_bytes, len(whole) - 1)])
@@ -100,7 +102,7 @@ def test_a_damaged_store_is_built_again(records, tmp_path, name, n_bytes):
 def test_another_key_for_other_contents_settings_or_target(records, tmp_path):
     def path(rows=records, settings=SETTINGS, target_key="gap"):
         return build_store(
-            source_from_records(rows, target_key=target_key), settings, cache_dir=tmp_path, progress=False
+            RecordsTable(rows, ReadingOptions(target_key=target_key)), settings, cache_dir=tmp_path, progress=False
         ).path
 
     changed = [dict(records[0], gap=7.5), *records[1:]]
@@ -143,7 +145,7 @@ def inputs(folder, crystals):
         yield open_source(folder / name)
     renamed = [{"id": row["id"], "modulus": row["gap"], "atoms": row["atoms"]} for row in rows.values()]
     for given in ([*rows.values()], renamed, renamed[::-1], [*renamed, {"id": "Au"}], [*renamed, {"id": "Ag"}]):
-        yield source_from_records(given)
+        yield RecordsTable(given, ReadingOptions())
 
     symmetry = "data_x\n_symmetry_Int_Tables_number 1\n"
     lengths = "".join(
@@ -195,7 +197,7 @@ def test_gaps_among_several_targets_are_counted(records, tmp_path):
         records[index] = {key: value for key, value in records[index].items() if key not in missing}
     records[7] = {**records[7], "atoms": None}
     store = build_store(
-        source_from_records(records, target_key="gap,size"), SETTINGS, cache_dir=tmp_path, progress=False
+        RecordsTable(records, ReadingOptions(target_key="gap,size")), SETTINGS, cache_dir=tmp_path, progress=False
     )
     assert store.ids == [row["jid"] for row in records if row["jid"] not in ("Si", "SrTiO3")]
     assert ([row.id for row in store.skipped], [row.id for row in store.unlabeled]) == (["SrTiO3"], ["Si"])

@@ -12,8 +12,8 @@ from crysmm.engines.blocked import BlockedGraph, Connectivity
 from crysmm.engines.dgl import DGLTopology
 from crysmm.engines.line_graph import BlockedLineGraph, incomplete_line_graph
 from crysmm.engines.normalization import normalization
-from crysmm.engines.segments import stable_order
 from crysmm.engines.topology import GatherTopology
+from crysmm.graphs.order import stable_order
 
 WIDTH = 3
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from crysmm.inference import domain as trust
-from crysmm.inference.domain import MOST_KEPT, Domain, Neighbors, TrainingCrystal, rows_to_keep
+from crysmm.inference.domain import MOST_EMBEDDINGS, Domain, Neighbors, TrainingCrystal, rows_to_keep
 
 LINE = np.arange(8.0)[:, None] * [3.0, 4.0]  # points five apart
 
@@ -48,7 +48,7 @@ def test_one_training_crystal_or_equal_ones_have_no_unit() -> None:
 def test_rows_kept_are_few_and_the_seeds() -> None:
     rows = list(range(0, 6000, 2))
     kept = rows_to_keep(rows, seed=1)
-    assert len(set(kept)) == MOST_KEPT
+    assert len(set(kept)) == MOST_EMBEDDINGS
     assert set(kept) < set(rows)
     assert kept == sorted(kept) == rows_to_keep(rows, seed=1) != rows_to_keep(rows, seed=2)
     assert rows_to_keep([5, 3], seed=1) == [5, 3]

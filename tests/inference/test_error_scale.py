@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crysmm.inference.error_scale import CLOSEST, PRIOR, ErrorScale, cross_fitted
+from crysmm.inference.error_scale import OFFSET, PRIOR, ErrorScale, cross_fitted
 
 
 def drawn(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -16,8 +16,8 @@ def drawn(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
     predictions = random.exponential(1, n)
     predictions = 2 + 4 * predictions / predictions.std()
     lowest = np.quantile(predictions, 0.01)
-    height = np.maximum(predictions - lowest, 0) / 4 + CLOSEST
-    expected = 0.3 * (distances + CLOSEST) ** 0.7 * n_atoms**-0.4 * height**0.5
+    height = np.maximum(predictions - lowest, 0) / 4 + OFFSET
+    expected = 0.3 * (distances + OFFSET) ** 0.7 * n_atoms**-0.4 * height**0.5
     return random.exponential(expected)[:, None], distances, n_atoms, predictions[:, None]
 
 

@@ -15,8 +15,8 @@ from crysmm.crystal import Crystal
 from crysmm.data.store import Store, build_store
 from crysmm.errors import InputError, StructureError
 from crysmm.io.folder import FolderTable
-from crysmm.io.inputs import SkippedRow, open_source
-from crysmm.io.source import UnlabeledRow
+from crysmm.io.inputs import open_source
+from crysmm.io.source import SkippedRow, UnlabeledRow
 from crysmm.io.structure_file import read_structure
 
 SILICON = """silicon

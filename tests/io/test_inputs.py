@@ -16,16 +16,9 @@ from crysmm.crystal import Crystal
 from crysmm.errors import InputError, InputWarning, StructureError
 from crysmm.io import structure_file
 from crysmm.io.cells import read_csv
-from crysmm.io.inputs import (
-    Record,
-    SkippedRow,
-    Source,
-    open_source,
-    source_from_files,
-    source_from_records,
-    source_from_structures,
-)
-from crysmm.io.source import UnlabeledRow
+from crysmm.io.inputs import open_source, source_from_files, source_from_structures
+from crysmm.io.source import ReadingOptions, Record, SkippedRow, Source, UnlabeledRow
+from crysmm.io.table import RecordsTable
 
 
 def poscar_of(crystal: Crystal) -> str:
@@ -273,18 +266,18 @@ def test_choosing_the_target(crystals) -> None:
     rows = [{"jid": "a", "atoms": atoms, "formula": "Si", "gap": "na", "k": 1, "list": [1, [2, "3"]]}]
     rows += [{**rows[0], "jid": "b", "gap": "0.5"}]
     with pytest.raises(InputError, match="choose with target_key: k, list, gap"):
-        source_from_records(rows)
+        RecordsTable(rows, ReadingOptions())
     with pytest.raises(InputError, match=r"has a number for Gap .*there are k, list, gap"):
-        source_from_records(rows, target_key="Gap")
-    source = source_from_records(rows, target_key="gap,list")
+        RecordsTable(rows, ReadingOptions(target_key="Gap"))
+    source = RecordsTable(rows, ReadingOptions(target_key="gap,list"))
     assert source.target_names == ("gap", "list_0", "list_1", "list_2")
     records, skipped = read_all(source)
     np.testing.assert_equal([record.targets for record in records], [(np.nan, 1, 2, 3), (0.5, 1, 2, 3)])
     assert not skipped
-    assert source_from_records([{**row, "target": 4} for row in rows]).target_names == ("target",)
-    assert source_from_records(rows, target_key="target", needs_targets=False).target_names == ()
+    assert RecordsTable([{**row, "target": 4} for row in rows], ReadingOptions()).target_names == ("target",)
+    assert RecordsTable(rows, ReadingOptions(target_key="target", needs_targets=False)).target_names == ()
     with pytest.raises(InputError, match="no numeric property"):
-        source_from_records([{"jid": "a", "atoms": atoms, "formula": "Si"}])
+        RecordsTable([{"jid": "a", "atoms": atoms, "formula": "Si"}], ReadingOptions())
 
 
 def test_rows_that_lack_some_targets_are_read_and_rows_that_lack_all_are_not(crystals) -> None:
@@ -295,14 +288,14 @@ def test_rows_that_lack_some_targets_are_read_and_rows_that_lack_all_are_not(cry
         {**row, "id": 1, "gap": 0.5, "dos": []},
         {**row, "id": 2, "dos": [1, "na", 3]},
     ]
-    source = source_from_records(rows, target_key="gap,dos,gap")
+    source = RecordsTable(rows, ReadingOptions(target_key="gap,dos,gap"))
     assert source.target_names == ("gap", "dos_0", "dos_1", "dos_2")
     records, skipped = read_all(source)
     expected = [(0.5, np.nan, np.nan, np.nan), (np.nan, 1, np.nan, 3)]
     np.testing.assert_equal([record.targets for record in records], expected)
     assert [(row.id, row.reason) for row in skipped] == [("0", "no target: gap, dos_0, dos_1, dos_2 are all missing")]
     with pytest.raises(InputError, match="no row of the list of records has a number for K "):
-        source_from_records(rows, target_key="gap,K")
+        RecordsTable(rows, ReadingOptions(target_key="gap,K"))
 
 
 def test_columns_with_gaps(folder: Path) -> None:
@@ -315,46 +308,46 @@ def test_columns_with_gaps(folder: Path) -> None:
 def test_ids_of_rows(crystals) -> None:
     row = {**flat_of(crystals["Si"]), "gap": 1.0}
     both = [{**row, "jid": "j", "id": "i", "name": "n"}]
-    assert read_all(source_from_records(both))[0][0].id == "j"
-    assert read_all(source_from_records(both, id_key="id"))[0][0].id == "i"
-    assert read_all(source_from_records(both, id_key="name"))[0][0].id == "n"
-    assert read_all(source_from_records([{**row, "id": 7}], id_key="jid"))[0][0].id == "7"
+    assert read_all(RecordsTable(both, ReadingOptions()))[0][0].id == "j"
+    assert read_all(RecordsTable(both, ReadingOptions(id_key="id")))[0][0].id == "i"
+    assert read_all(RecordsTable(both, ReadingOptions(id_key="name")))[0][0].id == "n"
+    assert read_all(RecordsTable([{**row, "id": 7}], ReadingOptions(id_key="jid")))[0][0].id == "7"
     with pytest.raises(InputError, match="no jid, id, material_id; name the id with id_key"):
-        source_from_records([row])
+        RecordsTable([row], ReadingOptions())
     with pytest.raises(InputError, match="no mpid"):
-        source_from_records(both, id_key="mpid")
+        RecordsTable(both, ReadingOptions(id_key="mpid"))
 
 
 def test_a_data_frame_is_a_list_of_rows(crystals) -> None:
     """Matbench's layout: ids in the index, pymatgen structures in the column structure; a spectrum as an array."""
     structures = [as_pymatgen(crystals[name]) for name in ("Si", "CuO")]
     frame = pd.DataFrame({"structure": structures, "gap": [1.1, np.nan]}, index=["mb-1", "mb-2"])
-    records, skipped = read_all(source_from_records(frame))
+    records, skipped = read_all(RecordsTable(frame, ReadingOptions()))
     assert [(record.id, record.targets) for record in records] == [("mb-1", (1.1,))]
     assert [row.reason for row in skipped] == ["no target: gap is nan"]
     np.testing.assert_allclose(records[0].crystal.lattice, crystals["Si"].lattice)
     frame = frame.rename_axis("material").assign(gap=2.0, id=["a", "b"], spectrum=[np.arange(3.0)] * 2)
-    assert [record.id for record in read_all(source_from_records(frame, target_key="gap"))[0]] == ["a", "b"]
-    spectra = source_from_records(frame, target_key="spectrum")
+    assert [record.id for record in read_all(RecordsTable(frame, ReadingOptions(target_key="gap")))[0]] == ["a", "b"]
+    spectra = RecordsTable(frame, ReadingOptions(target_key="spectrum"))
     assert spectra.target_names == ("spectrum_0", "spectrum_1", "spectrum_2")
     assert read_all(spectra)[0][0].targets == (0, 1, 2)
-    named = source_from_records(frame.drop(columns="id"), id_key="material", target_key="gap")
+    named = RecordsTable(frame.drop(columns="id"), ReadingOptions(id_key="material", target_key="gap"))
     assert [record.id for record in read_all(named)[0]] == ["mb-1", "mb-2"]
     pairs = frame.drop(columns="id").set_index(pd.MultiIndex.from_tuples([(1, 1), (1, 2)]))
     for unnamed, id_key in ((frame, "materail"), (pairs, None)):  # neither a wrong name nor two levels is an id
         with pytest.raises(InputError, match="name the id with id_key"):
-            source_from_records(unnamed, id_key=id_key, target_key="gap")
+            RecordsTable(unnamed, ReadingOptions(id_key=id_key, target_key="gap"))
     frame["id"] = [np.nan, 2.0]
-    _, skipped = read_all(source_from_records(frame, target_key="gap"))
+    _, skipped = read_all(RecordsTable(frame, ReadingOptions(target_key="gap")))
     assert [row.reason for row in skipped] == ["the row has no id"]
 
 
 def test_records_are_a_list_or_a_frame(crystals) -> None:
     row = {**flat_of(crystals["Si"]), "id": "a", "gap": 1.0}
-    assert [record.id for record in read_all(source_from_records((row,)))[0]] == ["a"]
+    assert [record.id for record in read_all(RecordsTable((row,), ReadingOptions()))[0]] == ["a"]
     for records in ({"a": row}, (part for part in [row]), pd.Series([row]), "rows.jsonl"):
         with pytest.raises(InputError, match="; expected a list of dicts, or a pandas DataFrame"):
-            source_from_records(records)
+            RecordsTable(records, ReadingOptions())
 
 
 def test_factor_limit_and_log(folder: Path) -> None:
@@ -383,8 +376,10 @@ def test_fingerprint_follows_contents_and_options(folder: Path, crystals) -> Non
     assert open_source(folder).fingerprint() not in (first, second)
     rows = [{"id": 1, "gap": 1.0, **flat_of(crystals["Si"])}]
     other = [{**rows[0], "gap": 2.0}]
-    assert source_from_records(rows).fingerprint() == source_from_records(json.loads(json.dumps(rows))).fingerprint()
-    assert source_from_records(rows).fingerprint() != source_from_records(other).fingerprint()
+    first, same, changed = (
+        RecordsTable(records, ReadingOptions()).fingerprint() for records in (rows, json.loads(json.dumps(rows)), other)
+    )
+    assert first == same != changed
 
 
 @pytest.mark.parametrize(
@@ -613,8 +608,6 @@ def test_structures_in_memory(folder: Path, crystals) -> None:
         np.testing.assert_allclose(record.crystal.frac_coords, crystal.frac_coords, atol=1e-9)
         assert record.crystal.elements == crystal.elements
     assert records[0].file == "structure 1"
-    _, skipped = read_all(source_from_structures([3.0, folder / "none.vasp"], ids=["x", "y"]))
-    assert [row.id for row in skipped] == ["x", "y"]
+    _, skipped = read_all(source_from_structures([3.0, folder / "none.vasp"]))
+    assert [row.id for row in skipped] == ["0", "1"]
     assert "got float" in skipped[0].reason
-    with pytest.raises(InputError, match="2 structures need as many different ids"):
-        source_from_structures(kinds[:2], ids=["x", "x"])

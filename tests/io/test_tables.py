@@ -17,7 +17,9 @@ from pymatgen.io.cif import CifWriter
 
 from crysmm.crystal import Crystal, as_crystal
 from crysmm.errors import InputError, InputWarning, StructureError
-from crysmm.io.inputs import Record, SkippedRow, open_source, source_from_files, source_from_records
+from crysmm.io.inputs import open_source, source_from_files
+from crysmm.io.source import ReadingOptions, Record, SkippedRow
+from crysmm.io.table import RecordsTable
 
 NAMES = ("NaCl", "Si", "CuO", "ZrO2")
 GAPS = (8.5, 1.25, 1 / 3, -2e-3)
@@ -237,7 +239,7 @@ def test_two_structures_in_a_row_have_to_be_one_crystal(structures, crystals) ->
         "broken": {"lattice": {}, "sites": []}, "relaxed": relaxed.as_dict(), "other": silicon.as_dict(),
     }  # fmt: skip
     rows = [{"id": name, "gap": 1, "atoms": atoms, "structure": other} for name, other in others.items()]
-    records, skipped = read(source_from_records(rows))
+    records, skipped = read(RecordsTable(rows, ReadingOptions()))
     assert [record.id for record in records] == ["same", "text", "primitive", "name", "broken"]
     for record in records:
         assert_same(record.crystal, salt)
@@ -247,7 +249,7 @@ def test_two_structures_in_a_row_have_to_be_one_crystal(structures, crystals) ->
         "other": f"{both} Si of 20.02 cubic Angstrom per atom; keep one of them",
     }
     rows = [{"id": name, "gap": 1, "atoms": atoms, **flat(crystals[name])} for name in ("NaCl", "Si")]
-    records, skipped = read(source_from_records(rows))
+    records, skipped = read(RecordsTable(rows, ReadingOptions()))
     assert [record.id for record in records] == ["NaCl"]
     assert skipped["Si"].startswith("atoms and lattice_mat hold different crystals: ClNa of 22.43 and Si of 20.02")
 
@@ -314,7 +316,7 @@ def test_two_columns_of_one_name(columns: list[str], target_key: str, places: st
             with pytest.raises(InputError, match=rf"{name} has 2 columns {places or ''}.*; keep one"):
                 open_source(tmp_path / name, target_key=target_key)
     with pytest.raises(InputError, match="the DataFrame has 2 columns"):
-        source_from_records(frame, target_key=target_key)
+        RecordsTable(frame, ReadingOptions(target_key=target_key))
 
 
 def test_rows_of_more_or_fewer_cells_than_the_header(structures, tmp_path: Path) -> None:
@@ -338,7 +340,8 @@ def test_labels_of_an_index_that_parquet_keeps_beside_the_columns(structures, cr
     for part in parts:
         part.to_parquet(tmp_path / "a.parquet")
         ids = [record.id for record in read(tmp_path / "a.parquet", target_key="gap")[0]]
-        assert ids == list(map(str, part.index)) == [record.id for record in read(source_from_records(part))[0]]
+        in_memory = [record.id for record in read(RecordsTable(part, ReadingOptions()))[0]]
+        assert ids == list(map(str, part.index)) == in_memory
     pq.write_table(pq.read_table(tmp_path / "a.parquet").slice(2), tmp_path / "b.parquet")  # its note counts all rows
     assert [record.id for record in read(tmp_path / "b.parquet")[0]] == ["0", "1"]
 
@@ -362,7 +365,7 @@ def test_parquet_of_dicts(form: str, structures, crystals, tmp_path: Path) -> No
     path = tmp_path / "x.parquet"
     for index, ids in ((["a", "b", "c", "d"], ["a", "b", "c", "d"]), (None, ["0", "1", "2", "3"])):
         pd.DataFrame(rows, index=index).assign(gap=GAPS).to_parquet(path)
-        of_records = source_from_records(pd.read_parquet(path), target_key="gap")
+        of_records = RecordsTable(pd.read_parquet(path), ReadingOptions(target_key="gap"))
         for records, skipped in (read(path, target_key="gap"), read(of_records)):
             assert ([record.id for record in records], skipped) == (ids, {})
             np.testing.assert_allclose([record.targets[0] for record in records], GAPS, rtol=1e-9)
@@ -379,8 +382,8 @@ def test_rows_whose_columns_are_null_where_others_are_given(structures, crystals
     frame = pd.DataFrame(rows).assign(id=[*NAMES, "unknown"], gap=1.0)
     frame.to_parquet(tmp_path / "a.parquet")
     records = frame.astype({"cartesian": "boolean"})
-    for source in (tmp_path / "a.parquet", source_from_records(frame), source_from_records(records),
-                   source_from_records(pd.read_parquet(tmp_path / "a.parquet"))):  # fmt: skip
+    frames = [frame, records, pd.read_parquet(tmp_path / "a.parquet")]
+    for source in (tmp_path / "a.parquet", *(RecordsTable(some, ReadingOptions()) for some in frames)):
         found, skipped = read(source)
         assert [record.id for record in found] == list(NAMES)
         for record, structure in zip(found, structures, strict=True):

@@ -12,7 +12,8 @@ from ase.io import write as ase_write
 
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError
-from crysmm.io.inputs import Record, SkippedRow, open_source
+from crysmm.io.inputs import open_source
+from crysmm.io.source import Record, SkippedRow
 from crysmm.io.xyz import parse_xyz
 
 CELL = 'Lattice="4 0 0 0 5 0 1 0 6"'

@@ -13,7 +13,8 @@ from crysmm.config.models import ALIGNNConfig, CGCNNConfig
 from crysmm.data.batch import collate_crystals
 from crysmm.io.inputs import open_source
 from crysmm.models.backbone import Embedding
-from crysmm.models.networks import MultimodalHead, PropertyNetwork, build_backbone
+from crysmm.models.crysmmnet import MultimodalHead
+from crysmm.models.networks import PropertyNetwork, build_backbone
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
 WIDTH = 12

@@ -14,7 +14,8 @@ from crysmm.data.batch import labels_per_crystal
 from crysmm.data.loader import BatchSampler, StoreDataset
 from crysmm.data.scaler import TargetScaler
 from crysmm.data.store import build_store
-from crysmm.io.inputs import source_from_records
+from crysmm.io.source import ReadingOptions
+from crysmm.io.table import RecordsTable
 from crysmm.models.networks import build_network
 from crysmm.objectives.property import PropertyObjective, baseline, fit_weights
 
@@ -196,7 +197,7 @@ def labeled(crystals, tmp_path):
         for number, (name, crystal) in enumerate(crystals.items())
     ]
     config = TrainingConfig(model={"name": "cgcnn", "conv_layers": 1, "node_features": 8, "fc_features": 8})
-    source = source_from_records(rows, target_key="gap,K")
+    source = RecordsTable(rows, ReadingOptions(target_key="gap,K"))
     return config, build_store(source, config.graph_settings(), cache_dir=tmp_path, progress=False)
 
 

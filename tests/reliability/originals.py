@@ -18,7 +18,8 @@ from crysmm.config import PretrainingConfig, TrainingConfig
 from crysmm.convert import alignn, cgcnn
 from crysmm.crystal import Crystal
 from crysmm.files import write_json_atomic, write_text_atomic
-from crysmm.io.inputs import Record, open_source
+from crysmm.io.inputs import open_source
+from crysmm.io.source import Record
 from crysmm.models.networks import build_network
 
 N_CRYSTALS = 30

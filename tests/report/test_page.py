@@ -15,7 +15,8 @@ import pytest
 from crysmm.cli.options import config_from
 from crysmm.cli.train import add_arguments
 from crysmm.config import TrainingConfig
-from crysmm.report.html import duration, number, space_group_name
+from crysmm.data.units import number
+from crysmm.report.html import duration, space_group_name
 from tests.report.conftest import HOSTILE_ID, HOSTILE_TARGET
 
 

@@ -15,7 +15,9 @@ from crysmm.crystal import Crystal
 from crysmm.data.store import build_store
 from crysmm.errors import InputError, ModelFolderError
 from crysmm.inference.model_teacher import ModelTeacher, any_teacher
-from crysmm.io.inputs import open_source, source_from_records
+from crysmm.io.inputs import open_source
+from crysmm.io.source import ReadingOptions
+from crysmm.io.table import RecordsTable
 from crysmm.teachers import features
 from crysmm.teachers import file as module
 from crysmm.teachers.file import features_from_file
@@ -37,7 +39,7 @@ def store_of(tmp_path):
             }
             for name, crystal in crystals.items()
         ]
-        source = source_from_records(rows, needs_targets=False)
+        source = RecordsTable(rows, ReadingOptions(needs_targets=False))
         return build_store(source, GraphSettings(), cache_dir=tmp_path / "stores", jobs=1, progress=False)
 
     return build

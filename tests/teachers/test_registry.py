@@ -8,7 +8,7 @@ import torch
 
 from crysmm.errors import InputError, MissingDependencyError, StructureError
 from crysmm.teachers.names import is_teacher, registered
-from crysmm.teachers.registry import BUILT_IN, load_teacher
+from crysmm.teachers.registry import LOADERS, load_teacher
 from crysmm.teachers.teacher import weights_sha256
 from crysmm.testing import check_teacher
 
@@ -133,7 +133,7 @@ def test_other_names_are_refused(name):
 def test_a_built_in_name_stays_built_in(install):
     install({"chgnet": "toy_teacher:ToyTeacher"}, {"toy_teacher": "raise RuntimeError('imported')"})
     assert "chgnet" not in registered()
-    assert "chgnet" in BUILT_IN
+    assert "chgnet" in LOADERS
 
 
 @pytest.mark.parametrize("value", ["nowhere:Teacher", "toy_teacher:Missing"])

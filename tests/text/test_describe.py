@@ -15,7 +15,8 @@ import pytest
 
 from crysmm.cli.main import main
 from crysmm.errors import InputError
-from crysmm.io.inputs import source_from_records
+from crysmm.io.source import ReadingOptions
+from crysmm.io.table import RecordsTable
 from crysmm.text.describe import describe
 from crysmm.text.describers import end_processes
 from crysmm.text.descriptions import read_descriptions
@@ -56,7 +57,7 @@ def run(records, tmp_path):
     """Return a function that describes by JARVIS and returns the summary and the rows without their times."""
 
     def run(rows=records, **options):
-        source = source_from_records(rows, needs_targets=False)
+        source = RecordsTable(rows, ReadingOptions(needs_targets=False))
         path = tmp_path / options.pop("output", "descriptions.jsonl")
         summary = describe(source, path, **({"describer": "jarvis", "progress": False, "jobs": 2} | options))
         return summary, without_times(path)

@@ -10,6 +10,7 @@ import scipy.stats
 
 from crysmm.cli.main import main
 from crysmm.config import PretrainingConfig
+from crysmm.data.units import number
 from crysmm.inference.model_card import MARK, read_card
 from crysmm.training.pretrain import pretrain
 from crysmm.training.train import train
@@ -34,7 +35,7 @@ def test_figures_are_those_of_the_tables(run):
         rows = results(folder, split)
         errors = [abs(float(row["target"]) - float(row["prediction"])) for row in rows]
         error, scatter = np.mean(errors), scipy.stats.sem(errors)
-        assert line.startswith(f"- {split} MAE {error:.4f} ± {scatter:.4f} GPa (standard error), RMSE ")
+        assert line.startswith(f"- {split} MAE {number(error)} ± {number(scatter)} GPa (standard error), RMSE ")
         assert f" on {len(rows)} crystals" in line
     rows = results(folder, "test")
     held = np.mean([float(row["lower"]) <= float(row["target"]) <= float(row["upper"]) for row in rows])
@@ -111,8 +112,8 @@ def test_classes_and_ensemble(make_config):
         == "2 networks (cgcnn) that predict the class of K_VRH (1 above 100, else 0), trained on 47 crystals."
     )
     right = [row["target"] == row["prediction"] for row in results(result.folder, "test")]
-    scatter = scipy.stats.sem(np.array(right, dtype=float))
-    assert card.figure.startswith(f"test accuracy {np.mean(right):.4f} ± {scatter:.4f} (standard error), ROC-AUC ")
+    accuracy, scatter = number(np.mean(right)), number(scipy.stats.sem(np.array(right, dtype=float)))
+    assert card.figure.startswith(f"test accuracy {accuracy} ± {scatter} (standard error), ROC-AUC ")
     assert "--ensemble 2" in card.sections["Command"]
     assert read_card(result.folder / "member_2").summary.startswith("cgcnn that predicts the class")
 
@@ -139,6 +140,6 @@ def test_encoder(make_settings, tmp_path):
     card = read_card(folder)
     assert card.summary == "encoder cgcnn, which predicts no property, pre-trained by decoys on 24 crystals."
     quality = json.loads((folder / "metrics.json").read_text())["quality"]
-    assert f"{quality['decoy_accuracy']:.4f}" in card.sections["Held-out metrics"]
+    assert f"decoy accuracy {number(quality['decoy_accuracy'])} on" in card.sections["Held-out metrics"]
     assert "--model.conv_layers 1" in card.sections["Use"]
     assert "--init_from encoder" in card.sections["Use"]

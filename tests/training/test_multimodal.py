@@ -20,7 +20,9 @@ from crysmm.config.graph import GraphSettings
 from crysmm.data.split import Split
 from crysmm.data.store import build_store
 from crysmm.errors import InputError, ModelFolderError
-from crysmm.io.inputs import open_source, source_from_records
+from crysmm.io.inputs import open_source
+from crysmm.io.source import ReadingOptions
+from crysmm.io.table import RecordsTable
 from crysmm.runs.data import RunData
 from crysmm.text.describe import describe
 from crysmm.text.descriptions import read_descriptions, write_descriptions
@@ -54,7 +56,7 @@ def jarvis_text(records, tmp_path_factory):
     path = tmp_path_factory.mktemp("text") / "descriptions.jsonl"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("crysmm.text.describe.end_processes", lambda: None)  # predictions need it again
-        describe(source_from_records(records, needs_targets=False), path, "jarvis", progress=False, jobs=1)
+        describe(RecordsTable(records, ReadingOptions(needs_targets=False)), path, "jarvis", progress=False, jobs=1)
     return path
 
 
@@ -174,7 +176,9 @@ def test_with_a_teacher_and_delta_1_nothing_changes(make_config, described, tmp_
 
 
 def test_a_run_goes_on_with_the_same_texts_only(records, tmp_path):
-    store = build_store(source_from_records(records), GraphSettings(), cache_dir=tmp_path, jobs=1, progress=False)
+    store = build_store(
+        RecordsTable(records, ReadingOptions()), GraphSettings(), cache_dir=tmp_path, jobs=1, progress=False
+    )
     data = RunData(store, [], Split([0, 1], [2], [3]))
     settings = TextSettings(describer="jarvis", encoder="minilm", revision="r", pooling="cls", width=2)
     values = np.zeros((len(store), 2), dtype=np.float32)

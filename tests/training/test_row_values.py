@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from crysmm.training.train import RowValues
+from crysmm.training.predict import RowValues
 
 ROWS = [7, 2, 9, 4]
 ALONE = SimpleNamespace(gather=lambda part: [part])
