@@ -64,7 +64,7 @@ def store_of(source_path: Path, cache: Path, **options: str) -> Store:
         ("junk.vasp", bytes(range(256)) * 8, "binary, not text"),
         ("utf16.vasp", SILICON.encode("utf-16"), "UTF-16; save it as UTF-8"),
         ("utf16.cif", b"\xfe\xff" + CIF.encode("utf-16-be"), "UTF-16; save it as UTF-8"),
-        ("packed.vasp", gzip.compress(SILICON.encode()), r"compressed with gzip, .* does not end in \.gz; rename it"),
+        ("packed.vasp", gzip.compress(SILICON.encode(), mtime=0), "compressed with gzip"),
         ("zipped.vasp", b"PK\x03\x04\x14\x00", "is a zip archive; unpack it"),
         ("junk2.vasp", bytes(range(128, 256)) * 8, "ends after"),
         ("junk.cif", bytes(range(1, 256)) * 8, "cif"),
