@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jarvis.core.lattice import Lattice
 
 from crysmm.io.inputs import open_source
 from data_prep.compare import compare, read_rows
@@ -23,12 +24,13 @@ def archive_rows():
     for number, row in enumerate(open_source(SAMPLE, limit=N_ROWS).rows()):
         record = row.read()
         coords = record.crystal.frac_coords @ record.crystal.lattice if number % 2 else record.crystal.frac_coords
+        lattice = Lattice(record.crystal.lattice)
         atoms = {
             "lattice_mat": record.crystal.lattice.tolist(),
             "coords": coords.tolist(),
             "elements": record.crystal.elements,
-            "abc": np.linalg.norm(record.crystal.lattice, axis=1).tolist(),
-            "angles": [90.0, 90.0, 90.0],
+            "abc": np.round(lattice.abc, 2).tolist(),
+            "angles": np.round(lattice.angles, 2).tolist(),
             "cartesian": bool(number % 2),
             "props": [""] * len(record.crystal),
         }
