@@ -75,6 +75,7 @@ ARMS = {
     f"{LABELER}, five networks": ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0, five networks"],
     TAUGHT: Arm(("--init_from",), SEVERAL),
     "features of imitation-jarvis alone": ARMS_OF_STUDIES["features of imitation-jarvis alone"],
+    "features of multitask-jarvis alone": Arm(("--head", "features", "--head.embeddings", "multitask-jarvis")),
     "fused with imitation-jarvis": ARMS_OF_STUDIES["cgcnn fused with imitation-jarvis"],
     "from several, fused with imitation-jarvis": Arm((*fused_with("imitation-jarvis"), "--init_from"), SEVERAL),
     "from imitation": ARMS_OF_STUDIES["cgcnn from imitation"],
