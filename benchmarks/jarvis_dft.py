@@ -91,6 +91,11 @@ ARMS = {
     "gatgnn distilled from decoys": ARMS_OF_STUDIES["gatgnn distilled from decoys, delta rising"],
     "gatgnn with text": ARMS_OF_STUDIES["gatgnn with text"],
 }
+DRAWN = (
+    "plain", "from several", "distilled from decoys", "fused with sevennet-0", LABELER,
+    "from several, fused with imitation-jarvis",
+)  # fmt: skip
+"""Arms in the figure of learning curves; the results file has more."""
 FULL = 80  # percent of the crystals with a property, the training split
 COLUMNS = (
     "arm", "property", "percent", "n_train", "n_test", "val_mae", "test_mae", "standard_error", "epochs", "hours",
@@ -237,12 +242,12 @@ def table(results: Sequence[dict[str, str]]) -> str:
 
 
 def curves_by_property(results: Sequence[dict[str, str]]) -> dict[str, Curves]:
-    """Return the learning curves by the label of their axis, of the properties and arms with several sizes."""
+    """Return the learning curves by the label of their axis, of properties and arms in ``DRAWN`` with several sizes."""
     panels: dict[str, Curves] = {}
     for name, unit in PROPERTIES.items():
         curves: dict[str, dict[int, dict[int, float]]] = {}
         for row in results:
-            if row["property"] == name:
+            if row["property"] == name and row["arm"] in DRAWN:
                 curves.setdefault(row["arm"], {})[int(row["n_train"])] = {SEED: float(row["test_mae"])}
         if several := {arm: by_amount for arm, by_amount in curves.items() if len(by_amount) > 1}:
             panels[f"{name}: test MAE{f', {unit}' if unit else ''}"] = several

@@ -60,9 +60,10 @@ def test_the_table_has_a_row_per_property():
     assert table([row]).splitlines()[-1] == "| slme, % | 906 | 5.12 ± 0.2 |"
 
 
-def test_curves_have_the_arms_with_several_sizes():
+def test_curves_have_the_chosen_arms_with_several_sizes():
     full = {"arm": "plain", "property": "slme", "n_train": "7248", "test_mae": "4.5"}
     fewer = full | {"n_train": "90", "test_mae": "7.5"}
-    alone = full | {"arm": "gatgnn"}
+    alone = full | {"arm": "from several"}
+    others = [full | {"arm": "gatgnn", "n_train": size} for size in ("90", "453")]
     expected = {"slme: test MAE, %": {"plain": {7248: {123: 4.5}, 90: {123: 7.5}}}}
-    assert curves_by_property([full, alone, fewer]) == expected
+    assert curves_by_property([full, alone, fewer, *others]) == expected
