@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -238,12 +238,16 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
     if cartesian and "coords" not in structure:
         raise StructureError("cartesian is true, and there are frac_coords alone; name cartesian coordinates coords")
     lattice, coords = structure["lattice_mat"], structure.get("coords")
-    if cartesian:
-        coords = to_fractional(lattice, coords)
-    crystal = Crystal.from_arrays(lattice, structure.get("frac_coords", coords), structure["elements"])
     is_open = is_null(structure.get("cartesian"))
-    if "frac_coords" not in structure and is_open and np.abs(crystal.frac_coords).max() > 1:
-        raise StructureError("coords beyond 1 may be fractional, or in Angstrom; add cartesian, true or false")
+    if "frac_coords" in structure:
+        crystal = Crystal.from_arrays(lattice, structure["frac_coords"], structure["elements"])
+        if isinstance(coords, list | np.ndarray) and len(coords):
+            _refuse_other_sites(lattice, structure["frac_coords"], coords, None if is_open else bool(cartesian))
+    else:
+        sites = to_fractional(lattice, coords) if cartesian else coords
+        crystal = Crystal.from_arrays(lattice, sites, structure["elements"])
+        if is_open and np.abs(crystal.frac_coords).max() > 1:
+            raise StructureError("coords beyond 1 may be fractional, or in Angstrom; add cartesian, true or false")
     pbc = structure.get("pbc")
     if pbc is False or (isinstance(pbc, list) and False in pbc):
         raise StructureError(NOT_PERIODIC)
@@ -251,9 +255,6 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
         if isinstance(occupancies, list) and len(occupancies) == len(crystal) and _are_numbers(occupancies):
             refuse_vacancies(occupancies)
     _refuse_other_cell(lattice, structure.get("abc"), structure.get("angles"))
-    if "frac_coords" in structure and isinstance(coords, list | np.ndarray):
-        readings = [coords, to_fractional(lattice, coords)] if is_open else [coords]
-        _refuse_other_sites(lattice, structure["frac_coords"], readings)
     return crystal
 
 
@@ -286,24 +287,29 @@ def _refuse_other_cell(lattice: Any, lengths: Any, angles: Any) -> None:
             )
 
 
-def _refuse_other_sites(lattice: Any, frac_coords: Any, readings: Sequence[Any]) -> None:
-    """Refuse a structure whose coordinates are given twice, in no reading as the same sites.
+def _refuse_other_sites(lattice: Any, frac_coords: Any, others: Any, cartesian: bool | None) -> None:
+    """Refuse a structure whose coordinates are given twice, as other sites.
 
     Args:
         lattice: Lattice vectors as rows, Angstrom.
         frac_coords: Fractional coordinates.
-        readings: Fractional coordinates that the others may mean; an atom may be in another cell.
+        others: The other coordinates; an atom may be in another cell.
+        cartesian: Whether these are in Angstrom; None if they may be or be fractional.
 
     Raises:
-        StructureError: A site is elsewhere in each of them.
+        StructureError: A site is elsewhere, or there are others.
     """
     vectors, sites = np.array(lattice, dtype=float), np.array(frac_coords, dtype=float)
+    try:
+        coords = np.array(others, dtype=float).reshape(sites.shape)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise StructureError(f"the two lists of coordinates are not of the same sites: {error}; keep one") from error
+    readings = [] if cartesian else [coords]
+    if cartesian is not False:
+        readings.append(to_fractional(vectors, coords))
     distances = []
     for reading in readings:
-        try:
-            steps = sites - np.array(reading, dtype=float).reshape(sites.shape)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise StructureError(f"coords and frac_coords are not of the same sites: {error}; keep one") from error
+        steps = sites - reading
         distances.append(np.linalg.norm((steps - np.round(steps)) @ vectors, axis=1).max())
     if not min(distances) <= LARGEST_ROUNDING:
         raise StructureError(
@@ -342,7 +348,7 @@ def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:
     crystal = Crystal.from_arrays(matrix, coords, symbols)
     _refuse_other_cell(matrix, list(map(lattice.get, "abc")), list(map(lattice.get, ("alpha", "beta", "gamma"))))
     if all(site.get("xyz") is not None for site in sites):
-        _refuse_other_sites(matrix, coords, [to_fractional(matrix, [site["xyz"] for site in sites])])
+        _refuse_other_sites(matrix, coords, [site["xyz"] for site in sites], cartesian=True)
     return crystal
 
 
@@ -377,12 +383,13 @@ def _from_optimade(structure: Mapping[str, Any]) -> Crystal:
         raise StructureError(NOT_PERIODIC)
     crystal = Crystal.from_arrays(lattice, to_fractional(lattice, positions), symbols)
     n_sites, formula = structure.get("nsites", len(crystal)), structure.get("chemical_formula_reduced", crystal.formula)
-    named = sorted(set(structure.get("elements", crystal.elements)))
+    named = structure.get("elements", crystal.elements)
     has_formula = _proportions(formula) == _proportions(crystal.formula)
-    if n_sites != len(crystal) or not has_formula or named != sorted(set(crystal.elements)):
+    has_elements = isinstance(named, list | tuple) and set(map(str, named)) == set(crystal.elements)
+    if n_sites != len(crystal) or not has_formula or not has_elements:
         raise StructureError(
             f"the OPTIMADE structure contradicts itself: nsites is {shown(n_sites)}, chemical_formula_reduced "
-            f"{shown(formula)} and elements {', '.join(named)}, the sites are {len(crystal)} of {crystal.formula}"
+            f"{shown(formula)} and elements {shown(named)}, the sites are {len(crystal)} of {crystal.formula}"
         )
     return crystal
 

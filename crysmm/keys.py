@@ -27,12 +27,15 @@ def load_python(text: str) -> Any:
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Dict):
-                refuse_repeated_keys(ast.unparse(key) for key in node.keys if key)
-        return ast.literal_eval(tree)
+        value = ast.literal_eval(tree)
     except (SyntaxError, MemoryError, RecursionError) as error:
         raise ValueError(str(error)) from error
+    except (TypeError, ValueError) as error:  # its text has the address of an object
+        raise ValueError("a value or a key is no number, text, list or dict") from error
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            refuse_repeated_keys(str(ast.literal_eval(key)) for key in node.keys if key)
+    return value
 
 
 def _with_different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -114,7 +114,8 @@ def test_what_a_dict_gives_twice_may_be_rounded(name, crystals):
         "angles": [10**400, 1, None],
     }
     assert as_crystal({**twice, **others, "coords": "none", "cartesian": False}).elements == crystal.elements
-    with pytest.raises(StructureError, match="coords and frac_coords are not of the same sites"):
+    assert as_crystal({**twice, "coords": [], "cartesian": True}).elements == crystal.elements
+    with pytest.raises(StructureError, match="the two lists of coordinates are not of the same sites"):
         as_crystal({**twice, **others, "cartesian": False})
     for key, value in contradictions.items():
         with pytest.raises(StructureError, match=r"contradicts itself|partial occupancy: atom 1 is occupied to 0.5"):

@@ -96,7 +96,8 @@ class BatchNorm(nn.BatchNorm1d):
         if multiplicity is not None and count:
             mean, variance = weighted_statistics(rows, multiplicity)
         elif count:
-            mean, variance = torch.batch_norm_update_stats(rows, None, None, self.momentum)
+            # The clones, which are overwritten, keep the statistics of bf16 rows in float32.
+            mean, variance = torch.batch_norm_update_stats(rows, mean.clone(), variance.clone(), self.momentum)
         if self.is_shared:
             mean, variance, count = over_processes(mean, variance, count if self.is_counted else 0)
             if count < 2:

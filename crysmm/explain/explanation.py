@@ -195,8 +195,8 @@ def refuse_other_input(model: LoadedModel) -> None:
     for other in ("descriptions" if model.description.text else None, potential and f"features by {potential.name}"):
         if other is not None:
             raise InputError(
-                f"{model.folder} reads {other} in addition to graphs, and their contribution to a prediction cannot be "
-                "explained yet; explain a model of the same backbone with another head"
+                f"{model.folder} reads {other}, and their contribution to a prediction cannot be explained yet; "
+                "explain a model that reads graphs alone"
             )
 
 

@@ -230,7 +230,8 @@ def papers_behind(config: RunConfig) -> Iterator[str]:
     names: list[str] = [config.network]
     taught_by: list[str | None] = []
     if isinstance(config, PretrainingConfig):
-        names += {"crysae": ["crysxpp"], "crysgnn": ["crysgnn"]}.get(config.method.name, [])
+        names += {"crysae": ["crysxpp"]}.get(config.method.name, [config.method.name])
+        names += ["crysgnn"] if config.teacher is not None else []
         taught_by = [config.teacher]
     if isinstance(config, TrainingConfig):
         if config.teacher is not None:
@@ -238,5 +239,6 @@ def papers_behind(config: RunConfig) -> Iterator[str]:
         if isinstance(config.head, MultimodalConfig) and config.head.reads_text:
             names += ["crysmmnet", *(["matscibert"] if "matscibert" in config.head.encoder.lower() else [])]
         taught_by = [config.teacher, config.potential]
+    taught_by = ["sevennet-0" if name == "imitation-jarvis" else name for name in taught_by]
     names += [name.partition(":")[0].partition("-")[0] for name in taught_by if name is not None]  # chgnet, sevennet
     return iter(dict.fromkeys(name for name in names if name in PAPERS))

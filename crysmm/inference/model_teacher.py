@@ -50,7 +50,8 @@ class ModelTeacher:
         self._graphs = graphs
         self.name = Path(folder).resolve().name
         self.width = encoder.backbone.node_features
-        settings = f"{encoder.model.model_dump_json()} {encoder.settings.model_dump_json()}"
+        # Without defaults: a model folder keeps the checksum, and later versions may have more settings.
+        settings = " ".join(part.model_dump_json(exclude_defaults=True) for part in (encoder.model, encoder.settings))
         self.checksum = hashlib.sha256(f"{encoder.weights_sha256} {settings}".encode()).hexdigest()
 
     @cached_property

@@ -63,8 +63,8 @@ TRANSFORMS = ("_space_group_transform_pp_abc", "_space_group_transform_qq_xyz")
 GROUP_NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
 HALL_SYMBOLS = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 SITES = [f"_atom_site_fract_{axis}" for axis in "xyz"]
-OTHER_SYMMETRY = re.compile(r"_(?:symmetry|space_?group)(?!.*_id$)|.*(?:space_?group|sg_num|symop|hall|h-m)")
-NO_SYMMETRY = re.compile(r"-?1|p1?|ap|1:p1|triclinic|anorthic|a,b,c;0,0,0|x,y,z;0,0,0", re.IGNORECASE)
+OTHER_SYMMETRY = re.compile(r"(?!.*_id$)(?:_symmetry|.*(?:space_?group|sg_num|symop|name_hall|h-m))")
+NO_SYMMETRY = re.compile(r"-?1|p1?|ap|1:p1|triclinic|anorthic|a,b,c;0,0,0|x,y,z(?:;0,0,0)?", re.IGNORECASE)
 SYSTEMS = ("_symmetry_cell_setting", "_space_group_crystal_system")
 SITE_SYMMETRIES = [  # numbers of atoms of a site, or of operations that keep it
     f"_atom_site_{name}"
@@ -77,8 +77,8 @@ SITE_SYMMETRIES = [  # numbers of atoms of a site, or of operations that keep it
     )
 ]
 WYCKOFF = [f"_atom_site_wyckoff_{name}" for name in ("symbol", "label", "letter")]
-# A number for each site, unlike its uncertainty (_su, _esd) and flags of its refinement.
-OCCUPANCIES = re.compile(r"_atom_site_(?!.*(?:flag|refine|constrain|_su$|_esd$)).*(?:occ|sof).*")
+# A number for each site, unlike its uncertainty, flags of its refinement and remarks.
+OCCUPANCIES = re.compile(r"_atom_site_(?!.*(?:flag|refine|constrain|details|method|_su$|_esd$|_sigma$)).*(?:occ|sof).*")
 ALTERNATIVES = {"_atom_site_label_alt_id": "alternative sites", "_atom_site_pdbx_pdb_model_num": "models"}
 PARENT = "_parent_space_group"  # of a magnetic or distorted structure, not its own
 SPACES = re.compile(r"[^\S\n\r \t]|[\u200b\u2060\ufeff]")  # no-break and thin spaces
@@ -106,8 +106,8 @@ def parse_cif(text: str) -> Reading:
     if len(blocks) > 1:
         names = first_of([block.name for block in blocks])
         raise StructureError(f"the file holds {len(blocks)} structures (data blocks {names}); expected one a file")
-    elsewhere = next((block.name for block in everything if block.has_symmetry), None)
-    if elsewhere is not None and not blocks[0].has_symmetry:
+    elsewhere = next((block.name for block in everything if not all(map(is_trivial, block.symmetry()))), None)
+    if elsewhere is not None and not blocks[0].symmetry():
         raise StructureError(
             f"the CIF has its sites in the data block {blocks[0].name}, and symmetry in {elsewhere} alone; write both "
             "in one block"
@@ -176,10 +176,9 @@ class Tags:
         """True if a site has a coordinate."""
         return any(word not in UNKNOWN for words in self._columns.get(SITES[0], []) for word in words)
 
-    @property
-    def has_symmetry(self) -> bool:
-        """True if a space group is named, or operations are written."""
-        return any(map(self.all_known, (*GROUP_NAMES, *GROUP_NUMBERS, *HALL_SYMBOLS, *OPERATIONS)))
+    def symmetry(self) -> tuple[str, ...]:
+        """Return the names of a space group and the operations that are written."""
+        return self.all_known(*GROUP_NAMES, *GROUP_NUMBERS, *HALL_SYMBOLS, *OPERATIONS)
 
     def are_joined(self, tag: str, other: str) -> bool:
         """Return True if two tags stand in one loop, or in loops that share a column, which then is the same."""
@@ -219,6 +218,11 @@ class Tags:
         """Return the different values that are known of some tags."""
         values = chain.from_iterable(self.column(tag) for tag in tags)
         return tuple(dict.fromkeys(value for value in values if value not in UNKNOWN))
+
+
+def is_trivial(symmetry: str) -> bool:
+    """Return True for a name, a system or an operation of a cell without symmetry, or with no more than triclinic."""
+    return NO_SYMMETRY.fullmatch(symmetry.replace(" ", "")) is not None
 
 
 def _normal(tag: str) -> str:
@@ -353,7 +357,7 @@ class _Structure:
         """
         for tag in filter(OCCUPANCIES.fullmatch, self.tags):
             occupancies = self._site_column(tag)
-            for label, word, value in zip(self.labels, occupancies, _numbers(occupancies), strict=True):
+            for label, word, value in zip(self.labels, occupancies, _numbers(occupancies), strict=False):
                 if word not in UNKNOWN and not abs(value - 1) <= FULL_OCCUPANCY:
                     raise StructureError(
                         f"partial occupancy: site {label} is occupied to {word} ({tag}); give an ordered structure"
@@ -381,7 +385,7 @@ class _Structure:
         given = self._site_column("_atom_site_label") or ["?"] * len(self.rows)
         if self.formula is None:
             for label in given:
-                refuse_mixed(label, "label")
+                refuse_mixed(label)
         return [
             read_type(word) if word not in UNKNOWN else read_label(label)
             for word, label in zip(types, given, strict=True)
@@ -448,7 +452,7 @@ class _Structure:
         for tag in self.tags:
             if tag.startswith(PARENT) or tag in SYSTEMS or not OTHER_SYMMETRY.match(tag):
                 continue
-            if any(not NO_SYMMETRY.fullmatch(value.replace(" ", "")) for value in self._known_values(tag)):
+            if not all(map(is_trivial, self._known_values(tag))):
                 raise StructureError(
                     f"the symmetry in the CIF stands under {tag}, which is not read; write {OPERATIONS[0]}"
                 )

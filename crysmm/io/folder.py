@@ -77,7 +77,8 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
         files = [(name, name) for name in listing.structure_files(options.file_format)]
         files = files or listing.files_in_subfolders(options.file_format)
     if files:
-        if unread := [name for name in listing.unread_files() if (name, name) not in files]:
+        read = {path for _, path in files}
+        if unread := [name for name in listing.unread_files() if name not in read]:
             warnings.warn(
                 f"{folder} has {count(len(unread), 'file')} that may hold structures and are not read: "
                 f"{first_of(unread)}; give them names such as a.cif or a.vasp, or convert them with ase convert",

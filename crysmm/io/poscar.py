@@ -21,7 +21,7 @@ SPECIES = re.compile(
     r"([A-Z][a-z]?)(?:(\d+)|(?:\d+(?:\.\d*)?|\.\d+)?[+-].*|,.*)?$"
 )  # "Si", "Si2", pymatgen's "Si4+" and "Si,spin=1"
 HYDROGEN = re.compile(r"(?:D\d*|T|H\d*\.\d+)$")  # isotopes, and VASP's hydrogen of fractional charge: "H1.33", "H.5"
-OTHER_UNIT = re.compile(r"bohr|\b[np]m\b", re.IGNORECASE)
+OTHER_UNIT = re.compile(r"(?i:bohr)|\b[np]m\b")
 FLAGS = {"T", "F", ".T.", ".F.", "TRUE", "FALSE", ".TRUE.", ".FALSE."}  # of selective dynamics
 FORTRAN = str.maketrans("Dd_", "EE?")  # Fortran's exponent "1.0D0"; "1_0" is a number in Python only
 LONGEST_HEADER = 100  # lines before the coordinates
@@ -250,7 +250,7 @@ def _first_letter(lines: Sequence[str], index: int) -> str:
         raise StructureError(f"the POSCAR has no line {index + 1}; expected 'Direct' or 'Cartesian'")
     if line[0].lower() not in "dfcks":  # VASP takes any other word, Angstrom among them, for Direct
         raise StructureError(f"line {index + 1} of the POSCAR is {_shown(line)}; expected 'Direct' or 'Cartesian'")
-    if OTHER_UNIT.search(line):  # VASP reads the first letter alone
+    if line[0].lower() in "ck" and OTHER_UNIT.search(line):  # VASP reads the first letter alone
         raise StructureError(f"line {index + 1} of the POSCAR is {_shown(line)}; expected coordinates in Angstrom")
     return line[0].lower()
 

@@ -29,6 +29,7 @@ NO_ATOM = re.compile(
 HEAVIEST = 96  # atomic number beyond which labels such as No1 and Md1 mean something else
 KIND = re.compile(r"([A-Z][a-z])([A-Z])")
 SEPARATED = re.compile(r"[A-Za-z][\d.+-]*\s*[,/;:|&+]\s*[\d.]*\s*[A-Z]")  # Fe,Ni and 0.6Cu + 0.4Al
+MIXED = re.compile(r"(?:[A-Z][a-z]?0?\.\d+\W*){2}|[A-Z][a-z]?[,/][A-Z][a-z]?\d*$")
 FRACTION = re.compile(r"\d*\.\d")
 TERM = re.compile(rf"([A-Z][a-z]?)({NUMBER}?)")
 ELEMENT_AND_NUMBER = re.compile(rf"[A-Za-z]{{1,2}}{NUMBER}?")
@@ -134,7 +135,8 @@ def read_label(label: str) -> Readings:
     Raises:
         StructureError: it names several elements on one site.
     """
-    refuse_mixed(label, "label")
+    if SEPARATED.search(label):
+        _refuse_several(label, "label")
     if NO_ATOM.match(label):
         return Readings((), False, f"the label {label!r} names a kind of site, not an element")
     letters, rest = re.fullmatch(r"([A-Za-z]*)(.*)", label, re.DOTALL).groups()  # type: ignore[union-attr]  # any text
@@ -162,14 +164,14 @@ def _is_single(symbol: str, rest: str) -> bool:
     )
 
 
-def refuse_mixed(word: str, what: str) -> None:
-    """Refuse a word that names several elements with their shares or a sign between them.
+def refuse_mixed(label: str) -> None:
+    """Refuse a label that gives several elements to a site, whatever its type symbol says: ``Fe0.5Ni0.5``, ``Fe,Ni1``.
 
     Raises:
         StructureError: with the elements.
     """
-    if SEPARATED.search(word) or FRACTION.search(word):
-        _refuse_several(word, what)
+    if MIXED.match(label):
+        _refuse_several(label, "label")
 
 
 def _refuse_several(word: str, what: str) -> None:

@@ -38,9 +38,9 @@ OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos"} | dict.
 )
 WIDTHS = {"species": 1, "z": 1, "pos": 3}  # number of columns
 OF_A_CELL = "(?:lattice|cell)(?:_?(?:vector|constant|parameter))?"
-LENGTHS = f"(?:length|distance|{OF_A_CELL}|box|geometry|structure|pos(?:ition)?|coord(?:inate)?|xyz)s?"
+LENGTHS = f"(?:length|distance|{OF_A_CELL}|box|(?:atom(?:ic)?_?)?(?:pos(?:ition)?|coord(?:inate)?)|xyz)s?"
 NO_PROPERTY = re.compile(  # keys of the header, in lower case, of the cell and of units of lengths
-    rf"lattice|properties|pbc|(?P<unit>(?:(?:[\w-]*[_-])?{LENGTHS}[_-]?)?units?)"
+    rf"lattice|properties|pbc|(?P<unit>(?:{LENGTHS}[_-]?)?units?)"
 )
 ANGSTROM = ("angstrom", "angstroms", "ang", "a", "å")
 AS_JSON = "_JSON "  # begins a value that ASE has no other way to write

@@ -20,6 +20,7 @@ from crysmm.runs.data import RunData, TrainingData
 from crysmm.teachers.features import Directions, TeacherFeatures, compute_features, refuse_failed
 from crysmm.teachers.file import features_from_file
 from crysmm.teachers.names import is_file, is_model
+from crysmm.teachers.registry import TeacherIdentity
 from crysmm.teachers.teacher import TeacherByName
 from crysmm.zoo import resolve, shipped_names
 
@@ -51,7 +52,7 @@ def embed_by_teacher(config: RunConfig, data: RunData, processes: Processes) -> 
 
 
 def read_potential(config: TrainingConfig, data: TrainingData, processes: Processes) -> TeacherFeatures | None:
-    """Read the features that a multimodal head fuses with the graphs, or return None if it fuses none.
+    """Read the features that the head fuses with the graphs or reads alone, or return None if it reads none.
 
     Args:
         config: Settings of the run.
@@ -69,14 +70,18 @@ def read_potential(config: TrainingConfig, data: TrainingData, processes: Proces
     rows = [*data.split.train, *data.split.val, *data.split.test]
     features = processes.first_before_others(lambda: read_features(name, data.store, rows, config, processes.device))
     teacher = features.teacher
-    if teacher is None or not is_installed(teacher.name):
+    is_shipped = teacher is not None and teacher.name in shipped_names()
+    if teacher is None or not is_installed(teacher.name) or (is_model(name) and not is_shipped):
         raise InputError(
             f"--head.embeddings {name}: its features are by neither a registered teacher nor a shipped model, so that "
             "none could be computed for structures to predict; write the file by crysmm embed --model chgnet, or by "
             "another of these"
         )
-    if teacher.name in shipped_names():
-        teacher.load(load=installed_teacher)  # refuses another model of that name
+    if is_shipped and teacher != TeacherIdentity.of(installed_teacher(teacher.name)):
+        raise InputError(
+            f"--head.embeddings {name}: its features are by another model than the shipped {teacher.name}; rename its "
+            "folder, and name the shipped one"
+        )
     return features
 
 

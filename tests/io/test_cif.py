@@ -602,6 +602,7 @@ def test_symmetry_in_another_block_than_the_sites() -> None:
     with pytest.raises(StructureError, match="sites in the data block spinel, and symmetry in general alone"):
         parse(general + WITHOUT_SYMMETRY)
     assert len(parse(general + ROCK_SALT)) == 8
+    assert len(parse(general.replace("F m -3 m", "P 1") + WITHOUT_SYMMETRY)) == 2
 
 
 def test_a_number_tells_lost_centrings_of_a_setting_that_no_table_has() -> None:
@@ -672,6 +673,8 @@ def test_occupancies_under_other_tags(tag: str) -> None:
 
 
 def test_flags_and_uncertainties_are_no_occupancies() -> None:
+    assert len(parse(with_column(ROCK_SALT, "occupancy_details", ("full", ".")))) == 8
+    assert len(parse(f"{ROCK_SALT}\nloop_\n_atom_site_occupancy\n")) == 8
     assert len(parse(with_column(ROCK_SALT, "refinement_flags_occupancy", ("P", ".")))) == 8
     assert len(parse(with_column(ROCK_SALT, "occupancy_su", ("0.01", ".")))) == 8
 
@@ -686,6 +689,18 @@ def test_alternatives_of_macromolecules_are_refused(tag: str, values: str) -> No
     with pytest.raises(StructureError, match=r"the CIF has several (alternative sites|models)"):
         parse(with_column(ROCK_SALT, tag, values))
     assert len(parse(with_column(ROCK_SALT, tag, (values[0], ".")))) == 8
+
+
+@pytest.mark.parametrize(
+    ("label", "is_mixed"), [("Na0.5K0.5", True), ("Na,K1", True), ("Na1:Ni1", False), ("Na1.1K", False)]
+)
+def test_a_label_may_mix_elements_beside_a_type(label: str, is_mixed: bool) -> None:
+    text = "\n".join(line for line in ROCK_SALT.splitlines() if "formula" not in line).replace("Na1 Na", f"{label} Na")
+    if is_mixed:
+        with pytest.raises(StructureError, match="puts Na and K on one site: disordered"):
+            parse(text)
+    else:
+        assert len(parse(text)) == 8
 
 
 def test_columns_of_two_loops_need_one_in_common() -> None:

@@ -52,7 +52,7 @@ def assert_rutile(text: str) -> None:
         edited(6, "Ti_sv/0123abcd O/4f56"),
         edited(7, "2 4 ! counts"),
         edited(7, "2 4 atoms"),
-        edited(8, "Direct coordinates, Au in Angstrom"),
+        edited(8, "Direct coordinates, Au in Angstrom; Pm-3m, no nm"),
         edited(8, "Selective dynamics|Direct").replace("0.500 0.500 0.5", "0.500 0.500 0.5 T F T"),
         RUTILE.replace("0.305 0.305 0.0", "0.305 0.305 0.0 O"),
         edited(6, "").replace("TiO2 rutile", "Ti O"),

@@ -96,6 +96,17 @@ def test_batch_norm_takes_statistics_from_both_processes(two_and_one, make_confi
     assert np.mean(errors) == pytest.approx(by_two["val_mae"].min(), rel=1e-5)
 
 
+def test_pretraining_by_two_processes_in_bf16(make_config, tmp_path):
+    """The running statistics of batch norm stay in float32."""
+    words = ["--root_dir", EXAMPLES, "--limit", "30", "--output_dir", tmp_path / "encoder", "--precision", "bf16"]
+    words += ["--epochs", "1", "--val_ratio", "0.2", "--device", "cpu", "--cache_dir", make_config().cache_dir]
+    words += ["--method", "imitation", "--method.teacher", "decoys-mp", "--jobs", "1"]
+    finished = subprocess.run([*TORCHRUN, "-m", "crysmm", "pretrain", *words], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    weights = load_file(tmp_path / "encoder" / "model.safetensors")
+    assert all(torch.isfinite(values).all() for values in weights.values())
+
+
 def test_devices_starts_processes_and_tells_an_error_once(make_config, tmp_path):
     """The command starts its second process itself; what is wrong is said by one of them."""
     command = [sys.executable, "-m", "crysmm", "train", "--root_dir", "nowhere", "--output_dir", str(tmp_path / "run")]

@@ -75,7 +75,7 @@ def test_a_run_folder_is_as_of_any_run(made, crystals):
 
 
 def test_it_is_a_model_without_a_graph_network(made, make_config, tmp_path):
-    with pytest.raises(InputError, match="reads features by toy:5 in addition to graphs"):
+    with pytest.raises(InputError, match="reads features by toy:5, and their contribution"):
         refuse_other_input(load_model(made.folder))
     head = {"name": "distilled", "teacher": str(made.folder)}
     with pytest.raises(ModelFolderError, match="has no graph network"):

@@ -310,7 +310,7 @@ def test_explain_says_that_it_cannot(make_config, described, tmp_path, capsys):
         str(tmp_path / "why"),
     ]
     assert main(line) == 2
-    assert "reads descriptions in addition to graphs" in capsys.readouterr().err
+    assert "reads descriptions, and their contribution" in capsys.readouterr().err
 
 
 def test_settings():

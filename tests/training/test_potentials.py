@@ -261,7 +261,7 @@ def test_a_shipped_model_takes_the_place_of_a_potential(make_config, crystals, h
 
 def test_an_own_model_with_the_name_of_a_shipped_one_is_refused(make_config, tmp_path):
     own = train(make_config(epochs=1, output_dir=tmp_path / "decoys-mp")).folder
-    with pytest.raises(InputError, match="the teacher decoys-mp that is installed has other weights"):
+    with pytest.raises(InputError, match="features are by another model than the shipped decoys-mp"):
         train(make_config(output_dir=tmp_path / "b", head=fused(own)))
 
 
@@ -277,7 +277,7 @@ def test_damaged_references_are_refused(make_config, toy):
 
 def test_a_fused_model_is_not_explained(make_config, toy):
     made = train(make_config(epochs=1, head=fused("toy")))
-    with pytest.raises(InputError, match="reads features by toy:5 in addition to graphs"):
+    with pytest.raises(InputError, match="reads features by toy:5, and their contribution"):
         refuse_other_input(load_model(made.folder))
 
 
