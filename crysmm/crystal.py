@@ -258,6 +258,19 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
     return crystal
 
 
+def cell_parameters(lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lengths a, b and c (Angstrom) and the angles alpha, beta and gamma (degrees) of a cell.
+
+    Args:
+        lattice: Lattice vectors as rows, ``[3, 3]``, Angstrom.
+    """
+    # alpha is the angle between b and c, beta between c and a, gamma between a and b.
+    lengths = np.linalg.norm(lattice, axis=1)
+    directions = lattice / lengths[:, None]
+    cosines = [directions[i] @ directions[j] for i, j in ((1, 2), (2, 0), (0, 1))]
+    return lengths, np.degrees(np.arccos(np.clip(cosines, -1, 1)))
+
+
 def _are_numbers(values: Iterable[Any]) -> bool:
     return all(isinstance(value, int | float) and not abs(value) > LARGEST_NUMBER for value in values)
 
@@ -273,10 +286,8 @@ def _refuse_other_cell(lattice: Any, lengths: Any, angles: Any) -> None:
     Raises:
         StructureError: They differ by more than rounding.
     """
-    vectors = np.array(lattice, dtype=float)
-    norms = np.linalg.norm(vectors, axis=1)
-    cosines = (vectors @ vectors.T / np.outer(norms, norms))[[1, 2, 0], [2, 0, 1]]
-    for what, given, found in (("lengths", lengths, norms), ("angles", angles, np.degrees(np.arccos(cosines)))):
+    found_lengths, found_angles = cell_parameters(np.array(lattice, dtype=float))
+    for what, given, found in (("lengths", lengths, found_lengths), ("angles", angles, found_angles)):
         if not isinstance(given, list | tuple) or len(given) != 3 or not _are_numbers(given):
             continue
         pairs = zip(given, found.tolist(), strict=True)

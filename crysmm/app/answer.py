@@ -16,10 +16,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from crysmm import __version__
-from crysmm.crystal import Crystal
+from crysmm.crystal import Crystal, cell_parameters
 from crysmm.data.building import GraphedRecord
 from crysmm.data.estimate import in_bytes
 from crysmm.data.scaler import class_label
@@ -90,7 +88,7 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content for the JSON file."""
-        lengths, angles = cell_parameters(self.crystal)
+        lengths, angles = cell_parameters(self.crystal.lattice)
         values = [asdict(value) for value in self.values]
         for value in values:
             for name, number in value.items():
@@ -264,15 +262,6 @@ def explain(predictor: Predictor, answer: Answer) -> tuple[str, CrystalExplanati
             "predictions of several networks cannot be explained together; choose one of them with --model"
         )
     return explain_crystal(predictor.model, answer.crystal, answer.id)
-
-
-def cell_parameters(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lengths a, b and c (Angstrom) and the angles alpha, beta and gamma (degrees) of the unit cell."""
-    # alpha is the angle between b and c, beta between c and a, gamma between a and b.
-    lengths = np.linalg.norm(crystal.lattice, axis=1)
-    directions = crystal.lattice / lengths[:, None]
-    cosines = [directions[i] @ directions[j] for i, j in ((1, 2), (2, 0), (0, 1))]
-    return lengths, np.degrees(np.arccos(np.clip(cosines, -1, 1)))
 
 
 class Models:

@@ -8,7 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from crysmm.app.answer import Answer, Answers, cell_parameters
+from crysmm.app.answer import Answer, Answers
+from crysmm.crystal import cell_parameters
 from crysmm.data.units import after_name, after_number, named
 from crysmm.errors import count
 from crysmm.explain.tables import CrystalExplanation
@@ -181,7 +182,7 @@ def readable_formula(formula: str, count: str = "<sub>{}</sub>") -> str:
 def _structure_card(answer: Answer) -> str:
     """Return the card with the drawing, the space group and the cell."""
     crystal = answer.crystal
-    lengths, angles = cell_parameters(crystal)
+    lengths, angles = cell_parameters(crystal.lattice)
     facts = {
         "Space group": space_group_name(answer.space_group),
         "Cell": f"{count(len(crystal), 'atom')}, {crystal.volume:.1f} &#8491;<sup>3</sup>",

@@ -477,8 +477,9 @@ class _Columns:
 
 def _is_index(name: str, column: int, lines: Lines) -> bool:
     """Return whether a column is the index of a DataFrame: written without a name, or as ``index`` from 0 on."""
-    counted = [cells[column : column + 1] for _, cells in lines] == [[str(number)] for number in range(len(lines))]
-    return OF_PANDAS.fullmatch(name) is not None or (name == "index" and counted)
+    if name == "index":
+        return all(cells[column : column + 1] == [str(number)] for number, (_, cells) in enumerate(lines))
+    return OF_PANDAS.fullmatch(name) is not None
 
 
 def columns_of_text(lines: Sequence[tuple[int, list[str]]], width: int) -> list[int]:

@@ -158,10 +158,8 @@ def read_label(label: str) -> Readings:
 
 def _is_single(symbol: str, rest: str) -> bool:
     """Return True if a label goes on without a second element or an occupancy, as ``Fe-Ni``, ``Na_K`` and ``Fe0.5``."""
-    others = re.findall(r"[A-Z][a-z]|^[-_][A-Z](?![a-z])", rest)
-    return not FRACTION.match(rest) and all(
-        other == symbol or other not in ATOMIC_NUMBERS for other in (word.lstrip("-_") for word in others)
-    )
+    others = re.findall(r"[A-Z][a-z]|(?<=^[-_])[A-Z](?![a-z])", rest)
+    return not FRACTION.match(rest) and all(other == symbol or other not in ATOMIC_NUMBERS for other in others)
 
 
 def refuse_mixed(label: str) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crysmm.crystal import cell_parameters
 from crysmm.errors import StructureError, shown
 
 if TYPE_CHECKING:
@@ -430,8 +431,5 @@ def _without_ones(symbol: str) -> str:
 
 
 def _cell_in_words(lattice: np.ndarray) -> str:
-    lengths = np.linalg.norm(lattice, axis=1)
-    a, b, c = lattice / lengths[:, None]
-    angles = np.degrees(np.arccos(np.clip([b @ c, c @ a, a @ b], -1, 1)))
-    words = " ".join(f"{number:.4g}" for number in (*lengths, *angles))
+    words = " ".join(f"{number:.4g}" for part in cell_parameters(lattice) for number in part)
     return shown(words).strip("'")

@@ -30,7 +30,7 @@ class PotentialReader:
     @cached_property
     def teacher(self) -> Teacher:
         """Teacher, loaded and checked when the first structure is read."""
-        return self.identity.load(self.device, self.load)
+        return self.identity.load(self.load, self.device)
 
     def read(self, crystal: Crystal) -> np.ndarray | str:
         """Return the features of a crystal's atoms, ``[n_atoms, width]`` float32, or why it has none."""

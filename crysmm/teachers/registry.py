@@ -46,18 +46,18 @@ class TeacherIdentity(BaseModel):
         """Return the identity of a teacher."""
         return cls(name=teacher.name, checksum=teacher.checksum, width=teacher.width)
 
-    def load(self, device: torch.device | str = "cpu", load: TeacherByName | None = None) -> Teacher:
+    def load(self, load: TeacherByName, device: torch.device | str = "cpu") -> Teacher:
         """Load the teacher, and check that it is the same.
 
         Args:
+            load: Function that loads it by its name.
             device: Device to compute on.
-            load: Function that loads it by its name; :func:`load_teacher` by default.
 
         Raises:
             InputError: There is no such teacher, or it has other weights.
             MissingDependencyError: Its package is not installed.
         """
-        teacher = (load or load_teacher)(self.name, device)
+        teacher = load(self.name, device)
         found = TeacherIdentity.of(teacher)
         if found != self:
             raise InputError(

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import crysmm
-from crysmm.app.answer import MAX_FILE_SIZE, MAX_FILES, Answer, Models, answer, cell_parameters, explain
+from crysmm.app.answer import MAX_FILE_SIZE, MAX_FILES, Answer, Models, answer, explain
 from crysmm.app.cards import EXAMPLE_FILES, EXAMPLES
 from crysmm.cli.main import main
+from crysmm.crystal import cell_parameters
 from crysmm.errors import InputError, MissingDependencyError, ModelFolderError
 from crysmm.inference.predictor import Predictor
 from crysmm.inference.property_model import PropertyModel
@@ -91,7 +92,7 @@ def test_files_with_one_name_get_distinct_ids(predictor, sample_files, tmp_path)
 
 
 def test_cell_parameters(crystals):
-    lengths, angles = cell_parameters(crystals["ZrO2"])
+    lengths, angles = cell_parameters(crystals["ZrO2"].lattice)
     np.testing.assert_allclose(lengths, [5.1505, 5.2116, 5.3173])
     np.testing.assert_allclose(angles, [90, 99.23, 90])
 

@@ -606,7 +606,7 @@ def test_symmetry_in_another_block_than_the_sites() -> None:
 
 
 def test_a_number_tells_lost_centrings_of_a_setting_that_no_table_has() -> None:
-    """The glide of I 1 m 1 without its centring is P 1 n 1."""
+    """Give the glide of I 1 m 1 without its centring, which is P 1 n 1."""
     sites = "Al1 .1 .2 .3"
     text = CORUNDUM.format(a=9, c=11, angle=90, gamma=90, symbol="?", sites=sites).replace("number 167", "number 8")
     loop = "loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\nx+1/2,-y+1/2,z+1/2\n"
@@ -616,7 +616,7 @@ def test_a_number_tells_lost_centrings_of_a_setting_that_no_table_has() -> None:
 
 
 def test_operations_of_both_origins_are_too_few() -> None:
-    """These four belong to both origins of P4/ncc; the site has eight atoms by the first and four by the other."""
+    """Give four of both origins of P4/ncc; the site has eight atoms by the first and four by the other."""
     operations = ("x,y,z", "-y+1/2,-x+1/2,z+1/2", "-y,-x,-z+1/2", "x+1/2,y+1/2,-z")
     groups = [group for group in gemmi.spacegroup_table_itb() if group.number == 130]
     assert all({*operations} <= {op.triplet() for op in group.operations()} for group in groups)
@@ -704,7 +704,7 @@ def test_a_label_may_mix_elements_beside_a_type(label: str, is_mixed: bool) -> N
 
 
 def test_columns_of_two_loops_need_one_in_common() -> None:
-    """Without labels in both, nothing tells which type is of which site."""
+    """Leave out the labels in one, so that nothing tells which type is of which site."""
     loop = "loop_\n_atom_site_label\n_atom_site_type_symbol\nNa1 Na\nCl1 Cl\n"
     assert len(parse(ROCK_SALT.replace("loop_", f"{loop}loop_", 1))) == 8
     without = ROCK_SALT.replace("_atom_site_label\n", "").replace("_atom_site_type_symbol\n", "")

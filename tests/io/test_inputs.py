@@ -189,7 +189,7 @@ def test_the_index_of_a_table_is_no_target(names: dict[str, Any], folder: Path) 
 
 
 def test_an_index_that_was_reset_is_no_target(folder: Path) -> None:
-    """``reset_index`` calls it index, counted from 0; a property of that name has other numbers, or is requested."""
+    """Leave out an ``index`` that counts from 0; a property of that name has other numbers, or is requested."""
     frame = pd.DataFrame({"id": ["a", "b", "POSCAR-c"], "gap": [1.5, 2.5, 3.5]})
     frame.reset_index().to_csv(folder / "id_prop.csv", index=False)
     assert open_source(folder).target_names == ("gap",)
@@ -487,7 +487,7 @@ def test_endings_of_an_id(name: str, crystals, tmp_path: Path) -> None:
 
 
 def test_files_that_a_folder_leaves_out_are_named(folder: Path, crystals, recwarn) -> None:
-    """Those of other formats and under other names; not those that hold no structure."""
+    """Name those of other formats and under other names, and none that holds no structure."""
     for name in ("SPOSCAR", "XDATCAR", "CHGCAR", "n.res", "c.cif.txt", "d.vasp~", "README.md", "notes.txt", "fit.png"):
         (folder / name).write_text(poscar_of(crystals["Si"]))
     with pytest.warns(InputWarning, match="has 5 files .* not read: CHGCAR, SPOSCAR, XDATCAR, c.cif.txt, n.res; give"):

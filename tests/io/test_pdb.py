@@ -92,7 +92,7 @@ def test_the_serial_number_does_not_matter(serial: str, element: str) -> None:
 
 
 def test_a_hundred_thousand_lines() -> None:
-    """Serial numbers of five digits end, and the flag of a guessed element still belongs to its atom."""
+    """Keep the flag of a guessed element with its atom where serial numbers of five digits end."""
     text = HEAD + "REMARK\n" * 100_000 + ATOMS.replace("           C", "")
     assert parse_pdb(text).crystal.elements == parse_pdb(HEAD + ATOMS).crystal.elements
     with pytest.raises(StructureError, match=r"line 100002 \(C1 of UNL\) is not fully occupied"):

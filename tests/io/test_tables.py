@@ -410,7 +410,7 @@ def test_a_structure_in_a_json_file(structures, crystals, tmp_path: Path) -> Non
 
 
 def test_a_json_file_is_read_as_a_row(structures, crystals, tmp_path: Path) -> None:
-    """Two crystals in it are refused; a structure may be a text in it, or a dict as Python prints it."""
+    """Refuse two crystals in it; take a structure that is a text in it, or a dict as Python prints it."""
     salt, atoms = structures[0], crystals["NaCl"].to_jarvis().to_dict()
     contents = {
         "same": json.dumps({"atoms": atoms, "structure": salt.as_dict()}),
@@ -439,7 +439,7 @@ def test_a_json_file_is_read_as_a_row(structures, crystals, tmp_path: Path) -> N
 )
 @pytest.mark.parametrize("form", ["cif", "dict"])
 def test_properties_called_as_a_structure(columns: dict[str, Any], form: str, structures, tmp_path: Path) -> None:
-    """Beside the structure, as CIF or as a dict that pandas prints, ``structure`` may be a type, ``atoms`` a number."""
+    """Take ``structure`` for a type and ``atoms`` for a number beside a CIF or a dict as pandas prints it."""
     texts = [str(CifWriter(structure) if form == "cif" else structure.as_dict()) for structure in structures]
     pd.DataFrame({"id": NAMES, "gap": GAPS, **columns, "cif": texts}).to_csv(tmp_path / "a.csv", index=False)
     records, skipped = read(tmp_path / "a.csv", target_key="gap")

@@ -53,7 +53,7 @@ def test_a_batch_without_a_teacher_is_refused(make_case):
 
 @pytest.mark.parametrize("backbone", ["cgcnn", "crysxpp", "gatgnn", "alignn"])
 def test_the_objective_works_with_every_backbone(backbone, make_case):
-    """Clean features are asked for where some are hidden."""
+    """Ask for clean features where some are hidden."""
     method = {"name": "imitation", "teacher": "toy", "mask_ratio": 0.1, "distance_noise": 0.1}
     config = PretrainingConfig(method=method, model=backbone)
     objective = build_pretraining(config, WIDTH).double()

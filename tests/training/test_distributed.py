@@ -97,7 +97,7 @@ def test_batch_norm_takes_statistics_from_both_processes(two_and_one, make_confi
 
 
 def test_pretraining_by_two_processes_in_bf16(make_config, tmp_path):
-    """The running statistics of batch norm stay in float32."""
+    """Keep the running statistics of batch norm in float32."""
     words = ["--root_dir", EXAMPLES, "--limit", "30", "--output_dir", tmp_path / "encoder", "--precision", "bf16"]
     words += ["--epochs", "1", "--val_ratio", "0.2", "--device", "cpu", "--cache_dir", make_config().cache_dir]
     words += ["--method", "imitation", "--method.teacher", "decoys-mp", "--jobs", "1"]
