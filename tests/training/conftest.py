@@ -1,10 +1,12 @@
 """Small runs on the sample data: real crystals, tiny networks."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from crysmm.config import TrainingConfig
+from crysmm.training import run, train, trainer
 from crysmm.training.trainer import Trainer
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
@@ -60,6 +62,21 @@ def within_epoch(monkeypatch):
         monkeypatch.setattr(Trainer, "train_epoch", acting)
 
     return begin
+
+
+@pytest.fixture
+def epochs_of_an_hour(monkeypatch):
+    """A clock of trainings by which each epoch takes an hour and all else no time, however slow the machine is."""
+    seconds, train_epoch = [0.0], Trainer.train_epoch
+
+    def advance(self, epoch, progress):
+        loss = train_epoch(self, epoch, progress)
+        seconds[0] += 3600
+        return loss
+
+    monkeypatch.setattr(Trainer, "train_epoch", advance)
+    for module in (run, train, trainer):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -297,19 +296,20 @@ def test_overwrite_replaces_every_delta(make_config, several, teacher):
     assert len(history_of(folder / "delta_0")["epoch"]) == 1
 
 
-def test_several_deltas_share_the_time(several, monkeypatch, before_epochs):
-    """What a time limit has cut short can go on."""
-    slow = 0.4
-    before_epochs(lambda config: time.sleep(slow))
-    limited = several.model_copy(update={"max_hours": 3 * 2.5 * slow / 3600, "epochs": 8})
+def test_several_deltas_share_the_time(several, epochs_of_an_hour):
+    """What a time limit has cut short can go on.
+
+    An epoch begins where one and a half times the last one's time is left: three in the first delta's 4 hours, and
+    four in the 4.5 and the 5 hours that are then left for each of the others.
+    """
+    limited = several.model_copy(update={"max_hours": 12, "epochs": 8})
     result = train(limited)
     assert result.metrics["stopped_by"] == "max_hours"
-    done = [len(history_of(folder)["epoch"]) for folder in result.folder.glob("delta_*")]
-    assert all(1 <= epochs < 6 for epochs in done)
-    monkeypatch.undo()
+    folders = [result.folder / f"delta_{delta:g}" for delta in DELTAS]
+    assert [len(history_of(folder)["epoch"]) for folder in folders] == [3, 4, 4]
     resumed = train(limited.model_copy(update={"max_hours": None, "resume": True}))
     assert resumed.metrics["stopped_by"] == "all epochs"
-    assert all(len(history_of(folder)["epoch"]) == 8 for folder in result.folder.glob("delta_*"))
+    assert all(len(history_of(folder)["epoch"]) == 8 for folder in folders)
 
 
 def test_two_processes_equal_one(several, tiny_alignn, tmp_path):

@@ -198,12 +198,14 @@ def test_overwrite_takes_the_members_away(run, make_config, tmp_path):
     assert crysmm.load(folder).predict(SAMPLE_DATA / FILES[0]).shape == (1,)
 
 
-def test_time_is_shared_out_and_the_rest_is_done_on_resuming(make_config):
-    config = make_config(ensemble=2, **SIZES | {"epochs": 400}, max_hours=8 / 3600)
+def test_time_is_shared_out_and_the_rest_is_done_on_resuming(make_config, epochs_of_an_hour):
+    config = make_config(ensemble=2, **SIZES | {"epochs": 6}, max_hours=9)
     stopped = train(config)
     assert stopped.metrics["stopped_by"] == "max_hours"
-    assert all(0 < member["epochs"] < 400 for member in stopped.metrics["members"].values())
+    assert [member["epochs"] for member in stopped.metrics["members"].values()] == [4, 4]
     assert len(list(config.output_dir.rglob("*.ckpt"))) == 2
+    resumed = train(config.model_copy(update={"max_hours": None, "resume": True}))
+    assert [member["epochs"] for member in resumed.metrics["members"].values()] == [6, 6]
 
 
 def test_classes(make_config):
