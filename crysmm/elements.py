@@ -34,11 +34,14 @@ def elements_in(formulas: Iterable[str]) -> list[str]:
 
 @cache
 def covalent_radii() -> np.ndarray:
-    """Return ``[104]`` covalent radii by atomic number, Angstrom (Cordero et al., Dalton Trans. 2008, by gemmi)."""
-    import numpy as np
-    from gemmi import Element
+    """Return ``[104]`` covalent radii by atomic number, Angstrom (Cordero et al., Dalton Trans. 2832, 2008, by ASE).
 
-    return np.array([0.0, *(Element(symbol).covalent_r for symbol in SYMBOLS[1:])])
+    Bk and the elements after it, for which no radius is published, have 2 Angstrom.
+    """
+    import numpy as np
+    from ase.data import covalent_radii
+
+    return np.array([0.0, *covalent_radii[1 : len(SYMBOLS)]])
 
 
 @cache

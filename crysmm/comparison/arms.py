@@ -274,8 +274,7 @@ class Plan:
         """
         seed = self.config.random_seed if seed is None else seed
         # Only what was given: defaults that depend on the backbone have to be filled in again.
-        given = self.config.model_dump(exclude_unset=True)
-        base = {key: value for key, value in given.items() if key not in OF_THE_SPLIT}
+        base = {key: value for key, value in self.config.given().items() if key not in OF_THE_SPLIT}
         own = {"ids_file": self.ids_file(size), "output_dir": self.run_folder(arm, size, seed), "random_seed": seed}
         return arm.config({**base, **own})
 

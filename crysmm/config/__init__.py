@@ -14,7 +14,14 @@ from crysmm.config.models import (
     MultimodalConfig,
     VanillaConfig,
 )
-from crysmm.config.pretraining import CrysAEConfig, CrysGNNConfig, DecoysConfig, MethodConfig, PretrainingConfig
+from crysmm.config.pretraining import (
+    CrysAEConfig,
+    CrysGNNConfig,
+    DecoysConfig,
+    ImitationConfig,
+    MethodConfig,
+    PretrainingConfig,
+)
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 
@@ -30,6 +37,7 @@ __all__ = [
     "GATGNNConfig",
     "GraphSettings",
     "HeadConfig",
+    "ImitationConfig",
     "MethodConfig",
     "ModelConfig",
     "MultimodalConfig",

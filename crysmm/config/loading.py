@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from crysmm.config.alignn_files import SYNONYMS, translate, translate_model
+from crysmm.config.base import Settings
 from crysmm.config.models import BACKBONES, HEADS
 from crysmm.config.pretraining import METHODS, PretrainingConfig
 from crysmm.config.run import DEFAULT_CHOICES, RunConfig
@@ -19,11 +20,12 @@ from crysmm.errors import InputError, brief, nearest, shown
 from crysmm.keys import load_json, refuse_repeated_keys
 
 AnyConfig = TypeVar("AnyConfig", bound=RunConfig)
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 SECTIONS = {"model": BACKBONES, "head": HEADS, "method": METHODS}
 """Settings classes by name, for every section of settings that starts with a choice by name."""
 SIZES = frozenset({"split_strategy", "n_train", "n_val", "n_test", "train_ratio", "val_ratio", "test_ratio"})
-COMMANDS: dict[type[RunConfig], str] = {TrainingConfig: "crysmm train", PretrainingConfig: "crysmm pretrain"}
+COMMANDS: dict[type[Settings], str] = {TrainingConfig: "crysmm train", PretrainingConfig: "crysmm pretrain"}
 EXPECTED = {
     "int_parsing": "a whole number",
     "int_type": "a whole number",
@@ -132,8 +134,8 @@ def merge(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
     """
     merged = {**settings, **overrides}
     for section, default in DEFAULT_CHOICES.items():
-        before, after = settings.get(section), overrides.get(section)
-        before = {"name": before} if isinstance(before, str) else before
+        choices = (settings.get(section), overrides.get(section))
+        before, after = ({"name": choice} if isinstance(choice, str) else choice for choice in choices)
         if isinstance(before, dict) and isinstance(after, dict):
             name = before.get("name", default)
             merged[section] = {**before, **after} if after.get("name", name) == name else after
@@ -146,7 +148,7 @@ def merge(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
     return merged
 
 
-def make_config(kind: type[AnyConfig], settings: Mapping[str, Any]) -> AnyConfig:
+def make_config(kind: type[AnySettings], settings: Mapping[str, Any]) -> AnySettings:
     """Validate settings.
 
     Raises:
@@ -168,7 +170,7 @@ def override(config: AnyConfig, settings: Mapping[str, Any]) -> AnyConfig:
     """
     if not settings:
         return config
-    return make_config(type(config), merge(config.model_dump(exclude_unset=True), settings))
+    return make_config(type(config), merge(config.given(), settings))
 
 
 def commands_with(name: str) -> list[str]:
@@ -176,7 +178,7 @@ def commands_with(name: str) -> list[str]:
     return [command for kind, command in COMMANDS.items() if name in kind.model_fields]
 
 
-def _describe_problem(kind: type[RunConfig], detail: Any) -> str:
+def _describe_problem(kind: type[Settings], detail: Any) -> str:
     """Return one line for an error that pydantic found."""
     location = [part for part in detail["loc"] if isinstance(part, str)]
     # Pydantic puts the choice of a section into the location: ("model", "gatgnn", "heads").
@@ -197,7 +199,7 @@ def _describe_problem(kind: type[RunConfig], detail: Any) -> str:
     return f"--{key}: expected {expected}, got {shown(got)}"
 
 
-def _describe_unknown(kind: type[RunConfig], key: str, choice: str | None) -> str:
+def _describe_unknown(kind: type[Settings], key: str, choice: str | None) -> str:
     """Return one line for a key that does not exist, and where it does if another command or choice has it."""
     section, _, name = key.partition(".")
     if choice is None:

@@ -135,6 +135,14 @@ class PretrainingConfig(RunConfig):
         """Name or place of the teacher that the network imitates, or None."""
         return self.method.teacher if isinstance(self.method, ImitationConfig) else None
 
+    def given(self) -> dict[str, Any]:
+        """Return the settings that were given, without the depth that the method decides."""
+        given = super().given()
+        model = given.get("model", {})
+        if model.get("conv_layers") == DEFAULT_DEPTH.get(self.method.name):
+            model.pop("conv_layers", None)
+        return given
+
     @classmethod
     def _fill_in_depth(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Give the backbone the depth published with the method, unless it is set."""

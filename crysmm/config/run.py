@@ -174,6 +174,13 @@ class RunConfig(Settings):
     resume: bool = Field(False, description="Continue the run in output_dir from its last complete epoch.")
     overwrite: bool = Field(False, description="Replace the run in output_dir.")
 
+    def given(self) -> dict[str, Any]:
+        """Return the settings that were given, from which others can be made; defaults may depend on these."""
+        given = self.model_dump(exclude_unset=True)
+        for section in DEFAULT_CHOICES.keys() & given.keys():
+            given[section] = {"name": getattr(self, section).name, **given[section]}
+        return given
+
     def graph_settings(self) -> GraphSettings:
         """Return the settings that decide the graphs."""
         return GraphSettings(**self.model_dump(include=set(GraphSettings.model_fields)))

@@ -50,8 +50,8 @@ class TrainingConfig(RunConfig):
     )
     target_min: Annotated[float, Field(allow_inf_nan=False)] | Literal["auto", "none"] = Field(
         "auto",
-        description="Smallest possible value of the targets, where intervals end. auto: 0 for targets without a "
-        "negative value; none: intervals have no such end.",
+        description="Smallest possible value of the targets, where intervals end. auto: 0 if no training "
+        "target is negative; none: intervals have no such end.",
     )
     target_multiplication_factor: float | None = Field(
         None, allow_inf_nan=False, description="Factor to multiply every target by as it is read (a change of unit)."

@@ -51,7 +51,7 @@ class TargetScaler(BaseModel):
 
         Args:
             targets: Targets of every readable row, NaN where missing, ``[n, n_targets]`` float64. Rows outside the
-                training split only contribute the set of classes.
+                training split contribute the set of classes, nothing else.
             train: Rows of the training split.
             config: Training settings for the target.
 
@@ -64,9 +64,8 @@ class TargetScaler(BaseModel):
             raise InputError(f"target_weights has {len(weights)} numbers; expected {n_targets}, one for each target")
         if config.is_classification:
             return cls._fit_classes(targets, train, config.classification_threshold)
-        values = np.asarray(targets, dtype=np.float64)[np.asarray(train)]
-        if config.target_transform == "log10":
-            values = np.log10(values)
+        original = np.asarray(targets, dtype=np.float64)[np.asarray(train)]
+        values = np.log10(original) if config.target_transform == "log10" else original
         n_without = int(np.isnan(values).all(axis=0).sum())
         if n_without:
             raise InputError(
@@ -75,7 +74,7 @@ class TargetScaler(BaseModel):
             )
         mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
         if config.target_min == "auto":
-            lowest = tuple(0.0 if smallest >= 0 else None for smallest in np.nanmin(targets, axis=0))
+            lowest = tuple(0.0 if smallest >= 0 else None for smallest in np.nanmin(original, axis=0))
         else:
             lowest = (None if config.target_min == "none" else config.target_min,) * n_targets
         return cls(

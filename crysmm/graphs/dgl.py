@@ -8,13 +8,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from crysmm.config.graph import AtomFeatureSet, GraphSettings, NeighborStrategy
+from crysmm.config.loading import make_config
 from crysmm.crystal import as_crystal
 from crysmm.elements import feature_table
-from crysmm.errors import InputError, MissingDependencyError
+from crysmm.errors import MissingDependencyError
 from crysmm.graphs.neighbors import find_edges
 
 if TYPE_CHECKING:
@@ -77,18 +77,17 @@ def crystal_graph(
         MissingDependencyError: dgl is not installed.
     """
     dgl = import_dgl()
-    try:
-        settings = GraphSettings(
-            neighbor_strategy=neighbor_strategy,
-            cutoff=cutoff,
-            max_neighbors=max_neighbors,
-            atom_features=atom_features,
-            as_jarvis=as_jarvis,
-            use_canonize=use_canonize,
-        )
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise InputError(f"{problem['loc'][0]}: {problem['msg']}, got {problem['input']!r}") from None
+    settings = make_config(
+        GraphSettings,
+        {
+            "neighbor_strategy": neighbor_strategy,
+            "cutoff": cutoff,
+            "max_neighbors": max_neighbors,
+            "atom_features": atom_features,
+            "as_jarvis": as_jarvis,
+            "use_canonize": use_canonize,
+        },
+    )
     crystal = as_crystal(atoms)
     edges = find_edges(crystal, settings)
     graph = dgl.graph(

@@ -207,7 +207,7 @@ def intervals_about(scaler: TargetScaler, predictions: np.ndarray, radius: np.nd
     if scaler.transform == "log10":
         center = np.log10(predictions)
         return 10 ** (center - radius), 10 ** (center + radius)
-    # No target is lost by this, and a modulus or a band gap below 0 would be absurd.
+    # No training target is lost by this, and a modulus or a band gap below 0 would be absurd.
     lowest = np.array([-np.inf if value is None else value for value in scaler.lowest or (None,)])
     return np.maximum(predictions - radius, lowest), np.maximum(predictions + radius, lowest)
 

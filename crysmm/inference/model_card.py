@@ -16,6 +16,8 @@ from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import ModelFolderError
 from crysmm.files import write_text_atomic
+from crysmm.inference.model_folder import read_description
+from crysmm.zoo import ZOO, shipped_names
 
 CARD_FILE = "README.md"
 SCORES = "Held-out metrics"
@@ -226,19 +228,23 @@ PAPERS = {
 
 
 def papers_behind(config: RunConfig) -> Iterator[str]:
-    """Yield the keys in ``PAPERS`` of the papers behind the backbone, the head and the method in the settings."""
+    """Yield the keys in ``PAPERS`` of the papers behind the backbone, the head and the method in the settings.
+
+    A shipped model that a run learns from, or starts from, brings its own.
+    """
     names: list[str] = [config.network]
-    taught_by: list[str | None] = []
+    used: list[Path | str | None] = [config.teacher, config.init_from]
     if isinstance(config, PretrainingConfig):
-        names += {"crysae": ["crysxpp"]}.get(config.method.name, [config.method.name])
-        names += ["crysgnn"] if config.teacher is not None else []
-        taught_by = [config.teacher]
+        names.append({"crysae": "crysxpp"}.get(config.method.name, config.method.name))
+    if config.teacher is not None:
+        names.append("crysgnn")
     if isinstance(config, TrainingConfig):
-        if config.teacher is not None:
-            names.append("crysgnn")
         if isinstance(config.head, MultimodalConfig) and config.head.reads_text:
             names += ["crysmmnet", *(["matscibert"] if "matscibert" in config.head.encoder.lower() else [])]
-        taught_by = [config.teacher, config.potential]
-    taught_by = ["sevennet-0" if name == "imitation-jarvis" else name for name in taught_by]
-    names += [name.partition(":")[0].partition("-")[0] for name in taught_by if name is not None]  # chgnet, sevennet
+        used.append(config.potential)
+    for name in map(str, filter(None, used)):
+        if name in shipped_names():
+            names += papers_behind(read_description(ZOO / name).config)
+        else:
+            names.append(re.split("[-:]", name)[0])  # chgnet, sevennet
     return iter(dict.fromkeys(name for name in names if name in PAPERS))

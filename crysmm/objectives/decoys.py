@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from crysmm.config.pretraining import DecoysConfig
 from crysmm.data.batch import CrystalBatch
-from crysmm.elements import SYMBOLS
+from crysmm.elements import SYMBOLS, covalent_radii
 from crysmm.engines.blocked import BlockedGraph
 from crysmm.engines.linear import Linear, precise
 from crysmm.engines.normalization import BatchNorm
@@ -174,14 +174,13 @@ def bonding(batch: CrystalBatch) -> Tensor:
 def element_tables() -> tuple[Tensor, Tensor]:
     """Return electronegativities and covalent radii by atomic number, ``[104]`` each.
 
-    Electronegativities are Pauling's; radii are those of Cordero et al., Dalton Trans. 2832 (2008), in Angstrom.
+    Electronegativities are Pauling's; radii are in Angstrom.
     """
-    from ase.data import covalent_radii
     from jarvis.core.specie import chem_data
 
     # Row 0, which belongs to no element, keeps atomic numbers as indices.
     known = [ELECTRONEGATIVITIES.get(symbol) or chem_data[symbol]["X"] for symbol in SYMBOLS[1:]]
-    return torch.tensor([0.0, *known]), torch.tensor(covalent_radii[: len(SYMBOLS)], dtype=torch.float32)
+    return torch.tensor([0.0, *known]), torch.tensor(covalent_radii(), dtype=torch.float32)
 
 
 def decoy_terms(method: DecoysConfig, node_features: int) -> dict[str, Term]:

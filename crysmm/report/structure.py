@@ -18,7 +18,7 @@ import numpy as np
 
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
-from crysmm.elements import SYMBOLS
+from crysmm.elements import SYMBOLS, covalent_radii
 from crysmm.errors import StructureError
 from crysmm.graphs.neighbors import find_edges
 from crysmm.report.html import embed_scripts, static_file
@@ -104,8 +104,6 @@ def structure_drawing(crystal: Crystal) -> dict[str, Any]:
         ``bonds``: ``[atom index, x, y, z]`` per half bond, with the coordinates of the bond's midpoint; ``cell``: the
         three lattice vectors.
     """
-    from ase.data import covalent_radii
-
     # An atom is drawn in its home cell, where an atom on an upper face belongs to the next cell, and repeated along
     # exactly those vectors on whose lower face it lies. ``cells`` is 0 or 1 along each vector, [n_drawn, 3].
     home = np.floor(crystal.frac_coords + FACE_TOLERANCE).astype(int)
@@ -121,7 +119,7 @@ def structure_drawing(crystal: Crystal) -> dict[str, Any]:
     atoms, vectors = _half_bonds(crystal, home, sites, cells)
     ends = positions[atoms] + vectors @ lattice
     numbers, kinds = np.unique(crystal.atomic_numbers, return_inverse=True)
-    radii = SPHERE_SCALE * covalent_radii[numbers]
+    radii = SPHERE_SCALE * covalent_radii()[numbers]
     return {
         "elements": [
             [SYMBOLS[number], color, round(float(radius), 3)]

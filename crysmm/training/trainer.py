@@ -207,11 +207,13 @@ def make_scheduler(config: RunConfig, optimizer: Optimizer, steps: Sequence[int]
         steps: Number of steps in each epoch.
     """
     if config.scheduler == "onecycle":
+        total = sum(steps)
+        warmup = config.warmup_fraction
         return OneCycleLR(
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],
-            total_steps=sum(steps),
-            pct_start=config.warmup_fraction,
+            total_steps=total,
+            pct_start=0.0 if warmup * total == 1 else warmup,  # torch divides by the steps of the rise less one
             cycle_momentum=config.optimizer == "adamw",  # sgd keeps its momentum
         )
     if config.scheduler == "multistep":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from crysmm.config import PretrainingConfig, TrainingConfig, load_config
+from crysmm.config import CrysAEConfig, GATGNNConfig, PretrainingConfig, TrainingConfig, load_config
 from crysmm.config.loading import override
 from crysmm.errors import InputError
 
@@ -228,3 +228,21 @@ def test_settings_override_others_as_options_do() -> None:
     assert override(config, {}) is config
     with pytest.raises(InputError, match="epohs: unknown setting; did you mean epochs"):
         override(config, {"epohs": 3})
+
+
+def test_a_section_given_as_an_object_keeps_its_choice() -> None:
+    """Its name is a default of its class and nobody set it, so it is easily lost."""
+    assert override(TrainingConfig(model=GATGNNConfig()), {"epochs": 5}).model == GATGNNConfig()
+    assert override(PretrainingConfig(method=CrysAEConfig()), {"epochs": 5}).method == CrysAEConfig()
+
+
+def test_the_name_of_the_choice_that_is_made_already_changes_nothing() -> None:
+    config = TrainingConfig(model={"name": "alignn", "hidden_features": 64})
+    assert override(config, {"model": "alignn"}).model == config.model
+
+
+def test_the_depth_that_a_method_decides_goes_with_it() -> None:
+    assert override(PretrainingConfig(method="crysgnn"), {"epochs": 5}).model.conv_layers == 5
+    assert override(PretrainingConfig(method="crysgnn"), {"method": "crysae"}).model.conv_layers == 3
+    four = PretrainingConfig(method="crysgnn", model={"conv_layers": 4})
+    assert override(four, {"method": "crysae"}).model.conv_layers == 4

@@ -44,6 +44,15 @@ def test_each_part_of_a_model_brings_its_paper():
     assert list(papers_behind(PretrainingConfig())) == ["cgcnn"]
 
 
+def test_a_shipped_model_brings_its_papers():
+    fused = TrainingConfig(head={"name": "multimodal", "embeddings": "imitation-jarvis"})
+    assert list(papers_behind(fused)) == ["cgcnn", "crysgnn", "sevennet"]
+    started = TrainingConfig(model={"name": "crysxpp"}, init_from="crysae-mp")
+    assert list(papers_behind(started)) == ["crysxpp", "cgcnn"]
+    taught = TrainingConfig(model={"name": "gatgnn"}, head={"name": "distilled", "teacher": "decoys-mp"})
+    assert list(papers_behind(taught)) == ["gatgnn", "crysgnn", "cgcnn"]
+
+
 def test_a_paper_as_text_and_for_bibtex():
     paper = PAPERS["alignn"]
     assert paper.text() == (

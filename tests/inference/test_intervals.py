@@ -78,6 +78,13 @@ def test_intervals_of_logarithms_are_asymmetric_and_positive() -> None:
     np.testing.assert_allclose(upper, [[13.0], [np.inf]])
 
 
+def test_held_out_targets_do_not_decide_where_intervals_end() -> None:
+    targets = np.array([[2.0], [4.0], [-5.0]])
+    scaler = TargetScaler.fit(targets, [0, 1], TrainingConfig())
+    lower, _ = intervals_about(scaler, np.array([[1.0]]), np.array([[3.0]]))
+    np.testing.assert_array_equal(lower, [[0.0]])
+
+
 def test_intervals_end_where_targets_do() -> None:
     """At 0 where no target is negative, at the given end, or nowhere; the upper end of a prediction below it, too."""
     targets, radius = np.array([[2.0, -1.0], [4.0, 3.0]]), np.full((3, 2), 3.0)

@@ -247,6 +247,14 @@ def test_a_file_is_fused_if_predictions_can_be_made(make_config, toy, file_of, t
         train(make_config(output_dir=tmp_path / "c", head=fused(theirs)))
 
 
+@pytest.mark.parametrize("teacher", ["toy", "decoys-mp"])
+def test_a_file_teaches_what_its_teacher_does(make_config, toy, file_of, tmp_path, teacher):
+    """Embeddings by a model are taken as they are, and features by a potential are standardized, also from a file."""
+    by_name = train(make_config(output_dir=tmp_path / "a", head=taught_by(teacher)))
+    by_file = train(make_config(output_dir=tmp_path / "b", head=taught_by(file_of(teacher))))
+    assert column(by_file.folder, "train_loss") == column(by_name.folder, "train_loss")
+
+
 @pytest.mark.parametrize("head", ["multimodal", "features"])
 def test_a_shipped_model_takes_the_place_of_a_potential(make_config, crystals, head):
     made = train(make_config(epochs=1, head={"name": head, "embeddings": "decoys-mp"}))

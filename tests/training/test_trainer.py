@@ -51,6 +51,12 @@ def learning_rates(config, steps):
     return rates
 
 
+def test_a_rise_of_a_single_step_is_none(make_config):
+    rates = learning_rates(make_config(learning_rate=0.01, warmup_fraction=0.1), [2] * 5)
+    assert rates[0] == pytest.approx(0.01, rel=0.05)
+    assert rates == sorted(rates, reverse=True)
+
+
 def test_onecycle_rises_for_the_warmup_fraction_and_ends_near_zero(make_config):
     rates = learning_rates(make_config(learning_rate=0.01, warmup_fraction=0.25), [10, 11, 9, 10])
     assert max(rates) == pytest.approx(0.01)
