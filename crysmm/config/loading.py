@@ -25,7 +25,7 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 SECTIONS = {"model": BACKBONES, "head": HEADS, "method": METHODS}
 """Settings classes by name, for every section of settings that starts with a choice by name."""
 SIZES = frozenset({"split_strategy", "n_train", "n_val", "n_test", "train_ratio", "val_ratio", "test_ratio"})
-COMMANDS: dict[type[Settings], str] = {TrainingConfig: "crysmm train", PretrainingConfig: "crysmm pretrain"}
+COMMANDS: dict[type[RunConfig], str] = {TrainingConfig: "crysmm train", PretrainingConfig: "crysmm pretrain"}
 EXPECTED = {
     "int_parsing": "a whole number",
     "int_type": "a whole number",
@@ -204,7 +204,7 @@ def _describe_unknown(kind: type[Settings], key: str, choice: str | None) -> str
     section, _, name = key.partition(".")
     if choice is None:
         commands = commands_with(section)
-        if commands and COMMANDS[kind] not in commands:
+        if commands and section not in kind.model_fields:
             return f"--{key}: a setting of {commands[0]}, which this command does not have"
         if name and section in SECTIONS:
             return f'{key}: written as on a command line; in a file write {{"{section}": {{"{name}": ...}}}}'
