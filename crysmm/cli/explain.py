@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     require("captum", "an explanation", "explain")
     require_model(resolve(arguments.model))
     from crysmm.explain.explanation import explain, refuse_other_input
+    from crysmm.inference.assessment import unseen_elements
     from crysmm.inference.saved_models import load_model
 
     model = load_model(arguments.model)
@@ -80,9 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
         model, store, arguments.output_dir, explained=arguments.explained, batch_size=arguments.batch_size
     )
     _report(explanation)
-    elements = model.description.elements
     found = [row["element"] for row in explanation.totals.element_rows()]
-    unseen = [] if elements is None else [symbol for symbol in found if symbol not in elements]
+    unseen = unseen_elements(model.description.elements, found)
     if unseen:
         warn(f"elements in no training structure: {', '.join(unseen)}; do not rely on their contributions")
     return 0

@@ -113,6 +113,13 @@ def add_print_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def printed(config: RunConfig, arguments: argparse.Namespace) -> bool:
+    """Print the settings if the command line asks for that; return whether it does."""
+    if arguments.print_config:
+        print(describe(config, arguments.print_config))
+    return arguments.print_config is not None
+
+
 def describe(config: RunConfig, language: str = "yaml") -> str:
     """Return the settings as YAML, each with its description as a comment, or as JSON."""
     if language == "json":

@@ -2,7 +2,7 @@
 
 import argparse
 
-from crysmm.cli.options import add_config_options, add_print_config, config_from, describe, report
+from crysmm.cli.options import add_config_options, add_print_config, config_from, printed, report
 from crysmm.cli.train import prepare_run, refuse_early
 from crysmm.config import PretrainingConfig
 
@@ -21,8 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     config, notes = config_from(PretrainingConfig, arguments)
     report(notes)
-    if arguments.print_config:
-        print(describe(config, arguments.print_config))
+    if printed(config, arguments):
         return 0
     prepare_run(config)
     refuse_early(config)

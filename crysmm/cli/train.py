@@ -3,14 +3,7 @@
 import argparse
 import os
 
-from crysmm.cli.options import (
-    add_config_options,
-    add_print_config,
-    config_from,
-    describe,
-    refuse_absent_device,
-    report,
-)
+from crysmm.cli.options import add_config_options, add_print_config, config_from, printed, refuse_absent_device, report
 from crysmm.config import MultimodalConfig, RunConfig, TrainingConfig
 from crysmm.errors import InputError
 from crysmm.files import cache_folder
@@ -28,10 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, or print the settings."""
     config, notes = config_from(TrainingConfig, arguments)
     report(notes)
-    if arguments.print_config:
-        print(describe(config, arguments.print_config))
-        return 0
-    return train_with(config)
+    return 0 if printed(config, arguments) else train_with(config)
 
 
 def train_with(config: TrainingConfig) -> int:

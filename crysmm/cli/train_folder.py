@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crysmm.cli.main import run_command
-from crysmm.cli.options import add_config_options, add_print_config, config_from, describe, path, report
+from crysmm.cli.options import add_config_options, add_print_config, config_from, path, printed, report
 from crysmm.cli.train import train_with
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
@@ -62,7 +62,4 @@ def run(arguments: argparse.Namespace) -> int:
     config = config.model_copy(
         update={"root_dir": config.root_dir or DEFAULT_ROOT, "output_dir": config.output_dir or DEFAULT_OUTPUT}
     )
-    if arguments.print_config:
-        print(describe(config, arguments.print_config))
-        return 0
-    return train_with(config)
+    return 0 if printed(config, arguments) else train_with(config)

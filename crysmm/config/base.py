@@ -40,7 +40,7 @@ class Settings(BaseModel):
 
     @classmethod
     def _refuse_stand_ins(cls, settings: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
-        """Yield an error for true or false as a number, 1 or 0, and an empty text as a path, the current folder."""
+        """Yield errors for booleans given as numbers, and for empty paths, which would be the current folder."""
         for name, value in settings.items():
             field = cls.model_fields.get(name)
             kinds = () if field is None else (field.annotation, *get_args(field.annotation))

@@ -50,8 +50,8 @@ class CrystalBatch:
         labels_per_crystal: Mean number of targets that a crystal has, over the crystals of all processes; None if
             none is missing.
         space_groups: Space group numbers, ``[n_crystals]`` int64, 0 where unknown; None if not determined.
-        teacher_nodes: Atom embeddings of a teacher, ``[n_atoms_in_all, width]`` float32, or None.
-        potential: Features of the atoms by a potential, ``[n_atoms_in_all, width]`` float32, or None.
+        teacher_features: Atom embeddings of a teacher, ``[n_atoms_in_all, width]`` float32, or None.
+        potential_features: Features of the atoms by a potential, ``[n_atoms_in_all, width]`` float32, or None.
         texts: Embeddings of descriptions, ``[n_crystals, width]`` float32 with NaN for a missing one, or tokens,
             ``[n_crystals, longest]`` int32; or None.
         merged: Equivalent atoms, if ``connectivity`` covers representatives only.
@@ -68,8 +68,8 @@ class CrystalBatch:
     targets: Tensor | None = None
     labels_per_crystal: float | None = None
     space_groups: Tensor | None = None
-    teacher_nodes: Tensor | None = None
-    potential: Tensor | None = None
+    teacher_features: Tensor | None = None
+    potential_features: Tensor | None = None
     texts: Tensor | None = None
     merged: MergedAtoms | None = None
 
@@ -102,9 +102,9 @@ class CrystalArrays:
         in_degree: Incoming edges of each atom, ``[n_atoms_in_all]``; edges are sorted by destination.
         source: Source atom of each edge, counted within its crystal, ``[n_edges_in_all]``.
         image: Periodic image of each edge, ``[n_edges_in_all, 3]``.
-        alike_atom: Representative of each atom, counted within its crystal, ``[n_atoms_in_all]``; see
+        representative: Representative of each atom, counted within its crystal, ``[n_atoms_in_all]``; see
             :class:`Equivalence`. None if equivalence was not determined.
-        edge_kind: Class of each edge, counted within its crystal, ``[n_edges_in_all]``, or None.
+        edge_class: Class of each edge, counted within its crystal, ``[n_edges_in_all]``, or None.
     """
 
     n_atoms: np.ndarray
@@ -115,12 +115,12 @@ class CrystalArrays:
     in_degree: np.ndarray
     source: np.ndarray
     image: np.ndarray
-    alike_atom: np.ndarray | None = None
-    edge_kind: np.ndarray | None = None
+    representative: np.ndarray | None = None
+    edge_class: np.ndarray | None = None
 
     @classmethod
     def join(
-        cls, crystals: Sequence[Crystal], edges: Sequence[EdgeList], alike: Sequence[Equivalence] | None = None
+        cls, crystals: Sequence[Crystal], edges: Sequence[EdgeList], classes: Sequence[Equivalence] | None = None
     ) -> CrystalArrays:
         """Concatenate crystals, their edges and their equivalence classes."""
         return cls(
@@ -137,23 +137,23 @@ class CrystalArrays:
             ),
             np.concatenate([edge_list.source for edge_list in edges]),
             np.concatenate([edge_list.image for edge_list in edges]),
-            None if alike is None else np.concatenate([equivalence.representative for equivalence in alike]),
-            None if alike is None else np.concatenate([equivalence.edge_class for equivalence in alike]),
+            None if classes is None else np.concatenate([of_crystal.representative for of_crystal in classes]),
+            None if classes is None else np.concatenate([of_crystal.edge_class for of_crystal in classes]),
         )
 
-    def alike(self) -> tuple[AtomClasses, np.ndarray] | None:
+    def classes(self) -> tuple[AtomClasses, np.ndarray] | None:
         """Return the classes of atoms and edges, or None if no edges are equivalent.
 
         Edge classes, ``[n_edges_in_all]``, are numbered from 0 without gaps.
         """
-        if self.alike_atom is None or self.edge_kind is None:
+        if self.representative is None or self.edge_class is None:
             return None
-        numbers = self.edge_kind + np.repeat(np.cumsum(self.n_edges) - self.n_edges, self.n_edges)
+        numbers = self.edge_class + np.repeat(np.cumsum(self.n_edges) - self.n_edges, self.n_edges)
         places = np.cumsum(np.bincount(numbers) > 0) - 1
         if len(places) == 0 or places[-1] + 1 == len(numbers):
             return None
         first_atom = np.repeat(np.cumsum(self.n_atoms) - self.n_atoms, self.n_atoms)
-        return AtomClasses.of(self.alike_atom + first_atom), places[numbers]
+        return AtomClasses.of(self.representative + first_atom), places[numbers]
 
 
 def make_batch(
@@ -178,12 +178,12 @@ def make_batch(
     crystal = np.repeat(np.arange(len(arrays.n_edges)), arrays.n_edges)
     source = arrays.source.astype(np.int64) + first_atom[crystal]
     destination = np.repeat(np.arange(n_atoms_in_all), arrays.in_degree)
-    alike = arrays.alike() if merge else None
-    if alike is None:
+    classes = arrays.classes() if merge else None
+    if classes is None:
         connectivity, kept = Connectivity.sort(source, destination, n_atoms_in_all)
     else:
-        atoms, kinds = alike
-        connectivity, incoming, outgoing = Connectivity.merge(source, destination, atoms, kinds)
+        atoms, edge_classes = classes
+        connectivity, incoming, outgoing = Connectivity.merge(source, destination, atoms, edge_classes)
         kept = np.concatenate((incoming, outgoing))
     # only edges that are computed get a vector; take needs a third of the time of fancy indexing
     steps = arrays.frac_coords.take(destination.take(kept), axis=0) + arrays.image.take(kept, axis=0)
@@ -191,7 +191,7 @@ def make_batch(
     lattices = arrays.lattice.take(crystal.take(kept), axis=0)
     vectors = torch.from_numpy(np.einsum("ei,eij->ej", steps, lattices).astype(np.float32))
     merged = None
-    if alike is not None:
+    if classes is not None:
         vectors, outgoing_vectors = vectors.split([len(incoming), len(outgoing)])
         segments = Segments.of(atoms.node, len(atoms.representatives))
         merged = MergedAtoms(torch.from_numpy(atoms.representatives), segments, outgoing_vectors)
@@ -231,6 +231,6 @@ def collate_crystals(
     """
     edges = [find_edges(crystal, settings) for crystal in crystals]
     pairs = zip(crystals, edges, strict=True)
-    alike = [find_equivalence(*pair, settings) for pair in pairs] if merge else None
+    classes = [find_equivalence(*pair, settings) for pair in pairs] if merge else None
     names = [str(index) for index in range(len(crystals))] if ids is None else list(ids)
-    return make_batch(CrystalArrays.join(crystals, edges, alike), settings, names, targets, merge=merge)
+    return make_batch(CrystalArrays.join(crystals, edges, classes), settings, names, targets, merge=merge)

@@ -42,14 +42,14 @@ Made = TypeVar("Made")
 class GraphedRecord(NamedTuple):
     """Record with the edges of its graph, their equivalence classes and, if requested, its space group.
 
-    ``potential`` are the features of its atoms by a potential, ``[n_atoms, width]``, for models that read them.
+    ``potential_features`` are those of its atoms by a potential, ``[n_atoms, width]``, for models that read them.
     """
 
     record: Record
     edges: EdgeList
-    alike: Equivalence
+    classes: Equivalence
     space_group: int | None = None
-    potential: np.ndarray | None = None
+    potential_features: np.ndarray | None = None
 
 
 def graph_row(
@@ -175,7 +175,7 @@ def to_table(records: list[GraphedRecord], with_space_groups: bool) -> pyarrow.T
     crystals = [graphed.record.crystal for graphed in records]
     edges = [graphed.edges for graphed in records]
     pairs = list(zip(crystals, edges, strict=True))
-    merged = [graphed.alike.merged_sizes(graphed.edges) for graphed in records]
+    merged = [graphed.classes.merged_sizes(graphed.edges) for graphed in records]
     columns: dict[str, tuple[pa.DataType, list[Any]]] = {
         "id": (pa.string(), [graphed.record.id for graphed in records]),
         "file": (pa.string(), [graphed.record.file for graphed in records]),
@@ -192,8 +192,8 @@ def to_table(records: list[GraphedRecord], with_space_groups: bool) -> pyarrow.T
         "in_degree": (pa.list_(pa.int32()), [np.bincount(e.destination, minlength=len(c)) for c, e in pairs]),
         "source": (pa.list_(pa.int32()), [edge_list.source for edge_list in edges]),
         "image": (pa.list_(pa.int8()), [edge_list.image.ravel() for edge_list in edges]),
-        "alike_atom": (pa.list_(pa.int32()), [graphed.alike.representative for graphed in records]),
-        "edge_kind": (pa.list_(pa.int32()), [graphed.alike.edge_class for graphed in records]),
+        "representative": (pa.list_(pa.int32()), [graphed.classes.representative for graphed in records]),
+        "edge_class": (pa.list_(pa.int32()), [graphed.classes.edge_class for graphed in records]),
     }
     if with_space_groups:
         columns[SPACE_GROUP] = (pa.uint8(), [graphed.space_group for graphed in records])

@@ -148,25 +148,25 @@ class StoreDataset(Dataset[Share]):
 
     Args:
         store: Store with the crystals.
-        embeddings: Teacher embeddings to add to each batch.
+        teacher_features: Features of atoms by a teacher to add to each batch.
         texts: Embeddings or tokens of descriptions to add to each batch, one row per crystal.
-        potential: Features of atoms by a potential to add to each batch.
+        potential_features: Features of atoms by a potential to add to each batch.
         merge: True to compute equivalent atoms once; see :func:`~crysmm.data.batch.make_batch`.
     """
 
     def __init__(
         self,
         store: Store,
-        embeddings: AtomRows | None = None,
+        teacher_features: AtomRows | None = None,
         texts: np.ndarray | None = None,
-        potential: AtomRows | None = None,
+        potential_features: AtomRows | None = None,
         merge: bool = False,
     ):
         self.store = store
         self.merge = merge
-        self.embeddings = embeddings
+        self.teacher_features = teacher_features
         self.texts = texts
-        self.potential = potential
+        self.potential_features = potential_features
 
     def __getitem__(self, share: IndexShare) -> Share:
         """Read the crystals of a share as one batch."""
@@ -174,12 +174,12 @@ class StoreDataset(Dataset[Share]):
         if batch.targets is not None and len(share.rows) < len(share.global_batch):
             # the loss is a mean over the labels of all processes
             batch = replace(batch, labels_per_crystal=labels_per_crystal(self.store.targets[share.global_batch]))
-        if self.embeddings is not None:
-            batch = replace(batch, teacher_nodes=torch.from_numpy(self.embeddings.take(share.rows)))
+        if self.teacher_features is not None:
+            batch = replace(batch, teacher_features=torch.from_numpy(self.teacher_features.take(share.rows)))
         if self.texts is not None:
             batch = replace(batch, texts=torch.from_numpy(self.texts[share.rows]))
-        if self.potential is not None:
-            batch = replace(batch, potential=torch.from_numpy(self.potential.take(share.rows)))
+        if self.potential_features is not None:
+            batch = replace(batch, potential_features=torch.from_numpy(self.potential_features.take(share.rows)))
         return Share(batch, share.rows, share.n_crystals, share.weight)
 
 
@@ -187,9 +187,9 @@ def make_loader(
     store: Store,
     sampler: BatchSampler,
     *,
-    embeddings: AtomRows | None = None,
+    teacher_features: AtomRows | None = None,
     texts: np.ndarray | None = None,
-    potential: AtomRows | None = None,
+    potential_features: AtomRows | None = None,
     merge: bool = False,
     num_workers: int = 0,
     pin_memory: bool = False,
@@ -199,15 +199,15 @@ def make_loader(
     Args:
         store: Store with the crystals.
         sampler: Sampler of the rows in each batch.
-        embeddings: Teacher embeddings to add to each batch.
+        teacher_features: Features of atoms by a teacher to add to each batch.
         texts: Embeddings or tokens of descriptions to add to each batch.
-        potential: Features of atoms by a potential to add to each batch.
+        potential_features: Features of atoms by a potential to add to each batch.
         merge: True to compute equivalent atoms once; see :func:`~crysmm.data.batch.make_batch`.
         num_workers: Number of worker processes, which live as long as the loader.
         pin_memory: True to put batches in pinned memory for faster copies to a GPU.
     """
     return DataLoader(
-        StoreDataset(store, embeddings, texts, potential, merge),
+        StoreDataset(store, teacher_features, texts, potential_features, merge),
         batch_size=None,
         sampler=sampler,
         num_workers=num_workers,

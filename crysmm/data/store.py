@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow
 
-FORMAT_VERSION = 5  # part of every fingerprint: raise it when graphs or columns change
+CRYSTALS_READ = 1024  # at once, where all are gone through
+FORMAT_VERSION = 6  # part of every fingerprint: raise it when graphs or columns change
 ARROW_FILE, FACTS_FILE = "crystals.arrow", "store.json"
 
 
@@ -49,6 +50,7 @@ class Store:
         skipped: Input rows that could not be used.
         unlabeled: Input rows without any of the targets, which are left out.
         notes: Notes on how crystals were read.
+        n_crystals: Number of crystals that were written.
         n_formulas: Number of crystals whose file gives a chemical formula, with which the atoms agree.
     """
 
@@ -60,6 +62,7 @@ class Store:
         self.skipped = [SkippedRow(**row) for row in facts["skipped"]]
         self.unlabeled = [UnlabeledRow(**row) for row in facts["unlabeled"]]
         self.notes = [ReadingNote(**note) for note in facts["notes"]]
+        self.n_crystals: int = facts["n_crystals"]
         self.n_formulas: int = facts["n_formulas"]
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
@@ -168,6 +171,14 @@ class Store:
         numbers = np.split(_flat(table, "atomic_numbers"), ends)
         return [Crystal(*one) for one in zip(_flat(table, "lattice").reshape(-1, 3, 3), coords, numbers, strict=True)]
 
+    def checksums(self, indices: Sequence[int]) -> dict[int, str]:
+        """Return the checksums of several structures by index."""
+        found: dict[int, str] = {}
+        for start in range(0, len(indices), CRYSTALS_READ):
+            some = indices[start : start + CRYSTALS_READ]
+            found |= {row: crystal.checksum for row, crystal in zip(some, self.crystals(some), strict=True)}
+        return found
+
     def batch(self, indices: Sequence[int], *, merge: bool = False) -> CrystalBatch:
         """Read crystals, with their targets and space groups, as a batch; see :func:`make_batch`."""
         table = self._table[list(indices)]
@@ -180,8 +191,8 @@ class Store:
             in_degree=_flat(table, "in_degree"),
             source=_flat(table, "source"),
             image=_flat(table, "image").reshape(-1, 3),
-            alike_atom=_flat(table, "alike_atom"),
-            edge_kind=_flat(table, "edge_kind"),
+            representative=_flat(table, "representative"),
+            edge_class=_flat(table, "edge_class"),
         )
         targets = None
         if self.target_names:
@@ -261,7 +272,7 @@ def _open_complete(path: Path) -> Store | None:
         return None
     try:
         store = Store(path)
-        if len(store) == json.loads((path / FACTS_FILE).read_text(encoding="utf-8"))["n_crystals"]:
+        if len(store) == store.n_crystals:
             return store
     except (OSError, ValueError, KeyError, TypeError):
         pass

@@ -32,10 +32,10 @@ LONGEST_CHAIN = 5 * SHELL_TOLERANCE
 # make gaps above 1e-2, and 0.005% of the gaps lie between 2e-3 and 5e-3.
 ANGLE_TOLERANCE = 3e-3
 CONFIRMATIONS = 2  # rounds without a split before the colors are accepted, as one round's labels may collide
-ATOM_SCALE = 1e4  # for sums over an atom's bonds: these are exact, so a difference of 1e-7 must exceed the tolerance
-ROUNDING = 1e-6  # tolerance for sums over an atom's bonds, after scaling
+ATOM_SCALE = 1e4  # of sums over an atom's bonds; they are exact, so that 3e-7 between two is to exceed ANGLE_TOLERANCE
+ROUNDING = 1e-6  # tolerance for these sums, after scaling
 LABELS = np.random.default_rng(0).random(1 << 16)  # a cell with more colors than this hardly has equivalent bonds
-PERIODS = np.sqrt(np.array([11, 19, 29, 37], dtype=np.float32))  # of the waves by which cosines are compared
+FREQUENCIES = np.sqrt(np.array([11, 19, 29, 37], dtype=np.float32))  # of the waves by which cosines are compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +137,7 @@ class _Refinement:
         labels = np.zeros((n_atoms, 1, width), np.float32)
         labels.reshape(-1)[self.incoming] = _labels(colors, step)
         # another wave in every step: angles that one wave maps to equal values differ in the next
-        waves = np.sin(self.cosines * PERIODS[step % len(PERIODS)] + np.float32(step))
+        waves = np.sin(self.cosines * FREQUENCIES[step % len(FREQUENCIES)] + np.float32(step))
         angles = (labels @ waves).reshape(-1)[self.outgoing]
         # the factor -pi tells the two ends of a bond apart
         surroundings: np.ndarray = angles + atoms[self.edges.source] - np.pi * atoms[self.edges.destination]

@@ -211,7 +211,7 @@ def write_folder(
     references: Sequence[Crystal],
     predictions: np.ndarray,
     texts: np.ndarray | None = None,
-    potential: np.ndarray | None = None,
+    potential_features: np.ndarray | None = None,
     origin: Origin | None = None,
     others: Mapping[str, Any],
 ) -> str:
@@ -226,7 +226,7 @@ def write_folder(
         references: A few crystals to keep (see :func:`reference_rows`).
         predictions: Predictions for these crystals, ``[n_references, width]``.
         texts: Texts of these crystals as the model reads them, ``[n_references, text_width]``.
-        potential: Features of their atoms by a potential, for a model that reads them, ``[n_atoms_in_all, width]``.
+        potential_features: Features of their atoms by the potential that the model reads, ``[n_atoms_in_all, width]``.
         origin: Checkpoint that the model was converted from, if any.
         others: Further fields of this kind of description.
 
@@ -246,7 +246,7 @@ def write_folder(
     settings = config.graph_settings()
     read = [None] * len(references) if texts is None else to_lists(texts)
     ends = np.cumsum([len(crystal) for crystal in references])[:-1]
-    features = [] if potential is None else [part.tolist() for part in np.split(potential, ends)]
+    features = [] if potential_features is None else [part.tolist() for part in np.split(potential_features, ends)]
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights = save(tensors, metadata={"format": "pt"})
     checksum = hashlib.sha256(weights).hexdigest()

@@ -19,7 +19,6 @@ from crysmm.errors import StructureError
 from crysmm.inference.files import require_needed
 from crysmm.inference.model_folder import Description, read_description
 from crysmm.inference.saved_models import load_encoder
-from crysmm.teachers.features import structure_key, structure_keys
 from crysmm.teachers.names import is_model, is_teacher
 from crysmm.teachers.registry import load_teacher
 from crysmm.teachers.teacher import Teacher
@@ -55,10 +54,10 @@ class ModelTeacher:
         self.checksum = hashlib.sha256(f"{encoder.weights_sha256} {settings}".encode()).hexdigest()
 
     @cached_property
-    def _row_of(self) -> dict[bytes, int]:
+    def _row_of(self) -> dict[str, int]:
         """Row of each structure in the store; not needed where all features are known."""
         assert self._graphs is not None
-        return {key: row for row, key in structure_keys(self._graphs, range(len(self._graphs))).items()}
+        return {checksum: row for row, checksum in self._graphs.checksums(range(len(self._graphs))).items()}
 
     def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
         """Return the embeddings of all atoms, ``[n_atoms_in_all, width]``.
@@ -68,9 +67,9 @@ class ModelTeacher:
         """
         if self._graphs is None:
             batch = collate_crystals(crystals, self._settings)
-        else:  # equivalent atoms are known in a store; DGL's graphs have no multiplicities
-            merge = self._backbone.engine == "blocked" and self._model.merges_equivalent
-            batch = self._graphs.batch([self._row_of[structure_key(crystal)] for crystal in crystals], merge=merge)
+        else:
+            rows = [self._row_of[crystal.checksum] for crystal in crystals]
+            batch = self._graphs.batch(rows, merge=self._model.merges_equivalent)
         sizes = sum(map(len, crystals)), len(batch.bond_vectors), batch.connectivity.n_triplets
         why = why_too_large(self._model, *sizes, memory_limit(self._device), PREDICTION_SHARE)
         if why is not None:

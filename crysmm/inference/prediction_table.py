@@ -78,8 +78,7 @@ def holds_text(column: str) -> bool:
 
 def places_of_numbers(columns: Sequence[str], targets: Sequence[str]) -> dict[str, int]:
     """Return the places of the numbers in a line of a table of predictions, by column, and by target its prediction."""
-    predictions = ["prediction"] if len(targets) == 1 else [f"prediction_{name}" for name in targets]
-    of_targets = dict(zip(targets, map(columns.index, predictions), strict=True))
+    of_targets = dict(zip(targets, map(columns.index, _named("prediction", targets)), strict=True))
     return of_targets | {name: place for place, name in enumerate(columns) if not holds_text(name)}
 
 
@@ -156,7 +155,7 @@ def write_predictions(
 
 
 def _named(kind: str, names: Sequence[str]) -> list[str]:
-    """Column names: ``kind`` alone for one target, ``kind_<name>`` for several."""
+    """Return names of columns: ``kind`` alone for one target, ``kind_<name>`` for several."""
     return [kind] if len(names) == 1 else [f"{kind}_{name}" for name in names]
 
 

@@ -312,7 +312,7 @@ class Predictor:
             return result, 0, 0
         model, n_atoms = self.model.config.model, len(result.record.crystal)
         if model.merges_equivalent:
-            n_edges, n_triplets = result.alike.merged_sizes(result.edges)
+            n_edges, n_triplets = result.classes.merged_sizes(result.edges)
         else:
             n_edges, n_triplets = len(result.edges), count_triplets(n_atoms, result.edges)
         why = why_too_large(model, n_atoms, n_edges, n_triplets, self._memory_limit, PREDICTION_SHARE)
@@ -327,7 +327,7 @@ class Predictor:
         features = self._potential.read(result.record.crystal)
         if isinstance(features, str):
             return SkippedRow(result.record.id, result.record.file, features)
-        return result._replace(potential=features)
+        return result._replace(potential_features=features)
 
     def _outputs(
         self, results: Sequence[GraphedRecord], jobs: int | None = None, undescribed: dict[str, str] | None = None
@@ -352,12 +352,12 @@ class Predictor:
 
     def _batch(self, results: Sequence[GraphedRecord]) -> CrystalBatch:
         crystals = [result.record.crystal for result in results]
-        alike = [result.alike for result in results]
-        arrays = CrystalArrays.join(crystals, [result.edges for result in results], alike)
+        classes = [result.classes for result in results]
+        arrays = CrystalArrays.join(crystals, [result.edges for result in results], classes)
         ids = [result.record.id for result in results]
         batch = make_batch(arrays, self.model.settings, ids, merge=self.model.config.model.merges_equivalent)
-        features = [result.potential for result in results if result.potential is not None]
-        return replace(batch, potential=torch.from_numpy(np.concatenate(features))) if features else batch
+        features = [result.potential_features for result in results if result.potential_features is not None]
+        return replace(batch, potential_features=torch.from_numpy(np.concatenate(features))) if features else batch
 
 
 def _are_several(structures: Any) -> bool:

@@ -79,9 +79,9 @@ class LoadedModel:
         references, text = self.description.references, self.description.text
         texts = None if text is None else from_lists([reference.text for reference in references], text)
         rows = [row for reference in references for row in reference.potential or ()]
-        potential = np.array(rows, dtype=np.float32) if rows else None
+        potential_features = np.array(rows, dtype=np.float32) if rows else None
         crystals = [reference.crystal for reference in references]
-        found = _predict(self.network, self.scaler, self.settings, crystals, texts, potential)
+        found = _predict(self.network, self.scaler, self.settings, crystals, texts, potential_features)
         unit = "the standard deviation of the target" if self.scaler.classes is None else "a probability of 1"
         refuse_drift(self.folder, self.description, found, self.scaler.drift, unit)
 
@@ -96,8 +96,8 @@ def save_model(
     elements: Sequence[str] | None,
     references: Sequence[Crystal],
     texts: Texts | None = None,
-    potential: np.ndarray | None = None,
-    teacher: TeacherIdentity | None = None,
+    potential: TeacherIdentity | None = None,
+    potential_features: np.ndarray | None = None,
     origin: Origin | None = None,
 ) -> str:
     """Write the folder of a model that predicts properties.
@@ -111,8 +111,8 @@ def save_model(
         elements: Symbols of the elements in the training split; None if unknown.
         references: A few crystals to keep with their predictions.
         texts: Texts of these crystals, for a network that reads texts.
-        potential: Features of their atoms, for a network that reads those of a potential.
-        teacher: The potential.
+        potential: Potential that the network reads features of; None if it reads none.
+        potential_features: Features of the atoms of these crystals by the potential, ``[n_atoms_in_all, width]``.
         origin: Checkpoint that the model was converted from, if any.
 
     Returns:
@@ -130,16 +130,16 @@ def save_model(
         kind="crysmm-model",
         elements=elements,
         references=references,
-        predictions=_predict(network, scaler, config.graph_settings(), references, values, potential),
+        predictions=_predict(network, scaler, config.graph_settings(), references, values, potential_features),
         texts=values,
-        potential=potential,
+        potential_features=potential_features,
         origin=origin,
         others={
             "target_names": list(target_names),
             "units": list(units_of(config, target_names)),
             "scaler": scaler.model_dump(mode="json"),
             **({} if texts is None else {"text": texts.settings.model_dump()}),
-            **({} if teacher is None else {"potential": teacher.model_dump()}),
+            **({} if potential is None else {"potential": potential.model_dump()}),
             **({} if process is None else {"n_kept": len(process.kept)}),
         },
     )
@@ -151,14 +151,14 @@ def _predict(
     settings: GraphSettings,
     crystals: Sequence[Crystal],
     texts: np.ndarray | None,
-    potential: np.ndarray | None,
+    potential_features: np.ndarray | None,
 ) -> np.ndarray:
     """Predict reference structures, on the CPU in float64: ``[n, n_targets]`` or ``[n, n_classes]``."""
     batch = collate_crystals(crystals, settings)
     if texts is not None:
         batch = replace(batch, texts=torch.from_numpy(texts))
-    if potential is not None:
-        batch = replace(batch, potential=torch.from_numpy(potential))
+    if potential_features is not None:
+        batch = replace(batch, potential_features=torch.from_numpy(potential_features))
     return Inference(network, scaler).outputs(batch).predictions
 
 

@@ -148,7 +148,7 @@ def _read_text(path: Path) -> str:
 
 
 def parse_json(text: str) -> Reading:
-    """Return the structure in a JSON object, which is a row: JARVIS', pymatgen's or OPTIMADE's dict, or holds one.
+    """Return the structure in a JSON object: a dict of JARVIS, pymatgen or OPTIMADE, or a row that holds one.
 
     The text may also be such a dict as Python prints it, and a ``DataFrame`` writes it into a table.
 

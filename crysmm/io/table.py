@@ -256,8 +256,7 @@ class FileTable(_Table):
         digest = new_hash(self._options, self.target_names)
         hash_parts(digest, self._path.name)
         with self._path.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
+            hashlib.file_digest(stream, lambda: digest)
         return digest.hexdigest()
 
 

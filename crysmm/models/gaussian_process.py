@@ -29,7 +29,7 @@ JITTER = 1e-8  # added to the diagonal of a kernel, so that equal crystals leave
 
 
 class PooledFeatures(Backbone):
-    """Backbone that passes no messages: the features that are added to its embeddings, which are 0, are all they are.
+    """Backbone without message passing: its embeddings are the features added to zeros.
 
     Args:
         features: Number of features per atom.

@@ -110,10 +110,10 @@ class PropertyNetwork(nn.Module):
         """
         if self.potential is None:
             embedding: Embedding = self.backbone(batch)
-        elif batch.potential is None:
+        elif batch.potential_features is None:
             raise ValueError("the batch has no features of a potential; give them to its loader")
         else:
-            embedding = self.backbone(batch, self.potential(batch.potential))
+            embedding = self.backbone(batch, self.potential(batch.potential_features))
         return embedding
 
     def read(self, embedding: Embedding, batch: CrystalBatch) -> Tensor:

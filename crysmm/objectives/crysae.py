@@ -27,7 +27,7 @@ from crysmm.data.batch import CrystalBatch
 from crysmm.engines.blocked import BlockedGraph
 from crysmm.engines.linear import precise
 from crysmm.objectives.corruption import Example
-from crysmm.objectives.reconstruction import AtomFeatureTerm, ConnectivityTerm, DistanceTerm, PairClassifier
+from crysmm.objectives.reconstruction import PairClassifier, reconstruction_terms
 from crysmm.objectives.terms import Term, over_edges
 
 LENGTH_CLASSES = 5  # rounded to 1, 2, 3, 4 and 5 Angstrom
@@ -45,6 +45,8 @@ class BondLengthTerm(Term):
         node_features: Width of the embeddings.
     """
 
+    n_classes = LENGTH_CLASSES
+
     def __init__(self, weight: float, node_features: int):
         super().__init__(weight)
         self.decoder = PairClassifier(node_features, LENGTH_CLASSES)
@@ -53,6 +55,13 @@ class BondLengthTerm(Term):
         """Return the loss of the clean bond lengths per crystal, ``[n_crystals]``."""
         losses = functional.cross_entropy(*self.classify(nodes, example.clean), reduction="none")
         return over_edges(losses, example.clean, pooled=False)
+
+    def classified(
+        self, nodes: Tensor, seen_nodes: Tensor, example: Example, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the true and the predicted class of each bond."""
+        scores, classes = self.classify(nodes, example.clean)
+        return classes, scores.argmax(1)
 
     def classify(self, nodes: Tensor, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
         """Return scores, ``[n_edges, LENGTH_CLASSES]``, and true classes, ``[n_edges]`` int64, of all bonds.
@@ -78,17 +87,7 @@ def crysae_terms(method: CrysAEConfig, node_features: int, atom_features: int, c
         atom_features: Number of features per atom.
         cutoff: Cutoff of the neighbor search, Angstrom.
     """
-    terms: dict[str, Term] = {}
-    if method.feature_weight:
-        terms["features"] = AtomFeatureTerm(method.feature_weight, node_features, atom_features, pooled=False)
-    if method.connectivity_weight:
-        terms["connectivity"] = ConnectivityTerm(
-            method.connectivity_weight, node_features, method.max_pairs, pooled=False
-        )
+    terms = reconstruction_terms(method, node_features, atom_features, cutoff, pooled=False)
     if method.bond_length_weight:
         terms["bond_lengths"] = BondLengthTerm(method.bond_length_weight, node_features)
-    if method.distance_noise and method.distance_weight:
-        terms["distances"] = DistanceTerm(
-            method.distance_weight, node_features, cutoff, method.distance_noise, pooled=False
-        )
     return terms

@@ -23,7 +23,7 @@ from crysmm.data.space_groups import crystal_system
 from crysmm.engines.linear import precise
 from crysmm.models.backbone import crystal_mean
 from crysmm.objectives.corruption import Example
-from crysmm.objectives.reconstruction import AtomFeatureTerm, ConnectivityTerm, DistanceTerm
+from crysmm.objectives.reconstruction import reconstruction_terms
 from crysmm.objectives.terms import Term, mean_losses, space_groups_of
 
 SPACE_GROUPS = 230
@@ -39,6 +39,8 @@ class SpaceGroupTerm(Term):
         node_features: Width of the embeddings.
     """
 
+    n_classes = SPACE_GROUPS
+
     def __init__(self, weight: float, node_features: int):
         super().__init__(weight)
         self.decoder = nn.Linear(node_features, SPACE_GROUPS)
@@ -51,6 +53,17 @@ class SpaceGroupTerm(Term):
         # An unknown space group, 0, is taken for the first to have a valid class; its loss is then masked.
         losses = functional.cross_entropy(scores, (space_groups - 1).clamp_min(0), reduction="none")
         return mean_losses(torch.where(known, losses, 0), known.to(losses.dtype), pooled=False)
+
+    def classified(
+        self, nodes: Tensor, seen_nodes: Tensor, example: Example, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return the true and the predicted class of each crystal whose space group is known."""
+        space_groups = example.clean.space_groups
+        if space_groups is None:
+            return None
+        known = space_groups > 0
+        predicted = self.decoder(crystal_mean(nodes, example.clean.n_atoms)).argmax(1)
+        return space_groups[known] - 1, predicted[known]
 
 
 class CrystalSystemTerm(Term):
@@ -118,19 +131,9 @@ def crysgnn_terms(method: CrysGNNConfig, node_features: int, atom_features: int,
         atom_features: Number of features per atom.
         cutoff: Cutoff of the neighbor search, Angstrom.
     """
-    terms: dict[str, Term] = {}
-    if method.feature_weight:
-        terms["features"] = AtomFeatureTerm(method.feature_weight, node_features, atom_features, pooled=True)
-    if method.connectivity_weight:
-        terms["connectivity"] = ConnectivityTerm(
-            method.connectivity_weight, node_features, method.max_pairs, pooled=True
-        )
+    terms = reconstruction_terms(method, node_features, atom_features, cutoff, pooled=True)
     if method.space_group_weight:
         terms["space_group"] = SpaceGroupTerm(method.space_group_weight, node_features)
     if method.crystal_system_weight:
         terms["crystal_system"] = CrystalSystemTerm(method.crystal_system_weight, method.temperature)
-    if method.distance_noise and method.distance_weight:
-        terms["distances"] = DistanceTerm(
-            method.distance_weight, node_features, cutoff, method.distance_noise, pooled=True
-        )
     return terms

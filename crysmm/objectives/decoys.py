@@ -61,6 +61,8 @@ class ReplacedAtomTerm(Term):
         node_features: Width of the embeddings.
     """
 
+    n_classes = 2
+
     def __init__(self, weight: float, node_features: int):
         super().__init__(weight)
         self.decoder = hidden_decoder(node_features, 1)
@@ -74,6 +76,13 @@ class ReplacedAtomTerm(Term):
         visible = None if example.hidden is None else ~example.hidden
         return over_atoms(losses, visible, example.clean.n_atoms, pooled=True)
 
+    def classified(
+        self, nodes: Tensor, seen_nodes: Tensor, example: Example, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return which atoms are replaced, and which are predicted to be."""
+        replaced, _ = find_replaced(example)
+        return replaced.long(), (self.decoder(seen_nodes).flatten() > 0).long()
+
 
 class DecoyTerm(Term):
     """Decoy or real crystal, from the mean of its atom embeddings by one hidden layer; binary cross-entropy.
@@ -85,6 +94,8 @@ class DecoyTerm(Term):
         node_features: Width of the embeddings.
     """
 
+    n_classes = 2
+
     def __init__(self, weight: float, node_features: int):
         super().__init__(weight)
         self.decoder = hidden_decoder(node_features, 1)
@@ -94,6 +105,14 @@ class DecoyTerm(Term):
         scores = precise(self.decoder(crystal_mean(nodes, example.clean.n_atoms))).flatten()
         _, decoys = find_replaced(example)
         return functional.binary_cross_entropy_with_logits(scores, decoys.to(scores.dtype), reduction="none")
+
+    def classified(
+        self, nodes: Tensor, seen_nodes: Tensor, example: Example, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return which crystals are decoys, and which are predicted to be."""
+        _, decoys = find_replaced(example)
+        scores = self.decoder(crystal_mean(seen_nodes, example.clean.n_atoms)).flatten()
+        return decoys.long(), (scores > 0).long()
 
 
 class BondingTerm(Term):

@@ -84,8 +84,8 @@ class DistillationObjective(PropertyObjective):
         if delta == RISING:
             delta = self.progress
             if self.matched != "relations":  # times the width: the squared distance, a sum over the features
-                assert batch.teacher_nodes is not None
-                distillation = distillation * batch.teacher_nodes.shape[1]
+                assert batch.teacher_features is not None
+                distillation = distillation * batch.teacher_features.shape[1]
         return delta * labels + (1 - delta) * distillation + self.network.backbone.penalty()
 
     def metrics(self, batch: CrystalBatch) -> dict[str, Tensor]:
@@ -101,14 +101,14 @@ class DistillationObjective(PropertyObjective):
             embedding: Embeddings by the student.
             batch: Batch with the embeddings by the teacher.
         """
-        if batch.teacher_nodes is None:
+        if batch.teacher_features is None:
             raise ValueError("the batch has no embeddings of a teacher; give them to its loader")
         # The teacher's embeddings were divided by their lengths when they were stored.
         if self.matched == "atoms":
             student = functional.normalize(precise(self.projection(embedding.nodes)), dim=1)
-            differences = (student - batch.teacher_nodes).square().mean(1, keepdim=True)
+            differences = (student - batch.teacher_features).square().mean(1, keepdim=True)
             return crystal_mean(differences, batch.n_atoms).squeeze(1)
-        teacher = crystal_mean(batch.teacher_nodes, batch.n_atoms)
+        teacher = crystal_mean(batch.teacher_features, batch.n_atoms)
         if self.matched == "crystals":
             student = functional.normalize(precise(self.projection(embedding.graph)), dim=1)
             return (student - functional.normalize(teacher, dim=1)).square().mean(1)

@@ -43,7 +43,7 @@ class ImitationTerm(Term):
         Raises:
             ValueError: The batch has no features of a teacher.
         """
-        teacher = example.clean.teacher_nodes
+        teacher = example.clean.teacher_features
         if teacher is None:
             raise ValueError("the batch has no embeddings of a teacher; give them to its loader")
         # The teacher's features were divided by their lengths when they were read.

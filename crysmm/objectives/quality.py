@@ -11,12 +11,9 @@ from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system
 from crysmm.elements import CGCNN_LAST_ELEMENT, feature_table
 from crysmm.engines.linear import precise
 from crysmm.models.backbone import crystal_mean
-from crysmm.objectives.crysae import LENGTH_CLASSES, BondLengthTerm
-from crysmm.objectives.crysgnn import SPACE_GROUPS, SpaceGroupTerm
-from crysmm.objectives.decoys import DecoyTerm, ReplacedAtomTerm, find_replaced
 from crysmm.objectives.imitation import ImitationTerm
 from crysmm.objectives.pretraining import PretrainingObjective
-from crysmm.objectives.reconstruction import CLASSES, NO_PAIR, AtomFeatureTerm, ConnectivityTerm, DistanceTerm
+from crysmm.objectives.reconstruction import AtomFeatureTerm, DistanceTerm
 
 NEIGHBORS = 10
 MOST_POOLED = 10_000  # crystals whose pooled embeddings are compared, each with all others
@@ -44,14 +41,10 @@ class EncoderQuality:
         reconstructs_features = any(isinstance(term, AtomFeatureTerm) for term in terms.values())
         self._features = _FeatureCounts() if reconstructs_features else None
         self._hidden = _FeatureCounts() if reconstructs_features and objective.corruption.mask_ratio else None
-        sizes = {
-            ConnectivityTerm: CLASSES, BondLengthTerm: LENGTH_CLASSES, SpaceGroupTerm: SPACE_GROUPS,
-            ReplacedAtomTerm: 2, DecoyTerm: 2,
-        }  # fmt: skip
         self._confusions = {
-            name: np.zeros((sizes[type(term)],) * 2, dtype=np.int64)
+            name: np.zeros((term.n_classes, term.n_classes), dtype=np.int64)
             for name, term in terms.items()
-            if type(term) in sizes
+            if term.n_classes is not None
         }
         self._distances = np.zeros(3)  # sum of errors after correction, sum before it, number of bonds
         self._cosines = np.zeros(2)  # sum over atoms, their number
@@ -67,8 +60,6 @@ class EncoderQuality:
         example, generator = self.objective.corrupt_reproducibly(batch)
         nodes = network(batch).nodes
         seen_nodes = nodes if example.seen is batch else network(example.seen).nodes
-        pooled = crystal_mean(nodes, batch.n_atoms)
-        classified: dict[str, tuple[Tensor, Tensor]] = {}  # true and predicted classes
         for name, term in network.terms().items():
             if isinstance(term, AtomFeatureTerm):
                 assert self._features is not None
@@ -76,23 +67,6 @@ class EncoderQuality:
                 self._features.add(precise(term.decoder(nodes)), features, numbers)
                 if hidden is not None and self._hidden is not None:
                     self._hidden.add(precise(term.decoder(seen_nodes[hidden])), features[hidden], numbers[hidden])
-            elif isinstance(term, ConnectivityTerm):
-                grid = term.grid(nodes, batch, generator)
-                is_pair = grid.classes != NO_PAIR
-                classified[name] = grid.classes[is_pair], grid.scores.argmax(1)[is_pair]
-            elif isinstance(term, BondLengthTerm):
-                scores, classes = term.classify(nodes, batch)
-                classified[name] = classes, scores.argmax(1)
-            elif isinstance(term, SpaceGroupTerm) and batch.space_groups is not None:
-                known = batch.space_groups > 0
-                classified[name] = batch.space_groups[known] - 1, term.decoder(pooled).argmax(1)[known]
-            elif isinstance(term, ReplacedAtomTerm):
-                replaced, _ = find_replaced(example)
-                classified[name] = replaced.long(), (term.decoder(seen_nodes).flatten() > 0).long()
-            elif isinstance(term, DecoyTerm):
-                _, decoys = find_replaced(example)
-                scores = term.decoder(crystal_mean(seen_nodes, batch.n_atoms)).flatten()
-                classified[name] = decoys.long(), (scores > 0).long()
             elif isinstance(term, DistanceTerm):
                 noise = batch.bond_lengths() - example.seen.bond_lengths()
                 left = noise - term.distance_noise * term.corrections(seen_nodes, example.seen)
@@ -100,11 +74,13 @@ class EncoderQuality:
             elif isinstance(term, ImitationTerm):
                 cosines = term.cosines(nodes, example)
                 self._cosines += [float(cosines.sum()), len(cosines)]
-        for name, (true, predicted) in classified.items():
-            confusion = self._confusions[name]
-            cells = torch.bincount(true * len(confusion) + predicted, minlength=confusion.size)
-            confusion += cells.view(confusion.shape).cpu().numpy()
+            elif (classes := term.classified(nodes, seen_nodes, example, generator)) is not None:
+                true, predicted = classes
+                confusion = self._confusions[name]
+                cells = torch.bincount(true * len(confusion) + predicted, minlength=confusion.size)
+                confusion += cells.view(confusion.shape).cpu().numpy()
         if batch.space_groups is not None:
+            pooled = crystal_mean(nodes, batch.n_atoms)
             numbers = self._n_added + torch.arange(len(pooled), device=pooled.device)
             self._n_added += len(pooled)
             kept = (batch.space_groups > 0) & (numbers % self._every == 0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crysmm.config.pretraining import CrysAEConfig, CrysGNNConfig
 from crysmm.data.batch import CrystalBatch
 from crysmm.engines.blocked import BlockedGraph
 from crysmm.engines.linear import Linear, linear, precise
@@ -114,6 +115,7 @@ class ConnectivityTerm(Term):
         pooled: See :func:`~crysmm.objectives.terms.mean_losses`; CrysAE averages per crystal, CrysGNN over all pairs.
     """
 
+    n_classes = CLASSES
     class_weights: Tensor
 
     def __init__(self, weight: float, node_features: int, max_pairs: int, pooled: bool):
@@ -131,6 +133,14 @@ class ConnectivityTerm(Term):
         # Division by the probability of a pair makes the sum over a sample an unbiased estimate of that over all pairs.
         sums = losses.view(len(grid.fractions), -1).sum(1) / grid.fractions
         return mean_losses(sums, grid.weights, self.pooled)
+
+    def classified(
+        self, nodes: Tensor, seen_nodes: Tensor, example: Example, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the true and the predicted class of each pair of atoms, or of a sample in large cells."""
+        grid = self.grid(nodes, example.clean, generator)
+        is_pair = grid.classes != NO_PAIR
+        return grid.classes[is_pair], grid.scores.argmax(1)[is_pair]
 
     def grid(self, nodes: Tensor, batch: CrystalBatch, generator: torch.Generator | None = None) -> PairGrid:
         """Compute scores and classes of pairs, all of them or a random sample in large cells.
@@ -249,3 +259,25 @@ class DistanceTerm(Term):
         destination = self.destination(nodes) + self.length.bias
         hidden = functional.silu(graph.add(self.source(nodes), destination, lengths, self.length.weight))
         return precise(self.output(hidden).squeeze(1))
+
+
+def reconstruction_terms(
+    method: CrysAEConfig | CrysGNNConfig, node_features: int, atom_features: int, cutoff: float, *, pooled: bool
+) -> dict[str, Term]:
+    """Build the terms of this file with a nonzero weight, by name.
+
+    Args:
+        method: Weights and corruption.
+        node_features: Width of the encoder's embeddings.
+        atom_features: Number of features per atom.
+        cutoff: Cutoff of the neighbor search, Angstrom.
+        pooled: See :func:`~crysmm.objectives.terms.mean_losses`.
+    """
+    terms: dict[str, Term] = {}
+    if method.feature_weight:
+        terms["features"] = AtomFeatureTerm(method.feature_weight, node_features, atom_features, pooled)
+    if method.connectivity_weight:
+        terms["connectivity"] = ConnectivityTerm(method.connectivity_weight, node_features, method.max_pairs, pooled)
+    if method.distance_noise and method.distance_weight:
+        terms["distances"] = DistanceTerm(method.distance_weight, node_features, cutoff, method.distance_noise, pooled)
+    return terms

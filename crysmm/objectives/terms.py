@@ -17,7 +17,12 @@ class Term(nn.Module, ABC):
 
     Args:
         weight: Factor of the loss in the objective.
+
+    Attributes:
+        n_classes: Number of classes that it tells apart; None if it predicts something else.
     """
+
+    n_classes: int | None = None
 
     def __init__(self, weight: float):
         super().__init__()
@@ -32,6 +37,19 @@ class Term(nn.Module, ABC):
             example: Batch before and after corruption.
             generator: Source of random numbers, by default torch's global one; most terms draw none.
         """
+
+    def classified(
+        self, nodes: Tensor, seen_nodes: Tensor, example: Example, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return true and predicted classes, ``[n]`` int64 each, or None if there are none.
+
+        Args:
+            nodes: Embeddings of the atoms of ``example.clean``, ``[n_atoms_in_all, d]``.
+            seen_nodes: Embeddings of the atoms of ``example.seen``.
+            example: Batch before and after corruption.
+            generator: Source of random numbers.
+        """
+        return None
 
 
 def mean_losses(sums: Tensor, totals: Tensor, pooled: bool) -> Tensor:

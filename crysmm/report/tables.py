@@ -291,10 +291,10 @@ def data_facts(data: TrainingData, config: TrainingConfig, split: str, unseen: S
     if data.texts is not None:
         lines = "; ".join(line.strip() for line in data.texts.lines)
         facts["descriptions"] = lines.removeprefix("descriptions: ")
-    if data.potential is not None and data.potential.teacher is not None:
-        facts["potential"] = f"{data.potential.teacher.name}, {data.potential.width} features per atom"
-    if data.embeddings is not None and config.distillation is not None:
-        facts["teacher"] = f"{config.distillation.teacher}, {data.embeddings.width} features per atom"
+    if (features := data.potential_features) is not None and features.teacher is not None:
+        facts["potential"] = f"{features.teacher.name}, {features.width} features per atom"
+    if data.teacher_features is not None and config.distillation is not None:
+        facts["teacher"] = f"{config.distillation.teacher}, {data.teacher_features.width} features per atom"
     return facts
 
 

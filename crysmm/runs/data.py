@@ -27,17 +27,17 @@ class RunData:
         store: Store with every crystal that could be read.
         skipped: Rows that are not used, with the reasons.
         split: Rows of the store in each split.
-        embeddings: Teacher embeddings of the atoms in the training and validation splits.
+        teacher_features: Teacher embeddings of the atoms in the training and validation splits.
         texts: Descriptions of the crystals as the network reads them.
-        potential: Features of the atoms by a potential, which the network reads.
+        potential_features: Features of the atoms by a potential, which the network reads.
     """
 
     store: Store
     skipped: list[SkippedRow]
     split: Split
-    embeddings: AtomRows | None = field(default=None, kw_only=True)
+    teacher_features: AtomRows | None = field(default=None, kw_only=True)
     texts: Texts | None = field(default=None, kw_only=True)
-    potential: TeacherFeatures | None = field(default=None, kw_only=True)
+    potential_features: TeacherFeatures | None = field(default=None, kw_only=True)
 
     def rows(self, split: str) -> list[int]:
         """Return the store rows in ``train``, ``val`` or ``test``."""
@@ -60,12 +60,12 @@ class RunData:
             rows = self.rows(split)
             digest.update("\n".join([split, *self.ids(split), ""]).encode())
             digest.update(self.store.targets[rows].tobytes() + self.store.n_edges[rows].tobytes())
-        if self.embeddings is not None:
-            digest.update(self.embeddings.source.encode())
+        if self.teacher_features is not None:
+            digest.update(self.teacher_features.source.encode())
         if self.texts is not None:
             digest.update(f"{self.texts.settings.model_dump_json()} {self.texts.checksum}".encode())
-        if self.potential is not None:
-            digest.update(self.potential.source.encode())
+        if self.potential_features is not None:
+            digest.update(self.potential_features.source.encode())
         return digest.hexdigest()
 
 

@@ -280,6 +280,7 @@ class ResultsWriter(RunWriter):
     def save_network(self, network: PropertyNetwork, data: TrainingData) -> str:
         """Write the model and return the checksum of its weights."""
         references = reference_rows(data.rows("train"), data.store.n_atoms)
+        features = data.potential_features
         return save_model(
             self.folder.path,
             network,
@@ -289,8 +290,8 @@ class ResultsWriter(RunWriter):
             elements=data.elements,
             references=[data.store.crystal(row) for row in references],
             texts=None if data.texts is None else data.texts.take(references),
-            potential=None if data.potential is None else data.potential.take(references),
-            teacher=None if data.potential is None else data.potential.teacher,
+            potential=None if features is None else features.teacher,
+            potential_features=None if features is None else features.take(references),
         )
 
     @in_first_process

@@ -67,14 +67,14 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
     if config.unit is None and any(data.units):
         lines.append("  the unit is that of columns of this name, by assumption; --unit gives another")
     lines += [] if data.texts is None else data.texts.lines
-    if data.potential is not None and data.potential.teacher is not None:
-        name, width = data.potential.teacher.name, data.potential.width
+    if data.potential_features is not None and data.potential_features.teacher is not None:
+        name, width = data.potential_features.teacher.name, data.potential_features.width
         use = "the means over the atoms of each crystal" if has_process else "added to the atom embeddings"
         lines.append(f"potential {name}: {width} features per atom, {use}")
-    if data.embeddings is not None and config.distillation is not None:
+    if data.teacher_features is not None and config.distillation is not None:
         deltas = ", ".join(map(weight_name, config.distillation.delta))
         lines.append(
-            f"teacher {config.distillation.teacher}: {data.embeddings.width} features per atom, delta {deltas}"
+            f"teacher {config.distillation.teacher}: {data.teacher_features.width} features per atom, delta {deltas}"
         )
     if has_process:
         lines.append(

@@ -24,7 +24,7 @@ from crysmm.cluster import map_on_cluster
 from crysmm.crystal import Crystal
 from crysmm.data.building import map_tasks
 from crysmm.data.loader import batch_ends
-from crysmm.data.store import Store
+from crysmm.data.store import CRYSTALS_READ, Store
 from crysmm.device import resolve_device
 from crysmm.errors import CrysmmError, InputError, brief
 from crysmm.files import cache_folder, disables_bar, replacing
@@ -35,7 +35,6 @@ FORMAT_VERSION = 1  # part of every folder's name: raise it when what is written
 ATOMS_A_BATCH = 256  # embedded together; SevenNet needs about 1 MB for each
 ATOMS_A_PART = 2048  # at most minutes of work
 ATOMS_WITHOUT_WORKERS = 1024  # embedding so many takes about as long as starting workers
-CRYSTALS_READ = 1024
 KEY_BYTES = 8
 
 
@@ -114,8 +113,8 @@ class TeacherFeatures:
 class Directions:
     """Features as a student imitates them: each standardized, then those of an atom divided by their length.
 
-    Without the first, what all atoms have in common would be most of the direction of a potential's features, and
-    layers with large numbers would decide it. Embeddings by a model are taken as they are, as in CrysGNN.
+    Without standardization, what all atoms have in common would be most of the direction of a potential's features,
+    and layers with large numbers would decide it. Embeddings by a model are taken as they are, as in CrysGNN.
 
     Args:
         features: Features of a store's atoms.
@@ -178,7 +177,7 @@ def compute_features(
     teacher = load(name, on)
     identity = TeacherIdentity.of(teacher)
     folder = features_folder(cache_dir, f"{teacher.name} {teacher.checksum}")
-    keys = structure_keys(store, rows)
+    keys = {row: bytes.fromhex(checksum) for row, checksum in store.checksums(rows).items()}
     known = read_parts(folder, teacher.width)
     missing = _missing_batches(store, {key: row for row, key in keys.items()}, known)
     total = sum(int(store.n_atoms[list(batch.values())].sum()) for batch in missing)
@@ -305,20 +304,6 @@ def _loaded(load: TeacherByName, name: str, identity: TeacherIdentity, device: s
             "its package there, or copy this machine's model folder there"
         )
     return teacher
-
-
-def structure_key(crystal: Crystal) -> bytes:
-    """Return the checksum of a structure."""
-    return bytes.fromhex(crystal.checksum)
-
-
-def structure_keys(store: Store, rows: Sequence[int]) -> dict[int, bytes]:
-    """Return the checksum of each structure by row."""
-    keys: dict[int, bytes] = {}
-    for start in range(0, len(rows), CRYSTALS_READ):
-        some = rows[start : start + CRYSTALS_READ]
-        keys |= {row: structure_key(crystal) for row, crystal in zip(some, store.crystals(some), strict=True)}
-    return keys
 
 
 def write_part(folder: Path, features: dict[bytes, np.ndarray]) -> dict[bytes, Place]:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from crysmm.data.store import Store
+from crysmm.data.store import CRYSTALS_READ, Store
 from crysmm.errors import InputError, brief
 from crysmm.files import file_sha256, refuse_other_file, replacing, working_folder
-from crysmm.teachers.features import CRYSTALS_READ, KEY_BYTES, TeacherFeatures, features_folder, read_parts, write_part
+from crysmm.teachers.features import KEY_BYTES, TeacherFeatures, features_folder, read_parts, write_part
 from crysmm.teachers.names import SUFFIX, refuse_missing
 from crysmm.teachers.registry import TeacherIdentity
 
@@ -191,11 +191,12 @@ def _refuse_others(
     missing = [store.ids[row] for row in rows if store.ids[row] not in sizes]
     if missing:
         raise InputError(f"{path} has no features for {len(missing)} of {len(rows)} crystals, such as {missing[0]}")
+    checksums = store.checksums(rows) if structures else {}
     for row in rows:
         identifier, n_atoms = store.ids[row], int(store.n_atoms[row])
         if sizes[identifier] != n_atoms:
             raise InputError(f"{path} has {sizes[identifier]} atoms for {identifier}, whose structure has {n_atoms}")
-        if structures and structures[identifier] != store.crystal(row).checksum:
+        if structures and structures[identifier] != checksums[row]:
             raise InputError(
                 f"{path} has features of another structure under the id {identifier}; run crysmm embed again, on the "
                 "structures to be trained on"

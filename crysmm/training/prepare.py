@@ -110,16 +110,16 @@ def loader_for(
     sampler: BatchSampler,
     config: RunConfig,
     processes: Processes,
-    embeddings: AtomRows | None = None,
+    teacher_features: AtomRows | None = None,
 ) -> DataLoader[Any]:
     """Create the loader of a sampler's batches, with all that the network reads and a teacher's embeddings if given."""
     on_gpu = processes.device.type == "cuda"
     return make_loader(
         data.store,
         sampler,
-        embeddings=embeddings,
+        teacher_features=teacher_features,
         texts=None if data.texts is None else data.texts.values,
-        potential=data.potential,
+        potential_features=data.potential_features,
         merge=config.merges_equivalent(processes.device.type),
         num_workers=config.num_workers,
         pin_memory=config.pin_memory and on_gpu,

@@ -49,12 +49,13 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
     def prepare(self, records: Sequence[Mapping[str, Any]] | None) -> RunData:
         """Read and split the structures, and determine space groups and a teacher's features."""
         data = prepare_data(self.config, records, self.processes, symprec=self.config.symprec)
-        embeddings = embed_by_teacher(self.config, data, self.processes)
-        return replace(data, embeddings=embeddings)
+        teacher_features = embed_by_teacher(self.config, data, self.processes)
+        return replace(data, teacher_features=teacher_features)
 
     def new_objective(self, data: RunData) -> Objective:
         """Build the objective of the pre-training method."""
-        objective = build_pretraining(self.config, None if data.embeddings is None else data.embeddings.width)
+        features = data.teacher_features
+        objective = build_pretraining(self.config, None if features is None else features.width)
         method, n_sampled = self.config.method, objective.n_sampled(data.store.n_atoms)
         if isinstance(method, ReconstructionConfig) and n_sampled:
             self.log.say(
@@ -71,8 +72,8 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
         sizes = ", ".join(f"{len(data.rows(split)):,} {split}" for split in SPLITS if data.rows(split))
         assert data.store.space_groups is not None
         lines = [f"split: {sizes}", describe_symmetry(data.store.space_groups)]
-        if data.embeddings is not None:
-            lines.append(f"teacher {self.config.teacher}: {data.embeddings.width} features per atom")
+        if data.teacher_features is not None:
+            lines.append(f"teacher {self.config.teacher}: {data.teacher_features.width} features per atom")
         return lines
 
     def evaluate(self, objective: Objective, data: RunData) -> dict[str, Any]:
@@ -97,7 +98,7 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
         )
         hidden = disables_bar(self.config.progress)
         with tqdm(total=len(held_out), desc="evaluating", unit=" crystals", disable=hidden, leave=False) as bar:
-            for share in loader_for(data, sampler, self.config, self.processes, data.embeddings):
+            for share in loader_for(data, sampler, self.config, self.processes, data.teacher_features):
                 quality.add(share.batch.to(self.processes.device))
                 bar.update(share.n_crystals)
         return quality.result()

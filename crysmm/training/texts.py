@@ -83,11 +83,9 @@ def find_descriptions(
             f"no crystal has a description in {where}; crysmm describe --root_dir DIR --output FILE makes some, and "
             "--head.descriptions FILE names them; a column of the input is named with --head.description_column"
         )
-    others = [
-        row.id
-        for number, row in enumerate(rows)
-        if row is not None and row.structure and row.structure != store.crystal(number).checksum
-    ]
+    known = {number: row for number, row in enumerate(rows) if row is not None and row.structure}
+    checksums = store.checksums(list(known))
+    others = [row.id for number, row in known.items() if row.structure != checksums[number]]
     if others:
         raise InputError(
             f"{where} describes other structures under the ids of {len(others)} crystals (such as {others[0]}); run "

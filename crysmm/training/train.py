@@ -81,22 +81,22 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         """Read and split the structures and their labels, then texts, a potential's features and a teacher's."""
         data = prepare_training(self.config, records, self.processes)
         texts = read_texts(self.config, records, data, self.processes)
-        potential = read_potential(self.config, data, self.processes)
-        embeddings = embed_by_teacher(self.config, data, self.processes)
-        return replace(data, embeddings=embeddings, texts=texts, potential=potential)
+        potential_features = read_potential(self.config, data, self.processes)
+        teacher_features = embed_by_teacher(self.config, data, self.processes)
+        return replace(data, texts=texts, potential_features=potential_features, teacher_features=teacher_features)
 
     def new_objective(self, data: TrainingData) -> Objective:
         """Build the network with its loss on labels, and on the teacher's embeddings if there is a teacher."""
         text = None if data.texts is None else data.texts.settings
-        potential = None if data.potential is None else data.potential.teacher
+        potential = None if data.potential_features is None else data.potential_features.teacher
         network = build_network(self.config, data.scaler.n_outputs, text, potential)
-        if data.potential is not None and isinstance(network.potential, PotentialFusion):
-            network.potential.standardize_by(*data.potential.statistics(data.split.train))
+        if data.potential_features is not None and isinstance(network.potential, PotentialFusion):
+            network.potential.standardize_by(*data.potential_features.statistics(data.split.train))
         head, criterion = self.config.distillation, self.config.criterion
         weights = fit_weights(self.config.target_weights, data.targets("train"), data.targets("val"))
-        if data.embeddings is None or head is None:
+        if data.teacher_features is None or head is None:
             return PropertyObjective(network, data.scaler, criterion, weights)
-        widths = (network.backbone.node_features, data.embeddings.width)
+        widths = (network.backbone.node_features, data.teacher_features.width)
         projection: torch.nn.Module = torch.nn.Identity()  # enough for relations, which have no width
         if head.matched != "relations":
             projection = make_projection(head.projection, *widths, seed=self.config.random_seed)
@@ -138,13 +138,13 @@ class GaussianProcessRun(TrainingRun):
 
     def new_objective(self, data: TrainingData) -> Objective:
         """Fit a process to each target."""
-        assert data.potential is not None
+        assert data.potential_features is not None
         scaler, rows = data.scaler, data.rows("train")
         n_kept = min(len(rows), MOST_KEPT)
-        network = build_network(self.config, scaler.n_outputs, None, data.potential.teacher, n_kept)
+        network = build_network(self.config, scaler.n_outputs, None, data.potential_features.teacher, n_kept)
         assert isinstance(network.head, GaussianProcessHead)
         targets = scaler.encode(torch.from_numpy(data.targets("train"))).numpy()
-        network.head.fit(data.potential.crystal_means(rows), targets, self.config.random_seed)
+        network.head.fit(data.potential_features.crystal_means(rows), targets, self.config.random_seed)
         return PropertyObjective(network, scaler, self.config.criterion)
 
     def train_and_evaluate(self, data: TrainingData) -> RunResult:

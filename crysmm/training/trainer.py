@@ -64,9 +64,9 @@ class Trainer:
         self.steps = [self.sampler.n_steps(epoch) for epoch in range(config.epochs)]
         self.n_steps_before = sum(self.steps[:n_before])
         self.n_steps = sum(self.steps[n_before:])
-        self.training_batches = loader_for(data, self.sampler, config, processes, data.embeddings)
+        self.training_batches = loader_for(data, self.sampler, config, processes, data.teacher_features)
         self.validation_batches = loader_for(
-            data, sampler_for(data, "val", config, processes), config, processes, data.embeddings
+            data, sampler_for(data, "val", config, processes), config, processes, data.teacher_features
         )
         self.synchronized = processes.synchronize(objective)
         # Metrics too, so that all validate with the batch norm statistics of the first process, which are saved.

@@ -31,7 +31,7 @@ def batch(config, crystals):
     batch = collate_crystals(chosen, config.graph_settings(), targets=TARGETS)
     nodes = np.random.default_rng(0).normal(size=(16, TEACHER_WIDTH))
     nodes /= np.linalg.norm(nodes, axis=1, keepdims=True)
-    return replace(batch, teacher_nodes=torch.from_numpy(nodes.astype(np.float32)))
+    return replace(batch, teacher_features=torch.from_numpy(nodes.astype(np.float32)))
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def by_loops(objective, batch):
     """The distillation loss of each crystal, atom by atom and feature by feature."""
     with torch.no_grad():
         student = objective.projection(objective.network.backbone(batch).nodes).double().numpy()
-    teacher = batch.teacher_nodes.double().numpy()
+    teacher = batch.teacher_features.double().numpy()
     losses, atom = [], 0
     for n_atoms in batch.n_atoms.tolist():
         total = 0.0
@@ -98,7 +98,7 @@ def cosine(a, b):
 
 def pooled_by_loops(batch):
     """The mean of the teacher's embeddings over the atoms of each crystal."""
-    atoms, rows = iter(batch.teacher_nodes.tolist()), []
+    atoms, rows = iter(batch.teacher_features.tolist()), []
     for n_atoms in batch.n_atoms.tolist():
         rows.append(mean_of([next(atoms) for _ in range(n_atoms)]))
     return rows
@@ -136,7 +136,7 @@ def test_relations_are_matched_by_the_similarities_of_crystals(make_objective, b
 def test_a_crystal_alone_has_no_relations(make_objective, config, crystals):
     objective = make_objective(0.0, matched="relations")
     alone = collate_crystals([crystals["Cu"]], config.graph_settings(), targets=TARGETS[:1])
-    loss = objective.training_loss(replace(alone, teacher_nodes=torch.ones(1, TEACHER_WIDTH)))
+    loss = objective.training_loss(replace(alone, teacher_features=torch.ones(1, TEACHER_WIDTH)))
     loss.backward()
     assert loss.item() == 0
     assert all(weight.grad is None or weight.grad.isfinite().all() for weight in objective.parameters())
@@ -147,8 +147,8 @@ def test_a_student_that_embeds_as_its_teacher_has_no_loss(make_objective, batch)
     with torch.no_grad():
         projected = objective.projection(objective.network.backbone(batch).nodes)
     same = projected / projected.norm(dim=1, keepdim=True)
-    assert objective.training_loss(replace(batch, teacher_nodes=same)).item() < 1e-12
-    opposite = objective.training_loss(replace(batch, teacher_nodes=-same)).item()
+    assert objective.training_loss(replace(batch, teacher_features=same)).item() < 1e-12
+    opposite = objective.training_loss(replace(batch, teacher_features=-same)).item()
     assert opposite == pytest.approx(2**2 / TEACHER_WIDTH, rel=1e-5)
 
 
@@ -225,7 +225,7 @@ def test_classes_are_learned_from_a_teacher_too(batch, crystals):
 
 def test_a_batch_without_embeddings_is_refused(make_objective, batch):
     with pytest.raises(ValueError, match="no embeddings of a teacher"):
-        make_objective(1.0).training_loss(replace(batch, teacher_nodes=None))
+        make_objective(1.0).training_loss(replace(batch, teacher_features=None))
 
 
 @pytest.mark.parametrize(

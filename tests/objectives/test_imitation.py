@@ -24,7 +24,7 @@ def with_teacher(case):
     """Give a batch random directions of a teacher."""
     generator = torch.Generator().manual_seed(1)
     directions = torch.randn(len(case.nodes), WIDTH, dtype=torch.float64, generator=generator)
-    case.batch = replace(case.batch, teacher_nodes=directions / directions.norm(dim=1, keepdim=True))
+    case.batch = replace(case.batch, teacher_features=directions / directions.norm(dim=1, keepdim=True))
     return case
 
 
@@ -34,7 +34,7 @@ def test_loss_equals_loops_over_crystals_and_atoms(case):
     expected = []
     for nodes, teacher in zip(
         case.nodes.split(case.batch.n_atoms.tolist()),
-        case.batch.teacher_nodes.split(case.batch.n_atoms.tolist()),
+        case.batch.teacher_features.split(case.batch.n_atoms.tolist()),
         strict=True,
     ):
         distances = []
@@ -73,5 +73,5 @@ def test_quality_is_the_mean_cosine_over_atoms(case):
     network = objective.network.eval()
     with torch.no_grad():
         predicted = network.terms()["imitation"].decoder(network(case.batch).nodes)
-    expected = functional.cosine_similarity(predicted, case.batch.teacher_nodes).mean()
+    expected = functional.cosine_similarity(predicted, case.batch.teacher_features).mean()
     assert quality.result()["imitation_cosine"] == pytest.approx(float(expected))

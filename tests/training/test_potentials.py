@@ -102,7 +102,7 @@ def test_batches_have_the_directions(make_config, toy, monkeypatch):
     features = toy.embed(store.crystals(rows))[:, :3]
     standardized = (features - features.mean(0)) / features.std(0)
     expected = standardized / np.linalg.norm(standardized, axis=1, keepdims=True)
-    assert torch.cat([batch.teacher_nodes for batch in batches]).numpy() == pytest.approx(expected, abs=0.02)
+    assert torch.cat([batch.teacher_features for batch in batches]).numpy() == pytest.approx(expected, abs=0.02)
 
 
 def test_a_file_teaches_as_the_potential_does(make_config, toy, file_of, tmp_path):

@@ -109,8 +109,8 @@ def test_the_loader_puts_them_into_batches(read, store_of, own_graphs, num_worke
     store = store_of(own_graphs)
     directions = Directions(read(store))
     sampler = BatchSampler(range(len(store)), store.n_triplets, 5, seed=0)
-    for share in make_loader(store, sampler, embeddings=directions, num_workers=num_workers):
-        assert share.batch.teacher_nodes.dtype == torch.float32
-        assert np.array_equal(share.batch.teacher_nodes.numpy(), directions.take(share.rows))
-        assert share.batch.to("cpu").double().teacher_nodes.dtype == torch.float64
-    assert next(iter(make_loader(store, sampler))).batch.teacher_nodes is None
+    for share in make_loader(store, sampler, teacher_features=directions, num_workers=num_workers):
+        assert share.batch.teacher_features.dtype == torch.float32
+        assert np.array_equal(share.batch.teacher_features.numpy(), directions.take(share.rows))
+        assert share.batch.to("cpu").double().teacher_features.dtype == torch.float64
+    assert next(iter(make_loader(store, sampler))).batch.teacher_features is None
