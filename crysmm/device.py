@@ -18,7 +18,7 @@ import torch
 from torch.utils import deterministic
 
 from crysmm import __version__
-from crysmm.config.run import DEVICES, RunConfig
+from crysmm.config.run import DEVICES, Engine, RunConfig
 from crysmm.errors import InputError
 
 CPU_FLAGS = Path("/proc/cpuinfo")
@@ -44,9 +44,7 @@ def resolve_device(device: str) -> torch.device:
     return chosen
 
 
-def resolve_precision(
-    precision: str, device: torch.device, engine: Literal["blocked", "dgl"] = "blocked"
-) -> Literal["32", "bf16"]:
+def resolve_precision(precision: str, device: torch.device, engine: Engine = "blocked") -> Literal["32", "bf16"]:
     """Return the precision of a setting: for ``auto`` bf16 if the processor multiplies it in hardware, else 32 bits."""
     if precision == "32" or engine == "dgl":  # the kernels of DGL compute in 32 bits only
         return "32"

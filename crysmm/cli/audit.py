@@ -4,9 +4,9 @@ import argparse
 from typing import get_args
 
 from crysmm.cli.options import path
+from crysmm.config.run import FileFormat
 from crysmm.errors import InputError
 from crysmm.files import refuse_other_files
-from crysmm.io.source import FileFormat
 from crysmm.runs.run_folder import AUDIT_REPORT, AUDIT_TABLE, RunFolder
 
 

@@ -16,7 +16,7 @@ from pydantic_settings import CliSettingsSource, SettingsError
 
 from crysmm.config import TrainingConfig, load_config
 from crysmm.config.loading import SECTIONS, AnyConfig, commands_with, format_value
-from crysmm.config.run import DEFAULT_CHOICES, RunConfig
+from crysmm.config.run import DEFAULT_CHOICES, FileFormat, RunConfig
 from crysmm.errors import InputError, MissingDependencyError, nearest
 
 if TYPE_CHECKING:
@@ -225,8 +225,6 @@ def add_model_and_structures(parser: argparse.ArgumentParser, root_dir_help: str
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--file_format`` and ``--id_key``."""
-    from crysmm.io.source import FileFormat  # numpy comes with it, which the help of crysmm train does without
-
     parser.add_argument(
         "--file_format",
         choices=get_args(FileFormat),

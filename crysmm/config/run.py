@@ -20,6 +20,7 @@ from crysmm.config.graph import (
 )
 from crysmm.config.models import CGCNNConfig, ModelConfig
 
+Engine = Literal["blocked", "dgl"]
 FileFormat = Literal["poscar", "cif", "xyz", "pdb", "json", "vasprun", "outcar"]
 Count = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -161,7 +162,7 @@ class RunConfig(Settings):
         "auto",
         description="Arithmetic during training: 32 bits, bf16, or bf16 if the hardware multiplies it natively (auto).",
     )
-    engine: Literal["blocked", "dgl"] = Field(
+    engine: Engine = Field(
         "blocked",
         description="Implementation of message passing; both give the same numbers up to rounding, and dgl computes "
         "every one of symmetry-equivalent atoms.",

@@ -11,6 +11,9 @@ from pydantic_settings import NoDecode
 from crysmm.config.models import FeaturesConfig, HeadConfig, MultimodalConfig, TeacherConfig, VanillaConfig
 from crysmm.config.run import RunConfig
 
+Criterion = Literal["l1", "mse", "huber"]
+TargetTransform = Literal["none", "log10"]
+
 LONGEST_UNIT = 40  # characters
 
 
@@ -40,7 +43,7 @@ class TrainingConfig(RunConfig):
         description="Property to predict: a key in the rows of a JSON file, or a column name in the header of "
         "id_prop.csv; several comma-separated properties are trained on together, and a row may lack some.",
     )
-    target_transform: Literal["none", "log10"] = Field(
+    target_transform: TargetTransform = Field(
         "none",
         description="Train on the target itself (none) or on its log10, for which targets of 0 or less are bad rows.",
     )
@@ -73,7 +76,7 @@ class TrainingConfig(RunConfig):
 
     # Objective
     head: HeadConfig = Field(VanillaConfig(), description="Head on top of the backbone, and its settings.")
-    criterion: Literal["l1", "mse", "huber"] = Field("l1", description="Loss function for regression.")
+    criterion: Criterion = Field("l1", description="Loss function for regression.")
     ensemble: int = Field(
         1,
         ge=1,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from crysmm.config.training import TrainingConfig
+from crysmm.config.training import TargetTransform, TrainingConfig
 from crysmm.errors import InputError, first_of
 
 ROUNDING = 1e-12  # a relative standard deviation below this is rounding: all targets are equal
@@ -37,7 +36,7 @@ class TargetScaler(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     n_targets: int
-    transform: Literal["none", "log10"] = "none"
+    transform: TargetTransform = "none"
     standardize: bool = True
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()

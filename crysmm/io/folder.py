@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from crysmm.config.run import FileFormat
 from crysmm.errors import InputError, InputWarning, StructureError, UnlabeledError, count, first_of, nearest
 from crysmm.io.cells import SUFFIXES_OF_CELLS, Lines, cell_rows, header_above_structures, is_table_of_cells, read_cells
 from crysmm.io.row import STRUCTURE_KEYS, refuse_repeated
 from crysmm.io.source import (
     MISSING,
-    FileFormat,
     IdRegister,
     ReadingOptions,
     Record,

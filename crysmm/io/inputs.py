@@ -8,20 +8,18 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from crysmm.config.run import RunConfig
-from crysmm.config.training import TrainingConfig
+from crysmm.config.run import FileFormat, RunConfig
+from crysmm.config.training import TargetTransform, TrainingConfig
 from crysmm.crystal import as_crystal
 from crysmm.errors import InputError, StructureError
 from crysmm.io.cells import is_table_of_cells
 from crysmm.io.folder import FilesSource, open_cells, open_folder
 from crysmm.io.source import (
-    FileFormat,
     ReadingOptions,
     Record,
     Row,
     SkippedRow,
     Source,
-    TargetTransform,
     encodable,
     new_hash,
 )

@@ -8,15 +8,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from crysmm.config.run import FileFormat
+from crysmm.config.training import TargetTransform
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError, UnlabeledError, first_of
 
 READING_VERSION = 13  # part of every fingerprint: increase it when the same input is read into other numbers
-FileFormat = Literal["poscar", "cif", "xyz", "pdb", "json", "vasprun", "outcar"]
 ID_KEYS = ("jid", "id", "material_id")  # of a row that holds its structure; the first one present counts
-TargetTransform = Literal["none", "log10"]
 MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "none", "null", "-", "?"})  # as text, in lower case
 
 

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 
+from crysmm.config.run import FileFormat
 from crysmm.crystal import Crystal
 from crysmm.errors import StructureError
 from crysmm.io.cif import parse_cif
 from crysmm.io.pdb import parse_pdb
 from crysmm.io.poscar import parse_poscar
-from crysmm.io.source import FileFormat, Reading
+from crysmm.io.source import Reading
 from crysmm.io.vasp_output import parse_outcar, parse_vasprun
 from crysmm.io.xyz import parse_xyz
 from crysmm.keys import load_json, load_python

@@ -17,12 +17,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from crysmm.config.models import ALIGNNConfig, Normalization
+from crysmm.config.run import Engine
 from crysmm.data.batch import CrystalBatch
 from crysmm.engines.linear import linear, perceptron
 from crysmm.engines.normalization import Multiplicity, normalization, normalized_silu
 from crysmm.engines.segments import gather
 from crysmm.engines.topology import Topology
-from crysmm.models.backbone import Backbone, Engine, GaussianExpansion, GraphInput, crystal_sum
+from crysmm.models.backbone import Backbone, GaussianExpansion, GraphInput, crystal_sum
 
 LARGEST_BOND = 8.0  # Angstrom; center of the last Gaussian, whatever the cutoff
 

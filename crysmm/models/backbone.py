@@ -6,12 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crysmm.config.run import Engine
 from crysmm.data.batch import CrystalBatch
 from crysmm.engines.blocked import BlockedGraph, Connectivity
 from crysmm.engines.line_graph import BlockedLineGraph, incomplete_line_graph
@@ -22,7 +23,6 @@ from crysmm.engines.topology import GatherTopology, Topology
 if TYPE_CHECKING:
     import dgl
 
-Engine = Literal["blocked", "dgl"]
 SMALLEST_EXPONENT = -126.0  # base-2 exponent of the smallest normal fp32 number; subnormals are several times slower
 
 

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.config.models import ConvolutionalConfig
+from crysmm.config.run import Engine
 from crysmm.engines.linear import Linear, linear
 from crysmm.engines.normalization import BatchNorm, normalized
 from crysmm.engines.topology import Topology
-from crysmm.models.backbone import Backbone, Engine, GaussianExpansion, GraphInput, hidden_layers
+from crysmm.models.backbone import Backbone, GaussianExpansion, GraphInput, hidden_layers
 
 
 class CGCNNConvolution(nn.Module):

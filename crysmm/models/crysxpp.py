@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.config.models import CrysXPPConfig
-from crysmm.models.backbone import Engine, GraphInput
+from crysmm.config.run import Engine
+from crysmm.models.backbone import GraphInput
 from crysmm.models.cgcnn import CGCNN
 
 

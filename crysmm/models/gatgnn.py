@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.config.models import GATGNNConfig
+from crysmm.config.run import Engine
 from crysmm.engines.linear import Linear, linear, precise
 from crysmm.engines.normalization import BatchNorm, normalized
 from crysmm.engines.topology import Topology
 from crysmm.errors import InputError
 from crysmm.models.backbone import (
     Backbone,
-    Engine,
     GaussianExpansion,
     GraphInput,
     crystal_mean,

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from crysmm.config.graph import GraphSettings
 from crysmm.config.models import BACKBONES, ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, ModelConfig
-from crysmm.config.run import RunConfig
+from crysmm.config.run import Engine, RunConfig
 from crysmm.data.batch import CrystalBatch
 from crysmm.elements import feature_table
 from crysmm.errors import InputError, nearest
 from crysmm.models.alignn import ALIGNN, ShortBondPenalty
-from crysmm.models.backbone import Backbone, Embedding, Engine
+from crysmm.models.backbone import Backbone, Embedding
 from crysmm.models.cgcnn import CGCNN
 from crysmm.models.crysmmnet import MultimodalHead
 from crysmm.models.crysxpp import CrysXPP

@@ -36,13 +36,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crysmm.config.models import RISING, Matched, Projection, Rising
+from crysmm.config.training import Criterion
 from crysmm.data.batch import CrystalBatch
 from crysmm.data.scaler import TargetScaler
 from crysmm.engines.linear import precise
 from crysmm.errors import InputError
 from crysmm.models.backbone import Embedding, crystal_mean
 from crysmm.models.networks import PropertyNetwork
-from crysmm.objectives.property import Criterion, PropertyObjective, TargetWeights
+from crysmm.objectives.property import PropertyObjective, TargetWeights
 
 
 class DistillationObjective(PropertyObjective):

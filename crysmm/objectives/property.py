@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from crysmm.config.training import Criterion
 from crysmm.data.batch import CrystalBatch, labels_per_crystal
 from crysmm.data.scaler import TargetScaler
 from crysmm.engines.linear import precise
 from crysmm.models.networks import PropertyNetwork
 from crysmm.objectives import Objective
-
-Criterion = Literal["l1", "mse", "huber"]
 
 CRITERIA: dict[Criterion, Callable[..., Tensor]] = {
     "l1": functional.l1_loss,
