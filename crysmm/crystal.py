@@ -28,6 +28,13 @@ LARGEST_CANCELLATION = 1e9  # product of the lengths over the volume; beyond, ro
 FULL_OCCUPANCY = 1e-3 + 1e-9  # largest deviation from 1 of one that counts as full, so that 0.999 and 1.001 do
 LARGEST_NUMBER = 1e6  # Angstrom or cells; no crystal is larger, and distances would be lost in rounding
 LARGEST_ROUNDING = 0.1  # Angstrom between coordinates that are given twice, rounded differently
+OCCUPANCY = re.compile(  # names of what says how far a site is occupied
+    r"(?:\w+_)?(?:occ(?:u|upanc(?:y|ies)|upations?)?|sof|concentrations?)", re.IGNORECASE
+)
+OF_A_CELL = "(?:lattice|cell)(?:_?(?:vector|constant|parameter))?"
+LENGTHS = f"(?:length|distance|{OF_A_CELL}|box|(?:atom(?:ic)?_?)?(?:pos(?:ition)?|coord(?:inate)?)|xyz)s?"
+UNIT_OF_LENGTH = re.compile(rf"{LENGTHS}[_-]?units?|units?[_-](?:of[_-])?(?:length|distance)s?", re.IGNORECASE)
+ANGSTROM = ("angstrom", "angstroms", "ang", "a", "å")
 NOT_PERIODIC = "the structure is not periodic in three directions; give it a full cell"
 
 
@@ -168,6 +175,9 @@ def check_crystal(crystal: Crystal) -> None:
         raise StructureError("a coordinate is not finite")
     if max(np.abs(crystal.lattice).max(), np.abs(crystal.frac_coords).max()) > LARGEST_NUMBER:
         raise StructureError(f"a lattice vector or a coordinate is larger than {LARGEST_NUMBER:g}; expected Angstrom")
+    if not ((crystal.atomic_numbers > 0) & (crystal.atomic_numbers < len(SYMBOLS))).all():
+        found = shown(crystal.atomic_numbers.tolist())
+        raise StructureError(f"atomic numbers are {found}; expected 1 to {len(SYMBOLS) - 1}")
     if not MINIMUM_VOLUME_PER_ATOM <= crystal.volume / n_atoms <= MAXIMUM_VOLUME_PER_ATOM:
         raise StructureError(f"the cell of {n_atoms} atoms has a volume of {crystal.volume:.3g} cubic Angstrom")
 
@@ -203,6 +213,7 @@ def as_crystal(structure: Any) -> Crystal:
         TypeError: The structure has none of these types.
     """
     if isinstance(structure, Crystal):
+        check_crystal(structure)
         return structure
     if isinstance(structure, Mapping):
         return _from_dict(structure)
@@ -220,9 +231,20 @@ def as_crystal(structure: Any) -> Crystal:
 def _from_dict(structure: Mapping[str, Any]) -> Crystal:
     """Convert a dict, in which pandas may have made arrays of lists, and nulls of what is not there."""
     structure = {key: value for key, value in _plain(structure).items() if key == "cartesian" or not is_null(value)}
-    if "sites" in structure and "lattice" in structure:
+    forms = [
+        keys
+        for keys in (("lattice", "sites"), ("lattice_vectors", "species_at_sites"), ("lattice_mat", "elements"))
+        if structure.keys() >= set(keys)
+    ]
+    if len(forms) > 1:
+        found = " and by ".join(map(", ".join, forms))
+        raise StructureError(f"the dict holds {len(forms)} structures, by {found}; keep one")
+    for name, value in structure.items():
+        if UNIT_OF_LENGTH.fullmatch(str(name)) and isinstance(value, str):
+            refuse_other_unit(name, value)
+    if forms == [("lattice", "sites")]:
         return _from_pymatgen_dict(structure)
-    if "lattice_vectors" in structure and "species_at_sites" in structure:
+    if forms == [("lattice_vectors", "species_at_sites")]:
         return _from_optimade(structure)
     missing = [key for key in ("lattice_mat", "elements") if key not in structure]
     if missing or not ("frac_coords" in structure or "coords" in structure):
@@ -251,9 +273,7 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
     pbc = structure.get("pbc")
     if pbc is False or (isinstance(pbc, list) and False in pbc):
         raise StructureError(NOT_PERIODIC)
-    for occupancies in map(structure.get, ("occupancy", "occupancies")):
-        if isinstance(occupancies, list) and len(occupancies) == len(crystal) and _are_numbers(occupancies):
-            refuse_vacancies(occupancies)
+    _refuse_named_vacancies(structure, len(crystal))
     _refuse_other_cell(lattice, structure.get("abc"), structure.get("angles"))
     return crystal
 
@@ -357,6 +377,8 @@ def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:
     if not all(periodic):
         raise StructureError(NOT_PERIODIC)
     crystal = Crystal.from_arrays(matrix, coords, symbols)
+    for site in sites:
+        _refuse_named_vacancies({key: [value] for key, value in (site.get("properties") or {}).items()}, 1)
     _refuse_other_cell(matrix, list(map(lattice.get, "abc")), list(map(lattice.get, ("alpha", "beta", "gamma"))))
     if all(site.get("xyz") is not None for site in sites):
         _refuse_other_sites(matrix, coords, [site["xyz"] for site in sites], cartesian=True)
@@ -458,6 +480,7 @@ def _from_pymatgen(structure: Any) -> Crystal:
         _only_element(f"site {number}", ((kind.symbol, occupancy) for kind, occupancy in site.species.items()))
         for number, site in enumerate(structure, 1)
     ]
+    _refuse_named_vacancies(structure.site_properties, len(structure))
     return Crystal.from_arrays(structure.lattice.matrix, structure.frac_coords, symbols)
 
 
@@ -465,7 +488,7 @@ def _from_ase(atoms: Any) -> Crystal:
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise StructureError(NOT_PERIODIC)
     refuse_shared_sites(atoms.info.get("occupancy"), atoms.arrays.get("spacegroup_kinds", ()))
-    refuse_vacancies(atoms.arrays.get("occupancy", ()))
+    _refuse_named_vacancies({name: array.tolist() for name, array in atoms.arrays.items()}, len(atoms))
     lattice = atoms.cell.array
     return Crystal.from_arrays(lattice, to_fractional(lattice, atoms.get_positions()), atoms.get_chemical_symbols())
 
@@ -489,6 +512,28 @@ def refuse_shared_sites(occupancy: Any, kinds: Iterable[Any]) -> None:
             raise StructureError(
                 f"'occupancy' of kind {kind} is {shown(sites[kind])}; expected symbols and numbers"
             ) from None
+
+
+def _refuse_named_vacancies(properties: Mapping[Any, Any], n_sites: int) -> None:
+    """Refuse sites of which a property, a number for each, says that they are partially occupied.
+
+    Raises:
+        StructureError: A site is not fully occupied; the text names the first one.
+    """
+    for name, values in properties.items():
+        is_list = isinstance(values, list) and len(values) == n_sites
+        if is_list and OCCUPANCY.fullmatch(str(name)) and _are_numbers(values):
+            refuse_vacancies(values)
+
+
+def refuse_other_unit(name: str, unit: str) -> None:
+    """Refuse lengths in another unit than Angstrom; ``name`` is that of the key that says so.
+
+    Raises:
+        StructureError: The unit is another.
+    """
+    if unit.lower() not in ANGSTROM:
+        raise StructureError(f"the unit is {shown(unit)} ({name}); expected Angstrom")
 
 
 def refuse_vacancies(occupancies: Any) -> None:

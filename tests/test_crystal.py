@@ -461,3 +461,38 @@ def test_atoms_that_pymatgen_makes_for_ase(crystals):
         assert type(atoms).__module__.startswith("pymatgen")
         np.testing.assert_allclose(as_crystal(atoms).frac_coords, crystal.frac_coords, atol=1e-9)
         assert as_crystal(atoms).elements == crystal.elements
+
+
+def test_occupancies_of_any_name_are_refused(crystals):
+    """In arrays of ASE and site properties of pymatgen, as objects and as dicts, and beside the sites of JARVIS."""
+    core, crystal = pytest.importorskip("pymatgen.core"), crystals["CsCl"]
+    for name in ("occ", "occupancies", "occupations", "site_occupancy", "sof"):
+        atoms = crystal.to_ase()
+        atoms.set_array(name, np.array([0.5, 1.0]))
+        structure = core.Structure(
+            crystal.lattice, crystal.elements, crystal.frac_coords, site_properties={name: [0.5, 1.0]}
+        )
+        for disordered in (atoms, structure, structure.as_dict(), {**crystal.to_jarvis().to_dict(), name: [0.5, 1]}):
+            with pytest.raises(StructureError, match=r"partial occupancy: atom 1 is occupied to 0\.5"):
+                as_crystal(disordered)
+    atoms = crystal.to_ase()
+    atoms.set_array("occupied", np.array([0.5, 1.0]))
+    assert_same(as_crystal(atoms), crystal)
+
+
+def test_a_dict_of_two_structures_or_in_another_unit_is_refused(crystals):
+    core, crystal = pytest.importorskip("pymatgen.core"), crystals["CsCl"]
+    jarvis = crystal.to_jarvis().to_dict()
+    other = core.Structure(crystal.lattice, ["K", "Br"], crystal.frac_coords).as_dict()
+    with pytest.raises(StructureError, match="holds 2 structures, by lattice, sites and by lattice_mat, elements"):
+        as_crystal({**jarvis, **other})
+    for name in ("length_unit", "unit_length", "cell_units"):
+        with pytest.raises(StructureError, match=f"the unit is 'bohr' .{name}.; expected Angstrom"):
+            as_crystal({**jarvis, name: "bohr"})
+    assert_same(as_crystal({**jarvis, "length_unit": "Angstrom", "energy_unit": "Ry"}), crystal)
+
+
+@pytest.mark.parametrize("number", [0, 104, 200])
+def test_an_atomic_number_that_no_element_has_is_refused(number):
+    with pytest.raises(StructureError, match=rf"atomic numbers are \[{number}\]; expected 1 to 103"):
+        as_crystal(Crystal(4 * np.eye(3), np.zeros((1, 3)), np.array([number], dtype=np.uint8)))

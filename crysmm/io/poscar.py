@@ -17,11 +17,14 @@ from crysmm.crystal import Crystal, to_fractional
 from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.errors import StructureError, first_of
 
-SPECIES = re.compile(
-    r"([A-Z][a-z]?)(?:(\d+)|(?:\d+(?:\.\d*)?|\.\d+)?[+-].*|,.*)?$"
-)  # "Si", "Si2", pymatgen's "Si4+" and "Si,spin=1"
+NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)"
+SPECIES = re.compile(rf"([A-Z][a-z]?)(?:(\d+)|{NUMBER}?[+-]{NUMBER}?)?$")  # "Si", "Si2" and "Si4+"
+SHARE = re.compile(r"([A-Z][a-z]?)[\d.+-]*$")  # of a site, "Ni" and "Ni0.5"; no end of a POTCAR's name is an element
+FRACTION = re.compile(r"[A-Z][a-z]?:?0?\.\d")  # "Cs0.5Rb0.5" and "Na:0.5,K:0.5"
 HYDROGEN = re.compile(r"(?:D\d*|T|H\d*\.\d+)$")  # isotopes, and VASP's hydrogen of fractional charge: "H1.33", "H.5"
-OTHER_UNIT = re.compile(r"(?i:bohr)|\b[np]m\b")
+OTHER_UNIT = re.compile(r"(?i:bohr|\ba\.u\b|\ba0\b)|\bau\b|\b[np]m\b")
+CARTESIAN = re.compile(r"[ck](art|(?![a-z]))", re.IGNORECASE)
+MODE = re.compile(r"\s*(direct|cartesian)\s*$", re.IGNORECASE)
 FLAGS = {"T", "F", ".T.", ".F.", "TRUE", "FALSE", ".TRUE.", ".FALSE."}  # of selective dynamics
 FORTRAN = str.maketrans("Dd_", "EE?")  # Fortran's exponent "1.0D0"; "1_0" is a number in Python only
 LONGEST_HEADER = 100  # lines before the coordinates
@@ -50,7 +53,7 @@ def parse_poscar(text: str) -> Crystal:
     _refuse_more_atoms(lines, end, n_atoms)
     if cartesian:
         coords = to_fractional(lattice, coords * scale)
-    elements = _elements(lines, symbols, counts, _elements_behind(lines[start:end], selective))
+    elements = _elements(lines, symbols, counts, _names_behind(lines, start, end, selective))
     return Crystal.from_arrays(lattice, coords, elements)
 
 
@@ -60,6 +63,8 @@ def _read_lattice(lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     if len(words) not in (1, 3):
         found = f"{_shown(lines[1])}, {len(words)} numbers" if words else _shown(lines[1])
         raise StructureError(f"line 2 of the POSCAR is {found}; expected the scale: one number or three")
+    if OTHER_UNIT.search(lines[1]):
+        raise StructureError(f"line 2 of the POSCAR is {_shown(lines[1])}; expected a scale, of vectors in Angstrom")
     scale = np.array([read_number(word) for word in words])
     lattice = _read_rows(lines, 2, 3, "lattice vectors")
     if len(words) == 3 and (scale <= 0).any():
@@ -110,7 +115,7 @@ def _read_counts(lines: Sequence[str], start: int, expected: int) -> tuple[list[
 
 
 def _elements(
-    lines: Sequence[str], symbols: Sequence[str] | None, counts: Sequence[int], behind: Sequence[str] | None
+    lines: Sequence[str], symbols: Sequence[str] | None, counts: Sequence[int], names: Sequence[str]
 ) -> list[str]:
     """Return the element of every atom.
 
@@ -118,26 +123,32 @@ def _elements(
         lines: Lines of the file.
         symbols: Symbols above the counts, one per count; in VASP 4 the first line may name them instead.
         counts: Numbers of atoms.
-        behind: Elements named after the coordinates, one per atom, or None.
+        names: Words after the coordinates, one per atom. If all of them are elements, each must be the atom's;
+            otherwise it may not be another element of the structure.
 
     Raises:
         StructureError: Nothing names the elements, or two places contradict each other.
     """
     place = "the line of symbols"
+    behind = list(map(_element, names))
+    has_all = all(behind)
     if symbols is None:
         place, symbols = "the first line", _symbols_of_comment(lines[0], counts)
-    if symbols is None and behind:
+    if symbols is None and has_all and behind:
         starts = accumulate(counts, initial=0)
-        place, symbols = "the counts", [behind[min(start, len(behind) - 1)] for start in starts][:-1]
+        place, symbols = "the counts", [behind[min(start, len(behind) - 1)] or "" for start in starts][:-1]
     if symbols is None:
         raise StructureError(
             f"no element symbols: line 6 of the POSCAR holds counts, and the first line, {_shown(lines[0])}, "
             f"is not the {len(counts)} symbols; write the symbols above the counts"
         )
     elements = list(chain.from_iterable(map(repeat, symbols, counts)))
-    for atom, (element, other) in enumerate(zip(elements, behind or elements, strict=True)):
-        if element != other:
-            runs = [symbol for symbol, _ in groupby(behind or ())]
+    if not has_all:  # CL and cl beside Na and Cl are meant for Cl, and B1 may be any site
+        behind = [_element(name.capitalize()) for name in names]
+        behind = [other if other in symbols else None for other in behind]
+    for atom, (element, other) in enumerate(zip(elements, behind, strict=True)):
+        if other not in (None, element):
+            runs = [symbol for symbol, _ in groupby(filter(None, behind))]
             raise StructureError(
                 f"the POSCAR contradicts itself: by {place} ({first_of(symbols)}) atom {atom + 1} is {element}, "
                 f"and behind its coordinates stands {other} ({first_of(runs)}); correct the one that is wrong"
@@ -156,42 +167,47 @@ def _symbols_of_comment(comment: str, counts: Sequence[int]) -> list[str] | None
     return symbols if len(symbols) == len(words) == len(counts) and agree else None
 
 
-def _elements_behind(rows: Sequence[str], selective: bool) -> list[str] | None:
-    """Return the elements named after the coordinates, or None unless every row names one.
+def _names_behind(lines: Sequence[str], start: int, end: int, selective: bool) -> list[str]:
+    """Return the first word after the coordinates of each atom, or an empty one.
 
-    Flags of selective dynamics precede such a name; the flag F is not fluorine.
+    Flags of selective dynamics precede such a word; the flag F is not fluorine.
+
+    Raises:
+        StructureError: What follows the coordinates may be an occupancy, or the coordinates follow a number.
     """
-    elements = []
-    for row in rows:
-        words = row.replace("!", " ").replace("#", " ").split()[3:]
-        if not words:
-            return None
+    names = []
+    for index in range(start, end):
+        words = lines[index].replace("!", " ").replace("#", " ").split()[3:]
         flags = len(list(takewhile(lambda word: word.upper() in FLAGS, words)))
         if flags >= 3:
             words = words[3:]
         elif flags == 2 or (flags and selective):  # neither three flags nor an element
-            return None
-        element = _element(words[0]) if words else None
-        if element is None:
-            return None
-        elements.append(element)
-    return elements
+            words = []
+        if any(FRACTION.search(word) and not HYDROGEN.match(word) for word in words[:1]) or (
+            len(words) == 2 and is_number(words[1]) and 0 < read_number(words[1]) < 1
+        ):
+            found = _shown(lines[index])
+            raise StructureError(
+                f"partial occupancy: line {index + 1} of the POSCAR is {found}; give an ordered structure"
+            )
+        if words and is_number(words[0]):
+            raise StructureError(
+                f"line {index + 1} of the POSCAR is {_shown(lines[index])}; expected three numbers, with no other "
+                "before or behind them"
+            )
+        names.append(words[0] if words else "")
+    return names
 
 
 def _refuse_more_atoms(lines: Sequence[str], end: int, n_atoms: int) -> None:
     """Refuse a file that continues with atoms or with another structure after the counted atoms.
 
-    Velocities may follow after an empty line or a word; VASP's molecular dynamics writes more such blocks.
+    Velocities may follow after empty lines or the word Direct or Cartesian; VASP's molecular dynamics writes more
+    blocks of numbers after them, and others before them.
 
     Raises:
         StructureError: More atoms or another structure follow; the text names the line.
     """
-    block = list(takewhile(_is_row, lines[end + 1 :])) if end < len(lines) and not lines[end].strip() else []
-    if block and len(block) != n_atoms:
-        raise StructureError(
-            f"{len(block)} rows of numbers follow the coordinates of the POSCAR, from line {end + 2}; expected none, "
-            f"or velocities of the {n_atoms} atoms; of a CHGCAR give the lines above"
-        )
     if end < len(lines) and _is_row(lines[end]):
         raise StructureError(
             f"the counts of the POSCAR say {n_atoms} atoms, and line {end + 1}, {_shown(lines[end])}, is one more; "
@@ -206,6 +222,18 @@ def _refuse_more_atoms(lines: Sequence[str], end: int, n_atoms: int) -> None:
                 f"the file holds more than one structure: another one begins before line {index + 1}, "
                 f"{_shown(lines[index])}; expected one a file"
             )
+    first = next((index for index in range(end, len(lines)) if lines[index].strip()), len(lines))
+    if first == len(lines) or lines[first].lower().lstrip().startswith("lattice velocities"):
+        return
+    is_velocity = MODE.match(lines[first]) is not None or _is_row(lines[first])
+    start = next((index for index in range(first, len(lines)) if _is_row(lines[index])), len(lines))
+    block = list(takewhile(_is_row, lines[start:]))
+    if block and (not is_velocity or len(block) != n_atoms or any(len(line.split()) > 3 for line in block)):
+        raise StructureError(
+            f"{len(block)} rows of numbers follow the coordinates of the POSCAR, from line {start + 1}; expected none, "
+            f"or velocities of the {n_atoms} atoms, three numbers each, behind an empty line; of a CHGCAR give the "
+            "lines above"
+        )
 
 
 def _is_header(lines: Sequence[str]) -> bool:
@@ -248,9 +276,10 @@ def _first_letter(lines: Sequence[str], index: int) -> str:
     line = lines[index].strip() if index < len(lines) else ""
     if not line:
         raise StructureError(f"the POSCAR has no line {index + 1}; expected 'Direct' or 'Cartesian'")
-    if line[0].lower() not in "dfcks":  # VASP takes any other word, Angstrom among them, for Direct
+    # VASP reads the first letter alone: it takes Crystal for Cartesian, and Angstrom for Direct.
+    if line[0].lower() not in "dfs" and not CARTESIAN.match(line):
         raise StructureError(f"line {index + 1} of the POSCAR is {_shown(line)}; expected 'Direct' or 'Cartesian'")
-    if line[0].lower() in "ck" and OTHER_UNIT.search(line):  # VASP reads the first letter alone
+    if line[0].lower() in "ck" and OTHER_UNIT.search(line):
         raise StructureError(f"line {index + 1} of the POSCAR is {_shown(line)}; expected coordinates in Angstrom")
     return line[0].lower()
 
@@ -261,9 +290,12 @@ def _words(line: str) -> list[str]:
 
 
 def _element(word: str) -> str | None:
-    """Return the element of a species, Fe for ``Fe``, ``Fe_pv``, ``Fe/0123abc``, ``Fe1`` and ``Fe3+``, or None."""
-    word, *behind = re.split(r"[_/,]", word)
-    if any(other in ATOMIC_NUMBERS for other in behind):  # Fe_Ni, Fe/Ni: a shared site
+    """Return the element of a species, Fe for ``Fe``, ``Fe_pv``, ``Fe/012abc``, ``Fe3+`` and ``Fe,spin=1``, or None."""
+    word, _, attribute = word.partition(",")
+    word, *behind = re.split(r"[_/]", word)
+    if (attribute and not re.match(r"\w+=", attribute)) or any(
+        (share := SHARE.match(other)) and share[1] in ATOMIC_NUMBERS for other in behind
+    ):  # Fe,Ni and Fe_Ni: a shared site
         return None
     if HYDROGEN.match(word):
         return "H"

@@ -18,7 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from crysmm.crystal import NOT_PERIODIC, Crystal, refuse_shared_sites, refuse_vacancies, to_fractional
+from crysmm.crystal import (
+    NOT_PERIODIC,
+    OCCUPANCY,
+    UNIT_OF_LENGTH,
+    Crystal,
+    refuse_other_unit,
+    refuse_shared_sites,
+    refuse_vacancies,
+    to_fractional,
+)
 from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS
 from crysmm.errors import InputError, StructureError, shown
 from crysmm.io.json_stream import open_text
@@ -33,16 +42,15 @@ PAIR = re.compile(  # a key and its value, which may be in quotes or brackets; b
 HALF_PAIR = re.compile(rf"""{KEY}["'{{\[]|(?i:(?<![\w-])(?:lattice|properties|pbc|\w*units?|occupancy)\s*=)""")
 SEVERAL_OF_PBC = re.compile(r"(?i)(?<![\w-])pbc\s*=\s*\w+,?\s+(?:t|f|true|false|0|1)(?![\w=-])")
 PLAIN = "species:S:1:pos:R:3"  # the columns if the header names none
-OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos"} | dict.fromkeys(
-    ("occ", "occupancies", "occupation", "occupations", "site_occupancy"), "occupancy"
-)
-WIDTHS = {"species": 1, "z": 1, "pos": 3}  # number of columns
-OF_A_CELL = "(?:lattice|cell)(?:_?(?:vector|constant|parameter))?"
-LENGTHS = f"(?:length|distance|{OF_A_CELL}|box|(?:atom(?:ic)?_?)?(?:pos(?:ition)?|coord(?:inate)?)|xyz)s?"
+OTHER_NAMES = {
+    **dict.fromkeys(("symbol", "symbols", "element", "elements"), "species"),
+    **dict.fromkeys(("numbers", "atomic_number", "atomic_numbers"), "z"),
+    **dict.fromkeys(("position", "positions"), "pos"),
+}
+WIDTHS = {"species": 1, "z": 1, "pos": 3, "occupancy": 1}  # number of columns
 NO_PROPERTY = re.compile(  # keys of the header, in lower case, of the cell and of units of lengths
-    rf"lattice|properties|pbc|(?P<unit>(?:{LENGTHS}[_-]?)?units?)"
+    rf"lattice|properties|pbc|periodic|units?|{UNIT_OF_LENGTH.pattern}"
 )
-ANGSTROM = ("angstrom", "angstroms", "ang", "a", "å")
 AS_JSON = "_JSON "  # begins a value that ASE has no other way to write
 LARGEST_FRAME = 1 << 21  # atoms; more are a wrong number, and the rest of the file would be read at once
 
@@ -62,9 +70,8 @@ def parse_xyz(text: str) -> Crystal:
     (atoms,) = frames
     header = _read_header(lines[atoms.start - 1])
     for key, value in header.items():
-        is_unit = (known := NO_PROPERTY.fullmatch(key)) and known["unit"]
-        if is_unit and value.lower() not in ANGSTROM:
-            raise StructureError(f"the unit is {shown(value)} ({key}); expected Angstrom")
+        if key in ("unit", "units") or UNIT_OF_LENGTH.fullmatch(key):
+            refuse_other_unit(key, value)
     lattice = _read_lattice(header, [line for line in lines[atoms.stop :] if line.strip()])
     _refuse_not_periodic(header)
     places = _read_properties(header.get("properties", PLAIN))
@@ -186,6 +193,8 @@ def _read_lattice(header: Mapping[str, str], vectors: Sequence[str]) -> np.ndarr
     """Return the cell in the header, or in the lines after the atoms."""
     if vectors and "lattice" in header:
         raise StructureError("the xyz file has two cells, Lattice and lines VEC; keep one")
+    if "cell" in header and header["cell"].split() != header.get("lattice", header["cell"]).split():
+        raise StructureError(f"the xyz file has two cells, Lattice and cell, {shown(header['cell'])}; keep one")
     if not vectors and "lattice" not in header:
         raise StructureError('the xyz file has no cell; extended xyz has Lattice="..." in its second line')
     if vectors:
@@ -202,16 +211,17 @@ def _read_lattice(header: Mapping[str, str], vectors: Sequence[str]) -> np.ndarr
 
 
 def _refuse_not_periodic(header: Mapping[str, str]) -> None:
-    """Refuse a header whose ``pbc``, if present, is not T T T.
+    """Refuse a header whose ``pbc`` or ``periodic``, if present, is not T T T.
 
     Raises:
-        StructureError: A direction is not periodic, or ``pbc`` cannot be read.
+        StructureError: A direction is not periodic, or the value cannot be read.
     """
-    words = header.get("pbc", "T").strip("[]").replace(",", " ").lower().split()  # numpy writes [ True  True  True]
-    if len(words) not in (1, 3) or not set(words) <= {"t", "true", "1", "f", "false", "0"}:
-        raise StructureError(f"pbc is {shown(header['pbc'])}; expected T T T, for a full cell")
-    if not set(words) <= {"t", "true", "1"}:
-        raise StructureError(NOT_PERIODIC)
+    for key in header.keys() & {"pbc", "periodic"}:
+        words = header[key].strip("[]").replace(",", " ").lower().split()  # numpy writes [ True  True  True]
+        if len(words) not in (1, 3) or not set(words) <= {"t", "true", "1", "f", "false", "0"}:
+            raise StructureError(f"{key} is {shown(header[key])}; expected T T T, for a full cell")
+        if not set(words) <= {"t", "true", "1"}:
+            raise StructureError(NOT_PERIODIC)
 
 
 def _read_properties(text: str) -> dict[str, slice]:
@@ -221,9 +231,11 @@ def _read_properties(text: str) -> dict[str, slice]:
         raise StructureError(f"Properties is {shown(text)}; expected names, types and widths, such as {PLAIN}")
     places: dict[str, slice] = {}
     end = 0
-    for name, width in zip(fields[::3], map(int, fields[2::3]), strict=True):
+    for name, kind, width in zip(fields[::3], fields[1::3], map(int, fields[2::3]), strict=True):
         start, end = end, end + width
         key = OTHER_NAMES.get(name.lower(), name.lower())
+        if OCCUPANCY.fullmatch(name) and kind.upper() in ("R", "I") and width == 1:
+            key = "occupancy"
         if key in places and key in WIDTHS:
             raise StructureError(f"Properties, {shown(text)}, names {key} twice; keep one")
         if width != WIDTHS.get(key, width):

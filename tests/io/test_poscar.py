@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -103,6 +105,7 @@ def behind(text: str, *words: str, flags: str = "") -> str:
 
 
 VASP4 = edited(6, "")
+VELOCITIES = "  0.10000000E-01  0.00000000E+00 -0.10000000E-01\n" * 6
 LABELS = ("Ti", "Ti", "O", "O", "O", "O")
 
 
@@ -115,7 +118,7 @@ def test_elements_behind_the_coordinates(flags: str, labels: tuple[str, ...]) ->
     assert_rutile(behind(VASP4, *(f"! {label}" for label in labels), flags=flags))
 
 
-@pytest.mark.parametrize("words", [("A", "A", "B1", "Xx", "o", "site"), ("Ti", "O", "O", "O", "O", ""), ("T F",) * 6])
+@pytest.mark.parametrize("words", [("A", "A", "B1", "Xx", "o", "site"), ("Ti", "TI", "O", "", "o", ""), ("T F",) * 6])
 def test_words_that_are_no_elements_are_ignored(words: tuple[str, ...]) -> None:
     assert_rutile(behind(RUTILE, *words))
     with pytest.raises(StructureError, match="no element symbols"):
@@ -148,6 +151,9 @@ def test_fluorine_and_the_flag_f() -> None:
         (behind(VASP4.replace("TiO2 rutile", "O Ti"), *LABELS), r"first line \(O, Ti\) atom 1 is O, .*stands Ti"),
         (behind(VASP4, *LABELS[:-1], "S"), r"counts \(Ti, O\) atom 6 is O, .*stands S"),
         (behind(VASP4, *LABELS[::-1]), "counts .* atom 5 is O, .*stands Ti"),
+        (behind(RUTILE, "Ti", *LABELS[2:], ""), r"line of symbols \(Ti, O\) atom 2 is Ti, .*stands O"),
+        (behind(RUTILE, "", "", "! TI", "", "", ""), "line of symbols .* atom 3 is O, .*stands Ti"),
+        (behind(RUTILE, "o", "site", "", "", "", ""), "line of symbols .* atom 1 is Ti, .*stands O"),
     ],
 )
 def test_two_elements_for_one_atom_are_refused(text: str, reason: str) -> None:
@@ -184,9 +190,6 @@ def test_many_species_go_on_in_further_lines_as_pymatgen_reads_them() -> None:
     np.testing.assert_allclose(crystal.frac_coords, structure.frac_coords, atol=1e-12)
     vasp4 = text.replace("TiO2 rutile", " ".join(symbols)).splitlines()
     assert parse_poscar("\n".join(vasp4[:5] + vasp4[8:])).elements == crystal.elements
-
-
-VELOCITIES = "  0.10000000E-01  0.00000000E+00 -0.10000000E-01\n" * 6
 
 
 @pytest.mark.parametrize(
@@ -257,11 +260,32 @@ def test_trajectory_as_ase_writes_it(crystals, tmp_path) -> None:
         (edited(6, "Ti/V O"), "unknown element 'Ti/V'"),
         (edited(6, "Ti,V O"), "unknown element 'Ti,V'"),
         *(
+            (edited(6, f"{word} O"), f"unknown element '{re.escape(word)}'")
+            for word in ("Ti-V", "Ti+/V+", "Ti0.5-V0.5", "Ti/V3+", "Ti,V0.5", "Ti_V0.5", "Ti_0.5_V0.5", "Ti-OH")
+        ),
+        *(
+            (behind(RUTILE, *words), r"partial occupancy: line 9 of the POSCAR is .*; give an ordered structure")
+            for words in (("Ti 0.5",) * 6, ("Ti0.5V0.5", *LABELS[1:]), ("Ti:0.5,V:0.5", *LABELS[1:]))
+        ),
+        (behind(RUTILE, *"123456"), r"line 9 of the POSCAR is .*; expected three numbers, with no other"),
+        *((edited(8, word), "expected 'Direct' or 'Cartesian'") for word in ("Crystal", "Cell", "crystal coordinates")),
+        *((edited(2, f"1.0 {unit}"), "line 2 .*expected a scale, of vectors in Angstrom") for unit in ("bohr", "nm")),
+        *(
             (edited(8, f"Cartesian {unit}"), "line 8 .*; expected coordinates in Angstrom")
-            for unit in ("(Bohr)", "[bohr]", "nm", "(pm)")
+            for unit in ("(Bohr)", "[bohr]", "nm", "(pm)", "au", "(a.u.)", "a0")
         ),
         (edited(8, "Angstrom"), "'Angstrom'; expected 'Direct' or 'Cartesian'"),
         (RUTILE + "\n0.1 0.2 0.3\n", "1 rows of numbers follow the coordinates .*; of a CHGCAR give"),
+        *(
+            (RUTILE + rest, "rows of numbers follow the coordinates")
+            for rest in (
+                "O\n" + VELOCITIES,
+                "# more atoms\n.1 .2 .3\n",
+                "\n\n.1 .2 .3\n",
+                "\n" + VELOCITIES.replace("\n", " T T T\n"),
+                "\n" + VELOCITIES.replace("\n", " Br\n"),
+            )
+        ),
     ],
 )
 def test_what_vasp_or_others_would_pass_over_is_refused(text: str, reason: str) -> None:

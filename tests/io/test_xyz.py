@@ -190,11 +190,22 @@ def test_what_is_no_element_symbol_is_refused(word: str) -> None:
                 salt(f"{CELL} Properties=species:S:1:pos:R:3:{name}:R:1", "Na 0 0 0 1", "Cl 2 2 3 0.5"),
                 "partial occupancy: atom 2 is occupied to 0.5",
             )
-            for name in ("occupation", "Occupations", "site_occupancy")
+            for name in ("occupation", "Occupations", "site_occupancy", "occu", "site_occ", "sof", "concentration")
         ),
         (
             salt(f"{CELL} Properties=species:S:1:pos:R:3:occupancy:R:1", "Na 0 0 0 1", "Cl 2 2 3 0.5"),
             "atom 2 is occupied to 0.5",
+        ),
+        *((salt(f"{CELL} {key}=Bohr"), f"the unit is 'Bohr' .{key}.") for key in ("unit_length", "units", "pos_unit")),
+        (salt(f'{CELL} periodic="F F F"'), "not periodic"),
+        (salt(f'{CELL} cell="5 0 0 0 5 0 0 0 5"'), "two cells, Lattice and cell, '5 0 0 0 5 0 0 0 5'; keep one"),
+        (
+            salt(f"{CELL} Properties=species:S:1:atomic_numbers:I:1:pos:R:3", "Na 19 0 0 0", "Cl 17 2 2 3"),
+            "atom 1 .* is Na and has Z 19",
+        ),
+        (
+            salt(f"{CELL} Properties=species:S:1:element:S:1:pos:R:3", "Na K 0 0 0", "Cl Cl 2 2 3"),
+            "names species twice; keep one",
         ),
         ("0\n" + CELL + "\n", "no atoms"),
     ],
