@@ -58,23 +58,28 @@ def refuse_unwritable(folder: Path) -> None:
         raise InputError(f"--output_dir: {folder} cannot be written: {why}; name another folder")
 
 
-def refuse_other_files(folder: Path, first: str, others: Iterable[str]) -> None:
+def refuse_other_files(folder: Path, first: str, key: str, others: Iterable[str]) -> None:
     """Refuse an ``--output_dir`` that is not writable, or has files of names to be written that are something else.
 
     Args:
         folder: Folder to write to.
-        first: Name of the file that is written first: where it is, the others are taken for what belongs to it.
+        first: Name of the file that is written first, a JSON object.
+        key: Key of this object, by which it is known, and the others as what belongs to it.
         others: Names of the others.
 
     Raises:
         InputError: The folder cannot be used; the text gives the reason.
     """
     refuse_unwritable(folder)
-    found = [name for name in others if (folder / name).exists()]
-    if found and not (folder / first).exists():
+    found = [name for name in (first, *others) if (folder / name).exists()]
+    try:
+        content = json.loads((folder / first).read_text(encoding="utf-8")) if found else {}
+    except (OSError, ValueError):
+        content = {}
+    if found and not (isinstance(content, dict) and key in content):
         raise InputError(
-            f"--output_dir: {folder} holds {first_of(found)} without {first}, so of something else; move it away, or "
-            "name another folder"
+            f"--output_dir: {folder} holds {first_of(found)} of something else, as there is no {first} with {key!r}; "
+            "move it away, or name another folder"
         )
 
 

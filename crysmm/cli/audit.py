@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         if run is None and vars(arguments)[name] is None:
             raise InputError(f"--{name}: missing; name {meaning}")
     folder = arguments.output_dir or run
-    refuse_other_files(folder, AUDIT_REPORT, [AUDIT_TABLE])
+    refuse_other_files(folder, AUDIT_REPORT, "n_training", [AUDIT_TABLE])
     if run is not None:
         RunFolder(run).require_training()
     from crysmm.audit.leakage import audit_ids, audit_run

@@ -73,4 +73,4 @@ def run(arguments: argparse.Namespace) -> int:
             warn(f"{len(rows)} {problem}:{listed(rows[:SHOWN], len(rows), ', in the file')}")
     if not texts:
         raise CrysmmError("no structure could be described")
-    return 0
+    return int(len(texts) < total)

@@ -92,4 +92,4 @@ def run(arguments: argparse.Namespace) -> int:
     write_embeddings(arguments.output, store, rows, features, arguments.per)
     total = len(store) + len(store.skipped)
     print(f"{len(rows)} of {total} structures embedded, {features.width} features an atom: {arguments.output}")
-    return 0
+    return int(len(rows) < total)

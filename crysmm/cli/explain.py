@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(
             f"--output_dir: {arguments.output_dir} holds a run, whose files must not change; name another folder"
         )
-    refuse_other_files(arguments.output_dir, REPORT, TABLES_AND_PLOTS)
+    refuse_other_files(arguments.output_dir, REPORT, "n_crystals", TABLES_AND_PLOTS)
     require("captum", "an explanation", "explain")
     require_model(resolve(arguments.model))
     from crysmm.explain.explanation import explain, refuse_other_input

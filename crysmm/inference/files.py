@@ -41,6 +41,8 @@ def require_model(folder: Path, *, may_be_ensemble: bool = False) -> None:
             f"{folder} is short for several shipped models, and one is needed; name one: {', '.join(members)}"
         )
     if not present:
+        if (folder / "train.log").is_file():
+            raise ModelFolderError(f"{folder} holds a run that has not finished; repeat its command with --resume")
         what = "is not a crysmm model folder" if folder.is_dir() else "is not a folder"
         shipped = f", or the name of a shipped model ({names})" if (names := ", ".join(shipped_names())) else ""
         raise ModelFolderError(f"{folder} {what}; expected {DESCRIPTION_FILE} and {WEIGHTS_FILE} in it{shipped}")

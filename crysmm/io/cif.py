@@ -63,8 +63,10 @@ TRANSFORMS = ("_space_group_transform_pp_abc", "_space_group_transform_qq_xyz")
 GROUP_NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
 HALL_SYMBOLS = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 SITES = [f"_atom_site_fract_{axis}" for axis in "xyz"]
-OTHER_SYMMETRY = re.compile(r"(?!.*_id$)(?:_symmetry|.*(?:space_?group|sg_num|symop|name_hall|h-m))")
-NO_SYMMETRY = re.compile(r"-?1|p1?|ap|1:p1|triclinic|anorthic|a,b,c;0,0,0|x,y,z(?:;0,0,0)?", re.IGNORECASE)
+OTHER_SYMMETRY = re.compile(
+    r"(?!.*_id$)(?:_symmetry|.*(?:space_?group|sg_num|symop|name_hall|h-m|pearson|aflow_proto))"
+)
+NO_SYMMETRY = re.compile(r"-?1|p1?|ap\d*|1:p1|triclinic|anorthic|a,b,c;0,0,0|x,y,z(?:;0,0,0)?", re.IGNORECASE)
 SYSTEMS = ("_symmetry_cell_setting", "_space_group_crystal_system")
 SITE_SYMMETRIES = [  # numbers of atoms of a site, or of operations that keep it
     f"_atom_site_{name}"

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from crysmm.config.run import FileFormat
@@ -41,14 +42,17 @@ CALCULATION = tuple(  # in the folder of a calculation, named by the id
 )
 MOST_SUBFOLDERS = 100  # that are searched for a structure; folders of calculations may be hundreds of thousands
 UNREAD = re.compile(  # names of structure files in other formats, or with another ending behind their own
-    r"(?:SPOSCAR|XDATCAR|CHGCAR|LOCPOT).*|.*\.(?:(?:cif|vasp|poscar|xyz|pdb)\.\w+|mmcif|res|ins|cell|gro|cssr|xsf|axsf|xtl|"
+    r"(?:SPOSCAR|XDATCAR|CHGCAR|CHG|LOCPOT).*|.*\.(?:(?:cif|vasp|poscar|xyz|pdb)\.\w+|vasp\d|zip|in|mmcif|res|ins|cell|gro|cssr|xsf|axsf|xtl|"
     r"mol2?|sdf|gen|lmp|car|struct|XV|fdf|pwi|pwo|traj|cube)",
     re.IGNORECASE,
 )
 PART_OF_NUMBER = re.compile(r"0\d+")
+WHOLE = re.compile(r"[+-]?\d+")
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 OF_PANDAS = re.compile(r"(Unnamed: \d+)?")  # name of the column in which a DataFrame is written with its index
 DESCRIPTION = "description"  # column of texts, unless another is named
-ID_COLUMNS = ("jid", "id", "file", "filename", "file_name", "name", "material_id", "structure")
+NAMES_OF_FILES = ("jid", "id", "file", "filename", "file_name", "material_id")  # of columns, in lower case
+ID_COLUMNS = (*NAMES_OF_FILES, "name", "structure")
 
 
 def open_folder(folder: Path, options: ReadingOptions) -> Source:
@@ -78,6 +82,13 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
         files = files or listing.files_in_subfolders(options.file_format)
     if files:
         read = {path for _, path in files}
+        if nested := [path for path in listing.nested_files() if path not in read]:
+            warnings.warn(
+                f"{folder} has {count(len(nested), 'structure file')} in subfolders that are not read: "
+                f"{first_of(nested)}; give the folder that holds the files, or name them with --files",
+                InputWarning,
+                stacklevel=2,
+            )
         if unread := [name for name in listing.unread_files() if name not in read]:
             warnings.warn(
                 f"{folder} has {count(len(unread), 'file')} that may hold structures and are not read: "
@@ -122,7 +133,10 @@ class FolderListing:
         if subfolder not in self._names:
             try:
                 with os.scandir(self._folder / subfolder) as entries:
-                    self._names[subfolder] = frozenset(entry.name for entry in entries if entry.is_file())
+                    # A link to nothing is listed, so that it is told that it cannot be read.
+                    self._names[subfolder] = frozenset(
+                        entry.name for entry in entries if entry.is_file() or not os.path.exists(entry.path)
+                    )
             except (OSError, ValueError):  # the subfolder does not exist, or its name is invalid
                 self._names[subfolder] = frozenset()
         return self._names[subfolder]
@@ -195,11 +209,18 @@ class FolderListing:
     def subfolders(self) -> list[str]:
         """Return the sorted names of the folders in the folder."""
         if self._subfolders is None:
-            with os.scandir(self._folder) as entries:
-                self._subfolders = sorted(
-                    entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
-                )
+            self._subfolders = self._folders_in(".")
         return self._subfolders
+
+    def _folders_in(self, subfolder: str) -> list[str]:
+        with os.scandir(self._folder / subfolder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+    def nested_files(self) -> list[str]:
+        """Return the structure files in subfolders and in theirs, of which the first are searched."""
+        folders = self.subfolders()[:MOST_SUBFOLDERS]
+        folders += [f"{one}/{other}" for one in folders for other in self._folders_in(one)][:MOST_SUBFOLDERS]
+        return [f"{one}/{name}" for one in folders for name in self.structure_files(None, one)]
 
     def files_in_subfolders(self, file_format: FileFormat | None) -> list[tuple[str, str]]:
         """Return id and path of structure files in subfolders; the id of a calculation's only file is its folder."""
@@ -406,7 +427,8 @@ class _Columns:
     def from_header(cls, header: list[str], lines: Lines, options: ReadingOptions, table: Path) -> _Columns:
         if options.id_keys[0] not in header and len(options.id_keys) == 1:
             raise InputError(f"{table} has no column {options.id_key!r} (id_key); it has {', '.join(header)}")
-        id_column = next((header.index(key) for key in options.id_keys if key in header), 0)
+        named = (column for column, name in enumerate(header) if name.lower() in NAMES_OF_FILES)
+        id_column = next((header.index(key) for key in options.id_keys if key in header), next(named, 0))
         refuse_repeated(header, table, header[id_column : id_column + 1])
         texts = [column for column in columns_of_text(lines, len(header)) if column != id_column]
         if not options.needs_targets:
@@ -423,7 +445,10 @@ class _Columns:
         names = options.target_keys or (("target",) if options.target_key in others else tuple(others))
         has = f"{table} has texts in {', '.join(header[column] for column in texts) or 'no column'} and numbers in"
         if not others:
-            raise InputError(f"{has} no column; expected id,target")
+            cells = (cell for _, cells in lines for cell in cells[id_column + 1 :])
+            comma = next(filter(DECIMAL_COMMA.fullmatch, cells), None)
+            remedy = "" if comma is None else f"; write {comma.replace(',', '.')} for {comma}"
+            raise InputError(f"{has} no column; expected id,target{remedy}")
         if not options.target_key and len(others) > 1 and any(header[column] != DESCRIPTION for column in texts):
             raise InputError(f"{has} several columns; choose what to learn with target_key: {', '.join(others)}")
         for name in names:
@@ -450,9 +475,11 @@ class _Columns:
                 f"{table} has no header, and no number in column {numbers}; add a header line with a name for each "
                 "column, and choose what to learn with target_key"
             )
-        if part := next(
-            (cells[2] for _, cells in lines if len(cells) > 2 and PART_OF_NUMBER.fullmatch(cells[2])), None
-        ):
+        parts = [cells[2] for _, cells in lines if len(cells) > 2]
+        numbers = chain.from_iterable(cells[1:] for _, cells in lines if len(cells) == width)
+        # 1,5 may be 1.5, unless several targets are asked for.
+        may_be_one = width > 2 and not options.target_keys and all(map(WHOLE.fullmatch, numbers))
+        if part := next(filter(PART_OF_NUMBER.fullmatch, parts), parts[0] if may_be_one else None):
             raise InputError(
                 f"{table} has no header, and {part} may be a target, or the end of a number with a comma; add a header "
                 "line, or write numbers with a decimal point"

@@ -15,9 +15,11 @@ from crysmm.config.training import TargetTransform
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError, UnlabeledError, first_of
 
-READING_VERSION = 13  # part of every fingerprint: increase it when the same input is read into other numbers
+READING_VERSION = 14  # part of every fingerprint: increase it when the same input is read into other numbers
 ID_KEYS = ("jid", "id", "material_id")  # of a row that holds its structure; the first one present counts
-MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "none", "null", "-", "?"})  # as text, in lower case
+MISSING = frozenset(  # as text, in lower case
+    ("", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "none", "null", "-", "?")
+)
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,8 @@ def test_data_that_have_moved(run, tmp_path):
         (["--model", "run", "--id_key", "name"], "--id_key: is read from the settings of the run"),
         (["--model", "nowhere"], "nowhere is not the folder of a run of crysmm train: config.json is missing"),
         (["--model", "run", "--output_dir", "ids.json"], "--output_dir: ids.json cannot be written"),
-        (["--model", "run", "--output_dir", "taxes"], "--output_dir: taxes holds audit.csv without audit.json"),
+        (["--model", "run", "--output_dir", "taxes"], "--output_dir: taxes holds audit.csv of something else"),
+        (["--model", "run", "--output_dir", "mine"], "--output_dir: mine holds audit.json of something else"),
         (["--model", "run", "--root_dir", "other.jsonl"], "ids that no readable row of the data has"),
     ],
 )
@@ -177,6 +178,8 @@ def test_bad_input_is_a_line(run, tmp_path, monkeypatch, capsys, records, argume
     (tmp_path / "other.jsonl").write_text(json.dumps(records[0]) + "\n")
     (tmp_path / "taxes").mkdir()
     (tmp_path / "taxes" / "audit.csv").touch()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "audit.json").write_text("[1]")
     assert main(["audit", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error

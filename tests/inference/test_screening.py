@@ -106,6 +106,19 @@ def test_numbers_of_shards_are_those_of_the_model(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "model", "out.csv"]
 
 
+def test_structures_in_memory(predictor: Predictor, crystals: dict[str, Crystal], tmp_path: Path) -> None:
+    """A list or any other iterable; a structure that cannot be read is a line of the table."""
+    structures = [*crystals.values(), {"lattice_mat": "cubic"}]
+    summary = screen(predictor, iter(structures), tmp_path / "out.csv", progress=False)
+    assert summary.n_predicted == len(crystals)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == list(map(str, range(len(structures))))
+    expected = predictor.predict(list(crystals.values()))[:, 0]
+    np.testing.assert_allclose([float(row["prediction"]) for row in rows[:-1]], expected, rtol=1e-5)
+    assert rows[-1]["prediction"] == ""
+
+
 def test_parquet_has_the_cells_of_the_csv_file_as_numbers(run: Callable[..., Any], tmp_path: Path) -> None:
     assert run("out.csv") == run("out.parquet")
     assert run("out.parquet").n_kept == 22  # over the one that is there

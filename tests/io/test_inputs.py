@@ -128,7 +128,7 @@ def test_several_columns(folder: Path) -> None:
     source = open_source(folder, target_key="modulus, gap")
     assert source.target_names == ("modulus", "gap")
     assert [record.targets for record in read_all(source)[0]] == [(10.0, 1.0), (20.0, 2.0)]
-    with_table(folder, "a,1,10\nb,2\nc,3,30\n")
+    with_table(folder, "a,1.0,10\nb,2\nc,3,30\n")
     source = open_source(folder)
     records, skipped = read_all(source)
     assert source.target_names == ("target_0", "target_1")
@@ -169,6 +169,8 @@ def test_alignns_placeholder_names_no_column(folder: Path) -> None:
         ("id,K,gap,id\na,1,2,b\n", {"target_key": "gap"}, "has 2 columns 'id', number 1 and 4"),
         ('id,gap,name\na,1,x\nb,2,"y\nc,3,z\n', {}, "unexpected end of data in the row that begins in line 3"),
         ("a,1,500\nb,2,050\n", {}, "050 may be a target, or the end of a number with a comma"),
+        ("a,1,15\nb,-2,25\nc,3\n", {}, "15 may be a target, or the end of a number with a comma"),
+        ('id,target\na,"1,5"\nb,"2,25"\n', {}, "numbers in no column; expected id,target; write 1.5 for 1,5"),
         ("id,\na,1\n", {}, "numbers in no column"),
         ("name,gap,name\na,1,b\n", {"id_key": "name"}, "has 2 columns 'name', number 1 and 3"),
     ],
@@ -484,6 +486,36 @@ def test_endings_of_an_id(name: str, crystals, tmp_path: Path) -> None:
     assert (record.file, record.crystal.elements, skipped) == (name, salt.elements, [])
     (tmp_path / "id_prop.csv").unlink()
     assert [record.id for record in read_all(open_source(tmp_path, needs_targets=False))[0]] == [name]
+
+
+def test_structures_in_subfolders_of_a_folder_with_others_are_named(folder: Path, crystals) -> None:
+    (folder / "relaxed" / "old").mkdir(parents=True)
+    for name in ("relaxed/d.vasp", "relaxed/old/e.vasp"):
+        (folder / name).write_text(poscar_of(crystals["Si"]))
+    with pytest.warns(
+        InputWarning, match="2 structure files in subfolders .* relaxed/d.vasp, relaxed/old/e.vasp; give"
+    ):
+        assert len(read_all(open_source(folder, needs_targets=False))[0]) == 3
+    for path in folder.glob("*"):
+        if path.is_file():
+            path.unlink()
+    with pytest.warns(InputWarning, match=r"has 1 structure file in subfolders .*: relaxed/old/e.vasp; give"):
+        assert len(read_all(open_source(folder, needs_targets=False))[0]) == 1
+
+
+def test_a_link_to_nothing_is_told(folder: Path) -> None:
+    (folder / "d.vasp").symlink_to("nowhere.vasp")
+    records, skipped = read_all(open_source(folder, needs_targets=False))
+    assert (len(records), [row.file for row in skipped]) == (3, ["d.vasp"])
+
+
+@pytest.mark.parametrize("name", ["ID", "filename", "material_id"])
+def test_a_column_named_as_one_of_ids_is_that(folder: Path, name: str) -> None:
+    with_table(folder, f"gap,{name}\n1.5,a\n2.5,b\n")
+    assert [(record.id, record.targets) for record in read_all(open_source(folder))[0]] == [
+        ("a", (1.5,)),
+        ("b", (2.5,)),
+    ]
 
 
 def test_files_that_a_folder_leaves_out_are_named(folder: Path, crystals, recwarn) -> None:
