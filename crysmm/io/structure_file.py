@@ -36,8 +36,9 @@ SUFFIXES: dict[str, FileFormat] = {
 }
 PREFIXES: dict[str, FileFormat] = {"POSCAR": "poscar", "CONTCAR": "poscar", "OUTCAR": "outcar"}
 GZ = ".gz"  # end of the name of a compressed file of any format
+GZIPPED = b"\x1f\x8b"
 NO_PLAIN_TEXT = {  # what to do about a file that begins so
-    b"\x1f\x8b": "is compressed with gzip, and its name does not end in .gz; rename it",
+    GZIPPED: "is compressed with gzip, and its name does not end in .gz; rename it",
     b"PK\x03\x04": "is a zip archive; unpack it",
     b"\xff\xfe": "is text in UTF-16; save it as UTF-8",
     b"\xfe\xff": "is text in UTF-16; save it as UTF-8",
@@ -140,6 +141,8 @@ def _read_text(path: Path) -> str:
         raise StructureError(f"the file cannot be opened: {error.strerror or error}") from error
     if not content.strip():
         raise StructureError("the file is empty")
+    if path.suffix == GZ and content.startswith(GZIPPED):
+        raise StructureError("the file is compressed twice; unpack it once")
     for beginning, what in NO_PLAIN_TEXT.items():
         if content.startswith(beginning):
             raise StructureError(f"the file {what}")

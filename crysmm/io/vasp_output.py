@@ -26,10 +26,12 @@ def parse_vasprun(text: str) -> Crystal:
     except ElementTree.ParseError as error:
         raise StructureError(f"vasprun.xml is cut off or damaged: {error}; did the calculation end?") from error
     n_atoms = len(root.findall("atominfo/array[@name='atoms']/set/rc"))
-    for structure in root.findall("calculation/structure")[-1:]:
-        rows = structure.findall("varray[@name='positions']/v")
-        if len(rows) != n_atoms:
-            raise StructureError(f"vasprun.xml is damaged: its last structure has {len(rows)} of {n_atoms} positions")
+    structures = root.findall("calculation/structure")
+    if not (n_atoms and structures):
+        raise StructureError("vasprun.xml has no atoms or no step of a calculation; is it VASP's, and did it begin?")
+    rows = structures[-1].findall("varray[@name='positions']/v")
+    if len(rows) != n_atoms:
+        raise StructureError(f"vasprun.xml is damaged: its last structure has {len(rows)} of {n_atoms} positions")
     return as_crystal(next(read_vasp_xml(io.StringIO(text), index=-1)))
 
 

@@ -79,6 +79,16 @@ def test_outputs_of_a_calculation_that_did_not_end_are_refused(vasprun: Path, tm
     vasprun.write_text("<?xml version='1.0'?>\n<html></modeling>")
     with pytest.raises(StructureError, match=r"vasprun\.xml is cut off or damaged"):
         read_structure(vasprun)
+    vasprun.write_text("<modeling><atominfo/></modeling>")
+    with pytest.raises(StructureError, match=r"vasprun\.xml has no atoms or no step of a calculation"):
+        read_structure(vasprun)
+
+
+def test_a_file_that_is_compressed_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.vasp.gz"
+    path.write_bytes(gzip.compress(gzip.compress(b"Si")))
+    with pytest.raises(StructureError, match="compressed twice; unpack it once"):
+        read_structure(path)
 
 
 def test_folders_of_calculations(vasprun: Path, tmp_path: Path) -> None:
