@@ -476,9 +476,9 @@ class _Columns:
                 "column, and choose what to learn with target_key"
             )
         parts = [cells[2] for _, cells in lines if len(cells) > 2]
-        numbers = chain.from_iterable(cells[1:] for _, cells in lines if len(cells) == width)
+        values = chain.from_iterable(cells[1:] for _, cells in lines if len(cells) == width)
         # 1,5 may be 1.5, unless several targets are asked for.
-        may_be_one = width > 2 and not options.target_keys and all(map(WHOLE.fullmatch, numbers))
+        may_be_one = width > 2 and not options.target_keys and all(map(WHOLE.fullmatch, values))
         if part := next(filter(PART_OF_NUMBER.fullmatch, parts), parts[0] if may_be_one else None):
             raise InputError(
                 f"{table} has no header, and {part} may be a target, or the end of a number with a comma; add a header "
