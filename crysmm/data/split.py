@@ -81,7 +81,8 @@ def _counts(config: RunConfig, n_rows: int) -> Counter[str]:
     else:
         n_train = n_rows - n_val - n_test
     counts = Counter(train=n_train, val=n_val, test=n_test)
-    asked = f"{counts['train']} for training, {counts['val']} for validation and {counts['test']} for testing"
+    asked = f"{counts['val']} for validation and {counts['test']} for testing"
+    asked = f"{counts['train']} for training, {asked}" if counts["train"] >= 0 else asked
     if counts["train"] < 0 or counts.total() > n_rows:
         raise InputError(
             f"the split needs more crystals than there are: {n_rows} readable, asked for {asked}; "
