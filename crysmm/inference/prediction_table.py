@@ -12,9 +12,9 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -93,28 +93,21 @@ def write_table(path: Path, columns: Sequence[str], lines: Iterable[list[str]]) 
     Returns:
         The number of lines.
     """
-    n_lines = 0
-
-    def counted() -> Iterator[list[str]]:
-        nonlocal n_lines
-        for n_lines, line in enumerate(lines, 1):  # noqa: B007
-            yield line
-
-    if path.suffix == PARQUET:
-        _write_parquet(path, columns, counted())
-    else:
-        write_csv_atomic(path, columns, counted())
-    return n_lines
+    write = _write_parquet if path.suffix == PARQUET else write_csv_atomic
+    written = count()
+    write(path, columns, (line for line, _ in zip(lines, written, strict=False)))
+    return next(written)
 
 
-def _write_parquet(path: Path, columns: Sequence[str], lines: Iterator[list[str]]) -> None:
+def _write_parquet(path: Path, columns: Sequence[str], lines: Iterable[list[str]]) -> None:
     """Write cells to a Parquet file; an empty cell of a column of numbers is null."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
     schema = pa.schema([(name, pa.string() if holds_text(name) else pa.float64()) for name in columns])
     with replacing(path) as temporary, ParquetWriter(temporary, schema, compression="zstd") as writer:
-        while some := list(islice(lines, ROWS_A_GROUP)):
+        remaining = iter(lines)
+        while some := list(islice(remaining, ROWS_A_GROUP)):
             cells = dict(zip(columns, zip(*some, strict=True), strict=True))
             values = {
                 name: column if holds_text(name) else [float(cell) if cell else None for cell in column]
