@@ -1,14 +1,14 @@
 """Settings of a pre-training run, on structures without labels, and of its methods."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from crysmm.config.base import Settings
-from crysmm.config.models import BACKBONES, TEACHER
-from crysmm.config.run import DEFAULT_CHOICES, Ratio, RunConfig, ratio_unless_given
+from crysmm.config.models import TEACHER
+from crysmm.config.run import Ratio, RunConfig, ratio_unless_given
 
 SYMPREC = 0.01  # Angstrom; suits relaxed structures from databases
 DEFAULT_HELD_OUT = 0.05
@@ -135,28 +135,15 @@ class PretrainingConfig(RunConfig):
         """Name or place of the teacher that the network imitates, or None."""
         return self.method.teacher if isinstance(self.method, ImitationConfig) else None
 
-    def given(self) -> dict[str, Any]:
-        """Return the settings that were given, without the depth that the method decides."""
-        given = super().given()
-        model = given.get("model", {})
-        if model.get("conv_layers") == DEFAULT_DEPTH.get(self.method.name):
-            model.pop("conv_layers", None)
-        return given
-
-    @classmethod
-    def _fill_in_depth(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Give the backbone the depth published with the method, unless it is set."""
-        model = given.get("model", {"name": DEFAULT_CHOICES["model"]})
-        names = []
-        for choice in (given.get("method", {"name": DEFAULT_CHOICES["method"]}), model):
-            # Not validated yet: a dict, a config, or anything else, which is refused later.
-            name = dict(choice).get("name") if isinstance(choice, dict | BaseModel) else None
-            names.append(name if isinstance(name, str) else "")
-        depth, backbone = DEFAULT_DEPTH.get(names[0]), BACKBONES.get(names[1])
-        has_depth = backbone is not None and "conv_layers" in backbone.model_fields
-        if depth is not None and has_depth and isinstance(model, dict):
-            given["model"] = {"conv_layers": depth, **model}
-        return given
+    @model_validator(mode="after")
+    def _fill_in_depth(self) -> Self:
+        """Give the backbone the depth published with the method, unless it is set; it then counts as not given."""
+        depth, given = DEFAULT_DEPTH.get(self.method.name), self.model.model_fields_set
+        if depth is not None and "conv_layers" in type(self.model).model_fields and "conv_layers" not in given:
+            model = self.model.model_copy(update={"conv_layers": depth})
+            model.__pydantic_fields_set__ = given
+            self.__dict__["model"] = model  # the settings are frozen
+        return self
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         yield from super()._contradictions()

@@ -216,11 +216,6 @@ class RunConfig(Settings):
                 given[section] = {"name": given[section]}
             if isinstance(given.get(section), dict):
                 given[section] = {"name": default, **given[section]}
-        return cls._fill_in_depth(given)
-
-    @classmethod
-    def _fill_in_depth(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Return the settings, with the depth of the backbone if the method decides it."""
         return given
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from crysmm.config import CrysAEConfig, GATGNNConfig, PretrainingConfig, TrainingConfig, load_config
+from crysmm.config import CGCNNConfig, CrysAEConfig, GATGNNConfig, PretrainingConfig, TrainingConfig, load_config
 from crysmm.config.loading import override
 from crysmm.errors import InputError
 
@@ -244,5 +244,8 @@ def test_the_name_of_the_choice_that_is_made_already_changes_nothing() -> None:
 def test_the_depth_that_a_method_decides_goes_with_it() -> None:
     assert override(PretrainingConfig(method="crysgnn"), {"epochs": 5}).model.conv_layers == 5
     assert override(PretrainingConfig(method="crysgnn"), {"method": "crysae"}).model.conv_layers == 3
-    four = PretrainingConfig(method="crysgnn", model={"conv_layers": 4})
-    assert override(four, {"method": "crysae"}).model.conv_layers == 4
+    for depth in (4, 5):
+        chosen = PretrainingConfig(method="crysgnn", model={"conv_layers": depth})
+        assert override(chosen, {"method": "crysae"}).model.conv_layers == depth
+    given = PretrainingConfig(method="crysgnn", model=CGCNNConfig(node_features=32))
+    assert given.model == override(given, {"epochs": 5}).model == CGCNNConfig(node_features=32, conv_layers=5)

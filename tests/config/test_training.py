@@ -142,7 +142,8 @@ def test_every_setting_has_a_sentence() -> None:
         ({"method": "crysgnn", "model": {"conv_layers": 2}}, 2),
         ({"method": {"name": "crysae"}}, 3),
         ({"method": CrysGNNConfig()}, 5),
-        ({"method": CrysGNNConfig(), "model": CGCNNConfig()}, 3),
+        ({"method": CrysGNNConfig(), "model": CGCNNConfig()}, 5),
+        ({"method": CrysGNNConfig(), "model": CGCNNConfig(conv_layers=3)}, 3),
     ],
 )
 def test_pretraining_has_its_method_s_depth(settings: dict, layers: int) -> None:
