@@ -28,13 +28,13 @@ LARGEST_CANCELLATION = 1e9  # product of the lengths over the volume; beyond, ro
 FULL_OCCUPANCY = 1e-3 + 1e-9  # largest deviation from 1 of one that counts as full, so that 0.999 and 1.001 do
 LARGEST_NUMBER = 1e6  # Angstrom or cells; no crystal is larger, and distances would be lost in rounding
 LARGEST_ROUNDING = 0.1  # Angstrom between coordinates that are given twice, rounded differently
-OCCUPANCY = re.compile(  # names of what says how far a site is occupied
-    r"(?:\w+_)?(?:occ(?:u|upanc(?:y|ies)|upations?)?|sof|concentrations?)", re.IGNORECASE
+OCCUPANCY = re.compile(  # names of what says how far a site is occupied; d_occupation is of electrons
+    r"(?:(?:atom_?)?site[_-]?|partial_)?(?:occ(?:u|upanc(?:y|ies)|upations?)?(?:_factors?)?|sof)", re.IGNORECASE
 )
 OF_A_CELL = "(?:lattice|cell)(?:_?(?:vector|constant|parameter))?"
 LENGTHS = f"(?:length|distance|{OF_A_CELL}|box|(?:atom(?:ic)?_?)?(?:pos(?:ition)?|coord(?:inate)?)|xyz)s?"
 UNIT_OF_LENGTH = re.compile(rf"{LENGTHS}[_-]?units?|units?[_-](?:of[_-])?(?:length|distance)s?", re.IGNORECASE)
-ANGSTROM = ("angstrom", "angstroms", "ang", "a", "å")
+OTHER_UNITS = ("bohr", "bohrs", "au", "a.u.", "a0", "nm", "nanometer", "nanometers", "pm", "picometer", "picometers")
 NOT_PERIODIC = "the structure is not periodic in three directions; give it a full cell"
 
 
@@ -240,8 +240,8 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
         found = " and by ".join(map(", ".join, forms))
         raise StructureError(f"the dict holds {len(forms)} structures, by {found}; keep one")
     for name, value in structure.items():
-        if UNIT_OF_LENGTH.fullmatch(str(name)) and isinstance(value, str):
-            refuse_other_unit(name, value)
+        if UNIT_OF_LENGTH.fullmatch(str(name)) and str(value).strip().lower() in OTHER_UNITS:
+            raise StructureError(f"the unit is {shown(value)} ({name}); expected Angstrom")
     if forms == [("lattice", "sites")]:
         return _from_pymatgen_dict(structure)
     if forms == [("lattice_vectors", "species_at_sites")]:
@@ -378,7 +378,9 @@ def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:
         raise StructureError(NOT_PERIODIC)
     crystal = Crystal.from_arrays(matrix, coords, symbols)
     for site in sites:
-        _refuse_named_vacancies({key: [value] for key, value in (site.get("properties") or {}).items()}, 1)
+        properties = site.get("properties")
+        known = {key: [value] for key, value in properties.items()} if isinstance(properties, Mapping) else {}
+        _refuse_named_vacancies(known, 1)
     _refuse_other_cell(matrix, list(map(lattice.get, "abc")), list(map(lattice.get, ("alpha", "beta", "gamma"))))
     if all(site.get("xyz") is not None for site in sites):
         _refuse_other_sites(matrix, coords, [site["xyz"] for site in sites], cartesian=True)
@@ -523,17 +525,7 @@ def _refuse_named_vacancies(properties: Mapping[Any, Any], n_sites: int) -> None
     for name, values in properties.items():
         is_list = isinstance(values, list) and len(values) == n_sites
         if is_list and OCCUPANCY.fullmatch(str(name)) and _are_numbers(values):
-            refuse_vacancies(values)
-
-
-def refuse_other_unit(name: str, unit: str) -> None:
-    """Refuse lengths in another unit than Angstrom; ``name`` is that of the key that says so.
-
-    Raises:
-        StructureError: The unit is another.
-    """
-    if unit.lower() not in ANGSTROM:
-        raise StructureError(f"the unit is {shown(unit)} ({name}); expected Angstrom")
+            refuse_vacancies([1 if is_null(value) else value for value in values])
 
 
 def refuse_vacancies(occupancies: Any) -> None:

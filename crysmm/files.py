@@ -78,8 +78,8 @@ def refuse_other_files(folder: Path, first: str, key: str, others: Iterable[str]
         content = {}
     if found and not (isinstance(content, dict) and key in content):
         raise InputError(
-            f"--output_dir: {folder} holds {first_of(found)} of something else, as there is no {first} with {key!r}; "
-            "move it away, or name another folder"
+            f"--output_dir: {folder} holds {first_of(found)} of something else: {first} with {key!r} would be there if "
+            "this command had written it; move it away, or name another folder"
         )
 
 

@@ -116,9 +116,9 @@ class Explainer:
                 result = method.attribute(features[None], baselines=0.0, n_steps=steps, internal_batch_size=1)
             contributions = result[0].detach()
             if batch.merged is not None:
-                alike = batch.merged.atoms
-                sums, counts = alike.sum(contributions), alike.sum(torch.ones_like(contributions[:, :1]))
-                contributions = (sums / counts)[alike.node]
+                classes = batch.merged.atoms
+                sums, counts = classes.sum(contributions), classes.sum(torch.ones_like(contributions[:, :1]))
+                contributions = (sums / counts)[classes.node]
             residuals = change - crystal_sum(contributions.sum(1, keepdim=True), batch.n_atoms)[:, 0]
             if residuals.abs().max() <= LARGEST_RESIDUAL * change.abs().max():
                 break

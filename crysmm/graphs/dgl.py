@@ -14,7 +14,7 @@ from crysmm.config.graph import AtomFeatureSet, GraphSettings, NeighborStrategy
 from crysmm.config.loading import make_config
 from crysmm.crystal import as_crystal
 from crysmm.elements import feature_table
-from crysmm.errors import MissingDependencyError
+from crysmm.errors import InputError, MissingDependencyError
 from crysmm.graphs.neighbors import find_edges
 
 if TYPE_CHECKING:
@@ -77,17 +77,18 @@ def crystal_graph(
         MissingDependencyError: dgl is not installed.
     """
     dgl = import_dgl()
-    settings = make_config(
-        GraphSettings,
-        {
-            "neighbor_strategy": neighbor_strategy,
-            "cutoff": cutoff,
-            "max_neighbors": max_neighbors,
-            "atom_features": atom_features,
-            "as_jarvis": as_jarvis,
-            "use_canonize": use_canonize,
-        },
-    )
+    given = {
+        "neighbor_strategy": neighbor_strategy,
+        "cutoff": cutoff,
+        "max_neighbors": max_neighbors,
+        "atom_features": atom_features,
+        "as_jarvis": as_jarvis,
+        "use_canonize": use_canonize,
+    }
+    try:
+        settings = make_config(GraphSettings, given)
+    except InputError as error:
+        raise InputError(str(error).replace("--", "")) from None  # keywords, not options
     crystal = as_crystal(atoms)
     edges = find_edges(crystal, settings)
     graph = dgl.graph(

@@ -32,7 +32,7 @@ LONGEST_CHAIN = 5 * SHELL_TOLERANCE
 # make gaps above 1e-2, and 0.005% of the gaps lie between 2e-3 and 5e-3.
 ANGLE_TOLERANCE = 3e-3
 CONFIRMATIONS = 2  # rounds without a split before the colors are accepted, as one round's labels may collide
-ATOM_SCALE = 1e4  # of sums over an atom's bonds; they are exact, so that 3e-7 between two is to exceed ANGLE_TOLERANCE
+ATOM_SCALE = 1e4  # of sums over an atom's bonds, which are exact: in a sum with angles, 3e-7 exceeds ANGLE_TOLERANCE
 ROUNDING = 1e-6  # tolerance for these sums, after scaling
 LABELS = np.random.default_rng(0).random(1 << 16)  # a cell with more colors than this hardly has equivalent bonds
 FREQUENCIES = np.sqrt(np.array([11, 19, 29, 37], dtype=np.float32))  # of the waves by which cosines are compared

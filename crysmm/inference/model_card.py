@@ -17,6 +17,7 @@ from crysmm.config.training import TrainingConfig
 from crysmm.errors import ModelFolderError
 from crysmm.files import write_text_atomic
 from crysmm.inference.model_folder import read_description
+from crysmm.teachers.names import is_teacher
 from crysmm.zoo import ZOO, shipped_names
 
 CARD_FILE = "README.md"
@@ -245,6 +246,6 @@ def papers_behind(config: RunConfig) -> Iterator[str]:
     for name in map(str, filter(None, used)):
         if name in shipped_names():
             names += papers_behind(read_description(ZOO / name).config)
-        else:
+        elif is_teacher(name):
             names.append(re.split("[-:]", name)[0])  # chgnet, sevennet
     return iter(dict.fromkeys(name for name in names if name in PAPERS))

@@ -116,7 +116,7 @@ class Predictor:
         """
         outputs, _ = self._outputs_and_elements(structures, batch_size)
         predictions = np.concatenate([own.predictions for own in outputs], axis=1)
-        return predictions if _are_several(structures) else predictions[0]
+        return predictions if are_several(structures) else predictions[0]
 
     def assess(self, structures: Any, batch_size: int = 64, coverage: float = COVERAGE) -> Assessment:
         """Predict structures, with intervals and distances from the training structures.
@@ -155,7 +155,7 @@ class Predictor:
             batch = self._batch(results)
             parts.append(np.concatenate([model.embed(batch) for model in self.models], axis=1))
         embeddings = np.concatenate(parts)
-        return embeddings if _are_several(structures) else embeddings[0]
+        return embeddings if are_several(structures) else embeddings[0]
 
     @property
     def n_validation(self) -> int | None:
@@ -274,7 +274,7 @@ class Predictor:
         Raises:
             StructureError: A structure cannot be used.
         """
-        structures = list(structures) if _are_several(structures) else [structures]
+        structures = list(structures) if are_several(structures) else [structures]
         rows = source_from_structures(structures).rows()
         for results in self._batches((graph_row(row, self.model.settings) for row in rows), batch_size):
             graphed = []
@@ -360,6 +360,6 @@ class Predictor:
         return replace(batch, potential_features=torch.from_numpy(np.concatenate(features))) if features else batch
 
 
-def _are_several(structures: Any) -> bool:
+def are_several(structures: Any) -> bool:
     """Return True for a list, a tuple, an array or a column; other sequences may be one structure, of its sites."""
     return isinstance(structures, list | tuple) or getattr(structures, "ndim", None) == 1

@@ -33,7 +33,7 @@ from crysmm.files import LOCK, disables_bar, hold, replacing, write_json_atomic
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, refuse_output, unfinished_folder
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers, write_table
-from crysmm.inference.predictor import Loading, Predictor, Result, load
+from crysmm.inference.predictor import Loading, Predictor, Result, are_several, load
 from crysmm.inference.selection import Selection
 from crysmm.io.folder import FileRow
 from crysmm.io.inputs import open_source, source_from_structures
@@ -198,7 +198,7 @@ def open_shards(folder: Path, origin: dict[str, Any]) -> Iterator[ShardFolder]:
 
 def screen(
     predictor: Predictor,
-    source: Source | str | PathLike[str] | Iterable[Any],
+    source: Any,
     output: Path | str,
     *,
     keep: Sequence[str] = (),
@@ -216,8 +216,8 @@ def screen(
 
     Args:
         predictor: Model of :func:`crysmm.load`.
-        source: Rows of structures, the path of a folder or table with them, or structures as objects; targets are not
-            needed.
+        source: Rows of structures, the path of a folder or table with them, or structures as
+            :meth:`Predictor.predict` accepts them, also from an iterator; targets are not needed.
         output: File to write, or to replace, with the columns of :attr:`Predictor.columns`: Parquet if its name ends
             in ``.parquet``, else CSV.
         keep: Rules for the lines to keep, such as ``band_gap between 1 and 2``, ``spread < 0.1`` or ``lowest 100
@@ -242,7 +242,8 @@ def screen(
     if isinstance(source, str | PathLike):
         source = open_source(source, needs_targets=False)
     elif not isinstance(source, Source):
-        source = source_from_structures(list(source))
+        several = are_several(source) or isinstance(source, Iterator)
+        source = source_from_structures(list(source) if several else [source])
     columns = predictor.columns
     selection = Selection.parse(keep).of_table(places_of_numbers(columns, predictor.target_names))
     maker = ShardMaker(batch_size, coverage, jobs, selection)

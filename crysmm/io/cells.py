@@ -46,6 +46,15 @@ def read_cells(table: Path) -> Lines:
     return readers.get(table.suffix.lower(), read_csv)(table)
 
 
+def has_commas(table: Path) -> bool:
+    """Return whether the cells of a table are separated by commas alone, so that a number with a comma would be two."""
+    if table.suffix.lower() in (".xlsx", ".parquet"):
+        return False
+    with open_text(table, errors="replace") as stream:
+        first = stream.readline()
+    return "," in first and not any(mark in first for mark in ';\t"')
+
+
 def cell_rows(table: Path) -> Iterator[tuple[str, RowData]]:
     """Yield location and fields of every row below the header, for tables that hold structures.
 

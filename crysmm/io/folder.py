@@ -10,12 +10,20 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 
 from crysmm.config.run import FileFormat
 from crysmm.errors import InputError, InputWarning, StructureError, UnlabeledError, count, first_of, nearest
-from crysmm.io.cells import SUFFIXES_OF_CELLS, Lines, cell_rows, header_above_structures, is_table_of_cells, read_cells
+from crysmm.io.cells import (
+    SUFFIXES_OF_CELLS,
+    Lines,
+    cell_rows,
+    has_commas,
+    header_above_structures,
+    is_table_of_cells,
+    read_cells,
+)
 from crysmm.io.row import STRUCTURE_KEYS, refuse_repeated
 from crysmm.io.source import (
     MISSING,
@@ -42,7 +50,7 @@ CALCULATION = tuple(  # in the folder of a calculation, named by the id
 )
 MOST_SUBFOLDERS = 100  # that are searched for a structure; folders of calculations may be hundreds of thousands
 UNREAD = re.compile(  # names of structure files in other formats, or with another ending behind their own
-    r"(?:SPOSCAR|XDATCAR|CHGCAR|CHG|LOCPOT).*|.*\.(?:(?:cif|vasp|poscar|xyz|pdb)\.\w+|vasp\d|zip|in|mmcif|res|ins|cell|gro|cssr|xsf|axsf|xtl|"
+    r"(?:SPOSCAR|XDATCAR|CHGCAR|LOCPOT).*|CHG(?:\..*)?|.*\.(?:(?:cif|vasp|poscar|xyz|pdb)\.\w+|vasp\d|mmcif|res|ins|cell|gro|cssr|xsf|axsf|xtl|"
     r"mol2?|sdf|gen|lmp|car|struct|XV|fdf|pwi|pwo|traj|cube)",
     re.IGNORECASE,
 )
@@ -78,7 +86,7 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
             return open_cells(folder / (named or tables)[0], options)
         files = []
     else:
-        files = [(name, name) for name in listing.structure_files(options.file_format)]
+        files = [(name, name) for name in [*listing.structure_files(options.file_format), *listing.broken_links()]]
         files = files or listing.files_in_subfolders(options.file_format)
     if files:
         read = {path for _, path in files}
@@ -133,10 +141,7 @@ class FolderListing:
         if subfolder not in self._names:
             try:
                 with os.scandir(self._folder / subfolder) as entries:
-                    # A link to nothing is listed, so that it is told that it cannot be read.
-                    self._names[subfolder] = frozenset(
-                        entry.name for entry in entries if entry.is_file() or not os.path.exists(entry.path)
-                    )
+                    self._names[subfolder] = frozenset(entry.name for entry in entries if os.path.isfile(entry.path))
             except (OSError, ValueError):  # the subfolder does not exist, or its name is invalid
                 self._names[subfolder] = frozenset()
         return self._names[subfolder]
@@ -212,14 +217,24 @@ class FolderListing:
             self._subfolders = self._folders_in(".")
         return self._subfolders
 
-    def _folders_in(self, subfolder: str) -> list[str]:
-        with os.scandir(self._folder / subfolder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    def _folders_in(self, subfolder: str, follow_links: bool = True) -> list[str]:
+        try:
+            with os.scandir(self._folder / subfolder) as entries:
+                folders = [entry.name for entry in entries if os.path.isdir(entry.path) and entry.name[0] != "."]
+        except OSError:  # it may not be read
+            return []
+        return sorted(name for name in folders if follow_links or not (self._folder / subfolder / name).is_symlink())
+
+    def broken_links(self) -> list[str]:
+        """Return the sorted names of links to nothing that are named as structure files."""
+        links = (path for path in self._folder.iterdir() if path.is_symlink() and not os.path.exists(path))
+        return sorted(path.name for path in links if path.name[0] != "." and format_from_name(path.name) is not None)
 
     def nested_files(self) -> list[str]:
         """Return the structure files in subfolders and in theirs, of which the first are searched."""
-        folders = self.subfolders()[:MOST_SUBFOLDERS]
-        folders += [f"{one}/{other}" for one in folders for other in self._folders_in(one)][:MOST_SUBFOLDERS]
+        folders = self._folders_in(".", follow_links=False)[:MOST_SUBFOLDERS]
+        inner = (f"{one}/{other}" for one in folders for other in self._folders_in(one, follow_links=False))
+        folders += list(islice(inner, MOST_SUBFOLDERS))
         return [f"{one}/{name}" for one in folders for name in self.structure_files(None, one)]
 
     def files_in_subfolders(self, file_format: FileFormat | None) -> list[tuple[str, str]]:
@@ -427,7 +442,8 @@ class _Columns:
     def from_header(cls, header: list[str], lines: Lines, options: ReadingOptions, table: Path) -> _Columns:
         if options.id_keys[0] not in header and len(options.id_keys) == 1:
             raise InputError(f"{table} has no column {options.id_key!r} (id_key); it has {', '.join(header)}")
-        named = (column for column, name in enumerate(header) if name.lower() in NAMES_OF_FILES)
+        may_move = header[0].lower() not in ID_COLUMNS
+        named = (column for column, name in enumerate(header) if may_move and name.lower() in NAMES_OF_FILES)
         id_column = next((header.index(key) for key in options.id_keys if key in header), next(named, 0))
         refuse_repeated(header, table, header[id_column : id_column + 1])
         texts = [column for column in columns_of_text(lines, len(header)) if column != id_column]
@@ -478,11 +494,11 @@ class _Columns:
         parts = [cells[2] for _, cells in lines if len(cells) > 2]
         values = chain.from_iterable(cells[1:] for _, cells in lines if len(cells) == width)
         # 1,5 may be 1.5, unless several targets are asked for.
-        may_be_one = width > 2 and not options.target_keys and all(map(WHOLE.fullmatch, values))
+        may_be_one = width == 3 and not options.target_keys and has_commas(table) and all(map(WHOLE.fullmatch, values))
         if part := next(filter(PART_OF_NUMBER.fullmatch, parts), parts[0] if may_be_one else None):
             raise InputError(
                 f"{table} has no header, and {part} may be a target, or the end of a number with a comma; add a header "
-                "line, or write numbers with a decimal point"
+                "line, write numbers with a decimal point, or name both targets with target_key"
             )
         names = options.target_keys or group_names("target", range(width - 1))
         if len(names) != width - 1:

@@ -19,15 +19,16 @@ from crysmm.errors import StructureError, first_of
 
 NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)"
 SPECIES = re.compile(rf"([A-Z][a-z]?)(?:(\d+)|{NUMBER}?[+-]{NUMBER}?)?$")  # "Si", "Si2" and "Si4+"
-SHARE = re.compile(r"([A-Z][a-z]?)[\d.+-]*$")  # of a site, "Ni" and "Ni0.5"; no end of a POTCAR's name is an element
-FRACTION = re.compile(r"[A-Z][a-z]?:?0?\.\d")  # "Cs0.5Rb0.5" and "Na:0.5,K:0.5"
+OTHER_ELEMENT = re.compile(r"([A-Z][a-z]?)[\d.+-]*$")  # "Ni" and "Ni0.5"; the ends of POTCARs' names are none
+FRACTION = re.compile(r"(?:[A-Z][a-z]?[:(=]?|occ\w*=)0?[.,]\d|\d%")  # "Cs0.5Rb0.5", "Na:0.5,K:0.5", "occ=0.5", "50%"
 HYDROGEN = re.compile(r"(?:D\d*|T|H\d*\.\d+)$")  # isotopes, and VASP's hydrogen of fractional charge: "H1.33", "H.5"
 OTHER_UNIT = re.compile(r"(?i:bohr|\ba\.u\b|\ba0\b)|\bau\b|\b[np]m\b")
 CARTESIAN = re.compile(r"[ck](art|(?![a-z]))", re.IGNORECASE)
-MODE = re.compile(r"\s*(direct|cartesian)\s*$", re.IGNORECASE)
+MODE = re.compile(r"\s*(?:[ckd]|cart\w*|kart\w*|dir\w*)\b", re.IGNORECASE)
 FLAGS = {"T", "F", ".T.", ".F.", "TRUE", "FALSE", ".TRUE.", ".FALSE."}  # of selective dynamics
 FORTRAN = str.maketrans("Dd_", "EE?")  # Fortran's exponent "1.0D0"; "1_0" is a number in Python only
 LONGEST_HEADER = 100  # lines before the coordinates
+LATTICE_VELOCITIES = 8  # lines: the heading, a number, and two times three vectors
 
 
 def parse_poscar(text: str) -> Crystal:
@@ -63,7 +64,7 @@ def _read_lattice(lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     if len(words) not in (1, 3):
         found = f"{_shown(lines[1])}, {len(words)} numbers" if words else _shown(lines[1])
         raise StructureError(f"line 2 of the POSCAR is {found}; expected the scale: one number or three")
-    if OTHER_UNIT.search(lines[1]):
+    if OTHER_UNIT.search(re.split(r"[!#]", lines[1])[0]):
         raise StructureError(f"line 2 of the POSCAR is {_shown(lines[1])}; expected a scale, of vectors in Angstrom")
     scale = np.array([read_number(word) for word in words])
     lattice = _read_rows(lines, 2, 3, "lattice vectors")
@@ -144,7 +145,7 @@ def _elements(
         )
     elements = list(chain.from_iterable(map(repeat, symbols, counts)))
     if not has_all:  # CL and cl beside Na and Cl are meant for Cl, and B1 may be any site
-        behind = [_element(name.capitalize()) for name in names]
+        behind = [_element(name.capitalize() if re.match("[A-Za-z]{2}\\d*$", name) else name) for name in names]
         behind = [other if other in symbols else None for other in behind]
     for atom, (element, other) in enumerate(zip(elements, behind, strict=True)):
         if other not in (None, element):
@@ -168,35 +169,43 @@ def _symbols_of_comment(comment: str, counts: Sequence[int]) -> list[str] | None
 
 
 def _names_behind(lines: Sequence[str], start: int, end: int, selective: bool) -> list[str]:
-    """Return the first word after the coordinates of each atom, or an empty one.
+    """Return the first word after the coordinates of each atom, in a comment or not, or an empty one.
 
     Flags of selective dynamics precede such a word; the flag F is not fluorine.
 
     Raises:
-        StructureError: What follows the coordinates may be an occupancy, or the coordinates follow a number.
+        StructureError: What follows the coordinates may be an occupancy or another element on the site, or there are
+            four numbers.
     """
     names = []
     for index in range(start, end):
-        words = lines[index].replace("!", " ").replace("#", " ").split()[3:]
+        line, *comment = re.split(r"[!#]", lines[index], maxsplit=1)
+        words = line.split()[3:]
         flags = len(list(takewhile(lambda word: word.upper() in FLAGS, words)))
         if flags >= 3:
             words = words[3:]
         elif flags == 2 or (flags and selective):  # neither three flags nor an element
             words = []
-        if any(FRACTION.search(word) and not HYDROGEN.match(word) for word in words[:1]) or (
-            len(words) == 2 and is_number(words[1]) and 0 < read_number(words[1]) < 1
-        ):
-            found = _shown(lines[index])
-            raise StructureError(
-                f"partial occupancy: line {index + 1} of the POSCAR is {found}; give an ordered structure"
-            )
+        shown = repr(" ".join(words)[:40])
         if words and is_number(words[0]):
             raise StructureError(
-                f"line {index + 1} of the POSCAR is {_shown(lines[index])}; expected three numbers, with no other "
-                "before or behind them"
+                f"line {index + 1} of the POSCAR has {shown} behind three numbers; expected no other number, before or "
+                "behind them"
             )
-        names.append(words[0] if words else "")
+        if words and _is_disordered(words):
+            where = f"line {index + 1} of the POSCAR has {shown} behind the coordinates"
+            raise StructureError(f"partial occupancy: {where}; give an ordered structure")
+        names.append(next(iter([*words, *"".join(comment).split()]), ""))
     return names
+
+
+def _is_disordered(words: Sequence[str]) -> bool:
+    """Return whether words behind coordinates name a fraction of an atom, or several elements."""
+    fractions = (word for word in words[1:] if is_number(word) and 0 < read_number(word) < 1)
+    if _element(words[0]):
+        return next(fractions, None) is not None or any(map(FRACTION.search, words[1:]))
+    several = [match[1] for part in re.split(r"[-/,_+&]", words[0]) if (match := OTHER_ELEMENT.match(part))]
+    return FRACTION.search(words[0]) is not None or sum(symbol in ATOMIC_NUMBERS for symbol in several) > 1
 
 
 def _refuse_more_atoms(lines: Sequence[str], end: int, n_atoms: int) -> None:
@@ -223,12 +232,15 @@ def _refuse_more_atoms(lines: Sequence[str], end: int, n_atoms: int) -> None:
                 f"{_shown(lines[index])}; expected one a file"
             )
     first = next((index for index in range(end, len(lines)) if lines[index].strip()), len(lines))
-    if first == len(lines) or lines[first].lower().lstrip().startswith("lattice velocities"):
+    if first < len(lines) and lines[first].lower().lstrip().startswith("lattice velocities"):
+        end = first + LATTICE_VELOCITIES
+        first = next((index for index in range(end, len(lines)) if lines[index].strip()), len(lines))
+    if first == len(lines):
         return
     is_velocity = MODE.match(lines[first]) is not None or _is_row(lines[first])
     start = next((index for index in range(first, len(lines)) if _is_row(lines[index])), len(lines))
     block = list(takewhile(_is_row, lines[start:]))
-    if block and (not is_velocity or len(block) != n_atoms or any(len(line.split()) > 3 for line in block)):
+    if block and (not is_velocity or len(block) != n_atoms or any(len(_words(line)) > 3 for line in block)):
         raise StructureError(
             f"{len(block)} rows of numbers follow the coordinates of the POSCAR, from line {start + 1}; expected none, "
             f"or velocities of the {n_atoms} atoms, three numbers each, behind an empty line; of a CHGCAR give the "
@@ -279,7 +291,7 @@ def _first_letter(lines: Sequence[str], index: int) -> str:
     # VASP reads the first letter alone: it takes Crystal for Cartesian, and Angstrom for Direct.
     if line[0].lower() not in "dfs" and not CARTESIAN.match(line):
         raise StructureError(f"line {index + 1} of the POSCAR is {_shown(line)}; expected 'Direct' or 'Cartesian'")
-    if line[0].lower() in "ck" and OTHER_UNIT.search(line):
+    if line[0].lower() in "ck" and OTHER_UNIT.search(re.split(r"[!#]", line)[0]):
         raise StructureError(f"line {index + 1} of the POSCAR is {_shown(line)}; expected coordinates in Angstrom")
     return line[0].lower()
 
@@ -294,7 +306,7 @@ def _element(word: str) -> str | None:
     word, _, attribute = word.partition(",")
     word, *behind = re.split(r"[_/]", word)
     if (attribute and not re.match(r"\w+=", attribute)) or any(
-        (share := SHARE.match(other)) and share[1] in ATOMIC_NUMBERS for other in behind
+        (match := OTHER_ELEMENT.match(part)) and match[1] in ATOMIC_NUMBERS for part in behind
     ):  # Fe,Ni and Fe_Ni: a shared site
         return None
     if HYDROGEN.match(word):

@@ -23,7 +23,6 @@ from crysmm.crystal import (
     OCCUPANCY,
     UNIT_OF_LENGTH,
     Crystal,
-    refuse_other_unit,
     refuse_shared_sites,
     refuse_vacancies,
     to_fractional,
@@ -31,7 +30,7 @@ from crysmm.crystal import (
 from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS
 from crysmm.errors import InputError, StructureError, shown
 from crysmm.io.json_stream import open_text
-from crysmm.io.poscar import read_number
+from crysmm.io.poscar import is_number, read_number
 from crysmm.io.source import ID_KEYS
 
 KEY = r"(?<![\w-])([\w-]++)\s*=\s*"
@@ -42,15 +41,13 @@ PAIR = re.compile(  # a key and its value, which may be in quotes or brackets; b
 HALF_PAIR = re.compile(rf"""{KEY}["'{{\[]|(?i:(?<![\w-])(?:lattice|properties|pbc|\w*units?|occupancy)\s*=)""")
 SEVERAL_OF_PBC = re.compile(r"(?i)(?<![\w-])pbc\s*=\s*\w+,?\s+(?:t|f|true|false|0|1)(?![\w=-])")
 PLAIN = "species:S:1:pos:R:3"  # the columns if the header names none
-OTHER_NAMES = {
-    **dict.fromkeys(("symbol", "symbols", "element", "elements"), "species"),
-    **dict.fromkeys(("numbers", "atomic_number", "atomic_numbers"), "z"),
-    **dict.fromkeys(("position", "positions"), "pos"),
-}
+OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos"}
+SECOND_NAMES = ("symbol", "element", "atomic_number", "atomic_numbers")  # of elements, beside the columns that are read
 WIDTHS = {"species": 1, "z": 1, "pos": 3, "occupancy": 1}  # number of columns
 NO_PROPERTY = re.compile(  # keys of the header, in lower case, of the cell and of units of lengths
     rf"lattice|properties|pbc|periodic|units?|{UNIT_OF_LENGTH.pattern}"
 )
+ANGSTROM = ("angstrom", "angstroms", "ang", "a", "å")
 AS_JSON = "_JSON "  # begins a value that ASE has no other way to write
 LARGEST_FRAME = 1 << 21  # atoms; more are a wrong number, and the rest of the file would be read at once
 
@@ -70,8 +67,9 @@ def parse_xyz(text: str) -> Crystal:
     (atoms,) = frames
     header = _read_header(lines[atoms.start - 1])
     for key, value in header.items():
-        if key in ("unit", "units") or UNIT_OF_LENGTH.fullmatch(key):
-            refuse_other_unit(key, value)
+        is_unit = key in ("unit", "units") or UNIT_OF_LENGTH.fullmatch(key)
+        if is_unit and value.strip().lower() not in ANGSTROM:
+            raise StructureError(f"the unit is {shown(value)} ({key}); expected Angstrom")
     lattice = _read_lattice(header, [line for line in lines[atoms.stop :] if line.strip()])
     _refuse_not_periodic(header)
     places = _read_properties(header.get("properties", PLAIN))
@@ -82,7 +80,9 @@ def parse_xyz(text: str) -> Crystal:
     if header.get("occupancy", "").startswith(AS_JSON):
         shares, kinds = json.loads(header["occupancy"].removeprefix(AS_JSON)), places.get("spacegroup_kinds", slice(0))
         refuse_shared_sites(shares, [kind for row in rows for kind in row[kinds]])
-    return Crystal.from_arrays(lattice, to_fractional(lattice, positions), _read_elements(rows, places, atoms.start))
+    elements = _read_elements(rows, places, atoms.start)
+    _refuse_other_elements(rows, places, elements)
+    return Crystal.from_arrays(lattice, to_fractional(lattice, positions), elements)
 
 
 def xyz_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -193,8 +193,6 @@ def _read_lattice(header: Mapping[str, str], vectors: Sequence[str]) -> np.ndarr
     """Return the cell in the header, or in the lines after the atoms."""
     if vectors and "lattice" in header:
         raise StructureError("the xyz file has two cells, Lattice and lines VEC; keep one")
-    if "cell" in header and header["cell"].split() != header.get("lattice", header["cell"]).split():
-        raise StructureError(f"the xyz file has two cells, Lattice and cell, {shown(header['cell'])}; keep one")
     if not vectors and "lattice" not in header:
         raise StructureError('the xyz file has no cell; extended xyz has Lattice="..." in its second line')
     if vectors:
@@ -204,24 +202,31 @@ def _read_lattice(header: Mapping[str, str], vectors: Sequence[str]) -> np.ndarr
     else:
         rows, what = [header["lattice"].replace(",", " ").split()], "Lattice holds"
     try:
-        return np.array([[read_number(word) for word in row] for row in rows]).reshape(3, 3)
+        lattice = np.array([[read_number(word) for word in row] for row in rows]).reshape(3, 3)
     except ValueError:
         found = shown(", ".join(map(" ".join, rows)))
         raise StructureError(f"{what} {found}; expected nine numbers") from None
+    others = [word for word in re.split(r"[\s,\[\]]+", header.get("cell", "").removeprefix(AS_JSON)) if word]
+    other = np.array([read_number(word) for word in others]) if all(map(is_number, others)) else lattice
+    if other.size == 9 and not np.allclose(other.reshape(3, 3), lattice, rtol=1e-3, atol=1e-3):
+        raise StructureError(f"the xyz file has two cells, Lattice and cell, {shown(header['cell'])}; keep one")
+    return lattice
 
 
 def _refuse_not_periodic(header: Mapping[str, str]) -> None:
-    """Refuse a header whose ``pbc`` or ``periodic``, if present, is not T T T.
+    """Refuse a header whose ``pbc``, if present, is not T T T, or whose ``periodic`` has an F.
 
     Raises:
-        StructureError: A direction is not periodic, or the value cannot be read.
+        StructureError: A direction is not periodic, or ``pbc`` cannot be read.
     """
-    for key in header.keys() & {"pbc", "periodic"}:
-        words = header[key].strip("[]").replace(",", " ").lower().split()  # numpy writes [ True  True  True]
-        if len(words) not in (1, 3) or not set(words) <= {"t", "true", "1", "f", "false", "0"}:
-            raise StructureError(f"{key} is {shown(header[key])}; expected T T T, for a full cell")
-        if not set(words) <= {"t", "true", "1"}:
-            raise StructureError(NOT_PERIODIC)
+    words, others = (
+        header.get(key, "T").strip("[]").replace(",", " ").lower().split()  # numpy writes [ True  True  True]
+        for key in ("pbc", "periodic")
+    )
+    if len(words) not in (1, 3) or not set(words) <= {"t", "true", "1", "f", "false", "0"}:
+        raise StructureError(f"pbc is {shown(header['pbc'])}; expected T T T, for a full cell")
+    if {"f", "false", "0"} & {*words, *others}:
+        raise StructureError(NOT_PERIODIC)
 
 
 def _read_properties(text: str) -> dict[str, slice]:
@@ -234,7 +239,7 @@ def _read_properties(text: str) -> dict[str, slice]:
     for name, kind, width in zip(fields[::3], fields[1::3], map(int, fields[2::3]), strict=True):
         start, end = end, end + width
         key = OTHER_NAMES.get(name.lower(), name.lower())
-        if OCCUPANCY.fullmatch(name) and kind.upper() in ("R", "I") and width == 1:
+        if OCCUPANCY.fullmatch(name) and kind.upper() in ("R", "I"):
             key = "occupancy"
         if key in places and key in WIDTHS:
             raise StructureError(f"Properties, {shown(text)}, names {key} twice; keep one")
@@ -295,6 +300,23 @@ def _read_elements(rows: Sequence[Sequence[str]], places: Mapping[str, slice], s
             element = SYMBOLS[number]
         elements.append(element)
     return elements
+
+
+def _refuse_other_elements(
+    rows: Sequence[Sequence[str]], places: Mapping[str, slice], elements: Sequence[str | None]
+) -> None:
+    """Refuse atoms whose element is another in a second column of symbols or atomic numbers.
+
+    Raises:
+        StructureError: The columns differ; the text names the first atom.
+    """
+    for name in places.keys() & set(SECOND_NAMES):
+        for atom, (row, element) in enumerate(zip(rows, elements, strict=True), 1):
+            word = row[places[name].start]
+            number = int(word) if name.startswith("atomic") and word.isdecimal() and len(word) < 4 else 0
+            other = SYMBOLS[number] if 0 < number < len(SYMBOLS) else _element(word)
+            if other not in (None, element):
+                raise StructureError(f"atom {atom} of the xyz file is {element}, and {other} by {name}; keep one")
 
 
 def _element(word: str) -> str | None:

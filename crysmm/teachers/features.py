@@ -28,6 +28,7 @@ from crysmm.data.store import CRYSTALS_READ, Store
 from crysmm.device import resolve_device
 from crysmm.errors import CrysmmError, InputError, brief
 from crysmm.files import cache_folder, disables_bar, replacing
+from crysmm.teachers.names import is_model
 from crysmm.teachers.registry import TeacherIdentity, load_teacher
 from crysmm.teachers.teacher import Teacher, TeacherByName
 
@@ -62,12 +63,22 @@ class TeacherFeatures:
         width: Number of features per atom.
         places: Place of each crystal's features by row of the store.
         teacher: Teacher that they are by; None if it is not known.
+        of_model: True if the teacher is a model of this package.
     """
 
-    def __init__(self, source: str, width: int, places: dict[int, Place], teacher: TeacherIdentity | None = None):
+    def __init__(
+        self,
+        source: str,
+        width: int,
+        places: dict[int, Place],
+        teacher: TeacherIdentity | None = None,
+        *,
+        of_model: bool = False,
+    ):
         self.source = source
         self.width = width
         self.teacher = teacher
+        self.of_model = of_model
         self._places = places
         self._open: dict[Path, Any] = {}
 
@@ -204,7 +215,8 @@ def compute_features(
     known |= write_part(folder, part)
     places = {row: known[key] for row, key in keys.items() if key in known}
     failed = {row: reasons[key] for row, key in keys.items() if key in reasons}
-    return TeacherFeatures(identity.model_dump_json(), teacher.width, places, identity), failed
+    made = TeacherFeatures(identity.model_dump_json(), teacher.width, places, identity, of_model=is_model(name))
+    return made, failed
 
 
 def features_folder(cache_dir: str | Path | None, source: str) -> Path:

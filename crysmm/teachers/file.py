@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 METADATA = b"crysmm"  # key of the teacher's identity
+KIND = b"crysmm.kind"  # key of what the teacher is, MODEL or something else
+MODEL = b"model"
 ATOMS_READ = 8192
 Rows = Literal["atom", "crystal"]
 
@@ -46,7 +48,8 @@ def write_embeddings(
     from pyarrow.parquet import ParquetWriter
 
     content = "" if features.teacher is None else features.teacher.model_dump_json()
-    schema = _table(store, [], features, per).schema.with_metadata({METADATA: content})
+    metadata = {METADATA: content, KIND: MODEL if features.of_model else b"teacher"}
+    schema = _table(store, [], features, per).schema.with_metadata(metadata)
     with replacing(path) as temporary, ParquetWriter(temporary, schema, compression="zstd") as writer:
         for start in range(0, len(rows), CRYSTALS_READ):
             writer.write_table(_table(store, rows[start : start + CRYSTALS_READ], features, per).cast(schema))
@@ -94,10 +97,11 @@ def features_from_file(
                 part.replace(folder / part.name)
         known = read_parts(folder, first.shape[1])
     places = {row: known[key] for row, key in keys.items()}
-    identity = (file.schema_arrow.metadata or {}).get(METADATA)
+    metadata = file.schema_arrow.metadata or {}
     with _reading(path):
-        teacher = TeacherIdentity.model_validate_json(identity) if identity else None
-    return TeacherFeatures(f"file {checksum}", first.shape[1], places, teacher)
+        teacher = TeacherIdentity.model_validate_json(metadata[METADATA]) if metadata.get(METADATA) else None
+    of_model = metadata.get(KIND) == MODEL
+    return TeacherFeatures(f"file {checksum}", first.shape[1], places, teacher, of_model=of_model)
 
 
 def _table(store: Store, rows: Sequence[int], features: TeacherFeatures, per: Rows) -> pyarrow.Table:

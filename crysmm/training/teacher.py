@@ -46,10 +46,8 @@ def embed_by_teacher(config: RunConfig, data: RunData, processes: Processes) -> 
 
     def build() -> AtomRows:
         features = read_features(name, data.store, rows, config, processes.device)
-        source = name if features.teacher is None else features.teacher.name  # a file holds a model's, or others
-        return (
-            Directions(features) if is_model(source) else Directions(features, *features.statistics(data.split.train))
-        )
+        statistics = () if features.of_model else features.statistics(data.split.train)
+        return Directions(features, *statistics)
 
     return processes.first_before_others(build)
 

@@ -282,7 +282,7 @@ def test_files_of_something_else_are_left(folder: Path, capsys: pytest.CaptureFi
     Path("out").mkdir()
     Path("out", name).write_text("of the user")
     assert explain("--files", "salt.vasp") == 2
-    assert f"--output_dir: out holds {name} of something else, as there is no {REPORT}" in capsys.readouterr().err
+    assert f"--output_dir: out holds {name} of something else: {REPORT} with" in capsys.readouterr().err
     assert {path.name: path.read_text() for path in Path("out").iterdir()} == {name: "of the user"}
 
 

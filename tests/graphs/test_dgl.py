@@ -165,7 +165,7 @@ def test_atoms_without_neighbors_stay(crystals):
     ("keywords", "message"),
     [
         ({"neighbor_strategy": "voronoi"}, "neighbor_strategy: .*k-nearest.*got 'voronoi'"),
-        ({"cutoff": -1.0}, "cutoff: .*got -1"),
+        ({"cutoff": -1.0}, "^cutoff: .*got -1"),
         ({"max_neighbors": 0}, "max_neighbors: .*got 0"),
         ({"as_jarvis": True, "neighbor_strategy": "radius"}, "as_jarvis: needs .* k-nearest, got radius$"),
         ({"atom_features": "magpie"}, "atom_features: .*cgcnn.*got 'magpie'"),

@@ -49,6 +49,8 @@ def test_a_shipped_model_brings_its_papers():
     assert list(papers_behind(fused)) == ["cgcnn", "crysgnn", "sevennet"]
     started = TrainingConfig(model={"name": "crysxpp"}, init_from="crysae-mp")
     assert list(papers_behind(started)) == ["crysxpp", "cgcnn"]
+    own = TrainingConfig(init_from="chgnet-runs/alignn")  # a folder, whose name says nothing
+    assert list(papers_behind(own)) == ["cgcnn"]
     taught = TrainingConfig(model={"name": "gatgnn"}, head={"name": "distilled", "teacher": "decoys-mp"})
     assert list(papers_behind(taught)) == ["gatgnn", "crysgnn", "cgcnn"]
 

@@ -504,9 +504,15 @@ def test_structures_in_subfolders_of_a_folder_with_others_are_named(folder: Path
 
 
 def test_a_link_to_nothing_is_told(folder: Path) -> None:
+    """It is no rival of a file that is there, and no table."""
     (folder / "d.vasp").symlink_to("nowhere.vasp")
+    (folder / "e.vasp").symlink_to("e.vasp")
     records, skipped = read_all(open_source(folder, needs_targets=False))
-    assert (len(records), [row.file for row in skipped]) == (3, ["d.vasp"])
+    assert (len(records), [row.file for row in skipped]) == (3, ["d.vasp", "e.vasp"])
+    (folder / "a.cif").symlink_to("nowhere.cif")
+    (folder / "id_prop.tsv").symlink_to("nowhere.tsv")
+    with_table(folder, "a,1.5\nb,2.5\n")
+    assert [record.id for record in read_all(open_source(folder))[0]] == ["a", "b"]
 
 
 @pytest.mark.parametrize("name", ["ID", "filename", "material_id"])
@@ -516,6 +522,19 @@ def test_a_column_named_as_one_of_ids_is_that(folder: Path, name: str) -> None:
         ("a", (1.5,)),
         ("b", (2.5,)),
     ]
+
+
+@pytest.mark.parametrize("table", ["name,ID,gap\na,1,1.5\nb,2,2.5\n", "structure,ID,gap\na,1,1.5\nb,2,2.5\n"])
+def test_a_first_column_named_as_one_of_files_stays_that_of_ids(folder: Path, table: str) -> None:
+    with_table(folder, table)
+    records, _ = read_all(open_source(folder, target_key="gap"))
+    assert [(record.id, record.targets) for record in records] == [("a", (1.5,)), ("b", (2.5,))]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_whole_numbers_are_several_targets_where_no_comma_can_be_decimal(folder: Path, separator: str) -> None:
+    with_table(folder, "a,1,10\nb,2,20\n".replace(",", separator))
+    assert [record.targets for record in read_all(open_source(folder))[0]] == [(1.0, 10.0), (2.0, 20.0)]
 
 
 def test_files_that_a_folder_leaves_out_are_named(folder: Path, crystals, recwarn) -> None:

@@ -56,6 +56,13 @@ def ase_atoms(crystal: Crystal) -> Atoms:
         salt(f"{CELL} Properties=numbers:I:1:positions:R:3:symbols:S:1", "11 0 0 0 Na", "17 2 2.5 3 Cl"),
         salt(f"{CELL} Properties=species:S:1:frac:R:3:pos:R:3", "Na .1 .1 .1 0 0 0", "Cl .1 .1 .1 2 2.5 3"),
         salt(f"{CELL} Properties=species:S:1:pos:R:3:occupancy:R:1", "Na 0 0 0 1.0", "Cl 2 2.5 3 0.9999"),
+        salt(f"{CELL} Properties=species:S:1:pos:R:3:element:S:1:d_occupation:R:1", "Na 0 0 0 Na 5", "Cl 2 2.5 3 Cl 0"),
+        salt(
+            f"{CELL} Properties=species:S:1:pos:R:3:element:I:1:position:R:3", "Na 0 0 0 1 1 1 1", "Cl 2 2.5 3 2 1 1 1"
+        ),
+        salt(f"{CELL} cell=primitive periodic=XYZ"),
+        salt(f'{CELL} cell="4. 0 0 0 5. 0 1.0 0 6"'),
+        salt(f'{CELL} cell="_JSON [[4.0, 0, 0], [0, 5.0, 0], [1, 0, 6]]"'),
         salt("salt", rest="VEC1 4 0 0\nVEC2 0 5 0\nVEC3 1 0 6\n"),
         salt("Properties=pos:R:3:species:S:1", "0 0 0 Na", "2 2.5 3 Cl", rest="VEC1 4 0 0\nVEC2 0 5 0\nVEC3 1 0 6\n\n"),
     ],
@@ -190,7 +197,7 @@ def test_what_is_no_element_symbol_is_refused(word: str) -> None:
                 salt(f"{CELL} Properties=species:S:1:pos:R:3:{name}:R:1", "Na 0 0 0 1", "Cl 2 2 3 0.5"),
                 "partial occupancy: atom 2 is occupied to 0.5",
             )
-            for name in ("occupation", "Occupations", "site_occupancy", "occu", "site_occ", "sof", "concentration")
+            for name in ("occupation", "Occupations", "site_occupancy", "occu", "site-occ", "sof", "occupancy_factor")
         ),
         (
             salt(f"{CELL} Properties=species:S:1:pos:R:3:occupancy:R:1", "Na 0 0 0 1", "Cl 2 2 3 0.5"),
@@ -201,11 +208,11 @@ def test_what_is_no_element_symbol_is_refused(word: str) -> None:
         (salt(f'{CELL} cell="5 0 0 0 5 0 0 0 5"'), "two cells, Lattice and cell, '5 0 0 0 5 0 0 0 5'; keep one"),
         (
             salt(f"{CELL} Properties=species:S:1:atomic_numbers:I:1:pos:R:3", "Na 19 0 0 0", "Cl 17 2 2 3"),
-            "atom 1 .* is Na and has Z 19",
+            "atom 1 of the xyz file is Na, and K by atomic_numbers; keep one",
         ),
         (
             salt(f"{CELL} Properties=species:S:1:element:S:1:pos:R:3", "Na K 0 0 0", "Cl Cl 2 2 3"),
-            "names species twice; keep one",
+            "atom 1 of the xyz file is Na, and K by element; keep one",
         ),
         ("0\n" + CELL + "\n", "no atoms"),
     ],
