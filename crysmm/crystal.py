@@ -239,9 +239,6 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
     if len(forms) > 1:
         found = " and by ".join(map(", ".join, forms))
         raise StructureError(f"the dict holds {len(forms)} structures, by {found}; keep one")
-    for name, value in structure.items():
-        if UNIT_OF_LENGTH.fullmatch(str(name)) and str(value).strip().lower() in OTHER_UNITS:
-            raise StructureError(f"the unit is {shown(value)} ({name}); expected Angstrom")
     if forms == [("lattice", "sites")]:
         return _from_pymatgen_dict(structure)
     if forms == [("lattice_vectors", "species_at_sites")]:
@@ -273,7 +270,7 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
     pbc = structure.get("pbc")
     if pbc is False or (isinstance(pbc, list) and False in pbc):
         raise StructureError(NOT_PERIODIC)
-    _refuse_named_vacancies(structure, len(crystal))
+    refuse_statements(structure, len(crystal))
     _refuse_other_cell(lattice, structure.get("abc"), structure.get("angles"))
     return crystal
 
@@ -380,7 +377,7 @@ def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:
     for site in sites:
         properties = site.get("properties")
         known = {key: [value] for key, value in properties.items()} if isinstance(properties, Mapping) else {}
-        _refuse_named_vacancies(known, 1)
+        refuse_statements(known, 1)
     _refuse_other_cell(matrix, list(map(lattice.get, "abc")), list(map(lattice.get, ("alpha", "beta", "gamma"))))
     if all(site.get("xyz") is not None for site in sites):
         _refuse_other_sites(matrix, coords, [site["xyz"] for site in sites], cartesian=True)
@@ -482,7 +479,7 @@ def _from_pymatgen(structure: Any) -> Crystal:
         _only_element(f"site {number}", ((kind.symbol, occupancy) for kind, occupancy in site.species.items()))
         for number, site in enumerate(structure, 1)
     ]
-    _refuse_named_vacancies(structure.site_properties, len(structure))
+    refuse_statements(structure.site_properties, len(structure))
     return Crystal.from_arrays(structure.lattice.matrix, structure.frac_coords, symbols)
 
 
@@ -490,7 +487,7 @@ def _from_ase(atoms: Any) -> Crystal:
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise StructureError(NOT_PERIODIC)
     refuse_shared_sites(atoms.info.get("occupancy"), atoms.arrays.get("spacegroup_kinds", ()))
-    _refuse_named_vacancies({name: array.tolist() for name, array in atoms.arrays.items()}, len(atoms))
+    refuse_statements({name: array.tolist() for name, array in atoms.arrays.items()}, len(atoms))
     lattice = atoms.cell.array
     return Crystal.from_arrays(lattice, to_fractional(lattice, atoms.get_positions()), atoms.get_chemical_symbols())
 
@@ -516,16 +513,22 @@ def refuse_shared_sites(occupancy: Any, kinds: Iterable[Any]) -> None:
             ) from None
 
 
-def _refuse_named_vacancies(properties: Mapping[Any, Any], n_sites: int) -> None:
-    """Refuse sites of which a property, a number for each, says that they are partially occupied.
+def refuse_statements(properties: Mapping[Any, Any], n_sites: int) -> None:
+    """Refuse a structure if a property says that sites are partially occupied, or that lengths are not in Angstrom.
+
+    Args:
+        properties: Values by name, such as the fields of the structure's row.
+        n_sites: Number of sites.
 
     Raises:
-        StructureError: A site is not fully occupied; the text names the first one.
+        StructureError: A site is not fully occupied, the text names the first one; or the unit is another.
     """
-    for name, values in properties.items():
-        is_list = isinstance(values, list) and len(values) == n_sites
-        if is_list and OCCUPANCY.fullmatch(str(name)) and _are_numbers(values):
-            refuse_vacancies([1 if is_null(value) else value for value in values])
+    for name, value in properties.items():
+        is_list = isinstance(value, list) and len(value) == n_sites
+        if is_list and OCCUPANCY.fullmatch(str(name)) and _are_numbers(value):
+            refuse_vacancies([1 if is_null(occupancy) else occupancy for occupancy in value])
+        if UNIT_OF_LENGTH.fullmatch(str(name)) and str(value).strip().lower() in OTHER_UNITS:
+            raise StructureError(f"the unit is {shown(value)} ({name}); expected Angstrom")
 
 
 def refuse_vacancies(occupancies: Any) -> None:

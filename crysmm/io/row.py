@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from crysmm.crystal import as_crystal, is_null
+from crysmm.crystal import as_crystal, is_null, refuse_statements
 from crysmm.errors import InputError, StructureError, shown
 from crysmm.io.source import ID_KEYS, Reading
 from crysmm.io.structure_file import parse_structure
@@ -78,6 +78,7 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
             )
             names = " and ".join((*held, *(key for key in CELLS if key in fields)))
             raise StructureError(f"{names} hold different crystals: {found} cubic Angstrom per atom; keep one of them")
+    refuse_statements(fields, len(reading.crystal))
     return reading
 
 

@@ -254,6 +254,17 @@ def test_two_structures_in_a_row_have_to_be_one_crystal(structures, crystals) ->
     assert skipped["Si"].startswith("atoms and lattice_mat hold different crystals: ClNa of 22.43 and Si of 20.02")
 
 
+def test_what_a_row_says_of_its_structure_counts(crystals) -> None:
+    crystal = crystals["CsCl"]
+    row = {"id": "a", "gap": 1, "atoms": crystal.to_jarvis().to_dict()}
+    statements = {"occupancies": [0.5, 1.0], "lattice_unit": "bohr"}
+    rows = [{**row, "id": name, name: value} for name, value in statements.items()]
+    _, skipped = read(RecordsTable([row, *rows], ReadingOptions(target_key="gap")))
+    assert list(skipped) == list(statements)
+    assert skipped["occupancies"].startswith("partial occupancy: atom 1 is occupied to 0.5")
+    assert skipped["lattice_unit"] == "the unit is 'bohr' (lattice_unit); expected Angstrom"
+
+
 @pytest.mark.parametrize("needs_targets", [True, False])
 @pytest.mark.parametrize("name", ["data.jsonl", "data.json.gz", "data.extxyz"])
 def test_the_only_file_of_rows_in_a_folder(name: str, needs_targets: bool, structures, tmp_path: Path) -> None:
