@@ -16,9 +16,8 @@ from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import ModelFolderError
 from crysmm.files import write_text_atomic
-from crysmm.inference.model_folder import read_description
 from crysmm.teachers.names import is_teacher
-from crysmm.zoo import ZOO, shipped_names
+from crysmm.zoo import resolve, shipped_names
 
 CARD_FILE = "README.md"
 SCORES = "Held-out metrics"
@@ -233,6 +232,8 @@ def papers_behind(config: RunConfig) -> Iterator[str]:
 
     A shipped model that a run learns from, or starts from, brings its own.
     """
+    from crysmm.inference.model_folder import read_description  # torch comes with it, which lists of runs do without
+
     names: list[str] = [config.network]
     used: list[Path | str | None] = [config.teacher, config.init_from]
     if isinstance(config, PretrainingConfig):
@@ -245,7 +246,7 @@ def papers_behind(config: RunConfig) -> Iterator[str]:
         used.append(config.potential)
     for name in map(str, filter(None, used)):
         if name in shipped_names():
-            names += papers_behind(read_description(ZOO / name).config)
+            names += papers_behind(read_description(resolve(name)).config)
         elif is_teacher(name):
             names.append(re.split("[-:]", name)[0])  # chgnet, sevennet
     return iter(dict.fromkeys(name for name in names if name in PAPERS))
