@@ -29,12 +29,25 @@ FULL_OCCUPANCY = 1e-3 + 1e-9  # largest deviation from 1 of one that counts as f
 LARGEST_NUMBER = 1e6  # Angstrom or cells; no crystal is larger, and distances would be lost in rounding
 LARGEST_ROUNDING = 0.1  # Angstrom between coordinates that are given twice, rounded differently
 OCCUPANCY = re.compile(  # names of what says how far a site is occupied; d_occupation is of electrons
-    r"(?:(?:atom_?)?site[_-]?|partial_)?(?:occ(?:u|upanc(?:y|ies)|upations?)?(?:_factors?)?|sof)", re.IGNORECASE
+    r"(?:(?:atom(?:ic)?|sites?|partial)[_-]?)*(?:occ(?:u|upanc(?:y|ies)|upations?)?(?:_factors?)?|sof)", re.IGNORECASE
 )
 OF_A_CELL = "(?:lattice|cell)(?:_?(?:vector|constant|parameter))?"
 LENGTHS = f"(?:length|distance|{OF_A_CELL}|box|(?:atom(?:ic)?_?)?(?:pos(?:ition)?|coord(?:inate)?)|xyz)s?"
 UNIT_OF_LENGTH = re.compile(rf"{LENGTHS}[_-]?units?|units?[_-](?:of[_-])?(?:length|distance)s?", re.IGNORECASE)
-OTHER_UNITS = ("bohr", "bohrs", "au", "a.u.", "a0", "nm", "nanometer", "nanometers", "pm", "picometer", "picometers")
+OTHER_UNITS = (
+    "bohr",
+    "bohrs",
+    "au",
+    "a.u.",
+    "a0",
+    "nm",
+    "nanometer",
+    "nanometers",
+    "pm",
+    "picometer",
+    "picometers",
+    "m",
+)
 NOT_PERIODIC = "the structure is not periodic in three directions; give it a full cell"
 
 
@@ -239,10 +252,13 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
     if len(forms) > 1:
         found = " and by ".join(map(", ".join, forms))
         raise StructureError(f"the dict holds {len(forms)} structures, by {found}; keep one")
-    if forms == [("lattice", "sites")]:
-        return _from_pymatgen_dict(structure)
-    if forms == [("lattice_vectors", "species_at_sites")]:
-        return _from_optimade(structure)
+    if forms and forms != [("lattice_mat", "elements")]:
+        try:
+            crystal = _from_pymatgen_dict(structure) if "sites" in structure else _from_optimade(structure)
+        except TypeError as error:
+            raise StructureError(f"the dict of a structure cannot be read: {error}") from error
+        refuse_statements(structure, len(crystal))
+        return crystal
     missing = [key for key in ("lattice_mat", "elements") if key not in structure]
     if missing or not ("frac_coords" in structure or "coords" in structure):
         raise StructureError(
@@ -268,7 +284,7 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
         if is_open and np.abs(crystal.frac_coords).max() > 1:
             raise StructureError("coords beyond 1 may be fractional, or in Angstrom; add cartesian, true or false")
     pbc = structure.get("pbc")
-    if pbc is False or (isinstance(pbc, list) and False in pbc):
+    if pbc == 0 or (isinstance(pbc, list | tuple) and not all(pbc)):
         raise StructureError(NOT_PERIODIC)
     refuse_statements(structure, len(crystal))
     _refuse_other_cell(lattice, structure.get("abc"), structure.get("angles"))
@@ -524,9 +540,10 @@ def refuse_statements(properties: Mapping[Any, Any], n_sites: int) -> None:
         StructureError: A site is not fully occupied, the text names the first one; or the unit is another.
     """
     for name, value in properties.items():
-        is_list = isinstance(value, list) and len(value) == n_sites
-        if is_list and OCCUPANCY.fullmatch(str(name)) and _are_numbers(value):
-            refuse_vacancies([1 if is_null(occupancy) else occupancy for occupancy in value])
+        if OCCUPANCY.fullmatch(str(name)) and isinstance(value, list | tuple | np.ndarray) and len(value) == n_sites:
+            occupancies = [1 if is_null(occupancy) else occupancy for occupancy in _plain(value)]
+            if _are_numbers(occupancies):
+                refuse_vacancies(occupancies)
         if UNIT_OF_LENGTH.fullmatch(str(name)) and str(value).strip().lower() in OTHER_UNITS:
             raise StructureError(f"the unit is {shown(value)} ({name}); expected Angstrom")
 

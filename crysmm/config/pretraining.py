@@ -1,9 +1,9 @@
 """Settings of a pre-training run, on structures without labels, and of its methods."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from crysmm.config.base import Settings
@@ -130,6 +130,8 @@ class PretrainingConfig(RunConfig):
         default_factory=ratio_unless_given("test", 0.0), description="Fraction of crystals that are left out (0)."
     )
 
+    _has_filled_in_depth: bool = PrivateAttr(False)
+
     @property
     def teacher(self) -> str | None:
         """Name or place of the teacher that the network imitates, or None."""
@@ -137,13 +139,21 @@ class PretrainingConfig(RunConfig):
 
     @model_validator(mode="after")
     def _fill_in_depth(self) -> Self:
-        """Give the backbone the depth published with the method, unless it is set; it then counts as not given."""
-        depth, given = DEFAULT_DEPTH.get(self.method.name), self.model.model_fields_set
-        if depth is not None and "conv_layers" in type(self.model).model_fields and "conv_layers" not in given:
-            model = self.model.model_copy(update={"conv_layers": depth})
-            model.__pydantic_fields_set__ = given
-            self.__dict__["model"] = model  # the settings are frozen
+        """Give the backbone the depth published with the method, unless one is set."""
+        depth = DEFAULT_DEPTH.get(self.method.name)
+        has_depth = "conv_layers" in type(self.model).model_fields
+        if depth is not None and has_depth and "conv_layers" not in self.model.model_fields_set:
+            # The settings are frozen.
+            self.__dict__["model"] = self.model.model_copy(update={"conv_layers": depth})
+            self._has_filled_in_depth = True
         return self
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings that were given, without a depth that was filled in."""
+        given = super().given()
+        if self._has_filled_in_depth and "model" in given:
+            del given["model"]["conv_layers"]
+        return given
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         yield from super()._contradictions()

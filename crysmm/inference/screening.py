@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set, ValuesView
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -242,7 +242,7 @@ def screen(
     if isinstance(source, str | PathLike):
         source = open_source(source, needs_targets=False)
     elif not isinstance(source, Source):
-        several = are_several(source) or isinstance(source, Iterator)
+        several = are_several(source) or isinstance(source, Iterator | Set | ValuesView)
         source = source_from_structures(list(source) if several else [source])
     columns = predictor.columns
     selection = Selection.parse(keep).of_table(places_of_numbers(columns, predictor.target_names))

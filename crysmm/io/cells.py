@@ -51,7 +51,7 @@ def has_commas(table: Path) -> bool:
     if table.suffix.lower() in (".xlsx", ".parquet"):
         return False
     with open_text(table, errors="replace") as stream:
-        first = stream.readline()
+        first = next(filter(str.strip, stream), "")
     return "," in first and not any(mark in first for mark in ';\t"')
 
 

@@ -59,8 +59,8 @@ WHOLE = re.compile(r"[+-]?\d+")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 OF_PANDAS = re.compile(r"(Unnamed: \d+)?")  # name of the column in which a DataFrame is written with its index
 DESCRIPTION = "description"  # column of texts, unless another is named
-NAMES_OF_FILES = ("jid", "id", "file", "filename", "file_name", "material_id")  # of columns, in lower case
-ID_COLUMNS = (*NAMES_OF_FILES, "name", "structure")
+IDS, NAMES_OF_FILES = ("jid", "id", "material_id"), ("file", "filename", "file_name")  # of columns, in lower case
+ID_COLUMNS = (*IDS, *NAMES_OF_FILES, "name", "structure")
 
 
 def open_folder(folder: Path, options: ReadingOptions) -> Source:
@@ -86,7 +86,7 @@ def open_folder(folder: Path, options: ReadingOptions) -> Source:
             return open_cells(folder / (named or tables)[0], options)
         files = []
     else:
-        files = [(name, name) for name in [*listing.structure_files(options.file_format), *listing.broken_links()]]
+        files = [(name, name) for name in listing.structure_files(options.file_format)]
         files = files or listing.files_in_subfolders(options.file_format)
     if files:
         read = {path for _, path in files}
@@ -225,10 +225,11 @@ class FolderListing:
             return []
         return sorted(name for name in folders if follow_links or not (self._folder / subfolder / name).is_symlink())
 
-    def broken_links(self) -> list[str]:
-        """Return the sorted names of links to nothing that are named as structure files."""
-        links = (path for path in self._folder.iterdir() if path.is_symlink() and not os.path.exists(path))
-        return sorted(path.name for path in links if path.name[0] != "." and format_from_name(path.name) is not None)
+    def broken_links(self, subfolder: str) -> list[str]:
+        """Return the names of links to nothing that are named as structure files."""
+        paths = (self._folder / subfolder).iterdir() if os.access(self._folder / subfolder, os.R_OK) else ()
+        links = (path.name for path in paths if path.is_symlink() and not os.path.exists(path))
+        return [name for name in links if name[0] != "." and name not in ID_PROP and format_from_name(name) is not None]
 
     def nested_files(self) -> list[str]:
         """Return the structure files in subfolders and in theirs, of which the first are searched."""
@@ -261,15 +262,19 @@ class FolderListing:
         return [name for name in self.visible_names() if format_from_name(name) is None and UNREAD.fullmatch(name)]
 
     def structure_files(self, file_format: FileFormat | None, subfolder: str = ".") -> list[str]:
-        """Return the sorted names of structure files; with ``file_format`` set, also those without a suffix."""
-        return sorted(
+        """Return the sorted names of structure files; with ``file_format`` set, also those without a suffix.
+
+        Links to nothing are among them, so that they are reported as unreadable.
+        """
+        files = [
             name
             for name in self.names(subfolder)
             if not name.startswith(".")
             and name not in ID_PROP
             and (format_from_name(name) is not None or (file_format is not None and "." not in name))
             and self._may_be_structure(f"{subfolder}/{name}")
-        )
+        ]
+        return sorted([*files, *self.broken_links(subfolder)])
 
 
 @dataclass(frozen=True)
@@ -442,8 +447,9 @@ class _Columns:
     def from_header(cls, header: list[str], lines: Lines, options: ReadingOptions, table: Path) -> _Columns:
         if options.id_keys[0] not in header and len(options.id_keys) == 1:
             raise InputError(f"{table} has no column {options.id_key!r} (id_key); it has {', '.join(header)}")
-        may_move = header[0].lower() not in ID_COLUMNS
-        named = (column for column, name in enumerate(header) if may_move and name.lower() in NAMES_OF_FILES)
+        # Where the first column has a name of ids, another is theirs only if it names files.
+        of_ids = NAMES_OF_FILES if header[0].lower() in ID_COLUMNS else (*IDS, *NAMES_OF_FILES)
+        named = (column for column, name in enumerate(header) if name.lower() in of_ids)
         id_column = next((header.index(key) for key in options.id_keys if key in header), next(named, 0))
         refuse_repeated(header, table, header[id_column : id_column + 1])
         texts = [column for column in columns_of_text(lines, len(header)) if column != id_column]
@@ -491,11 +497,10 @@ class _Columns:
                 f"{table} has no header, and no number in column {numbers}; add a header line with a name for each "
                 "column, and choose what to learn with target_key"
             )
-        parts = [cells[2] for _, cells in lines if len(cells) > 2]
+        parts = [] if options.target_keys else [cells[2] for _, cells in lines if len(cells) > 2]
         values = chain.from_iterable(cells[1:] for _, cells in lines if len(cells) == width)
-        # 1,5 may be 1.5, unless several targets are asked for.
-        may_be_one = width == 3 and not options.target_keys and has_commas(table) and all(map(WHOLE.fullmatch, values))
-        if part := next(filter(PART_OF_NUMBER.fullmatch, parts), parts[0] if may_be_one else None):
+        may_be_one = width == 3 and has_commas(table) and all(map(WHOLE.fullmatch, values))  # 1,5 may be 1.5
+        if part := next(filter(PART_OF_NUMBER.fullmatch, parts), parts[0] if parts and may_be_one else None):
             raise InputError(
                 f"{table} has no header, and {part} may be a target, or the end of a number with a comma; add a header "
                 "line, write numbers with a decimal point, or name both targets with target_key"

@@ -20,7 +20,8 @@ from crysmm.errors import StructureError, first_of
 NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)"
 SPECIES = re.compile(rf"([A-Z][a-z]?)(?:(\d+)|{NUMBER}?[+-]{NUMBER}?)?$")  # "Si", "Si2" and "Si4+"
 OTHER_ELEMENT = re.compile(r"([A-Z][a-z]?)[\d.+-]*$")  # "Ni" and "Ni0.5"; the ends of POTCARs' names are none
-FRACTION = re.compile(r"(?:[A-Z][a-z]?[:(=]?|occ\w*=)0?[.,]\d|\d%")  # "Cs0.5Rb0.5", "Na:0.5,K:0.5", "occ=0.5", "50%"
+FRACTION = re.compile(r"[A-Z][a-z]?[:(=]?0?[.,]\d")  # "Cs0.5Rb0.5", "Na:0.5,K:0.5"
+OCCUPIED = re.compile(r"(?:occ\w*|sof)\s*[=:]\s*0?[.,]\d|(?<!\d)\d{1,2}\s*%")  # "occ=0.5", "50%"
 HYDROGEN = re.compile(r"(?:D\d*|T|H\d*\.\d+)$")  # isotopes, and VASP's hydrogen of fractional charge: "H1.33", "H.5"
 OTHER_UNIT = re.compile(r"(?i:bohr|\ba\.u\b|\ba0\b)|\bau\b|\b[np]m\b")
 CARTESIAN = re.compile(r"[ck](art|(?![a-z]))", re.IGNORECASE)
@@ -201,11 +202,17 @@ def _names_behind(lines: Sequence[str], start: int, end: int, selective: bool) -
 
 def _is_disordered(words: Sequence[str]) -> bool:
     """Return whether words behind coordinates name a fraction of an atom, or several elements."""
-    fractions = (word for word in words[1:] if is_number(word) and 0 < read_number(word) < 1)
-    if _element(words[0]):
-        return next(fractions, None) is not None or any(map(FRACTION.search, words[1:]))
-    several = [match[1] for part in re.split(r"[-/,_+&]", words[0]) if (match := OTHER_ELEMENT.match(part))]
-    return FRACTION.search(words[0]) is not None or sum(symbol in ATOMIC_NUMBERS for symbol in several) > 1
+    name, *rest = words
+    is_followed = bool(rest) and is_number(rest[0]) and 0 < read_number(rest[0]) < 1
+    if is_followed and (len(rest) == 1 or not is_number(rest[1])):  # several numbers may be a magnetic moment
+        return True
+    if OCCUPIED.search(" ".join(words)):
+        return True
+    if _element(name):
+        return False
+    separators = "[-/,+&:|_]" if FRACTION.search(name) else "[/,+&:|]"  # O_H and C-H are labels
+    several = [match[1] for part in re.split(separators, name) if (match := OTHER_ELEMENT.match(part))]
+    return FRACTION.search(name) is not None or sum(symbol in ATOMIC_NUMBERS for symbol in several) > 1
 
 
 def _refuse_more_atoms(lines: Sequence[str], end: int, n_atoms: int) -> None:

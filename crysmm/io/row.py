@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Number
@@ -21,6 +22,9 @@ STRUCTURE_KEYS = frozenset(
     {*HOLDERS, *CELLS, "elements", "frac_coords", "coords", "cartesian", "sites"}
     | {"cartesian_site_positions", "species", "species_at_sites", "dimension_types", "nperiodic_dimensions"}
 )
+OF_STRUCTURE = re.compile(
+    r"lattice|cell|length|pos|coord|site|occupanc", re.IGNORECASE
+)  # other fields may be properties
 LARGEST_RATIO = 1.01  # of the volumes of one crystal that is given twice
 RowData = Mapping[str, Any] | str | StructureError  # the last in the place of a row that is none
 
@@ -78,7 +82,8 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
             )
             names = " and ".join((*held, *(key for key in CELLS if key in fields)))
             raise StructureError(f"{names} hold different crystals: {found} cubic Angstrom per atom; keep one of them")
-    refuse_statements(fields, len(reading.crystal))
+    said = {name: value for name, value in fields.items() if OF_STRUCTURE.search(str(name))}
+    refuse_statements(said, len(reading.crystal))
     return reading
 
 

@@ -42,7 +42,12 @@ HALF_PAIR = re.compile(rf"""{KEY}["'{{\[]|(?i:(?<![\w-])(?:lattice|properties|pb
 SEVERAL_OF_PBC = re.compile(r"(?i)(?<![\w-])pbc\s*=\s*\w+,?\s+(?:t|f|true|false|0|1)(?![\w=-])")
 PLAIN = "species:S:1:pos:R:3"  # the columns if the header names none
 OTHER_NAMES = {"symbols": "species", "numbers": "z", "positions": "pos"}
-SECOND_NAMES = ("symbol", "element", "atomic_number", "atomic_numbers")  # of elements, beside the columns that are read
+ALIASES = {  # names of columns that are read without those of the format, and compared with them otherwise
+    **dict.fromkeys(("symbol", "element", "elements"), "species"),
+    **dict.fromkeys(("atomic_number", "atomic_numbers"), "z"),
+    "position": "pos",
+}
+NOT_T = {"f", "false", "0", "no", "none", "off", "slab", "x", "y", "z", "xy", "yz", "xz"}  # in lower case
 WIDTHS = {"species": 1, "z": 1, "pos": 3, "occupancy": 1}  # number of columns
 NO_PROPERTY = re.compile(  # keys of the header, in lower case, of the cell and of units of lengths
     rf"lattice|properties|pbc|periodic|units?|{UNIT_OF_LENGTH.pattern}"
@@ -78,7 +83,9 @@ def parse_xyz(text: str) -> Crystal:
     if "occupancy" in places:
         refuse_vacancies(_read_numbers(rows, places["occupancy"], atoms.start)[:, 0])
     if header.get("occupancy", "").startswith(AS_JSON):
-        shares, kinds = json.loads(header["occupancy"].removeprefix(AS_JSON)), places.get("spacegroup_kinds", slice(0))
+        shares, kinds = _value(header["occupancy"]), places.get("spacegroup_kinds", slice(0))
+        if isinstance(shares, str):  # broken JSON
+            raise StructureError(f"'occupancy' of the xyz file cannot be read: {shown(shares)}")
         refuse_shared_sites(shares, [kind for row in rows for kind in row[kinds]])
     elements = _read_elements(rows, places, atoms.start)
     _refuse_other_elements(rows, places, elements)
@@ -208,13 +215,13 @@ def _read_lattice(header: Mapping[str, str], vectors: Sequence[str]) -> np.ndarr
         raise StructureError(f"{what} {found}; expected nine numbers") from None
     others = [word for word in re.split(r"[\s,\[\]]+", header.get("cell", "").removeprefix(AS_JSON)) if word]
     other = np.array([read_number(word) for word in others]) if all(map(is_number, others)) else lattice
-    if other.size == 9 and not np.allclose(other.reshape(3, 3), lattice, rtol=1e-3, atol=1e-3):
+    if other.size == 9 and other.any() and not np.allclose(other.reshape(3, 3), lattice, rtol=1e-3, atol=1e-3):
         raise StructureError(f"the xyz file has two cells, Lattice and cell, {shown(header['cell'])}; keep one")
     return lattice
 
 
 def _refuse_not_periodic(header: Mapping[str, str]) -> None:
-    """Refuse a header whose ``pbc``, if present, is not T T T, or whose ``periodic`` has an F.
+    """Refuse a header whose ``pbc``, if present, is not T T T, or whose ``periodic`` leaves out a direction.
 
     Raises:
         StructureError: A direction is not periodic, or ``pbc`` cannot be read.
@@ -225,7 +232,7 @@ def _refuse_not_periodic(header: Mapping[str, str]) -> None:
     )
     if len(words) not in (1, 3) or not set(words) <= {"t", "true", "1", "f", "false", "0"}:
         raise StructureError(f"pbc is {shown(header['pbc'])}; expected T T T, for a full cell")
-    if {"f", "false", "0"} & {*words, *others}:
+    if NOT_T & {*words, *others}:
         raise StructureError(NOT_PERIODIC)
 
 
@@ -239,13 +246,17 @@ def _read_properties(text: str) -> dict[str, slice]:
     for name, kind, width in zip(fields[::3], fields[1::3], map(int, fields[2::3]), strict=True):
         start, end = end, end + width
         key = OTHER_NAMES.get(name.lower(), name.lower())
-        if OCCUPANCY.fullmatch(name) and kind.upper() in ("R", "I"):
+        if OCCUPANCY.fullmatch(name) and kind.upper() in ("R", "I") and width == 1:
             key = "occupancy"
         if key in places and key in WIDTHS:
             raise StructureError(f"Properties, {shown(text)}, names {key} twice; keep one")
         if width != WIDTHS.get(key, width):
             raise StructureError(f"Properties, {shown(text)}, has {width} columns of {name}; expected {WIDTHS[key]}")
         places[key] = slice(start, end)
+    for name, key in ALIASES.items():
+        is_missing = "pos" not in places if key == "pos" else not {"species", "z"} & places.keys()
+        if is_missing and name in places and places[name].stop - places[name].start == WIDTHS[key]:
+            places[key] = places.pop(name)
     if "pos" not in places or not ("species" in places or "z" in places):
         raise StructureError(f"Properties is {shown(text)}; expected species (or Z) and pos, such as {PLAIN}")
     return places
@@ -310,11 +321,13 @@ def _refuse_other_elements(
     Raises:
         StructureError: The columns differ; the text names the first atom.
     """
-    for name in places.keys() & set(SECOND_NAMES):
+    for name in places.keys() & ALIASES.keys():
+        if ALIASES[name] == "pos" or places[name].stop - places[name].start != 1:
+            continue
         for atom, (row, element) in enumerate(zip(rows, elements, strict=True), 1):
             word = row[places[name].start]
-            number = int(word) if name.startswith("atomic") and word.isdecimal() and len(word) < 4 else 0
-            other = SYMBOLS[number] if 0 < number < len(SYMBOLS) else _element(word)
+            number = read_number(word) if ALIASES[name] == "z" and is_number(word) else 0
+            other = SYMBOLS[int(number)] if 0 < number < len(SYMBOLS) else word if word in ATOMIC_NUMBERS else None
             if other not in (None, element):
                 raise StructureError(f"atom {atom} of the xyz file is {element}, and {other} by {name}; keep one")
 

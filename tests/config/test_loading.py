@@ -247,5 +247,7 @@ def test_the_depth_that_a_method_decides_goes_with_it() -> None:
     for depth in (4, 5):
         chosen = PretrainingConfig(method="crysgnn", model={"conv_layers": depth})
         assert override(chosen, {"method": "crysae"}).model.conv_layers == depth
+    reused = PretrainingConfig(method="decoys", model=PretrainingConfig(method="crysgnn").model)
+    assert override(reused, {"epochs": 5}).model.conv_layers == 5
     given = PretrainingConfig(method="crysgnn", model=CGCNNConfig(node_features=32))
     assert given.model == override(given, {"epochs": 5}).model == CGCNNConfig(node_features=32, conv_layers=5)

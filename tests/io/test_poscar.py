@@ -290,8 +290,9 @@ def test_trajectory_as_ase_writes_it(crystals, tmp_path) -> None:
                 "Ti0,5",
                 "Ti/V",
                 "Ti,V",
-                "Ti_V",
-                "Ti-V",
+                "NA 0.5",
+                "sof: 0.5",
+                "Ti:V",
             )
         ),
         (behind(RUTILE, *"123456"), "line 9 of the POSCAR has '1' behind three numbers; expected no other"),

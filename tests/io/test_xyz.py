@@ -318,3 +318,8 @@ def test_a_bad_frame_costs_itself_alone(tmp_path: Path) -> None:
     assert reasons[5] == "no target: gap is empty"
     assert "gap is '7 and 8'; numbers are needed" in reasons[7]
     assert "cut off: 2 atoms in 3 lines" in reasons[8]
+
+
+def test_a_broken_record_of_occupancies_is_refused() -> None:
+    with pytest.raises(StructureError, match="'occupancy' of the xyz file cannot be read"):
+        parse_xyz(salt(CELL + ' occupancy="_JSON [1"'))
