@@ -464,7 +464,7 @@ def test_atoms_that_pymatgen_makes_for_ase(crystals):
 
 
 def test_occupancies_of_any_name_are_refused(crystals):
-    """In arrays of ASE and site properties of pymatgen, as objects and as dicts, and beside the sites of JARVIS."""
+    """Refuse them in arrays of ASE, site properties of pymatgen, as objects and as dicts, and beside JARVIS' sites."""
     core, crystal = pytest.importorskip("pymatgen.core"), crystals["CsCl"]
     for name in ("occ", "occupancies", "occupations", "site_occupancy", "sof"):
         atoms = crystal.to_ase()

@@ -355,10 +355,11 @@ class FilesSource(_FileRows):
 class FolderTable(_FileRows):
     """Folder with a table of cells, such as ``id_prop.csv``.
 
-    The table may have a header. The first column (or ``id_key``, ``jid`` or ``id`` in the header) is the id, with or
-    without the file's suffix. Columns with texts and no number, as in the tables of CrysMMNet's authors, need a header
-    and are not targets, nor is the index of a ``DataFrame``, without a name or called ``index``. All others but
-    ``description`` are, unless ``target_key`` chooses among them; beside texts it has to, if there are several.
+    The table may have a header. The id, with or without the file's suffix, is in the column ``id_key``, ``jid`` or
+    ``id`` of the header, else in one with another name of ids or files, else in the first. Columns with texts and no
+    number, as in the tables of CrysMMNet's authors, need a header and are not targets, nor is the index of a
+    ``DataFrame``, without a name or called ``index``. All others but ``description`` are, unless ``target_key`` chooses
+    among them; beside texts it has to, if there are several.
 
     Raises:
         InputError: The table is empty, not text, lacks a requested column, or leaves open which columns to learn.

@@ -231,7 +231,7 @@ def test_settings_override_others_as_options_do() -> None:
 
 
 def test_a_section_given_as_an_object_keeps_its_choice() -> None:
-    """Its name is a default of its class and nobody set it, so it is easily lost."""
+    """Keep its name, which nobody set: it is a default of its class."""
     assert override(TrainingConfig(model=GATGNNConfig()), {"epochs": 5}).model == GATGNNConfig()
     assert override(PretrainingConfig(method=CrysAEConfig()), {"epochs": 5}).method == CrysAEConfig()
 

@@ -504,7 +504,7 @@ def test_structures_in_subfolders_of_a_folder_with_others_are_named(folder: Path
 
 
 def test_a_link_to_nothing_is_told(folder: Path) -> None:
-    """It is no rival of a file that is there, and no table."""
+    """Report it, and take it for neither a rival of a file that is there nor a table."""
     (folder / "d.vasp").symlink_to("nowhere.vasp")
     (folder / "e.vasp").symlink_to("e.vasp")
     records, skipped = read_all(open_source(folder, needs_targets=False))

@@ -297,7 +297,7 @@ def test_overwrite_replaces_every_delta(make_config, several, teacher):
 
 
 def test_several_deltas_share_the_time(several, epochs_of_an_hour):
-    """What a time limit has cut short can go on.
+    """Go on with what a time limit has cut short.
 
     An epoch begins where one and a half times the last one's time is left: three in the first delta's 4 hours, and
     four in the 4.5 and the 5 hours that are then left for each of the others.

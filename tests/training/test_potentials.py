@@ -249,7 +249,7 @@ def test_a_file_is_fused_if_predictions_can_be_made(make_config, toy, file_of, t
 
 @pytest.mark.parametrize("teacher", ["toy", "decoys-mp"])
 def test_a_file_teaches_what_its_teacher_does(make_config, toy, file_of, tmp_path, teacher):
-    """Embeddings by a model are taken as they are, and features by a potential are standardized, also from a file."""
+    """Take embeddings by a model as they are, and standardize features by a potential, also from a file."""
     by_name = train(make_config(output_dir=tmp_path / "a", head=taught_by(teacher)))
     by_file = train(make_config(output_dir=tmp_path / "b", head=taught_by(file_of(teacher))))
     assert column(by_file.folder, "train_loss") == column(by_name.folder, "train_loss")
