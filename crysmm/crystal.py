@@ -34,20 +34,7 @@ OCCUPANCY = re.compile(  # names of what says how far a site is occupied; d_occu
 OF_A_CELL = "(?:lattice|cell)(?:_?(?:vector|constant|parameter))?"
 LENGTHS = f"(?:length|distance|{OF_A_CELL}|box|(?:atom(?:ic)?_?)?(?:pos(?:ition)?|coord(?:inate)?)|xyz)s?"
 UNIT_OF_LENGTH = re.compile(rf"{LENGTHS}[_-]?units?|units?[_-](?:of[_-])?(?:length|distance)s?", re.IGNORECASE)
-OTHER_UNITS = (
-    "bohr",
-    "bohrs",
-    "au",
-    "a.u.",
-    "a0",
-    "nm",
-    "nanometer",
-    "nanometers",
-    "pm",
-    "picometer",
-    "picometers",
-    "m",
-)
+OTHER_UNITS = frozenset("bohr bohrs au a.u. a0 nm nanometer nanometers pm picometer picometers m".split())
 NOT_PERIODIC = "the structure is not periodic in three directions; give it a full cell"
 
 
@@ -244,21 +231,25 @@ def as_crystal(structure: Any) -> Crystal:
 def _from_dict(structure: Mapping[str, Any]) -> Crystal:
     """Convert a dict, in which pandas may have made arrays of lists, and nulls of what is not there."""
     structure = {key: value for key, value in _plain(structure).items() if key == "cartesian" or not is_null(value)}
-    forms = [
-        keys
-        for keys in (("lattice", "sites"), ("lattice_vectors", "species_at_sites"), ("lattice_mat", "elements"))
-        if structure.keys() >= set(keys)
-    ]
+    readers = {
+        ("lattice", "sites"): _from_pymatgen_dict,
+        ("lattice_vectors", "species_at_sites"): _from_optimade,
+        ("lattice_mat", "elements"): _from_jarvis_dict,
+    }
+    forms = [keys for keys in readers if structure.keys() >= set(keys)]
     if len(forms) > 1:
         found = " and by ".join(map(", ".join, forms))
         raise StructureError(f"the dict holds {len(forms)} structures, by {found}; keep one")
-    if forms and forms != [("lattice_mat", "elements")]:
-        try:
-            crystal = _from_pymatgen_dict(structure) if "sites" in structure else _from_optimade(structure)
-        except TypeError as error:
-            raise StructureError(f"the dict of a structure cannot be read: {error}") from error
-        refuse_statements(structure, len(crystal))
-        return crystal
+    try:
+        crystal = readers[forms[0]](structure) if forms else _from_jarvis_dict(structure)
+    except TypeError as error:
+        raise StructureError(f"the dict of a structure cannot be read: {error}") from error
+    refuse_statements(structure, len(crystal))
+    return crystal
+
+
+def _from_jarvis_dict(structure: Mapping[str, Any]) -> Crystal:
+    """Convert a dict of JARVIS, or one with ``lattice_mat``, ``elements`` and ``frac_coords``."""
     missing = [key for key in ("lattice_mat", "elements") if key not in structure]
     if missing or not ("frac_coords" in structure or "coords" in structure):
         raise StructureError(
@@ -286,7 +277,6 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
     pbc = structure.get("pbc")
     if pbc == 0 or (isinstance(pbc, list | tuple) and not all(pbc)):
         raise StructureError(NOT_PERIODIC)
-    refuse_statements(structure, len(crystal))
     _refuse_other_cell(lattice, structure.get("abc"), structure.get("angles"))
     return crystal
 

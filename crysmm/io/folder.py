@@ -141,7 +141,12 @@ class FolderListing:
         if subfolder not in self._names:
             try:
                 with os.scandir(self._folder / subfolder) as entries:
-                    self._names[subfolder] = frozenset(entry.name for entry in entries if os.path.isfile(entry.path))
+                    self._names[subfolder] = frozenset(
+                        # Asking the path takes a system call for each file, and is needed for links only.
+                        entry.name
+                        for entry in entries
+                        if entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)
+                    )
             except (OSError, ValueError):  # the subfolder does not exist, or its name is invalid
                 self._names[subfolder] = frozenset()
         return self._names[subfolder]
@@ -220,15 +225,25 @@ class FolderListing:
     def _folders_in(self, subfolder: str, follow_links: bool = True) -> list[str]:
         try:
             with os.scandir(self._folder / subfolder) as entries:
-                folders = [entry.name for entry in entries if os.path.isdir(entry.path) and entry.name[0] != "."]
+                return sorted(
+                    entry.name
+                    for entry in entries
+                    if entry.name[0] != "."
+                    and (
+                        entry.is_dir(follow_symlinks=False)
+                        or (follow_links and entry.is_symlink() and os.path.isdir(entry.path))
+                    )
+                )
         except OSError:  # it may not be read
             return []
-        return sorted(name for name in folders if follow_links or not (self._folder / subfolder / name).is_symlink())
 
     def broken_links(self, subfolder: str) -> list[str]:
         """Return the names of links to nothing that are named as structure files."""
-        paths = (self._folder / subfolder).iterdir() if os.access(self._folder / subfolder, os.R_OK) else ()
-        links = (path.name for path in paths if path.is_symlink() and not os.path.exists(path))
+        try:
+            with os.scandir(self._folder / subfolder) as entries:
+                links = [entry.name for entry in entries if entry.is_symlink() and not os.path.exists(entry.path)]
+        except OSError:  # it may not be read
+            return []
         return [name for name in links if name[0] != "." and name not in ID_PROP and format_from_name(name) is not None]
 
     def nested_files(self) -> list[str]:

@@ -65,7 +65,7 @@ def _read_lattice(lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     if len(words) not in (1, 3):
         found = f"{_shown(lines[1])}, {len(words)} numbers" if words else _shown(lines[1])
         raise StructureError(f"line 2 of the POSCAR is {found}; expected the scale: one number or three")
-    if OTHER_UNIT.search(re.split(r"[!#]", lines[1])[0]):
+    if OTHER_UNIT.search(_without_comment(lines[1])):
         raise StructureError(f"line 2 of the POSCAR is {_shown(lines[1])}; expected a scale, of vectors in Angstrom")
     scale = np.array([read_number(word) for word in words])
     lattice = _read_rows(lines, 2, 3, "lattice vectors")
@@ -210,8 +210,8 @@ def _is_disordered(words: Sequence[str]) -> bool:
         return True
     if _element(name):
         return False
-    separators = "[-/,+&:|_]" if FRACTION.search(name) else "[/,+&:|]"  # O_H and C-H are labels
-    several = [match[1] for part in re.split(separators, name) if (match := OTHER_ELEMENT.match(part))]
+    # O_H and C-H are labels.
+    several = [match[1] for part in re.split("[/,+&:|]", name) if (match := OTHER_ELEMENT.match(part))]
     return FRACTION.search(name) is not None or sum(symbol in ATOMIC_NUMBERS for symbol in several) > 1
 
 
@@ -238,10 +238,9 @@ def _refuse_more_atoms(lines: Sequence[str], end: int, n_atoms: int) -> None:
                 f"the file holds more than one structure: another one begins before line {index + 1}, "
                 f"{_shown(lines[index])}; expected one a file"
             )
-    first = next((index for index in range(end, len(lines)) if lines[index].strip()), len(lines))
+    first = _first_filled(lines, end)
     if first < len(lines) and lines[first].lower().lstrip().startswith("lattice velocities"):
-        end = first + LATTICE_VELOCITIES
-        first = next((index for index in range(end, len(lines)) if lines[index].strip()), len(lines))
+        first = _first_filled(lines, first + LATTICE_VELOCITIES)
     if first == len(lines):
         return
     is_velocity = MODE.match(lines[first]) is not None or _is_row(lines[first])
@@ -253,6 +252,11 @@ def _refuse_more_atoms(lines: Sequence[str], end: int, n_atoms: int) -> None:
             f"or velocities of the {n_atoms} atoms, three numbers each, behind an empty line; of a CHGCAR give the "
             "lines above"
         )
+
+
+def _first_filled(lines: Sequence[str], start: int) -> int:
+    """Return the index of the first line from there on that is not blank, or the number of lines."""
+    return next((index for index in range(start, len(lines)) if lines[index].strip()), len(lines))
 
 
 def _is_header(lines: Sequence[str]) -> bool:
@@ -298,14 +302,18 @@ def _first_letter(lines: Sequence[str], index: int) -> str:
     # VASP reads the first letter alone: it takes Crystal for Cartesian, and Angstrom for Direct.
     if line[0].lower() not in "dfs" and not CARTESIAN.match(line):
         raise StructureError(f"line {index + 1} of the POSCAR is {_shown(line)}; expected 'Direct' or 'Cartesian'")
-    if line[0].lower() in "ck" and OTHER_UNIT.search(re.split(r"[!#]", line)[0]):
+    if line[0].lower() in "ck" and OTHER_UNIT.search(_without_comment(line)):
         raise StructureError(f"line {index + 1} of the POSCAR is {_shown(line)}; expected coordinates in Angstrom")
     return line[0].lower()
 
 
+def _without_comment(line: str) -> str:
+    return re.split(r"[!#]", line, maxsplit=1)[0]
+
+
 def _words(line: str) -> list[str]:
     """Return the words before a comment."""
-    return re.split(r"[!#]", line, maxsplit=1)[0].split()
+    return _without_comment(line).split()
 
 
 def _element(word: str) -> str | None:
