@@ -11,12 +11,12 @@ epoch is chosen on validation and the test split is predicted once. ``from decoy
 which saw structures of the Materials Project and no label; the arms with ``imitation-jarvis`` use an encoder that saw
 SevenNet-0's features of these crystals, test crystals among them, and no label. ``from several`` fine-tunes a network
 that was trained on four properties at once, without the validation and test structures of the properties in
-``HELD_OUT`` and their duplicates. With labels by the fused network, the crystals that lack a property are trained on as
-well, with what the network of ``from several, fused with sevennet-0``, trained before, predicts for them. The arms with
-text read what ``crysmm describe`` wrote of the crystals. Each finished run becomes a row of the results file; the
-predictions of all arms for the same test crystals stand side by side in one file per property, so that differences can
-be paired. ``--percent`` labels fewer than the 80% of a full training split, the first of it, for learning curves with
-the same validation and test crystals.
+``HELD_OUT`` and their duplicates. With labels by a fused network, which is trained before, more crystals are trained
+on, with what that network predicts for them: those of the training split whose labels are not used, or, where all are,
+those that lack the property. The arms with text read what ``crysmm describe`` wrote of the crystals. Each finished run
+becomes a row of the results file; the predictions of all arms for the same test crystals stand side by side in one file
+per property, so that differences can be paired. ``--percent`` labels fewer than the 80% of a full training split, the
+first of it, for learning curves with the same validation and test crystals.
 """
 
 import argparse
@@ -53,8 +53,12 @@ PROPERTIES = {
     "optb88vdw_total_energy": "eV/atom",
 }
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
-LABELER = "from several, fused with sevennet-0"
-TAUGHT = "from several, with labels by the fused network"
+FUSED = "fused with sevennet-0"
+LABELERS = {
+    "with labels by the fused network": FUSED,
+    "from several, with labels by the fused network": f"from several, {FUSED}",
+}
+"""Arms whose additional labels another arm predicts, which is trained before."""
 LONG = ("--weight_decay", "1e-5", "--learning_rate", "2e-3", "--epochs")
 DECOYS = ARMS_OF_STUDIES["cgcnn distilled from decoys, delta rising"]
 ARMS = {
@@ -69,11 +73,14 @@ ARMS = {
     "from several, distilled from decoys": Arm((*DECOYS.options, SHIPPED["decoys"], "--init_from"), SEVERAL),
     "features of sevennet-0 alone": ARMS_OF_STUDIES["features of sevennet-0 alone"],
     "distilled from sevennet-0": ARMS_OF_STUDIES["cgcnn distilled from sevennet-0, delta rising"],
-    "fused with sevennet-0": ARMS_OF_STUDIES["cgcnn fused with sevennet-0"],
-    "fused with sevennet-0, five networks": ARMS_OF_STUDIES["cgcnn fused with sevennet-0, five networks"],
-    LABELER: ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0"],
-    f"{LABELER}, five networks": ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0, five networks"],
-    TAUGHT: Arm(("--init_from",), SEVERAL),
+    FUSED: ARMS_OF_STUDIES["cgcnn fused with sevennet-0"],
+    f"{FUSED}, five networks": ARMS_OF_STUDIES["cgcnn fused with sevennet-0, five networks"],
+    f"from several, {FUSED}": ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0"],
+    f"from several, {FUSED}, five networks": ARMS_OF_STUDIES[
+        "cgcnn from several properties, fused with sevennet-0, five networks"
+    ],
+    "with labels by the fused network": Arm(),
+    "from several, with labels by the fused network": Arm(("--init_from",), SEVERAL),
     "features of imitation-jarvis alone": ARMS_OF_STUDIES["features of imitation-jarvis alone"],
     "features of multitask-jarvis alone": Arm(("--head", "features", "--head.embeddings", "multitask-jarvis")),
     "fused with imitation-jarvis": ARMS_OF_STUDIES["cgcnn fused with imitation-jarvis"],
@@ -92,7 +99,7 @@ ARMS = {
     "gatgnn with text": ARMS_OF_STUDIES["gatgnn with text"],
 }
 DRAWN = (
-    "plain", "from several", "distilled from decoys", "fused with sevennet-0", LABELER,
+    "plain", "from several", "distilled from decoys", FUSED, f"from several, {FUSED}",
     "from several, fused with imitation-jarvis",
 )  # fmt: skip
 """Arms in the figure of learning curves; the results file has more."""
@@ -136,8 +143,9 @@ def train(options: argparse.Namespace, arm: str, name: str, percent: int) -> Non
     """Train one arm on one property, and add its result to the files."""
     task = name if percent == FULL else f"{name}_{percent}"
     folder = options.work / folder_name(arm) / task
-    if arm == TAUGHT:
-        teacher, labels = options.work / folder_name(LABELER) / task, options.work / "predicted_labels" / task
+    if labeler := LABELERS.get(arm):
+        teacher = options.work / folder_name(labeler) / task
+        labels = options.work / "predicted_labels" / folder_name(labeler) / task
         data = with_predicted_labels(options.data, name, percent, teacher, labels)
     else:
         data = ["--root_dir", str(options.data), "--target_key", name, "--train_ratio", str(percent / 100)]

@@ -1,4 +1,4 @@
-"""Labels by a network for the crystals of a table that have none, to train a cheaper network on."""
+"""Labels by a network for the crystals of a table whose labels are not used, to train a cheaper network on."""
 
 import csv
 import subprocess
@@ -12,10 +12,11 @@ from crysmm.files import write_json_atomic
 
 
 def with_predicted_labels(data: Path, name: str, percent: int, teacher: Path, folder: Path) -> list[str]:
-    """Write a table in which a network labels the rows that lack a property.
+    """Write a table in which a network labels more rows to train on.
 
     The labeled rows and those for validation and test are the ones of the split that :class:`TrainingConfig` makes of
-    the rows that have the property. All others are trained on with predicted labels.
+    the rows that have the property. With predicted labels come the rest of a full training split, whose own labels are
+    hidden, or, where all of it is labeled, the rows that lack the property.
 
     Args:
         data: JSONL file of structures with properties.
@@ -30,17 +31,20 @@ def with_predicted_labels(data: Path, name: str, percent: int, teacher: Path, fo
     folder.mkdir(parents=True, exist_ok=True)
     rows = read_rows(data)
     ids = [row["id"] for row in rows if is_known(row, name)]
-    split = make_split(TrainingConfig(train_ratio=percent / 100), ids, [""] * len(ids)).to_ids(ids)
+    full, split = (
+        make_split(TrainingConfig(train_ratio=part / 100), ids, [""] * len(ids)).to_ids(ids) for part in (80, percent)
+    )
     kept = {one for part in split.values() for one in part}
-    others = [row for row in rows if row["id"] not in kept]
+    hidden = set(full["id_train"]) - kept
+    added = [row for row in rows if (row["id"] in hidden if hidden else not is_known(row, name))]
     predictions, unlabeled = folder / "predictions.csv", folder / "unlabeled.jsonl"
     if not predictions.exists():
-        write_rows(unlabeled, others)
+        write_rows(unlabeled, added)
         command = ["predict", "--model", str(teacher), "--root_dir", str(unlabeled), "--output", str(predictions)]
         subprocess.run([sys.executable, "-m", "crysmm", *command], check=True)
     with predictions.open(newline="") as file:
         predicted = {row["id"]: float(row["prediction"]) for row in csv.DictReader(file) if row["prediction"]}
-    added = [row | {name: predicted[row["id"]]} for row in others if row["id"] in predicted]
+    added = [row | {name: predicted[row["id"]]} for row in added if row["id"] in predicted]
     split["id_train"] += [row["id"] for row in added]
     table, split_file = folder / "table.jsonl", folder / "ids.json"
     write_rows(table, [*(row for row in rows if row["id"] in kept), *added])
