@@ -13,7 +13,7 @@ PACKAGE = Path(crysmm.__file__).parent
 LAYERS = (  # folders and top-level modules, from the lowest to the highest; within a layer nothing imports another
     {"errors", "signals", "zoo", "elements"},
     {"cluster", "crystal", "files", "keys"},
-    {"config"},
+    {"config", "parts"},
     {"device", "graphs"},
     {"engines", "io", "processes"},
     {"data"},

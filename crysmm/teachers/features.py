@@ -1,23 +1,19 @@
 """Features of atoms by a teacher: computed once for each structure, kept in the cache, and memory-mapped.
 
-The cache has a folder for each teacher, named by its checksum and its layers. In it are parts, files of some thousand
-atoms in float16, each complete or absent, that hold the features of a crystal under the checksum of its structure. An
-input may thus share crystals with others, and a computation that was stopped goes on after the last part.
+The cache has a folder for each teacher, named by its checksum and its layers, whose :mod:`parts <crysmm.parts>` hold
+the features of a crystal under the checksum of its structure, in float16.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from tqdm import tqdm
 
 from crysmm.cluster import map_on_cluster
@@ -27,24 +23,16 @@ from crysmm.data.loader import batch_ends
 from crysmm.data.store import CRYSTALS_READ, Store
 from crysmm.device import resolve_device
 from crysmm.errors import CrysmmError, InputError, brief
-from crysmm.files import cache_folder, disables_bar, replacing
+from crysmm.files import disables_bar
+from crysmm.parts import PartReader, Place, folder_of_parts, read_parts, write_part
 from crysmm.teachers.names import is_model
 from crysmm.teachers.registry import TeacherIdentity, load_teacher
 from crysmm.teachers.teacher import Teacher, TeacherByName
 
-FORMAT_VERSION = 1  # part of every folder's name: raise it when what is written changes
+FOLDER, DTYPE = "teachers", "F16"  # of the parts in the cache
 ATOMS_A_BATCH = 256  # embedded together; SevenNet needs about 1 MB for each
 ATOMS_A_PART = 2048  # at most minutes of work
 ATOMS_WITHOUT_WORKERS = 1024  # embedding so many takes about as long as starting workers
-KEY_BYTES = 8
-
-
-class Place(NamedTuple):
-    """Place of a crystal's features: a file, and its rows there."""
-
-    path: Path
-    first: int
-    n_atoms: int
 
 
 class Embedded(NamedTuple):
@@ -80,27 +68,19 @@ class TeacherFeatures:
         self.teacher = teacher
         self.of_model = of_model
         self._places = places
-        self._open: dict[Path, Any] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}  # each process maps the files itself
+        self._reader = PartReader()
 
     def take(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the features of all atoms in some crystals, ``[n_atoms_in_all, width]`` float32."""
-        pieces = [np.empty((0, self.width), dtype=np.float16)]
-        for row in np.asarray(rows).tolist():
-            path, first, n_atoms = self._places[row]
-            if path not in self._open:
-                self._open[path] = safe_open(path, "numpy").get_slice("features")
-            pieces.append(self._open[path][first : first + n_atoms])
-        return np.concatenate(pieces).astype(np.float32)
+        pieces = self._reader.take(self._places[row] for row in np.asarray(rows).tolist())
+        return np.concatenate([np.empty((0, self.width), dtype=np.float16), *pieces]).astype(np.float32)
 
     def crystal_means(self, rows: Sequence[int]) -> np.ndarray:
         """Return the means over the atoms of some crystals, ``[len(rows), width]`` float64."""
         means = [np.empty((0, self.width))]
         for start in range(0, len(rows), CRYSTALS_READ):
             some = rows[start : start + CRYSTALS_READ]
-            n_atoms = np.array([self._places[row].n_atoms for row in some])
+            n_atoms = np.array([self._places[row].n_rows for row in some])
             firsts = np.cumsum(n_atoms) - n_atoms
             sums = np.add.reduceat(self.take(some), firsts, dtype=np.float64)
             means.append(sums / n_atoms[:, None])
@@ -187,9 +167,9 @@ def compute_features(
     on = torch.device("cpu") if scheduler is not None else resolve_device(str(device))
     teacher = load(name, on)
     identity = TeacherIdentity.of(teacher)
-    folder = features_folder(cache_dir, f"{teacher.name} {teacher.checksum}")
+    folder = folder_of_parts(cache_dir, FOLDER, f"{teacher.name} {teacher.checksum}")
     keys = {row: bytes.fromhex(checksum) for row, checksum in store.checksums(rows).items()}
-    known = read_parts(folder, teacher.width)
+    known = read_parts(folder, teacher.width, DTYPE)
     missing = _missing_batches(store, {key: row for row, key in keys.items()}, known)
     total = sum(int(store.n_atoms[list(batch.values())].sum()) for batch in missing)
     batches = (dict(zip(batch, store.crystals(list(batch.values())), strict=True)) for batch in missing)
@@ -217,12 +197,6 @@ def compute_features(
     failed = {row: reasons[key] for row, key in keys.items() if key in reasons}
     made = TeacherFeatures(identity.model_dump_json(), teacher.width, places, identity, of_model=is_model(name))
     return made, failed
-
-
-def features_folder(cache_dir: str | Path | None, source: str) -> Path:
-    """Return the folder in the cache of the features from a source, which the text identifies."""
-    key = hashlib.sha256(f"{FORMAT_VERSION} {source}".encode()).hexdigest()[:32]
-    return cache_folder(cache_dir) / "teachers" / key
 
 
 def refuse_failed(name: str, store: Store, failed: dict[int, str]) -> None:
@@ -316,42 +290,3 @@ def _loaded(load: TeacherByName, name: str, identity: TeacherIdentity, device: s
             "its package there, or copy this machine's model folder there"
         )
     return teacher
-
-
-def write_part(folder: Path, features: dict[bytes, np.ndarray]) -> dict[bytes, Place]:
-    """Write the features of some crystals by key to a file named by the keys; return where they are."""
-    if not features:
-        return {}
-    joined = b"".join(features)
-    path = folder / f"{hashlib.sha256(joined).hexdigest()[:32]}.safetensors"
-    sizes = np.array([len(rows) for rows in features.values()], dtype=np.int64)
-    tensors: dict[str, np.ndarray] = {
-        "keys": np.frombuffer(joined, dtype=np.uint8).reshape(-1, KEY_BYTES),
-        "n_atoms": sizes,
-        "features": np.concatenate(list(features.values())),
-    }
-    with replacing(path) as temporary:
-        temporary.write_bytes(save(tensors))  # where a full disk is an OSError, unlike in save_file
-    return _places(path, features, sizes)
-
-
-def read_parts(folder: Path, width: int) -> dict[bytes, Place]:
-    """Return where the features of each crystal are; damaged parts are left out and computed again."""
-    known: dict[bytes, Place] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, "numpy") as part:
-                keys, sizes = part.get_tensor("keys"), part.get_tensor("n_atoms")
-                features = part.get_slice("features")
-                found = features.get_dtype(), features.get_shape()
-        except (OSError, SafetensorError):
-            continue
-        if found == ("F16", [sizes.sum(), width]) and keys.shape == (len(sizes), KEY_BYTES):
-            known |= _places(path, [key.tobytes() for key in keys], sizes)
-    return known
-
-
-def _places(path: Path, keys: Iterable[bytes], n_atoms: np.ndarray) -> dict[bytes, Place]:
-    firsts = np.cumsum(n_atoms) - n_atoms
-    places = zip(firsts.tolist(), n_atoms.tolist(), strict=True)
-    return {key: Place(path, *place) for key, place in zip(keys, places, strict=True)}

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from crysmm.data.store import CRYSTALS_READ, Store
 from crysmm.errors import InputError, brief
 from crysmm.files import file_sha256, refuse_other_file, replacing, working_folder
-from crysmm.teachers.features import KEY_BYTES, TeacherFeatures, features_folder, read_parts, write_part
+from crysmm.parts import folder_of_parts, read_parts, write_part
+from crysmm.teachers.features import DTYPE, FOLDER, TeacherFeatures
 from crysmm.teachers.names import SUFFIX, refuse_missing
 from crysmm.teachers.registry import TeacherIdentity
 
@@ -85,17 +86,17 @@ def features_from_file(
     checksum = file_sha256(path)
     sizes, structures = _read_crystals(path, file)
     _refuse_others(path, sizes, structures, store, rows)
-    folder = features_folder(cache_dir, checksum)
+    folder = folder_of_parts(cache_dir, FOLDER, checksum)
     first = next(_matrices(path, file, n_rows=1))
     keys = {row: _key(store.ids[row]) for row in rows}
-    known = read_parts(folder, first.shape[1])
+    known = read_parts(folder, first.shape[1], DTYPE)
     if not known.keys() >= set(keys.values()):  # not copied yet, or a part is damaged
         with working_folder(folder) as building:
             _copy(path, file, sizes, building)
             folder.mkdir(exist_ok=True)
             for part in building.glob("*.safetensors"):  # one by one: other processes may use the folder
                 part.replace(folder / part.name)
-        known = read_parts(folder, first.shape[1])
+        known = read_parts(folder, first.shape[1], DTYPE)
     places = {row: known[key] for row, key in keys.items()}
     metadata = file.schema_arrow.metadata or {}
     with _reading(path):
@@ -256,4 +257,4 @@ def _copy(path: Path, file: ParquetFile, sizes: dict[str, int], folder: Path) ->
 
 
 def _key(identifier: str) -> bytes:
-    return hashlib.sha256(identifier.encode()).digest()[:KEY_BYTES]
+    return hashlib.sha256(identifier.encode()).digest()[:8]

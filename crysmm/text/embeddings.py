@@ -1,7 +1,6 @@
 """Embeddings of texts by a frozen encoder, computed once for each distinct text.
 
-They are stored in the cache, in one folder for each encoder, revision and pooling, as parts of up to 4,096 texts. A run
-adds parts with the texts that are not in the folder yet.
+The cache has a folder for each encoder, revision and pooling, whose :mod:`parts <crysmm.parts>` have a row per text.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -21,12 +19,12 @@ from tqdm import tqdm
 
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError
-from crysmm.files import cache_folder, disables_bar, replacing
+from crysmm.files import disables_bar
+from crysmm.parts import PartReader, folder_of_parts, read_parts, write_part
 from crysmm.text.describe import TIMEOUT, describe_crystal
 from crysmm.text.descriptions import Description
 from crysmm.text.encoder import NO_TOKEN, TextEncoder, pad
 
-FORMAT_VERSION = 1  # part of every folder's name: raise it when the format of the parts changes
 TEXTS_PER_PART = 4096
 CHECKSUM_BYTES = 16
 
@@ -55,10 +53,10 @@ def embed_texts(
         cache_dir: Folder of the cache; see :func:`~crysmm.files.cache_folder`.
         progress: True to show a progress bar.
     """
-    key = f"{FORMAT_VERSION} {encoder.name} {encoder.revision} {encoder.pooling} {encoder.max_tokens}"
-    folder = cache_folder(cache_dir) / "texts" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    source = f"{encoder.name} {encoder.revision} {encoder.pooling} {encoder.max_tokens}"
+    folder = folder_of_parts(cache_dir, "texts", source)
     checksums = [hashlib.sha256(text.encode("utf-8", "backslashreplace")).digest()[:CHECKSUM_BYTES] for text in texts]
-    known = _read_parts(folder, encoder.width)
+    known = read_parts(folder, encoder.width + 1, "F32")
     missing = {checksum: text for checksum, text in zip(checksums, texts, strict=True) if checksum not in known}
     bar = tqdm(desc="reading descriptions", total=len(missing), unit=" texts", disable=disables_bar(progress), delay=1)
     with bar:
@@ -71,36 +69,10 @@ def embed_texts(
             for places in encoder.batches(tokens):
                 rows[places, :-1] = encoder.embed([tokens[place] for place in places]).numpy()
                 bar.update(len(places))
-            # Named by its content, so that two runs at a time do not write the same file.
-            joined = b"".join(checksum for checksum, _ in part)
-            name = hashlib.sha256(joined).hexdigest()[:32]
-            array = np.frombuffer(joined, dtype=np.uint8).reshape(-1, CHECKSUM_BYTES)
-            with replacing(folder / f"{name}.npz") as temporary, temporary.open("wb") as file:
-                np.savez(file, checksums=array, rows=rows)
-            known.update({checksum: row for (checksum, _), row in zip(part, rows, strict=True)})
-    values = np.empty((len(texts), encoder.width + 1), dtype=np.float32)
-    for row, checksum in enumerate(checksums):
-        values[row] = known[checksum]
+            known |= write_part(folder, {checksum: row[None] for (checksum, _), row in zip(part, rows, strict=True)})
+    found = PartReader().take(known[checksum] for checksum in checksums)
+    values = np.concatenate([np.empty((0, encoder.width + 1), dtype=np.float32), *found])
     return TextEmbeddings(values[:, :-1], int(values[:, -1].sum()))
-
-
-def _read_parts(folder: Path, width: int) -> dict[bytes, np.ndarray]:
-    """Read the rows of all parts by checksum of the text; damaged parts are left out and computed again.
-
-    Args:
-        folder: Folder of the parts.
-        width: Width of the embeddings; each row has one more column, 1 for a truncated text.
-    """
-    known: dict[bytes, np.ndarray] = {}
-    for path in sorted(folder.glob("*.npz")):
-        try:
-            with np.load(path) as part:
-                checksums, rows = part["checksums"], part["rows"]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-            continue
-        if rows.shape == (len(checksums), width + 1):
-            known.update(zip((checksum.tobytes() for checksum in checksums), rows, strict=True))
-    return known
 
 
 class TextSettings(BaseModel):

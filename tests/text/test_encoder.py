@@ -67,7 +67,7 @@ def test_a_text_is_read_once(minilm, tmp_path, monkeypatch):
 
 def test_a_damaged_part_of_the_cache_is_made_again(minilm, tmp_path):
     expected = embed_texts(TEXTS[:2], minilm, cache_dir=tmp_path, progress=False).values
-    (part,) = tmp_path.rglob("*.npz")
+    (part,) = tmp_path.rglob("*.safetensors")
     part.write_bytes(part.read_bytes()[:100])
     np.testing.assert_array_equal(embed_texts(TEXTS[:2], minilm, cache_dir=tmp_path, progress=False).values, expected)
 
