@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="With --ids_file: format of the structure files; by default detected for each file.",
     )
     parser.add_argument(
-        "--id_key", metavar="TEXT", help="With --ids_file: key of the ids in a JSON file; by default jid, else id."
+        "--id_key",
+        metavar="TEXT",
+        help="With --ids_file: key of the ids in a JSON file; by default jid, id or material_id.",
     )
     parser.add_argument(
         "--output_dir",

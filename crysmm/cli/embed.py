@@ -12,10 +12,12 @@ from crysmm.cli.options import (
     open_unlabeled,
     path,
     positive,
+    refuse_absent_device,
     warn,
 )
 from crysmm.cluster import require_cluster
 from crysmm.errors import CrysmmError
+from crysmm.inference.files import require_needed
 
 SHOWN = 3  # crystals without features
 
@@ -59,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrysmmError: The model, the input as a whole or the output cannot be used, or no structure is embedded.
     """
+    refuse_absent_device(arguments.device)
+    require_needed(arguments.model)
     from crysmm.config.graph import GraphSettings
     from crysmm.data.store import build_store
     from crysmm.inference.model_teacher import any_teacher
@@ -91,5 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CrysmmError("no structure could be embedded")
     write_embeddings(arguments.output, store, rows, features, arguments.per)
     total = len(store) + len(store.skipped)
-    print(f"{len(rows)} of {total} structures embedded, {features.width} features an atom: {arguments.output}")
+    print(
+        f"{len(rows)} of {total} structures embedded, {features.width} features per {arguments.per}: {arguments.output}"
+    )
     return int(len(rows) < total)

@@ -230,7 +230,9 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
         choices=get_args(FileFormat),
         help="Format of the structure files; by default detected for each file.",
     )
-    parser.add_argument("--id_key", metavar="TEXT", help="Key of the ids in a JSON file; by default jid, else id.")
+    parser.add_argument(
+        "--id_key", metavar="TEXT", help="Key of the ids in a JSON file; by default jid, id or material_id."
+    )
 
 
 def add_batch_size(parser: argparse.ArgumentParser) -> None:

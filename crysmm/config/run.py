@@ -66,7 +66,7 @@ class RunConfig(Settings):
     id_key: str | None = Field(
         None,
         validation_alias=AliasChoices("id_key", "id_tag"),
-        description="Key of the ids in the rows of a JSON file; by default jid, else id.",
+        description="Key of the ids in the rows of a JSON file; by default jid, id or material_id.",
     )
     limit: int | None = Field(None, ge=1, description="Read only this many rows, from the beginning.")
     strict: bool = Field(False, description="Stop at the first row that cannot be read, instead of skipping it.")

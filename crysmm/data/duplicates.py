@@ -137,9 +137,9 @@ def find_counterparts(
     n_rows = sum(len(rows) + len(others) for rows, others in shared)
     with tqdm(total=n_rows, desc="comparing structures", disable=disables_bar(progress), delay=1) as bar:
         for rows, others in shared:
-            known = np.array([distance_fingerprint(store.crystal(other)) for other in others])
-            for row in rows:
-                differences = np.abs(known - distance_fingerprint(store.crystal(row))).max(axis=1)
+            known = np.array([distance_fingerprint(crystal) for crystal in store.crystals(others)])
+            for row, crystal in zip(rows, store.crystals(rows), strict=True):
+                differences = np.abs(known - distance_fingerprint(crystal)).max(axis=1)
                 nearest = int(differences.argmin())
                 found[row] = Counterpart(row, others[nearest], float(differences[nearest]), len(others))
             bar.update(len(rows) + len(others))

@@ -28,7 +28,7 @@ CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 Amount = TypeVar("Amount", float, np.ndarray)
 
 
-def estimated_memory(model: ModelConfig, n_edges: float, n_triplets: float) -> float:
+def estimated_memory(model: ModelConfig, n_edges: Amount, n_triplets: Amount) -> Amount:
     """Estimate the memory for one training step in fp32, in bytes, to within about a third.
 
     Args:
@@ -74,9 +74,11 @@ def oversized_rows(store: Store, model: ModelConfig, limit: int, *, merge: bool 
         The reason for each such row.
     """
     edges, triplets = store.sizes(merge=merge)
-    sizes = zip(store.n_atoms.tolist(), edges.tolist(), triplets.tolist(), strict=True)
-    reasons = (why_too_large(model, *size, limit) for size in sizes)
-    return {row: reason for row, reason in enumerate(reasons) if reason is not None}
+    memory = estimated_memory(model, edges, triplets)
+    return {
+        row: _too_large(int(store.n_atoms[row]), int(edges[row]), int(triplets[row]), float(memory[row]), limit)
+        for row in np.flatnonzero(memory > limit).tolist()
+    }
 
 
 def why_too_large(
@@ -93,8 +95,10 @@ def why_too_large(
         fraction: Memory needed over that of a training step: ``PREDICTION_SHARE`` for a prediction.
     """
     memory = fraction * estimated_memory(model, n_edges, n_triplets)
-    if memory <= limit:
-        return None
+    return _too_large(n_atoms, n_edges, n_triplets, memory, limit) if memory > limit else None
+
+
+def _too_large(n_atoms: int, n_edges: int, n_triplets: int, memory: float, limit: int) -> str:
     return (
         f"too large: {n_atoms} atoms, {n_edges} bonds and {n_triplets} triplets to compute need about "
         f"{in_bytes(memory)}, there are {in_bytes(limit)}"

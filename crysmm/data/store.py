@@ -171,13 +171,12 @@ class Store:
         numbers = np.split(_flat(table, "atomic_numbers"), ends)
         return [Crystal(*one) for one in zip(_flat(table, "lattice").reshape(-1, 3, 3), coords, numbers, strict=True)]
 
-    def checksums(self, indices: Sequence[int]) -> dict[int, str]:
-        """Return the checksums of several structures by index."""
-        found: dict[int, str] = {}
-        for start in range(0, len(indices), CRYSTALS_READ):
-            some = indices[start : start + CRYSTALS_READ]
-            found |= {row: crystal.checksum for row, crystal in zip(some, self.crystals(some), strict=True)}
-        return found
+    @cached_property
+    def checksums(self) -> list[str]:
+        """Checksum of each structure, ``[n_crystals]``."""
+        starts = range(0, len(self), CRYSTALS_READ)
+        parts = (range(start, min(start + CRYSTALS_READ, len(self))) for start in starts)
+        return [crystal.checksum for part in parts for crystal in self.crystals(part)]
 
     def batch(self, indices: Sequence[int], *, merge: bool = False) -> CrystalBatch:
         """Read crystals, with their targets and space groups, as a batch; see :func:`make_batch`."""

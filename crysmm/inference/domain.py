@@ -59,7 +59,9 @@ class Neighbors(Sequence[list[Neighbor]]):
         return len(self.rows)
 
     def __getitem__(self, row: Any) -> Any:
-        """Neighbors of one crystal."""
+        """Neighbors of one crystal, or of each in a slice."""
+        if isinstance(row, slice):
+            return [self[place] for place in range(*row.indices(len(self)))]
         pairs = zip(self.rows[row].tolist(), self.distances[row].tolist(), strict=True)
         return [Neighbor(self.crystals[place], distance) for place, distance in pairs if distance < np.inf]
 

@@ -6,7 +6,6 @@ The papers that a card cites are listed here; ``CITATION.cff`` lists them too, a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -227,15 +226,19 @@ PAPERS = {
 }  # fmt: skip
 
 
-def papers_behind(config: RunConfig) -> Iterator[str]:
-    """Yield the keys in ``PAPERS`` of the papers behind the backbone, the head and the method in the settings.
+def papers_behind(config: RunConfig, potential: str | None = None) -> list[str]:
+    """Return the keys in ``PAPERS`` of the papers behind the backbone, the head and the method in the settings.
 
     A shipped model that a run learns from, or starts from, brings its own.
+
+    Args:
+        config: Settings of the run.
+        potential: Name of the potential whose features the network reads, which the settings may give as a file.
     """
     from crysmm.inference.model_folder import read_description  # torch comes with it, which lists of runs do without
 
     names: list[str] = [config.network]
-    used: list[Path | str | None] = [config.teacher, config.init_from]
+    used: list[Path | str | None] = [config.teacher, config.init_from, potential]
     if isinstance(config, PretrainingConfig):
         names.append({"crysae": "crysxpp"}.get(config.method.name, config.method.name))
     if config.teacher is not None:
@@ -249,4 +252,4 @@ def papers_behind(config: RunConfig) -> Iterator[str]:
             names += papers_behind(read_description(resolve(name)).config)
         elif is_teacher(name):
             names.append(re.split("[-:]", name)[0])  # chgnet, sevennet
-    return iter(dict.fromkeys(name for name in names if name in PAPERS))
+    return list(dict.fromkeys(name for name in names if name in PAPERS))

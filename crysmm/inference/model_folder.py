@@ -27,8 +27,8 @@ from crysmm.config.pretraining import ImitationConfig, MethodConfig, Pretraining
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.crystal import Crystal
-from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
+from crysmm.elements import feature_table
 from crysmm.errors import InputError, ModelFolderError, brief
 from crysmm.files import replacing, write_json_atomic
 from crysmm.inference.files import DESCRIPTION_FILE, WEIGHTS_FILE, require_model
@@ -254,7 +254,7 @@ def write_folder(
         "format": kind,
         "format_version": FORMAT_VERSION,
         **others,
-        "atom_input_features": collate_crystals(references[:1], settings).atom_features.shape[1],
+        "atom_input_features": feature_table(settings.atom_features).shape[1],
         "elements": None if elements is None else list(elements),
         **({} if origin is None else {"converted_from": origin.model_dump()}),
         "graph": settings.model_dump(mode="json"),

@@ -57,7 +57,7 @@ class ModelTeacher:
     def _row_of(self) -> dict[str, int]:
         """Row of each structure in the store; not needed where all features are known."""
         assert self._graphs is not None
-        return {checksum: row for row, checksum in self._graphs.checksums(range(len(self._graphs))).items()}
+        return {checksum: row for row, checksum in enumerate(self._graphs.checksums)}
 
     def embed(self, crystals: Sequence[Crystal]) -> np.ndarray:
         """Return the embeddings of all atoms, ``[n_atoms_in_all, width]``.

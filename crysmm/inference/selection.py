@@ -98,9 +98,6 @@ class Selection:
                 raise InputError(f"keep: no number is called {name!r}; there are {', '.join(known)}{near}")
         return replace(self, places=places)
 
-    def __bool__(self) -> bool:
-        return bool(self.bounds or self.ranking)
-
     def choose(self, lines: Iterable[Line]) -> Iterable[Line]:
         """Return the lines to keep, those of a ranking from the best; of equal ones, the first counts.
 

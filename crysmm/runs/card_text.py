@@ -63,7 +63,7 @@ def run_card(
         "Command": _command(name, config, description, metrics),
         SCORES: _bullets(_held_out(description, metrics, sizes["val"])),
         "Limits": _bullets(_limits(description)),
-        CITATION: _citation(description.config),
+        CITATION: _citation(config, description),
     }
     how = f"pre-trained by {config.method.name}" if isinstance(config, PretrainingConfig) else "trained"
     return Card(name, f"{_summary(config, description)}, {how} on {sizes['train']:,} crystals.", sections)
@@ -87,7 +87,7 @@ def converted_card(folder: Path, notes: Sequence[str]) -> Card:
         f"With {versions(description)}; sha256 of the checkpoint: {origin.sha256}.",
         SCORES: _bullets(["unknown: the checkpoint has none"]),
         "Limits": _bullets([*notes, *_limits(description)]),
-        CITATION: _citation(description.config),
+        CITATION: _citation(description.config, description),
     }
     summary = _summary(description.config, description)
     return Card(name, f"{summary}, converted from {as_text(origin.file)}, a checkpoint of {origin.code}.", sections)
@@ -273,9 +273,10 @@ def _limits(description: Description) -> Iterator[str]:
         yield "It predicts no property; fine-tune it (--init_from) or distill from it (--head.teacher)."
 
 
-def _citation(config: RunConfig) -> str:
+def _citation(config: RunConfig, description: Description) -> str:
     """State that no license is chosen, and list the papers to cite."""
-    papers = [PAPERS[name] for name in papers_behind(config)]
+    potential = description.potential if isinstance(description, ModelDescription) else None
+    papers = [PAPERS[name] for name in papers_behind(config, None if potential is None else potential.name)]
     cited = [f"- {paper.text()}{f', doi:{paper.doi}' if paper.doi else ''}" for paper in papers]
     own = f"- crysmm {__version__} (see its CITATION.cff)"
     return "\n".join([f"{LICENSE} Publications that use it should cite", "", *cited, own])

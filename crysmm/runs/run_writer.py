@@ -142,10 +142,10 @@ class RunWriter:
         metrics = self.folder.read_metrics()
         self._check_data(metrics.get("data_sha256"), data)
         description = read_description(self.folder.path)
+        history = read_history(self.folder.history)
         try:
-            history = read_history(self.folder.history)
             best = history[metrics["best_epoch"] - 1][metrics["monitored"]]
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (LookupError, TypeError) as error:
             raise InputError(f"{self.folder.history} is damaged ({error}); begin again with --overwrite") from error
         return FinishedRun(history, metrics["best_epoch"], best, read_weights(self.folder.path, description))
 
@@ -257,12 +257,12 @@ def read_history(path: Path) -> list[dict[str, float]]:
     """Read a ``history.csv``.
 
     Raises:
-        InputError: The file is damaged.
+        InputError: The file is damaged, or cannot be read.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
-    except (ValueError, TypeError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise InputError(f"{path} is damaged ({error}); begin the run again with --overwrite") from error
 
 
@@ -288,7 +288,7 @@ class ResultsWriter(RunWriter):
             data.scaler,
             target_names=data.store.target_names,
             elements=data.elements,
-            references=[data.store.crystal(row) for row in references],
+            references=data.store.crystals(references),
             texts=None if data.texts is None else data.texts.take(references),
             potential=None if features is None else features.teacher,
             potential_features=None if features is None else features.take(references),

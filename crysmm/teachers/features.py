@@ -168,7 +168,7 @@ def compute_features(
     teacher = load(name, on)
     identity = TeacherIdentity.of(teacher)
     folder = folder_of_parts(cache_dir, FOLDER, f"{teacher.name} {teacher.checksum}")
-    keys = {row: bytes.fromhex(checksum) for row, checksum in store.checksums(rows).items()}
+    keys = {row: bytes.fromhex(store.checksums[row]) for row in rows}
     known = read_parts(folder, teacher.width, DTYPE)
     missing = _missing_batches(store, {key: row for row, key in keys.items()}, known)
     total = sum(int(store.n_atoms[list(batch.values())].sum()) for batch in missing)

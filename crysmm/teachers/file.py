@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +31,7 @@ METADATA = b"crysmm"  # key of the teacher's identity
 KIND = b"crysmm.kind"  # key of what the teacher is, MODEL or something else
 MODEL = b"model"
 ATOMS_READ = 8192
+KEY_BYTES = 8  # of the checksum of an id, the key of a crystal in the copy
 Rows = Literal["atom", "crystal"]
 
 
@@ -64,7 +65,13 @@ def refuse_output(path: Path) -> None:
     """
     if not path.is_dir() and path.suffix != SUFFIX:
         raise InputError(f"{path} is to be a Parquet file; name it {path.stem}{SUFFIX}")
-    refuse_other_file(path, "file of features", lambda file: METADATA in (_open(file).schema_arrow.metadata or {}))
+    refuse_other_file(path, "file of features", _is_ours)
+
+
+def _is_ours(path: Path) -> bool:
+    with suppress(InputError), _open(path) as file:
+        return METADATA in (file.schema_arrow.metadata or {})
+    return False
 
 
 def features_from_file(
@@ -82,23 +89,23 @@ def features_from_file(
         InputError: It is not such a file, lacks crystals, has other numbers of atoms or other structures for them, or a
             feature is not finite; the text names the first crystal.
     """
-    file = _open(path)
-    checksum = file_sha256(path)
-    sizes, structures = _read_crystals(path, file)
-    _refuse_others(path, sizes, structures, store, rows)
-    folder = folder_of_parts(cache_dir, FOLDER, checksum)
-    first = next(_matrices(path, file, n_rows=1))
     keys = {row: _key(store.ids[row]) for row in rows}
-    known = read_parts(folder, first.shape[1], DTYPE)
-    if not known.keys() >= set(keys.values()):  # not copied yet, or a part is damaged
-        with working_folder(folder) as building:
-            _copy(path, file, sizes, building)
-            folder.mkdir(exist_ok=True)
-            for part in building.glob("*.safetensors"):  # one by one: other processes may use the folder
-                part.replace(folder / part.name)
+    with _open(path) as file:
+        checksum = file_sha256(path)
+        folder = folder_of_parts(cache_dir, FOLDER, checksum)
+        metadata = file.schema_arrow.metadata or {}
+        sizes, structures = _read_crystals(path, file)
+        _refuse_others(path, sizes, structures, store, rows)
+        first = next(_matrices(path, file, n_rows=1))
         known = read_parts(folder, first.shape[1], DTYPE)
+        if not known.keys() >= set(keys.values()):  # not copied yet, or a part is damaged
+            with working_folder(folder) as building:
+                _copy(path, file, sizes, building)
+                folder.mkdir(exist_ok=True)
+                for part in building.glob("*.safetensors"):  # one by one: other processes may use the folder
+                    part.replace(folder / part.name)
+            known = read_parts(folder, first.shape[1], DTYPE)
     places = {row: known[key] for row, key in keys.items()}
-    metadata = file.schema_arrow.metadata or {}
     with _reading(path):
         teacher = TeacherIdentity.model_validate_json(metadata[METADATA]) if metadata.get(METADATA) else None
     of_model = metadata.get(KIND) == MODEL
@@ -196,12 +203,11 @@ def _refuse_others(
     missing = [store.ids[row] for row in rows if store.ids[row] not in sizes]
     if missing:
         raise InputError(f"{path} has no features for {len(missing)} of {len(rows)} crystals, such as {missing[0]}")
-    checksums = store.checksums(rows) if structures else {}
     for row in rows:
         identifier, n_atoms = store.ids[row], int(store.n_atoms[row])
         if sizes[identifier] != n_atoms:
             raise InputError(f"{path} has {sizes[identifier]} atoms for {identifier}, whose structure has {n_atoms}")
-        if structures and structures[identifier] != checksums[row]:
+        if structures and structures[identifier] != store.checksums[row]:
             raise InputError(
                 f"{path} has features of another structure under the id {identifier}; run crysmm embed again, on the "
                 "structures to be trained on"
@@ -257,4 +263,4 @@ def _copy(path: Path, file: ParquetFile, sizes: dict[str, int], folder: Path) ->
 
 
 def _key(identifier: str) -> bytes:
-    return hashlib.sha256(identifier.encode()).digest()[:8]
+    return hashlib.sha256(identifier.encode()).digest()[:KEY_BYTES]

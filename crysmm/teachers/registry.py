@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from crysmm.errors import InputError, MissingDependencyError, brief
 from crysmm.teachers import chgnet, sevennet
 from crysmm.teachers.chgnet import CHGNetTeacher
-from crysmm.teachers.names import NAME, is_teacher, registered
+from crysmm.teachers.names import NAME, registered
 from crysmm.teachers.sevennet import SevenNetTeacher
 from crysmm.teachers.teacher import Teacher, TeacherByName, TeacherLoader
 
@@ -80,7 +80,7 @@ def load_teacher(name: str, device: torch.device | str = "cpu") -> Teacher:
         MissingDependencyError: Its package is not installed, or cannot be imported.
     """
     match, points = NAME.fullmatch(name), registered()
-    if match is None or not is_teacher(name):
+    if match is None or match["name"] not in {*LOADERS, *points}:
         raise InputError(
             f"there is no teacher {name}; expected one of {', '.join([*LOADERS, *points])}, with its layers after a "
             "colon if they are not to be the default ones (sevennet-0:4+5)"

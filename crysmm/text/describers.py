@@ -187,9 +187,11 @@ def borrowed(name: DescriberName) -> Iterator[DescribingProcess]:
         process = _idle[name].pop() if _idle[name] else DescribingProcess(name)
     try:
         yield process
-    finally:
-        with _lock:
-            _idle[name].append(process)
+    except BaseException:
+        process.close()  # its answer may still be in the pipe, and would be taken for that of the next crystal
+        raise
+    with _lock:
+        _idle[name].append(process)
 
 
 def end_processes() -> None:

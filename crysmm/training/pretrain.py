@@ -89,7 +89,7 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
             network.backbone,
             self.config,
             elements=data.elements,
-            references=[data.store.crystal(row) for row in reference_rows(rows, data.store.n_atoms)],
+            references=data.store.crystals(reference_rows(rows, data.store.n_atoms)),
         )
         quality = EncoderQuality(objective, len(held_out))
         # The whole split in the first process, not its part of it

@@ -354,7 +354,7 @@ def isolated_random_states() -> Iterator[None]:
 
 
 def share_of_hours(max_hours: float | None, started: float, n_left: int) -> float | None:
-    """Return the hours for the next of several trainings that share a limit.
+    """Return the hours for the next of several trainings that share a limit: a second at least, as 0 is no limit.
 
     Args:
         max_hours: Limit for all of them, or None.
@@ -363,7 +363,7 @@ def share_of_hours(max_hours: float | None, started: float, n_left: int) -> floa
     """
     if max_hours is None:
         return None
-    return max(0.0, max_hours - (time.monotonic() - started) / 3600) / n_left
+    return max(1.0, 3600 * max_hours - (time.monotonic() - started)) / 3600 / n_left
 
 
 def n_parameters(network: torch.nn.Module) -> int:

@@ -22,7 +22,7 @@ from crysmm.teachers.file import features_from_file
 from crysmm.teachers.names import is_file, is_model
 from crysmm.teachers.registry import TeacherIdentity
 from crysmm.teachers.teacher import TeacherByName
-from crysmm.zoo import resolve, shipped_names
+from crysmm.zoo import ZOO, resolve, shipped_names
 
 
 def embed_by_teacher(config: RunConfig, data: RunData, processes: Processes) -> AtomRows | None:
@@ -78,7 +78,8 @@ def read_potential(config: TrainingConfig, data: TrainingData, processes: Proces
             "none could be computed for structures to predict; write the file by crysmm embed --model chgnet, or by "
             "another of these"
         )
-    if is_shipped and teacher != TeacherIdentity.of(installed_teacher(teacher.name)):
+    is_loaded = is_model(name) and resolve(name) == ZOO / teacher.name
+    if is_shipped and not is_loaded and teacher != TeacherIdentity.of(installed_teacher(teacher.name)):
         raise InputError(
             f"--head.embeddings {name}: its features are by another model than the shipped {teacher.name}; rename its "
             "folder, and name the shipped one"

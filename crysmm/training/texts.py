@@ -41,13 +41,14 @@ def read_texts(
     def build() -> Texts:
         rows = find_descriptions(head, config, records, data.store)
         described = [row for row in rows if row is not None and row.text is not None]
-        texts = [row.text for row in described if row.text is not None]
+        texts = [None if row is None else row.text for row in rows]
+        given = [text for text in texts if text is not None]
         encoder = TextEncoder(head.encoder, head.pooling, processes.device)
         if head.tuned_layers:
-            tokens, too_long = encoder.tokenize(texts)
+            tokens, too_long = encoder.tokenize(given)
             values, n_truncated = pad(tokens), sum(too_long)
         else:
-            embedded = embed_texts(texts, encoder, cache_dir=config.cache_dir, progress=config.progress)
+            embedded = embed_texts(given, encoder, cache_dir=config.cache_dir, progress=config.progress)
             values, n_truncated = embedded.values, embedded.n_truncated
         describers = Counter(row.describer for row in described)
         settings = TextSettings(
@@ -59,11 +60,9 @@ def read_texts(
             width=encoder.width,
             tuned_layers=head.tuned_layers,
         )
-        has_text = [row is not None and row.text is not None for row in rows]
-        all_texts = "\0".join((row.text if row is not None else None) or "" for row in rows)
-        checksum = hashlib.sha256(all_texts.encode()).hexdigest()
-        lines = _summarize(described, len(rows), encoder, head, n_truncated)
-        return Texts(with_gaps(values, has_text), settings, lines, checksum)
+        values = with_gaps(values, [text is not None for text in texts])
+        checksum = hashlib.sha256("\0".join(text or "" for text in texts).encode()).hexdigest()
+        return Texts(values, settings, _summarize(described, len(rows), encoder, head, n_truncated), checksum)
 
     return processes.first_before_others(build)
 
@@ -84,8 +83,7 @@ def find_descriptions(
             "--head.descriptions FILE names them; a column of the input is named with --head.description_column"
         )
     known = {number: row for number, row in enumerate(rows) if row is not None and row.structure}
-    checksums = store.checksums(list(known))
-    others = [row.id for number, row in known.items() if row.structure != checksums[number]]
+    others = [row.id for number, row in known.items() if row.structure != store.checksums[number]]
     if others:
         raise InputError(
             f"{where} describes other structures under the ids of {len(others)} crystals (such as {others[0]}); run "

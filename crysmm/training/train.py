@@ -29,7 +29,7 @@ from crysmm.objectives.property import PropertyObjective, baseline, fit_weights
 from crysmm.processes import Processes
 from crysmm.runs.data import TrainingData
 from crysmm.runs.run_folder import CLOSED_FORM, MAX_HOURS, MEMBER, PART, SPLITS
-from crysmm.runs.run_writer import ResultsWriter
+from crysmm.runs.run_writer import ResultsWriter, SplitOutputs
 from crysmm.runs.summary import describe_members, describe_result, describe_task
 from crysmm.training.predict import predict_splits
 from crysmm.training.prepare import prepare_training
@@ -68,9 +68,14 @@ def network_run(config: TrainingConfig, machine: Machine, processes: Processes) 
 
 
 class TrainingRun(Run[TrainingConfig, TrainingData]):
-    """Run that trains one network on labels."""
+    """Run that trains one network on labels.
+
+    Attributes:
+        outputs: Outputs of the network by split, once it is evaluated.
+    """
 
     writer: ResultsWriter
+    outputs: SplitOutputs
     writer_class = ResultsWriter
 
     def n_frozen_epochs(self) -> int:
@@ -115,8 +120,8 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
         """Predict every split, write model and predictions, and return the metrics of each split."""
         network = objective.network
         assert isinstance(network, PropertyNetwork)
-        outputs = predict_splits(network, data, self.config, self.processes)
-        return self.writer.write_evaluation(self.writer.save_network(network, data), data, outputs)
+        self.outputs = predict_splits(network, data, self.config, self.processes)
+        return self.writer.write_evaluation(self.writer.save_network(network, data), data, self.outputs)
 
     def circumstances(self, data: TrainingData) -> dict[str, Any]:
         """Return the entries of ``metrics.json`` about machine and data, with the units of the targets."""
@@ -265,12 +270,9 @@ class EnsembleRun(RunOfRuns):
     def train_and_evaluate(self, data: TrainingData) -> RunResult:
         """Train the members that are not finished, then evaluate the mean of all."""
         self.open_folder(data)
-        members = [self._train_member(number, data) for number in range(1, self.config.ensemble + 1)]
-        outputs = []
-        for member in members:
-            model = self.processes.on_first(partial(load_model, member.folder))
-            outputs.append(predict_splits(model.network, data, self.config, self.processes))
-        means = {split: Outputs.combine([found[split] for found in outputs]) for split in outputs[0]}
+        trained = [self._train_member(number, data) for number in range(1, self.config.ensemble + 1)]
+        members = [member for member, _ in trained]
+        means = {split: Outputs.combine([outputs[split] for _, outputs in trained]) for split in trained[0][1]}
         checksum = self.writer.save_ensemble([member.folder for member in members])
         scores = self.writer.write_evaluation(checksum, data, means)
         own = (*SPLITS, "best_epoch", "epochs", "seconds")
@@ -287,8 +289,8 @@ class EnsembleRun(RunOfRuns):
         }
         return self.finish(data, metrics)
 
-    def _train_member(self, number: int, data: TrainingData) -> RunResult:
-        """Train a member on the split of this run, or return its result if it is finished."""
+    def _train_member(self, number: int, data: TrainingData) -> tuple[RunResult, SplitOutputs]:
+        """Train a member on the split of this run, unless it is finished; return its result and its outputs."""
         sizes = [name for split in SPLITS for name in (f"n_{split}", f"{split}_ratio")]
         seed = (self.config.random_seed + number - 1) % 2**32
         changes = {
@@ -302,10 +304,12 @@ class EnsembleRun(RunOfRuns):
         self.log.say(f"member {number} of {self.config.ensemble}, seed {seed}")
         with self.sub_run(f"{MEMBER}{number}", self.config.ensemble - number + 1, changes) as member:
             metrics = member.writer.finished_metrics(data)
-            if metrics is not None:
-                self.log.say("trained already")
-                return RunResult(member.folder.path, metrics)
-            return member.train_and_evaluate(data)
+            if metrics is None:
+                return member.train_and_evaluate(data), member.outputs
+            self.log.say("trained already")
+            model = self.processes.on_first(partial(load_model, member.folder.path))
+            outputs = predict_splits(model.network, data, self.config, self.processes)
+            return RunResult(member.folder.path, metrics), outputs
 
     def describe_result(self, metrics: Mapping[str, Any]) -> list[str]:
         """Describe the scores of the members, then those of the ensemble."""

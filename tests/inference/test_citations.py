@@ -33,26 +33,26 @@ def test_papers_of_cards_are_those_of_the_citation_file():
 
 def test_each_part_of_a_model_brings_its_paper():
     assert set(BACKBONES) <= set(PAPERS)
-    assert list(papers_behind(TrainingConfig(model={"name": "alignn"}))) == ["alignn"]
+    assert papers_behind(TrainingConfig(model={"name": "alignn"})) == ["alignn"]
     taught = TrainingConfig(head={"name": "multimodal", "teacher": "t"})
-    assert list(papers_behind(taught)) == ["cgcnn", "crysgnn", "crysmmnet", "matscibert"]
+    assert papers_behind(taught) == ["cgcnn", "crysgnn", "crysmmnet", "matscibert"]
     small = TrainingConfig(head={"name": "multimodal", "encoder": "minilm"})
-    assert list(papers_behind(small)) == ["cgcnn", "crysmmnet"]
+    assert papers_behind(small) == ["cgcnn", "crysmmnet"]
     potentials = TrainingConfig(head={"name": "multimodal", "teacher": "sevennet-0:5", "embeddings": "chgnet-r2scan"})
-    assert list(papers_behind(potentials)) == ["cgcnn", "crysgnn", "sevennet", "chgnet"]
-    assert list(papers_behind(PretrainingConfig(method={"name": "crysae"}))) == ["cgcnn", "crysxpp"]
-    assert list(papers_behind(PretrainingConfig())) == ["cgcnn"]
+    assert papers_behind(potentials) == ["cgcnn", "crysgnn", "sevennet", "chgnet"]
+    assert papers_behind(PretrainingConfig(method={"name": "crysae"})) == ["cgcnn", "crysxpp"]
+    assert papers_behind(PretrainingConfig()) == ["cgcnn"]
 
 
 def test_a_shipped_model_brings_its_papers():
     fused = TrainingConfig(head={"name": "multimodal", "embeddings": "imitation-jarvis"})
-    assert list(papers_behind(fused)) == ["cgcnn", "crysgnn", "sevennet"]
+    assert papers_behind(fused) == ["cgcnn", "crysgnn", "sevennet"]
     started = TrainingConfig(model={"name": "crysxpp"}, init_from="crysae-mp")
-    assert list(papers_behind(started)) == ["crysxpp", "cgcnn"]
+    assert papers_behind(started) == ["crysxpp", "cgcnn"]
     own = TrainingConfig(init_from="chgnet-runs/alignn")  # a folder, whose name says nothing
-    assert list(papers_behind(own)) == ["cgcnn"]
+    assert papers_behind(own) == ["cgcnn"]
     taught = TrainingConfig(model={"name": "gatgnn"}, head={"name": "distilled", "teacher": "decoys-mp"})
-    assert list(papers_behind(taught)) == ["gatgnn", "crysgnn", "cgcnn"]
+    assert papers_behind(taught) == ["gatgnn", "crysgnn", "cgcnn"]
 
 
 def test_a_paper_as_text_and_for_bibtex():

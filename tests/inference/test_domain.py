@@ -69,3 +69,4 @@ def test_nearest_crystals_do_not_depend_on_how_many_rows_are_compared_at_once(mo
     assert neighbors[4] == []
     assert [near.crystal.id for near in neighbors[7]] == [str(row) for row in np.argsort(between[7])[:5]]
     assert list(map(len, neighbors)) == [5, 5, 5, 5, 0, 5, 5, 5]
+    assert neighbors[-2:] == [neighbors[6], neighbors[7]]

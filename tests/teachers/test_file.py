@@ -79,7 +79,7 @@ def test_a_row_for_each_atom(toy, embed, crystals, capsys):
         assert some.element.tolist() == crystals[name].elements
         assert np.stack(some.features) == pytest.approx(toy.embed([crystals[name]]), rel=2e-3)
     printed = capsys.readouterr()
-    assert "11 of 12 structures embedded, 5 features an atom" in printed.out
+    assert "11 of 12 structures embedded, 5 features per atom" in printed.out
     assert "1 not embedded:\n  CsCl.vasp: KeyError: 'Cs'" in printed.err.replace(f"{path.parent}/structures/", "")
 
 
@@ -160,7 +160,7 @@ def test_a_file_is_replaced_only_if_it_is_one(toy, embed, capsys):
     assert parquet.read_table(path).column_names == ["mine"]
     path.write_text("mine")
     assert embed()[0] == 2
-    assert "is not a Parquet file" in capsys.readouterr().err
+    assert "is there and is no file of features; move it away" in capsys.readouterr().err
     assert path.read_text() == "mine"
     assert embed(output="embeddings.csv")[0] == 2
     assert "name it embeddings.parquet" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from crysmm.crystal import Crystal
-from crysmm.text.describers import DescribingProcess, Jarvis, Robocrystallographer
+from crysmm.text.describers import DescribingProcess, Jarvis, Robocrystallographer, borrowed
 
 LETTERS = """
 import json, sys
@@ -96,3 +96,22 @@ def test_a_describer_that_raises_or_prints_gives_an_answer(foreign, process, sam
     foreign("jarvis", "print('noise'); raise RuntimeError('no' + chr(10) + 'bonds')")
     answer = process.describe(next(iter(sample.values())), timeout=5)
     assert (answer.text, answer.reason) == (None, "RuntimeError: no")
+
+
+def test_an_interrupted_description_is_not_taken_for_that_of_the_next_crystal(foreign, sample):
+    foreign("jarvis", "return crystal.formula")
+    first, second = list(sample.values())[:2]
+
+    def interrupted():
+        with borrowed("jarvis") as process:
+            process.describe(first, timeout=5)
+            lattice, coords = first.lattice.tolist(), first.frac_coords.tolist()
+            request = {"timeout": 5, "lattice": lattice, "frac_coords": coords, "elements": first.elements}
+            print(json.dumps(request), file=process._process.stdin, flush=True)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with borrowed("jarvis") as process:
+        assert process.describe(second, timeout=5).text == second.formula
+        process.close()

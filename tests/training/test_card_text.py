@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import scipy.stats
 
 from crysmm.cli.main import main
 from crysmm.config import PretrainingConfig
+from crysmm.config.models import CGCNNConfig, FeaturesConfig
 from crysmm.data.units import number
 from crysmm.inference.model_card import MARK, read_card
 from crysmm.training.pretrain import pretrain
@@ -143,3 +145,15 @@ def test_encoder(make_settings, tmp_path):
     assert f"decoy accuracy {number(quality['decoy_accuracy'])} on" in card.sections["Held-out metrics"]
     assert "--model.conv_layers 1" in card.sections["Use"]
     assert "--init_from encoder" in card.sections["Use"]
+
+
+def test_the_papers_of_the_models_behind_are_cited(make_config, tmp_path):
+    """Those of the model that training starts from, and of the potential whose features are in a file."""
+    config = make_config(epochs=1)
+    started = config.model_copy(update={"model": CGCNNConfig(), "init_from": Path("crysgnn-mp")})
+    assert "CrysGNN" in read_card(train(started).folder).sections["License and citation"]
+    features = tmp_path / "embeddings.parquet"
+    words = ["--model", "imitation-jarvis", "--root_dir", str(config.root_dir), "--output", str(features)]
+    main(["embed", *words, "--cache_dir", str(config.cache_dir)])
+    alone = config.model_copy(update={"head": FeaturesConfig(embeddings=str(features)), "overwrite": True})
+    assert "Graph Neural Network Interatomic" in read_card(train(alone).folder).sections["License and citation"]
