@@ -164,7 +164,8 @@ class SharedData:
             if isinstance(config.head, MultimodalConfig) and config.head.reads_text:
                 find_descriptions(config.head, config, records, self.store)
                 TextEncoder(config.head.encoder, config.head.pooling, resolve_device(config.device))
-            elif config.init_from is not None:
+            if config.init_from is not None:
+                # A run with texts has another head, but this backbone, which is what the weights are for.
                 network = build_network(config, self.scaler(size, config).n_outputs, None)
                 copy_weights(network, config.model.name, config.init_from)
         except (InputError, ModelFolderError) as error:

@@ -299,6 +299,16 @@ def test_refused_before_anything_is_written(compare, tmp_path, capsys, options, 
     assert not (tmp_path / "out").exists()
 
 
+def test_weights_that_do_not_fit_are_refused_with_texts_too(compare, tmp_path, capsys):
+    texts = tmp_path / "texts.csv"
+    rows = (f"{row.id},A solid." for row in open_source(SAMPLE_DATA, limit=50).rows())
+    texts.write_text("\n".join(["id,description", *rows]))
+    arm = f"text:head.encoder=minilm,head.descriptions={texts},init_from=crysgnn-mp,model.node_features=32"
+    assert compare(tmp_path / "out", "--arms", "constant", arm) == 2
+    assert "arm text: no weight of" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_foreign_folders_are_refused(compare, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     for option in ([], ["--resume"], ["--overwrite"]):
