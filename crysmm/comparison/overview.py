@@ -92,7 +92,7 @@ class FoundRun:
             epochs = "-" if best is None else f"{best} of {results.epochs or config.epochs}"
         data = "records" if config.root_dir is None else config.root_dir.name
         split = f"{self._sizes()} ({describe_split(config)})"
-        return [self.name, config.model.name, head, data, split, target, self._error(), epochs, time, self._state()]
+        return [self.name, config.network, head, data, split, target, self._error(), epochs, time, self._state()]
 
     def _sizes(self) -> str:
         try:

@@ -66,6 +66,13 @@ def test_table(folder, capsys):
     assert rows["e/stopped"][-1] == "unfinished: epoch 2"
 
 
+def test_a_gaussian_process_is_no_graph_network(small_run, toy, tmp_path):
+    settings = small_run | {"root_dir": SAMPLE_DATA, "cache_dir": tmp_path / "cache", "limit": 30, "n_val": 6}
+    crysmm.train(**settings, output_dir=tmp_path / "runs" / "process", head={"name": "features", "embeddings": "toy"})
+    (run,), _ = find_runs(tmp_path / "runs")
+    assert run.row()[1:3] == ["gaussian-process", "features"]
+
+
 def test_the_table_needs_no_torch(folder):
     code = f"import sys; sys.modules['torch'] = None\nfrom crysmm.cli.main import main\nmain(['runs', {str(folder)!r}])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SAMPLE_DATA.parents[1])
