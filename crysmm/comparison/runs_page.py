@@ -132,7 +132,7 @@ def _data_of(run: FoundRun) -> tuple[Path | None, str | None]:
 
 
 def group_by_test_crystals(runs: Sequence[FoundRun]) -> tuple[list[Group], list[str]]:
-    """Group finished runs that predict the same targets and have at least half of their test crystals in common.
+    """Group finished runs that predict the same targets and all share at least half of the test crystals of each.
 
     Returns:
         The groups, and notes on tables that cannot be read.
@@ -152,7 +152,8 @@ def group_by_test_crystals(runs: Sequence[FoundRun]) -> tuple[list[Group], list[
         predicted = Predicted(run, table, val, n_train)
         for group in groups:
             shared = _shared(group, predicted)
-            if len(shared) >= max(FEWEST_SHARED, len(group.shared) / 2, len(table.rows) / 2):
+            most = max(len(one.test.rows) for one in (*group.runs, predicted))
+            if len(shared) >= max(FEWEST_SHARED, most / 2):
                 group.runs.append(predicted)
                 group.shared = shared
                 break

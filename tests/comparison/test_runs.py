@@ -125,6 +125,17 @@ def test_crystals_with_other_targets_are_not_paired(folder, tmp_path):
     assert [len(group.runs) for group in groups] == [1, 1]
 
 
+def test_a_group_shares_half_of_the_largest_test_split(folder, tmp_path):
+    """Of 18, 9 and 5 nested test crystals, the 5 are half of the 9 that the others share, but not of the 18."""
+    for name, n_test in (("a", 18), ("b", 9), ("c", 5), ("d", 5)):
+        shutil.copytree(folder / "b" / "plain", tmp_path / name)
+        table = tmp_path / name / "prediction_results_test_set.csv"
+        table.write_text("".join(table.read_text().splitlines(keepends=True)[: 1 + n_test]))
+    groups, _ = group_by_test_crystals(find_runs(tmp_path)[0])
+    assert [[run.name for run, *_ in group.runs] for group in groups] == [["a", "b"], ["c", "d"]]
+    assert [len(group.shared) for group in groups] == [9, 5]
+
+
 def test_damaged_runs_are_told(folder, tmp_path, capsys):
     shutil.copytree(folder / "b" / "plain", tmp_path / "sound")
     for name, text in (("broken", "{"), ("future", None)):
