@@ -136,6 +136,25 @@ def test_a_group_shares_half_of_the_largest_test_split(folder, tmp_path):
     assert [len(group.shared) for group in groups] == [9, 5]
 
 
+def test_the_page_needs_no_table_of_training_crystals(folder, tmp_path):
+    for name in ("plain", "slow"):
+        shutil.copytree(folder / "b" / name, tmp_path / name)
+        (tmp_path / name / "prediction_results_train_set.csv").unlink()
+    (group,), notes = group_by_test_crystals(find_runs(tmp_path)[0])
+    assert notes == []
+    assert [result.n_train for result in compared(group, tmp_path).results] == [30, 30]
+
+
+def test_ids_are_read_once(folder, tmp_path):
+    shutil.copytree(folder / "b" / "plain", tmp_path / "plain")
+    (run,), _ = find_runs(tmp_path)
+    before = run.row()
+    run.folder.ids.unlink()
+    assert run.row() == before
+    (run,), _ = find_runs(tmp_path)
+    assert run.row()[4] == "? (random, seed 123)"
+
+
 def test_damaged_runs_are_told(folder, tmp_path, capsys):
     shutil.copytree(folder / "b" / "plain", tmp_path / "sound")
     for name, text in (("broken", "{"), ("future", None)):
@@ -176,7 +195,7 @@ def without(*keys):
             "damaged is not compared: .*val_set.csv cannot be read",
         ),
         (
-            "prediction_results_train_set.csv",
+            "prediction_results_test_set.csv",
             lambda text: text[:-9],
             r"MAE .* GPa",
             "is not compared: .* is damaged in",
