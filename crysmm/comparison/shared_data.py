@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from crysmm.comparison.arms import FORMAT, MARKER, Arm, Plan, Size
+from crysmm.config.graph import GraphSettings
 from crysmm.config.models import MultimodalConfig
-from crysmm.config.training import TrainingConfig
+from crysmm.config.training import TargetTransform, TrainingConfig
 from crysmm.data.estimate import memory_limit, oversized_rows
 from crysmm.data.scaler import TargetScaler
 from crysmm.data.split import make_split, read_ids
@@ -68,9 +69,13 @@ class SharedData:
         """
         config = plan.config
         configs = [plan.settings(arm) for arm in plan.trained_arms] or [config]
+        stores: dict[tuple[GraphSettings, TargetTransform], Store] = {}  # all other settings of a store are shared
         usable, reasons = [], dict[str, str]()
         for settings in configs:
-            store, refused = _read_store(settings, records)
+            key = settings.graph_settings(), settings.target_transform
+            if key not in stores:
+                stores[key] = read_store(settings, records)
+            store, refused = stores[key], _refused(stores[key], settings)
             usable.append({name: row for row, name in enumerate(store.ids) if name not in refused})
             reasons |= refused
         if len(set(store.ids)) < len(store):
@@ -266,14 +271,13 @@ class SharedData:
         return notes
 
 
-def _read_store(config: TrainingConfig, records: Records) -> tuple[Store, dict[str, str]]:
-    """Read the structures as an arm does, and return the reasons for those it cannot use, by id."""
-    store = read_store(config, records)
+def _refused(store: Store, config: TrainingConfig) -> dict[str, str]:
+    """Return the reasons for the structures that an arm cannot use, by id."""
     device = resolve_device(config.device)
     merge = config.merges_equivalent(device.type)
     oversized = oversized_rows(store, config.model, memory_limit(device), merge=merge)
     refused = {row.id: row.reason for row in [*store.skipped, *store.unlabeled]}
-    return store, refused | {store.ids[row]: reason for row, reason in oversized.items()}
+    return refused | {store.ids[row]: reason for row, reason in oversized.items()}
 
 
 def _training_set(whole: Ids, size: Size, seed: int) -> Ids:
