@@ -96,10 +96,17 @@ class SharedData:
                 data.scaler(size, settings)
         return data
 
-    def rows(self, split: str, size: Size | str = "any") -> list[int]:
-        """Return the store rows in ``train``, ``val`` or ``test``; only the training split has sizes."""
-        ids = next(iter(self.ids.values())) if isinstance(size, str) else self.ids[size]
-        return [self._row_of[name] for name in ids[f"id_{split}"]]
+    def training_rows(self, size: Size) -> list[int]:
+        """Return the store rows of a training set."""
+        return [self._row_of[name] for name in self.ids[size]["id_train"]]
+
+    def held_out_rows(self, split: str) -> list[int]:
+        """Return the store rows in ``val`` or ``test``."""
+        return [self._row_of[name] for name in self.held_out_ids(split)]
+
+    def held_out_ids(self, split: str) -> Sequence[str]:
+        """Return the ids in ``val`` or ``test``, which are the same for all training sets."""
+        return next(iter(self.ids.values()))[f"id_{split}"]
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
@@ -112,7 +119,7 @@ class SharedData:
             InputError: A class or a target has no crystal in it.
         """
         try:
-            return TargetScaler.fit(self.store.targets, self.rows("train", size), config)
+            return TargetScaler.fit(self.store.targets, self.training_rows(size), config)
         except InputError as error:
             raise error if size is None else InputError(f"--sizes: with {size} training crystals, {error}") from error
 
@@ -122,7 +129,7 @@ class SharedData:
         digest = hashlib.sha256(f"{self.store.structures_sha256} {self.store.target_names!r}\n".encode())
         digest.update(np.nan_to_num(self.store.targets, nan=np.inf).tobytes())
         for split in ("val", "test"):
-            digest.update("\n".join([split, *next(iter(self.ids.values()))[f"id_{split}"], ""]).encode())
+            digest.update("\n".join([split, *self.held_out_ids(split), ""]).encode())
         return digest.hexdigest()
 
     def write(self, plan: Plan) -> None:
@@ -209,7 +216,7 @@ class SharedData:
             config: Settings of the comparison.
         """
         run = RunFolder(folder)
-        test = set(next(iter(self.ids.values()))["id_test"])
+        test = set(self.held_out_ids("test"))
         if run.ids.is_file():
             ids = read_ids(run.ids)
             seen = sorted(test & {*ids["id_train"], *ids["id_val"]})
@@ -239,7 +246,7 @@ class SharedData:
         Raises:
             InputError: The model cannot predict a crystal.
         """
-        splits = {split: self.rows(split) for split in ("val", "test")}
+        splits = {split: self.held_out_rows(split) for split in ("val", "test")}
         found: dict[str, np.ndarray] = {}  # the model's predictions, which are the same for all training sets
         if arm.zero_shot is not None:
             model = load(arm.zero_shot, plan.config.device)
@@ -251,7 +258,7 @@ class SharedData:
         notes = []
         for size in plan.sizes:
             folder, scaler = RunFolder(plan.run_folder(arm, size, None)), self.scaler(size, plan.config)
-            training = self.store.targets[self.rows("train", size)]
+            training = self.store.targets[self.training_rows(size)]
             if scaler.classes is None:
                 constant = np.nanmean(training, axis=0)
             else:
