@@ -28,7 +28,7 @@ from crysmm.inference.assessment import Assessment
 from crysmm.inference.model_folder import ModelDescription
 from crysmm.inference.model_teacher import describe_needed
 from crysmm.inference.prediction_table import write_predictions
-from crysmm.inference.predictor import load
+from crysmm.inference.predictor import Predictor, load
 from crysmm.models.networks import build_network
 from crysmm.runs.run_folder import RunFolder
 from crysmm.text.encoder import TextEncoder
@@ -50,11 +50,13 @@ class SharedData:
         store: Store with all crystals.
         ids: Ids in each split, by size of the training set.
         notes: Notes for the user.
+        untrained: Models that are used without training, by arm, from their check until they have predicted.
     """
 
     store: Store
     ids: Mapping[Size, Ids]
     notes: list[str] = field(default_factory=list)
+    untrained: dict[str, Predictor] = field(default_factory=dict)
 
     @classmethod
     def read(cls, plan: Plan, records: Records) -> SharedData:
@@ -189,7 +191,7 @@ class SharedData:
     def _check_zero_shot(self, arm: Arm, plan: Plan) -> list[str]:
         """Check that a model predicts the property of the data, and return notes on what cannot be checked."""
         assert arm.zero_shot is not None
-        model = load(arm.zero_shot, plan.config.device)
+        model = self.untrained[arm.name] = load(arm.zero_shot, plan.config.device)
         scaler, names = self.scaler(plan.sizes[-1], plan.config), self.store.target_names
         ours = (len(names), scaler.classes, scaler.threshold)
         if (len(model.target_names), model.classes, model.model.scaler.threshold) != ours:
@@ -240,6 +242,10 @@ class SharedData:
     def predict_untrained(self, arm: Arm, plan: Plan) -> list[str]:
         """Write the predictions of an arm that is not trained: the mean of each training set, or a model unchanged.
 
+        Args:
+            arm: Arm that has been checked.
+            plan: Arms and settings.
+
         Returns:
             Notes for the user.
 
@@ -249,7 +255,7 @@ class SharedData:
         splits = {split: self.held_out_rows(split) for split in ("val", "test")}
         found: dict[str, np.ndarray] = {}  # the model's predictions, which are the same for all training sets
         if arm.zero_shot is not None:
-            model = load(arm.zero_shot, plan.config.device)
+            model = self.untrained.pop(arm.name)
             try:
                 for split, rows in splits.items():
                     found[split] = model.predict([self.store.crystal(row) for row in rows], plan.config.batch_size)

@@ -220,6 +220,19 @@ def test_zero_shot(compare, compared, tmp_path, capsys):
     assert not (tmp_path / "classes").exists()
 
 
+def test_a_model_without_training_is_loaded_once(compare, compared, tmp_path, monkeypatch):
+    loaded = []
+
+    def load_and_count(folder, device):
+        loaded.append(folder)
+        return crysmm.load(folder, device)
+
+    monkeypatch.setattr(shared_data, "load", load_and_count)
+    run = str(compared / "plain" / "seed_123")
+    assert compare(tmp_path / "out", "--arms", "constant", f"before:zero_shot={run}", "--sizes", "10,all") == 0
+    assert loaded == [run]
+
+
 def test_classes(compare, tmp_path):
     folder = tmp_path / "out"
     assert compare(folder, "--arms", "constant", "plain", "--classification_threshold", "80") == 0
