@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.arms is not None and arguments.arms_file is not None:
         raise InputError("--arms_file: replaces --arms; give one of the two")
-    arms = arguments.arms or DEFAULT_ARMS if arguments.arms_file is None else read_arms(arguments.arms_file)
+    arms = (arguments.arms or DEFAULT_ARMS) if arguments.arms_file is None else read_arms(arguments.arms_file)
     parse_arms(arms)  # errors in them are reported before the imports of a second
     config, notes = config_from(TrainingConfig, arguments)
     report(notes)

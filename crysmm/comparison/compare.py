@@ -20,8 +20,8 @@ from crysmm.training.train import train
 
 ONE_SEED = (
     "one seed per arm: other initial weights would change the differences, which the intervals do not show; give "
+    "several seeds to see by how much"
 )
-ONE_SEED += "several seeds to see by how much"
 
 
 def compare(
@@ -88,11 +88,10 @@ def compare(
     results = read_results(plan, data.ids)
     if seeds == 1 and runs:
         notes.append(ONE_SEED)
-    test_ids = data.ids[plan.sizes[0]]["id_test"]
     pairs, settings = compare_with_first(results, plan), plan.differing_settings()
     names = data.store.target_names
     units = dict(zip(names if len(names) > 1 else ("",), units_of(config, names), strict=True))
-    comparison = Comparison(config.output_dir, test_ids, results, pairs, settings, units, notes)
+    comparison = Comparison(config.output_dir, data.held_out_ids("test"), results, pairs, settings, units, notes)
     comparison.write_tables()
     write_page(comparison)
     return comparison

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,6 +75,15 @@ class FoundRun:
         """Unit of each target, None where unknown; empty for an encoder, and for runs of earlier versions."""
         return {} if self.results is None else self.results.units
 
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Number of crystals in each split; empty if the file of their ids cannot be read."""
+        try:
+            ids = json.loads(self.folder.ids.read_text(encoding="utf-8"))
+            return {split: len(ids[f"id_{split}"]) for split in SPLITS}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return {}
+
     def row(self) -> list[str]:
         """Return the cells under ``HEADER``."""
         config, results = self.config, self.results
@@ -91,15 +101,8 @@ class FoundRun:
             best = results.best_epoch
             epochs = "-" if best is None else f"{best} of {results.epochs or config.epochs}"
         data = "records" if config.root_dir is None else config.root_dir.name
-        split = f"{self._sizes()} ({describe_split(config)})"
-        return [self.name, config.model.name, head, data, split, target, self._error(), epochs, time, self._state()]
-
-    def _sizes(self) -> str:
-        try:
-            ids = json.loads(self.folder.ids.read_text(encoding="utf-8"))
-            return "/".join(str(len(ids[f"id_{split}"])) for split in SPLITS)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return "?"
+        split = f"{'/'.join(map(str, self.sizes.values())) or '?'} ({describe_split(config)})"
+        return [self.name, config.network, head, data, split, target, self._error(), epochs, time, self._state()]
 
     def _error(self) -> str:
         """Return the main score on the test split, or on the validation split if there is no other."""

@@ -41,7 +41,7 @@ class ArmResult:
         arm: Name of the arm.
         size: Number of training crystals requested.
         seed: Seed of the run; None if the arm is not trained.
-        n_train: Number of training crystals; 0 for a model that is used without training.
+        n_train: Number of training crystals; 0 for a model that is used without training, and where unknown.
         folder: Folder with the predictions.
         val: Scores on the validation split.
         test: Scores on the test split.

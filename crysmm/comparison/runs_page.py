@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,12 +33,11 @@ FEWEST_SHARED = 2  # test crystals, from which there is a standard error
 
 
 class Predicted(NamedTuple):
-    """Run with its predictions for the test split, scores on the validation split, and number of training crystals."""
+    """Run with its predictions for the test split and its scores on the validation split."""
 
     run: FoundRun
     test: PredictionTable
     val: Mapping[Key, Score]
-    n_train: int
 
 
 @dataclass
@@ -132,7 +132,7 @@ def _data_of(run: FoundRun) -> tuple[Path | None, str | None]:
 
 
 def group_by_test_crystals(runs: Sequence[FoundRun]) -> tuple[list[Group], list[str]]:
-    """Group finished runs that predict the same targets and have at least half of their test crystals in common.
+    """Group finished runs that predict the same targets and all share at least half of the test crystals of each.
 
     Returns:
         The groups, and notes on tables that cannot be read.
@@ -145,14 +145,14 @@ def group_by_test_crystals(runs: Sequence[FoundRun]) -> tuple[list[Group], list[
         try:
             table = read_predictions(run.folder.predictions("test"))
             val = scores_of(read_predictions(run.folder.predictions("val")))
-            n_train = len(read_predictions(run.folder.predictions("train")).rows)
         except InputError as error:
             notes.append(f"{run.name} is not compared: {error}")
             continue
-        predicted = Predicted(run, table, val, n_train)
+        predicted = Predicted(run, table, val)
         for group in groups:
             shared = _shared(group, predicted)
-            if len(shared) >= max(FEWEST_SHARED, len(group.shared) / 2, len(table.rows) / 2):
+            most = max(len(one.test.rows) for one in (*group.runs, predicted))
+            if len(shared) >= max(FEWEST_SHARED, most / 2):
                 group.runs.append(predicted)
                 group.shared = shared
                 break
@@ -162,23 +162,24 @@ def group_by_test_crystals(runs: Sequence[FoundRun]) -> tuple[list[Group], list[
 
 
 def _shared(group: Group, new: Predicted) -> list[str]:
-    """Return the test crystals that a run shares with a group; none if it predicts others values or in other units."""
+    """Return the test crystals that a run shares with a group; none if it predicts other values or in other units."""
     first = group.runs[0]
     tables = new.test, first.test
     kinds = [[*one.targets, *(name for name in one.columns if "probability" in name)] for one in tables]
-    if kinds[0] != kinds[1] or new.run.units != first.run.units:
-        return []
     ids = [name for name in group.shared if name in new.test.rows]
-    return [name for name in ids if np.allclose(new.test.truth(name), first.test.truth(name), equal_nan=True)]
+    if not ids or kinds[0] != kinds[1] or new.run.units != first.run.units:
+        return []
+    ours, theirs = (np.array([one.truth(name) for name in ids]) for one in tables)
+    return list(compress(ids, np.isclose(ours, theirs, equal_nan=True).all(axis=1)))
 
 
 def compared(group: Group, folder: Path) -> Comparison:
     """Compare the runs of a group with its first over the crystals that all of them share."""
     results = []
-    for run, table, val, n_train in group.runs:
+    for run, table, val in group.runs:
         assert run.results is not None
         shared = replace(table, rows={name: table.rows[name] for name in group.shared})
-        seconds = run.results.seconds
+        n_train, seconds = run.sizes.get("train", 0), run.results.seconds
         results.append(ArmResult(run.name, None, None, n_train, run.folder.path, val, scores_of(shared), seconds))
     first = results[0]
     pairs = [

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from crysmm.comparison.arms import FORMAT, MARKER, Arm, Plan, Size
+from crysmm.config.graph import GraphSettings
 from crysmm.config.models import MultimodalConfig
-from crysmm.config.training import TrainingConfig
+from crysmm.config.training import TargetTransform, TrainingConfig
 from crysmm.data.estimate import memory_limit, oversized_rows
 from crysmm.data.scaler import TargetScaler
 from crysmm.data.split import make_split, read_ids
@@ -27,7 +28,7 @@ from crysmm.inference.assessment import Assessment
 from crysmm.inference.model_folder import ModelDescription
 from crysmm.inference.model_teacher import describe_needed
 from crysmm.inference.prediction_table import write_predictions
-from crysmm.inference.predictor import load
+from crysmm.inference.predictor import Predictor, load
 from crysmm.models.networks import build_network
 from crysmm.runs.run_folder import RunFolder
 from crysmm.text.encoder import TextEncoder
@@ -49,11 +50,13 @@ class SharedData:
         store: Store with all crystals.
         ids: Ids in each split, by size of the training set.
         notes: Notes for the user.
+        untrained: Models that are used without training, by arm, from their check until they have predicted.
     """
 
     store: Store
     ids: Mapping[Size, Ids]
     notes: list[str] = field(default_factory=list)
+    untrained: dict[str, Predictor] = field(default_factory=dict)
 
     @classmethod
     def read(cls, plan: Plan, records: Records) -> SharedData:
@@ -68,9 +71,13 @@ class SharedData:
         """
         config = plan.config
         configs = [plan.settings(arm) for arm in plan.trained_arms] or [config]
+        stores: dict[tuple[GraphSettings, TargetTransform], Store] = {}  # all other settings of a store are shared
         usable, reasons = [], dict[str, str]()
         for settings in configs:
-            store, refused = _read_store(settings, records)
+            key = settings.graph_settings(), settings.target_transform
+            if key not in stores:
+                stores[key] = read_store(settings, records)
+            store, refused = stores[key], _refused(stores[key], settings)
             usable.append({name: row for row, name in enumerate(store.ids) if name not in refused})
             reasons |= refused
         if len(set(store.ids)) < len(store):
@@ -91,10 +98,17 @@ class SharedData:
                 data.scaler(size, settings)
         return data
 
-    def rows(self, split: str, size: Size | str = "any") -> list[int]:
-        """Return the store rows in ``train``, ``val`` or ``test``; only the training split has sizes."""
-        ids = next(iter(self.ids.values())) if isinstance(size, str) else self.ids[size]
-        return [self._row_of[name] for name in ids[f"id_{split}"]]
+    def training_rows(self, size: Size) -> list[int]:
+        """Return the store rows of a training set."""
+        return [self._row_of[name] for name in self.ids[size]["id_train"]]
+
+    def held_out_rows(self, split: str) -> list[int]:
+        """Return the store rows in ``val`` or ``test``."""
+        return [self._row_of[name] for name in self.held_out_ids(split)]
+
+    def held_out_ids(self, split: str) -> Sequence[str]:
+        """Return the ids in ``val`` or ``test``, which are the same for all training sets."""
+        return next(iter(self.ids.values()))[f"id_{split}"]
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
@@ -107,7 +121,7 @@ class SharedData:
             InputError: A class or a target has no crystal in it.
         """
         try:
-            return TargetScaler.fit(self.store.targets, self.rows("train", size), config)
+            return TargetScaler.fit(self.store.targets, self.training_rows(size), config)
         except InputError as error:
             raise error if size is None else InputError(f"--sizes: with {size} training crystals, {error}") from error
 
@@ -117,7 +131,7 @@ class SharedData:
         digest = hashlib.sha256(f"{self.store.structures_sha256} {self.store.target_names!r}\n".encode())
         digest.update(np.nan_to_num(self.store.targets, nan=np.inf).tobytes())
         for split in ("val", "test"):
-            digest.update("\n".join([split, *next(iter(self.ids.values()))[f"id_{split}"], ""]).encode())
+            digest.update("\n".join([split, *self.held_out_ids(split), ""]).encode())
         return digest.hexdigest()
 
     def write(self, plan: Plan) -> None:
@@ -164,7 +178,8 @@ class SharedData:
             if isinstance(config.head, MultimodalConfig) and config.head.reads_text:
                 find_descriptions(config.head, config, records, self.store)
                 TextEncoder(config.head.encoder, config.head.pooling, resolve_device(config.device))
-            elif config.init_from is not None:
+            if config.init_from is not None:
+                # A run with texts has another head, but this backbone, which is what the weights are for.
                 network = build_network(config, self.scaler(size, config).n_outputs, None)
                 copy_weights(network, config.model.name, config.init_from)
         except (InputError, ModelFolderError) as error:
@@ -176,7 +191,7 @@ class SharedData:
     def _check_zero_shot(self, arm: Arm, plan: Plan) -> list[str]:
         """Check that a model predicts the property of the data, and return notes on what cannot be checked."""
         assert arm.zero_shot is not None
-        model = load(arm.zero_shot, plan.config.device)
+        model = self.untrained[arm.name] = load(arm.zero_shot, plan.config.device)
         scaler, names = self.scaler(plan.sizes[-1], plan.config), self.store.target_names
         ours = (len(names), scaler.classes, scaler.threshold)
         if (len(model.target_names), model.classes, model.model.scaler.threshold) != ours:
@@ -203,7 +218,7 @@ class SharedData:
             config: Settings of the comparison.
         """
         run = RunFolder(folder)
-        test = set(next(iter(self.ids.values()))["id_test"])
+        test = set(self.held_out_ids("test"))
         if run.ids.is_file():
             ids = read_ids(run.ids)
             seen = sorted(test & {*ids["id_train"], *ids["id_val"]})
@@ -227,16 +242,20 @@ class SharedData:
     def predict_untrained(self, arm: Arm, plan: Plan) -> list[str]:
         """Write the predictions of an arm that is not trained: the mean of each training set, or a model unchanged.
 
+        Args:
+            arm: Arm that has been checked.
+            plan: Arms and settings.
+
         Returns:
             Notes for the user.
 
         Raises:
             InputError: The model cannot predict a crystal.
         """
-        splits = {split: self.rows(split) for split in ("val", "test")}
+        splits = {split: self.held_out_rows(split) for split in ("val", "test")}
         found: dict[str, np.ndarray] = {}  # the model's predictions, which are the same for all training sets
         if arm.zero_shot is not None:
-            model = load(arm.zero_shot, plan.config.device)
+            model = self.untrained.pop(arm.name)
             try:
                 for split, rows in splits.items():
                     found[split] = model.predict([self.store.crystal(row) for row in rows], plan.config.batch_size)
@@ -245,7 +264,7 @@ class SharedData:
         notes = []
         for size in plan.sizes:
             folder, scaler = RunFolder(plan.run_folder(arm, size, None)), self.scaler(size, plan.config)
-            training = self.store.targets[self.rows("train", size)]
+            training = self.store.targets[self.training_rows(size)]
             if scaler.classes is None:
                 constant = np.nanmean(training, axis=0)
             else:
@@ -265,14 +284,13 @@ class SharedData:
         return notes
 
 
-def _read_store(config: TrainingConfig, records: Records) -> tuple[Store, dict[str, str]]:
-    """Read the structures as an arm does, and return the reasons for those it cannot use, by id."""
-    store = read_store(config, records)
+def _refused(store: Store, config: TrainingConfig) -> dict[str, str]:
+    """Return the reasons for the structures that an arm cannot use, by id."""
     device = resolve_device(config.device)
     merge = config.merges_equivalent(device.type)
     oversized = oversized_rows(store, config.model, memory_limit(device), merge=merge)
     refused = {row.id: row.reason for row in [*store.skipped, *store.unlabeled]}
-    return store, refused | {store.ids[row]: reason for row, reason in oversized.items()}
+    return refused | {store.ids[row]: reason for row, reason in oversized.items()}
 
 
 def _training_set(whole: Ids, size: Size, seed: int) -> Ids:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -19,6 +20,7 @@ N_DRAWS = 5000
 CONFIDENCE = 0.95
 SEED = 0
 MAX_NUMBERS = 4_000_000  # counts drawn at a time, which bounds the memory
+MAX_KEPT = 64 << 20  # counts kept for the next score, a byte each
 Z = 2.0  # standard errors by which the seeds have to agree
 
 METRICS = {"mae": "MAE", "accuracy": "accuracy", "roc_auc": "ROC-AUC"}
@@ -41,10 +43,15 @@ class Score(ABC):
         """The metric itself."""
         return float(self.under(np.ones((1, self.n)))[0])
 
+    @cached_property
+    def drawn(self) -> np.ndarray:
+        """The metric under each of the draws, ``[N_DRAWS]``."""
+        return np.concatenate([self.under(counts) for counts in draws(self.n)])
+
     @property
     def standard_error(self) -> float:
         """Standard error over crystals; NaN for a single one."""
-        return float(np.nanstd(np.concatenate([self.under(counts) for counts in draws(self.n)]), ddof=1))
+        return float(np.nanstd(self.drawn, ddof=1))
 
 
 @dataclass(frozen=True)
@@ -112,12 +119,23 @@ def standard_error_of_mean(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
-def draws(n: int) -> Iterator[np.ndarray]:
-    """Yield how often each of ``n`` crystals is drawn, ``[some of N_DRAWS, n]``; the same for all arms."""
+def draws(n: int) -> Iterable[np.ndarray]:
+    """Return how often each of ``n`` crystals is drawn, ``[some of N_DRAWS, n]`` int8 each; the same for all arms."""
+    return _kept_draws(n) if N_DRAWS * n <= MAX_KEPT else _new_draws(n)
+
+
+@lru_cache(maxsize=1)
+def _kept_draws(n: int) -> list[np.ndarray]:
+    """Keep the draws of the last ``n``, as all scores of a comparison have the same."""
+    return list(_new_draws(n))
+
+
+def _new_draws(n: int) -> Iterator[np.ndarray]:
+    """Draw anew, a part at a time."""
     chance, left = np.random.default_rng(SEED), N_DRAWS
     while left:
         size = min(left, max(1, MAX_NUMBERS // n))
-        yield chance.multinomial(n, np.full(n, 1 / n), size=size)
+        yield chance.multinomial(n, np.full(n, 1 / n), size=size).astype(np.int8)  # none is drawn 128 times
         left -= size
 
 
@@ -207,17 +225,17 @@ def paired_difference(metric: str, arm: Sequence[Score], first: Sequence[Score])
     """
     n, n_seeds = arm[0].n, max(len(arm), len(first))
 
-    def difference(counts: np.ndarray) -> np.ndarray:
-        means = [np.mean([score.under(counts) for score in scores], axis=0) for scores in (arm, first)]
-        return np.asarray(means[0] - means[1])
+    def difference(name: str) -> np.ndarray:
+        """Subtract the mean of an attribute over the first arm's scores from that over the arm's."""
+        ours, theirs = (np.mean([getattr(score, name) for score in scores], axis=0) for scores in (arm, first))
+        return np.asarray(ours - theirs)
 
-    found = np.concatenate([difference(counts) for counts in draws(n)])
+    found = difference("drawn")
     found = found[np.isfinite(found)]  # draws without crystals of both classes, or with the target, have no value
     n_present, n_better, n_worse = n, None, None
     error = float(found.std(ddof=1)) if len(found) > 1 else math.nan
     if all(isinstance(score, MeanScore) for score in (*arm, *first)):
-        means = [np.mean([score.values for score in scores], axis=0) for scores in (arm, first)]  # type: ignore[attr-defined]
-        by_crystal = means[0] - means[1]
+        by_crystal = difference("values")
         gains = -by_crystal if metric == "mae" else by_crystal
         n_present, n_better, n_worse = int(np.isfinite(gains).sum()), int((gains > 0).sum()), int((gains < 0).sum())
         error = standard_error_of_mean(by_crystal)
@@ -227,7 +245,7 @@ def paired_difference(metric: str, arm: Sequence[Score], first: Sequence[Score])
     if n_seeds > 1:
         values = [np.resize([score.value for score in scores], n_seeds) for scores in (arm, first)]
         seed_error = standard_error_of_mean(values[0] - values[1])
-    value = float(difference(np.ones((1, n)))[0])
+    value = float(difference("value"))
     return Difference(
         metric, n_present, n_seeds, value, error, float(lower), float(upper), n_better, n_worse, seed_error
     )

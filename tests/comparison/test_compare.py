@@ -15,8 +15,12 @@ from sklearn.metrics import roc_auc_score
 
 import crysmm
 from crysmm.cli.main import main
+from crysmm.comparison import shared_data
+from crysmm.comparison.arms import Plan
+from crysmm.comparison.shared_data import SharedData
 from crysmm.errors import InputError
 from crysmm.io.inputs import open_source
+from crysmm.training.prepare import read_store
 from tests import forked
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
@@ -216,6 +220,19 @@ def test_zero_shot(compare, compared, tmp_path, capsys):
     assert not (tmp_path / "classes").exists()
 
 
+def test_a_model_without_training_is_loaded_once(compare, compared, tmp_path, monkeypatch):
+    loaded = []
+
+    def load_and_count(folder, device):
+        loaded.append(folder)
+        return crysmm.load(folder, device)
+
+    monkeypatch.setattr(shared_data, "load", load_and_count)
+    run = str(compared / "plain" / "seed_123")
+    assert compare(tmp_path / "out", "--arms", "constant", f"before:zero_shot={run}", "--sizes", "10,all") == 0
+    assert loaded == [run]
+
+
 def test_classes(compare, tmp_path):
     folder = tmp_path / "out"
     assert compare(folder, "--arms", "constant", "plain", "--classification_threshold", "80") == 0
@@ -297,6 +314,33 @@ def test_refused_before_anything_is_written(compare, tmp_path, capsys, options, 
     assert code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_do_not_fit_are_refused_with_texts_too(compare, tmp_path, capsys):
+    texts = tmp_path / "texts.csv"
+    rows = (f"{row.id},A solid." for row in open_source(SAMPLE_DATA, limit=50).rows())
+    texts.write_text("\n".join(["id,description", *rows]))
+    arm = f"text:head.encoder=minilm,head.descriptions={texts},init_from=crysgnn-mp,model.node_features=32"
+    assert compare(tmp_path / "out", "--arms", "constant", arm) == 2
+    assert "arm text: no weight of" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_arms_with_the_same_graphs_and_targets_are_read_together(cache, tmp_path, monkeypatch):
+    read = []
+
+    def read_and_count(config, records):
+        read.append((config.model.name, config.target_transform))
+        return read_store(config, records)
+
+    monkeypatch.setattr(shared_data, "read_store", read_and_count)
+    config = crysmm.TrainingConfig(
+        root_dir=SAMPLE_DATA, output_dir=tmp_path, cache_dir=cache, limit=50, jobs=1, progress=False, device="cpu"
+    )
+    arms = ["plain", WIDE, "gatgnn", "alignn", "angles:model=alignn,epochs=3", "log:target_transform=log10"]
+    data = SharedData.read(Plan.of(config, arms, [None], 1), None)
+    assert read == [("cgcnn", "none"), ("alignn", "none"), ("cgcnn", "log10")]
+    assert [len(names) for names in data.ids[None].values()] == [40, 5, 5]
 
 
 def test_foreign_folders_are_refused(compare, tmp_path, capsys):

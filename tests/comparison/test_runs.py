@@ -66,6 +66,13 @@ def test_table(folder, capsys):
     assert rows["e/stopped"][-1] == "unfinished: epoch 2"
 
 
+def test_a_gaussian_process_is_no_graph_network(small_run, toy, tmp_path):
+    settings = small_run | {"root_dir": SAMPLE_DATA, "cache_dir": tmp_path / "cache", "limit": 30, "n_val": 6}
+    crysmm.train(**settings, output_dir=tmp_path / "runs" / "process", head={"name": "features", "embeddings": "toy"})
+    (run,), _ = find_runs(tmp_path / "runs")
+    assert run.row()[1:3] == ["gaussian-process", "features"]
+
+
 def test_the_table_needs_no_torch(folder):
     code = f"import sys; sys.modules['torch'] = None\nfrom crysmm.cli.main import main\nmain(['runs', {str(folder)!r}])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SAMPLE_DATA.parents[1])
@@ -118,6 +125,36 @@ def test_crystals_with_other_targets_are_not_paired(folder, tmp_path):
     assert [len(group.runs) for group in groups] == [1, 1]
 
 
+def test_a_group_shares_half_of_the_largest_test_split(folder, tmp_path):
+    """Of 18, 9 and 5 nested test crystals, the 5 are half of the 9 that the others share, but not of the 18."""
+    for name, n_test in (("a", 18), ("b", 9), ("c", 5), ("d", 5)):
+        shutil.copytree(folder / "b" / "plain", tmp_path / name)
+        table = tmp_path / name / "prediction_results_test_set.csv"
+        table.write_text("".join(table.read_text().splitlines(keepends=True)[: 1 + n_test]))
+    groups, _ = group_by_test_crystals(find_runs(tmp_path)[0])
+    assert [[run.name for run, *_ in group.runs] for group in groups] == [["a", "b"], ["c", "d"]]
+    assert [len(group.shared) for group in groups] == [9, 5]
+
+
+def test_the_page_needs_no_table_of_training_crystals(folder, tmp_path):
+    for name in ("plain", "slow"):
+        shutil.copytree(folder / "b" / name, tmp_path / name)
+        (tmp_path / name / "prediction_results_train_set.csv").unlink()
+    (group,), notes = group_by_test_crystals(find_runs(tmp_path)[0])
+    assert notes == []
+    assert [result.n_train for result in compared(group, tmp_path).results] == [30, 30]
+
+
+def test_ids_are_read_once(folder, tmp_path):
+    shutil.copytree(folder / "b" / "plain", tmp_path / "plain")
+    (run,), _ = find_runs(tmp_path)
+    before = run.row()
+    run.folder.ids.unlink()
+    assert run.row() == before
+    (run,), _ = find_runs(tmp_path)
+    assert run.row()[4] == "? (random, seed 123)"
+
+
 def test_damaged_runs_are_told(folder, tmp_path, capsys):
     shutil.copytree(folder / "b" / "plain", tmp_path / "sound")
     for name, text in (("broken", "{"), ("future", None)):
@@ -158,7 +195,7 @@ def without(*keys):
             "damaged is not compared: .*val_set.csv cannot be read",
         ),
         (
-            "prediction_results_train_set.csv",
+            "prediction_results_test_set.csv",
             lambda text: text[:-9],
             r"MAE .* GPa",
             "is not compared: .* is damaged in",

@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from crysmm.comparison import statistics
-from crysmm.comparison.statistics import MeanScore, RankingScore, paired_difference
+from crysmm.comparison.statistics import MeanScore, RankingScore, draws, paired_difference
 
 
 def differences(n, mean, seed=0):
@@ -31,8 +31,7 @@ def test_paired_difference_of_means():
 
 
 @pytest.mark.parametrize("n", [6, 20])
-def test_intervals_hold_the_truth_in_95_percent(n, monkeypatch):
-    monkeypatch.setattr(statistics, "N_DRAWS", 1000)
+def test_intervals_hold_the_truth_in_95_percent(n):
     held = []
     for seed in range(400):
         arm, first = differences(n, 0.7, seed)
@@ -69,6 +68,38 @@ def test_roc_auc_with_ties_and_weights():
     assert score.value == pytest.approx(roc_auc_score(positive, scores))
     expected = [roc_auc_score(positive, scores, sample_weight=weights) for weights in counts]
     assert score.under(counts) == pytest.approx(expected)
+
+
+class CountingScore(RankingScore):
+    """Ranking score that counts the draws under which it is computed."""
+
+    n_draws = 0
+
+    def under(self, counts):
+        if len(counts) > 1:  # not the score itself
+            object.__setattr__(self, "n_draws", self.n_draws + len(counts))
+        return super().under(counts)
+
+
+def test_a_score_is_drawn_once():
+    chance = np.random.default_rng(3)
+    positive = chance.random(60) < 0.5
+    scores = [CountingScore(positive, chance.random(60)) for _ in range(3)]
+    counts = np.random.default_rng(statistics.SEED).multinomial(60, np.full(60, 1 / 60), size=statistics.N_DRAWS)
+    under = [RankingScore(positive, score.scores).under(counts) for score in scores]
+    for score, drawn in zip(scores[1:], under[1:], strict=True):
+        found = paired_difference("roc_auc", [score], scores[:1])
+        assert found.standard_error == (drawn - under[0]).std(ddof=1)
+    assert [score.standard_error for score in scores] == [drawn.std(ddof=1) for drawn in under]
+    assert [score.n_draws for score in scores] == [statistics.N_DRAWS] * 3
+
+
+def test_draws_are_kept_if_they_are_few(monkeypatch):
+    kept = draws(30)
+    assert draws(30) is kept
+    monkeypatch.setattr(statistics, "MAX_KEPT", 0)
+    np.testing.assert_array_equal(np.concatenate(list(draws(30))), np.concatenate(list(kept)))
+    assert draws(30) is not kept
 
 
 def test_larger_is_better_for_accuracy_and_roc_auc():
