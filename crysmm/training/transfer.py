@@ -58,7 +58,7 @@ def copy_weights(network: nn.Module, backbone: str, folder: Path | str) -> CopyR
 
     Raises:
         ModelFolderError: The folder cannot be read.
-        InputError: The other model has another backbone, or no weight fits.
+        InputError: The other model has another backbone, or no weight of its backbone fits.
     """
     folder = resolve(folder)
     description = read_description(folder)
@@ -78,10 +78,11 @@ def copy_weights(network: nn.Module, backbone: str, folder: Path | str) -> CopyR
         elif found[name].shape != expected[name].shape:
             left_out[name] = f"{shape_of(found[name])} there, {shape_of(expected[name])} here"
     loaded = [name for name in expected if name not in left_out]
-    if not any(name in loaded for name, _ in network.named_parameters()):  # batch counters fit every network
+    # Batch counters fit every network, and a head alone knows nothing of other embeddings.
+    if not any(name.startswith(BACKBONE) and name in loaded for name, _ in network.named_parameters()):
         raise InputError(
-            f"no weight of {folder} fits the network, which has another size; give the same model settings, or leave "
-            "out init_from"
+            f"no weight of the backbone of {folder} fits the network, which has another size; give the same model "
+            "settings, or leave out init_from"
         )
     network.load_state_dict({name: found[name] for name in loaded}, strict=False)
     return CopyReport(folder, loaded, left_out, description.graph)

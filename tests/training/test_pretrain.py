@@ -256,6 +256,9 @@ def test_a_network_of_another_width_takes_nothing(make_config, encoder):
     config = make_config(model={"name": "cgcnn", "node_features": 5})
     with pytest.raises(InputError, match="no weight of"):
         copy_weights(build_network(config, 1), "cgcnn", encoder)
+    narrow = make_config(model={"name": "cgcnn", "node_features": 32})  # of this model, only the head fits
+    with pytest.raises(InputError, match="no weight of the backbone of"):
+        copy_weights(build_network(narrow, 1), "cgcnn", "jarvis-bulk-modulus")
 
 
 @pytest.mark.parametrize("settings", [{"init_from": "nowhere"}, {"head": {"name": "distilled", "teacher": "nowhere"}}])
