@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.properties import PROPERTIES
-from benchmarks.study import ARMS, ENCODERS, TEXT_ALONE, Results, Study, command_line, read_results, table
+from benchmarks.study import ARMS, ENCODERS, OF_SEVERAL, TEXT_ALONE, Results, Study, command_line, read_results, table
 from crysmm.cli.options import CommandParser, add_config_options, config_from
 from crysmm.config import TrainingConfig
 from crysmm.data.split import make_split
@@ -68,7 +68,7 @@ class TextStudy(Study):
 
 def main() -> None:
     """Run what has no result yet, or print the table."""
-    arms = [name for name, arm in ARMS.items() if arm.encoder not in ENCODERS]
+    arms = [name for name, arm in ARMS.items() if arm.encoder not in ENCODERS and name not in OF_SEVERAL]
     parser, run = command_line(__doc__, "texts.csv", arms)
     run.add_argument("--tables", type=Path, required=True, help="folder of the tables")
     run.add_argument("--descriptions", type=Path, required=True, help="folder of their descriptions")

@@ -121,6 +121,13 @@ def test_of_the_space_group_nothing_else_is_left():
         texts.space_groups([replace(rows[0], text="As")])
 
 
+@pytest.mark.parametrize("arm", [*study.OF_SEVERAL, "cgcnn from decoys that saw the test structures"])
+def test_arms_that_need_another_study_are_refused(arm, run, capsys):
+    with pytest.raises(SystemExit):
+        run(texts, "run", "--tables", "tables", "--descriptions", "texts", "--arms", arm)
+    assert f"invalid choice: '{arm}'" in capsys.readouterr().err
+
+
 def test_every_text_of_an_arm_is_made(tmp_path):
     made = texts.make_texts(SAMPLE_TEXTS, tmp_path)
     assert {arm.text for arm in study.ARMS.values()} == {None, *made}
