@@ -37,8 +37,8 @@ from benchmarks.study import (
     is_known,
     read_results,
     read_rows,
+    replace_rows,
     table,
-    write_rows,
 )
 from crysmm.files import write_json_atomic
 
@@ -138,7 +138,7 @@ def crysxpp_tasks(data: Path, work: Path, percent: int, names: Sequence[str] | N
     for row in rows:
         row.update({f"log10 {name}": math.log10(row[name]) for name in MODULI if is_known(row, name) and row[name] > 0})
     table_file = work / "seven.jsonl"
-    write_rows(table_file, rows)
+    replace_rows(table_file, rows)
     split = make_split(rows, percent)
     names = names or SEVEN
     tasks = {}
