@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from crysmm.config.training import TrainingConfig
-from crysmm.errors import InputError
+from crysmm.errors import InputError, first_of
 
 DIMENSIONLESS = "1"
 KNOWN = {
@@ -49,7 +49,7 @@ def units_of(config: TrainingConfig, names: Sequence[str]) -> tuple[str | None, 
     if len(config.unit) != len(names):
         raise InputError(
             f"--unit: {len(config.unit)} given ({','.join(config.unit)}); expected {len(names)}, one for each target, "
-            f"in their order: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
+            f"in their order: {first_of(names)}"
         )
     return config.unit
 

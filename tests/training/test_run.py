@@ -167,7 +167,7 @@ def test_output_dir_is_needed_and_is_a_folder(make_config, tmp_path):
         train(make_config(output_dir=None))
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(InputError, match=r"cannot be written to: .*file is a file; name another folder"):
+        with pytest.raises(InputError, match=r"cannot be written: .*file is a file; name another folder"):
             train(make_config(output_dir=folder))
 
 
