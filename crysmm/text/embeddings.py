@@ -10,18 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
+from crysmm.config.models import Pooling
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError
 from crysmm.files import disables_bar
 from crysmm.parts import PartReader, folder_of_parts, read_parts, write_part
 from crysmm.text.describe import TIMEOUT, describe_crystal
+from crysmm.text.describers import DescriberName
 from crysmm.text.descriptions import Description
 from crysmm.text.encoder import NO_TOKEN, TextEncoder, pad
 
@@ -85,10 +86,10 @@ class TextSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    describer: Literal["robocrys", "jarvis"]
+    describer: DescriberName
     encoder: str = Field(min_length=1)
     revision: str
-    pooling: Literal["cls", "mean"]
+    pooling: Pooling
     width: int = Field(ge=1)
     tuned_layers: int = Field(0, ge=0)
 
