@@ -245,8 +245,3 @@ def working_folder(beside: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         held.close()
-
-
-def disables_bar(wanted: bool) -> bool | None:
-    """Return tqdm's ``disable`` for a progress bar: None, shown on a terminal only, if it is wanted."""
-    return None if wanted else True

@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from tqdm import tqdm
 
 from crysmm.config.models import Pooling
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError
-from crysmm.files import disables_bar
 from crysmm.parts import PartReader, folder_of_parts, read_parts, write_part
+from crysmm.progress import progress_bar
 from crysmm.text.describe import TIMEOUT, describe_crystal
 from crysmm.text.describers import DescriberName
 from crysmm.text.descriptions import Description
@@ -59,8 +58,7 @@ def embed_texts(
     checksums = [hashlib.sha256(text.encode("utf-8", "backslashreplace")).digest()[:CHECKSUM_BYTES] for text in texts]
     known = read_parts(folder, encoder.width + 1, "F32")
     missing = {checksum: text for checksum, text in zip(checksums, texts, strict=True) if checksum not in known}
-    bar = tqdm(desc="reading descriptions", total=len(missing), unit=" texts", disable=disables_bar(progress), delay=1)
-    with bar:
+    with progress_bar("reading descriptions", len(missing), "texts", shown=progress) as bar:
         items = list(missing.items())
         for start in range(0, len(items), TEXTS_PER_PART):
             part = items[start : start + TEXTS_PER_PART]
