@@ -41,7 +41,10 @@ def file_sha256(path: Path) -> str:
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Return the folder for stores: ``cache_dir``, or ``crysmm`` in the user's cache folder."""
+    """Return the folder for what is kept between runs: ``cache_dir``, or ``crysmm`` in the user's cache folder.
+
+    It holds stores of graphs, features by teachers, embeddings of texts, and matplotlib's list of fonts.
+    """
     if cache_dir is not None:
         return Path(cache_dir)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crysmm"
