@@ -13,7 +13,7 @@ from crysmm.data.space_groups import describe_symmetry
 from crysmm.inference.model_folder import reference_rows
 from crysmm.inference.saved_models import save_encoder
 from crysmm.io.table import Records
-from crysmm.objectives import Objective
+from crysmm.objectives.objective import Objective
 from crysmm.objectives.pretraining import PretrainingObjective, build_pretraining
 from crysmm.objectives.quality import EncoderQuality
 from crysmm.progress import progress_bar
