@@ -44,8 +44,8 @@ class TextStudy(Study):
     """Study whose arms may read texts.
 
     Args:
-        texts: by task and by the texts' key of an arm, the file of descriptions.
-        encoder: reads them.
+        texts: File of descriptions by task, and by the key that arms have for their texts.
+        encoder: Text encoder: ``minilm``, a folder or a hub name.
     """
 
     texts: dict[str, dict[str, Path]] = field(default_factory=dict)
@@ -112,8 +112,8 @@ def make_texts(own: Path, folder: Path) -> dict[str, Path]:
     """Write the texts and the controls; return their paths by the name that arms use.
 
     Args:
-        own: file of descriptions.
-        folder: gets the files of the controls.
+        own: File of descriptions.
+        folder: Folder for the files of the controls.
 
     Raises:
         SystemExit: a text names no space group.
@@ -168,9 +168,9 @@ def text_alone(config: TrainingConfig, descriptions: Path, encoder: str) -> floa
     """Return the test MAE of a ridge regression whose penalty is chosen on the validation split.
 
     Args:
-        config: the data, the target and the split.
-        descriptions: the texts; a crystal without one has the mean of the others.
-        encoder: reads them.
+        config: Settings of the data, the target and the split.
+        descriptions: File of the texts; a crystal without one has the mean of the others.
+        encoder: Text encoder: ``minilm``, a folder or a hub name.
     """
     from sklearn.linear_model import Ridge
     from sklearn.preprocessing import StandardScaler

@@ -46,7 +46,7 @@ class TeacherFeatures:
     """Features of the atoms of a store's crystals; read-only, memory-mapped, and cheap to pickle.
 
     Args:
-        source: What they are from; identifies them.
+        source: Identifier of the teacher or file they come from.
         width: Number of features per atom.
         places: Place of each crystal's features by row of the store.
         teacher: Teacher that they are by; None if it is not known.
@@ -138,8 +138,8 @@ def compute_features(
 ) -> tuple[TeacherFeatures, dict[int, str]]:
     """Compute the features of crystals that the cache lacks, and find the others there.
 
-    Crystals are embedded in the same batches wherever that is done and wherever it was stopped before, so that rounding
-    is the same, too.
+    The same batches are embedded by any number of processes, on a cluster, and when a stopped run is repeated, so that
+    rounding does not depend on these.
 
     Args:
         store: Store with the crystals.
