@@ -88,8 +88,8 @@ def test_text_alone_is_a_ridge_regression_on_the_split_of_the_runs(options, call
     offset = x.mean(0)
     errors = []
     for penalty in 10.0 ** np.arange(-1, 5.1, 0.5):
-        centred = x - offset
-        weights = np.linalg.solve(centred.T @ centred + penalty * np.eye(x.shape[1]), centred.T @ (y - y.mean()))
+        centered = x - offset
+        weights = np.linalg.solve(centered.T @ centered + penalty * np.eye(x.shape[1]), centered.T @ (y - y.mean()))
         validation, test = (
             np.abs((matrix(part) - offset) @ weights + y.mean() - values(part)).mean() for part in ("id_val", "id_test")
         )

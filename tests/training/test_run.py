@@ -313,7 +313,7 @@ def test_bf16_trains_and_results_are_fp32(make_config):
     assert any(np.float32(value) != torch.tensor(value).bfloat16().item() for value in column(rows, "prediction"))
 
 
-def test_link_switches_standardisation_off_and_says_so(make_config, capsys):
+def test_link_switches_standardization_off_and_says_so(make_config, capsys):
     train(make_config(epochs=1, model={"name": "cgcnn", "conv_layers": 1, "node_features": 8, "link": "log"}))
     assert "model.link log: the target is not standardized" in capsys.readouterr().out
 
