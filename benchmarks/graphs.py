@@ -8,7 +8,6 @@ With --jarvis, JARVIS' ``atom_dgl_multigraph`` builds graphs and line graphs of 
 """
 
 import argparse
-import gzip
 import json
 import platform
 import statistics
@@ -21,17 +20,11 @@ from typing import Any
 import torch
 
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal, as_crystal
+from crysmm.crystal import as_crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.graphs.dgl import crystal_graph, import_dgl, line_graph
 from crysmm.graphs.neighbors import find_edges
-
-
-def read_crystals(path: Path, limit: int) -> list[Crystal]:
-    """Read the first crystals of a JSONL file, which may be compressed."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt") as lines:
-        return [as_crystal(json.loads(line)) for line in islice(lines, limit)]
+from crysmm.io.json_stream import jsonl_lines
 
 
 def milliseconds(build: Callable[[Any], object], structures: list[Any]) -> dict[str, float]:
@@ -59,7 +52,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
-    crystals = read_crystals(arguments.data, arguments.limit)
+    crystals = [as_crystal(json.loads(line)) for _, line in islice(jsonl_lines(arguments.data), arguments.limit)]
     choices = {"neighbor_strategy": arguments.neighbor_strategy, "cutoff": arguments.cutoff}
     settings = GraphSettings.model_validate(choices)
     result: dict[str, Any] = {

@@ -7,7 +7,6 @@ of all runs, without the first epoch of each.
 """
 
 import argparse
-import csv
 import statistics
 import tempfile
 from collections import defaultdict
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from crysmm.config import TrainingConfig
+from crysmm.runs.run_folder import RunFolder
+from crysmm.runs.run_writer import read_history
 from crysmm.training.train import train
 
 EPOCHS = 6
@@ -67,8 +68,8 @@ def epoch_seconds(
                         "progress": False,
                     }
                 )
-                with (train(config).folder / "history.csv").open(newline="") as file:
-                    seconds[name] += [float(row["seconds"]) for row in csv.DictReader(file)][1:]
+                history = read_history(RunFolder(train(config).folder).history)
+                seconds[name] += [epoch["seconds"] for epoch in history[1:]]
     return seconds
 
 

@@ -32,7 +32,7 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.curves import Curves, plot_curves
-from benchmarks.predicted_labels import with_predicted_labels
+from benchmarks.predicted_labels import FULL, with_predicted_labels
 from benchmarks.several import SEED, train_on_several
 from benchmarks.study import ARMS as ARMS_OF_STUDIES
 from benchmarks.study import SEVERAL, SHIPPED, Arm, call, folder_name, fused_with, is_known, read_rows
@@ -103,7 +103,6 @@ DRAWN = (
     "from several, fused with imitation-jarvis",
 )  # fmt: skip
 """Arms in the figure of learning curves; the results file has more."""
-FULL = 80  # percent of the crystals with a property, the training split
 COLUMNS = (
     "arm", "property", "percent", "n_train", "n_test", "val_mae", "test_mae", "standard_error", "epochs", "hours",
     "precision", "processor",

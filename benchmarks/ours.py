@@ -4,7 +4,6 @@ Each prints one JSON line. The steps are those of ``crysmm train``: its objectiv
 """
 
 import argparse
-import csv
 import json
 import resource
 import tempfile
@@ -26,6 +25,8 @@ from crysmm.graphs.neighbors import find_edges
 from crysmm.io.inputs import open_input
 from crysmm.models.networks import build_network
 from crysmm.objectives.property import PropertyObjective
+from crysmm.runs.run_folder import RunFolder
+from crysmm.runs.run_writer import read_history
 from crysmm.training.train import train
 from crysmm.training.trainer import make_optimizer
 from data_prep.convert import readable_records
@@ -100,8 +101,7 @@ def cgcnn_epochs(config: TrainingConfig, count: int) -> dict[str, float]:
         start = time.perf_counter()
         result = train(config.model_copy(update=own | split))
         seconds = time.perf_counter() - start
-        with (result.folder / "history.csv").open(newline="") as file:
-            second = float(list(csv.DictReader(file))[1]["seconds"])
+        second = read_history(RunFolder(result.folder).history)[1]["seconds"]
     return {"first_epoch": seconds - second, "epoch": second}
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # Python adds only the folder of the script itself
 
 from benchmarks.processes import CHECKOUT, SAMPLE_DATA, output_of
-from crysmm.data.store import cache_folder
+from crysmm.files import cache_folder
 from crysmm.io.inputs import open_source
 from crysmm.io.table import crystal_row
 from data_prep.convert import readable_records

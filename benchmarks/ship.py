@@ -8,19 +8,16 @@ no one, or what an encoder is worth to a student. Read the card before it is com
 """
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from crysmm.cli.main import guarded
 from crysmm.config import PretrainingConfig, TrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.errors import InputError
-from crysmm.files import write_json_atomic
 from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, WEIGHTS_FILE
 from crysmm.inference.model_card import CITATION, SCORES, Card, write_card
 from crysmm.inference.model_folder import ModelDescription, read_description
@@ -83,24 +80,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix=".", dir=arguments.zoo) as temporary:
         made = Path(temporary) / arguments.name
         made.mkdir()
-        for name in (WEIGHTS_FILE, CALIBRATION_FILE):
+        for name in (WEIGHTS_FILE, DESCRIPTION_FILE, CALIBRATION_FILE):
             if (arguments.run / name).is_file():
                 shutil.copyfile(arguments.run / name, made / name)
-        write_json_atomic(made / DESCRIPTION_FILE, published(arguments.run))
         write_card(made, card)
         load_encoder(made)
         made.rename(folder)
     print(card.text())
     return 0
-
-
-def published(run: Path) -> dict[str, Any]:
-    """Return ``model.json`` with the name of a teacher in place of its path."""
-    content: dict[str, Any] = json.loads((run / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    head = content["config"].get("head", {})
-    if "teacher" in head:
-        head["teacher"] = Path(head["teacher"]).name
-    return content
 
 
 def make_card(arguments: argparse.Namespace, config: RunConfig) -> Card:

@@ -47,6 +47,7 @@ from crysmm.data.duplicates import distance_fingerprint
 from crysmm.errors import StructureError
 from crysmm.graphs.neighbors import find_edges
 from crysmm.io.structure_file import format_from_name, format_from_text, read_structure
+from crysmm.progress import progress_bar
 
 TOLERANCE = 0.02  # Angstrom, of distances; pymatgen moves atoms by 1e-4 of a cell to thirds and sixths
 VOLUME_TOLERANCE = 1e-3  # of the volume per atom
@@ -398,7 +399,7 @@ def main() -> int:
         found = list(find_files(folder))
         files = [(path, file_format) for path, file_format in found if file_format is not None]
         done = compare(files, folder, arguments.reference, arguments.timeout)
-        rows = list(shown(tqdm(done, total=len(files), unit=" files", disable=None), arguments.csv))
+        rows = list(shown(progress_bar("comparing", len(files), "files", done), arguments.csv))
     print(f"\n{len(found) - len(files):,} files of no known format are left out\n\n{report(rows)}")
     return 0
 

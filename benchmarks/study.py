@@ -23,6 +23,7 @@ from typing import Any
 
 from crysmm.files import replacing, write_csv_atomic
 from crysmm.io.json_stream import jsonl_lines
+from crysmm.io.table import write_rows
 
 # Without --precision: a processor's own choice, as bf16 is slow where it is not native.
 RECIPE = ["--epochs", "60", "--batch_size", "64", "--learning_rate", "0.004"]
@@ -227,10 +228,10 @@ def read_rows(data: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for _, line in jsonl_lines(data)]
 
 
-def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write a JSONL file."""
+def replace_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a JSONL file, or replace it."""
     with replacing(path) as temporary:
-        temporary.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        write_rows(rows, temporary, packed=False)
 
 
 def is_known(row: dict[str, Any], name: str) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.properties import PROPERTIES
-from benchmarks.study import ARMS, ENCODERS, TEXT_ALONE, Results, Study, command_line, read_results, table
+from benchmarks.study import ARMS, ENCODERS, OF_SEVERAL, TEXT_ALONE, Results, Study, command_line, read_results, table
 from crysmm.cli.options import CommandParser, add_config_options, config_from
 from crysmm.config import TrainingConfig
 from crysmm.data.split import make_split
@@ -44,8 +44,8 @@ class TextStudy(Study):
     """Study whose arms may read texts.
 
     Args:
-        texts: by task and by the texts' key of an arm, the file of descriptions.
-        encoder: reads them.
+        texts: File of descriptions by task, and by the key that arms have for their texts.
+        encoder: Text encoder: ``minilm``, a folder or a hub name.
     """
 
     texts: dict[str, dict[str, Path]] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class TextStudy(Study):
 
 def main() -> None:
     """Run what has no result yet, or print the table."""
-    arms = [name for name, arm in ARMS.items() if arm.encoder not in ENCODERS]
+    arms = [name for name, arm in ARMS.items() if arm.encoder not in ENCODERS and name not in OF_SEVERAL]
     parser, run = command_line(__doc__, "texts.csv", arms)
     run.add_argument("--tables", type=Path, required=True, help="folder of the tables")
     run.add_argument("--descriptions", type=Path, required=True, help="folder of their descriptions")
@@ -112,8 +112,8 @@ def make_texts(own: Path, folder: Path) -> dict[str, Path]:
     """Write the texts and the controls; return their paths by the name that arms use.
 
     Args:
-        own: file of descriptions.
-        folder: gets the files of the controls.
+        own: File of descriptions.
+        folder: Folder for the files of the controls.
 
     Raises:
         SystemExit: a text names no space group.
@@ -168,9 +168,9 @@ def text_alone(config: TrainingConfig, descriptions: Path, encoder: str) -> floa
     """Return the test MAE of a ridge regression whose penalty is chosen on the validation split.
 
     Args:
-        config: the data, the target and the split.
-        descriptions: the texts; a crystal without one has the mean of the others.
-        encoder: reads them.
+        config: Settings of the data, the target and the split.
+        descriptions: File of the texts; a crystal without one has the mean of the others.
+        encoder: Text encoder: ``minilm``, a folder or a hub name.
     """
     from sklearn.linear_model import Ridge
     from sklearn.preprocessing import StandardScaler

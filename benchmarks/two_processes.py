@@ -9,8 +9,6 @@ seeds; seconds are the median over all epochs but the first of each run.
 """
 
 import argparse
-import csv
-import json
 import os
 import statistics
 import sys
@@ -19,6 +17,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from benchmarks.processes import output_of
+from crysmm.runs.run_folder import RunFolder
+from crysmm.runs.run_writer import read_history
 
 SMALL_ALIGNN = {"alignn_layers": 1, "gcn_layers": 1, "hidden_features": 64, "norm": "layer"}
 BACKBONES = {
@@ -32,13 +32,13 @@ BACKBONES = {
 def measure(options: list[str], processes: int, cores: int) -> tuple[float, list[float]]:
     """Train with the cores divided among processes; return the test MAE and the seconds of all epochs but the first."""
     with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        command = [sys.executable, "-m", "crysmm", "train", *options, "--output_dir", str(run), "--progress", "false"]
+        run = RunFolder(Path(folder) / "run")
+        command = [sys.executable, "-m", "crysmm", "train", *options]
+        command += ["--output_dir", str(run.path), "--progress", "false"]
         command += ["--device", "cpu", "--devices", str(processes)]
         output_of(command, os.environ | {"OMP_NUM_THREADS": str(max(1, cores // processes))})
-        with (run / "history.csv").open(newline="") as file:
-            seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
-        return json.loads((run / "metrics.json").read_text())["test"]["mae"], seconds[1:]
+        seconds = [epoch["seconds"] for epoch in read_history(run.history)[1:]]
+        return run.read_metrics()["test"]["mae"], seconds
 
 
 def main() -> None:

@@ -41,7 +41,10 @@ def file_sha256(path: Path) -> str:
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Return the folder for stores: ``cache_dir``, or ``crysmm`` in the user's cache folder."""
+    """Return the folder for what is kept between runs: ``cache_dir``, or ``crysmm`` in the user's cache folder.
+
+    It holds stores of graphs, features by teachers, embeddings of texts, and matplotlib's list of fonts.
+    """
     if cache_dir is not None:
         return Path(cache_dir)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crysmm"
@@ -245,8 +248,3 @@ def working_folder(beside: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         held.close()
-
-
-def disables_bar(wanted: bool) -> bool | None:
-    """Return tqdm's ``disable`` for a progress bar: None, shown on a terminal only, if it is wanted."""
-    return None if wanted else True

@@ -26,6 +26,7 @@ from crysmm.io.folder import columns_of_text
 from crysmm.io.source import IdRegister, read_number
 from crysmm.io.structure_file import read_file
 from crysmm.io.table import crystal_row
+from crysmm.progress import progress_bar
 from data_prep.download import download, figshare_address
 from data_prep.files import run_command, write_jsonl
 
@@ -80,7 +81,7 @@ def read_table(archive: Path, table: Table) -> Iterator[dict[str, Any]]:
                 f"{shown(', '.join(lines[0][1]) if lines else '')}"
             )
         register = IdRegister()
-        for number, cells in tqdm(lines[1:], unit=" crystals"):
+        for number, cells in progress_bar("reading", len(lines) - 1, "crystals", lines[1:]):
             try:
                 yield read_row(root / table.structures, cells, table.properties, register)
             except StructureError as error:

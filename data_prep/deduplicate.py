@@ -23,10 +23,11 @@ from crysmm.crystal import Crystal
 from crysmm.data.building import map_in_order
 from crysmm.data.space_groups import find_space_group
 from crysmm.errors import InputError, StructureError
-from crysmm.files import disables_bar, replacing, why_not_writable, write_json_atomic
+from crysmm.files import replacing, why_not_writable, write_json_atomic
 from crysmm.io.json_stream import json_list_items
 from crysmm.io.row import parse_row, read_row
 from crysmm.io.table import crystal_row
+from crysmm.progress import progress_bar
 from data_prep.files import write_jsonl
 from data_prep.structure_index import StructureIndex, StructureKey, pack_keys, structure_key, unpack_keys
 
@@ -134,12 +135,14 @@ def deduplicate(
     parts = _Parts(folder, len(archives))
     rows = islice(_texts(archives), parts.n_parts * rows_a_part, None)
     examined: Iterator[Examined | Unreadable] = iter(
-        tqdm(
+        progress_bar(
+            "comparing structures",
+            n_rows,
+            "rows",
             map_in_order(partial(examine, symprec=symprec), rows, jobs),
-            "comparing structures", n_rows, initial=min(parts.n_parts * rows_a_part, n_rows), unit=" rows",
-            disable=disables_bar(True),
+            initial=min(parts.n_parts * rows_a_part, n_rows),
         )
-    )  # fmt: skip
+    )
     while some := list(islice(examined, rows_a_part)):
         parts.write(some, list(archives), left_out)
     parts.join(output)
@@ -176,7 +179,7 @@ def _begin(folder: Path, settings: Mapping[str, Any], archives: Mapping[str, Pat
                 "repeat those to continue, or delete the folder to start again"
             )
         return int(begun["n_rows"])
-    n_rows = sum(1 for _ in tqdm(_texts(archives), "counting rows", unit=" rows", disable=disables_bar(True)))
+    n_rows = sum(1 for _ in progress_bar("counting rows", None, "rows", _texts(archives)))
     write_json_atomic(path, {"settings": settings, "n_rows": n_rows})
     return n_rows
 

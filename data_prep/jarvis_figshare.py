@@ -22,6 +22,7 @@ from crysmm.io.json_stream import json_list_items
 from crysmm.io.row import parse_row, read_row
 from crysmm.io.source import IdRegister
 from crysmm.io.table import crystal_row
+from crysmm.progress import progress_bar
 from data_prep.download import download
 from data_prep.files import run_command, write_jsonl
 
@@ -59,7 +60,7 @@ def read_archive(archive: Path, wanted: str | None) -> Iterator[dict[str, Any]]:
     """
     found: set[str] = set()
     register = IdRegister()
-    for place, text in tqdm(json_list_items(archive), unit=" crystals"):
+    for place, text in progress_bar("reading", None, "crystals", json_list_items(archive)):
         try:
             fields = parse_row(text)
             identifier = fields.get("jid", fields.get("id"))

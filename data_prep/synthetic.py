@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from crysmm.crystal import Crystal
 from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.io.inputs import open_source
 from crysmm.io.table import crystal_row
+from crysmm.progress import progress_bar
 from data_prep.convert import readable_records
 from data_prep.files import run_command, write_jsonl
 
@@ -62,7 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
     source = open_source(arguments.input, limit=arguments.limit)
     bases = [record.crystal for record in readable_records(source)]
-    crystals = tqdm(synthetic_crystals(bases, arguments.count), total=arguments.count, unit=" crystals", delay=1)
+    crystals = progress_bar("making", arguments.count, "crystals", synthetic_crystals(bases, arguments.count))
     rows = (
         crystal_row(f"synthetic-{number}", {PROPERTY: crystal.volume / len(crystal)}, crystal)
         for number, crystal in enumerate(crystals)

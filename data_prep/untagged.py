@@ -17,15 +17,14 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from tqdm import tqdm
-
 from crysmm.cli.options import positive
 from crysmm.data.space_groups import describe_symmetry
 from crysmm.data.split import read_ids
 from crysmm.errors import InputError, StructureError
-from crysmm.files import disables_bar, file_sha256
+from crysmm.files import file_sha256
 from crysmm.io.inputs import open_source
 from crysmm.io.source import Record
+from crysmm.progress import progress_bar
 from data_prep.convert import readable_records
 from data_prep.deduplicate import check_output, deduplicate
 from data_prep.files import run_command
@@ -49,8 +48,7 @@ def read_test_set(data: Path, ids_file: Path | None) -> Iterator[Record]:
     """
     missing = None if ids_file is None else set(read_ids(ids_file)["id_test"])
     source = open_source(data, needs_targets=False)
-    hidden = disables_bar(True)
-    for record in tqdm(readable_records(source), f"reading {data}", source.n_rows, unit=" rows", disable=hidden):
+    for record in progress_bar(f"reading {data}", source.n_rows, "rows", readable_records(source)):
         if missing is None:
             yield record
         elif record.id in missing:

@@ -11,7 +11,7 @@ from benchmarks.readability import imported
 
 PACKAGE = Path(crysmm.__file__).parent
 LAYERS = (  # folders and top-level modules, from the lowest to the highest; within a layer nothing imports another
-    {"errors", "signals", "zoo", "elements"},
+    {"errors", "progress", "signals", "zoo", "elements"},
     {"cluster", "crystal", "files", "keys"},
     {"config", "parts"},
     {"device", "graphs"},

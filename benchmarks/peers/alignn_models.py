@@ -114,7 +114,7 @@ def main() -> None:
 
 
 def ids(path: Path) -> list[str]:
-    """Of the rows of a JSONL file."""
+    """Return the ids in a JSONL file."""
     return [json.loads(line)["id"] for line in path.read_text().splitlines()]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from crysmm import __version__
 from crysmm.crystal import Crystal, cell_parameters
 from crysmm.data.building import GraphedRecord
-from crysmm.data.estimate import in_bytes
+from crysmm.data.estimate import format_size
 from crysmm.data.scaler import class_label
 from crysmm.data.space_groups import find_space_group
 from crysmm.errors import InputError
@@ -191,7 +191,7 @@ class Uploads(FilesSource):
         for row in super().rows():
             # Checked by the size on disk, before anything is read into memory.
             if isinstance(row, FileRow) and row.path.stat().st_size > MAX_FILE_SIZE:
-                size, limit = in_bytes(row.path.stat().st_size), in_bytes(MAX_FILE_SIZE)
+                size, limit = format_size(row.path.stat().st_size), format_size(MAX_FILE_SIZE)
                 yield SkippedRow(row.id, row.file, f"the file has {size}; the app takes files of at most {limit}")
             else:
                 yield row

@@ -16,7 +16,7 @@ from crysmm.data.estimate import (
     BYTES_A_SECOND,
     activations,
     estimated_memory,
-    in_bytes,
+    format_size,
     memory_limit,
     oversized_rows,
 )
@@ -179,9 +179,11 @@ class CheckReport:
             lines.append("Split: " + ", ".join(f"{number} {name}" for name, number in self.split.items()))
 
         costs = self.costs
-        mean, largest, limit = map(in_bytes, (costs.mean_batch_memory, costs.largest_batch_memory, costs.memory_limit))
+        mean, largest, limit = map(
+            format_size, (costs.mean_batch_memory, costs.largest_batch_memory, costs.memory_limit)
+        )
         lines += [
-            f"Disk: {in_bytes(costs.disk)} of stored graphs",
+            f"Disk: {format_size(costs.disk)} of stored graphs",
             f"Memory: about {mean} per batch, {largest} for a batch of the largest crystals; {limit} are available",
             f"Time: about {costs.epoch_seconds:.2g} s per epoch on two CPU cores, far less on a GPU",
             "Found: " + "; ".join(self.findings) if self.findings else "Nothing wrong was found.",

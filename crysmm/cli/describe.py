@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from crysmm.cli.options import (
     UNLABELED,
@@ -14,6 +15,7 @@ from crysmm.cli.options import (
     warn,
 )
 from crysmm.errors import CrysmmError
+from crysmm.text.describers import DescriberName
 
 SHOWN = 3  # rows of each kind of problem
 
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--describer",
-        choices=("robocrys", "jarvis"),
+        choices=get_args(DescriberName),
         default="robocrys",
         help="robocrys: Robocrystallographer, as in CrysMMNet's paper (default). jarvis: that of JARVIS, much faster.",
     )

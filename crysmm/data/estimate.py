@@ -101,12 +101,12 @@ def why_too_large(
 def _too_large(n_atoms: int, n_edges: int, n_triplets: int, memory: float, limit: int) -> str:
     return (
         f"too large: {n_atoms} atoms, {n_edges} bonds and {n_triplets} triplets to compute need about "
-        f"{in_bytes(memory)}, there are {in_bytes(limit)}"
+        f"{format_size(memory)}, there are {format_size(limit)}"
     )
 
 
-def in_bytes(n_bytes: float) -> str:
-    """Format a size with its unit."""
+def format_size(n_bytes: float) -> str:
+    """Format a number of bytes: ``512 B``, ``3.1 GB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if n_bytes < 1024:
             return f"{n_bytes:.3g} {unit}"

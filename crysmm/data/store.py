@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import SPACE_GROUP, in_parallel, write_arrow
 from crysmm.errors import InputError
-from crysmm.files import LOCK, cache_folder, disables_bar, naming, working_folder
+from crysmm.files import LOCK, cache_folder, naming, working_folder
 from crysmm.io.source import ReadingNote, SkippedRow, Source, UnlabeledRow, strict_error
+from crysmm.progress import progress_bar
 
 if TYPE_CHECKING:
     import datasets
@@ -243,8 +243,7 @@ def build_store(
         return store
     with naming(path), working_folder(path) as building:
         rows: Iterable[Any] = in_parallel(source, settings, jobs, symprec)
-        hidden = disables_bar(progress)
-        rows = tqdm(rows, "reading structures", source.n_rows, unit=" crystals", disable=hidden, delay=1)
+        rows = progress_bar("reading structures", source.n_rows, "crystals", rows, shown=progress)
         summary = write_arrow(rows, building / ARROW_FILE, strict, symprec is not None)
         if not summary.n_crystals:
             first = [*summary.skipped, *summary.unlabeled][:3]

@@ -1,7 +1,7 @@
 """Units of targets: those that the user gives, or those of columns known from JARVIS, Matbench and Materials Project.
 
 A unit is text; ``1`` is that of a quantity without a dimension, and None stands for a unit that is not known. Numbers
-stand before them with three digits.
+stand before them with three digits; a time is written in one unit or two.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from crysmm.config.training import TrainingConfig
-from crysmm.errors import InputError
+from crysmm.errors import InputError, first_of
 
 DIMENSIONLESS = "1"
 KNOWN = {
@@ -49,7 +49,7 @@ def units_of(config: TrainingConfig, names: Sequence[str]) -> tuple[str | None, 
     if len(config.unit) != len(names):
         raise InputError(
             f"--unit: {len(config.unit)} given ({','.join(config.unit)}); expected {len(names)}, one for each target, "
-            f"in their order: {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}"
+            f"in their order: {first_of(names)}"
         )
     return config.unit
 
@@ -67,6 +67,16 @@ def number(value: float | None) -> str:
         return f"{value:,.0f}"
     decimals = 2 if size == 0 else max(0, 2 - math.floor(math.log10(size)))
     return f"{value:.{decimals}f}"
+
+
+def duration(seconds: float) -> str:
+    """Format a time: ``8.2 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+    # Rounded before it is split, so that 119.7 s is 2 min 0 s, not 1 min 60 s.
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def after_number(unit: str | None) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from crysmm.crystal import Crystal
 from crysmm.data.batch import CrystalBatch, collate_crystals
@@ -35,10 +34,11 @@ from crysmm.explain.tables import (
     crystal_rows,
     feature_rows,
 )
-from crysmm.files import disables_bar, table_replacing, write_csv_atomic, write_json_atomic
+from crysmm.files import table_replacing, write_csv_atomic, write_json_atomic
 from crysmm.inference.saved_models import LoadedModel
 from crysmm.io.source import SkippedRow
 from crysmm.models.crysxpp import CrysXPP
+from crysmm.progress import progress_bar
 from crysmm.runs.plots import clean, new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -248,8 +248,7 @@ class _Batches:
         self._n_rows, self._store, self._progress = len(rows), store, progress
 
     def __call__(self, doing: str) -> Iterator[CrystalBatch]:
-        hidden = disables_bar(self._progress)
-        with tqdm(total=self._n_rows, desc=doing, unit=" crystals", disable=hidden, leave=False) as bar:
+        with progress_bar(doing, self._n_rows, "crystals", shown=self._progress, leave=False) as bar:
             for rows in self._parts:
                 yield self._store.batch(rows.tolist(), merge=self._merge)
                 bar.update(len(rows))

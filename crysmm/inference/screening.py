@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from tqdm import tqdm
 
 from crysmm import __version__
 from crysmm.cluster import map_on_cluster
 from crysmm.data.building import graph_rows, in_parallel
 from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import InputError, first_of
-from crysmm.files import LOCK, disables_bar, hold, replacing, write_json_atomic
+from crysmm.files import LOCK, hold, replacing, write_json_atomic
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, refuse_output, unfinished_folder
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers, write_table
@@ -38,6 +37,7 @@ from crysmm.inference.selection import Selection
 from crysmm.io.folder import FileRow
 from crysmm.io.inputs import open_source, source_from_structures
 from crysmm.io.source import Row, SkippedRow, Source
+from crysmm.progress import progress_bar
 from crysmm.zoo import resolve_group
 
 ROWS_A_SHARD = 1024  # half a second of work for CGCNN on two cores, minutes for models that read texts
@@ -253,8 +253,8 @@ def screen(
         nullcontext({}) if is_small else open_shards(folder, _origin(predictor, source, maker))
     )
     with opened as shards:
-        n_before, hidden = ROWS_A_SHARD * len(shards), disables_bar(progress)
-        bar = tqdm(desc="predicting", total=source.n_rows, initial=n_before, unit=" structures", disable=hidden)
+        n_before = ROWS_A_SHARD * len(shards)
+        bar = progress_bar("predicting", source.n_rows, "structures", shown=progress, initial=n_before)
         todo = ((number, rows) for number, rows in enumerate(_shards_of(source)) if number not in shards)
         with keep_freed_memory(predictor.device), bar:
             if scheduler is None:

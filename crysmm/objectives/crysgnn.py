@@ -4,7 +4,7 @@ Das et al., CrysGNN: distilling pre-trained knowledge to enhance property predic
 (2023).
 
 Decoders reconstruct atom features and the connectivity of every ordered pair from the encoder's atom embeddings, each
-divided by its length. The mean embedding of a crystal is classified by space group and pulled towards those of the
+divided by its length. The mean embedding of a crystal is classified by space group and pulled toward those of the
 same crystal system by a contrastive loss (NT-Xent). The four losses have weights of 0.25 as in the authors' code; the
 paper gives no values. The losses of features and connectivity are means over a batch, in which larger cells weigh more.
 

@@ -18,12 +18,12 @@ from crysmm.engines.linear import precise
 from crysmm.errors import InputError
 from crysmm.models.backbone import Backbone, Embedding
 from crysmm.models.networks import backbone_for_graphs
-from crysmm.objectives import Objective
 from crysmm.objectives.corruption import Corruption, Example
 from crysmm.objectives.crysae import crysae_terms
 from crysmm.objectives.crysgnn import crysgnn_terms
 from crysmm.objectives.decoys import decoy_terms
 from crysmm.objectives.imitation import ImitationTerm
+from crysmm.objectives.objective import Objective
 from crysmm.objectives.reconstruction import AtomFeatureTerm, ConnectivityTerm
 from crysmm.objectives.terms import Term
 

@@ -15,7 +15,7 @@ from crysmm.data.batch import CrystalBatch, labels_per_crystal
 from crysmm.data.scaler import TargetScaler
 from crysmm.engines.linear import precise
 from crysmm.models.networks import PropertyNetwork
-from crysmm.objectives import Objective
+from crysmm.objectives.objective import Objective
 
 CRITERIA: dict[Criterion, Callable[..., Tensor]] = {
     "l1": functional.l1_loss,

@@ -10,16 +10,15 @@ from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 
-from tqdm import tqdm
-
 from crysmm.config.loading import SIZES, make_config
 from crysmm.config.run import DEFAULT_RATIO
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, StructureError, brief, first_of
-from crysmm.files import disables_bar, replacing, write_text_atomic
+from crysmm.files import replacing, write_text_atomic
 from crysmm.io.source import Row, SkippedRow
 from crysmm.io.structure_file import SUFFIXES
 from crysmm.io.table import crystal_row, write_rows
+from crysmm.progress import progress_bar
 
 # Settings that a benchmark fixes: those of the split, and those of the target's values.
 SPLIT = (SIZES - {"val_ratio"}) | {"ids_file", "keep_data_order", "limit", "strict"}
@@ -111,7 +110,7 @@ def write_data(
         InputError: Crystals are missing or cannot be read; nothing is written then.
     """
     found = _find_crystals(rows, target, values)
-    bar = tqdm(found, total=len(values), desc="reading", unit=" crystals", disable=disables_bar(progress))
+    bar = progress_bar("reading", len(values), "crystals", found, shown=progress)
     with replacing(path) as temporary:
         write_rows(bar, temporary, packed=True)
 

@@ -13,6 +13,7 @@ from itertools import chain
 from markupsafe import Markup
 
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system
+from crysmm.data.units import duration as duration  # which the pages of comparisons import from here
 from crysmm.elements import ATOMIC_NUMBERS, feature_table
 
 ELECTRONEGATIVITY = 3  # column of the "basic" atom features
@@ -44,16 +45,6 @@ def embed_scripts(sources: Sequence[str]) -> tuple[str, str]:
 def percentage(fraction: float | None) -> str:
     """Format a fraction as a percentage, ``85.0%``; a dash for None."""
     return "-" if fraction is None else f"{fraction:.1%}"
-
-
-def duration(seconds: float) -> str:
-    """Format a time: ``8.2 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
-    # Rounded before it is split, so that 119.7 s is 2 min 0 s, not 1 min 60 s.
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def formula_parts(formula: str) -> list[tuple[str, str]]:

@@ -19,11 +19,11 @@ from crysmm.config.models import weight_name
 from crysmm.config.training import TrainingConfig
 from crysmm.data.duplicates import Counterpart, find_counterparts, rows_by_formula
 from crysmm.data.store import Store
-from crysmm.data.units import after_name, after_number, named, number
+from crysmm.data.units import after_name, after_number, duration, named, number
 from crysmm.device import Machine
 from crysmm.errors import count
 from crysmm.report.errors import EvaluatedSplit, Group
-from crysmm.report.html import duration, percentage
+from crysmm.report.html import percentage
 from crysmm.runs.data import TrainingData
 from crysmm.runs.plots import TITLES
 from crysmm.runs.run_folder import SPLITS

@@ -16,7 +16,7 @@ from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.scaler import class_label
-from crysmm.data.units import after_number, named, number
+from crysmm.data.units import after_number, duration, named, number
 from crysmm.elements import SYMBOLS
 from crysmm.inference.model_card import CITATION, PAPERS, SCORES, Card, as_text, papers_behind
 from crysmm.inference.model_folder import (
@@ -175,10 +175,8 @@ def _command(name: str, config: RunConfig, description: Description, metrics: Ma
     # On one line: a line break in a name would end the block of code in the card.
     words = shlex.join([*program, *given(config), "--output_dir", f"runs/{name}"]).replace("\n", " ")
     epochs = f", best epoch {metrics['best_epoch']} of {metrics['epochs']}" if "best_epoch" in metrics else ""
-    seconds = metrics["seconds"]
-    duration = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
     return (
-        f"```\n{words}\n```\n\nWith {versions(description)}; {duration} on "
+        f"```\n{words}\n```\n\nWith {versions(description)}; {duration(metrics['seconds'])} on "
         f"{metrics['device']} in {metrics['precision']}{epochs}."
     )
 

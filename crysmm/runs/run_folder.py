@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crysmm.config.run import RunConfig
-from crysmm.errors import InputError
-from crysmm.files import why_not_writable
+from crysmm.errors import InputError, first_of
+from crysmm.files import refuse_unwritable
 from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, ENSEMBLE_FILE, WEIGHTS_FILE
 from crysmm.inference.model_card import CARD_FILE, holds_card
 
@@ -21,7 +21,6 @@ SPLITS = ("train", "val", "test")
 
 AUDIT_REPORT, AUDIT_TABLE = "audit.json", "audit.csv"  # what crysmm audit writes
 PART, MEMBER = "delta_", "member_"  # prefixes of the folders of sub-runs
-FILES_NAMED = 3  # files that an error names
 
 FREE_SETTINGS = frozenset({
     "cache_dir", "device", "devices", "ids_file", "init_from", "jobs", "max_hours", "num_nodes", "num_workers",
@@ -144,13 +143,11 @@ class RunFolder:
             InputError: The folder is not writable, it holds a run and neither resume nor overwrite is set, or the run
                 to resume had other settings.
         """
-        obstacle = why_not_writable(self.path)
-        if obstacle is not None:
-            raise InputError(f"output_dir {self.path} cannot be written to: {obstacle}; name another folder")
+        refuse_unwritable(self.path)
         if not self.holds_run or config.overwrite:
             return
         if not config.resume:
-            found = ", ".join([file.name for file in self.files() if file.exists()][:FILES_NAMED])
+            found = first_of([file.name for file in self.files() if file.exists()])
             raise InputError(
                 f"output_dir {self.path} holds a run ({found}); continue it with --resume, replace it with "
                 "--overwrite, or name another folder"

@@ -1,1 +1,1 @@
-"""Teachers: networks of others whose atom features are learned from, or read beside the crystal graph."""
+"""Networks from other packages whose atom features are imitated, or read along with the crystal graph."""

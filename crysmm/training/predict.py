@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from crysmm.config.training import TrainingConfig
 from crysmm.data.loader import Share
-from crysmm.files import disables_bar
 from crysmm.inference.domain import rows_to_keep
 from crysmm.inference.frozen_network import Inference, Outputs
 from crysmm.models.networks import PropertyNetwork
 from crysmm.processes import Processes
+from crysmm.progress import progress_bar
 from crysmm.runs.data import TrainingData
 from crysmm.runs.run_folder import SPLITS
 from crysmm.runs.run_writer import SplitOutputs
@@ -70,9 +69,9 @@ def predict_splits(
     inference = Inference(network, data.scaler, processes.device)
     splits = [split for split in SPLITS if data.rows(split)]
     n_crystals = sum(len(data.rows(split)) for split in splits)
-    hidden = disables_bar(config.progress and processes.is_first)
+    shown = config.progress and processes.is_first
     outputs = {}
-    with tqdm(total=n_crystals, desc="predicting", unit=" crystals", disable=hidden, leave=False) as bar:
+    with progress_bar("predicting", n_crystals, "crystals", shown=shown, leave=False) as bar:
         for split in splits:
             rows = data.rows(split)
             embedded = rows_to_keep(rows, config.random_seed) if split == "train" else rows

@@ -6,19 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tqdm import tqdm
-
 from crysmm.config.loading import override
 from crysmm.config.pretraining import PretrainingConfig, ReconstructionConfig
 from crysmm.data.loader import BatchSampler
 from crysmm.data.space_groups import describe_symmetry
-from crysmm.files import disables_bar
 from crysmm.inference.model_folder import reference_rows
 from crysmm.inference.saved_models import save_encoder
 from crysmm.io.table import Records
-from crysmm.objectives import Objective
+from crysmm.objectives.objective import Objective
 from crysmm.objectives.pretraining import PretrainingObjective, build_pretraining
 from crysmm.objectives.quality import EncoderQuality
+from crysmm.progress import progress_bar
 from crysmm.runs.data import RunData
 from crysmm.runs.run_folder import SPLITS
 from crysmm.runs.summary import describe_encoder
@@ -96,8 +94,7 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
         sampler = BatchSampler(
             held_out, data.store.n_triplets[held_out], self.config.batch_size, self.config.max_triplets
         )
-        hidden = disables_bar(self.config.progress)
-        with tqdm(total=len(held_out), desc="evaluating", unit=" crystals", disable=hidden, leave=False) as bar:
+        with progress_bar("evaluating", len(held_out), "crystals", shown=self.config.progress, leave=False) as bar:
             for share in loader_for(data, sampler, self.config, self.processes, data.teacher_features):
                 quality.add(share.batch.to(self.processes.device))
                 bar.update(share.n_crystals)

@@ -21,7 +21,7 @@ from crysmm.config.run import RunConfig
 from crysmm.device import Machine, reproducible
 from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import DivergedError, InputError, NoResultError
-from crysmm.objectives import Objective
+from crysmm.objectives.objective import Objective
 from crysmm.processes import Processes, lightning_silenced
 from crysmm.runs.data import RunData
 from crysmm.runs.run_folder import ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS, RunFolder

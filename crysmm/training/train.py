@@ -23,8 +23,8 @@ from crysmm.io.table import Records
 from crysmm.models.gaussian_process import MOST_KEPT, GaussianProcessHead
 from crysmm.models.networks import PropertyNetwork, build_network
 from crysmm.models.potential import PotentialFusion
-from crysmm.objectives import Objective
 from crysmm.objectives.distillation import DistillationObjective, make_projection
+from crysmm.objectives.objective import Objective
 from crysmm.objectives.property import PropertyObjective, baseline, fit_weights
 from crysmm.processes import Processes
 from crysmm.runs.data import TrainingData

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 from crysmm.config.run import RunConfig
 from crysmm.device import Machine
 from crysmm.engines.normalization import count_rows
-from crysmm.objectives import Objective
+from crysmm.objectives.objective import Objective
 from crysmm.processes import Processes
 from crysmm.runs.data import RunData
 from crysmm.runs.run_log import Progress

@@ -8,7 +8,7 @@ import torch
 
 from crysmm.audit.check import CheckReport, check_input
 from crysmm.config import ALIGNNConfig, CGCNNConfig, GATGNNConfig, TrainingConfig
-from crysmm.data.estimate import estimated_memory, in_bytes, memory_limit
+from crysmm.data.estimate import estimated_memory, format_size, memory_limit
 from crysmm.errors import InputError
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sample_data"
@@ -142,7 +142,7 @@ def test_estimated_memory_is_near_what_was_measured(model, n_edges: int, n_tripl
 def test_memory_limit_is_the_machines() -> None:
     total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
     assert 0 < memory_limit(torch.device("cpu")) <= 1.01 * total
-    assert [in_bytes(size) for size in (512, 98.4 * 1024, 3.5 * 2**30)] == ["512 B", "98.4 kB", "3.5 GB"]
+    assert [format_size(size) for size in (512, 98.4 * 1024, 3.5 * 2**30)] == ["512 B", "98.4 kB", "3.5 GB"]
 
 
 @pytest.mark.parametrize(("text", "limit"), [("4096\n", 4096), ("max\n", None)])

@@ -14,7 +14,7 @@ from crysmm.zoo import shipped_names
 
 
 def test_runs_are_made_once_and_the_table_says_what_they_say(calls, run, data, tmp_path, capsys):
-    options = ["run", "--data", data, "--target", "K", "--labelled", "10", "--seeds", "1,2"]
+    options = ["run", "--data", data, "--target", "K", "--labeled", "10", "--seeds", "1,2"]
     options += ["--arms", "cgcnn", "cgcnn from decoys"]
     run(few_labels, *options)
     runs = [f"runs/{arm}/10/seed_{seed}" for seed in (1, 2) for arm in ("cgcnn", "cgcnn_from_decoys")]
@@ -42,7 +42,7 @@ def test_runs_are_made_once_and_the_table_says_what_they_say(calls, run, data, t
 
 def test_a_result_outlives_the_folder_of_its_run(calls, run, data, tmp_path):
     study.write_results({"cgcnn": {"10": {1: 0.5}}}, tmp_path / "results.csv")
-    run(few_labels, "run", "--data", data, "--target", "K", "--labelled", "10", "--seeds", "1,2", "--arms", "cgcnn")
+    run(few_labels, "run", "--data", data, "--target", "K", "--labeled", "10", "--seeds", "1,2", "--arms", "cgcnn")
     assert calls == ["runs/cgcnn/10/seed_2"]
     assert study.read_results(tmp_path / "results.csv")["cgcnn"]["10"][1] == 0.5
 

@@ -26,6 +26,7 @@ def ship(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("crysmm.zoo.ZOO", tmp_path / "zoo")
+    monkeypatch.setattr("crysmm.inference.model_teacher.ZOO", tmp_path / "zoo")
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["ship.py", *arguments, "--zoo", "zoo", "--summary", "What it is."])
@@ -73,6 +74,15 @@ def test_model_and_encoder(ship, capsys):
     listed = capsys.readouterr().out
     assert "cgcnn that predicts K_VRH (GPa)" in listed
     assert "encoder cgcnn, pre-trained by decoys" in listed
+
+
+def test_a_fused_model_without_a_teacher(ship):
+    assert main(["pretrain", *SMALL, "--n_val", "5", "--output_dir", "encoder"]) == 0
+    assert ship("encoder", "small-encoder") == 0
+    head = ["--head", "multimodal", "--head.embeddings", "small-encoder"]
+    assert main(["train", *SMALL, *head, "--n_val", "3", "--n_test", "4", "--output_dir", "run"]) == 0
+    assert ship("run", "fused") == 0
+    assert Path("zoo/fused/model.json").read_bytes() == Path("run/model.json").read_bytes()
 
 
 def test_refuses_what_it_cannot_ship(ship, save_small_model, capsys):

@@ -88,8 +88,8 @@ def test_text_alone_is_a_ridge_regression_on_the_split_of_the_runs(options, call
     offset = x.mean(0)
     errors = []
     for penalty in 10.0 ** np.arange(-1, 5.1, 0.5):
-        centred = x - offset
-        weights = np.linalg.solve(centred.T @ centred + penalty * np.eye(x.shape[1]), centred.T @ (y - y.mean()))
+        centered = x - offset
+        weights = np.linalg.solve(centered.T @ centered + penalty * np.eye(x.shape[1]), centered.T @ (y - y.mean()))
         validation, test = (
             np.abs((matrix(part) - offset) @ weights + y.mean() - values(part)).mean() for part in ("id_val", "id_test")
         )
@@ -119,6 +119,13 @@ def test_of_the_space_group_nothing_else_is_left():
     assert texts.space_groups([jarvis])[0].text == "trigonal R-3m space group"
     with pytest.raises(SystemExit, match="the text of mp-11 names no space group: As"):
         texts.space_groups([replace(rows[0], text="As")])
+
+
+@pytest.mark.parametrize("arm", [*study.OF_SEVERAL, "cgcnn from decoys that saw the test structures"])
+def test_arms_that_need_another_study_are_refused(arm, run, capsys):
+    with pytest.raises(SystemExit):
+        run(texts, "run", "--tables", "tables", "--descriptions", "texts", "--arms", arm)
+    assert f"invalid choice: '{arm}'" in capsys.readouterr().err
 
 
 def test_every_text_of_an_arm_is_made(tmp_path):

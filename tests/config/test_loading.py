@@ -154,7 +154,7 @@ def test_one_line_a_problem() -> None:
     ("settings", "line"),
     [
         ({"epohs": 3}, "epohs: unknown setting; did you mean epochs?"),
-        ({"colour": 3}, "colour: unknown setting"),
+        ({"color": 3}, "color: unknown setting"),
         (
             {"model.conv_layers": 3},
             'model.conv_layers: written as on a command line; in a file write {"model": {"conv_layers": ...}}',

@@ -36,7 +36,7 @@ def neighbors(crystal: Crystal) -> list[list[tuple[float, int]]]:
 
 
 def weights_of(n_convolutions: int, **extra: tuple[int, ...]) -> dict[str, Tensor]:
-    """Random weights by the authors' names, normalisations with statistics."""
+    """Random weights by the authors' names, normalizations with statistics."""
     generator = torch.Generator().manual_seed(2)
     shapes = {"embedding.weight": (WIDTH, 92), **extra}
     for layer in range(n_convolutions):

@@ -43,7 +43,7 @@ def test_moved_atoms_move_the_fingerprint_by_twice_at_most(crystals) -> None:
 
 
 def zinc_sulfide(layers: str) -> Crystal:
-    """Ideal close-packed layers of ZnS: ABC is zincblende, AB wurtzite; all have the same nearest neighbours."""
+    """Ideal close-packed layers of ZnS: ABC is zincblende, AB wurtzite; all have the same nearest neighbors."""
     side, height = 3.823, 3.823 * np.sqrt(2 / 3)
     lattice = [[side, 0, 0], [-side / 2, side * np.sqrt(3) / 2, 0], [0, 0, height * len(layers)]]
     place = {"A": (0, 0), "B": (1 / 3, 2 / 3), "C": (2 / 3, 1 / 3)}

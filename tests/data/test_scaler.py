@@ -12,7 +12,7 @@ from crysmm.errors import InputError
 BULK_MODULI = np.array([[83.0], [194.0], [2.5], [443.0], [0.31]])  # GPa
 
 
-def test_standardised_on_the_training_rows_alone() -> None:
+def test_standardized_on_the_training_rows_alone() -> None:
     scaler = TargetScaler.fit(BULK_MODULI, [0, 1, 2], TrainingConfig())
     encoded = scaler.encode(torch.from_numpy(BULK_MODULI))[:3]
     assert encoded.mean().item() == pytest.approx(0, abs=1e-12)
@@ -46,7 +46,7 @@ def test_equal_targets_do_not_divide_by_zero() -> None:
     assert scaler.encode(torch.from_numpy(targets)).abs().max() < 1e-12
 
 
-def test_link_switches_standardisation_off() -> None:
+def test_link_switches_standardization_off() -> None:
     scaler = TargetScaler.fit(BULK_MODULI, [0, 1, 2], TrainingConfig(model=CGCNNConfig(link="log")))
     assert not scaler.standardize
     assert scaler.decode(torch.tensor([[7.0]])).item() == 7.0

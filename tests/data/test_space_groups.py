@@ -124,8 +124,8 @@ if {loud}:
 from crysmm.crystal import Crystal
 from crysmm.data.space_groups import find_space_group
 
-face_centred = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
-print(find_space_group(Crystal(3.6 * np.eye(3), np.array(face_centred), np.full(4, 29)), 0.01))
+face_centered = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+print(find_space_group(Crystal(3.6 * np.eye(3), np.array(face_centered), np.full(4, 29)), 0.01))
 logging.getLogger("another").debug("heard")
 """
 

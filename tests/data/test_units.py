@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from crysmm.config import TrainingConfig
-from crysmm.data.units import KNOWN, after_name, after_number, named, units_of
+from crysmm.data.units import KNOWN, after_name, after_number, duration, named, units_of
 from crysmm.errors import InputError
 from crysmm.publish.matbench_tasks import TASKS
 
@@ -63,3 +63,11 @@ def test_no_unit_stands_where_there_is_no_dimension() -> None:
     assert [after_number(unit) for unit in ("GPa", "1", None)] == [" GPa", "", ""]
     assert [after_name(unit) for unit in ("GPa", "1", None)] == [" (GPa)", "", " (unit of the input)"]
     assert named(["K", "n", "x"], ["GPa", "1", None]) == ["K (GPa)", "n", "x"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.144, "144 ms"), (8.21, "8.2 s"), (119.7, "2 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -12,11 +12,11 @@ CONTENT = bytes(range(256)) * 4096  # 1 MiB
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT; each request takes the next of `behaviours`, the last one again and again."""
+    """Serves CONTENT; each request takes the next of `behaviors`, the last one again and again."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.behaviours = ["whole"]
+        self.behaviors = ["whole"]
         self.ranges = []  # the Range header of every request
 
     @property
@@ -29,14 +29,14 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        behaviours = self.server.behaviours
-        behaviour = behaviours.pop(0) if len(behaviours) > 1 else behaviours[0]
+        behaviors = self.server.behaviors
+        behavior = behaviors.pop(0) if len(behaviors) > 1 else behaviors[0]
         wanted = self.headers.get("Range")
         self.server.ranges.append(wanted)
-        if isinstance(behaviour, int):
-            self.send_error(behaviour)
+        if isinstance(behavior, int):
+            self.send_error(behavior)
             return
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and behaviour != "no ranges" else 0
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and behavior != "no ranges" else 0
         if start >= len(CONTENT):
             self.send_error(416)
             return
@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if behaviour == "break off" else body)
+        self.wfile.write(body[: len(body) // 2] if behavior == "break off" else body)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_file_that_is_there_is_not_asked_for_again(server, tmp_path):
 
 
 def test_broken_connections_are_taken_up_where_they_broke(server, tmp_path):
-    server.behaviours = ["break off", "break off", "whole"]
+    server.behaviors = ["break off", "break off", "whole"]
     download(server.url, tmp_path / "file.zip", wait_seconds=0)
     assert (tmp_path / "file.zip").read_bytes() == CONTENT
     half = len(CONTENT) // 2
@@ -81,11 +81,11 @@ def test_broken_connections_are_taken_up_where_they_broke(server, tmp_path):
 
 
 def test_later_call_continues_what_an_earlier_one_left(server, tmp_path):
-    server.behaviours = ["break off"]
+    server.behaviors = ["break off"]
     with pytest.raises(InputError, match=r"could not be downloaded.*--help"):
         download(server.url, tmp_path / "file.zip", attempts=1)
     assert not (tmp_path / "file.zip").exists()
-    server.behaviours = ["whole"]
+    server.behaviors = ["whole"]
     download(server.url, tmp_path / "file.zip")
     assert (tmp_path / "file.zip").read_bytes() == CONTENT
     assert server.ranges == [None, f"bytes={len(CONTENT) // 2}-"]
@@ -93,7 +93,7 @@ def test_later_call_continues_what_an_earlier_one_left(server, tmp_path):
 
 def test_server_without_ranges_starts_over(server, tmp_path):
     (tmp_path / "file.zip.partial").write_bytes(b"x" * (len(CONTENT) + 10))
-    server.behaviours = ["no ranges"]
+    server.behaviors = ["no ranges"]
     download(server.url, tmp_path / "file.zip")
     assert (tmp_path / "file.zip").read_bytes() == CONTENT
 
@@ -105,14 +105,14 @@ def test_part_longer_than_the_file_is_thrown_away(server, tmp_path):
 
 
 def test_busy_server_is_asked_again(server, tmp_path):
-    server.behaviours = [503, "whole"]
+    server.behaviors = [503, "whole"]
     download(server.url, tmp_path / "file.zip", wait_seconds=0)
     assert (tmp_path / "file.zip").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("code", [404, 403, 202])
 def test_other_answers_end_it_at_once_and_say_what_to_do(server, tmp_path, code):
-    server.behaviours = [code]
+    server.behaviors = [code]
     with pytest.raises(InputError, match=rf"{server.url} could not be downloaded.* {code} .*--help"):
         download(server.url, tmp_path / "file.zip", wait_seconds=0)
     assert len(server.ranges) == 1

@@ -48,7 +48,7 @@ def explained(save_small_model, tmp_path):
 
 
 def bars(figure):
-    """Label, signed length and colour of each bar, from top to bottom."""
+    """Label, signed length and color of each bar, from top to bottom."""
     (axes,) = figure.axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
     bottom, top = axes.get_ylim()

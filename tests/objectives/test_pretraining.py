@@ -133,11 +133,11 @@ def test_metrics_are_the_same_every_time(batch, method):
     assert objective.training_loss(batch) != objective.training_loss(batch)
 
 
-def test_only_crysgnn_normalises_what_the_decoders_get(batch):
-    for method, normalised in [("crysae", False), ("crysgnn", True)]:
+def test_only_crysgnn_normalizes_what_the_decoders_get(batch):
+    for method, normalized in [("crysae", False), ("crysgnn", True)]:
         objective = make_objective(method).eval()
         nodes = objective.network.backbone(batch).nodes
-        expected = functional.normalize(nodes, dim=1) if normalised else nodes
+        expected = functional.normalize(nodes, dim=1) if normalized else nodes
         torch.testing.assert_close(objective.network(batch).nodes, expected)
 
 

@@ -57,13 +57,13 @@ def batch_of(targets=VALUES):
     ("criterion", "expected"),
     [("l1", (2 + 1 + 0 + 3) / 4), ("mse", (4 + 1 + 0 + 9) / 4), ("huber", (1.5 + 0.5 + 0 + 2.5) / 4)],
 )
-def test_criteria_without_standardisation(criterion, expected):
+def test_criteria_without_standardization(criterion, expected):
     """Predicting 3 for everything; huber is quadratic up to 1."""
     objective = objective_of([[3.0]] * 4, criterion=criterion, standardize_target=False)
     assert objective.training_loss(batch_of()).item() == pytest.approx(expected)
 
 
-def test_loss_is_of_standardised_targets_and_mae_in_original_units():
+def test_loss_is_of_standardized_targets_and_mae_in_original_units():
     objective = objective_of([[0.0]] * 4)
     assert objective.training_loss(batch_of()).item() == pytest.approx(1.5 / np.sqrt(3.5))
     metrics = objective.metrics(batch_of())

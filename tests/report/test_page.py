@@ -16,7 +16,7 @@ from crysmm.cli.options import config_from
 from crysmm.cli.train import add_arguments
 from crysmm.config import TrainingConfig
 from crysmm.data.units import number
-from crysmm.report.html import duration, space_group_name
+from crysmm.report.html import space_group_name
 from tests.report.conftest import HOSTILE_ID, HOSTILE_TARGET
 
 
@@ -290,13 +290,6 @@ def test_space_groups_have_the_symbols_of_gemmi():
         assert re.sub("<.*?>", "", symbol) == with_e.get(space_group, gemmis)
         assert rest.startswith(f"{space_group}), ")
     assert space_group_name(0) == "not found"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.144, "144 ms"), (8.21, "8.2 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_the_page_is_listed_and_replaced(run):

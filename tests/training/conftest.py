@@ -81,7 +81,7 @@ def epochs_of_an_hour(monkeypatch):
 
 @pytest.fixture
 def tiny_alignn():
-    """Layer norm, so that a crystal's output does not depend on its neighbours in the batch."""
+    """Layer norm, so that a crystal's output does not depend on its neighbors in the batch."""
     return {
         "name": "alignn",
         "alignn_layers": 1,

@@ -167,7 +167,7 @@ def test_output_dir_is_needed_and_is_a_folder(make_config, tmp_path):
         train(make_config(output_dir=None))
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(InputError, match=r"cannot be written to: .*file is a file; name another folder"):
+        with pytest.raises(InputError, match=r"cannot be written: .*file is a file; name another folder"):
             train(make_config(output_dir=folder))
 
 
@@ -313,7 +313,7 @@ def test_bf16_trains_and_results_are_fp32(make_config):
     assert any(np.float32(value) != torch.tensor(value).bfloat16().item() for value in column(rows, "prediction"))
 
 
-def test_link_switches_standardisation_off_and_says_so(make_config, capsys):
+def test_link_switches_standardization_off_and_says_so(make_config, capsys):
     train(make_config(epochs=1, model={"name": "cgcnn", "conv_layers": 1, "node_features": 8, "link": "log"}))
     assert "model.link log: the target is not standardized" in capsys.readouterr().out
 

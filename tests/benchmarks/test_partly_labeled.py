@@ -1,4 +1,4 @@
-"""The study of partly labelled tables: its splits, and the run on all properties at once."""
+"""The study of partly labeled tables: its splits, and the run on all properties at once."""
 
 import csv
 import json
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from ase.io import read
 
-from benchmarks import partly_labelled, study
-from benchmarks.partly_labelled import crysgnn_tasks, crysxpp_tasks, curves_by_property, read_rows
+from benchmarks import partly_labeled, study
+from benchmarks.partly_labeled import crysgnn_tasks, crysxpp_tasks, curves_by_property, read_rows
 from benchmarks.study import TOGETHER, read_results
 from crysmm.config import TrainingConfig
 from crysmm.data.split import make_split
@@ -46,10 +46,10 @@ def test_jarvis_splits_are_those_of_the_training_command(table, tmp_path):
 
 
 @pytest.mark.parametrize("percent", [20, 40])
-def test_a_network_to_start_from_sees_labelled_rows_and_those_without_the_property(percent, table, tmp_path):
+def test_a_network_to_start_from_sees_labeled_rows_and_those_without_the_property(percent, table, tmp_path):
     ids = [row["id"] for row in read_rows(table)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(partly_labelled, "JARVIS", {"K_VRH": "GPa"})
+        patch.setattr(partly_labeled, "JARVIS", {"K_VRH": "GPa"})
         made = crysgnn_tasks(table, tmp_path, percent, None)
     split = ids_of(made["tasks"][f"K_VRH, {percent}%"])
     assert made["held_out"].isdisjoint(split["id_train"][:10])
@@ -67,15 +67,15 @@ def test_no_property_is_tested_on_what_another_is_trained_on(table, tmp_path):
 
 
 def test_one_run_gives_the_errors_of_all_properties(table, run, tmp_path, calls, monkeypatch):
-    monkeypatch.setattr(partly_labelled, "RECIPE", study.RECIPE)
-    monkeypatch.setattr(partly_labelled, "call", study.call)
+    monkeypatch.setattr(partly_labeled, "RECIPE", study.RECIPE)
+    monkeypatch.setattr(partly_labeled, "call", study.call)
     names = ["volume", "log10 K_VRH"]
     options = ["--table", "crysxpp", "--data", table, "--properties", *names, "--seeds", "1"]
-    run(partly_labelled, "run", *options, "--arms", TOGETHER)
+    run(partly_labeled, "run", *options, "--arms", TOGETHER)
     folder = tmp_path / "runs" / "cgcnn_on_all_properties_at_once" / "seed_1"
     assert calls == [folder.relative_to(tmp_path).as_posix()]
     found = json.loads((folder / "metrics.json").read_text())["test"]["per_target"]
-    results = read_results(tmp_path / "partly_labelled.csv")[TOGETHER]
+    results = read_results(tmp_path / "partly_labeled.csv")[TOGETHER]
     assert results == {f"{name}, 20%": {1: found[name]["mae"]} for name in names}
 
 

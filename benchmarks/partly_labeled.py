@@ -1,8 +1,8 @@
 r"""Tables of which a fraction is labeled: table 4 of the CrysGNN paper, and the seven properties of the CrysXPP paper.
 
-    python -m benchmarks.partly_labelled run --table crysgnn --data jarvis_dft_3d_2021.jsonl.gz --work DIR \
+    python -m benchmarks.partly_labeled run --table crysgnn --data jarvis_dft_3d_2021.jsonl.gz --work DIR \
         --percent 20 --arms cgcnn "cgcnn from decoys" --seeds 1,2,3
-    python -m benchmarks.partly_labelled report --work DIR
+    python -m benchmarks.partly_labeled report --work DIR
 
 The first rows of a random order (seed 123) are labeled, 10% of all choose the epoch, and the rest is predicted once;
 the order is the same for all arms and seeds. Each JARVIS property has the order of the rows that have it, as in
@@ -37,8 +37,8 @@ from benchmarks.study import (
     is_known,
     read_results,
     read_rows,
+    replace_rows,
     table,
-    write_rows,
 )
 from crysmm.files import write_json_atomic
 
@@ -92,14 +92,14 @@ class StudyOfSeveral(Study):
 
 def main() -> None:
     """Run what has no result yet, or print the table."""
-    parser, run = command_line(__doc__, "partly_labelled.csv", [*WITHOUT_TEXT, *OF_SEVERAL])
+    parser, run = command_line(__doc__, "partly_labeled.csv", [*WITHOUT_TEXT, *OF_SEVERAL])
     run.add_argument("--table", choices=("crysgnn", "crysxpp"), required=True, help="the paper whose table it is")
     run.add_argument("--data", type=Path, required=True, help="JSONL file of structures with their properties")
     run.add_argument("--pretraining_data", type=Path, help="JSONL file that encoders are made from (--data)")
     run.add_argument("--properties", nargs="+", metavar="PROPERTY", help="by default all of the table")
     run.add_argument("--percent", type=int, default=20, help="percentage of labeled rows (20)")
     arguments = parser.parse_args()
-    results = arguments.results or arguments.work / "partly_labelled.csv"
+    results = arguments.results or arguments.work / "partly_labeled.csv"
     if arguments.command == "report":
         print(table(read_results(results)))
         if panels := curves_by_property(read_results(results)):
@@ -138,7 +138,7 @@ def crysxpp_tasks(data: Path, work: Path, percent: int, names: Sequence[str] | N
     for row in rows:
         row.update({f"log10 {name}": math.log10(row[name]) for name in MODULI if is_known(row, name) and row[name] > 0})
     table_file = work / "seven.jsonl"
-    write_rows(table_file, rows)
+    replace_rows(table_file, rows)
     split = make_split(rows, percent)
     names = names or SEVEN
     tasks = {}
