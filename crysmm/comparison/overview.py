@@ -15,9 +15,9 @@ from pydantic import BaseModel, FiniteFloat, ValidationError
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.data.units import after_number, named, number
+from crysmm.data.units import after_number, duration, named, number
 from crysmm.errors import InputError
-from crysmm.report.html import duration, percentage
+from crysmm.report.html import percentage
 from crysmm.runs.run_folder import MAX_HOURS, SPLITS, RunFolder
 from crysmm.runs.summary import describe_split, first_targets
 

@@ -13,11 +13,10 @@ import numpy as np
 from crysmm.comparison.arms import Plan, Size
 from crysmm.comparison.overview import aligned
 from crysmm.comparison.statistics import METRICS, Difference, Score, paired_difference, scores_of
-from crysmm.data.units import after_number, named, number
+from crysmm.data.units import after_number, duration, named, number
 from crysmm.errors import InputError, count
 from crysmm.files import write_csv_atomic
 from crysmm.inference.prediction_table import read_predictions
-from crysmm.report.html import duration
 from crysmm.runs.run_folder import RunFolder
 
 SCORES, PAIRS, PAGE = "comparison.csv", "paired.csv", "comparison.html"

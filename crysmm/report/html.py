@@ -13,7 +13,6 @@ from itertools import chain
 from markupsafe import Markup
 
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system
-from crysmm.data.units import duration as duration  # which the pages of comparisons import from here
 from crysmm.elements import ATOMIC_NUMBERS, feature_table
 
 ELECTRONEGATIVITY = 3  # column of the "basic" atom features
