@@ -124,9 +124,10 @@ class Progress:
         self._scores = f", validation {name} {row[f'val_{self.metric}']:.4g}{self.baseline}"
         done, total = sum(self.steps[: len(history)]), sum(self.steps)
         pace = (time.monotonic() - self._started) / (done - self._steps_before)
+        left = f", {duration(pace * (total - done))} left" if done < total else ""
         line = (
             f"epoch {len(history)}/{len(self.steps)}: loss {row['train_loss']:.4g}{self._scores}, best epoch "
-            f"{best_epoch}, {row['seconds']:.1f} s, {duration(pace * (total - done))} left"
+            f"{best_epoch}, {row['seconds']:.1f} s{left}"
         )
         n_epochs, now = len(self.steps), time.monotonic()
         is_due = len(history) * LINES // n_epochs > (len(history) - 1) * LINES // n_epochs
