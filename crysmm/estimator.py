@@ -99,6 +99,8 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
         records = [{"id": str(row), "atoms": crystal, "target": target} for row, (crystal, target) in enumerate(rows)]
         with TemporaryDirectory(prefix="crysmm-") as temporary:
             config = make_config(TrainingConfig, self._settings(len(crystals), Path(temporary)))
+            if config.is_classification:
+                raise InputError("CrystalRegressor predicts numbers; crysmm.train also predicts classes")
             with nullcontext() if self.verbose else redirect_stdout(io.StringIO()):
                 result = train(config, records)
             self.metrics_ = result.metrics

@@ -114,5 +114,7 @@ def test_what_cannot_be_used_is_named(structures, tmp_path) -> None:
             CrystalRegressor().fit(structures[:2], [[1, 2], [4, number]])
     with pytest.raises(StructureError, match=r"structure 1 \(counted from 0\): the file does not exist"):
         CrystalRegressor().fit([structures[0], tmp_path / "nowhere.cif"], [1, 2])
+    with pytest.raises(InputError, match="predicts numbers"):
+        CrystalRegressor(settings={"classification_threshold": 0.5}).fit(structures, np.arange(16))
     with pytest.raises(InputError, match="epohs: unknown setting; did you mean epochs"):
         CrystalRegressor(settings={"epohs": 3}).fit(structures, np.ones(16))

@@ -23,9 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=_port, metavar="N", help="Port of the page; by default the first free one from 7860."
     )
-    parser.add_argument(
-        "--open", action=argparse.BooleanOptionalAction, default=False, help="Open the page in a browser."
-    )
+    parser.add_argument("--open", action="store_true", help="Open the page in a browser.")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -151,7 +151,7 @@ class RunConfig(Settings):
         None, ge=1, description="Stop after this many epochs without a better validation score."
     )
     max_hours: float | None = Field(
-        None, gt=0, description="Stop after this many hours and finish as after the last epoch."
+        None, gt=0, allow_inf_nan=False, description="Stop after this many hours and finish as after the last epoch."
     )
 
     # Machine

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import GraphedRecord, count_triplets, graph_row, in_parallel
 from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memory, memory_limit, why_too_large
 from crysmm.device import resolve_device
-from crysmm.errors import StructureError
+from crysmm.errors import InputError, StructureError
 from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment, elements_of_all
 from crysmm.inference.frozen_network import InferencePrecision, Outputs
@@ -53,9 +53,11 @@ def load(folder: Path | str, device: str = "auto", precision: InferencePrecision
     Raises:
         ModelFolderError: The folder is damaged or was not written by crysmm, or the predictions for its reference
             structures have changed since it was written.
-        InputError: The device is not available.
+        InputError: The device is not available, or the precision is neither.
     """
     on = resolve_device(device)
+    if precision not in get_args(InferencePrecision):
+        raise InputError(f"precision: expected {' or '.join(get_args(InferencePrecision))}, got {precision!r}")
     models = [PropertyModel.load(model, on, precision) for model in resolve_group(folder)]
     return Predictor(models, on, Loading(folder, device, precision))
 

@@ -14,6 +14,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set, ValuesView
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain, islice
@@ -201,7 +202,7 @@ def screen(
     source: Any,
     output: Path | str,
     *,
-    keep: Sequence[str] = (),
+    keep: Sequence[str] | str = (),
     batch_size: int = 64,
     coverage: float = COVERAGE,
     jobs: int | None = None,
@@ -243,9 +244,13 @@ def screen(
         source = open_source(source, needs_targets=False)
     elif not isinstance(source, Source):
         several = are_several(source) or isinstance(source, Iterator | Set | ValuesView)
-        source = source_from_structures(list(source) if several else [source])
+        # An iterator may yield one object again and again, changed in between.
+        items = map(deepcopy, source) if isinstance(source, Iterator) else source
+        source = source_from_structures(list(items) if several else [source])
     columns = predictor.columns
-    selection = Selection.parse(keep).of_table(places_of_numbers(columns, predictor.target_names))
+    selection = Selection.parse([keep] if isinstance(keep, str) else keep).of_table(
+        places_of_numbers(columns, predictor.target_names)
+    )
     maker = ShardMaker(batch_size, coverage, jobs, selection)
     folder = unfinished_folder(output)
     is_small = source.n_rows is not None and source.n_rows <= ROWS_A_SHARD and not folder.exists()

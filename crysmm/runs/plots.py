@@ -195,5 +195,8 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG file atomically."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    for axes in figure.axes:
+        for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+            text.set_parse_math(False)  # names and units of the data may contain "$"
     with replacing(path) as temporary:
         FigureCanvasAgg(figure).print_figure(str(temporary), format="png", dpi=130)

@@ -151,8 +151,16 @@ class RunWriter:
 
     @in_first_process
     def open(self, data: RunData, versions: Mapping[str, str], *, is_new: bool) -> None:
-        """Create the folder and write what is known before training; a new run replaces an old one."""
+        """Create the folder and write what is known before training; a new run replaces an old one.
+
+        Raises:
+            InputError: Another run has been written there since this one was begun.
+        """
         if is_new:
+            if self.folder.holds_run and not (self.config.resume or self.config.overwrite):
+                raise InputError(
+                    f"another run has been written to {self.folder.path} since this one was begun; name another folder"
+                )
             self.folder.clear()
         self.folder.path.mkdir(parents=True, exist_ok=True)
         self.log.open(self.folder.log)

@@ -108,8 +108,11 @@ def features_from_file(
     places = {row: known[key] for row, key in keys.items()}
     with _reading(path):
         teacher = TeacherIdentity.model_validate_json(metadata[METADATA]) if metadata.get(METADATA) else None
+    width = first.shape[1]
+    if teacher is not None and teacher.width != width:
+        raise InputError(f"{path} has {width} features per atom, and {teacher.name}, named in it, has {teacher.width}")
     of_model = metadata.get(KIND) == MODEL
-    return TeacherFeatures(f"file {checksum}", first.shape[1], places, teacher, of_model=of_model)
+    return TeacherFeatures(f"file {checksum}", width, places, teacher, of_model=of_model)
 
 
 def _table(store: Store, rows: Sequence[int], features: TeacherFeatures, per: Rows) -> pyarrow.Table:

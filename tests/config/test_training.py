@@ -127,6 +127,11 @@ def test_weights_of_targets_are_positive(weight: float) -> None:
         TrainingConfig(target_weights=[1, weight])
 
 
+def test_a_time_limit_is_finite() -> None:
+    with pytest.raises(ValidationError, match="finite number"):
+        TrainingConfig(max_hours=float("inf"))
+
+
 def test_every_setting_has_a_sentence() -> None:
     for name, field in TrainingConfig.model_fields.items():
         assert field.description, name

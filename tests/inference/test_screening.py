@@ -321,3 +321,25 @@ def test_a_cluster_that_cannot_be_used(
     gone = [replace(row, path=Path("/not/here/mp-149.vasp"))]
     with pytest.raises(InputError, match=re.escape("cannot see /not/here/mp-149.vasp; put")):
         crysmm.inference.screening._make_elsewhere(predictor.loading, "any", maker, (0, gone))
+
+
+def test_an_iterator_may_change_one_object(predictor: Predictor, crystals: dict[str, Crystal], tmp_path: Path) -> None:
+    atoms = crystals["Si"].to_ase()
+    cell = atoms.cell.copy()
+
+    def strained() -> Iterator[Any]:
+        for factor in (0.97, 1.0, 1.03):
+            atoms.set_cell(cell * factor, scale_atoms=True)
+            yield atoms
+
+    expected = [predictor.predict(one)[0] for one in strained()]
+    screen(predictor, strained(), tmp_path / "strained.csv", progress=False)
+    with (tmp_path / "strained.csv").open(newline="") as file:
+        found = [float(row["prediction"]) for row in csv.DictReader(file)]
+    assert found == pytest.approx(expected)
+    assert len(set(found)) == 3
+
+
+def test_one_rule_needs_no_list(predictor: Predictor, crystals: dict[str, Crystal], tmp_path: Path) -> None:
+    screen(predictor, list(crystals.values()), tmp_path / "a.csv", keep="lowest 1 prediction", progress=False)
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 2

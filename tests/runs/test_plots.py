@@ -10,7 +10,7 @@ from PIL import Image
 from crysmm.config import TrainingConfig
 from crysmm.data.scaler import TargetScaler
 from crysmm.runs import plots
-from crysmm.runs.plots import plot_history, plot_parity
+from crysmm.runs.plots import new_figure, plot_history, plot_parity, save_figure
 
 pytestmark = pytest.mark.usefixtures("drawn_plots")
 MODULI = np.random.default_rng(0).lognormal(4.5, 0.7, (60, 2))  # GPa, about as real ones lie
@@ -121,3 +121,10 @@ def test_without_a_baseline_the_terms_stand_as_shares_of_their_first_values(tmp_
     assert lines.keys() == expected.keys()
     assert all(lines[name] == pytest.approx(values, nan_ok=True) for name, values in expected.items())
     assert drawn(tmp_path / "history.png").any()
+
+
+def test_names_of_the_data_are_no_formulas(tmp_path):
+    figure = new_figure(4, 3)
+    figure.subplots().set(title="V ($\\angstrom^3$)", xlabel="$\\angstrom^3$")  # matplotlib does not know it
+    save_figure(figure, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size

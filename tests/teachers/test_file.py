@@ -296,6 +296,16 @@ def test_no_parquet_file_is_refused(toy, embed, store_of, crystals, tmp_path):
         features_from_file(tmp_path / "missing.parquet", store, [0], cache_dir=tmp_path)
 
 
+def test_a_file_of_another_width_than_its_teacher_is_refused(toy, embed, store_of, crystals, tmp_path):
+    _, path = embed()
+    table = parquet.read_table(path).drop_columns(["structure"])  # which rounding in the files has changed
+    features = pa.array([row[:3] for row in table.column("features").to_pylist()])
+    narrow = table.set_column(table.column_names.index("features"), "features", features)
+    parquet.write_table(narrow.replace_schema_metadata(table.schema.metadata), path)
+    with pytest.raises(InputError, match="has 3 features per atom, and toy:5, named in it, has 5"):
+        features_from_file(path, store_of({"Cu": crystals["Cu"]}), [0], cache_dir=tmp_path)
+
+
 def test_the_structure_is_part_of_the_file(toy, embed, store_of, crystals, tmp_path):
     _, path = embed()
     copper = crystals["Cu"]

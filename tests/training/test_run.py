@@ -336,3 +336,19 @@ def test_alike_atoms_are_computed_once(make_config, dgl, tiny_alignn, tmp_path, 
     for split in ("train", "val", "test"):
         ours, theirs = (column(results(run.folder, split), "prediction") for run in found.values())
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=0.01)  # of bulk moduli of 100 GPa
+
+
+def test_a_run_that_is_written_meanwhile_is_kept(make_config, monkeypatch):
+    config = make_config(epochs=1)
+    prepare = crysmm.training.train.prepare_training
+
+    def slow(*arguments):
+        data = prepare(*arguments)
+        config.output_dir.mkdir(parents=True)
+        (config.output_dir / "metrics.json").write_text("{}")  # by another process, which began later
+        return data
+
+    monkeypatch.setattr(crysmm.training.train, "prepare_training", slow)
+    with pytest.raises(InputError, match="another run has been written to"):
+        train(config)
+    assert (config.output_dir / "metrics.json").read_text() == "{}"
