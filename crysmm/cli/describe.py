@@ -14,7 +14,7 @@ from crysmm.cli.options import (
     positive,
     warn,
 )
-from crysmm.errors import CrysmmError, InputError
+from crysmm.errors import CrysmmError
 from crysmm.text.describers import DescriberName
 
 SHOWN = 3  # rows of each kind of problem
@@ -53,8 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from crysmm.text.describe import describe
 
-    if arguments.output.suffix == ".csv":
-        raise InputError(f"--output: {arguments.output}: descriptions are written as JSON lines; name it .jsonl")
     summary = describe(
         open_unlabeled(arguments),
         arguments.output,

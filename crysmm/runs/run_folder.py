@@ -80,6 +80,10 @@ class RunFolder:
         """True if the folder contains a file of a run."""
         return any(file.exists() for file in self.files())
 
+    def is_taken(self, config: RunConfig) -> bool:
+        """Return True if the folder holds a run that is neither to be resumed nor to be replaced."""
+        return self.holds_run and not (config.resume or config.overwrite)
+
     @property
     def parts(self) -> list[RunFolder]:
         """Folders of the sub-runs: one per delta, or one per ensemble member."""
@@ -144,15 +148,13 @@ class RunFolder:
                 to resume had other settings.
         """
         refuse_unwritable(self.path)
-        if not self.holds_run or config.overwrite:
-            return
-        if not config.resume:
+        if self.is_taken(config):
             found = first_of([file.name for file in self.files() if file.exists()])
             raise InputError(
                 f"output_dir {self.path} holds a run ({found}); continue it with --resume, replace it with "
                 "--overwrite, or name another folder"
             )
-        if not self.config.exists():
+        if config.overwrite or not self.config.exists():
             return
         before, now = self.read_config(), config.model_dump(mode="json")
         keys = sorted((before.keys() | now.keys()) - FREE_SETTINGS)

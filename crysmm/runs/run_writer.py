@@ -157,7 +157,7 @@ class RunWriter:
             InputError: Another run has been written there since this one was begun.
         """
         if is_new:
-            if self.folder.holds_run and not (self.config.resume or self.config.overwrite):
+            if self.folder.is_taken(self.config):
                 raise InputError(
                     f"another run has been written to {self.folder.path} since this one was begun; name another folder"
                 )

@@ -101,13 +101,15 @@ def describe(
         progress: True to show a progress bar.
 
     Raises:
-        InputError: The output is not a file of descriptions or was written by another describer, or backend and
-            scheduler contradict each other.
+        InputError: The output is not a file of descriptions, is named as a table or was written by another describer,
+            or backend and scheduler contradict each other.
         MissingDependencyError: The describer, or dask, is not installed.
     """
     from joblib import Parallel, delayed
 
     require_cluster(backend, scheduler)
+    if output.suffix == ".csv":  # which would be read as a table
+        raise InputError(f"--output: {output}: descriptions are written as JSON lines; name it .jsonl")
     version = describer_version(describer)
     kept = read_descriptions(output) if output.exists() else {}
     for row in kept.values():

@@ -29,7 +29,7 @@ def tensor(stored: dict[str, Any]) -> torch.Tensor:
 
 
 def read_crystals() -> dict[str, Crystal]:
-    """Those the originals have predicted: all atoms have 12 nearest neighbors, whatever the rounding."""
+    """Crystals that the originals have predicted: all atoms have 12 nearest neighbors, whatever the rounding."""
     rows = map(json.loads, (DATA / "crystals.jsonl").read_text().splitlines())
     return {row["id"]: Crystal.from_arrays(row["lattice_mat"], row["frac_coords"], row["elements"]) for row in rows}
 

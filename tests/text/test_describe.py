@@ -196,3 +196,9 @@ def test_a_structure_that_cannot_be_predicted_is_not_described(run):
     assert not summary.described
     assert rows[0].text is None
     assert "atoms 1 and 2 are 0.000 Angstrom apart" in rows[0].reason
+
+
+def test_descriptions_are_not_named_as_a_table(run, tmp_path):
+    with pytest.raises(InputError, match=r"written as JSON lines; name it \.jsonl"):
+        run(output="descriptions.csv")
+    assert not list(tmp_path.glob("*.csv"))

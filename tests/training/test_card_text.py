@@ -148,7 +148,7 @@ def test_encoder(make_settings, tmp_path):
 
 
 def test_the_papers_of_the_models_behind_are_cited(make_config, tmp_path):
-    """Those of the model that training starts from, and of the potential whose features are in a file."""
+    """Papers of the model that training starts from, and of the potential whose features are in a file."""
     config = make_config(epochs=1)
     started = config.model_copy(update={"model": CGCNNConfig(), "init_from": Path("crysgnn-mp")})
     assert "CrysGNN" in read_card(train(started).folder).sections["License and citation"]
