@@ -291,8 +291,7 @@ class Plan:
     def differing_settings(self) -> dict[str, dict[str, Any]]:
         """Return the settings that are not the same for all trained arms, by arm."""
         settings = {arm.name: flat_settings(self.settings(arm).model_dump(mode="json")) for arm in self.trained_arms}
-        # Input files are free to change when a run is resumed, but make an arm another.
-        ignored = (FREE_SETTINGS - {"init_from"}) | {"random_seed"}
+        ignored = FREE_SETTINGS | {"random_seed"}
         keys = list(dict.fromkeys(key for own in settings.values() for key in own if key not in ignored))
         values = {key: [own.get(key) for own in settings.values()] for key in keys}
         different = [key for key in keys if any(value != values[key][0] for value in values[key])]

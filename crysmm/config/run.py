@@ -35,6 +35,13 @@ DEFAULT_STRATEGY: dict[str, NeighborStrategy] = {
 DEFAULT_LEARNING_RATE = {"cgcnn": 4e-3, "crysxpp": 4e-3, "gatgnn": 1e-3, "alignn": 1e-3}
 DEFAULT_CHOICES = {"model": "cgcnn", "head": "vanilla", "method": "decoys"}
 """Sections of settings that start with a choice by name, and the default choice of each."""
+ONLY_WITH = {
+    "momentum": ("optimizer", "sgd"),
+    "warmup_fraction": ("scheduler", "onecycle"),
+    "milestones": ("scheduler", "multistep"),
+    "gamma": ("scheduler", "multistep"),
+}
+"""Settings of one choice alone, by the setting that makes it."""
 DEFAULT_RATIO = 0.1
 DEVICES = r"^(auto|cpu|cuda(:\d+)?)$"
 
@@ -249,6 +256,11 @@ class RunConfig(Settings):
             yield "split_strategy", "composition contradicts --ids_file; give one of the two"
         if self.split_strategy == "composition" and self.keep_data_order:
             yield "keep_data_order", "contradicts --split_strategy composition, which orders rows by formula"
+        if self.keep_data_order and self.ids_file is not None:
+            yield "keep_data_order", "has no effect with --ids_file, which lists the ids in each split"
+        for key, (choice, name) in ONLY_WITH.items():
+            if getattr(self, key) != type(self).model_fields[key].default and getattr(self, choice) != name:
+                yield key, f"has no effect with --{choice} {getattr(self, choice)}; it is a setting of {name}"
         if list(self.milestones) != sorted(set(self.milestones)):
             yield "milestones", f"must increase, got {','.join(map(str, self.milestones))}"
         if ":" in self.device and self.devices > 1:

@@ -128,14 +128,15 @@ class TrainingConfig(RunConfig):
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         yield from super()._contradictions()
         link = self.model.link
-        if self.is_classification and self.target_transform != "none":
-            yield "target_transform", f"{self.target_transform} has no effect on classes; leave it out"
-        if self.is_classification and self.target_weights is not None:
-            yield "target_weights", "has no effect on classes; leave it out"
-        if self.is_classification and self.unit is not None:
-            yield "unit", "has no effect on classes; leave it out"
-        if self.is_classification and link != "identity":
-            yield "model.link", f"{link} has no effect on classes; leave it out"
+        of_values = {
+            "target_transform": self.target_transform != "none",
+            "target_min": self.target_min != "auto",
+            "target_weights": self.target_weights is not None,
+            "unit": self.unit is not None,
+            "model.link": link != "identity",
+        }
+        for key in [key for key, is_set in of_values.items() if is_set and self.is_classification]:
+            yield key, "has no effect on classes; leave it out"
         if self.target_transform == "log10" and link != "identity":
             yield "model.link", f"{link} contradicts --target_transform log10; give one of the two"
         if self.target_multiplication_factor == 0:

@@ -209,7 +209,8 @@ def intervals_about(scaler: TargetScaler, predictions: np.ndarray, radius: np.nd
         return 10 ** (center - radius), 10 ** (center + radius)
     # No training target is lost by this, and a modulus or a band gap below 0 would be absurd.
     lowest = np.array([-np.inf if value is None else value for value in scaler.lowest or (None,)])
-    return np.maximum(predictions - radius, lowest), np.maximum(predictions + radius, lowest)
+    lower = np.minimum(np.maximum(predictions - radius, lowest), predictions)  # an interval holds its own prediction
+    return lower, np.maximum(predictions + radius, lowest)
 
 
 def conformal_quantile(errors: np.ndarray, coverage: float) -> np.ndarray:

@@ -285,6 +285,12 @@ class RecordsTable(_Table):
             refuse_repeated(list(records.columns), "the DataFrame")
             has_name = options.id_key is None or options.id_key in records.index.names
             if has_name and records.index.nlevels == 1 and not any(key in records for key in options.row_id_keys):
+                if not records.index.is_unique:  # as after pandas.concat
+                    label = records.index[records.index.duplicated()][0]
+                    raise InputError(
+                        f"the index of the DataFrame, whose labels are the ids, has {label} several times; number the "
+                        "rows anew with records.reset_index(drop=True), or give them a column id"
+                    )
                 records = records.rename_axis(options.id_keys[-1]).reset_index()
             records = records.to_dict("records")
         self._records = records

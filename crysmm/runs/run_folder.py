@@ -23,11 +23,10 @@ AUDIT_REPORT, AUDIT_TABLE = "audit.json", "audit.csv"  # what crysmm audit write
 PART, MEMBER = "delta_", "member_"  # prefixes of the folders of sub-runs
 
 FREE_SETTINGS = frozenset({
-    "cache_dir", "device", "devices", "ids_file", "init_from", "jobs", "max_hours", "num_nodes", "num_workers",
-    "output_dir", "overwrite", "pin_memory", "progress", "resume", "root_dir", "strict",
-    "unit",
+    "cache_dir", "device", "devices", "ids_file", "jobs", "max_hours", "num_nodes", "num_workers", "output_dir",
+    "overwrite", "pin_memory", "progress", "resume", "root_dir", "strict",
 })  # fmt: skip
-"""Settings that may change when a run is resumed; data, split and weights are compared themselves, not by path."""
+"""Settings that may change when a run is resumed; data and split are compared themselves, not by path."""
 
 
 class RunFolder:

@@ -155,7 +155,7 @@ def describe_trust(test: Mapping[str, Any], units: Mapping[str, str | None]) -> 
     if intervals["covered"] is not None:
         low, high = intervals["covered_between"]
         covered, confidence = f"{intervals['covered']:.1%}", f" (95% confidence: {low:.0%} to {high:.0%})"
-    end = f"; none ends below {intervals['lowest']:g}{unit} (target_min)" if "lowest" in intervals else ""
+    end = f"; cut at {intervals['lowest']:g}{unit} (target_min)" if "lowest" in intervals else ""
     return [f"{asked:.0%} intervals: hold {covered} of the test targets{confidence}{width}{end}"]
 
 

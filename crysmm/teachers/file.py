@@ -1,7 +1,8 @@
 """Files of features: written from any teacher, and read as one.
 
 A file in Parquet has a row per atom with the columns ``id``, ``atom`` (counted from 0), ``element``, ``structure`` (the
-checksum of the crystal) and ``features``. A file of others needs ``id``, ``atom`` and ``features``.
+checksum of the crystal) and ``features``. A file of others needs ``id``, ``atom`` and ``features``; its elements are
+compared if it has them.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
 
+from crysmm.crystal import Crystal
 from crysmm.data.store import CRYSTALS_READ, Store
 from crysmm.errors import InputError, brief
 from crysmm.files import file_sha256, refuse_other_file, replacing, working_folder
@@ -32,7 +34,16 @@ KIND = b"crysmm.kind"  # key of what the teacher is, MODEL or something else
 MODEL = b"model"
 ATOMS_READ = 8192
 KEY_BYTES = 8  # of the checksum of an id, the key of a crystal in the copy
+DESCRIBING = ("id", "atom", "element", "structure")  # columns that tell which crystals they are
 Rows = Literal["atom", "crystal"]
+
+
+class EmbeddedCrystal(NamedTuple):
+    """What a file tells of a crystal: its number of atoms, and its checksum, or else its elements, if it has them."""
+
+    n_atoms: int
+    structure: str | None
+    elements: list[str] | None
 
 
 def write_embeddings(
@@ -94,13 +105,13 @@ def features_from_file(
         checksum = file_sha256(path)
         folder = folder_of_parts(cache_dir, FOLDER, checksum)
         metadata = file.schema_arrow.metadata or {}
-        sizes, structures = _read_crystals(path, file)
-        _refuse_others(path, sizes, structures, store, rows)
+        crystals = _read_crystals(path, file)
+        _refuse_others(path, crystals, store, rows)
         first = next(_matrices(path, file, n_rows=1))
         known = read_parts(folder, first.shape[1], DTYPE)
         if not known.keys() >= set(keys.values()):  # not copied yet, or a part is damaged
             with working_folder(folder) as building:
-                _copy(path, file, sizes, building)
+                _copy(path, file, {name: crystal.n_atoms for name, crystal in crystals.items()}, building)
                 folder.mkdir(exist_ok=True)
                 for part in building.glob("*.safetensors"):  # one by one: other processes may use the folder
                     part.replace(folder / part.name)
@@ -161,8 +172,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise InputError(f"{path} is not a Parquet file, or is damaged: {brief(error)}") from error
 
 
-def _read_crystals(path: Path, file: ParquetFile) -> tuple[dict[str, int], dict[str, str]]:
-    """Return the number of atoms, and the checksum of the structure if the file has it, by id in the file's order.
+def _read_crystals(path: Path, file: ParquetFile) -> dict[str, EmbeddedCrystal]:
+    """Return what a file tells of its crystals, by id in the file's order.
 
     Raises:
         InputError: Columns are missing, or the atoms of a crystal are not consecutive rows, counted from 0.
@@ -173,47 +184,64 @@ def _read_crystals(path: Path, file: ParquetFile) -> tuple[dict[str, int], dict[
         found = ", ".join(names)
         hint = "; with one row per crystal it cannot be used" if missing == ["atom"] else ""
         raise InputError(f"{path} has no column {missing[0]}; expected id, atom and features, found {found}{hint}")
-    twice = [name for name in ("id", "atom", "structure", "features") if names.count(name) > 1]
+    twice = [name for name in (*DESCRIBING, "features") if names.count(name) > 1]
     if twice:
         raise InputError(f"{path} has several columns {twice[0]}; leave one of them")
     with _reading(path):
-        table = file.read([name for name in ("id", "atom", "structure") if name in names])
+        table = file.read([name for name in DESCRIBING if name in names])
     ids = np.array([str(identifier) for identifier in table.column("id").to_pylist()], dtype=object)
     atoms = table.column("atom").to_numpy()
     starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.array([], dtype=np.int64)
     counts = np.diff(np.r_[starts, len(ids)])
     expected = np.arange(len(ids)) - np.repeat(starts, counts)
     wrong = np.flatnonzero(atoms != expected)
-    sizes: dict[str, int] = {}
-    for identifier, count in zip(ids[starts].tolist(), counts.tolist(), strict=True):
-        if identifier in sizes:
+    structures = table.column("structure").take(starts).to_pylist() if "structure" in names else None
+    has_elements = "element" in names and "structure" not in names  # a checksum tells them too
+    elements = table.column("element").to_pylist() if has_elements else None
+    crystals: dict[str, EmbeddedCrystal] = {}
+    for place, (start, count) in enumerate(zip(starts.tolist(), counts.tolist(), strict=True)):
+        identifier = ids[start]
+        if identifier in crystals:
             wrong = np.r_[np.flatnonzero(ids == identifier)[-1:], wrong]
-        sizes[identifier] = count
+        crystals[identifier] = EmbeddedCrystal(
+            count, structures and structures[place], elements and elements[start : start + count]
+        )
     if len(wrong):
         raise InputError(
             f"{path}: the atoms of {ids[wrong[0]]} are not consecutive rows with atom 0, 1, ...; sort the file by id "
             "and atom"
         )
-    if "structure" not in names:
-        return sizes, {}
-    return sizes, dict(zip(sizes, table.column("structure").take(starts).to_pylist(), strict=True))
+    return crystals
 
 
-def _refuse_others(
-    path: Path, sizes: dict[str, int], structures: dict[str, str], store: Store, rows: Sequence[int]
-) -> None:
+def _refuse_others(path: Path, crystals: dict[str, EmbeddedCrystal], store: Store, rows: Sequence[int]) -> None:
     """Refuse a file that lacks crystals, or has them with other atoms."""
-    missing = [store.ids[row] for row in rows if store.ids[row] not in sizes]
+    missing = [store.ids[row] for row in rows if store.ids[row] not in crystals]
     if missing:
         raise InputError(f"{path} has no features for {len(missing)} of {len(rows)} crystals, such as {missing[0]}")
     for row in rows:
         identifier, n_atoms = store.ids[row], int(store.n_atoms[row])
-        if sizes[identifier] != n_atoms:
-            raise InputError(f"{path} has {sizes[identifier]} atoms for {identifier}, whose structure has {n_atoms}")
-        if structures and structures[identifier] != store.checksums[row]:
+        found = crystals[identifier]
+        if found.n_atoms != n_atoms:
+            raise InputError(f"{path} has {found.n_atoms} atoms for {identifier}, whose structure has {n_atoms}")
+        if found.structure is not None and found.structure != store.checksums[row]:
             raise InputError(
                 f"{path} has features of another structure under the id {identifier}; run crysmm embed again, on the "
                 "structures to be trained on"
+            )
+    if any(found.elements is not None for found in crystals.values()):
+        for start in range(0, len(rows), CRYSTALS_READ):
+            some = rows[start : start + CRYSTALS_READ]
+            for row, crystal in zip(some, store.crystals(some), strict=True):
+                _refuse_other_elements(path, store.ids[row], crystals[store.ids[row]].elements or [], crystal)
+
+
+def _refuse_other_elements(path: Path, identifier: str, elements: list[str], crystal: Crystal) -> None:
+    for atom, (found, expected) in enumerate(zip(elements, crystal.elements, strict=True)):
+        if found != expected:
+            raise InputError(
+                f"{path} has {found} as atom {atom} of {identifier}, where its structure has {expected}; the rows of a "
+                "crystal are to be in the order of its atoms"
             )
 
 

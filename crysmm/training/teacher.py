@@ -12,7 +12,7 @@ from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.atom_rows import AtomRows
 from crysmm.data.store import Store
-from crysmm.errors import InputError
+from crysmm.errors import InputError, MissingDependencyError
 from crysmm.inference.model_folder import read_description
 from crysmm.inference.model_teacher import ModelTeacher, any_teacher, installed_teacher, is_installed
 from crysmm.processes import Processes
@@ -22,7 +22,7 @@ from crysmm.teachers.file import features_from_file
 from crysmm.teachers.names import is_file, is_model
 from crysmm.teachers.registry import TeacherIdentity
 from crysmm.teachers.teacher import TeacherByName
-from crysmm.zoo import ZOO, resolve, shipped_names
+from crysmm.zoo import resolve, shipped_names
 
 
 def embed_by_teacher(config: RunConfig, data: RunData, processes: Processes) -> AtomRows | None:
@@ -62,7 +62,8 @@ def read_potential(config: TrainingConfig, data: TrainingData, processes: Proces
 
     Raises:
         InputError: The potential cannot embed a crystal; or a file of features does not fit, or is by a model that no
-            other machine has, so that none could be computed for structures to predict.
+            other machine has or by other weights than the installed ones, so that none could be computed for structures
+            to predict.
         MissingDependencyError: The package of the potential is not installed.
     """
     name = config.potential
@@ -78,13 +79,21 @@ def read_potential(config: TrainingConfig, data: TrainingData, processes: Proces
             "none could be computed for structures to predict; write the file by crysmm embed --model chgnet, or by "
             "another of these"
         )
-    is_loaded = is_model(name) and resolve(name) == ZOO / teacher.name
-    if is_shipped and not is_loaded and teacher != TeacherIdentity.of(installed_teacher(teacher.name)):
+    if (is_file(name) or is_model(name)) and not _is_the_installed(teacher):
+        kind = "shipped" if is_shipped else "installed"
+        what_to_do = "rename its folder, and name the shipped one" if is_model(name) else "write the file again"
         raise InputError(
-            f"--head.embeddings {name}: its features are by another model than the shipped {teacher.name}; rename its "
-            "folder, and name the shipped one"
+            f"--head.embeddings {name}: its features are by another model than the {kind} {teacher.name}; {what_to_do}"
         )
     return features
+
+
+def _is_the_installed(teacher: TeacherIdentity) -> bool:
+    """Return whether the teacher of this name has the same weights here, or cannot be loaded to compare them."""
+    try:
+        return teacher == TeacherIdentity.of(installed_teacher(teacher.name))
+    except MissingDependencyError:  # predictions are made where it is installed
+        return True
 
 
 def read_features(

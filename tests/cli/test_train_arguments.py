@@ -8,6 +8,7 @@ import pytest
 
 from crysmm.cli.main import main
 from crysmm.config import GATGNNConfig, TrainingConfig
+from crysmm.config.run import ONLY_WITH
 
 FOLDERS = ["--root_dir", "structures", "--output_dir", "run"]
 
@@ -47,8 +48,12 @@ def other_value(name: str, default: object) -> tuple[str, object]:
 )
 def test_every_setting_is_an_option(trained: list[TrainingConfig], name: str) -> None:
     typed, expected = other_value(name, dict(TrainingConfig())[name])
-    needs = {"as_jarvis": ["--model", "alignn"], "freeze_epochs": ["--init_from", "a/model"]}.get(name, [])
-    config = settings(trained, f"--{name}", typed, *needs)
+    needs = {
+        "as_jarvis": ["--model", "alignn"],
+        "freeze_epochs": ["--init_from", "a/model"],
+        **{key: [f"--{choice}", value] for key, (choice, value) in ONLY_WITH.items()},
+    }
+    config = settings(trained, f"--{name}", typed, *needs.get(name, []))
     assert dict(config)[name] == expected
     assert dict(config)[name] != dict(TrainingConfig())[name]
 
@@ -186,7 +191,7 @@ def test_both_folders_are_needed(
         [],
         ["--model", "alignn", "--model.alignn_layers", "1", "--learning_rate", "1e-5", "--target_key", "yes"],
         ["--head", "distilled", "--head.teacher", "a b/c", "--head.delta", "0.1,rising", "--ids_file", "ids.json"],
-        ["--n_val", "3", "--n_test", "0", "--id_key", "007", "--milestones", "1,2", "--max_hours", "1e3"],
+        ["--n_val", "3", "--n_test", "0", "--id_key", "007", "--scheduler", "multistep", "--milestones", "1,2"],
     ],
 )
 def test_printed_settings_are_read(

@@ -35,7 +35,7 @@ def test_settings_of_an_arm():
     assert (arm.model.name, arm.model.node_features) == ("cgcnn", 128)
     assert (arm.head.teacher, arm.head.delta) == ("runs/encoder", (0.1, 0.5))
     assert settings("steps:scheduler=multistep,milestones=5").milestones == (5,)
-    assert settings("steps:milestones=5,8").milestones == (5, 8)
+    assert settings("steps:milestones=5,8,scheduler=multistep").milestones == (5, 8)
     assert settings("distilled:head.delta=0.3").head.teacher == "decoys-mp"
     assert parse_arms(["mine:zero_shot=runs/old"])[0].zero_shot == "runs/old"
 

@@ -86,11 +86,11 @@ def test_held_out_targets_do_not_decide_where_intervals_end() -> None:
 
 
 def test_intervals_end_where_targets_do() -> None:
-    """At 0 where no target is negative, at the given end, or nowhere; the upper end of a prediction below it, too."""
+    """At 0 where no target is negative, at the given end, or nowhere; an interval holds its prediction all the same."""
     targets, radius = np.array([[2.0, -1.0], [4.0, 3.0]]), np.full((3, 2), 3.0)
     predictions = np.array([[2.0, 2.0], [9.0, 9.0], [-5.0, -5.0]])
     lower, upper = intervals_about(scaler_of(targets), predictions, radius)
-    np.testing.assert_array_equal(lower, [[0, -1], [6, 6], [0, -8]])
+    np.testing.assert_array_equal(lower, [[0, -1], [6, 6], [-5, -8]])
     np.testing.assert_array_equal(upper, [[5, 5], [12, 12], [0, -2]])
     np.testing.assert_array_equal(intervals_about(scaler_of(targets, target_min="none"), predictions, radius)[0][0], -1)
     np.testing.assert_array_equal(intervals_about(scaler_of(targets, target_min=1.5), predictions, radius)[0][0], 1.5)

@@ -330,6 +330,17 @@ def test_two_columns_of_one_name(columns: list[str], target_key: str, places: st
         RecordsTable(frame, ReadingOptions(target_key=target_key))
 
 
+def test_a_repeated_index_is_refused(structures) -> None:
+    """Otherwise, most rows of a DataFrame from pandas.concat would be left out as repetitions."""
+    frame = pd.DataFrame({"structure": structures[:2], "gap": GAPS[:2]})
+    twice = pd.concat([frame, frame])
+    with pytest.raises(InputError, match=r"the index of the DataFrame, .*, has 0 several times; .*reset_index"):
+        RecordsTable(twice, ReadingOptions(target_key="gap"))
+    for one in (twice.reset_index(drop=True), twice.assign(id=NAMES)):
+        rows = list(RecordsTable(one, ReadingOptions(target_key="gap")).rows())
+        assert [row.read().targets[0] for row in rows] == [*GAPS[:2], *GAPS[:2]]
+
+
 def test_rows_of_more_or_fewer_cells_than_the_header(structures, tmp_path: Path) -> None:
     """A cell too many, or one too few, puts the values behind it below the names of others."""
     text = '"' + str(CifWriter(structures[1])).replace('"', '""') + '"'

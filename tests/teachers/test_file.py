@@ -211,16 +211,18 @@ def test_a_damaged_copy_is_made_again(store_of, crystals, tmp_path, monkeypatch)
 
 
 def test_a_file_of_others_is_read(store_of, crystals, tmp_path):
-    """Without elements and structures, as pandas writes lists."""
+    """Without structures, with or without elements, as pandas writes lists."""
     names = ["NaCl", "Fe"]
     ids = [name for name in names for _ in range(len(crystals[name]))]
     atoms = [atom for name in names for atom in range(len(crystals[name]))]
     features = np.random.default_rng(0).normal(size=(len(ids), 3))
     table = pa.table({"id": ids, "atom": atoms, "features": features.tolist(), "comment": ["x"] * len(ids)})
-    parquet.write_table(table, tmp_path / "theirs.parquet")
+    elements = [symbol for name in names for symbol in crystals[name].elements]
     store = store_of({"Fe": crystals["Fe"], "NaCl": crystals["NaCl"]})
-    found = features_from_file(tmp_path / "theirs.parquet", store, [0, 1], cache_dir=tmp_path)
-    assert found.take([1, 0]) == pytest.approx(features, abs=2e-3)
+    for theirs in (table, table.append_column("element", [elements])):
+        parquet.write_table(theirs, tmp_path / "theirs.parquet")
+        found = features_from_file(tmp_path / "theirs.parquet", store, [0, 1], cache_dir=tmp_path)
+        assert found.take([1, 0]) == pytest.approx(features, abs=2e-3)
 
 
 def changed(table, **columns):
@@ -241,6 +243,10 @@ REFUSED = {
     "structure": (
         lambda t: changed(t, structure=pa.array(["0" * 16] * 7)),
         "has features of another structure under the id Cu",
+    ),
+    "elements": (
+        lambda t: t.drop_columns(["structure"]).append_column("element", [["Cu", "Ti", "O", "O", "Ti", "O", "O"]]),
+        "has O as atom 1 of TiO2, where its structure has Ti; the rows of a crystal are to be in the order",
     ),
     "nan": (
         lambda t: changed(t, features=pa.array([[1.0, np.nan if row == 3 else 2.0] for row in range(7)])),

@@ -247,6 +247,17 @@ def test_a_file_is_fused_if_predictions_can_be_made(make_config, toy, file_of, t
         train(make_config(output_dir=tmp_path / "c", head=fused(theirs)))
 
 
+def test_a_file_by_other_weights_than_the_installed_ones_is_not_fused(make_config, toy, file_of, monkeypatch):
+    path = file_of()
+    monkeypatch.setattr(
+        "toy_teacher.ToyTeacher.checksum", property(lambda self: "f6" * 16, lambda *_: None), raising=False
+    )
+    with pytest.raises(
+        InputError, match=r"features are by another model than the installed toy:5; write the file again"
+    ):
+        train(make_config(head=fused(path)))
+
+
 @pytest.mark.parametrize("teacher", ["toy", "decoys-mp"])
 def test_a_file_teaches_what_its_teacher_does(make_config, toy, file_of, tmp_path, teacher):
     """Take embeddings by a model as they are, and standardize features by a potential, also from a file."""

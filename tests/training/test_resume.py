@@ -193,7 +193,7 @@ def test_early_stopping_stops_and_is_the_end(make_config, monkeypatch):
 
 
 def test_config_survives_the_way_to_another_process(make_config):
-    config = make_config(milestones=(3, 5))
+    config = make_config(scheduler="multistep", milestones=(3, 5))
     assert TrainingConfig.model_validate_json(config.model_dump_json()) == config
 
 
@@ -224,8 +224,14 @@ def test_a_finished_run_is_extended_with_a_new_schedule(make_config, tmp_path, c
     assert train(make_config(epochs=7, resume=True)).metrics == extended.metrics
     with pytest.raises(InputError, match="epochs was 7 and is 5"):
         train(make_config(epochs=5, resume=True))
-    with pytest.raises(InputError, match="other settings: batch_size was 8 and is 4; give"):
-        train(make_config(epochs=9, resume=True, batch_size=4))
+    changed = {
+        "batch_size": (4, "8 and is 4"),
+        "unit": ("eV", "None and is .'eV'."),
+        "init_from": ("a", "None and is 'a'"),
+    }
+    for name, (value, message) in changed.items():
+        with pytest.raises(InputError, match=f"other settings: {name} was {message}; give"):
+            train(make_config(epochs=9, resume=True, **{name: value}))
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
