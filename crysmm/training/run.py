@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
+from threading import RLock
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -32,6 +33,7 @@ from crysmm.signals import StopRequested, listening
 from crysmm.training.trainer import OutOfTimeError, Trainer, seed_everything
 from crysmm.training.transfer import FrozenWeights, copy_weights
 
+ONE_AT_A_TIME = RLock()  # random states, signals and logs are the whole process's
 TIME_AFTER_TRAINING = 0.5  # epochs; time within max_hours for predicting every split
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -313,12 +315,15 @@ def carry_out(
 ) -> RunResult:
     """Create a run and carry it out, without side effects on the caller's random states, signals and logs.
 
+    A run in another thread of the process waits until it is done.
+
     Raises:
         InputError: The settings, the input or the output folder cannot be used; nothing has been written.
         KeyboardInterrupt: Ctrl-C; the folder holds what resuming needs. SIGTERM raises ``SystemExit`` likewise.
     """
     machine = Machine.of(config)
     with (
+        ONE_AT_A_TIME,
         isolated_random_states(),
         lightning_silenced(),
         reproducible(machine.device),

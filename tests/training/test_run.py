@@ -6,6 +6,9 @@ import math
 import os
 import random
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from crysmm.data.store import Store
 from crysmm.errors import InputError
 from crysmm.inference.saved_models import load_model
 from crysmm.training.train import train
-from crysmm.training.trainer import Trainer
+from crysmm.training.trainer import Trainer, seed_everything
 
 RUN_FILES = {
     "README.md", "calibration.safetensors", "config.json", "history.csv", "history.png", "ids_train_val_test.json",
@@ -64,6 +67,25 @@ def test_run_folder_holds_what_it_should(make_config, drawn_plots, capsys):
     for text in ("read 30 crystals", "split: 17 train, 6 val, 7 test", "epoch", "test: MAE", "crysmm predict --model"):
         assert text in log
         assert text in screen or text == "epoch"  # progress is off
+
+
+def test_runs_in_two_threads_are_those_of_one(make_config, tmp_path, monkeypatch):
+    """Both would draw weights from one global random state."""
+    configs = [make_config(epochs=1, output_dir=tmp_path / name) for name in "abc"]
+    seeded = Barrier(2)
+
+    def seed_and_meet(seed):
+        seed_everything(seed)
+        with suppress(BrokenBarrierError):
+            seeded.wait(timeout=2)
+
+    monkeypatch.setattr("crysmm.training.run.seed_everything", seed_and_meet)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(train, configs[:2]))
+    monkeypatch.undo()
+    train(configs[2])
+    first, second, alone = ([row["train_loss"] for row in table(c.output_dir / "history.csv")] for c in configs)
+    assert first == second == alone
 
 
 def test_best_epoch_is_restored_and_is_the_one_validation_chose(make_config, monkeypatch):
