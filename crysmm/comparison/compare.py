@@ -10,6 +10,7 @@ from crysmm.comparison.arms import DEFAULT_ARMS, Plan
 from crysmm.comparison.page import write_page
 from crysmm.comparison.results import Comparison, compare_with_first, read_results
 from crysmm.comparison.shared_data import SharedData
+from crysmm.config.loading import override
 from crysmm.config.training import TrainingConfig
 from crysmm.data.units import units_of
 from crysmm.errors import InputError, NoResultError
@@ -25,7 +26,7 @@ ONE_SEED = (
 
 
 def compare(
-    config: TrainingConfig,
+    config: TrainingConfig | Mapping[str, Any],
     arms: Iterable[str] | Mapping[str, Mapping[str, Any] | None] = DEFAULT_ARMS,
     *,
     sizes: Sequence[int | None] = (None,),
@@ -39,9 +40,9 @@ def compare(
     and each run predicts the test split once.
 
     Args:
-        config: Settings of all arms. ``output_dir`` gets a run folder per arm, size and seed, ``comparison.csv``,
-            ``paired.csv`` and ``comparison.html``. With ``resume`` finished runs are not trained again, and arms, sizes
-            and seeds can be added. All runs share ``max_hours``.
+        config: Settings of all arms, also as a dict. ``output_dir`` gets a run folder per arm, size and seed,
+            ``comparison.csv``, ``paired.csv`` and ``comparison.html``. With ``resume`` finished runs are not trained
+            again, and arms, sizes and seeds can be added. All runs share ``max_hours``.
         arms: Arms as on the command line (``"plain"``, ``"wide:model.node_features=128"``), or settings by name.
         sizes: Numbers of training crystals, for learning curves on nested subsets of the training split; None
             represents the whole split. The validation and test splits stay the same.
@@ -57,6 +58,7 @@ def compare(
         InputError: An arm, a setting, the input or the output folder cannot be used; nothing has been written.
         NoResultError: No run has a result.
     """
+    config = override(TrainingConfig, config, {})
     if config.output_dir is None:
         raise InputError("output_dir is not given; name the folder the comparison is to be written to")
     if seeds < 1:

@@ -40,13 +40,13 @@ class Settings(BaseModel):
 
     @classmethod
     def _refuse_stand_ins(cls, settings: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
-        """Yield errors for booleans given as numbers, and for empty paths, which would be the current folder."""
+        """Yield errors for booleans given as numbers, and for paths that are empty or hold NUL, which none can."""
         for name, value in settings.items():
             field = cls.model_fields.get(name)
             kinds = () if field is None else (field.annotation, *get_args(field.annotation))
             if kinds and isinstance(value, bool) and bool not in kinds:
                 kind = PydanticCustomError("switch", "true and false are no values of this setting")
                 yield InitErrorDetails(type=kind, loc=(name,), input=value)
-            if value == "" and Path in kinds:
-                kind = PydanticCustomError("path_type", "an empty text is no path")
+            if Path in kinds and isinstance(value, str | Path) and (value == "" or "\0" in str(value)):
+                kind = PydanticCustomError("path_type", "no path")
                 yield InitErrorDetails(type=kind, loc=(name,), input=value)

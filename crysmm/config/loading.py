@@ -162,15 +162,27 @@ def make_config(kind: type[AnySettings], settings: Mapping[str, Any]) -> AnySett
     raise InputError("\n".join(_describe_problem(kind, detail) for detail in details))
 
 
-def override(config: AnyConfig, settings: Mapping[str, Any]) -> AnyConfig:
+def override(
+    kind: type[AnyConfig], config: AnyConfig | Mapping[str, Any] | None, settings: Mapping[str, Any]
+) -> AnyConfig:
     """Return settings in which some are changed, as options change those of a file.
 
+    Args:
+        kind: Class of the settings.
+        config: Settings, also as a dict, or None for the defaults.
+        settings: Settings that take precedence.
+
     Raises:
-        InputError: A setting is unknown or invalid (one line each).
+        InputError: A setting is unknown or invalid (one line each), or the settings are something else.
     """
-    if not settings:
-        return config
-    return make_config(type(config), merge(config.given(), settings))
+    if config is None or isinstance(config, Mapping):
+        return make_config(kind, merge(config or {}, settings))
+    if not isinstance(config, kind):
+        raise InputError(
+            f"the settings are a {type(config).__name__}; expected a {kind.__name__} or a dict; single settings are "
+            "given by name, such as epochs=50"
+        )
+    return make_config(kind, merge(config.given(), settings)) if settings else config
 
 
 def commands_with(name: str) -> list[str]:

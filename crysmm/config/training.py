@@ -30,6 +30,12 @@ def _split_units(units: Any) -> Any:
     return found
 
 
+def _join_keys(keys: Any) -> Any:
+    """Join a list of names with commas."""
+    is_list = isinstance(keys, list | tuple) and all(isinstance(key, str) for key in keys)
+    return ",".join(keys) if is_list else keys
+
+
 Units = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_units)]
 
 
@@ -37,7 +43,7 @@ class TrainingConfig(RunConfig):
     """Settings of ``crysmm train``."""
 
     # Target
-    target_key: str | None = Field(
+    target_key: Annotated[str | None, BeforeValidator(_join_keys)] = Field(
         None,
         validation_alias=AliasChoices("target_key", "target"),
         description="Property to predict: a key in the rows of a JSON file, or a column name in the header of "

@@ -247,7 +247,7 @@ def coverage_fraction(coverage: float) -> Fraction:
     Raises:
         InputError: It is not between 0 and 1.
     """
-    fraction = Fraction(coverage).limit_denominator(FINEST) if 0 < coverage < 1 else Fraction(0)
+    fraction = Fraction(float(coverage)).limit_denominator(FINEST) if 0 < coverage < 1 else Fraction(0)
     if not 0 < fraction < 1:
         raise InputError(f"coverage is {coverage:g}; expected a number between 0 and 1, by a millionth at least")
     return fraction

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set, ValuesView
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -104,9 +105,9 @@ class Predictor:
         """Predict structures held in memory; a model that reads texts generates their descriptions.
 
         Args:
-            structures: A list, a tuple, an array or a column of a ``DataFrame`` of JARVIS ``Atoms``, pymatgen
-                ``Structure``, ``ase.Atoms``, ``Crystal``, dicts of one or paths of structure files, also mixed; or a
-                single one of these.
+            structures: A list, a tuple, an array, a column of a ``DataFrame``, a set or an iterator of JARVIS
+                ``Atoms``, pymatgen ``Structure``, ``ase.Atoms``, ``Crystal``, dicts of one or paths of structure files,
+                also mixed; or a single one of these.
             batch_size: Number of structures in a batch.
 
         Returns:
@@ -276,7 +277,7 @@ class Predictor:
         Raises:
             StructureError: A structure cannot be used.
         """
-        structures = list(structures) if are_several(structures) else [structures]
+        structures = listed(structures)
         rows = source_from_structures(structures).rows()
         for results in self._batches((graph_row(row, self.model.settings) for row in rows), batch_size):
             graphed = []
@@ -363,5 +364,13 @@ class Predictor:
 
 
 def are_several(structures: Any) -> bool:
-    """Return True for a list, a tuple, an array or a column; other sequences may be one structure, of its sites."""
-    return isinstance(structures, list | tuple) or getattr(structures, "ndim", None) == 1
+    """Return True for what holds or yields structures; other sequences may be one structure, of its sites."""
+    several = list | tuple | Set | ValuesView | Iterator
+    return isinstance(structures, several) or getattr(structures, "ndim", None) == 1
+
+
+def listed(structures: Any) -> list[Any]:
+    """Return structures as a list, which has one element if they are a single one."""
+    if isinstance(structures, Iterator):  # may yield one object again and again, changed in between
+        return list(map(deepcopy, structures))
+    return list(structures) if are_several(structures) else [structures]

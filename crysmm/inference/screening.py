@@ -12,9 +12,8 @@ import hashlib
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set, ValuesView
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain, islice
@@ -33,7 +32,7 @@ from crysmm.files import LOCK, hold, replacing, write_json_atomic
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, refuse_output, unfinished_folder
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers, write_table
-from crysmm.inference.predictor import Loading, Predictor, Result, are_several, load
+from crysmm.inference.predictor import Loading, Predictor, Result, listed, load
 from crysmm.inference.selection import Selection
 from crysmm.io.folder import FileRow
 from crysmm.io.inputs import open_source, source_from_structures
@@ -218,7 +217,7 @@ def screen(
     Args:
         predictor: Model of :func:`crysmm.load`.
         source: Rows of structures, the path of a folder or table with them, or structures as
-            :meth:`Predictor.predict` accepts them, also from an iterator; targets are not needed.
+            :meth:`Predictor.predict` accepts them; targets are not needed.
         output: File to write, or to replace, with the columns of :attr:`Predictor.columns`: Parquet if its name ends
             in ``.parquet``, else CSV.
         keep: Rules for the lines to keep, such as ``band_gap between 1 and 2``, ``spread < 0.1`` or ``lowest 100
@@ -243,10 +242,7 @@ def screen(
     if isinstance(source, str | PathLike):
         source = open_source(source, needs_targets=False)
     elif not isinstance(source, Source):
-        several = are_several(source) or isinstance(source, Iterator | Set | ValuesView)
-        # An iterator may yield one object again and again, changed in between.
-        items = map(deepcopy, source) if isinstance(source, Iterator) else source
-        source = source_from_structures(list(items) if several else [source])
+        source = source_from_structures(listed(source))
     columns = predictor.columns
     selection = Selection.parse([keep] if isinstance(keep, str) else keep).of_table(
         places_of_numbers(columns, predictor.target_names)

@@ -293,7 +293,7 @@ def given(config: RunConfig, leave_out: Set[str] = frozenset()) -> list[str]:
         config: Settings of the run.
         leave_out: Names of further settings to leave out.
     """
-    names = [name for name in type(config).model_fields if name not in (FREE_SETTINGS - PATHS) | leave_out]
+    names = [name for name in type(config).model_fields if name not in (FREE_SETTINGS - PATHS - {"unit"}) | leave_out]
     # Names only: the folders mean nothing on another machine, and cards are published.
     files: dict[str, Any] = {name: Path(path.name) for name in PATHS if (path := getattr(config, name)) is not None}
     if isinstance(config, TrainingConfig):

@@ -24,7 +24,7 @@ PART, MEMBER = "delta_", "member_"  # prefixes of the folders of sub-runs
 
 FREE_SETTINGS = frozenset({
     "cache_dir", "device", "devices", "ids_file", "jobs", "max_hours", "num_nodes", "num_workers", "output_dir",
-    "overwrite", "pin_memory", "progress", "resume", "root_dir", "strict",
+    "overwrite", "pin_memory", "progress", "resume", "root_dir", "strict", "unit",
 })  # fmt: skip
 """Settings that may change when a run is resumed; data and split are compared themselves, not by path."""
 

@@ -25,11 +25,13 @@ from crysmm.training.run import Run, RunResult, carry_out
 from crysmm.training.teacher import embed_by_teacher
 
 
-def pretrain(config: PretrainingConfig | None = None, records: Records | None = None, **settings: Any) -> RunResult:
+def pretrain(
+    config: PretrainingConfig | Mapping[str, Any] | None = None, records: Records | None = None, **settings: Any
+) -> RunResult:
     """Pre-train an encoder and write the run folder ``output_dir``.
 
     Args:
-        config: Settings of the run.
+        config: Settings of the run, also as a dict.
         records: Structures in place of ``root_dir``: a list of dicts, as returned by ``jarvis.db.figshare.data``, or a
             pandas ``DataFrame``.
         **settings: Settings by name, which override those of ``config``.
@@ -38,7 +40,7 @@ def pretrain(config: PretrainingConfig | None = None, records: Records | None = 
         InputError: The settings, the input or the output folder cannot be used; nothing has been written.
         KeyboardInterrupt: Ctrl-C; the folder holds what resuming needs. SIGTERM raises ``SystemExit`` likewise.
     """
-    return carry_out(PretrainingRun, override(config or PretrainingConfig(), settings), records)
+    return carry_out(PretrainingRun, override(PretrainingConfig, config, settings), records)
 
 
 class PretrainingRun(Run[PretrainingConfig, RunData]):

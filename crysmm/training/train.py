@@ -38,7 +38,9 @@ from crysmm.training.teacher import embed_by_teacher, read_potential
 from crysmm.training.texts import read_texts
 
 
-def train(config: TrainingConfig | None = None, records: Records | None = None, **settings: Any) -> RunResult:
+def train(
+    config: TrainingConfig | Mapping[str, Any] | None = None, records: Records | None = None, **settings: Any
+) -> RunResult:
     """Train a network and write the run folder ``output_dir``, which :func:`crysmm.load` reads.
 
     ::
@@ -46,7 +48,7 @@ def train(config: TrainingConfig | None = None, records: Records | None = None, 
         crysmm.train(root_dir="my_crystals", output_dir="runs/a", target_key="band_gap", epochs=50)
 
     Args:
-        config: Settings of the run.
+        config: Settings of the run, also as a dict.
         records: Structures and their properties in place of ``root_dir``: a list of dicts, as returned by
             ``jarvis.db.figshare.data``, or a pandas ``DataFrame``.
         **settings: Settings by name, which override those of ``config``.
@@ -55,7 +57,7 @@ def train(config: TrainingConfig | None = None, records: Records | None = None, 
         InputError: The settings, the input or the output folder cannot be used; nothing has been written.
         KeyboardInterrupt: Ctrl-C; the folder holds what resuming needs. SIGTERM raises ``SystemExit`` likewise.
     """
-    config = override(config or TrainingConfig(), settings)
+    config = override(TrainingConfig, config, settings)
     return carry_out(EnsembleRun if config.ensemble > 1 else network_run, config, records)
 
 

@@ -167,6 +167,7 @@ def test_one_line_a_problem() -> None:
         ),
         ({"target_key": True}, "--target_key: expected a value other than true and false, got True"),
         ({"output_dir": ""}, "--output_dir: expected a path, got ''"),
+        ({"cache_dir": "a\0b"}, "--cache_dir: expected a path, got 'a\\x00b'"),
         (
             {"model": {"name": "gatgnn", "haeds": 2}},
             "model.haeds: unknown setting of gatgnn; did you mean model.heads?",
@@ -221,33 +222,43 @@ def test_what_is_said_of_a_setting_of_pretraining(tmp_path: Path, settings: dict
 
 def test_settings_override_others_as_options_do() -> None:
     config = TrainingConfig(model={"name": "alignn", "gcn_layers": 1}, n_val=5, epochs=7)
-    changed = override(config, {"epochs": 9, "val_ratio": 0.2, "model": {"alignn_layers": 1}})
+    changed = override(TrainingConfig, config, {"epochs": 9, "val_ratio": 0.2, "model": {"alignn_layers": 1}})
     expected = {"model": {"name": "alignn", "gcn_layers": 1, "alignn_layers": 1}, "val_ratio": 0.2, "epochs": 9}
     assert changed == TrainingConfig(**expected)
-    assert override(config, {"model": "cgcnn"}).model == TrainingConfig().model
-    assert override(config, {}) is config
+    assert override(TrainingConfig, config, {"model": "cgcnn"}).model == TrainingConfig().model
+    assert override(TrainingConfig, config, {}) is config
+    assert override(TrainingConfig, config.given(), {"epochs": 9}) == override(TrainingConfig, config, {"epochs": 9})
+    assert override(TrainingConfig, None, {"target_key": ["a", "b"]}) == TrainingConfig(target_key="a,b")
+    with pytest.raises(
+        InputError, match="the settings are a str; expected a TrainingConfig or a dict; single settings"
+    ):
+        override(TrainingConfig, "settings.json", {})
     with pytest.raises(InputError, match="epohs: unknown setting; did you mean epochs"):
-        override(config, {"epohs": 3})
+        override(TrainingConfig, config, {"epohs": 3})
 
 
 def test_a_section_given_as_an_object_keeps_its_choice() -> None:
     """Keep its name, which nobody set: it is a default of its class."""
-    assert override(TrainingConfig(model=GATGNNConfig()), {"epochs": 5}).model == GATGNNConfig()
-    assert override(PretrainingConfig(method=CrysAEConfig()), {"epochs": 5}).method == CrysAEConfig()
+    assert override(TrainingConfig, TrainingConfig(model=GATGNNConfig()), {"epochs": 5}).model == GATGNNConfig()
+    assert override(PretrainingConfig, PretrainingConfig(method=CrysAEConfig()), {"epochs": 5}).method == CrysAEConfig()
 
 
 def test_the_name_of_the_choice_that_is_made_already_changes_nothing() -> None:
     config = TrainingConfig(model={"name": "alignn", "hidden_features": 64})
-    assert override(config, {"model": "alignn"}).model == config.model
+    assert override(TrainingConfig, config, {"model": "alignn"}).model == config.model
 
 
 def test_the_depth_that_a_method_decides_goes_with_it() -> None:
-    assert override(PretrainingConfig(method="crysgnn"), {"epochs": 5}).model.conv_layers == 5
-    assert override(PretrainingConfig(method="crysgnn"), {"method": "crysae"}).model.conv_layers == 3
+    assert override(PretrainingConfig, PretrainingConfig(method="crysgnn"), {"epochs": 5}).model.conv_layers == 5
+    assert override(PretrainingConfig, PretrainingConfig(method="crysgnn"), {"method": "crysae"}).model.conv_layers == 3
     for depth in (4, 5):
         chosen = PretrainingConfig(method="crysgnn", model={"conv_layers": depth})
-        assert override(chosen, {"method": "crysae"}).model.conv_layers == depth
+        assert override(PretrainingConfig, chosen, {"method": "crysae"}).model.conv_layers == depth
     reused = PretrainingConfig(method="decoys", model=PretrainingConfig(method="crysgnn").model)
-    assert override(reused, {"epochs": 5}).model.conv_layers == 5
+    assert override(PretrainingConfig, reused, {"epochs": 5}).model.conv_layers == 5
     given = PretrainingConfig(method="crysgnn", model=CGCNNConfig(node_features=32))
-    assert given.model == override(given, {"epochs": 5}).model == CGCNNConfig(node_features=32, conv_layers=5)
+    assert (
+        given.model
+        == override(PretrainingConfig, given, {"epochs": 5}).model
+        == CGCNNConfig(node_features=32, conv_layers=5)
+    )

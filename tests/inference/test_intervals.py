@@ -23,7 +23,8 @@ def scaler_of(targets: np.ndarray, **settings: Any) -> TargetScaler:
 def test_quantile_has_the_rank_of_the_definition(n: int, coverage: float, rank: int) -> None:
     """Ranks by hand; 0.7 of 10 is 7, which floats round up to 8."""
     errors = np.arange(1.0, n + 1)[:, None] * [1.0, 10.0]
-    np.testing.assert_array_equal(conformal_quantile(errors, coverage), [rank, 10.0 * rank])
+    for number in (coverage, np.float32(coverage)):
+        np.testing.assert_array_equal(conformal_quantile(errors, number), [rank, 10.0 * rank])
 
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, -0.1, 1e-9, 1 - 1e-9, float("nan")])

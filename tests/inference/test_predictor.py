@@ -103,7 +103,9 @@ def test_any_kind_of_structure(tmp_path: Path, crystals: dict[str, Crystal], sav
     assert predictor.predict([]).shape == (0, 1)
 
 
-def test_columns_and_arrays_of_structures(tmp_path: Path, crystals: dict[str, Crystal], save_small_model: Save) -> None:
+def test_columns_arrays_and_iterators_of_structures(
+    tmp_path: Path, crystals: dict[str, Crystal], save_small_model: Save
+) -> None:
     save_small_model(tmp_path)
     predictor = load(tmp_path, device="cpu")
     (tmp_path / "POSCAR").write_text(POSCAR)
@@ -111,10 +113,10 @@ def test_columns_and_arrays_of_structures(tmp_path: Path, crystals: dict[str, Cr
     expected = predictor.predict(structures)
     assert abs(expected[0, 0] - expected[1, 0]) > 1e-3
     column = pandas.Series(structures, index=["salt", "silicon"])
-    for several in (column, column.to_numpy()):
-        np.testing.assert_array_equal(predictor.predict(several), expected)
-        np.testing.assert_array_equal(predictor.assess(several).predictions, expected)
-        np.testing.assert_array_equal(predictor.embed(several), predictor.embed(structures))
+    for several in (lambda: column, column.to_numpy, lambda: iter(structures), dict(column).values):
+        np.testing.assert_array_equal(predictor.predict(several()), expected)
+        np.testing.assert_array_equal(predictor.assess(several()).predictions, expected)
+        np.testing.assert_array_equal(predictor.embed(several()), predictor.embed(structures))
 
 
 def test_bad_structure_is_named_by_its_place(
