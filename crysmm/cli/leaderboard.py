@@ -81,7 +81,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.run is not None:
         RunFolder(arguments.run).require_training()
 
-    from crysmm.audit.leakage import read_config
     from crysmm.device import hardware_of
     from crysmm.processes import is_first_process
     from crysmm.publish.leaderboard import (
@@ -94,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         train_on_benchmark,
         write_contribution,
     )
+    from crysmm.runs.finished_run import read_config
 
     finished = None if arguments.run is None else RunFolder(arguments.run)
     settings = config if finished is None else read_config(finished)

@@ -24,6 +24,7 @@ COMMANDS = {
     "train": "Train a model on a folder of structures.",
     "pretrain": "Pre-train an encoder on structures without labels.",
     "predict": "Predict with a trained model.",
+    "label": "Label crystals by a trained model, to train a cheaper one on them.",
     "app": "Predict on a page in the browser, served to this machine only.",
     "audit": "Find structures and formulas that the splits of a run share, and the test error without them.",
     "zoo": "List the models that come with the package, or print the card of one.",
