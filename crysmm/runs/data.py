@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -42,6 +44,12 @@ class RunData:
     def rows(self, split: str) -> list[int]:
         """Return the store rows in ``train``, ``val`` or ``test``."""
         return {"train": self.split.train, "val": self.split.val, "test": self.split.test}[split]
+
+    def without(self, reasons: Mapping[int, str]) -> Self:
+        """Return the data without some rows of the store, which are skipped for these reasons."""
+        skipped = [SkippedRow(self.store.ids[row], self.store.files[row], reason) for row, reason in reasons.items()]
+        split = Split(*([row for row in self.rows(name) if row not in reasons] for name in SPLITS))
+        return replace(self, skipped=[*self.skipped, *skipped], split=split)
 
     def ids(self, split: str) -> list[str]:
         """Return the ids of the crystals in a split."""

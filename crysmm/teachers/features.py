@@ -196,21 +196,6 @@ def compute_features(
     return made, failed
 
 
-def refuse_failed(name: str, store: Store, failed: dict[int, str]) -> None:
-    """Refuse crystals that a teacher cannot embed.
-
-    Raises:
-        InputError: There are some; the text names the first.
-    """
-    if failed:
-        row, reason = next(iter(failed.items()))
-        more = f" and {len(failed) - 1} others" if len(failed) > 1 else ""
-        raise InputError(
-            f"the teacher {name} cannot embed {store.files[row]}{more}: {reason}; leave it out of the input, or take "
-            "another teacher"
-        )
-
-
 def embed_each(teacher: Teacher, crystals: Sequence[Crystal]) -> list[np.ndarray | str]:
     """Embed crystals; return the features of each, ``[n_atoms, width]`` float16, or the reason why it has none.
 

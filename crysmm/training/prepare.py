@@ -67,8 +67,13 @@ def prepare_training(
 ) -> TrainingData:
     """Read, check and split the structures, and fit the target scaler to the training split."""
     data = prepare_data(config, records, processes)
-    scaler = processes.on_first(lambda: TargetScaler.fit(data.store.targets, data.split.train, config))
-    return TrainingData(data.store, data.skipped, data.split, scaler, units_of(config, data.store.target_names))
+    scaler, units = fit_scaler(config, data, processes), units_of(config, data.store.target_names)
+    return TrainingData(data.store, data.skipped, data.split, scaler, units)
+
+
+def fit_scaler(config: TrainingConfig, data: RunData, processes: Processes) -> TargetScaler:
+    """Fit the target scaler to the training split."""
+    return processes.on_first(lambda: TargetScaler.fit(data.store.targets, data.split.train, config))
 
 
 def _split(store: Store, config: RunConfig, memory: int, merge: bool) -> tuple[list[SkippedRow], Split]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from crysmm.config.loading import override
@@ -49,8 +48,7 @@ class PretrainingRun(Run[PretrainingConfig, RunData]):
     def prepare(self, records: Sequence[Mapping[str, Any]] | None) -> RunData:
         """Read and split the structures, and determine space groups and a teacher's features."""
         data = prepare_data(self.config, records, self.processes, symprec=self.config.symprec)
-        teacher_features = embed_by_teacher(self.config, data, self.processes)
-        return replace(data, teacher_features=teacher_features)
+        return embed_by_teacher(self.config, data, self.processes)
 
     def new_objective(self, data: RunData) -> Objective:
         """Build the objective of the pre-training method."""

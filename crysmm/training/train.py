@@ -32,9 +32,9 @@ from crysmm.runs.run_folder import CLOSED_FORM, MAX_HOURS, MEMBER, PART, SPLITS
 from crysmm.runs.run_writer import ResultsWriter, SplitOutputs
 from crysmm.runs.summary import describe_members, describe_result, describe_task
 from crysmm.training.predict import predict_splits
-from crysmm.training.prepare import prepare_training
+from crysmm.training.prepare import fit_scaler, prepare_training
 from crysmm.training.run import Run, RunResult, carry_out, share_of_hours
-from crysmm.training.teacher import embed_by_teacher, read_potential
+from crysmm.training.teacher import embed_by_potential, embed_by_teacher
 from crysmm.training.texts import read_texts
 
 
@@ -87,10 +87,10 @@ class TrainingRun(Run[TrainingConfig, TrainingData]):
     def prepare(self, records: Sequence[Mapping[str, Any]] | None) -> TrainingData:
         """Read and split the structures and their labels, then texts, a potential's features and a teacher's."""
         data = prepare_training(self.config, records, self.processes)
-        texts = read_texts(self.config, records, data, self.processes)
-        potential_features = read_potential(self.config, data, self.processes)
-        teacher_features = embed_by_teacher(self.config, data, self.processes)
-        return replace(data, texts=texts, potential_features=potential_features, teacher_features=teacher_features)
+        data = replace(data, texts=read_texts(self.config, records, data, self.processes))
+        data = embed_by_potential(self.config, data, self.processes)
+        data = embed_by_teacher(self.config, data, self.processes)
+        return replace(data, scaler=fit_scaler(self.config, data, self.processes))  # again, as crystals may be left out
 
     def new_objective(self, data: TrainingData) -> Objective:
         """Build the network with its loss on labels, and on the teacher's embeddings if there is a teacher."""

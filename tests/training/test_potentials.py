@@ -18,10 +18,14 @@ from crysmm.explain.explanation import refuse_other_input
 from crysmm.inference.saved_models import load_model
 from crysmm.inference.screening import screen
 from crysmm.io.inputs import open_input, source_from_structures
+from crysmm.io.structure_file import read_file
 from crysmm.objectives.distillation import DistillationObjective
 from crysmm.teachers.features import Directions
 from crysmm.text.descriptions import Description
 from crysmm.training.train import train
+
+IDS = "ids_train_val_test.json"
+REASON = "ZeroDivisionError: division by zero"
 
 
 @pytest.fixture
@@ -144,7 +148,35 @@ def test_a_package_that_is_not_installed_is_told_before_anything_is_read(make_co
         train(make_config(head=taught_by("sevennet-0:5")))
 
 
-def test_a_crystal_it_does_not_know_is_named(make_config, toy, monkeypatch):
+@pytest.mark.parametrize("head", ["taught", "fused"])
+def test_a_crystal_it_does_not_know_is_skipped(make_config, toy, monkeypatch, tmp_path, head):
+    """As if it were not in the input."""
+    of_one = type(toy).of_one
+    plain = json.loads((train(make_config(epochs=1)).folder / "ids_train_val_test.json").read_text())
+    names = [plain["id_train"][0], plain["id_val"][0], plain["id_test"][0]]
+    unknown = {read_file(make_config().root_dir / f"{name}.vasp").crystal.checksum for name in names}
+    refuse = lambda self, crystal: 1 / (crystal.checksum not in unknown) * of_one(self, crystal)  # noqa: E731
+    monkeypatch.setattr(type(toy), "of_one", refuse)
+    monkeypatch.setattr(type(toy), "checksum", property(lambda self: "a1" * 16, lambda *_: None), raising=False)
+    settings = {"epochs": 1, "head": taught_by("toy") if head == "taught" else fused("toy")}
+    folder = train(make_config(output_dir=tmp_path / "skipping", **settings)).folder
+    left = names if head == "fused" else names[:2]  # the test crystals are not shown to a teacher
+    ids = json.loads((folder / "ids_train_val_test.json").read_text())
+    assert ids == {key: [name for name in given if name not in left] for key, given in plain.items()}
+    with (folder / "skipped.csv").open(newline="") as file:
+        assert {row["id"]: row["reason"] for row in csv.DictReader(file)} == dict.fromkeys(left, REASON)
+    again = make_config(output_dir=tmp_path / "named", n_val=None, n_test=None, ids_file=folder / IDS, **settings)
+    assert column(train(again).folder, "train_loss") == column(folder, "train_loss")
+
+    whole = make_config(output_dir=tmp_path / "b", n_val=None, n_test=None, ids_file=tmp_path / "run" / IDS, **settings)
+    for config in (whole, make_config(output_dir=tmp_path / "c", strict=True, **settings)):
+        with pytest.raises(
+            InputError, match=rf"teacher toy cannot embed .*{names[0]}.vasp and {len(left) - 1} others?: Ze"
+        ):
+            train(config)
+
+
+def test_a_split_that_would_be_empty_is_refused(make_config, toy, monkeypatch):
     monkeypatch.setattr(type(toy), "of_one", lambda self, crystal: 1 / 0)
     with pytest.raises(InputError, match=r"teacher toy:4 cannot embed .*\.vasp and 22 others: ZeroDivisionError"):
         train(make_config(head=taught_by("toy:4"), cache_dir=make_config().output_dir.parent / "cache"))
