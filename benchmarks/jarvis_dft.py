@@ -145,7 +145,7 @@ def train(options: argparse.Namespace, arm: str, name: str, percent: int) -> Non
     if labeler := LABELERS.get(arm):
         teacher = options.work / folder_name(labeler) / task
         labels = options.work / "predicted_labels" / folder_name(labeler) / task
-        data = with_predicted_labels(options.data, name, teacher, labels)
+        data = with_predicted_labels(options.data, name, percent, teacher, labels)
     else:
         data = ["--root_dir", str(options.data), "--target_key", name, "--train_ratio", str(percent / 100)]
     call(["train", *data, *RECIPE, *arm_options(options, ARMS[arm])], folder, options.jobs)

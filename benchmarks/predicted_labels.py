@@ -7,12 +7,11 @@ from pathlib import Path
 from benchmarks.study import is_known, read_rows, replace_rows
 from crysmm.config import TrainingConfig
 from crysmm.data.split import make_split
-from crysmm.keys import load_json
 
 FULL = 80  # percent of the crystals with a property, the training split
 
 
-def with_predicted_labels(data: Path, name: str, teacher: Path, folder: Path) -> list[str]:
+def with_predicted_labels(data: Path, name: str, percent: int, teacher: Path, folder: Path) -> list[str]:
     """Write a table in which a network labels more rows to train on, by ``crysmm label``.
 
     Its own rows are those of the network's run. Added are the rest of a full training split, whose labels are hidden,
@@ -21,6 +20,7 @@ def with_predicted_labels(data: Path, name: str, teacher: Path, folder: Path) ->
     Args:
         data: JSONL file of structures with properties.
         name: Name of the property.
+        percent: Part of the rows with the property that is labeled.
         teacher: Folder of the run whose network predicts it.
         folder: Folder for the table and what it is made from; what is there is taken.
 
@@ -29,14 +29,15 @@ def with_predicted_labels(data: Path, name: str, teacher: Path, folder: Path) ->
     """
     rows = read_rows(data)
     ids = [row["id"] for row in rows if is_known(row, name)]
-    full = make_split(TrainingConfig(train_ratio=FULL / 100), ids, [""] * len(ids)).to_ids(ids)
-    split = load_json((teacher / "ids_train_val_test.json").read_text())
+    full, split = (
+        make_split(TrainingConfig(train_ratio=part / 100), ids, [""] * len(ids)).to_ids(ids) for part in (FULL, percent)
+    )
     hidden = set(full["id_train"]) - set(split["id_train"])
     table, ids_file = folder / "table.jsonl.gz", folder / "ids_train_val_test.json"
     if not ids_file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         unlabeled = folder / "unlabeled.jsonl"
         replace_rows(unlabeled, [row for row in rows if (row["id"] in hidden if hidden else not is_known(row, name))])
-        command = ["label", "--model", str(teacher), "--root_dir", str(unlabeled), "--output_dir", str(folder)]
-        subprocess.run([sys.executable, "-m", "crysmm", *command, "--labeled", str(data)], check=True)
+        command = ["label", "--model", str(teacher), "--unlabeled", str(unlabeled), "--output_dir", str(folder)]
+        subprocess.run([sys.executable, "-m", "crysmm", *command], check=True)
     return ["--root_dir", str(table), "--target_key", name, "--ids_file", str(ids_file)]

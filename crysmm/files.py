@@ -50,15 +50,15 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crysmm"
 
 
-def refuse_unwritable(folder: Path) -> None:
-    """Refuse an ``--output_dir`` that is not writable.
+def refuse_unwritable(folder: Path, option: str = "output_dir") -> None:
+    """Refuse a folder to write to, given by an option, that is not writable.
 
     Raises:
         InputError: The folder cannot be written; the text gives the reason.
     """
     why = why_not_writable(folder)
     if why is not None:
-        raise InputError(f"--output_dir: {folder} cannot be written: {why}; name another folder")
+        raise InputError(f"--{option}: {folder} cannot be written: {why}; name another folder")
 
 
 def refuse_other_files(folder: Path, first: str, key: str, others: Iterable[str]) -> None:

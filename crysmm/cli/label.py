@@ -10,17 +10,17 @@ from crysmm.cli.options import (
     add_jobs,
     add_reading_options,
     listed,
-    open_unlabeled,
     path,
-    positive,
     refuse_absent_device,
+    report,
     warn,
 )
-from crysmm.errors import CrysmmError
 from crysmm.files import refuse_other_files
 from crysmm.inference.files import require_model
 from crysmm.runs.run_folder import RunFolder
 from crysmm.training import LABELED_IDS, LABELED_TABLE, LABELS, LABELS_REPORT
+
+SHOWN = 5  # crystals without a label
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,13 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", type=path, required=True, metavar="DIR", help="Folder of a run of crysmm train, which predicts them."
     )
-    parser.add_argument("--root_dir", type=path, required=True, metavar="PATH", help=f"Crystals to label. {UNLABELED}")
+    parser.add_argument("--unlabeled", type=path, required=True, metavar="PATH", help=f"Crystals to label. {UNLABELED}")
     parser.add_argument("--output_dir", type=path, required=True, metavar="DIR", help="Folder to write to.")
-    parser.add_argument(
-        "--labeled", type=path, metavar="PATH", help="Structures that the run was trained on, if they have moved."
-    )
+    parser.add_argument("--root_dir", type=path, metavar="PATH", help="Structures of the run, only if they have moved.")
     add_reading_options(parser)
-    parser.add_argument("--limit", type=positive, metavar="N", help="Read only this many rows, from the beginning.")
     add_batch_size(parser)
     add_device(parser)
     add_jobs(parser)
@@ -51,27 +48,28 @@ def run(arguments: argparse.Namespace) -> int:
     RunFolder(arguments.model).require_training()
     require_model(arguments.model, may_be_ensemble=True)
     refuse_other_files(folder, LABELS_REPORT, "n_known", [LABELS, LABELED_TABLE, LABELED_IDS])
-    source = open_unlabeled(arguments)
+    from crysmm.io.inputs import open_source
     from crysmm.training.labels import label
 
     labeled = label(
         arguments.model,
-        source,
+        open_source(
+            arguments.unlabeled, id_key=arguments.id_key, file_format=arguments.file_format, needs_targets=False
+        ),
         folder,
-        root_dir=arguments.labeled,
+        root_dir=arguments.root_dir,
         device=arguments.device,
         batch_size=arguments.batch_size,
         jobs=arguments.jobs,
     )
-    summary = labeled.summary
-    if summary.n_failed:
-        failed = [(row.file or row.id, row.reason) for row in summary.failures]
-        warn(f"{summary.n_failed} not labeled:{listed(failed, summary.n_failed, f', in {folder / LABELS}')}")
-    if n_same := summary.n_predicted - labeled.n_added:
-        warn(f"{n_same} left out: the run has the same structure under another id")
-    if not labeled.n_added:
-        raise CrysmmError("no crystal is labeled, so there is nothing to train on beside the crystals of the run")
-    print(f"{labeled.n_added:,} of {summary.n_rows:,} crystals labeled: {folder}")
+    summary, skipped = labeled.summary, labeled.skipped
+    if labeled.n_same:
+        report([f"{labeled.n_same} left out, as the run has exactly the same structures"])
+    failed = [(row.file or row.id, row.reason) for row in [*skipped, *summary.failures]]
+    if failed:
+        n_failed = len(skipped) + summary.n_failed
+        warn(f"{n_failed} not labeled:{listed(failed[:SHOWN], n_failed)}")
+    print(f"{summary.n_predicted:,} crystals labeled: {folder}")
     print(f"train on them and the {labeled.n_known:,} of the run with:")
     print(shlex.join(["crysmm", "train", *labeled.options, "--output_dir", "STUDENT"]))
-    return int(summary.n_failed > 0)
+    return int(bool(failed))

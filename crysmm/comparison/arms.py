@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crysmm.config.loading import SIZES, make_config, merge, read_settings
+from crysmm.config.loading import SPLITTING, make_config, merge, read_settings
 from crysmm.config.run import DEFAULT_CHOICES
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, first_of, nearest, shown
@@ -45,14 +45,14 @@ DEFAULT_ARMS = ("plain", "pretrained", "distilled", CONSTANT)
 MARKER, IDS = "comparison.json", "ids"
 FORMAT = "crysmm-comparison"
 # Settings that the split of the comparison replaces in every run.
-OF_THE_SPLIT = SIZES | {"ids_file", "keep_data_order"}
+OF_THE_SPLIT = SPLITTING | {"ids_file"}
 Size = int | None
 """Number of training crystals; None for the whole training split."""
 
 # Settings that are the same for all arms: those of the data, the split, the target's values and the folders.
-SHARED = SIZES | {
+SHARED = OF_THE_SPLIT | {
     "root_dir", "output_dir", "file_format", "id_key", "limit", "strict", "cache_dir", "jobs", "random_seed",
-    "ids_file", "keep_data_order", "max_hours", "device", "devices", "num_nodes", "progress", "resume", "overwrite",
+    "max_hours", "device", "devices", "num_nodes", "progress", "resume", "overwrite",
     "target_key", "unit", "target_multiplication_factor", "classification_threshold", "model.classification",
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ from crysmm.config.alignn_files import SYNONYMS, translate, translate_model
 from crysmm.config.base import Settings
 from crysmm.config.models import BACKBONES, HEADS
 from crysmm.config.pretraining import METHODS, PretrainingConfig
-from crysmm.config.run import DEFAULT_CHOICES, RunConfig
+from crysmm.config.run import DEFAULT_CHOICES, ONLY_WITH, RunConfig, given_in
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, brief, nearest, shown
 from crysmm.keys import load_json, refuse_repeated_keys
@@ -24,7 +24,10 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 
 SECTIONS = {"model": BACKBONES, "head": HEADS, "method": METHODS}
 """Settings classes by name, for every section of settings that starts with a choice by name."""
-SIZES = frozenset({"split_strategy", "n_train", "n_val", "n_test", "train_ratio", "val_ratio", "test_ratio"})
+SPLITTING = frozenset({
+    "split_strategy", "keep_data_order", "n_train", "n_val", "n_test", "train_ratio", "val_ratio", "test_ratio",
+})  # fmt: skip
+"""Settings of a random split, which a file of ids replaces."""
 COMMANDS: dict[type[RunConfig], str] = {TrainingConfig: "crysmm train", PretrainingConfig: "crysmm pretrain"}
 EXPECTED = {
     "int_parsing": "a whole number",
@@ -98,6 +101,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise InputError(f"--config: {path} is not JSON, {place}: {error.msg}") from None
+    except InputError:  # of YAML
+        raise
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested thousands deep
         raise InputError(f"--config: {path} cannot be read: {error}") from None
     if not isinstance(content, dict):
@@ -129,23 +134,33 @@ def _read_yaml(path: Path, text: str) -> Any:
 def merge(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Override settings with others.
 
-    Settings of a backbone, head or method are dropped if the overrides choose another one. A number of crystals for a
-    split replaces its fraction and vice versa, and a file of ids replaces all settings of the split.
+    Settings of a backbone, head, method, optimizer or scheduler are dropped if the overrides choose another one. A
+    number of crystals for a split replaces its fraction and vice versa, and a file of ids replaces all settings of the
+    split.
     """
     merged = {**settings, **overrides}
     for section, default in DEFAULT_CHOICES.items():
-        choices = (settings.get(section), overrides.get(section))
-        before, after = ({"name": choice} if isinstance(choice, str) else choice for choice in choices)
+        before, after = (_as_section(given.get(section)) for given in (settings, overrides))
         if isinstance(before, dict) and isinstance(after, dict):
             name = before.get("name", default)
             merged[section] = {**before, **after} if after.get("name", name) == name else after
     if overrides.get("ids_file") is not None:
-        merged = {key: value for key, value in merged.items() if key not in SIZES or key in overrides}
+        merged = {key: value for key, value in merged.items() if key not in SPLITTING or key in overrides}
+    for key, (choice, value) in ONLY_WITH.items():
+        if key not in overrides and overrides.get(choice, value) != value:
+            merged.pop(key, None)
     for split in ("train", "val", "test"):
         for given, replaced in ((f"n_{split}", f"{split}_ratio"), (f"{split}_ratio", f"n_{split}")):
             if overrides.get(given) is not None and replaced not in overrides:
                 merged.pop(replaced, None)
     return merged
+
+
+def _as_section(choice: Any) -> Any:
+    """Return a choice that is a name or an object as a dict of the settings that were given."""
+    if isinstance(choice, Settings):
+        return given_in(choice)
+    return {"name": choice} if isinstance(choice, str) else choice
 
 
 def make_config(kind: type[AnySettings], settings: Mapping[str, Any]) -> AnySettings:

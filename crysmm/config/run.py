@@ -51,6 +51,11 @@ def ratio_unless_given(split: str, ratio: float) -> Callable[[dict[str, Any]], f
     return lambda settings: ratio if settings[f"n_{split}"] is None and settings["ids_file"] is None else None
 
 
+def given_in(section: Any) -> dict[str, Any]:
+    """Return the settings that were given in a section, with the name of its choice."""
+    return {"name": section.name, **section.model_dump(exclude_unset=True)}
+
+
 class RunConfig(Settings):
     """Settings shared by training and pre-training, under ALIGNN's names where ALIGNN has the setting.
 
@@ -186,7 +191,7 @@ class RunConfig(Settings):
         """Return the settings that were given, from which others can be made; defaults may depend on these."""
         given = self.model_dump(exclude_unset=True)
         for section in DEFAULT_CHOICES.keys() & given.keys():
-            given[section] = {"name": getattr(self, section).name, **given[section]}
+            given[section] = given_in(getattr(self, section))
         return given
 
     def graph_settings(self) -> GraphSettings:

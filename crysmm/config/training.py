@@ -32,11 +32,16 @@ def _split_units(units: Any) -> Any:
 
 def _join_keys(keys: Any) -> Any:
     """Join a list of names with commas."""
-    is_list = isinstance(keys, list | tuple) and all(isinstance(key, str) for key in keys)
+    is_list = isinstance(keys, list | tuple) and keys and all(isinstance(key, str) and "," not in key for key in keys)
     return ",".join(keys) if is_list else keys
 
 
 Units = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_units)]
+Weights = Annotated[
+    tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...],
+    NoDecode,  # nan is no JSON
+    BeforeValidator(lambda weights: weights.split(",") if isinstance(weights, str) else weights),
+]
 
 
 class TrainingConfig(RunConfig):
@@ -59,8 +64,8 @@ class TrainingConfig(RunConfig):
     )
     target_min: Annotated[float, Field(allow_inf_nan=False)] | Literal["auto", "none"] = Field(
         "auto",
-        description="Smallest possible value of the targets, where intervals end. auto: 0 if no training "
-        "target is negative; none: intervals have no such end.",
+        description="Smallest possible value of the targets, where intervals end, unless the prediction is below it. "
+        "auto: 0 if no training target is negative; none: intervals have no such end.",
     )
     target_multiplication_factor: float | None = Field(
         None, allow_inf_nan=False, description="Factor to multiply every target by as it is read (a change of unit)."
@@ -71,7 +76,7 @@ class TrainingConfig(RunConfig):
         "in their order. By default that of columns known from JARVIS, Matbench and Materials Project. It is shown "
         "with every number and changes none.",
     )
-    target_weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = Field(
+    target_weights: Weights | None = Field(
         None,
         description="Weights of several targets in the loss, one per target in their order; only ratios matter. By "
         "default all weigh the same.",

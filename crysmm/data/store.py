@@ -24,7 +24,7 @@ from crysmm.crystal import Crystal
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import SPACE_GROUP, in_parallel, write_arrow
 from crysmm.errors import InputError
-from crysmm.files import LOCK, cache_folder, naming, working_folder
+from crysmm.files import LOCK, cache_folder, naming, refuse_unwritable, working_folder
 from crysmm.io.source import ReadingNote, SkippedRow, Source, UnlabeledRow, strict_error
 from crysmm.progress import progress_bar
 
@@ -235,12 +235,14 @@ def build_store(
     key = f"{FORMAT_VERSION} {settings.model_dump_json(exclude_none=True)} {source.fingerprint()}"
     if symprec is not None:
         key += f" {symprec!r}"
-    path = cache_folder(cache_dir) / "stores" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    cache = cache_folder(cache_dir)
+    path = cache / "stores" / hashlib.sha256(key.encode()).hexdigest()[:32]
     store = _open_complete(path)
     if store is not None:
         if strict and store.skipped:
             raise strict_error(store.skipped[0])
         return store
+    refuse_unwritable(cache, "cache_dir")
     with naming(path), working_folder(path) as building:
         rows: Iterable[Any] = in_parallel(source, settings, jobs, symprec)
         rows = progress_bar("reading structures", source.n_rows, "crystals", rows, shown=progress)

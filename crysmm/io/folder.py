@@ -486,6 +486,8 @@ class _Columns:
             cells = (cell for _, cells in lines for cell in cells[id_column + 1 :])
             comma = next(filter(DECIMAL_COMMA.fullmatch, cells), None)
             remedy = "" if comma is None else f"; write {comma.replace(',', '.')} for {comma}"
+            if any(cell.lower() in ("true", "false") for _, cells in lines for cell in cells[id_column + 1 :]):
+                remedy = "; write 1 for true and 0 for false"
             raise InputError(f"{has} no column; expected id,target{remedy}")
         if not options.target_key and len(others) > 1 and any(header[column] != DESCRIPTION for column in texts):
             raise InputError(f"{has} several columns; choose what to learn with target_key: {', '.join(others)}")

@@ -288,8 +288,8 @@ class RecordsTable(_Table):
                 if not records.index.is_unique:  # as after pandas.concat
                     label = records.index[records.index.duplicated()][0]
                     raise InputError(
-                        f"the index of the DataFrame, whose labels are the ids, has {label} several times; number the "
-                        "rows anew with records.reset_index(drop=True), or give them a column id"
+                        f"the index of the DataFrame, whose labels are the ids, has {label} several times; give the "
+                        f"rows a column {options.id_keys[-1]} of ids that differ"
                     )
                 records = records.rename_axis(options.id_keys[-1]).reset_index()
             records = records.to_dict("records")

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 
-from crysmm.config.loading import SIZES, make_config
+from crysmm.config.loading import SPLITTING, make_config
 from crysmm.config.run import DEFAULT_RATIO
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, StructureError, brief, first_of
@@ -21,7 +21,7 @@ from crysmm.io.table import crystal_row, write_rows
 from crysmm.progress import progress_bar
 
 # Settings that a benchmark fixes: those of the split, and those of the target's values.
-SPLIT = (SIZES - {"val_ratio"}) | {"ids_file", "keep_data_order", "limit", "strict"}
+SPLIT = (SPLITTING - {"val_ratio"}) | {"ids_file", "limit", "strict"}
 VALUES = frozenset({"target_key", "target_multiplication_factor", "classification_threshold"})
 MARK = "# written by crysmm, and again unless it was edited: "
 

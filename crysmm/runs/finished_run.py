@@ -32,6 +32,10 @@ def read_run(run: RunFolder, root_dir: Path | None, *, progress: bool = True) ->
         config = config.model_copy(update={"root_dir": root_dir})
     if config.root_dir is None:
         raise InputError(f"{run.path} was trained on records in memory; name a file or folder of them with --root_dir")
+    if not config.root_dir.exists():
+        raise InputError(
+            f"the structures of the run, {config.root_dir}, are not there; name where they are with --root_dir"
+        )
     source = open_input(config, None)
     store = build_store(
         source, config.graph_settings(), cache_dir=config.cache_dir, jobs=config.jobs, progress=progress
@@ -63,5 +67,8 @@ def read_config(run: RunFolder) -> TrainingConfig:
     try:
         return TrainingConfig.model_validate_json(run.config.read_bytes())
     except ValidationError as error:
-        problem = error.errors()[0]["msg"]
-        raise InputError(f"{run.config} does not hold the settings of crysmm train: {problem}") from error
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise InputError(
+            f"{run.config} does not hold the settings of crysmm train: {place}: {problem['msg']}"
+        ) from error

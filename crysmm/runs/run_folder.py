@@ -147,6 +147,11 @@ class RunFolder:
                 to resume had other settings.
         """
         refuse_unwritable(self.path)
+        if config.root_dir is not None and config.root_dir.resolve() == self.path.resolve():
+            raise InputError(
+                f"output_dir {self.path} is also root_dir: the files of the run would lie among the structures; name "
+                "another folder"
+            )
         if self.is_taken(config):
             found = first_of([file.name for file in self.files() if file.exists()])
             raise InputError(

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
-from crysmm.crystal import Crystal
 from crysmm.data.store import CRYSTALS_READ, Store
 from crysmm.errors import InputError, brief
 from crysmm.files import file_sha256, refuse_other_file, replacing, working_folder
@@ -39,7 +38,7 @@ Rows = Literal["atom", "crystal"]
 
 
 class EmbeddedCrystal(NamedTuple):
-    """What a file tells of a crystal: its number of atoms, and its checksum, or else its elements, if it has them."""
+    """What a file tells of a crystal: its number of atoms, and if it has them, its checksum and its elements."""
 
     n_atoms: int
     structure: str | None
@@ -97,8 +96,8 @@ def features_from_file(
         cache_dir: Cache folder; see :func:`~crysmm.files.cache_folder`.
 
     Raises:
-        InputError: It is not such a file, lacks crystals, has other numbers of atoms or other structures for them, or a
-            feature is not finite; the text names the first crystal.
+        InputError: It is not such a file, lacks crystals, has other numbers of atoms, other structures or other
+            elements for them, or a feature is not finite; the text names the first crystal.
     """
     keys = {row: _key(store.ids[row]) for row in rows}
     with _open(path) as file:
@@ -196,8 +195,7 @@ def _read_crystals(path: Path, file: ParquetFile) -> dict[str, EmbeddedCrystal]:
     expected = np.arange(len(ids)) - np.repeat(starts, counts)
     wrong = np.flatnonzero(atoms != expected)
     structures = table.column("structure").take(starts).to_pylist() if "structure" in names else None
-    has_elements = "element" in names and "structure" not in names  # a checksum tells them too
-    elements = table.column("element").to_pylist() if has_elements else None
+    elements = table.column("element").to_pylist() if "element" in names else None
     crystals: dict[str, EmbeddedCrystal] = {}
     for place, (start, count) in enumerate(zip(starts.tolist(), counts.tolist(), strict=True)):
         identifier = ids[start]
@@ -229,18 +227,19 @@ def _refuse_others(path: Path, crystals: dict[str, EmbeddedCrystal], store: Stor
                 f"{path} has features of another structure under the id {identifier}; run crysmm embed again, on the "
                 "structures to be trained on"
             )
-    if any(found.elements is not None for found in crystals.values()):
-        for start in range(0, len(rows), CRYSTALS_READ):
-            some = rows[start : start + CRYSTALS_READ]
-            for row, crystal in zip(some, store.crystals(some), strict=True):
-                _refuse_other_elements(path, store.ids[row], crystals[store.ids[row]].elements or [], crystal)
+    rows = [row for row in rows if crystals[store.ids[row]].structure is None]  # a checksum tells the elements, too
+    for start in range(0, len(rows), CRYSTALS_READ):
+        some = rows[start : start + CRYSTALS_READ]
+        for row, crystal in zip(some, store.crystals(some), strict=True):
+            _refuse_other_elements(path, store.ids[row], crystals[store.ids[row]].elements, crystal.elements)
 
 
-def _refuse_other_elements(path: Path, identifier: str, elements: list[str], crystal: Crystal) -> None:
-    for atom, (found, expected) in enumerate(zip(elements, crystal.elements, strict=True)):
-        if found != expected:
+def _refuse_other_elements(path: Path, identifier: str, found: list[str] | None, expected: list[str]) -> None:
+    """Refuse the rows of a crystal with other elements than its atoms; the file may tell none."""
+    for atom, (symbol, other) in enumerate(zip(expected if found is None else found, expected, strict=True)):
+        if symbol != other:
             raise InputError(
-                f"{path} has {found} as atom {atom} of {identifier}, where its structure has {expected}; the rows of a "
+                f"{path} has {symbol} as atom {atom} of {identifier}, where its structure has {other}; the rows of a "
                 "crystal are to be in the order of its atoms"
             )
 

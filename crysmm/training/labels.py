@@ -10,25 +10,26 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crysmm.config.loading import options
-from crysmm.data.store import CRYSTALS_READ, Store
-from crysmm.errors import InputError, StructureError
+from crysmm.config.training import TrainingConfig
+from crysmm.crystal import Crystal
+from crysmm.data.scaler import TargetScaler
+from crysmm.data.store import CRYSTALS_READ, Store, build_store
+from crysmm.errors import CrysmmError, InputError
 from crysmm.files import replacing, write_json_atomic
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers
 from crysmm.inference.predictor import load
 from crysmm.inference.screening import screen
-from crysmm.io.source import Row, SkippedRow, Source
+from crysmm.io.source import Record, Row, SkippedRow, Source
 from crysmm.io.table import crystal_row, write_rows
-from crysmm.runs.finished_run import read_run
+from crysmm.runs.finished_run import read_config, read_run
 from crysmm.runs.run_folder import RunFolder
 from crysmm.training import LABELED_IDS, LABELED_TABLE, LABELS, LABELS_REPORT
-
-OF_TARGETS = ("unit", "target_transform")  # settings of the labels that a student needs as well
 
 
 @dataclass(frozen=True)
@@ -38,58 +39,58 @@ class Labeled:
     Args:
         folder: Folder with ``table.jsonl.gz``, ``ids_train_val_test.json``, ``predictions.csv`` and ``labels.json``.
         n_known: Number of crystals of the run, which keep their labels.
-        n_added: Number of crystals with a predicted label; those with a structure of the run are left out.
+        n_same: Number of rows left out because the run has exactly the same structure.
+        skipped: Rows that cannot be read.
         summary: Numbers of crystals that were predicted and that could not be.
         options: Options of ``crysmm train`` for these data.
     """
 
     folder: Path
     n_known: int
-    n_added: int
+    n_same: int
+    skipped: Sequence[SkippedRow]
     summary: PredictionSummary
     options: list[str]
 
 
-class Others(Source):
-    """Rows of a source that are not among the crystals of a run.
+@dataclass(frozen=True)
+class StoredRow(Row):
+    """Row of a store.
 
     Args:
-        source: All rows.
-        known: Checksums of the run's structures by id.
-
-    Raises:
-        InputError: A row has the id of another crystal of the run, or no row is left.
+        crystal: Its structure.
     """
 
-    def __init__(self, source: Source, known: Mapping[str, str]):
-        self.target_names = ()
-        self._source, self._known = source, known
-        self.n_rows = 0
-        for row in source.rows():
-            if row.id not in known:
-                self.n_rows += 1
-            elif isinstance(row, Row) and _checksum(row) != known[row.id]:
-                raise InputError(
-                    f"{row.file}: its id {row.id} is that of another structure in the run; give one of them another id"
-                )
-        if not self.n_rows:
-            raise InputError("there is no crystal to label: the run has all of them")
+    crystal: Crystal
 
-    def rows(self) -> Iterator[Row | SkippedRow]:
-        """Yield every row that is not one of the run's."""
-        return (row for row in self._source.rows() if row.id not in self._known)
+    def read(self) -> Record:
+        """Return the structure without targets."""
+        return Record(self.id, self.crystal, (), self.file)
+
+
+class StoredCrystals(Source):
+    """Some crystals of a store, without their targets.
+
+    Args:
+        store: The store.
+        row_numbers: Rows of the crystals.
+    """
+
+    target_names = ()
+
+    def __init__(self, store: Store, row_numbers: Sequence[int]):
+        self._store, self._row_numbers = store, row_numbers
+        self.n_rows = len(row_numbers)
+
+    def rows(self) -> Iterator[StoredRow]:
+        """Yield every row."""
+        for row, crystal in _crystals(self._store, self._row_numbers):
+            yield StoredRow(self._store.ids[row], self._store.files[row], crystal)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of all rows and of the run's crystals."""
-        return hashlib.sha256(f"{self._source.fingerprint()} {self._known!r}".encode()).hexdigest()
-
-
-def _checksum(row: Row) -> str | None:
-    """Return the checksum of a structure, or None if it cannot be read."""
-    try:
-        return row.read().crystal.checksum
-    except StructureError:
-        return None
+        """Return a SHA-256 of the ids and the structures."""
+        parts = [(self._store.ids[row], self._store.checksums[row]) for row in self._row_numbers]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def label(
@@ -116,57 +117,95 @@ def label(
         progress: Show progress bars.
 
     Raises:
-        InputError: The folder is not that of a run, its structures have changed, it predicts classes, or there is
-            nothing to label.
+        InputError: The folder is not that of a run, its structures have changed, it predicts classes, a row has the id
+            of another crystal of the run, or there is nothing to label.
         ModelFolderError: The model cannot be read.
+        CrysmmError: No crystal can be labeled.
     """
-    config, store, split = read_run(RunFolder(run), root_dir, progress=progress)
-    if config.is_classification:
+    if read_config(RunFolder(run)).is_classification:
         raise InputError(f"{run} predicts classes; labels of values are needed to train on")
-    rows = sorted([*split.train, *split.val, *split.test])
-    known = {store.ids[row]: store.checksums[row] for row in rows}
-    others, checksums = Others(source, known), set(known.values())
-    folder.mkdir(parents=True, exist_ok=True)
     predictor = load(run, device)
-    path, names = folder / LABELS, store.target_names
-    write_json_atomic(folder / LABELS_REPORT, {"n_known": len(rows), "run": run.name, "properties": names})
-    summary = screen(predictor, others, path, batch_size=batch_size, jobs=jobs, progress=progress)
-    labels, added = dict(_read_labels(path, names)), list[str]()
+    config, store, split = read_run(RunFolder(run), root_dir, progress=progress)
+    own = sorted([*split.train, *split.val, *split.test])
+    # In the cache, so that they are not read again after a stop.
+    others = build_store(source, config.graph_settings(), cache_dir=config.cache_dir, jobs=jobs, progress=progress)
+    rows = _without_those_of(store, own, others)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = store.target_names
+    write_json_atomic(folder / LABELS_REPORT, {"n_known": len(own), "run": run.name, "properties": names})
+    unlabeled = StoredCrystals(others, rows)
+    summary = screen(predictor, unlabeled, folder / LABELS, batch_size=batch_size, jobs=jobs, progress=progress)
+    labels = dict(_read_labels(folder / LABELS, names))
+    if not labels:
+        raise CrysmmError(f"no crystal could be labeled; see the column reason of {folder / LABELS}")
+
+    factor = config.target_multiplication_factor or 1.0  # the student's settings have it, too
 
     def labeled_rows() -> Iterator[dict[str, Any]]:
-        yield from _known_rows(store, rows)
-        for row in others.rows():
-            if isinstance(row, Row) and row.id in labels:
-                crystal = row.read().crystal
-                if crystal.checksum not in checksums:  # the same structure under another id
-                    added.append(row.id)
-                    yield crystal_row(row.id, labels[row.id], crystal)
+        for row, crystal in _crystals(store, own):
+            known = zip(names, (store.targets[row] / factor).tolist(), strict=True)
+            yield crystal_row(store.ids[row], {name: value for name, value in known if not math.isnan(value)}, crystal)
+        for row, crystal in _crystals(others, rows):
+            if (found := labels.get(others.ids[row])) is not None:
+                yield crystal_row(others.ids[row], {name: value / factor for name, value in found.items()}, crystal)
 
     with replacing(folder / LABELED_TABLE) as temporary:
         write_rows(labeled_rows(), temporary, packed=True)
     ids = split.to_ids(store.ids)
-    write_json_atomic(folder / LABELED_IDS, {**ids, "id_train": [*ids["id_train"], *added]})
-    data = ["--root_dir", str(folder / LABELED_TABLE), "--ids_file", str(folder / LABELED_IDS)]
-    # The labels are in the unit of the run, and a factor is part of them.
-    words = [*data, "--target_key", ",".join(names), *options(config, OF_TARGETS)]
-    return Labeled(folder, len(rows), len(added), summary, words)
+    write_json_atomic(folder / LABELED_IDS, {**ids, "id_train": [*ids["id_train"], *labels]})
+    words = ["--root_dir", str(folder / LABELED_TABLE), "--ids_file", str(folder / LABELED_IDS)]
+    words += _options_of_targets(config, names, predictor.model.scaler)
+    return Labeled(folder, len(own), len(others) - len(rows), others.skipped, summary, words)
+
+
+def _without_those_of(store: Store, own: Sequence[int], others: Store) -> list[int]:
+    """Return the rows of other crystals than those of a run.
+
+    Args:
+        store: Store of the run.
+        own: Rows of its crystals.
+        others: Store with the other crystals, and perhaps some of the run's.
+
+    Raises:
+        InputError: One has the id of another crystal of the run, or none is left.
+    """
+    known = {store.ids[row]: store.checksums[row] for row in own}
+    structures, rows = set(known.values()), []
+    for row, (identifier, checksum) in enumerate(zip(others.ids, others.checksums, strict=True)):
+        if known.get(identifier, checksum) != checksum:
+            raise InputError(
+                f"{others.files[row]}: the run has another structure under the id {identifier}; leave this one out, or "
+                "give it another id if it is another crystal"
+            )
+        if checksum not in structures:
+            rows.append(row)
+    if not rows:
+        raise InputError("there is no crystal to label: the run has all of them")
+    return rows
+
+
+def _crystals(store: Store, rows: Sequence[int]) -> Iterator[tuple[int, Crystal]]:
+    """Yield rows of a store with their structures, some of which are read together."""
+    for start in range(0, len(rows), CRYSTALS_READ):
+        some = rows[start : start + CRYSTALS_READ]
+        yield from zip(some, store.crystals(some), strict=True)
 
 
 def _read_labels(path: Path, names: Sequence[str]) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield the ids of the crystals that were predicted, with their labels by property."""
     with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
+        header, *lines = csv.reader(file)
     places = places_of_numbers(header, names)
-    for identifier, *cells in rows:
-        values = {name: cells[places[name] - 1] for name in names}
-        if all(values.values()):
-            yield identifier, {name: float(cell) for name, cell in values.items()}
+    for cells in lines:
+        if all(cells[places[name]] for name in names):
+            yield cells[0], {name: float(cells[places[name]]) for name in names}
 
 
-def _known_rows(store: Store, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Yield the crystals of the run with their own labels."""
-    for start in range(0, len(rows), CRYSTALS_READ):
-        some = rows[start : start + CRYSTALS_READ]
-        for row, crystal in zip(some, store.crystals(some), strict=True):
-            known = zip(store.target_names, store.targets[row].tolist(), strict=True)
-            yield crystal_row(store.ids[row], {name: value for name, value in known if not math.isnan(value)}, crystal)
+def _options_of_targets(config: TrainingConfig, names: Sequence[str], scaler: TargetScaler) -> Iterator[str]:
+    """Yield the options with which a student reads the labels as the run did."""
+    if len(names) > 1 or "," not in names[0]:  # the only number of a row needs no name
+        yield from ("--target_key", ",".join(names))
+    yield from options(config, ("target_multiplication_factor", "target_transform", "unit", "target_min"))
+    # Some predictions may be below 0, where no target was.
+    if config.target_min == "auto" and set(scaler.lowest or ()) == {0.0}:
+        yield from ("--target_min", "0")

@@ -153,7 +153,7 @@ def test_a_subset_without_crystals_has_no_error(run, ids, tmp_path, capsys):
 def test_data_that_have_moved(run, tmp_path):
     moved = tmp_path / "elsewhere.jsonl"
     (tmp_path / "crystals.jsonl").rename(moved)
-    with pytest.raises(InputError, match=r"crystals.jsonl does not exist"):
+    with pytest.raises(InputError, match=r"crystals.jsonl, are not there; name where they are with --root_dir"):
         audit_run(run, progress=False)
     assert audit_run(run, moved, progress=False).n_training == 12
 
@@ -216,6 +216,9 @@ def test_settings_that_are_no_text_are_a_line(run, capsys):
     (run / "config.json").write_bytes(b'{"epochs": "\xff"}')
     assert main(["audit", "--model", str(run)]) == 2
     assert "config.json does not hold the settings of crysmm train" in capsys.readouterr().err
+    (run / "config.json").write_text('{"epochs": 3, "gamma": 0.5}')
+    assert main(["audit", "--model", str(run)]) == 2
+    assert "the settings of crysmm train: gamma: has no effect with --scheduler onecycle" in capsys.readouterr().err
 
 
 def test_a_new_run_in_the_folder_takes_the_audit_away(run):

@@ -27,7 +27,7 @@ def test_the_network_labels_what_is_not_labeled_and_is_trained_on(percent, n_tra
     small = {"conv_layers": 1, "node_features": 8, "fc_features": 8}
     settings = {"epochs": 1, "model": small, "device": "cpu", "jobs": 1, "progress": False, "cache_dir": tmp_path}
     crysmm.train(root_dir=data, target_key="K", train_ratio=percent / 100, output_dir=tmp_path / "run", **settings)
-    options = with_predicted_labels(data, "K", tmp_path / "run", tmp_path / "labels")
+    options = with_predicted_labels(data, "K", percent, tmp_path / "run", tmp_path / "labels")
     assert options[::2] == ["--root_dir", "--target_key", "--ids_file"]
     split = json.loads(Path(options[-1]).read_text())
     order = list(map(str, range(N_LABELED)))

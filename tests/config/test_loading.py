@@ -101,7 +101,7 @@ def test_a_key_of_a_merged_mapping_may_be_given_again(tmp_path: Path) -> None:
         (b"- epochs: 3", "list"),
         (b"", "NoneType"),
         (b"epochs: 3\n  model: [", "line 2 column 8"),
-        (b"epochs: 3\n\tlimit: 2", "neither JSON nor YAML, line 2 column 1"),
+        (b"epochs: 3\n\tlimit: 2", "config.json is neither JSON nor YAML, line 2 column 1"),
         (b"x: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         (b"epohs: 3", "did you mean epochs?"),
         (b"1: 3", "1: unknown setting"),
@@ -122,6 +122,7 @@ def test_files_that_are_no_settings(tmp_path: Path, content: bytes | None, text:
         path.write_bytes(content)
     (line,) = problems(path, {})
     assert text in line
+    assert line.count("--config") <= 1
 
 
 @pytest.mark.parametrize("value", ["a" * 10_000, list(range(1000)), {"a": {"a": {"a": {"a": {"a": {"a": {"a": 1}}}}}}}])
@@ -235,6 +236,23 @@ def test_settings_override_others_as_options_do() -> None:
         override(TrainingConfig, "settings.json", {})
     with pytest.raises(InputError, match="epohs: unknown setting; did you mean epochs"):
         override(TrainingConfig, config, {"epohs": 3})
+
+
+def test_an_object_in_a_dict_keeps_what_was_given() -> None:
+    wide = CGCNNConfig(node_features=128)
+    changed = override(TrainingConfig, {"model": wide}, {"model": {"conv_layers": 2}})
+    assert changed.model == CGCNNConfig(node_features=128, conv_layers=2)
+
+
+def test_another_choice_drops_the_settings_of_the_first() -> None:
+    """As it does those of another backbone, and a file of ids those of a random split."""
+    steps = {"scheduler": "multistep", "milestones": [3, 5], "gamma": 0.5, "optimizer": "sgd", "momentum": 0.5}
+    assert override(TrainingConfig, steps, {"scheduler": "onecycle", "optimizer": "adamw"}) == TrainingConfig()
+    assert override(TrainingConfig, steps, {"gamma": 0.2}).milestones == (3, 5)
+    with pytest.raises(InputError, match="--milestones: has no effect with --scheduler none"):
+        override(TrainingConfig, steps, {"scheduler": "none", "milestones": [4]})
+    ordered = {"keep_data_order": True, "n_val": 5}
+    assert override(TrainingConfig, ordered, {"ids_file": "ids.json"}) == TrainingConfig(ids_file="ids.json")
 
 
 def test_a_section_given_as_an_object_keeps_its_choice() -> None:

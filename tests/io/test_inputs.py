@@ -171,6 +171,7 @@ def test_alignns_placeholder_names_no_column(folder: Path) -> None:
         ("a,1,500\nb,2,050\n", {}, "050 may be a target, or the end of a number with a comma"),
         ("a,1,15\nb,-2,25\nc,3\n", {}, "15 may be a target, or the end of a number with a comma"),
         ('id,target\na,"1,5"\nb,"2,25"\n', {}, "numbers in no column; expected id,target; write 1.5 for 1,5"),
+        ("id,metal\na,True\nb,False\n", {}, "numbers in no column; expected id,target; write 1 for true and 0 for"),
         ("id,\na,1\n", {}, "numbers in no column"),
         ("name,gap,name\na,1,b\n", {"id_key": "name"}, "has 2 columns 'name', number 1 and 3"),
     ],

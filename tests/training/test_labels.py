@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pymatgen.core import Structure
+from pymatgen.core import Lattice, Structure
 
 import crysmm
 from crysmm.cli.main import main
 from crysmm.errors import InputError
 from crysmm.io.inputs import open_source
-from crysmm.io.source import ReadingOptions
-from crysmm.io.table import RecordsTable
 from crysmm.training.labels import label
 from crysmm.training.train import train
 
@@ -40,25 +38,26 @@ def others(tmp_path):
 
 
 def test_a_student_learns_labels_by_a_model(make_config, others, tmp_path, capsys):
-    run = train(make_config(target_multiplication_factor=0.1, unit="10 GPa")).folder
+    """From a run with a factor, whose unit is not the one that its column has elsewhere."""
+    run = train(make_config(target_multiplication_factor=0.1)).folder
     folder = tmp_path / "labeled"
-    words = ["--model", run, "--root_dir", others, "--output_dir", folder, "--device", "cpu", "--jobs", "1"]
+    words = ["--model", run, "--unlabeled", others, "--output_dir", folder, "--device", "cpu", "--jobs", "1"]
     assert main(["label", *map(str, words)]) == 1
     printed = capsys.readouterr()
-    assert f"{N_OTHERS - 1} of {N_OTHERS + 1} crystals labeled" in printed.out
+    assert f"{N_OTHERS - 1} crystals labeled" in printed.out
     assert "1 not labeled" in printed.err
-    assert "1 left out: the run has the same structure under another id" in printed.err
+    assert "1 left out, as the run has exactly the same structures" in printed.err
 
     source = open_source(folder / "table.jsonl.gz", target_key="K_VRH")
     found = {record.id: record for record in (row.read() for row in source.rows())}
     split = json.loads((run / "ids_train_val_test.json").read_text())
     known = {name for ids in split.values() for name in ids}
     truth = labels_by_id(SAMPLE_DATA / "id_prop.csv")
-    assert {name: found[name].targets[0] for name in known} == {name: pytest.approx(truth[name] / 10) for name in known}
+    assert {name: found[name].targets[0] for name in known} == {name: pytest.approx(truth[name]) for name in known}
     added = [name for name in found if name not in known]
     assert len(added) == N_OTHERS - 1
     structures = [Structure.from_file(others / name) for name in added]
-    expected = crysmm.load(run, "cpu").predict(structures)[:, 0]
+    expected = crysmm.load(run, "cpu").predict(structures)[:, 0] / 0.1
     np.testing.assert_allclose([found[name].targets[0] for name in added], expected, rtol=1e-6)
     for name, structure in zip(added, structures, strict=True):
         crystal = found[name].crystal
@@ -82,9 +81,10 @@ def test_a_student_learns_labels_by_a_model(make_config, others, tmp_path, capsy
     ids = json.loads((student / "ids_train_val_test.json").read_text())
     assert ids == {**split, "id_train": [*split["id_train"], *added]}
     tested = [run / "prediction_results_test_set.csv", student / "prediction_results_test_set.csv"]
-    targets = [[row["target"] for row in csv.DictReader(path.open(newline=""))] for path in tested]
-    assert targets[0] == targets[1]
-    assert json.loads((student / "metrics.json").read_text())["units"] == {"K_VRH": "10 GPa"}
+    targets = [[float(row["target"]) for row in csv.DictReader(path.open(newline=""))] for path in tested]
+    np.testing.assert_allclose(*targets, rtol=1e-9)
+    made, first = (json.loads((folder / "model.json").read_text()) for folder in (student, run))
+    assert (made["units"], made["scaler"]["lowest"]) == (first["units"], [0.0])
 
 
 def test_labels_of_several_properties(make_config, tmp_path):
@@ -100,29 +100,51 @@ def test_labels_of_several_properties(make_config, tmp_path):
     config = make_config(root_dir=path, target_key="a,b", limit=35)
     folder = train(config).folder
     made = label(folder, open_source(path, needs_targets=False), tmp_path / "labeled", device="cpu", progress=False)
-    assert (made.n_known, made.summary.n_predicted) == (35, 5)
+    assert (made.n_known, made.n_same, made.summary.n_predicted) == (35, 35, 5)
     source = open_source(tmp_path / "labeled" / "table.jsonl.gz", target_key="a,b")
     targets = {record.id: record.targets for record in (row.read() for row in source.rows())}
     assert [np.isnan(targets[name][1]) for name in names] == [n % 2 == 1 and n < 35 for n in range(40)]
 
 
+def test_a_property_with_a_comma_in_its_name(make_config, tmp_path, capsys):
+    rows = [
+        {"id": path.stem, "structure": Structure.from_file(path).as_dict(), "gap, eV": 1.0 + n}
+        for n, path in enumerate(sorted(SAMPLE_DATA.glob("*.vasp"))[:32])
+    ]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows))
+    run = train(make_config(root_dir=path, epochs=1)).folder
+    words = ["--model", str(run), "--unlabeled", str(path), "--output_dir", str(tmp_path / "labeled"), "--jobs", "1"]
+    assert main(["label", *words]) == 0
+    printed = capsys.readouterr()
+    assert "30 left out, as the run has exactly the same structures" in printed.err
+    assert main([*shlex.split(printed.out.splitlines()[-1])[1:-1], str(tmp_path / "student"), "--epochs", "1"]) == 0
+
+
 def test_what_cannot_be_labeled_is_refused(make_config, others, tmp_path, capsys):
     run = train(make_config(epochs=1)).folder
-    own = ["label", "--model", str(run), "--root_dir", str(SAMPLE_DATA), "--limit", "30"]
-    assert main([*own, "--output_dir", str(tmp_path / "a")]) == 2
+    own = tmp_path / "own"
+    own.mkdir()
+    name = next(iter(labels_by_id(SAMPLE_DATA / "id_prop.csv")))
+    shutil.copy(SAMPLE_DATA / f"{name}.vasp", own / f"{name}.vasp")
+    words = ["label", "--model", str(run), "--unlabeled", str(own)]
+    assert main([*words, "--output_dir", str(tmp_path / "a")]) == 2
     assert "there is no crystal to label: the run has all of them" in capsys.readouterr().err
     before = (run / "ids_train_val_test.json").read_bytes()
-    assert main([*own, "--output_dir", str(run)]) == 2
+    assert main([*words, "--output_dir", str(run)]) == 2
     assert "something else: labels.json with 'n_known' would be there" in capsys.readouterr().err
     assert (run / "ids_train_val_test.json").read_bytes() == before
-    name = next(iter(labels_by_id(SAMPLE_DATA / "id_prop.csv")))
-    other = {
-        "id": name,
-        "structure": Structure.from_spacegroup("Fm-3m", [[4, 0, 0], [0, 4, 0], [0, 0, 4]], ["Al"], [[0] * 3]),
-    }
-    with pytest.raises(InputError, match=f"its id {name} is that of another structure in the run"):
-        label(run, RecordsTable([other], ReadingOptions(needs_targets=False)), tmp_path / "b", progress=False)
+    assert main([*words, "--output_dir", str(tmp_path / "a"), "--root_dir", "moved"]) == 2
+    assert "the structures of the run, moved, are not there; name where they are with --root_dir" in (
+        capsys.readouterr().err
+    )
+
+    (own / "id_prop.csv").write_text(f"id\n{name}\n")
+    other = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4), ["Al"], [[0, 0, 0]])
+    other.to(own / f"{name}.vasp", fmt="poscar")
+    assert main([*words, "--output_dir", str(tmp_path / "a")]) == 2
+    assert f"the run has another structure under the id {name}; leave this one out" in capsys.readouterr().err
     classes = train(make_config(epochs=1, output_dir=tmp_path / "classes", classification_threshold=100)).folder
     with pytest.raises(InputError, match="predicts classes; labels of values are needed"):
-        label(classes, open_source(others, needs_targets=False), tmp_path / "c", progress=False)
-    assert not [name for name in "abc" if (tmp_path / name).exists()]
+        label(classes, open_source(others, needs_targets=False), tmp_path / "a", progress=False)
+    assert not (tmp_path / "a").exists()

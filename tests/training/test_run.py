@@ -191,6 +191,10 @@ def test_output_dir_is_needed_and_is_a_folder(make_config, tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(InputError, match=r"cannot be written: .*file is a file; name another folder"):
             train(make_config(output_dir=folder))
+    with pytest.raises(InputError, match=r"--cache_dir: .* cannot be written: .*file is a file; name another folder"):
+        train(make_config(cache_dir=tmp_path / "file"))
+    with pytest.raises(InputError, match="is also root_dir: the files of the run would lie among the structures"):
+        train(make_config(root_dir=tmp_path, output_dir=tmp_path / "run" / ".."))
 
 
 def test_a_folder_without_permission_is_refused_before_anything_is_read(make_config, tmp_path, monkeypatch):
