@@ -171,12 +171,15 @@ class Store:
         numbers = np.split(_flat(table, "atomic_numbers"), ends)
         return [Crystal(*one) for one in zip(_flat(table, "lattice").reshape(-1, 3, 3), coords, numbers, strict=True)]
 
+    def iter_crystals(self, indices: Sequence[int]) -> Iterator[Crystal]:
+        """Yield any number of structures, some of which are read together."""
+        for start in range(0, len(indices), CRYSTALS_READ):
+            yield from self.crystals(indices[start : start + CRYSTALS_READ])
+
     @cached_property
     def checksums(self) -> list[str]:
         """Checksum of each structure, ``[n_crystals]``."""
-        starts = range(0, len(self), CRYSTALS_READ)
-        parts = (range(start, min(start + CRYSTALS_READ, len(self))) for start in starts)
-        return [crystal.checksum for part in parts for crystal in self.crystals(part)]
+        return [crystal.checksum for crystal in self.iter_crystals(range(len(self)))]
 
     def batch(self, indices: Sequence[int], *, merge: bool = False) -> CrystalBatch:
         """Read crystals, with their targets and space groups, as a batch; see :func:`make_batch`."""

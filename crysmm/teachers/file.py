@@ -228,10 +228,8 @@ def _refuse_others(path: Path, crystals: dict[str, EmbeddedCrystal], store: Stor
                 "structures to be trained on"
             )
     rows = [row for row in rows if crystals[store.ids[row]].structure is None]  # a checksum tells the elements, too
-    for start in range(0, len(rows), CRYSTALS_READ):
-        some = rows[start : start + CRYSTALS_READ]
-        for row, crystal in zip(some, store.crystals(some), strict=True):
-            _refuse_other_elements(path, store.ids[row], crystals[store.ids[row]].elements, crystal.elements)
+    for row, crystal in zip(rows, store.iter_crystals(rows), strict=True):
+        _refuse_other_elements(path, store.ids[row], crystals[store.ids[row]].elements, crystal.elements)
 
 
 def _refuse_other_elements(path: Path, identifier: str, found: list[str] | None, expected: list[str]) -> None:

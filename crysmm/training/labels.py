@@ -19,7 +19,7 @@ from crysmm.config.loading import options
 from crysmm.config.training import TrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.data.scaler import TargetScaler
-from crysmm.data.store import CRYSTALS_READ, Store, build_store
+from crysmm.data.store import Store, build_store
 from crysmm.errors import CrysmmError, InputError
 from crysmm.files import replacing, write_json_atomic
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers
@@ -84,7 +84,7 @@ class StoredCrystals(Source):
 
     def rows(self) -> Iterator[StoredRow]:
         """Yield every row."""
-        for row, crystal in _crystals(self._store, self._row_numbers):
+        for row, crystal in zip(self._row_numbers, self._store.iter_crystals(self._row_numbers), strict=True):
             yield StoredRow(self._store.ids[row], self._store.files[row], crystal)
 
     def fingerprint(self) -> str:
@@ -142,10 +142,10 @@ def label(
     factor = config.target_multiplication_factor or 1.0  # the student's settings have it, too
 
     def labeled_rows() -> Iterator[dict[str, Any]]:
-        for row, crystal in _crystals(store, own):
+        for row, crystal in zip(own, store.iter_crystals(own), strict=True):
             known = zip(names, (store.targets[row] / factor).tolist(), strict=True)
             yield crystal_row(store.ids[row], {name: value for name, value in known if not math.isnan(value)}, crystal)
-        for row, crystal in _crystals(others, rows):
+        for row, crystal in zip(rows, others.iter_crystals(rows), strict=True):
             if (found := labels.get(others.ids[row])) is not None:
                 yield crystal_row(others.ids[row], {name: value / factor for name, value in found.items()}, crystal)
 
@@ -182,13 +182,6 @@ def _without_those_of(store: Store, own: Sequence[int], others: Store) -> list[i
     if not rows:
         raise InputError("there is no crystal to label: the run has all of them")
     return rows
-
-
-def _crystals(store: Store, rows: Sequence[int]) -> Iterator[tuple[int, Crystal]]:
-    """Yield rows of a store with their structures, some of which are read together."""
-    for start in range(0, len(rows), CRYSTALS_READ):
-        some = rows[start : start + CRYSTALS_READ]
-        yield from zip(some, store.crystals(some), strict=True)
 
 
 def _read_labels(path: Path, names: Sequence[str]) -> Iterator[tuple[str, dict[str, float]]]:
