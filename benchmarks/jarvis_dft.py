@@ -11,8 +11,8 @@ epoch is chosen on validation and the test split is predicted once. ``from decoy
 which saw structures of the Materials Project and no label; the arms with ``imitation-jarvis`` use an encoder that saw
 SevenNet-0's features of these crystals, test crystals among them, and no label. ``from several`` fine-tunes a network
 that was trained on four properties at once, without the validation and test structures of the properties in
-``HELD_OUT`` and their duplicates. With labels by a fused network, which is trained before, more crystals are trained
-on, with what that network predicts for them: those of the training split whose labels are not used, or, where all are,
+``HELD_OUT`` and their duplicates. With labels by a network, which is trained before, more crystals are trained on,
+with what that network predicts for them: those of the training split whose labels are not used, or, where all are,
 those that lack the property. The arms with text read what ``crysmm describe`` wrote of the crystals. Each finished run
 becomes a row of the results file; the predictions of all arms for the same test crystals stand side by side in one file
 per property, so that differences can be paired. ``--percent`` labels fewer than the 80% of a full training split, the
@@ -55,6 +55,7 @@ PROPERTIES = {
 HELD_OUT = ("mbj_bandgap", "bulk_modulus_kv", "shear_modulus_gv", "slme", "spillage")
 FUSED = "fused with sevennet-0"
 LABELERS = {
+    "with labels by the plain network": "plain",
     "with labels by the fused network": FUSED,
     "from several, with labels by the fused network": f"from several, {FUSED}",
 }
@@ -79,6 +80,7 @@ ARMS = {
     f"from several, {FUSED}, five networks": ARMS_OF_STUDIES[
         "cgcnn from several properties, fused with sevennet-0, five networks"
     ],
+    "with labels by the plain network": Arm(),
     "with labels by the fused network": Arm(),
     "from several, with labels by the fused network": Arm(("--init_from",), SEVERAL),
     "features of imitation-jarvis alone": ARMS_OF_STUDIES["features of imitation-jarvis alone"],
