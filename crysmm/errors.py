@@ -4,7 +4,10 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from reprlib import Repr
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 MOST_NAMED = 5  # names listed in one message
 LONGEST = 500  # characters of a reason; a broken file may contain a name or a number of any length
@@ -79,6 +82,12 @@ def brief(error: object) -> str:
     """Return the first line of another library's message, shortened: such texts may repeat an entire broken input."""
     line = str(error).partition("\n")[0]
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+
+
+def first_problem(error: "ValidationError") -> str:
+    """Return the first problem that pydantic has found, after the place of the value if it has one."""
+    problem = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
 
 
 def count(number: int, noun: str) -> str:

@@ -16,7 +16,7 @@ from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.units import after_number, duration, named, number
-from crysmm.errors import InputError
+from crysmm.errors import InputError, first_problem
 from crysmm.report.html import percentage
 from crysmm.runs.run_folder import MAX_HOURS, SPLITS, RunFolder
 from crysmm.runs.summary import describe_split, first_targets
@@ -204,9 +204,7 @@ def _valid(kind: type[Model], content: Mapping[str, Any], path: Path) -> Model:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise InputError(f"{path} is damaged or of another version: {place}: {problem['msg']}") from None
+        raise InputError(f"{path} is damaged or of another version: {first_problem(error)}") from None
 
 
 def aligned(header: Sequence[str], rows: Iterable[Sequence[str]], *, n_left: int = 1) -> Iterator[str]:

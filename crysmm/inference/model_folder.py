@@ -29,7 +29,7 @@ from crysmm.config.training import TrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.data.scaler import TargetScaler
 from crysmm.elements import feature_table
-from crysmm.errors import InputError, ModelFolderError, brief
+from crysmm.errors import InputError, ModelFolderError, brief, first_problem
 from crysmm.files import replacing, write_json_atomic
 from crysmm.inference.files import DESCRIPTION_FILE, WEIGHTS_FILE, require_model
 from crysmm.models.gaussian_process import MOST_KEPT
@@ -337,10 +337,8 @@ def read_description(folder: Path) -> Description:
     try:
         return DESCRIPTIONS[kind].model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        problem = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
         raise ModelFolderError(
-            f"{path} is damaged or from another version of crysmm than {__version__}: {problem}"
+            f"{path} is damaged or from another version of crysmm than {__version__}: {first_problem(error)}"
         ) from error
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from crysmm.config.training import TrainingConfig
 from crysmm.data.split import Split, split_by_file
 from crysmm.data.store import Store, build_store
-from crysmm.errors import InputError
+from crysmm.errors import InputError, first_problem
 from crysmm.inference.prediction_table import read_predictions
 from crysmm.io.inputs import open_input
 from crysmm.runs.run_folder import RunFolder
@@ -67,8 +67,4 @@ def read_config(run: RunFolder) -> TrainingConfig:
     try:
         return TrainingConfig.model_validate_json(run.config.read_bytes())
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise InputError(
-            f"{run.config} does not hold the settings of crysmm train: {place}: {problem['msg']}"
-        ) from error
+        raise InputError(f"{run.config} does not hold the settings of crysmm train: {first_problem(error)}") from error
