@@ -36,7 +36,8 @@ from crysmm.inference.predictor import Loading, Predictor, Result, listed, load
 from crysmm.inference.selection import Selection
 from crysmm.io.folder import FileRow
 from crysmm.io.inputs import open_source, source_from_structures
-from crysmm.io.source import Row, SkippedRow, Source
+from crysmm.io.source import ReadingOptions, Row, SkippedRow, Source
+from crysmm.io.table import RecordsTable
 from crysmm.progress import progress_bar
 from crysmm.zoo import resolve_group
 
@@ -216,7 +217,7 @@ def screen(
 
     Args:
         predictor: Model of :func:`crysmm.load`.
-        source: Rows of structures, the path of a folder or table with them, or structures as
+        source: Rows of structures, the path of a folder or table with them, a ``DataFrame`` of rows, or structures as
             :meth:`Predictor.predict` accepts them; targets are not needed.
         output: File to write, or to replace, with the columns of :attr:`Predictor.columns`: Parquet if its name ends
             in ``.parquet``, else CSV.
@@ -241,6 +242,8 @@ def screen(
     refuse_output(output)
     if isinstance(source, str | PathLike):
         source = open_source(source, needs_targets=False)
+    elif getattr(source, "ndim", None) == 2:  # a DataFrame, which has ids as well
+        source = RecordsTable(source, ReadingOptions(needs_targets=False))
     elif not isinstance(source, Source):
         source = source_from_structures(listed(source))
     columns = predictor.columns

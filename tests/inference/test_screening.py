@@ -323,6 +323,15 @@ def test_a_cluster_that_cannot_be_used(
         crysmm.inference.screening._make_elsewhere(predictor.loading, "any", maker, (0, gone))
 
 
+def test_rows_of_a_data_frame(predictor: Predictor, crystals: dict[str, Crystal], tmp_path: Path) -> None:
+    names = ["NaCl", "Cu"]
+    frame = pandas.DataFrame({"structure": [crystals[name].to_jarvis() for name in names]}, index=names)
+    screen(predictor, frame, tmp_path / "a.csv", progress=False)
+    table = pandas.read_csv(tmp_path / "a.csv")
+    assert table["id"].tolist() == names
+    np.testing.assert_allclose(table["prediction"], predictor.predict(frame["structure"])[:, 0], rtol=1e-6)
+
+
 def test_an_iterator_may_change_one_object(predictor: Predictor, crystals: dict[str, Crystal], tmp_path: Path) -> None:
     atoms = crystals["Si"].to_ase()
     cell = atoms.cell.copy()
