@@ -138,6 +138,7 @@ ARMS: dict[str, Arm] = {
     "cgcnn in fp32": Arm(FP32),
     "gatgnn in fp32": Arm((*GATGNN, *FP32)),
     "small alignn": Arm(SMALL_ALIGNN),
+    "small alignn fused with sevennet-0": Arm((*SMALL_ALIGNN, *fused_with("sevennet-0"))),
     "small alignn in fp32": Arm((*SMALL_ALIGNN, *FP32)),
     TEXT_ALONE: Arm(text="own"),
     "cgcnn with the space group": Arm(text="space group"),
