@@ -63,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         jobs=arguments.jobs,
     )
     summary, skipped = labeled.summary, labeled.skipped
-    if labeled.n_same:
-        report([f"{labeled.n_same} left out, as the run has exactly the same structures"])
+    left_out = {"exactly the same structures": labeled.n_same, "other structures under their ids": labeled.n_other}
+    report(f"{number} left out: the run has {what}" for what, number in left_out.items() if number)
     failed = [(row.file or row.id, row.reason) for row in [*skipped, *summary.failures]]
     if failed:
         n_failed = len(skipped) + summary.n_failed

@@ -40,6 +40,7 @@ class Labeled:
         folder: Folder with ``table.jsonl.gz``, ``ids_train_val_test.json``, ``predictions.csv`` and ``labels.json``.
         n_known: Number of crystals of the run, which keep their labels.
         n_same: Number of rows left out because the run has exactly the same structure.
+        n_other: Number of rows left out because the run has another structure under their id.
         skipped: Rows that cannot be read.
         summary: Numbers of crystals that were predicted and that could not be.
         options: Options of ``crysmm train`` for these data.
@@ -48,6 +49,7 @@ class Labeled:
     folder: Path
     n_known: int
     n_same: int
+    n_other: int
     skipped: Sequence[SkippedRow]
     summary: PredictionSummary
     options: list[str]
@@ -117,8 +119,8 @@ def label(
         progress: Show progress bars.
 
     Raises:
-        InputError: The folder is not that of a run, its structures have changed, it predicts classes, a row has the id
-            of another crystal of the run, or there is nothing to label.
+        InputError: The folder is not that of a run, its structures have changed, it predicts classes, or there is
+            nothing to label.
         ModelFolderError: The model cannot be read.
         CrysmmError: No crystal can be labeled.
     """
@@ -129,7 +131,11 @@ def label(
     own = sorted([*split.train, *split.val, *split.test])
     # In the cache, so that they are not read again after a stop.
     others = build_store(source, config.graph_settings(), cache_dir=config.cache_dir, jobs=jobs, progress=progress)
-    rows = _without_those_of(store, own, others)
+    ids, structures = {store.ids[row] for row in own}, {store.checksums[row] for row in own}
+    is_same = [checksum in structures for checksum in others.checksums]
+    rows = [row for row, identifier in enumerate(others.ids) if not is_same[row] and identifier not in ids]
+    if not rows:
+        raise InputError("there is no crystal to label: the run has all of them, or others with their ids")
     folder.mkdir(parents=True, exist_ok=True)
     names = store.target_names
     write_json_atomic(folder / LABELS_REPORT, {"n_known": len(own), "run": run.name, "properties": names})
@@ -151,37 +157,12 @@ def label(
 
     with replacing(folder / LABELED_TABLE) as temporary:
         write_rows(labeled_rows(), temporary, packed=True)
-    ids = split.to_ids(store.ids)
-    write_json_atomic(folder / LABELED_IDS, {**ids, "id_train": [*ids["id_train"], *labels]})
+    parts = split.to_ids(store.ids)
+    write_json_atomic(folder / LABELED_IDS, {**parts, "id_train": [*parts["id_train"], *labels]})
     words = ["--root_dir", str(folder / LABELED_TABLE), "--ids_file", str(folder / LABELED_IDS)]
     words += _options_of_targets(config, names, predictor.model.scaler)
-    return Labeled(folder, len(own), len(others) - len(rows), others.skipped, summary, words)
-
-
-def _without_those_of(store: Store, own: Sequence[int], others: Store) -> list[int]:
-    """Return the rows of other crystals than those of a run.
-
-    Args:
-        store: Store of the run.
-        own: Rows of its crystals.
-        others: Store with the other crystals, and perhaps some of the run's.
-
-    Raises:
-        InputError: One has the id of another crystal of the run, or none is left.
-    """
-    known = {store.ids[row]: store.checksums[row] for row in own}
-    structures, rows = set(known.values()), []
-    for row, (identifier, checksum) in enumerate(zip(others.ids, others.checksums, strict=True)):
-        if known.get(identifier, checksum) != checksum:
-            raise InputError(
-                f"{others.files[row]}: the run has another structure under the id {identifier}; leave this one out, or "
-                "give it another id if it is another crystal"
-            )
-        if checksum not in structures:
-            rows.append(row)
-    if not rows:
-        raise InputError("there is no crystal to label: the run has all of them")
-    return rows
+    n_other = len(others) - len(rows) - sum(is_same)
+    return Labeled(folder, len(own), sum(is_same), n_other, others.skipped, summary, words)
 
 
 def _read_labels(path: Path, names: Sequence[str]) -> Iterator[tuple[str, dict[str, float]]]:

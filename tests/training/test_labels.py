@@ -46,7 +46,7 @@ def test_a_student_learns_labels_by_a_model(make_config, others, tmp_path, capsy
     printed = capsys.readouterr()
     assert f"{N_OTHERS - 1} crystals labeled" in printed.out
     assert "1 not labeled" in printed.err
-    assert "1 left out, as the run has exactly the same structures" in printed.err
+    assert "1 left out: the run has exactly the same structures" in printed.err
 
     source = open_source(folder / "table.jsonl.gz", target_key="K_VRH")
     found = {record.id: record for record in (row.read() for row in source.rows())}
@@ -99,8 +99,11 @@ def test_labels_of_several_properties(make_config, tmp_path):
     path.write_text(json.dumps(rows))
     config = make_config(root_dir=path, target_key="a,b", limit=35)
     folder = train(config).folder
-    made = label(folder, open_source(path, needs_targets=False), tmp_path / "labeled", device="cpu", progress=False)
-    assert (made.n_known, made.n_same, made.summary.n_predicted) == (35, 35, 5)
+    rows[0]["structure"] = Structure(Lattice.cubic(4), ["Al"], [[0, 0, 0]]).as_dict()
+    others = tmp_path / "others.json"
+    others.write_text(json.dumps(rows))
+    made = label(folder, open_source(others, needs_targets=False), tmp_path / "labeled", device="cpu", progress=False)
+    assert (made.n_known, made.n_same, made.n_other, made.summary.n_predicted) == (35, 34, 1, 5)
     source = open_source(tmp_path / "labeled" / "table.jsonl.gz", target_key="a,b")
     targets = {record.id: record.targets for record in (row.read() for row in source.rows())}
     assert [np.isnan(targets[name][1]) for name in names] == [n % 2 == 1 and n < 35 for n in range(40)]
@@ -117,7 +120,7 @@ def test_a_property_with_a_comma_in_its_name(make_config, tmp_path, capsys):
     words = ["--model", str(run), "--unlabeled", str(path), "--output_dir", str(tmp_path / "labeled"), "--jobs", "1"]
     assert main(["label", *words]) == 0
     printed = capsys.readouterr()
-    assert "30 left out, as the run has exactly the same structures" in printed.err
+    assert "30 left out: the run has exactly the same structures" in printed.err
     assert main([*shlex.split(printed.out.splitlines()[-1])[1:-1], str(tmp_path / "student"), "--epochs", "1"]) == 0
 
 
@@ -143,7 +146,7 @@ def test_what_cannot_be_labeled_is_refused(make_config, others, tmp_path, capsys
     other = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4), ["Al"], [[0, 0, 0]])
     other.to(own / f"{name}.vasp", fmt="poscar")
     assert main([*words, "--output_dir", str(tmp_path / "a")]) == 2
-    assert f"the run has another structure under the id {name}; leave this one out" in capsys.readouterr().err
+    assert "the run has all of them, or others with their ids" in capsys.readouterr().err
     classes = train(make_config(epochs=1, output_dir=tmp_path / "classes", classification_threshold=100)).folder
     with pytest.raises(InputError, match="predicts classes; labels of values are needed"):
         label(classes, open_source(others, needs_targets=False), tmp_path / "a", progress=False)
