@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from crysmm.inference.predictor import Predictor, load
     from crysmm.inference.screening import screen
     from crysmm.models.networks import build_backbone
+    from crysmm.training.labels import label
     from crysmm.training.pretrain import pretrain
     from crysmm.training.train import train
 
@@ -35,6 +36,7 @@ _MODULES = {
     "build_backbone": "crysmm.models.networks",
     "compare": "crysmm.comparison.compare",
     "crystal_graph": "crysmm.graphs.dgl",
+    "label": "crysmm.training.labels",
     "line_graph": "crysmm.graphs.dgl",
     "load": "crysmm.inference.predictor",
     "pretrain": "crysmm.training.pretrain",
@@ -54,6 +56,7 @@ __all__ = [
     "build_backbone",
     "compare",
     "crystal_graph",
+    "label",
     "line_graph",
     "load",
     "pretrain",

@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from crysmm.files import replacing, write_json_atomic
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers
 from crysmm.inference.predictor import load
 from crysmm.inference.screening import screen
+from crysmm.io.inputs import open_source
 from crysmm.io.source import Record, Row, SkippedRow, Source
 from crysmm.io.table import crystal_row, write_rows
 from crysmm.runs.finished_run import read_config, read_run
@@ -96,9 +98,9 @@ class StoredCrystals(Source):
 
 
 def label(
-    run: Path,
-    source: Source,
-    folder: Path,
+    run: Path | str,
+    unlabeled: Source | PathLike[str] | str,
+    folder: Path | str,
     *,
     root_dir: Path | None = None,
     device: str = "auto",
@@ -110,7 +112,8 @@ def label(
 
     Args:
         run: Folder of a run of ``crysmm train`` that predicts values.
-        source: Crystals to label; those of the run may be among them, and are left out.
+        unlabeled: Crystals to label, or the path of a folder or table with them; those of the run may be among them,
+            and are left out.
         folder: Folder to write to.
         root_dir: Structures of the run, if they have moved.
         device: Device to predict on.
@@ -124,11 +127,13 @@ def label(
         ModelFolderError: The model cannot be read.
         CrysmmError: No crystal can be labeled.
     """
+    run, folder = Path(run), Path(folder)
     if read_config(RunFolder(run)).is_classification:
         raise InputError(f"{run} predicts classes; labels of values are needed to train on")
     predictor = load(run, device)
     config, store, split = read_run(RunFolder(run), root_dir, progress=progress)
     own = sorted([*split.train, *split.val, *split.test])
+    source = unlabeled if isinstance(unlabeled, Source) else open_source(unlabeled, needs_targets=False)
     # In the cache, so that they are not read again after a stop.
     others = build_store(source, config.graph_settings(), cache_dir=config.cache_dir, jobs=jobs, progress=progress)
     ids, structures = {store.ids[row] for row in own}, {store.checksums[row] for row in own}
@@ -139,8 +144,8 @@ def label(
     folder.mkdir(parents=True, exist_ok=True)
     names = store.target_names
     write_json_atomic(folder / LABELS_REPORT, {"n_known": len(own), "run": run.name, "properties": names})
-    unlabeled = StoredCrystals(others, rows)
-    summary = screen(predictor, unlabeled, folder / LABELS, batch_size=batch_size, jobs=jobs, progress=progress)
+    to_label = StoredCrystals(others, rows)
+    summary = screen(predictor, to_label, folder / LABELS, batch_size=batch_size, jobs=jobs, progress=progress)
     labels = dict(_read_labels(folder / LABELS, names))
     if not labels:
         raise CrysmmError(f"no crystal could be labeled; see the column reason of {folder / LABELS}")

@@ -14,7 +14,6 @@ import crysmm
 from crysmm.cli.main import main
 from crysmm.errors import InputError
 from crysmm.io.inputs import open_source
-from crysmm.training.labels import label
 from crysmm.training.train import train
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
@@ -102,7 +101,7 @@ def test_labels_of_several_properties(make_config, tmp_path):
     rows[0]["structure"] = Structure(Lattice.cubic(4), ["Al"], [[0, 0, 0]]).as_dict()
     others = tmp_path / "others.json"
     others.write_text(json.dumps(rows))
-    made = label(folder, open_source(others, needs_targets=False), tmp_path / "labeled", device="cpu", progress=False)
+    made = crysmm.label(folder, others, str(tmp_path / "labeled"), device="cpu", progress=False)
     assert (made.n_known, made.n_same, made.n_other, made.summary.n_predicted) == (35, 34, 1, 5)
     source = open_source(tmp_path / "labeled" / "table.jsonl.gz", target_key="a,b")
     targets = {record.id: record.targets for record in (row.read() for row in source.rows())}
@@ -149,5 +148,5 @@ def test_what_cannot_be_labeled_is_refused(make_config, others, tmp_path, capsys
     assert "the run has all of them, or others with their ids" in capsys.readouterr().err
     classes = train(make_config(epochs=1, output_dir=tmp_path / "classes", classification_threshold=100)).folder
     with pytest.raises(InputError, match="predicts classes; labels of values are needed"):
-        label(classes, open_source(others, needs_targets=False), tmp_path / "a", progress=False)
+        crysmm.label(classes, others, tmp_path / "a", progress=False)
     assert not (tmp_path / "a").exists()
