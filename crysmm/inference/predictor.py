@@ -277,7 +277,7 @@ class Predictor:
         Raises:
             StructureError: A structure cannot be used.
         """
-        structures = listed(structures)
+        structures = as_list(structures)
         rows = source_from_structures(structures).rows()
         for results in self._batches((graph_row(row, self.model.settings) for row in rows), batch_size):
             graphed = []
@@ -369,7 +369,7 @@ def are_several(structures: Any) -> bool:
     return isinstance(structures, several) or getattr(structures, "ndim", None) == 1
 
 
-def listed(structures: Any) -> list[Any]:
+def as_list(structures: Any) -> list[Any]:
     """Return structures as a list, which has one element if they are a single one."""
     if isinstance(structures, Iterator):  # may yield one object again and again, changed in between
         return list(map(deepcopy, structures))

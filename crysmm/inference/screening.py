@@ -32,7 +32,7 @@ from crysmm.files import LOCK, hold, replacing, write_json_atomic
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, refuse_output, unfinished_folder
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers, write_table
-from crysmm.inference.predictor import Loading, Predictor, Result, listed, load
+from crysmm.inference.predictor import Loading, Predictor, Result, as_list, load
 from crysmm.inference.selection import Selection
 from crysmm.io.folder import FileRow
 from crysmm.io.inputs import open_source, source_from_structures
@@ -245,7 +245,7 @@ def screen(
     elif getattr(source, "ndim", None) == 2:  # a DataFrame, which has ids as well
         source = RecordsTable(source, ReadingOptions(needs_targets=False))
     elif not isinstance(source, Source):
-        source = source_from_structures(listed(source))
+        source = source_from_structures(as_list(source))
     columns = predictor.columns
     selection = Selection.parse([keep] if isinstance(keep, str) else keep).of_table(
         places_of_numbers(columns, predictor.target_names)

@@ -38,7 +38,7 @@ Rows = Literal["atom", "crystal"]
 
 
 class EmbeddedCrystal(NamedTuple):
-    """What a file tells of a crystal: its number of atoms, and if it has them, its checksum and its elements."""
+    """Facts that a file tells of a crystal: its number of atoms, and if it has them, its checksum and its elements."""
 
     n_atoms: int
     structure: str | None
@@ -172,7 +172,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _read_crystals(path: Path, file: ParquetFile) -> dict[str, EmbeddedCrystal]:
-    """Return what a file tells of its crystals, by id in the file's order.
+    """Return the facts that a file tells of its crystals, by id in the file's order.
 
     Raises:
         InputError: Columns are missing, or the atoms of a crystal are not consecutive rows, counted from 0.

@@ -245,7 +245,7 @@ def test_an_object_in_a_dict_keeps_what_was_given() -> None:
 
 
 def test_another_choice_drops_the_settings_of_the_first() -> None:
-    """As it does those of another backbone, and a file of ids those of a random split."""
+    """Drop them as those of another backbone, and those of a random split with a file of ids."""
     steps = {"scheduler": "multistep", "milestones": [3, 5], "gamma": 0.5, "optimizer": "sgd", "momentum": 0.5}
     assert override(TrainingConfig, steps, {"scheduler": "onecycle", "optimizer": "adamw"}) == TrainingConfig()
     assert override(TrainingConfig, steps, {"gamma": 0.2}).milestones == (3, 5)

@@ -331,7 +331,7 @@ def test_two_columns_of_one_name(columns: list[str], target_key: str, places: st
 
 
 def test_a_repeated_index_is_refused(structures) -> None:
-    """Otherwise, most rows of a DataFrame from pandas.concat would be left out as repetitions."""
+    """Refuse what pandas.concat makes, of which most rows would be left out as repetitions."""
     frame = pd.DataFrame({"structure": structures[:2], "gap": GAPS[:2]})
     twice = pd.concat([frame, frame])
     with pytest.raises(InputError, match=r"the index of the DataFrame, .*, has 0 several times; give the"):

@@ -211,7 +211,7 @@ def test_a_damaged_copy_is_made_again(store_of, crystals, tmp_path, monkeypatch)
 
 
 def test_a_file_of_others_is_read(store_of, crystals, tmp_path):
-    """Without structures, with or without elements, as pandas writes lists."""
+    """Read one without structures, with and without elements, as pandas writes lists."""
     names = ["NaCl", "Fe"]
     ids = [name for name in names for _ in range(len(crystals[name]))]
     atoms = [atom for name in names for atom in range(len(crystals[name]))]

@@ -37,7 +37,7 @@ def others(tmp_path):
 
 
 def test_a_student_learns_labels_by_a_model(make_config, others, tmp_path, capsys):
-    """From a run with a factor, whose unit is not the one that its column has elsewhere."""
+    """Start from a run with a factor, whose unit is not the one that its column has elsewhere."""
     run = train(make_config(target_multiplication_factor=0.1)).folder
     folder = tmp_path / "labeled"
     words = ["--model", run, "--unlabeled", others, "--output_dir", folder, "--device", "cpu", "--jobs", "1"]

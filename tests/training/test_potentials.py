@@ -150,7 +150,7 @@ def test_a_package_that_is_not_installed_is_told_before_anything_is_read(make_co
 
 @pytest.mark.parametrize("head", ["taught", "fused"])
 def test_a_crystal_it_does_not_know_is_skipped(make_config, toy, monkeypatch, tmp_path, head):
-    """As if it were not in the input."""
+    """Train as if it were not in the input."""
     of_one = type(toy).of_one
     plain = json.loads((train(make_config(epochs=1)).folder / "ids_train_val_test.json").read_text())
     names = [plain["id_train"][0], plain["id_val"][0], plain["id_test"][0]]

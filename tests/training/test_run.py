@@ -70,7 +70,7 @@ def test_run_folder_holds_what_it_should(make_config, drawn_plots, capsys):
 
 
 def test_runs_in_two_threads_are_those_of_one(make_config, tmp_path, monkeypatch):
-    """Both would draw weights from one global random state."""
+    """Draw the weights of one after those of the other, from the global random state."""
     configs = [make_config(epochs=1, output_dir=tmp_path / name) for name in "abc"]
     seeded = Barrier(2)
 
