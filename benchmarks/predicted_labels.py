@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.study import is_known, read_rows, replace_rows
 from crysmm.config import TrainingConfig
 from crysmm.data.split import make_split
+from crysmm.training import LABELED_IDS, LABELED_TABLE
 
 FULL = 80  # percent of the crystals with a property, the training split
 
@@ -33,7 +34,7 @@ def with_predicted_labels(data: Path, name: str, percent: int, teacher: Path, fo
         make_split(TrainingConfig(train_ratio=part / 100), ids, [""] * len(ids)).to_ids(ids) for part in (FULL, percent)
     )
     hidden = set(full["id_train"]) - set(split["id_train"])
-    table, ids_file = folder / "table.jsonl.gz", folder / "ids_train_val_test.json"
+    table, ids_file = folder / LABELED_TABLE, folder / LABELED_IDS
     if not ids_file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         unlabeled = folder / "unlabeled.jsonl"

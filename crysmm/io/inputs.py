@@ -117,10 +117,21 @@ def source_from_structures(structures: Sequence[Any]) -> Source:
 
 
 @dataclass(frozen=True)
-class _StructureRow(Row):
+class StructureRow(Row):
+    """Row of a structure in memory, or of the path of a structure file.
+
+    Args:
+        structure: Structure as :func:`source_from_structures` accepts it.
+    """
+
     structure: Any
 
     def read(self) -> Record:
+        """Return the structure without targets.
+
+        Raises:
+            StructureError: It cannot be read, or is something else.
+        """
         if isinstance(self.structure, str | PathLike):
             read = read_file(self.structure)
             return Record(self.id, read.crystal, (), self.file, read.notes, read.has_formula)
@@ -140,7 +151,7 @@ class _StructuresSource(Source):
         for position, structure in enumerate(self._structures):
             named = isinstance(structure, str | PathLike)
             file = encodable(str(structure)) if named else f"structure {position + 1}"
-            yield _StructureRow(str(position), file, structure)
+            yield StructureRow(str(position), file, structure)
 
     def fingerprint(self) -> str:
         return hash_rows(self.rows(), new_hash(ReadingOptions(needs_targets=False), ()))

@@ -18,7 +18,6 @@ from typing import Any
 
 from crysmm.config.loading import options
 from crysmm.config.training import TrainingConfig
-from crysmm.crystal import Crystal
 from crysmm.data.scaler import TargetScaler
 from crysmm.data.store import Store, build_store
 from crysmm.errors import CrysmmError, InputError
@@ -26,10 +25,10 @@ from crysmm.files import replacing, write_json_atomic
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers
 from crysmm.inference.predictor import load
 from crysmm.inference.screening import screen
-from crysmm.io.inputs import open_source
-from crysmm.io.source import Record, Row, SkippedRow, Source
+from crysmm.io.inputs import StructureRow, open_source
+from crysmm.io.source import SkippedRow, Source
 from crysmm.io.table import crystal_row, write_rows
-from crysmm.runs.finished_run import read_config, read_run
+from crysmm.runs.finished_run import read_run
 from crysmm.runs.run_folder import RunFolder
 from crysmm.training import LABELED_IDS, LABELED_TABLE, LABELS, LABELS_REPORT
 
@@ -57,21 +56,6 @@ class Labeled:
     options: list[str]
 
 
-@dataclass(frozen=True)
-class StoredRow(Row):
-    """Row of a store.
-
-    Args:
-        crystal: Its structure.
-    """
-
-    crystal: Crystal
-
-    def read(self) -> Record:
-        """Return the structure without targets."""
-        return Record(self.id, self.crystal, (), self.file)
-
-
 class StoredCrystals(Source):
     """Some crystals of a store, without their targets.
 
@@ -86,10 +70,10 @@ class StoredCrystals(Source):
         self._store, self._row_numbers = store, row_numbers
         self.n_rows = len(row_numbers)
 
-    def rows(self) -> Iterator[StoredRow]:
+    def rows(self) -> Iterator[StructureRow]:
         """Yield every row."""
         for row, crystal in zip(self._row_numbers, self._store.iter_crystals(self._row_numbers), strict=True):
-            yield StoredRow(self._store.ids[row], self._store.files[row], crystal)
+            yield StructureRow(self._store.ids[row], self._store.files[row], crystal)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of the ids and the structures."""
@@ -128,9 +112,9 @@ def label(
         CrysmmError: No crystal can be labeled.
     """
     run, folder = Path(run), Path(folder)
-    if read_config(RunFolder(run)).is_classification:
-        raise InputError(f"{run} predicts classes; labels of values are needed to train on")
     predictor = load(run, device)
+    if predictor.classes is not None:
+        raise InputError(f"{run} predicts classes; labels of values are needed to train on")
     config, store, split = read_run(RunFolder(run), root_dir, progress=progress)
     own = sorted([*split.train, *split.val, *split.test])
     source = unlabeled if isinstance(unlabeled, Source) else open_source(unlabeled, needs_targets=False)

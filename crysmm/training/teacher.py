@@ -96,9 +96,11 @@ def _leave_out(data: AnyData, failed: Mapping[int, str], config: RunConfig, teac
     Raises:
         InputError: The run is strict, its file of ids names them, or nothing would be left of a split.
     """
+    if not failed:
+        return data
     kept = data.without(failed)
     is_emptied = any(data.rows(split) and not kept.rows(split) for split in SPLITS)
-    if failed and (config.strict or config.ids_file is not None or is_emptied):
+    if config.strict or config.ids_file is not None or is_emptied:
         row, reason = next(iter(failed.items()))
         more = f" and {count(len(failed) - 1, 'other')}" if len(failed) > 1 else ""
         where = data.store.files[row]
