@@ -61,10 +61,11 @@ LABELERS = {
 }
 """Arms whose additional labels another arm predicts, which is trained before."""
 LONG = ("--weight_decay", "1e-5", "--learning_rate", "2e-3", "--epochs")
+WIDE = ("--model.node_features", "128", "--model.conv_layers", "4")
 DECOYS = ARMS_OF_STUDIES["cgcnn distilled from decoys, delta rising"]
 ARMS = {
     "plain": Arm(),
-    "wide, 80 epochs": Arm(("--model.node_features", "128", "--model.conv_layers", "4", *LONG, "80")),
+    "wide, 80 epochs": Arm((*WIDE, *LONG, "80")),
     "small alignn, 60 epochs": Arm((*ARMS_OF_STUDIES["small alignn"].options, *LONG, "60")),
     "distilled from crysgnn": ARMS_OF_STUDIES["cgcnn distilled from crysgnn"],
     "distilled from decoys": DECOYS,
@@ -75,6 +76,7 @@ ARMS = {
     "features of sevennet-0 alone": ARMS_OF_STUDIES["features of sevennet-0 alone"],
     "distilled from sevennet-0": ARMS_OF_STUDIES["cgcnn distilled from sevennet-0, delta rising"],
     FUSED: ARMS_OF_STUDIES["cgcnn fused with sevennet-0"],
+    f"wide, {FUSED}": Arm((*WIDE, *fused_with("sevennet-0"), "--learning_rate", "2e-3", "--epochs", "80")),
     f"{FUSED}, five networks": ARMS_OF_STUDIES["cgcnn fused with sevennet-0, five networks"],
     f"from several, {FUSED}": ARMS_OF_STUDIES["cgcnn from several properties, fused with sevennet-0"],
     f"from several, {FUSED}, five networks": ARMS_OF_STUDIES[

@@ -14,7 +14,6 @@ ENSEMBLE_FILE = "ensemble.json"  # replaces these two in the folder of an ensemb
 CALIBRATION_FILE = "calibration.safetensors"
 TABLE_START = "id,prediction"
 PARQUET = ".parquet"
-OTHER_FORMATS = {".xlsx", ".xls", ".ods", ".tsv", ".json", ".jsonl", ".gz", ".zip", ".bz2", ".xz"}
 
 
 def unfinished_folder(output: Path) -> Path:
@@ -69,12 +68,12 @@ def require_needed(name: Path | str) -> None:
 
 
 def refuse_output(path: Path) -> None:
-    """Refuse a file that cannot be written, is named as one of another format, or exists and is something else.
+    """Refuse a file that is not named as CSV or Parquet, cannot be written, or exists and is something else.
 
     Raises:
         InputError: The file cannot be used; the text gives the reason.
     """
-    if path.suffix.lower() in OTHER_FORMATS:
+    if not path.is_dir() and path.suffix not in (".csv", PARQUET):
         raise InputError(f"{path}: predictions are written as CSV or Parquet; give a name with .csv or {PARQUET}")
     refuse_other_file(path, "table of predictions", _is_table)
 

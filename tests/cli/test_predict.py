@@ -141,6 +141,7 @@ def test_a_table_without_rows(folder: Path, capsys: pytest.CaptureFixture[str]) 
             "a.xlsx: predictions are written as CSV or",
         ),
         (["--model", "model", "--files", "new/salt.vasp", "--output", "a.csv.gz"], "with .csv or .parquet"),
+        (["--model", "model", "--files", "new/salt.vasp", "--output", "-"], "-: predictions are written as CSV"),
         (["--model", "model", "--files", "new/salt.vasp", "--id_key", "name"], "--id_key: applies to the rows of"),
     ],
 )

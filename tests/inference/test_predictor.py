@@ -338,12 +338,12 @@ def test_output_that_cannot_be_written_is_told_first(
 def test_output_that_is_something_else_is_left(
     content: str | None, tmp_path: Path, crystals: dict[str, Crystal], save_small_model: Save
 ) -> None:
-    """Labels, a structure, a model, and what is no file at all, such as /dev/null."""
+    """Labels, a structure, a model, and what is no file at all."""
     save_small_model(tmp_path / "model")
-    output = tmp_path / "out"
+    output = tmp_path / "out.csv"
     os.mkfifo(output) if content is None else output.write_text(content)
     source = Repeated(crystals["Si"], 2)
-    with pytest.raises(InputError, match="out is there and is no table of predictions"):
+    with pytest.raises(InputError, match="is there and is no table of predictions"):
         screen(load(tmp_path / "model", device="cpu"), source, output, progress=False)
     assert source.taken == 0
     assert output.is_fifo() if content is None else output.read_text() == content
