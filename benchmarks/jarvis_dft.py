@@ -16,7 +16,8 @@ with what that network predicts for them: those of the training split whose labe
 those that lack the property. The arms with text read what ``crysmm describe`` wrote of the crystals. Each finished run
 becomes a row of the results file; the predictions of all arms for the same test crystals stand side by side in one file
 per property, so that differences can be paired. ``--percent`` labels fewer than the 80% of a full training split, the
-first of it, for learning curves with the same validation and test crystals.
+first of it, for learning curves with the same validation and test crystals; ``--seeds`` draws other weights and other
+batches for the same split.
 """
 
 import argparse
@@ -24,7 +25,6 @@ import csv
 import json
 import math
 import platform
-import random
 import re
 import statistics
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.curves import Curves, plot_curves
-from benchmarks.predicted_labels import FULL, with_predicted_labels
+from benchmarks.predicted_labels import FULL, official_split, with_predicted_labels
 from benchmarks.several import SEED, train_on_several
 from benchmarks.study import ARMS as ARMS_OF_STUDIES
-from benchmarks.study import SEVERAL, SHIPPED, Arm, call, folder_name, fused_with, is_known, read_rows
+from benchmarks.study import SEVERAL, SHIPPED, Arm, call, folder_name, fused_with, is_known, numbers, read_rows
 from benchmarks.texts import make_texts, reading
-from crysmm.files import write_csv_atomic
+from crysmm.files import write_csv_atomic, write_json_atomic
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "jarvis.csv"
 RECIPE = ["--epochs", "40", "--batch_size", "64", "--learning_rate", "4e-3", "--weight_decay", "0.1"]
@@ -108,8 +108,8 @@ DRAWN = (
 )  # fmt: skip
 """Arms in the figure of learning curves; the results file has more."""
 COLUMNS = (
-    "arm", "property", "percent", "n_train", "n_test", "val_mae", "test_mae", "standard_error", "epochs", "hours",
-    "precision", "processor",
+    "arm", "property", "percent", "seed", "n_train", "n_test", "val_mae", "test_mae", "standard_error", "epochs",
+    "hours", "precision", "processor",
 )  # fmt: skip
 
 
@@ -122,7 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.add_argument("--work", type=Path, required=True, help="folder of the runs")
     run.add_argument("--arms", nargs="+", default=["plain"], choices=ARMS, metavar="ARM", help=", ".join(ARMS))
     run.add_argument("--properties", nargs="+", default=list(PROPERTIES), choices=PROPERTIES, metavar="PROPERTY")
-    run.add_argument("--percent", nargs="+", type=int, default=[FULL], help=f"labeled part of all crystals ({FULL})")
+    run.add_argument("--percent", nargs="+", type=float, default=[FULL], help=f"labeled part of all crystals ({FULL})")
+    run.add_argument("--seeds", default=[SEED], type=numbers, help=f"comma-separated ({SEED})")
     run.add_argument("--several", help='network that "from several" starts from; by default one is trained')
     run.add_argument("--descriptions", type=Path, help="file of descriptions, for the arms with text")
     run.add_argument("--jobs", type=int, default=1, help="number of such commands that share the cores (1)")
@@ -132,27 +133,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command == "run":
         if options.descriptions is None and any(ARMS[arm].text for arm in options.arms):
             parser.error("--descriptions: needed by the arms with text")
-        for name, percent, arm in product(options.properties, options.percent, options.arms):
-            run_of = {"arm": arm, "property": name, "percent": str(percent)}
+        for seed, name, percent, arm in product(options.seeds, options.properties, options.percent, options.arms):
+            run_of = {"arm": arm, "property": name, "percent": f"{percent:g}", "seed": str(seed)}
             if not any(run_of.items() <= row.items() for row in read_results(options.results)):
-                train(options, arm, name, percent)
+                train(options, arm, name, percent, seed)
     results = read_results(options.results)
-    print(table([row for row in results if int(row["percent"]) == FULL]))
+    print(table([row for row in results if float(row["percent"]) == FULL and int(row["seed"]) == SEED]))
     if panels := curves_by_property(results):
         plot_curves(options.results.with_suffix(".png"), panels, "labeled crystals")
 
 
-def train(options: argparse.Namespace, arm: str, name: str, percent: int) -> None:
+def train(options: argparse.Namespace, arm: str, name: str, percent: float, seed: int) -> None:
     """Train one arm on one property, and add its result to the files."""
-    task = name if percent == FULL else f"{name}_{percent}"
+    of_percent, of_seed = "" if percent == FULL else f"_{percent:g}", "" if seed == SEED else f"_seed_{seed}"
+    task = name + of_percent + of_seed
     folder = options.work / folder_name(arm) / task
     if labeler := LABELERS.get(arm):
         teacher = options.work / folder_name(labeler) / task
         labels = options.work / "predicted_labels" / folder_name(labeler) / task
         data = with_predicted_labels(options.data, name, percent, teacher, labels)
     else:
-        data = ["--root_dir", str(options.data), "--target_key", name, "--train_ratio", str(percent / 100)]
-    call(["train", *data, *RECIPE, *arm_options(options, ARMS[arm])], folder, options.jobs)
+        ids = options.work / f"ids_{name}{of_percent}.json"
+        write_json_atomic(
+            ids, official_split([row["id"] for row in read_rows(options.data) if is_known(row, name)], percent)
+        )
+        data = ["--root_dir", str(options.data), "--target_key", name, "--ids_file", str(ids)]
+    call(["train", *data, "--random_seed", str(seed), *RECIPE, *arm_options(options, ARMS[arm])], folder, options.jobs)
     metrics = json.loads((folder / "metrics.json").read_text())
     with (folder / "prediction_results_test_set.csv").open(newline="") as file:
         predictions = list(csv.DictReader(file))
@@ -160,7 +166,8 @@ def train(options: argparse.Namespace, arm: str, name: str, percent: int) -> Non
     row = {
         "arm": arm,
         "property": name,
-        "percent": percent,
+        "percent": f"{percent:g}",
+        "seed": seed,
         "n_train": metrics["train"]["n"],
         "n_test": len(errors),
         "val_mae": metrics["val"]["mae"],
@@ -173,7 +180,7 @@ def train(options: argparse.Namespace, arm: str, name: str, percent: int) -> Non
     }
     rows = [*read_results(options.results), row]
     write_csv_atomic(options.results, COLUMNS, [[found[key] for key in COLUMNS] for found in rows])
-    if percent == FULL:
+    if percent == FULL and seed == SEED:
         add_predictions(options.results.parent / "jarvis_predictions" / f"{name}.csv", arm, predictions)
 
 
@@ -215,15 +222,8 @@ def add_predictions(path: Path, arm: str, predictions: Sequence[dict[str, str]])
 def held_out_ids(data: Path) -> set[str]:
     """Return the ids of the validation and test crystals of the properties in ``HELD_OUT``."""
     rows = read_rows(data)
-    return {rows[row]["id"] for name in HELD_OUT for row in held_out_rows(rows, name)}
-
-
-def held_out_rows(rows: Sequence[dict[str, object]], name: str) -> list[int]:
-    """Return the validation and test rows of the official split of a property."""
-    order = [row for row, values in enumerate(rows) if is_known(values, name)]
-    random.Random(SEED).shuffle(order)
-    tenth = int(0.1 * len(order))
-    return order[-2 * tenth :]
+    splits = [official_split(rows, name) for name in HELD_OUT]
+    return {one for split in splits for one in (*split["id_val"], *split["id_test"])}
 
 
 def read_results(path: Path) -> list[dict[str, str]]:
@@ -259,7 +259,8 @@ def curves_by_property(results: Sequence[dict[str, str]]) -> dict[str, Curves]:
         curves: dict[str, dict[int, dict[int, float]]] = {}
         for row in results:
             if row["property"] == name and row["arm"] in DRAWN:
-                curves.setdefault(row["arm"], {})[int(row["n_train"])] = {SEED: float(row["test_mae"])}
+                seeds = curves.setdefault(row["arm"], {}).setdefault(int(row["n_train"]), {})
+                seeds[int(row["seed"])] = float(row["test_mae"])
         if several := {arm: by_amount for arm, by_amount in curves.items() if len(by_amount) > 1}:
             panels[f"{name}: test MAE{f', {unit}' if unit else ''}"] = several
     return panels

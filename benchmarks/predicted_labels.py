@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.study import is_known, read_rows, replace_rows
 from crysmm.config import TrainingConfig
@@ -12,7 +14,13 @@ from crysmm.training import LABELED_IDS, LABELED_TABLE
 FULL = 80  # percent of the crystals with a property, the training split
 
 
-def with_predicted_labels(data: Path, name: str, percent: int, teacher: Path, folder: Path) -> list[str]:
+def official_split(rows: Sequence[dict[str, Any]], name: str, percent: float = FULL) -> dict[str, list[str]]:
+    """Split the ids of the rows with a property as JARVIS-Leaderboard does, with so many percent to train on."""
+    ids = [row["id"] for row in rows if is_known(row, name)]
+    return make_split(TrainingConfig(train_ratio=percent / 100), ids, [""] * len(ids)).to_ids(ids)
+
+
+def with_predicted_labels(data: Path, name: str, percent: float, teacher: Path, folder: Path) -> list[str]:
     """Write a table in which a network labels more rows to train on, by ``crysmm label``.
 
     Its own rows are those of the network's run. Added are the rest of a full training split, whose labels are hidden,
@@ -29,11 +37,7 @@ def with_predicted_labels(data: Path, name: str, percent: int, teacher: Path, fo
         Options of ``crysmm train``: data, property and split.
     """
     rows = read_rows(data)
-    ids = [row["id"] for row in rows if is_known(row, name)]
-    full, split = (
-        make_split(TrainingConfig(train_ratio=part / 100), ids, [""] * len(ids)).to_ids(ids) for part in (FULL, percent)
-    )
-    hidden = set(full["id_train"]) - set(split["id_train"])
+    hidden = set(official_split(rows, name)["id_train"]) - set(official_split(rows, name, percent)["id_train"])
     table, ids_file = folder / LABELED_TABLE, folder / LABELED_IDS
     if not ids_file.exists():
         folder.mkdir(parents=True, exist_ok=True)

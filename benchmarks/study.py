@@ -280,7 +280,7 @@ def command_line(
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="do what is not done yet")
     run.add_argument("--arms", nargs="+", required=True, choices=arms, metavar="ARM", help=", ".join(arms))
-    run.add_argument("--seeds", default="1,2,3", type=_numbers, help="comma-separated (1,2,3)")
+    run.add_argument("--seeds", default="1,2,3", type=numbers, help="comma-separated (1,2,3)")
     run.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (1)")
     for command in (run, commands.add_parser("report", help="print what has come out")):
         command.add_argument("--work", type=Path, required=True, help="folder of all runs")
@@ -288,7 +288,8 @@ def command_line(
     return parser, run
 
 
-def _numbers(text: str) -> list[int]:
+def numbers(text: str) -> list[int]:
+    """Read comma-separated whole numbers."""
     return list(map(int, text.split(",")))
 
 

@@ -3,22 +3,23 @@
 import csv
 import gzip
 import json
+import random
 
 import pytest
 
-from benchmarks.jarvis_dft import add_predictions, curves_by_property, held_out_ids, held_out_rows, table
+from benchmarks.jarvis_dft import HELD_OUT, add_predictions, curves_by_property, held_out_ids, table
+from benchmarks.predicted_labels import official_split
 from benchmarks.several import rows_for_pretraining
-from crysmm.config import TrainingConfig
-from crysmm.data.split import make_split
 
 
-def test_held_out_rows_are_those_of_the_training_command():
-    """With a property that every third row lacks."""
+def test_the_official_split_is_that_of_the_leaderboard():
+    """Shuffled with seed 123, then 80/10/10; with a property that every third row lacks, and fewer labeled."""
     rows = [{"id": str(row), **({"gap": 1.0} if row % 3 else {})} for row in range(100)]
     having = [row["id"] for row in rows if "gap" in row]
-    split = make_split(TrainingConfig(), having, ["H"] * len(having))
-    expected = {having[row] for row in (*split.val, *split.test)}
-    assert {rows[row]["id"] for row in held_out_rows(rows, "gap")} == expected
+    random.Random(123).shuffle(having)
+    full = {"id_train": having[:52], "id_val": having[-12:-6], "id_test": having[-6:]}
+    assert official_split(rows, "gap") == full
+    assert official_split(rows, "gap", 5) == full | {"id_train": having[:3]}
 
 
 def test_pretraining_sees_no_held_out_crystal_and_no_duplicate_of_one(tmp_path):
@@ -28,10 +29,12 @@ def test_pretraining_sees_no_held_out_crystal_and_no_duplicate_of_one(tmp_path):
                "frac_coords": [[0, 0, 0]], "formation_energy_peratom": 0, "optb88vdw_bandgap": 0,
                "optb88vdw_total_energy": 0, "ehull": 0}  # fmt: skip
         if number < 40:
-            row["mbj_bandgap"] = 1.0
+            row |= dict.fromkeys(HELD_OUT, 1.0)
         rows.append(row)
-    held_out = held_out_rows(rows, "mbj_bandgap")
-    rows[50]["lattice_mat"] = [[2 * x for x in rows[held_out[0]]["lattice_mat"][0]], [0, 5, 0], [0, 0, 6]]
+    split = official_split(rows, "mbj_bandgap")
+    held_out = {*split["id_val"], *split["id_test"]}
+    one = rows[int(split["id_test"][0])]
+    rows[50]["lattice_mat"] = [[2 * x for x in one["lattice_mat"][0]], [0, 5, 0], [0, 0, 6]]
     rows[50] |= {"elements": ["Fe", "Fe"], "frac_coords": [[0.1, 0, 0], [0.6, 0, 0]]}  # its supercell, shifted
     del rows[51]["ehull"]
     path = tmp_path / "rows.jsonl.gz"
@@ -40,7 +43,7 @@ def test_pretraining_sees_no_held_out_crystal_and_no_duplicate_of_one(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmarks.several.N_VALIDATION", 5)
         ids = rows_for_pretraining(path, held_out_ids(path))
-    left = {str(row) for row in range(60)} - {str(row) for row in held_out} - {"50", "51"}
+    left = {str(row) for row in range(60)} - held_out - {"50", "51"}
     assert {*ids["id_train"], *ids["id_val"]} == left
     assert len(ids["id_val"]) == 5
 
@@ -61,7 +64,7 @@ def test_the_table_has_a_row_per_property():
 
 
 def test_curves_have_the_chosen_arms_with_several_sizes():
-    full = {"arm": "plain", "property": "slme", "n_train": "7248", "test_mae": "4.5"}
+    full = {"arm": "plain", "property": "slme", "n_train": "7248", "test_mae": "4.5", "seed": "123"}
     fewer = full | {"n_train": "90", "test_mae": "7.5"}
     alone = full | {"arm": "from several"}
     others = [full | {"arm": "gatgnn", "n_train": size} for size in ("90", "453")]
