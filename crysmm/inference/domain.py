@@ -142,9 +142,10 @@ class Domain:
         return float(np.median(distances[:, 1:].mean(axis=1)))  # the first column is the crystal itself
 
 
-def rows_to_keep(rows: Sequence[int], seed: int) -> list[int]:
-    """Draw at most ``MOST_EMBEDDINGS`` of the training rows, and return them in their order."""
+def rows_to_keep(rows: Sequence[int]) -> list[int]:
+    """Draw at most ``MOST_EMBEDDINGS`` of the training rows, the same for all networks on a split, in their order."""
     if len(rows) <= MOST_EMBEDDINGS:
         return list(rows)
-    chosen = np.random.default_rng(seed).choice(len(rows), MOST_EMBEDDINGS, replace=False)
+    # Not by the seed of a run: the members of an ensemble have different ones, and their embeddings stand side by side.
+    chosen = np.random.default_rng(0).choice(len(rows), MOST_EMBEDDINGS, replace=False)
     return [rows[place] for place in sorted(chosen)]

@@ -328,7 +328,7 @@ class ResultsWriter(RunWriter):
             for split, found in outputs.items()
         }
         train, val = outputs["train"], outputs["val"]
-        kept = rows_to_keep(data.rows("train"), self.config.random_seed)
+        kept = rows_to_keep(data.rows("train"))
         crystals = [
             TrainingCrystal(
                 data.store.ids[row],

@@ -60,7 +60,7 @@ def predict_splits(
     Args:
         network: Network with the weights to use.
         data: Crystals with their split.
-        config: Settings; batch sizes and the seed are read.
+        config: Settings; batch sizes are read.
         processes: Processes that share the work.
 
     Returns:
@@ -74,7 +74,7 @@ def predict_splits(
     with progress_bar("predicting", n_crystals, "crystals", shown=shown, leave=False) as bar:
         for split in splits:
             rows = data.rows(split)
-            embedded = rows_to_keep(rows, config.random_seed) if split == "train" else rows
+            embedded = rows_to_keep(rows) if split == "train" else rows
             sampler = sampler_for(data, split, config, processes)
             predictions = RowValues(rows, data.scaler.n_outputs, len(data.store))
             embeddings = RowValues(embedded, network.backbone.node_features, len(data.store))

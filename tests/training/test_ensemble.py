@@ -113,6 +113,22 @@ def test_intervals_are_calibrated_on_the_mean(run):
     np.testing.assert_allclose(model.calibration.scale.coefficients, again.scale.coefficients, atol=1e-3)
 
 
+@pytest.mark.parametrize("finished", [False, True], ids=["at once", "resumed"])
+def test_kept_embeddings_are_those_of_the_named_crystals(finished, make_config, monkeypatch):
+    """Also where only some of the training crystals are kept, and where members were trained in an earlier process."""
+    monkeypatch.setattr("crysmm.inference.domain.MOST_EMBEDDINGS", 4)
+    config = make_config(ensemble=2, **SIZES)
+    folder = train(config).folder
+    if finished:
+        (folder / "metrics.json").unlink()
+        train(config.model_copy(update={"resume": True}))
+    predictor = crysmm.load(folder, device="cpu")
+    domain = predictor.models[0].calibration.domain
+    assert len(domain.crystals) == 4
+    files = [SAMPLE_DATA / f"{crystal.id.removesuffix('.vasp')}.vasp" for crystal in domain.crystals]
+    np.testing.assert_allclose(domain.embeddings, predictor.embed(files), rtol=1e-5)
+
+
 def test_command_line(run, tmp_path, capsys):
     files = [str(SAMPLE_DATA / name) for name in FILES]
     output = tmp_path / "out.csv"
