@@ -69,10 +69,7 @@ class Processes:
             atexit.register(_leave_group)
 
     def synchronize(self, module: nn.Module) -> Any:
-        """Wrap a module so that gradients and the statistics of batch norms are those of all processes."""
-        # On CPUs the batch norms of crysmm.engines share their statistics themselves.
-        if self.count > 1 and self.device.type == "cuda":
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        """Wrap a module so that its gradients are those of all processes; its batch norms share their statistics."""
         return self.fabric.setup_module(module)
 
     def kill(self) -> None:
@@ -147,6 +144,8 @@ class Processes:
 
     def any(self, flag: bool) -> bool:
         """Return whether a flag is true in any process."""
+        if self.count == 1:
+            return flag  # without a wait for the GPU
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
 
 

@@ -215,7 +215,7 @@ def check_input(config: TrainingConfig) -> CheckReport:
         source, config.graph_settings(), cache_dir=config.cache_dir, jobs=config.jobs, progress=config.progress
     )
     device = resolve_device(config.device)
-    limit, merge = memory_limit(device), config.merges_equivalent(device.type)
+    limit, merge = memory_limit(device), config.merges_equivalent
     oversized = oversized_rows(store, config.model, limit, merge=merge)
     groups = duplicates.find_duplicates(store.formulas, store.crystal, progress=config.progress)
     sizes, problem = {}, ""

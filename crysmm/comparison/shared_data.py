@@ -286,9 +286,8 @@ class SharedData:
 
 def _refused(store: Store, config: TrainingConfig) -> dict[str, str]:
     """Return the reasons for the structures that an arm cannot use, by id."""
-    device = resolve_device(config.device)
-    merge = config.merges_equivalent(device.type)
-    oversized = oversized_rows(store, config.model, memory_limit(device), merge=merge)
+    limit = memory_limit(resolve_device(config.device))
+    oversized = oversized_rows(store, config.model, limit, merge=config.merges_equivalent)
     refused = {row.id: row.reason for row in [*store.skipped, *store.unlabeled]}
     return refused | {store.ids[row]: reason for row, reason in oversized.items()}
 

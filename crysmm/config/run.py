@@ -212,8 +212,9 @@ class RunConfig(Settings):
         """Return the models that a run starts from and learns from, as folders or names."""
         return [name for name in (self.init_from, self.teacher) if name is not None]
 
-    def merges_equivalent(self, device_type: str) -> bool:
-        """Return whether symmetry-equivalent atoms are computed once on devices of a type, such as ``cuda``."""
+    @property
+    def merges_equivalent(self) -> bool:
+        """True if symmetry-equivalent atoms are computed once."""
         return False  # Pre-training hides single atoms, which breaks the symmetry.
 
     @model_validator(mode="before")

@@ -130,11 +130,10 @@ class TrainingConfig(RunConfig):
         """Return the models that a run starts from, learns from and reads the features of, as folders or names."""
         return [*super().models_needed(), *([] if self.potential is None else [self.potential])]
 
-    def merges_equivalent(self, device_type: str) -> bool:
-        """Return whether symmetry-equivalent atoms are computed once on devices of a type, such as ``cuda``."""
-        # DGL's graphs have no multiplicities, and batch norms synchronized across GPUs do not count them.
-        synchronized = device_type == "cuda" and self.devices * self.num_nodes > 1
-        return self.engine == "blocked" and self.model.merges_equivalent and not synchronized
+    @property
+    def merges_equivalent(self) -> bool:
+        """True if symmetry-equivalent atoms are computed once; DGL's graphs have no multiplicities."""
+        return self.engine == "blocked" and self.model.merges_equivalent
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         yield from super()._contradictions()

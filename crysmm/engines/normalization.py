@@ -12,8 +12,7 @@ Only x is kept for the backward pass; z is computed again. A row may represent k
 (:mod:`crysmm.graphs.equivalence`). Then m and s^2 weight it by k, and its gradient is the sum over all k: g is that sum
 already, and the part that goes through m and s^2 is multiplied by k.
 
-Processes on CPUs that train together share m and s^2: in both passes the sums run over the rows of all of them. On GPUs
-:mod:`crysmm.processes` puts torch's synchronized batch normalization in place of this one.
+Processes that train together share m and s^2: in both passes the sums run over the rows of all of them.
 """
 
 from __future__ import annotations

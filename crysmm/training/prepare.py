@@ -42,9 +42,8 @@ def prepare_data(
         InputError: No structure can be read, or the split does not fit them.
     """
     store = processes.first_before_others(lambda: read_store(config, records, symprec=symprec))
-    device = processes.device
-    limit, merge = memory_limit(device), config.merges_equivalent(device.type)
-    return processes.on_first(lambda: RunData(store, *_split(store, config, limit, merge)))
+    limit = memory_limit(processes.device)
+    return processes.on_first(lambda: RunData(store, *_split(store, config, limit)))
 
 
 def read_store(
@@ -76,9 +75,9 @@ def fit_scaler(config: TrainingConfig, data: RunData, processes: Processes) -> T
     return processes.on_first(lambda: TargetScaler.fit(data.store.targets, data.split.train, config))
 
 
-def _split(store: Store, config: RunConfig, memory: int, merge: bool) -> tuple[list[SkippedRow], Split]:
+def _split(store: Store, config: RunConfig, memory: int) -> tuple[list[SkippedRow], Split]:
     """Return the rows that are not used, and the split of the others."""
-    oversized = oversized_rows(store, config.model, memory, merge=merge)
+    oversized = oversized_rows(store, config.model, memory, merge=config.merges_equivalent)
     too_large = [SkippedRow(store.ids[row], store.files[row], reason) for row, reason in oversized.items()]
     if too_large and config.strict:
         raise strict_error(too_large[0])
@@ -125,7 +124,7 @@ def loader_for(
         teacher_features=teacher_features,
         texts=None if data.texts is None else data.texts.values,
         potential_features=data.potential_features,
-        merge=config.merges_equivalent(processes.device.type),
+        merge=config.merges_equivalent,
         num_workers=config.num_workers,
         pin_memory=config.pin_memory and on_gpu,
     )

@@ -164,13 +164,3 @@ def test_gradients_in_half_precision_gain_no_error_by_merging(backbone, crystals
     expected = gradients(merge=False, exact=True)
     errors = [float((gradients(merge) - expected).norm() / expected.norm()) for merge in (False, True)]
     assert errors[1] < 1.5 * errors[0] + 0.02
-
-
-@pytest.mark.parametrize("name", list(MODELS))
-def test_batch_norms_across_devices_take_every_atom(name, crystals):
-    """The batch norms that torch substitutes for training on several GPUs take rows without multiplicities."""
-    torch.manual_seed(3)
-    backbone = build_backbone(MODELS[name], 92, 8.0).double().eval()
-    across = torch.nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(backbone)).eval()
-    batch = collate_crystals(list(crystals.values()), GraphSettings()).double()
-    assert largest_difference(across(batch).graph, backbone(batch).graph) < 1e-10
