@@ -22,11 +22,11 @@ class InputError(CrysmmError, ValueError):
 
 
 class NoResultError(InputError):
-    """Error for training that ended without a complete epoch."""
+    """Error for training that ended without a model that can be used."""
 
 
 class DivergedError(NoResultError):
-    """Error for training whose loss became NaN or infinite."""
+    """Error for training whose loss or predictions became NaN or infinite."""
 
 
 class StructureError(CrysmmError, ValueError):

@@ -7,6 +7,7 @@ from importlib import import_module
 import shtab
 
 from crysmm.cli.main import COMMANDS
+from crysmm.cli.options import METAVARS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
             if metavar in ("PATH", "FILE", "DIR"):
                 action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks
             elif action.choices is None and re.search("[|{]", metavar):  # settings, whose values pydantic checks
-                action.choices = re.split("[|,]", metavar.strip("{}"))
+                action.choices = [word for word in re.split("[|,]", metavar.strip("{}")) if word != METAVARS["float"]]
     print(shtab.complete(parser, arguments.shell))
     return 0

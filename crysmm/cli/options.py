@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import partial
@@ -175,7 +176,9 @@ def _add_option(
         names = (*names, f"--{section}")
     metavar = options.get("metavar", "")
     options["metavar"] = METAVARS.get(metavar, metavar)
-    if metavar == "bool":
+    if metavar.startswith("{float,"):  # a number or one of some words
+        options["metavar"] = "|".join(["X", *re.findall(r"\w+", metavar)[1:]])
+    elif metavar == "bool":
         options |= {"nargs": "?", "const": "true", "metavar": "true|false"}
     elif metavar.startswith("tuple"):
         options["metavar"] = "TEXT,TEXT,..." if "str" in metavar else "N,N,..."

@@ -249,20 +249,28 @@ def options(config: RunConfig, names: Iterable[str]) -> Iterator[str]:
 
     Args:
         config: Settings of a run.
-        names: Names of settings; a section such as ``model`` stands for all settings in it.
+        names: Names of settings; a section such as ``model`` means all settings in it.
     """
-    default = type(config)(model=config.model)  # some defaults depend on the backbone
+    # Some defaults depend on the backbone, others on the method of pre-training.
+    choices = {section: getattr(config, section).name for section in ("model", "method") if hasattr(config, section)}
+    default = type(config)(**choices)
     for name in names:
-        value = getattr(config, name)
+        value, usual = getattr(config, name), getattr(default, name)
         if isinstance(value, BaseModel):
-            chosen = dict(value)
+            chosen, others = dict(value), dict(usual) if type(usual) is type(value) else {}
             if (choice := chosen.pop("name")) != DEFAULT_CHOICES[name]:
-                yield from (f"--{name}", choice)
+                yield from _option(name, choice)
             for key, setting in chosen.items():
-                if setting != type(value).model_fields[key].default:
-                    yield from (f"--{name}.{key}", format_value(setting))
-        elif value is not None and value != getattr(default, name):
-            yield from (f"--{name}", format_value(value))
+                if setting != others.get(key, type(value).model_fields[key].default):
+                    yield from _option(f"{name}.{key}", setting)
+        elif value is not None and value != usual:
+            yield from _option(name, value)
+
+
+def _option(key: str, value: Any) -> Iterator[str]:
+    """Yield the words that give an option a value."""
+    text = format_value(value)
+    yield from (f"--{key}={text}",) if text.startswith("-") else (f"--{key}", text)
 
 
 def format_value(value: Any) -> str:

@@ -112,6 +112,11 @@ class Calibration:
 
     def write(self, folder: Path, weights_sha256: str) -> None:
         """Write ``calibration.safetensors`` beside the weights with this checksum."""
+        with replacing(folder / CALIBRATION_FILE) as temporary:
+            temporary.write_bytes(self.to_bytes(weights_sha256))
+
+    def to_bytes(self, weights_sha256: str) -> bytes:
+        """Return the content of the file."""
         from safetensors.numpy import save
 
         # Bytes as a tensor, because safetensors does not keep the order of its metadata.
@@ -121,8 +126,7 @@ class Calibration:
             scale = self.scale
             tensors |= {RATIOS: self.ratios, COEFFICIENTS: scale.coefficients}
             tensors |= {N_ATOMS: scale.n_atoms, PREDICTIONS: scale.predictions}
-        with replacing(folder / CALIBRATION_FILE) as temporary:
-            temporary.write_bytes(save(tensors, metadata={WEIGHTS: weights_sha256}))
+        return save(tensors, metadata={WEIGHTS: weights_sha256})
 
 
 def read_calibration(folder: Path, weights_sha256: str, scaler: TargetScaler, width: int) -> Calibration | None:

@@ -29,7 +29,7 @@ from crysmm.config.training import TrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.data.scaler import TargetScaler
 from crysmm.elements import feature_table
-from crysmm.errors import InputError, ModelFolderError, brief, first_problem
+from crysmm.errors import ModelFolderError, NoResultError, brief, first_problem
 from crysmm.files import replacing, write_json_atomic
 from crysmm.inference.files import DESCRIPTION_FILE, WEIGHTS_FILE, require_model
 from crysmm.models.gaussian_process import MOST_KEPT
@@ -234,12 +234,12 @@ def write_folder(
         The checksum of the weights.
 
     Raises:
-        InputError: The predictions are not finite; nothing is written.
+        NoResultError: The predictions are not finite; nothing is written.
     """
     from safetensors.torch import save
 
     if not np.isfinite(predictions).all():
-        raise InputError(
+        raise NoResultError(
             f"{folder} is not written: the predictions for the crystals that are kept with the model are not finite, "
             "so its weights cannot be used"
         )

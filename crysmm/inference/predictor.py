@@ -299,7 +299,7 @@ class Predictor:
         model = self.model.config.model
         batch: list[Result] = []
         n_edges = n_triplets = 0
-        for result, edges, triplets in map(self._sized, map(self._with_potential, results)):
+        for result, edges, triplets in map(self._prepared, results):
             memory = PREDICTION_SHARE * estimated_memory(model, n_edges + edges, n_triplets + triplets)
             if batch and (len(batch) == batch_size or memory > BATCH_MEMORY):
                 yield batch
@@ -309,8 +309,11 @@ class Predictor:
         if batch:
             yield batch
 
-    def _sized(self, result: Result) -> tuple[Result, int, int]:
-        """Return a row with its numbers of edges and triplets to compute; one too large for memory is skipped."""
+    def _prepared(self, result: Result) -> tuple[Result, int, int]:
+        """Add the features of a potential to a row if the model reads them, and count edges and triplets to compute.
+
+        A row that is too large for memory, or that the potential cannot describe, becomes a skipped row.
+        """
         if not isinstance(result, GraphedRecord):
             return result, 0, 0
         model, n_atoms = self.model.config.model, len(result.record.crystal)
@@ -321,16 +324,12 @@ class Predictor:
         why = why_too_large(model, n_atoms, n_edges, n_triplets, self._memory_limit, PREDICTION_SHARE)
         if why is not None:
             return SkippedRow(result.record.id, result.record.file, why), 0, 0
+        if self._potential is not None:
+            features = self._potential.read(result.record.crystal)
+            if isinstance(features, str):
+                return SkippedRow(result.record.id, result.record.file, features), 0, 0
+            result = result._replace(potential_features=features)
         return result, n_edges, n_triplets
-
-    def _with_potential(self, result: Result) -> Result:
-        """Add the features of a potential to a row if the model reads them; without any, it becomes a skipped row."""
-        if self._potential is None or not isinstance(result, GraphedRecord):
-            return result
-        features = self._potential.read(result.record.crystal)
-        if isinstance(features, str):
-            return SkippedRow(result.record.id, result.record.file, features)
-        return result._replace(potential_features=features)
 
     def _outputs(
         self, results: Sequence[GraphedRecord], jobs: int | None = None, undescribed: dict[str, str] | None = None

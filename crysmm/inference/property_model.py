@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,7 @@ class PropertyModel:
         device: torch.device | str = "cpu",
         precision: InferencePrecision = "32",
     ):
-        self.members, self.calibration = members, calibration
+        self.members, self.calibration, self.precision = members, calibration, precision
         self.description, self.scaler = members[0].description, members[0].scaler
         self._inferences = [Inference(member.network, self.scaler, device, precision) for member in members]
 
@@ -52,6 +54,15 @@ class PropertyModel:
         width = sum(member.network.backbone.node_features for member in members)
         calibration = read_calibration(resolve(folder), checksum, members[0].scaler, width)
         return cls(members, calibration, device, precision)
+
+    @cached_property
+    def checksum(self) -> str:
+        """Checksum of the weights, the settings and the calibration."""
+        descriptions = [member.description.model_dump_json() for member in self.members]  # with that of the weights
+        content = hashlib.sha256("".join(descriptions).encode())
+        if self.calibration is not None:
+            content.update(self.calibration.to_bytes(""))
+        return content.hexdigest()
 
     def outputs(self, batch: CrystalBatch | None) -> Outputs:
         """Compute outputs for a batch; for None they have no rows, but the shape of the model's outputs."""

@@ -119,7 +119,7 @@ def save_model(
         The checksum of the weights.
 
     Raises:
-        InputError: The predictions for the references are not finite; nothing is written.
+        NoResultError: The predictions for the references are not finite; nothing is written.
     """
     values = None if texts is None else texts.values
     process = network.head if isinstance(network.head, GaussianProcessHead) else None

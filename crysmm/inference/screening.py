@@ -8,7 +8,6 @@ missing ones. An input of one shard needs no folder.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import deque
@@ -30,7 +29,7 @@ from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import InputError, first_of
 from crysmm.files import LOCK, hold, replacing, write_json_atomic
 from crysmm.inference import COVERAGE
-from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, refuse_output, unfinished_folder
+from crysmm.inference.files import refuse_output, unfinished_folder
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers, write_table
 from crysmm.inference.predictor import Loading, Predictor, Result, as_list, load
 from crysmm.inference.selection import Selection
@@ -314,13 +313,17 @@ def _made_by_cluster(
     todo: Iterator[tuple[int, Rows]],
     advance: Callable[[int], object],
 ) -> Iterator[tuple[int, Shard]]:
-    """Yield shards with their numbers, predicted by the workers of a cluster, in the order in which they are ready."""
-    checksum = _checksum(predictor)
-    assert predictor.loading is not None
+    """Yield shards with their numbers, predicted by the workers of a cluster, in the order in which they are ready.
+
+    Raises:
+        InputError: The model was not loaded from a folder, or the cluster cannot be used.
+    """
+    if predictor.loading is None:
+        raise InputError("a cluster needs a model from a folder: crysmm.load")
     (folder, *_), loading = resolve_group(predictor.loading.folder), predictor.loading
     if folder == Path(loading.folder):
         loading = loading._replace(folder=folder.resolve())
-    work = partial(_make_elsewhere, loading, checksum, maker)
+    work = partial(_make_elsewhere, loading, _checksum(predictor), maker)
     tasks = ((number, [_with_absolute_path(row) for row in rows]) for number, rows in todo)
     for number, shard in map_on_cluster(scheduler, work, tasks):
         advance(shard.summary.n_rows)
@@ -363,34 +366,18 @@ def _loaded(loading: Loading, checksum: str) -> Predictor:
 
 
 def _checksum(predictor: Predictor) -> str:
-    """Return the checksum of weights and calibration.
-
-    Raises:
-        InputError: The model was not loaded from a folder.
-    """
-    if predictor.loading is None:
-        raise InputError("a large table, or a cluster, needs a model from a folder: crysmm.load")
-    model = hashlib.sha256()
-    for folder, parts in zip(resolve_group(predictor.loading.folder), predictor.models, strict=True):
-        for file in (folder / CALIBRATION_FILE, *(member.folder / DESCRIPTION_FILE for member in parts.members)):
-            model.update(file.read_bytes() if file.is_file() else b"")  # the description has the weights' checksum
-    return model.hexdigest()
+    """Return the checksums of the models of a predictor in one line."""
+    return " ".join(model.checksum for model in predictor.models)
 
 
 def _origin(predictor: Predictor, source: Source, maker: ShardMaker) -> dict[str, Any]:
-    """Return what the numbers in a table depend on.
-
-    Raises:
-        InputError: The model was not loaded from a folder.
-    """
-    checksum = _checksum(predictor)
-    assert predictor.loading is not None
+    """Return what the numbers in a table depend on."""
     return {
-        "model": checksum,
+        "model": _checksum(predictor),
         "input": source.fingerprint(),
         "batch_size": maker.batch_size,
         "coverage": maker.coverage,
         "keep": repr(maker.selection),
-        "precision": predictor.loading.precision,
+        "precision": predictor.models[0].precision,
         "version of crysmm": __version__,
     }

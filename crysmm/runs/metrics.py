@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from crysmm.data.scaler import TargetScaler
-from crysmm.errors import InputError
+from crysmm.errors import DivergedError
 from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment
 from crysmm.inference.intervals import fewest_errors
@@ -43,11 +43,11 @@ def evaluate(
         on log10, ``unit`` is ``original`` and ``log10`` holds the metrics of the logarithms.
 
     Raises:
-        InputError: Predictions are not finite, because training diverged.
+        DivergedError: Predictions are not finite.
     """
     n_broken = int((~np.isfinite(predictions)).any(axis=1).sum())
     if n_broken:
-        raise InputError(
+        raise DivergedError(
             f"{n_broken} of {len(predictions)} predictions are not finite: training diverged; "
             "lower learning_rate, or look for outliers among the targets (crysmm check)"
         )

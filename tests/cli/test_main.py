@@ -66,6 +66,7 @@ def test_completion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert complete(script, "crysmm", "train", "--learn") == {"--learning_rate"}
     assert complete(script, "crysmm", "train", "--model", '""') == {"cgcnn", "crysxpp", "gatgnn", "alignn"}
     assert complete(script, "crysmm", "train", "--strict", "t") == {"true"}
+    assert complete(script, "crysmm", "train", "--target_min", '""') == {"auto", "none"}
     assert complete(script, "crysmm", "predict", "--file_format", "p") == {"poscar", "pdb"}
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -182,16 +183,21 @@ def test_stopped_and_resumed_it_is_the_table_of_one_go(
     assert not list(tmp_path.glob("*.unfinished"))
 
 
-@pytest.mark.parametrize("what", ["model", "input", "coverage", "batch_size"])
+@pytest.mark.parametrize("what", ["model", "model without its folder", "input", "coverage", "batch_size"])
 def test_predictions_of_something_else_are_kept_and_not_mixed_in(
     what: str, run: Callable[..., Any], data: Path, tmp_path: Path, save_small_model: Save
 ) -> None:
+    what, _, is_gone = what.partition(" without its ")
+    if is_gone:
+        shutil.rmtree(tmp_path / "model")
     with stopped_after(3), pytest.raises(KeyboardInterrupt):
         run("out.csv")
     options: dict[str, Any] = {}
     if what == "model":
         save_small_model(tmp_path / "other", "gatgnn")
         options["predictor"] = load(tmp_path / "other", device="cpu")
+        if is_gone:
+            shutil.rmtree(tmp_path / "other")
     elif what == "input":
         data.write_text(data.read_text().replace("made-21", "made-00"))
     else:
