@@ -74,6 +74,7 @@ TEXT_ALONE = "text alone"
 TOGETHER = "cgcnn on all properties at once"
 SEVERAL = "several properties"  # a network that StudyOfSeveral trains
 SMALL_ALIGNN = (*ALIGNN, "--model.alignn_layers", "2", "--model.gcn_layers", "2", "--model.hidden_features", "64")
+GENTLE = ("--learning_rate", "0.001", "--epochs", "30")  # for networks with millions of parameters
 FP32 = ("--precision", "32")
 BACKBONES = ("cgcnn", "gatgnn", "alignn", "small alignn")  # the arms that others are compared with
 
@@ -137,6 +138,8 @@ ARMS: dict[str, Arm] = {
     "alignn distilled from decoys, delta rising": distilled("decoys", *ALIGNN, *RISING),
     "cgcnn in fp32": Arm(FP32),
     "gatgnn in fp32": Arm((*GATGNN, *FP32)),
+    "alignn, 30 epochs": Arm((*ALIGNN, *GENTLE)),
+    "alignn fused with sevennet-0, 30 epochs": Arm((*ALIGNN, *GENTLE, *fused_with("sevennet-0"))),
     "small alignn": Arm(SMALL_ALIGNN),
     "small alignn fused with sevennet-0": Arm((*SMALL_ALIGNN, *fused_with("sevennet-0"))),
     "small alignn in fp32": Arm((*SMALL_ALIGNN, *FP32)),
