@@ -42,13 +42,13 @@ def main() -> int:
 
 def held_out(run: RunFolder) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return errors, relative distances, numbers of atoms and predictions of the validation and test crystals."""
-    config, store, split = read_run(run, None)
+    _, store, split = read_run(run, None)
     predictor = crysmm.load(run.path)
 
     def embed(rows: list[int]) -> np.ndarray:
         return predictor.embed([store.crystal(row) for row in rows])
 
-    kept = rows_to_keep(split.train, config.random_seed)
+    kept = rows_to_keep(split.train)
     crystals = [TrainingCrystal(store.ids[row], store.formulas[row]) for row in kept]
     domain = Domain.fit(embed(kept), crystals, embed(split.val))
     rows = [*split.val, *split.test]

@@ -16,7 +16,7 @@ import numpy as np
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
-from crysmm.data.duplicates import distance_fingerprint
+from crysmm.data.duplicates import sorted_distances
 from crysmm.io.inputs import open_source
 from crysmm.io.source import Record
 from data_prep.convert import readable_records
@@ -55,10 +55,10 @@ def compare(groups: list[list[Record]]) -> Iterator[tuple[float, bool, float]]:
     matcher = StructureMatcher()
     for records in groups:
         crystals = [record.crystal for record in records]
-        fingerprints = [distance_fingerprint(crystal) for crystal in crystals]
+        distances = [sorted_distances(crystal) for crystal in crystals]
         structures = [Structure(crystal.lattice, crystal.elements, crystal.frac_coords) for crystal in crystals]
         for one, other in combinations(range(len(records)), 2):
-            difference = np.abs(fingerprints[one] - fingerprints[other]).max()
+            difference = distances[one].difference(distances[other])
             label = abs(records[one].targets[0] - records[other].targets[0])
             yield difference, matcher.fit(structures[one], structures[other]), label
 

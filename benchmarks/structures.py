@@ -43,7 +43,7 @@ from tqdm import tqdm
 from benchmarks.processes import heading, row
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal, to_fractional
-from crysmm.data.duplicates import distance_fingerprint
+from crysmm.data.duplicates import sorted_distances
 from crysmm.errors import StructureError
 from crysmm.graphs.neighbors import find_edges
 from crysmm.io.structure_file import format_from_name, format_from_text, read_structure
@@ -248,7 +248,7 @@ def _warm_up(reference: str) -> None:
     """Import everything, so that the first file is not charged for it."""
     for module in ("ase.io", "gemmi", *(("pymatgen.io.cif", "pymatgen.io.vasp") if reference == "pymatgen" else ())):
         importlib.import_module(module)
-    distance_fingerprint(Crystal.from_arrays(3 * np.eye(3), np.zeros((1, 3)), ["Po"]))
+    sorted_distances(Crystal.from_arrays(3 * np.eye(3), np.zeros((1, 3)), ["Po"]))
 
 
 def _try(read: Callable[[Path], Crystal], path: Path) -> tuple[Reading, Crystal | None]:
@@ -277,7 +277,7 @@ def difference(one: Crystal, other: Crystal) -> str:
     if max(len(one), len(other)) > MOST_ATOMS:
         return ""
     try:
-        distance = float(np.abs(distance_fingerprint(one) - distance_fingerprint(other)).max())
+        distance = sorted_distances(one).difference(sorted_distances(other))
     except StructureError as error:  # the reference's atoms on one place; or a cell too thin for the search
         return "atoms too close" if "Angstrom apart" in str(error) else ""
     return f"{distance:.3f}" if distance > TOLERANCE else ""

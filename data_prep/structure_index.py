@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crysmm.crystal import Crystal
-from crysmm.data.duplicates import RANKS, distance_fingerprint
+from crysmm.data.duplicates import RANKS, sorted_distances
 
 # Tolerances in Angstrom. Of 1,640 pairs of one material that the Materials Project relaxed years apart, 89% agree
 # within the first and 98% within the second, which is for structures that must not be missed. Of 8,000 crystals that it
@@ -42,7 +42,7 @@ def structure_key(crystal: Crystal) -> StructureKey:
     Raises:
         StructureError: Atoms overlap.
     """
-    fingerprint = distance_fingerprint(crystal)
+    fingerprint = sorted_distances(crystal).fingerprint()
     groups = fingerprint[1:].reshape(-1, GROUPS, len(RANKS) // GROUPS)
     lengths = np.concatenate((fingerprint[:1], groups.mean(axis=2).ravel(), groups.std(axis=2).ravel()))
     return StructureKey(crystal.formula, np.rint(np.minimum(lengths / UNIT, 65535)).astype(np.uint16))

@@ -1,14 +1,16 @@
 """Find duplicate structures, and near-duplicates across splits, whatever their cell, origin, rotation or atom order.
 
 Two structures are the same if they have the same formula and their interatomic distances agree: for each pair of
-elements the distances up to ``SEARCH_RADIUS`` are sorted and compared at the same number of neighbors per atom.
-Displacing every atom by d changes none of these by more than 2d, and a supercell has the distances of its cell.
+elements the distances up to ``SEARCH_RADIUS`` are sorted and compared one by one, at the same number of neighbors per
+atom. Displacing every atom by d changes none of these by more than 2d, and a supercell has the distances of its cell.
 Structures that differ only farther away (long stackings of the same layers) and mirror images count as the same:
-the backbones see distances and angles of neighbors and can hardly tell them apart either.
+the backbones see distances and angles of neighbors and can hardly tell them apart either. A sample of the distances,
+the fingerprint, finds the few pairs whose distances need to be compared.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -43,15 +45,25 @@ def find_duplicates(
         crystal: Function that returns the structure of a row; called only for formulas that occur more than once.
         progress: True to show a progress bar.
     """
-    from sklearn.cluster import DBSCAN
+    from scipy.sparse.csgraph import connected_components
+    from sklearn.neighbors import NearestNeighbors
 
     candidates = [rows for rows in rows_by_formula(formulas, range(len(formulas))).values() if len(rows) > 1]
     groups: list[list[int]] = []
     with progress_bar("comparing structures", sum(map(len, candidates)), "structures", shown=progress) as bar:
         for rows in candidates:
-            fingerprints = np.array([distance_fingerprint(crystal(row)) for row in rows])
-            labels = DBSCAN(eps=TOLERANCE, min_samples=2, metric="chebyshev").fit_predict(fingerprints)
-            groups += [[rows[place] for place in np.flatnonzero(labels == label)] for label in range(max(labels) + 1)]
+            distances = [sorted_distances(crystal(row)) for row in rows]
+            apart = np.full((len(rows), len(rows)), np.inf)
+            fingerprints = np.array([one.fingerprint() for one in distances])
+            near = NearestNeighbors(radius=TOLERANCE, metric="chebyshev").fit(fingerprints).radius_neighbors()[1]
+            for one, others in enumerate(near):
+                for other in others[others > one]:
+                    apart[one, other] = apart[other, one] = distances[one].difference(distances[other])
+            _, labels = connected_components(apart <= TOLERANCE, directed=False)
+            groups += [
+                [rows[place] for place in np.flatnonzero(labels == label)]
+                for label in np.flatnonzero(np.bincount(labels) > 1)
+            ]
             bar.update(len(rows))
     return sorted(groups)
 
@@ -69,23 +81,56 @@ def rows_by_formula(formulas: Sequence[str], rows: Iterable[int]) -> dict[str, l
     return rows_of
 
 
-def distance_fingerprint(crystal: Crystal) -> np.ndarray:
-    """Return lengths that do not depend on cell, origin or orientation, Angstrom.
+@dataclass(frozen=True)
+class SortedDistances:
+    """Lengths that do not depend on cell, origin or orientation.
 
-    The first is the cube root of the volume per atom. Then follow, for each pair of elements, the sorted distances at
-    ``RANKS`` neighbors per atom of the first element, or ``SEARCH_RADIUS`` if there are fewer neighbors. The array is
-    ``[1 + len(RANKS) * n_element_pairs]``.
+    Args:
+        size: Cube root of the volume per atom, Angstrom.
+        n_atoms: Number of atoms of the first element of each pair of elements.
+        distances: Distances up to ``SEARCH_RADIUS`` for each pair of elements, ascending, Angstrom.
     """
+
+    size: float
+    n_atoms: Sequence[int]
+    distances: Sequence[np.ndarray]
+
+    def fingerprint(self) -> np.ndarray:
+        """Return a sample of the lengths, which is as long for all crystals of a formula.
+
+        The first is the size. Then follow the distances of each pair of elements at ``RANKS`` neighbors per atom of the
+        first element, or ``SEARCH_RADIUS`` if there are fewer neighbors: ``[1 + len(RANKS) * n_element_pairs]``.
+        """
+        parts = [np.array([self.size])]
+        for n_atoms, distances in zip(self.n_atoms, self.distances, strict=True):
+            places = np.minimum(np.floor(RANKS * n_atoms).astype(int), len(distances))
+            parts.append(np.append(distances, SEARCH_RADIUS)[places])
+        return np.concatenate(parts)
+
+    def difference(self, other: SortedDistances) -> float:
+        """Return the largest difference from the lengths of another crystal of the same formula, Angstrom."""
+        largest = abs(self.size - other.size)
+        for first, second, *pair in zip(self.n_atoms, other.n_atoms, self.distances, other.distances, strict=True):
+            common = math.lcm(first, second)
+            one, two = np.repeat(pair[0], common // first), np.repeat(pair[1], common // second)
+            padding = np.full(abs(len(one) - len(two)), SEARCH_RADIUS)
+            shorter, longer = sorted((one, two), key=len)
+            apart = np.abs(np.append(shorter, padding) - longer)
+            largest = max(largest, float(apart.max(initial=0)))
+        return largest
+
+
+def sorted_distances(crystal: Crystal) -> SortedDistances:
+    """Find the distances of a crystal by pairs of elements, in the order of their atomic numbers."""
     edges = find_edges(crystal, _SEARCH)
-    distances = np.linalg.norm(edges.vectors(crystal), axis=1)
+    lengths = np.linalg.norm(edges.vectors(crystal), axis=1).clip(max=SEARCH_RADIUS)
     source, destination = crystal.atomic_numbers[edges.source], crystal.atomic_numbers[edges.destination]
-    parts = [np.cbrt([crystal.volume / len(crystal)])]
-    for first, second in combinations_with_replacement(np.unique(crystal.atomic_numbers), 2):
-        ordered = np.sort(distances[(source == first) & (destination == second)])
-        places = np.floor(RANKS * np.count_nonzero(crystal.atomic_numbers == first)).astype(int)
-        padded = np.append(ordered, SEARCH_RADIUS)
-        parts.append(np.minimum(padded[np.minimum(places, len(ordered))], SEARCH_RADIUS))
-    return np.concatenate(parts)
+    pairs = list(combinations_with_replacement(np.unique(crystal.atomic_numbers), 2))
+    return SortedDistances(
+        float(np.cbrt(crystal.volume / len(crystal))),
+        [int(np.count_nonzero(crystal.atomic_numbers == first)) for first, _ in pairs],
+        [np.sort(lengths[(source == first) & (destination == second)]) for first, second in pairs],
+    )
 
 
 @dataclass(frozen=True)
@@ -135,10 +180,24 @@ def find_counterparts(
     n_rows = sum(len(rows) + len(others) for rows, others in shared)
     with progress_bar("comparing structures", n_rows, "structures", shown=progress) as bar:
         for rows, others in shared:
-            known = np.array([distance_fingerprint(crystal) for crystal in store.crystals(others)])
+            known = [sorted_distances(crystal) for crystal in store.crystals(others)]
+            fingerprints = np.array([one.fingerprint() for one in known])
             for row, crystal in zip(rows, store.crystals(rows), strict=True):
-                differences = np.abs(known - distance_fingerprint(crystal)).max(axis=1)
-                nearest = int(differences.argmin())
-                found[row] = Counterpart(row, others[nearest], float(differences[nearest]), len(others))
+                place, difference = _nearest(sorted_distances(crystal), known, fingerprints)
+                found[row] = Counterpart(row, others[place], difference, len(others))
             bar.update(len(rows) + len(others))
     return [found[row] for row in held_out]
+
+
+def _nearest(
+    distances: SortedDistances, known: Sequence[SortedDistances], fingerprints: np.ndarray
+) -> tuple[int, float]:
+    """Return the place of the most similar of some crystals of a formula, and its difference."""
+    nearest, smallest = 0, math.inf
+    at_least = np.abs(fingerprints - distances.fingerprint()).max(axis=1)  # a sample differs by no more than the whole
+    for place in at_least.argsort(kind="stable").tolist():
+        if at_least[place] >= smallest:
+            break
+        if (difference := distances.difference(known[place])) < smallest:
+            nearest, smallest = place, difference
+    return nearest, smallest

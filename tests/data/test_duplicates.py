@@ -3,7 +3,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crysmm.crystal import Crystal
-from crysmm.data.duplicates import TOLERANCE, distance_fingerprint, find_duplicates
+from crysmm.data.duplicates import TOLERANCE, SortedDistances, find_duplicates, sorted_distances
 
 
 def changed(crystal: Crystal, kind: str) -> Crystal:
@@ -28,18 +28,29 @@ def changed(crystal: Crystal, kind: str) -> Crystal:
 @pytest.mark.parametrize("kind", ["supercell", "niggli", "order", "origin", "turned"])
 def test_one_structure_however_it_is_written(kind: str, crystals) -> None:
     for crystal in crystals.values():
-        other = distance_fingerprint(changed(crystal, kind))
-        np.testing.assert_allclose(other, distance_fingerprint(crystal), atol=1e-5)
+        one, other = sorted_distances(crystal), sorted_distances(changed(crystal, kind))
+        np.testing.assert_allclose(other.fingerprint(), one.fingerprint(), atol=1e-5)
+        assert one.difference(other) == other.difference(one) < 1e-5
 
 
-def test_moved_atoms_move_the_fingerprint_by_twice_at_most(crystals) -> None:
+def test_moved_atoms_change_distances_by_twice_at_most(crystals) -> None:
     random = np.random.default_rng(0)
     for crystal in crystals.values():
         steps = random.normal(size=crystal.frac_coords.shape)
         steps *= 1e-3 / np.linalg.norm(steps, axis=1, keepdims=True)
         coords = crystal.frac_coords + steps @ np.linalg.inv(crystal.lattice)
         moved = Crystal.from_arrays(crystal.lattice, coords, crystal.elements)
-        assert np.abs(distance_fingerprint(moved) - distance_fingerprint(crystal)).max() <= 2e-3 + 1e-9
+        one, other = sorted_distances(crystal), sorted_distances(moved)
+        sampled = np.abs(one.fingerprint() - other.fingerprint()).max()
+        assert sampled - 1e-12 <= one.difference(other) <= 2e-3 + 1e-9
+
+
+def test_difference_counts_every_distance() -> None:
+    """By hand: two atoms, with three neighbors together and then five, beside one atom with two."""
+    two, more = ([np.array(distances)] for distances in ([2.0, 2.5, 4.0], [2.0, 2.5, 4.0, 7.0, 7.9]))
+    assert SortedDistances(2.0, [2], two).difference(SortedDistances(2.1, [2], more)) == pytest.approx(1.0)
+    single = SortedDistances(2.0, [1], [np.array([2.2, 4.1])])  # 2.2, 2.2, 4.1, 4.1 for two atoms
+    assert single.difference(SortedDistances(2.0, [2], two)) == pytest.approx(3.9)
 
 
 def zinc_sulfide(layers: str) -> Crystal:
@@ -62,3 +73,29 @@ def test_groups_of_rows(crystals) -> None:
     rows += [same_volume, zinc_sulfide("ABCABC"), zinc_sulfide("ABAC"), crystals["Si"]]
     assert TOLERANCE > 1e-4 * 8
     assert find_duplicates([row.formula for row in rows], rows.__getitem__, progress=False) == [[0, 7], [1, 5, 6]]
+
+
+def copper(kinds: str) -> Crystal:
+    """Close-packed layers; one between two alike is h, one between two unlike is c. All h is hcp, all c is fcc."""
+    side, height = 2.556, 2.556 * np.sqrt(2 / 3)
+    layers = [0, 1]
+    for kind in 6 * kinds:
+        layers.append(layers[-2] if kind == "h" else 3 - layers[-1] - layers[-2])
+    assert layers[-2:] == [0, 1]  # the stacking repeats
+    n_layers = len(layers) - 2
+    lattice = [[side, 0, 0], [-side / 2, side * np.sqrt(3) / 2, 0], [0, 0, height * n_layers]]
+    sites = [[layer / 3, 2 * layer / 3, place / n_layers] for place, layer in enumerate(layers[:-2])]
+    return Crystal.from_arrays(lattice, sites, ["Cu"] * n_layers)
+
+
+def test_structures_that_differ_in_few_distances_are_two() -> None:
+    """Stackings that differ from the fifth shell on, and a crystal with one atom of 108 moved by 0.37 Angstrom."""
+    fcc = Structure.from_spacegroup("Fm-3m", Lattice.cubic(2.556 * np.sqrt(2)), ["Cu"], [[0, 0, 0]]) * 3
+    moved = fcc.copy()
+    moved.translate_sites([50], [0.2, 0.2, 0.24], frac_coords=False)
+    cells = [Crystal.from_arrays(cell.lattice.matrix, cell.frac_coords, ["Cu"] * len(cell)) for cell in (fcc, moved)]
+    rows = [copper("c"), copper("hc"), copper("hhcc"), copper("h"), *cells]
+    assert find_duplicates(["Cu"] * len(rows), rows.__getitem__, progress=False) == [[0, 4]]
+    fingerprints = [sorted_distances(row).fingerprint() for row in rows]
+    for one, other in ((1, 2), (4, 5)):  # which a sample of the distances does not tell apart
+        assert np.abs(fingerprints[one] - fingerprints[other]).max() < TOLERANCE
