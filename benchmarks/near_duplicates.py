@@ -3,7 +3,7 @@
     python -m benchmarks.near_duplicates mp.jsonl.gz --target_key formation_energy_per_atom
 
 Pairs of crystals of one formula, of at most 8 crystals a formula and 40 atoms a cell, by the difference of their
-distances (crysmm/data/duplicates.py), beside pymatgen's StructureMatcher with its default tolerances.
+distances (crysmm/graphs/distances.py), beside pymatgen's StructureMatcher with its default tolerances.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import numpy as np
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
-from crysmm.data.duplicates import sorted_distances
+from crysmm.graphs.distances import sorted_distances
 from crysmm.io.inputs import open_source
 from crysmm.io.source import Record
 from data_prep.convert import readable_records

@@ -43,8 +43,8 @@ from tqdm import tqdm
 from benchmarks.processes import heading, row
 from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal, to_fractional
-from crysmm.data.duplicates import sorted_distances
 from crysmm.errors import StructureError
+from crysmm.graphs.distances import sorted_distances
 from crysmm.graphs.neighbors import find_edges
 from crysmm.io.structure_file import format_from_name, format_from_text, read_structure
 from crysmm.progress import progress_bar

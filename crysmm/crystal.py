@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,7 @@ class Crystal:
         Raises:
             StructureError: Shapes are wrong, elements unknown, numbers not finite or too large, or the cell is flat.
         """
-        if isinstance(elements, str) or not isinstance(elements, Iterable):
+        if isinstance(elements, str | Set | Mapping) or not isinstance(elements, Iterable):
             raise StructureError(f"expected a list of element symbols, got {shown(elements)}")
         numbers = np.array([atomic_number(symbol) for symbol in elements], dtype=np.uint8)
         try:
@@ -272,10 +272,13 @@ def _from_jarvis_dict(structure: Mapping[str, Any]) -> Crystal:
     else:
         sites = to_fractional(lattice, coords) if cartesian else coords
         crystal = Crystal.from_arrays(lattice, sites, structure["elements"])
-        if is_open and np.abs(crystal.frac_coords).max() > 1:
+        if is_open and np.abs(np.array(coords, dtype=float)).max() > 1:  # before atoms are wrapped into a reduced cell
             raise StructureError("coords beyond 1 may be fractional, or in Angstrom; add cartesian, true or false")
-    pbc = structure.get("pbc")
-    if pbc == 0 or (isinstance(pbc, list | tuple) and not all(pbc)):
+    pbc = structure.get("pbc", True)
+    directions = pbc if isinstance(pbc, list) else [pbc]
+    if not all(one in (True, False) for one in directions):
+        raise StructureError(f"pbc is {shown(pbc)}; expected true or false, or one of them for each direction")
+    if not all(directions):
         raise StructureError(NOT_PERIODIC)
     _refuse_other_cell(lattice, structure.get("abc"), structure.get("angles"))
     return crystal
@@ -353,17 +356,22 @@ def _refuse_other_sites(lattice: Any, frac_coords: Any, others: Any, cartesian: 
 
 
 def _plain(value: Any) -> Any:
-    """Return a value with lists in the place of arrays, such as the arrays of arrays that Parquet's lists become."""
+    """Return a value with lists in the place of tuples and arrays, such as Parquet's arrays of arrays."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype == object):
+        return list(map(_plain, value))
     if isinstance(value, np.ndarray):
-        return list(map(_plain, value)) if value.dtype == object else value.tolist()
+        return value.tolist()
     return value
 
 
 def is_null(value: Any) -> bool:
-    """Return True for None, NaN and pandas' NA."""
-    return value is None or (not isinstance(value, list | Mapping) and str(value) in ("nan", "<NA>"))
+    """Return True for None, NaN and pandas' NA, also as text."""
+    if isinstance(value, str):
+        return value in ("nan", "<NA>")
+    is_nan = isinstance(value, float | np.floating) and math.isnan(value)
+    return value is None or is_nan or type(value).__name__ == "NAType"  # without pandas, which is slow to import
 
 
 def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:
@@ -436,7 +444,7 @@ def _proportions(formula: Any) -> dict[str, int]:
     """Return the least integers in the proportions of a formula such as ``Al2O3``."""
     counts = {symbol: int(count or 1) for symbol, count in re.findall(r"([A-Z][a-z]?)(\d*)", str(formula))}
     divisor = math.gcd(*counts.values())
-    return {symbol: count // divisor for symbol, count in counts.items()}
+    return {symbol: count // divisor for symbol, count in counts.items() if count}
 
 
 def _only_element(site: str, species: Iterable[tuple[Any, float]]) -> Any:
@@ -451,7 +459,7 @@ def _only_element(site: str, species: Iterable[tuple[Any, float]]) -> Any:
     """
     occupancies: dict[Any, float] = {}
     for symbol, occupancy in species:
-        if not isinstance(occupancy, Real):
+        if not isinstance(occupancy, Real) or abs(occupancy) > LARGEST_NUMBER:
             raise StructureError(f"{site} has the occupancy {shown(occupancy)} of {symbol}; expected a number")
         occupancies[symbol] = occupancies.get(symbol, 0) + occupancy
     if len(occupancies) == 1 and all(abs(total - 1) <= FULL_OCCUPANCY for total in occupancies.values()):
@@ -492,24 +500,26 @@ def _from_pymatgen(structure: Any) -> Crystal:
 def _from_ase(atoms: Any) -> Crystal:
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise StructureError(NOT_PERIODIC)
-    refuse_shared_sites(atoms.info.get("occupancy"), atoms.arrays.get("spacegroup_kinds", ()))
+    if isinstance(occupancy := atoms.info.get("occupancy"), Mapping):
+        refuse_shared_sites(occupancy, atoms.arrays.get("spacegroup_kinds", ()))
+    else:
+        refuse_statements({"occupancy": occupancy}, len(atoms))
     refuse_statements({name: array.tolist() for name, array in atoms.arrays.items()}, len(atoms))
     lattice = atoms.cell.array
     return Crystal.from_arrays(lattice, to_fractional(lattice, atoms.get_positions()), atoms.get_chemical_symbols())
 
 
-def refuse_shared_sites(occupancy: Any, kinds: Iterable[Any]) -> None:
+def refuse_shared_sites(occupancy: Mapping[Any, Any], kinds: Iterable[Any]) -> None:
     """Refuse atoms that ASE read from a disordered CIF: it keeps the most frequent species of each site only.
 
     Args:
-        occupancy: ASE's record of the disorder by kind of site, ``{"0": {"Fe": 0.6, "Ni": 0.4}}``; anything else is
-            ignored.
+        occupancy: ASE's record of the disorder by kind of site, ``{"0": {"Fe": 0.6, "Ni": 0.4}}``.
         kinds: Kinds of the sites present; if none is known, all of them.
 
     Raises:
         StructureError: A site is shared or not fully occupied.
     """
-    sites = {str(kind): shares for kind, shares in occupancy.items()} if isinstance(occupancy, Mapping) else {}
+    sites = {str(kind): shares for kind, shares in occupancy.items()}
     for kind in sorted((set(map(str, kinds)) or set(sites)) & set(sites)):
         try:
             _only_element(f"by 'occupancy', kind {kind} of 'spacegroup_kinds'", sites[kind].items())
@@ -530,12 +540,28 @@ def refuse_statements(properties: Mapping[Any, Any], n_sites: int) -> None:
         StructureError: A site is not fully occupied, the text names the first one; or the unit is another.
     """
     for name, value in properties.items():
-        if OCCUPANCY.fullmatch(str(name)) and isinstance(value, list | tuple | np.ndarray) and len(value) == n_sites:
-            occupancies = [1 if is_null(occupancy) else occupancy for occupancy in _plain(value)]
-            if _are_numbers(occupancies):
-                refuse_vacancies(occupancies)
+        if OCCUPANCY.fullmatch(str(name)):
+            refuse_vacancies(_occupancies(name, _plain(value), n_sites))
         if UNIT_OF_LENGTH.fullmatch(str(name)) and str(value).strip().lower() in OTHER_UNITS:
             raise StructureError(f"the unit is {shown(value)} ({name}); expected Angstrom")
+
+
+def _occupancies(name: Any, value: Any, n_sites: int) -> list[float]:
+    """Return what a property says of the occupancies of sites: a number for each of them, or one for all.
+
+    Raises:
+        StructureError: It says something else.
+    """
+    if is_null(value) or value in ("", []):
+        return []
+    values = value if isinstance(value, list) else [value] * n_sites
+    try:
+        occupancies = [1.0 if is_null(one) else float(one) for one in values]
+    except (TypeError, ValueError, OverflowError):
+        occupancies = []
+    if len(occupancies) != n_sites:
+        raise StructureError(f"{name} is {shown(value)}; expected the occupancies of {n_sites} sites, as numbers")
+    return occupancies
 
 
 def refuse_vacancies(occupancies: Any) -> None:

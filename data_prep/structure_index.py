@@ -5,7 +5,7 @@ cube root of the volume per atom and, for each pair of elements, mean and standa
 to 7th, 8th to 15th, ... neighbor. Cell, origin, orientation and order of the atoms do not matter, and moving atoms by d
 changes no length by more than 2 d. A strain of 1% or another polymorph makes another structure. The space group is not
 compared, as noise changes it. Structures that differ beyond 8 Angstrom only, and mirror images, count as the same; so
-they do in ``crysmm check``, whose comparison (:mod:`crysmm.data.duplicates`) this condenses.
+they do in ``crysmm check``, whose comparison (:mod:`crysmm.graphs.distances`) this condenses.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crysmm.crystal import Crystal
-from crysmm.data.duplicates import RANKS, sorted_distances
+from crysmm.graphs.distances import RANKS, sorted_distances
 
 # Tolerances in Angstrom. Of 1,640 pairs of one material that the Materials Project relaxed years apart, 89% agree
 # within the first and 98% within the second, which is for structures that must not be missed. Of 8,000 crystals that it

@@ -108,8 +108,7 @@ def test_what_a_dict_gives_twice_may_be_rounded(name, crystals):
     }  # fmt: skip
     others = {
         "coords": [["x"]],
-        "occupancy": [10**400],
-        "occupancies": [0, 1],
+        "occupancies": [],
         "abc": "P",
         "angles": [10**400, 1, None],
     }
@@ -180,6 +179,8 @@ def test_unusable_structures_are_refused(lattice, frac_coords, elements, message
         ({"lattice_mat": CUBE, "elements": ["Na"], "coords": [[2, 2, 2]]}, "may be fractional, or in Angstrom"),
         ({"lattice_mat": CUBE, "elements": ["Na"], "coords": None, "cartesian": True}, "got cartesian, elements, lat"),
         ({"lattice_mat": CUBE, "elements": ["Na"], "coords": [["x"]], "cartesian": True}, "fractional"),
+        ({"lattice_mat": CUBE, "elements": {"Na"}, "frac_coords": [[0, 0, 0]]}, "expected a list of element symbols"),
+        ({"lattice_mat": CUBE, "elements": {"Na": 1}, "frac_coords": [[0, 0, 0]]}, "expected a list of element symb"),
     ],
 )
 def test_unusable_dicts_are_refused(structure, message):
@@ -372,7 +373,7 @@ def test_disorder_that_ase_keeps_beside_its_atoms_is_refused(crystals):
     atoms.info["occupancy"] = {"0": {"Na": {"Na": 1}}}
     with pytest.raises(StructureError, match=r"kind 0 .* has the occupancy {'Na': 1} of Na; expected a number"):
         as_crystal(atoms)
-    atoms.info["occupancy"] = "full"
+    atoms.info["occupancy"] = None
     assert as_crystal(atoms).formula == "ClNa"
     salt = ase.Atoms("NaCl", [[0, 0, 0], [2, 2, 2]], cell=CUBE, pbc=True)
     salt.set_array("occupancy", np.array([1.0, 0.5]))
@@ -478,6 +479,36 @@ def test_occupancies_of_any_name_are_refused(crystals):
     atoms = crystal.to_ase()
     atoms.set_array("occupied", np.array([0.5, 1.0]))
     assert_same(as_crystal(atoms), crystal)
+
+
+@pytest.mark.parametrize("said", [0.5, "full", ["1", "0.5"], [1.0], {"Cs": 0.5}, [[1], [1]], [10**400, 1]], ids=str)
+def test_occupancies_that_are_not_those_of_the_sites_are_refused(said, crystals):
+    """Refuse a number for all sites that is not 1, text, and what has another shape; read 1 in any form."""
+    crystal = crystals["CsCl"]
+    atoms, structure = crystal.to_ase(), crystal.to_jarvis().to_dict()
+    atoms.info["occupancy"] = said
+    for disordered in (atoms, {**structure, "occupancy": said}):
+        with pytest.raises(
+            StructureError, match=r"partial occupancy|occupancy is .*expected the occupancies|expected sy"
+        ):
+            as_crystal(disordered)
+    for full in (1, "1.0", ["1", 1.0], (1, 1), None, float("nan"), ""):
+        assert_same(as_crystal({**structure, "occupancy": full}), crystal)
+
+
+def test_statements_in_any_type_are_read(crystals):
+    """Refuse contradictions in tuples as in lists, words for periodicity, and coordinates that may be in Angstrom."""
+    crystal = crystals["CsCl"]
+    structure = {**crystal.to_jarvis().to_dict(), "frac_coords": crystal.frac_coords.tolist(), "cartesian": False}
+    moved = tuple(map(tuple, np.add(crystal.frac_coords, [[0.1, 0, 0], [0, 0, 0]]).tolist()))
+    with pytest.raises(StructureError, match="two lists of coordinates are up to 0"):
+        as_crystal({**structure, "coords": moved})
+    for pbc in ("F F F", "T T T", [True, "no", True]):
+        with pytest.raises(StructureError, match=r"pbc is .*; expected true or false"):
+            as_crystal({**structure, "pbc": pbc})
+    skewed = {"lattice_mat": [[4, 0, 0], [160, 4, 0], [0, 0, 4]], "elements": ["Cs"], "coords": [[1.5, 0, 0]]}
+    with pytest.raises(StructureError, match="may be fractional, or in Angstrom"):
+        as_crystal(skewed)
 
 
 def test_a_dict_of_two_structures_or_in_another_unit_is_refused(crystals):

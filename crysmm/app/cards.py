@@ -33,6 +33,7 @@ HEADER = (
     "</header>"
 )
 EXPLANATION = "What it is based on"
+NAMES = {"crysxpp": "CrysXPP", "gaussian-process": "Gaussian process"}
 TRY = '<p class="try">No file at hand? Try an example:</p>'
 
 
@@ -40,8 +41,8 @@ def welcome() -> str:
     """Return the text that is shown before there is a result."""
     return (
         f'<div class="welcome">{(STATIC / "favicon.svg").read_text("utf-8")}<h2>Drop a crystal structure</h2>'
-        "<p>One or more POSCAR, CIF or extended xyz files. You get the crystal in 3D, the prediction with its "
-        "interval, how far you can trust it, and what it is based on.</p>"
+        "<p>One or more files: POSCAR, CIF, extended xyz, PDB, pymatgen JSON, vasprun.xml or OUTCAR. You get the "
+        "crystal in 3D, the prediction with its interval, how far you can trust it, and what it is based on.</p>"
         "<p>Everything runs on this machine. Nothing is sent anywhere.</p></div>"
     )
 
@@ -52,7 +53,8 @@ def model_card(predictor: Predictor) -> str:
     cards = []
     for part in predictor.models:
         model, description = part.members[0], part.description
-        backbone = model.config.network.upper() if model.config.network != "crysxpp" else "CrysXPP"
+        network = model.config.network
+        backbone = NAMES.get(network, network.upper())
         members = f" ({len(part.members)} members)" if len(part.members) > 1 else ""
         targets = f"<b>{escape(', '.join(named(description.target_names, description.units)))}</b>"
         lines = [f"{backbone}{members} predicts {kind}{targets}."]

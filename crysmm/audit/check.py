@@ -26,6 +26,7 @@ from crysmm.data.units import after_number, named, units_of
 from crysmm.device import resolve_device
 from crysmm.elements import elements_in
 from crysmm.errors import InputError, count
+from crysmm.graphs.distances import SEARCH_RADIUS
 from crysmm.io.folder import FolderTable
 from crysmm.io.inputs import open_input
 from crysmm.io.site_species import FORMULA_CONTRADICTS
@@ -144,7 +145,7 @@ class CheckReport:
                 lines += _indented(f"{row.id or '(no id)'} in {row.file}: {row.reason}" for row in rows)
         if self.duplicates:
             lines.append(
-                f"Same structure (distances up to {duplicates.SEARCH_RADIUS:g} Angstrom agree within "
+                f"Same structure (distances up to {SEARCH_RADIUS:g} Angstrom agree within "
                 f"{duplicates.TOLERANCE} Angstrom): {count(len(self.duplicates), 'group')}"
             )
             lines += _indented(" = ".join(group) for group in self.duplicates)

@@ -1,11 +1,8 @@
 """Find duplicate structures, and near-duplicates across splits, whatever their cell, origin, rotation or atom order.
 
-Two structures are the same if they have the same formula and their interatomic distances agree: for each pair of
-elements the distances up to ``SEARCH_RADIUS`` are sorted and compared one by one, at the same number of neighbors per
-atom. Displacing every atom by d changes none of these by more than 2d, and a supercell has the distances of its cell.
-Structures that differ only farther away (long stackings of the same layers) and mirror images count as the same:
-the backbones see distances and angles of neighbors and can hardly tell them apart either. A sample of the distances,
-the fingerprint, finds the few pairs whose distances need to be compared.
+Two structures are the same if they have the same formula and their interatomic distances agree
+(:mod:`crysmm.graphs.distances`). A sample of the distances, the fingerprint, finds the few pairs that need to be
+compared.
 """
 
 from __future__ import annotations
@@ -14,14 +11,12 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from crysmm.config.graph import GraphSettings
 from crysmm.crystal import Crystal
-from crysmm.graphs.neighbors import find_edges
+from crysmm.graphs.distances import SortedDistances, sorted_distances
 from crysmm.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -29,9 +24,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.01  # Angstrom
 NEAR = 0.3  # Angstrom
-SEARCH_RADIUS = 8.0  # Angstrom; stacking variants of layers first differ in the third shell
-RANKS = np.arange(0.25, 60, 0.5)  # neighbors per atom at which distances are compared
-_SEARCH = GraphSettings(neighbor_strategy="radius", cutoff=SEARCH_RADIUS)
 Kind = Literal["identical", "near-identical", "same formula", ""]
 
 
@@ -79,58 +71,6 @@ def rows_by_formula(formulas: Sequence[str], rows: Iterable[int]) -> dict[str, l
     for row in rows:
         rows_of[formulas[row]].append(row)
     return rows_of
-
-
-@dataclass(frozen=True)
-class SortedDistances:
-    """Lengths that do not depend on cell, origin or orientation.
-
-    Args:
-        size: Cube root of the volume per atom, Angstrom.
-        n_atoms: Number of atoms of the first element of each pair of elements.
-        distances: Distances up to ``SEARCH_RADIUS`` for each pair of elements, ascending, Angstrom.
-    """
-
-    size: float
-    n_atoms: Sequence[int]
-    distances: Sequence[np.ndarray]
-
-    def fingerprint(self) -> np.ndarray:
-        """Return a sample of the lengths, which is as long for all crystals of a formula.
-
-        The first is the size. Then follow the distances of each pair of elements at ``RANKS`` neighbors per atom of the
-        first element, or ``SEARCH_RADIUS`` if there are fewer neighbors: ``[1 + len(RANKS) * n_element_pairs]``.
-        """
-        parts = [np.array([self.size])]
-        for n_atoms, distances in zip(self.n_atoms, self.distances, strict=True):
-            places = np.minimum(np.floor(RANKS * n_atoms).astype(int), len(distances))
-            parts.append(np.append(distances, SEARCH_RADIUS)[places])
-        return np.concatenate(parts)
-
-    def difference(self, other: SortedDistances) -> float:
-        """Return the largest difference from the lengths of another crystal of the same formula, Angstrom."""
-        largest = abs(self.size - other.size)
-        for first, second, *pair in zip(self.n_atoms, other.n_atoms, self.distances, other.distances, strict=True):
-            common = math.lcm(first, second)
-            one, two = np.repeat(pair[0], common // first), np.repeat(pair[1], common // second)
-            padding = np.full(abs(len(one) - len(two)), SEARCH_RADIUS)
-            shorter, longer = sorted((one, two), key=len)
-            apart = np.abs(np.append(shorter, padding) - longer)
-            largest = max(largest, float(apart.max(initial=0)))
-        return largest
-
-
-def sorted_distances(crystal: Crystal) -> SortedDistances:
-    """Find the distances of a crystal by pairs of elements, in the order of their atomic numbers."""
-    edges = find_edges(crystal, _SEARCH)
-    lengths = np.linalg.norm(edges.vectors(crystal), axis=1).clip(max=SEARCH_RADIUS)
-    source, destination = crystal.atomic_numbers[edges.source], crystal.atomic_numbers[edges.destination]
-    pairs = list(combinations_with_replacement(np.unique(crystal.atomic_numbers), 2))
-    return SortedDistances(
-        float(np.cbrt(crystal.volume / len(crystal))),
-        [int(np.count_nonzero(crystal.atomic_numbers == first)) for first, _ in pairs],
-        [np.sort(lengths[(source == first) & (destination == second)]) for first, second in pairs],
-    )
 
 
 @dataclass(frozen=True)

@@ -61,20 +61,23 @@ def memory_limit(device: torch.device) -> int:
     return memory
 
 
-def oversized_rows(store: Store, model: ModelConfig, limit: int, *, merge: bool = False) -> dict[int, str]:
+def oversized_rows(
+    store: Store, model: ModelConfig, limit: int, fraction: float = 1.0, *, merge: bool = False
+) -> dict[int, str]:
     """Find rows that would not fit in memory even alone in a batch.
 
     Args:
         store: Store with the crystals.
         model: Backbone settings.
         limit: Available memory, bytes.
+        fraction: Memory needed over that of a training step.
         merge: True if equivalent atoms are computed once.
 
     Returns:
         The reason for each such row.
     """
     edges, triplets = store.sizes(merge=merge)
-    memory = estimated_memory(model, edges, triplets)
+    memory = fraction * estimated_memory(model, edges, triplets)
     return {
         row: _too_large(int(store.n_atoms[row]), int(edges[row]), int(triplets[row]), float(memory[row]), limit)
         for row in np.flatnonzero(memory > limit).tolist()
@@ -108,7 +111,7 @@ def _too_large(n_atoms: int, n_edges: int, n_triplets: int, memory: float, limit
 def format_size(n_bytes: float) -> str:
     """Format a number of bytes: ``512 B``, ``3.1 GB``."""
     for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1024:
+        if n_bytes < 999.5:
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= 1024
     return f"{n_bytes:.3g} TB"

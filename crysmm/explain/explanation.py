@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BY_WEIGHT, BY_CONTRIBUTION = "feature weight", "mean absolute contribution"
+IN_64_BITS = 2  # memory over that of a training step in 32 bits: explanations compute in 64
 SHOWN = 25  # bars
 SHOWN_ATOMS = 60
 LONGEST_ID = 40  # characters in a title
@@ -176,7 +177,7 @@ def explain_crystal(model: LoadedModel, crystal: Crystal, identifier: str) -> tu
     backbone = model.config.model
     batch = collate_crystals([crystal], model.settings, [identifier], merge=backbone.merges_equivalent)
     sizes = len(crystal), len(batch.bond_vectors), batch.connectivity.n_triplets
-    why = why_too_large(backbone, *sizes, memory_limit(torch.device("cpu")))
+    why = why_too_large(backbone, *sizes, memory_limit(torch.device("cpu")), IN_64_BITS)
     if why is not None:
         raise InputError(f"the prediction cannot be explained: {why}")
     contributions = explainer.contributions(batch)
@@ -233,7 +234,8 @@ class _Batches:
     def __init__(self, model: LoadedModel, store: Store, batch_size: int, progress: bool):
         backbone = model.config.model
         self._merge = backbone.merges_equivalent
-        too_large = oversized_rows(store, backbone, memory_limit(torch.device("cpu")), merge=self._merge)
+        limit = memory_limit(torch.device("cpu"))
+        too_large = oversized_rows(store, backbone, limit, IN_64_BITS, merge=self._merge)
         self.skipped = [
             *store.skipped,
             *store.unlabeled,
@@ -242,9 +244,8 @@ class _Batches:
         rows = np.array([row for row in range(len(store)) if row not in too_large])
         if not len(rows):
             raise InputError(f"no crystal fits in memory: {self.skipped[0].file}: {self.skipped[0].reason}")
-        # The estimate is for 32 bits, but explanations compute in 64.
-        in_64_bits = 2 * activations(backbone, *(sizes[rows] for sizes in store.sizes(merge=self._merge)))
-        self._parts = np.split(rows, batch_ends(in_64_bits, batch_size, BATCH_MEMORY)[:-1])
+        memory = IN_64_BITS * activations(backbone, *(sizes[rows] for sizes in store.sizes(merge=self._merge)))
+        self._parts = np.split(rows, batch_ends(memory, batch_size, BATCH_MEMORY)[:-1])
         self._n_rows, self._store, self._progress = len(rows), store, progress
 
     def __call__(self, doing: str) -> Iterator[CrystalBatch]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from crysmm.crystal import as_crystal, is_null, refuse_statements
+from crysmm.crystal import LARGEST_ROUNDING, Crystal, as_crystal, is_null, refuse_statements
 from crysmm.errors import InputError, StructureError, shown
+from crysmm.graphs.distances import sorted_distances
 from crysmm.io.source import ID_KEYS, Reading
 from crysmm.io.structure_file import parse_structure
 from crysmm.keys import load_json
@@ -26,6 +27,7 @@ OF_STRUCTURE = re.compile(
     r"lattice|cell|length|pos|coord|site|occupanc", re.IGNORECASE
 )  # other fields may be properties
 LARGEST_RATIO = 1.01  # of the volumes of one crystal that is given twice
+LARGEST_DIFFERENCE = 2 * LARGEST_ROUNDING  # Angstrom, between its distances, of which both atoms may be rounded
 RowData = Mapping[str, Any] | str | StructureError  # the last in the place of a row that is none
 
 
@@ -57,7 +59,7 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
         StructureError: The row contains no usable structure, or two that are different crystals.
     """
     is_dict = is_structure(fields)
-    held = {key: fields[key] for key in HOLDERS[: 2 if is_dict else 3] if not is_null(fields.get(key))}
+    held = {key: fields[key] for key in HOLDERS if not is_null(fields.get(key))}
     # beside a structure, structure = rocksalt and atoms = 2 are properties
     usable = {key: value for key, value in held.items() if is_structure(value) or not isinstance(value, str | Number)}
     held = usable if usable or is_dict else held
@@ -66,25 +68,40 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
             f"no structure: expected one under {', '.join(HOLDERS[:-1])} or {HOLDERS[-1]}, or the keys lattice_mat, "
             f"elements and frac_coords, got {', '.join(sorted(map(str, fields))) or 'none'}"
         )
-    structure, *others = (*held.values(), fields)
+    *before, cif = map(held.get, HOLDERS)  # the text of a file comes last
+    structure, *others = (one for one in (*before, fields if is_dict else None, cif) if one is not None)
     reading = _read_structure(structure)
     for other in filter(is_structure, others):
         try:
-            crystals = reading.crystal, _read_structure(other).crystal
+            difference = _difference(reading.crystal, _read_structure(other).crystal)
         except StructureError:
             continue  # the first one that is there counts, and contradicts nothing
-        formulas, volumes = zip(
-            *((crystal.formula, crystal.volume / len(crystal)) for crystal in crystals), strict=True
-        )
-        if formulas[0] != formulas[1] or max(volumes) > LARGEST_RATIO * min(volumes):
-            found = " and ".join(
-                f"{formula} of {volume:.4g}" for formula, volume in zip(formulas, volumes, strict=True)
-            )
+        if difference:
             names = " and ".join((*held, *(key for key in CELLS if key in fields)))
-            raise StructureError(f"{names} hold different crystals: {found} cubic Angstrom per atom; keep one of them")
+            raise StructureError(f"{names} hold different crystals: {difference}; keep one of them")
     said = {name: value for name, value in fields.items() if OF_STRUCTURE.search(str(name))}
     refuse_statements(said, len(reading.crystal))
     return reading
+
+
+def _difference(one: Crystal, other: Crystal) -> str:
+    """Return how two crystals differ, in words; empty if they are one, rounded differently.
+
+    Raises:
+        StructureError: Their distances cannot be found.
+    """
+    formulas, volumes = zip(
+        *((crystal.formula, crystal.volume / len(crystal)) for crystal in (one, other)), strict=True
+    )
+    if formulas[0] != formulas[1] or max(volumes) > LARGEST_RATIO * min(volumes):
+        found = " and ".join(f"{formula} of {volume:.4g}" for formula, volume in zip(formulas, volumes, strict=True))
+        return f"{found} cubic Angstrom per atom"
+    difference = sorted_distances(one).difference(sorted_distances(other))
+    return (
+        f"their interatomic distances differ by up to {difference:.2f} Angstrom"
+        if difference > LARGEST_DIFFERENCE
+        else ""
+    )
 
 
 def _read_structure(structure: Any) -> Reading:

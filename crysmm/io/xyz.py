@@ -24,6 +24,7 @@ from crysmm.crystal import (
     UNIT_OF_LENGTH,
     Crystal,
     refuse_shared_sites,
+    refuse_statements,
     refuse_vacancies,
     to_fractional,
 )
@@ -82,11 +83,12 @@ def parse_xyz(text: str) -> Crystal:
     positions = _read_numbers(rows, places["pos"], atoms.start)
     if "occupancy" in places:
         refuse_vacancies(_read_numbers(rows, places["occupancy"], atoms.start)[:, 0])
-    if header.get("occupancy", "").startswith(AS_JSON):
-        shares, kinds = _value(header["occupancy"]), places.get("spacegroup_kinds", slice(0))
-        if isinstance(shares, str):  # broken JSON
-            raise StructureError(f"'occupancy' of the xyz file cannot be read: {shown(shares)}")
-        refuse_shared_sites(shares, [kind for row in rows for kind in row[kinds]])
+    kinds = [kind for row in rows for kind in row[places.get("spacegroup_kinds", slice(0))]]
+    for key in filter(OCCUPANCY.fullmatch, header):
+        if isinstance(shares := _value(header[key]), Mapping):
+            refuse_shared_sites(shares, kinds)
+        else:
+            refuse_statements({key: shares}, len(rows))
     elements = _read_elements(rows, places, atoms.start)
     _refuse_other_elements(rows, places, elements)
     return Crystal.from_arrays(lattice, to_fractional(lattice, positions), elements)

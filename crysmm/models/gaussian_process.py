@@ -138,8 +138,8 @@ def fit_kernel(inputs: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
 def solve(inputs: Tensor, targets: Tensor, kept: Tensor, length: float, noise: float) -> Tensor:
     """Return the weights of the kernels around the crystals that are kept, ``[n_kept]`` float64.
 
-    With ``kernel(kept, kept) = L L^T`` and ``basis = kernel(inputs, kept) L^-T``, they are
-    ``L^-T (basis^T basis + noise)^-1 basis^T targets``. If all labeled crystals are kept, these are the weights of the
+    With ``kernel(kept, kept) = L L^T`` and ``basis = L^-1 kernel(kept, inputs)``, they are
+    ``L^-T (basis basis^T + noise)^-1 basis targets``. If all labeled crystals are kept, these are the weights of the
     exact process, and 0 for those without a label.
 
     Args:

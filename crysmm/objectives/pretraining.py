@@ -58,8 +58,8 @@ class PretrainingNetwork(nn.Module):
 class PretrainingObjective(Objective):
     """Weighted sum of the decoders' losses on corrupted structures.
 
-    The metrics are ``loss``, the sum, and the loss of each term by its name. A loss that is pooled over a batch (all
-    losses of CrysGNN but that of space groups) has the same value for every crystal of the batch. Its mean over
+    The metrics are ``loss``, the sum, and the loss of each term by its name. A loss that is pooled over a batch (of
+    CrysGNN, all but that of space groups) has the same value for every crystal of the batch. Its mean over
     batches depends slightly on how crystals are distributed over them.
 
     Args:

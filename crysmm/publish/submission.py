@@ -118,16 +118,19 @@ def write_data(
 def _find_crystals(
     rows: Iterable[Row | SkippedRow], target: str, values: Mapping[str, tuple[float, ...] | None]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the crystals of a benchmark; raise an error at the end if some are missing."""
-    missing, reasons = dict.fromkeys(values), {}
+    """Yield the crystals of a benchmark; raise an error if two rows have one id, and at the end if some are missing."""
+    missing, reasons, files = dict.fromkeys(values), dict[str, str](), dict[str, str]()
     for row in rows:
         # A benchmark's id may come as a file name: mp-149.vasp, or JARVIS's POSCAR-JVASP-1002.vasp.
         path = PurePath(row.id)
         names = [row.id, path.stem] if path.suffix.lower() in SUFFIXES else [row.id]
         names += [name.removeprefix("POSCAR-") for name in names]
-        identifier = next((name for name in names if name in missing), None)
+        identifier = next((name for name in names if name in values), None)
         if identifier is None:
             continue
+        if identifier in files:
+            raise InputError(f"{files[identifier]} and {row.file} are both {identifier} of the benchmark; keep one")
+        files[identifier] = row.file
         try:
             if isinstance(row, SkippedRow):
                 raise StructureError(row.reason)

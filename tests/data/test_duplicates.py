@@ -3,7 +3,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crysmm.crystal import Crystal
-from crysmm.data.duplicates import TOLERANCE, SortedDistances, find_duplicates, sorted_distances
+from crysmm.data.duplicates import TOLERANCE, find_duplicates
+from crysmm.graphs.distances import SortedDistances, sorted_distances
 
 
 def changed(crystal: Crystal, kind: str) -> Crystal:

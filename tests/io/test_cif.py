@@ -16,8 +16,8 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifParser, CifWriter
 
 from crysmm.crystal import Crystal
-from crysmm.data.duplicates import sorted_distances
 from crysmm.errors import StructureError
+from crysmm.graphs.distances import sorted_distances
 from crysmm.io.cif import parse_cif
 from crysmm.io.structure_file import read_structure
 

@@ -248,6 +248,16 @@ def test_two_structures_in_a_row_have_to_be_one_crystal(structures, crystals) ->
         "relaxed": f"{both} ClNa of 23.1 cubic Angstrom per atom; keep one of them",
         "other": f"{both} Si of 20.02 cubic Angstrom per atom; keep one of them",
     }
+    moved = salt.copy()
+    moved.translate_sites([0], [0.1, 0, 0])
+    twice = [{"structure": moved.as_dict(), "atoms": atoms}, {"cif": str(CifWriter(silicon)), **flat(crystals["NaCl"])}]
+    twice += [{"cif": str(CifWriter(salt)), **flat(crystals["NaCl"])}, {"cif": "a.cif", **flat(crystals["NaCl"])}]
+    records, skipped = read(
+        RecordsTable([{"id": str(row), "gap": 1, **one} for row, one in enumerate(twice)], ReadingOptions())
+    )
+    assert [record.id for record in records] == ["2", "3"]
+    assert skipped["0"].startswith("atoms and structure hold different crystals: their interatomic distances differ by")
+    assert skipped["1"].startswith("cif and lattice_mat hold different crystals: ClNa of 22.43 and Si of 20.02")
     rows = [{"id": name, "gap": 1, "atoms": atoms, **flat(crystals[name])} for name in ("NaCl", "Si")]
     records, skipped = read(RecordsTable(rows, ReadingOptions()))
     assert [record.id for record in records] == ["NaCl"]

@@ -320,6 +320,8 @@ def test_a_bad_frame_costs_itself_alone(tmp_path: Path) -> None:
     assert "cut off: 2 atoms in 3 lines" in reasons[8]
 
 
-def test_a_broken_record_of_occupancies_is_refused() -> None:
-    with pytest.raises(StructureError, match="'occupancy' of the xyz file cannot be read"):
-        parse_xyz(salt(CELL + ' occupancy="_JSON [1"'))
+@pytest.mark.parametrize("said", ['"_JSON [1"', "0.5", '"{0: {Na: 0.5}}"', '"1 0.5"'])
+def test_a_statement_of_occupancies_is_read_or_refused(said: str) -> None:
+    with pytest.raises(StructureError, match=r"expected the occupancies of 2 sites|partial occupancy"):
+        parse_xyz(salt(f"{CELL} occupancy={said}"))
+    assert len(parse_xyz(salt(f'{CELL} occupancy="1 1.0"'))) == 2

@@ -332,6 +332,15 @@ def rows_of(records):
     ]  # fmt: skip
 
 
+def test_two_files_of_one_id_are_refused(benchmark, records, small, tmp_path, capsys):
+    rows = rows_of(records)
+    rows.append({**rows[4], "id": f"POSCAR-{rows[3]['id']}"})
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["--benchmark", NAME, "--benchmark_file", benchmark[0], "--root_dir", tmp_path / "data.jsonl"]
+    assert leaderboard(*arguments, "--output_dir", tmp_path / "out", *small) == 2
+    assert f"are both {rows[3]['id']} of the benchmark; keep one" in capsys.readouterr().err
+
+
 def test_crystals_that_are_missing_or_unreadable_are_named(benchmark, records, small, tmp_path, capsys):
     rows = rows_of(records)
     rows[21]["elements"] = ["Xx"] * len(rows[21]["elements"])
