@@ -195,9 +195,10 @@ def hold(file: Path, *, wait: bool = True) -> BinaryIO:
             raise
         except OSError:
             pass  # the file system has no locks
-        if os.fstat(held.fileno()).st_nlink:
-            return held
-        held.close()  # removed as a leftover by another process before it was locked
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held.fileno()), file.stat()):
+                return held
+        held.close()  # removed as a leftover, or renamed, by another process before it was locked
 
 
 def remove_left_files(files: Iterable[Path]) -> None:

@@ -8,7 +8,7 @@ from crysmm.config import MultimodalConfig, RunConfig, TrainingConfig
 from crysmm.errors import InputError
 from crysmm.files import cache_folder
 
-RANKS = {"LOCAL_RANK", "RANK", "SLURM_PROCID"}  # environment of the processes of a run that has several
+RANKS = {"LOCAL_RANK", "RANK"}  # environment of the processes of a run that has several
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,8 @@ def prepare_run(config: RunConfig) -> None:
 
 def one_of_several() -> bool:
     """Return whether this is one of several processes that train together, whose first may write the folder already."""
-    return bool(RANKS & os.environ.keys())
+    n_tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # set by srun; sbatch sets SLURM_PROCID for one, too
+    return bool(RANKS & os.environ.keys()) or n_tasks > 1
 
 
 def refuse_early(config: RunConfig) -> None:

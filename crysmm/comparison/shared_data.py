@@ -80,8 +80,6 @@ class SharedData:
             store, refused = stores[key], _refused(stores[key], settings)
             usable.append({name: row for row, name in enumerate(store.ids) if name not in refused})
             reasons |= refused
-        if len(set(store.ids)) < len(store):
-            raise InputError("several rows have the same id, and predictions are paired by id; give each its own")
         # The rows of the last store: all stores have the same crystals in the same order, but for those left out.
         rows = [row for name, row in usable[-1].items() if all(name in names for names in usable)]
         ids = [store.ids[row] for row in rows]

@@ -131,7 +131,7 @@ def _kept_draws(n: int) -> list[np.ndarray]:
 
 
 def _new_draws(n: int) -> Iterator[np.ndarray]:
-    """Draw anew, a part at a time."""
+    """Draw again, a part at a time."""
     chance, left = np.random.default_rng(SEED), N_DRAWS
     while left:
         size = min(left, max(1, MAX_NUMBERS // n))
@@ -221,7 +221,7 @@ def paired_difference(metric: str, arm: Sequence[Score], first: Sequence[Score])
     Args:
         metric: Key of ``METRICS``.
         arm: Scores of the arm, one per seed.
-        first: Scores of the first arm, one per seed; a single one of either stands for all seeds.
+        first: Scores of the first arm, one per seed; a single one of either counts for all seeds.
     """
     n, n_seeds = arm[0].n, max(len(arm), len(first))
 

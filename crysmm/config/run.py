@@ -209,7 +209,7 @@ class RunConfig(Settings):
         return None
 
     def models_needed(self) -> list[Path | str]:
-        """Return the models that a run starts from and learns from, as folders or names."""
+        """Return the models that a run starts from and is distilled from, as folders or names."""
         return [name for name in (self.init_from, self.teacher) if name is not None]
 
     @property

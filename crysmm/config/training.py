@@ -127,7 +127,7 @@ class TrainingConfig(RunConfig):
         return self.head.embeddings if isinstance(self.head, MultimodalConfig | FeaturesConfig) else None
 
     def models_needed(self) -> list[Path | str]:
-        """Return the models that a run starts from, learns from and reads the features of, as folders or names."""
+        """Return the models that a run starts from, is distilled from and reads features of, as folders or names."""
         return [*super().models_needed(), *([] if self.potential is None else [self.potential])]
 
     @property

@@ -85,7 +85,7 @@ def _counts(config: RunConfig, n_rows: int) -> Counter[str]:
     asked = f"{counts['train']} for training, {asked}" if counts["train"] >= 0 else asked
     if counts["train"] < 0 or counts.total() > n_rows:
         raise InputError(
-            f"the split needs more crystals than there are: {n_rows} readable, asked for {asked}; "
+            f"the split needs more crystals than there are: {n_rows} readable, requested {asked}; "
             "lower n_train, n_val, n_test or the ratios, or add data"
         )
     test_is_wanted = config.n_test != 0 if config.n_test is not None else test_ratio > 0
@@ -93,7 +93,7 @@ def _counts(config: RunConfig, n_rows: int) -> Counter[str]:
     empty = [name for name in wanted if counts[name] == 0]
     if empty:
         raise InputError(
-            f"the {' and the '.join(empty)} split would be empty: {n_rows} crystals readable, asked for {asked}; "
+            f"the {' and the '.join(empty)} split would be empty: {n_rows} crystals readable, requested {asked}; "
             "give n_train, n_val and n_test, or add data (n_test 0 leaves out the test)"
         )
     return counts
@@ -127,7 +127,7 @@ def _split_by_composition(counts: Counter[str], formulas: Sequence[str], seed: i
         raise InputError(
             f"no formula is rare enough for the {' and the '.join(empty)} split: {len(formulas)} crystals have "
             f"{len(groups)} formulas, the most frequent {len(groups[0])} times, and {counts['train']}, "
-            f"{counts['val']} and {counts['test']} crystals were asked for; use split_strategy random or add data"
+            f"{counts['val']} and {counts['test']} crystals were requested; use split_strategy random or add data"
         )
     return split
 

@@ -1,6 +1,6 @@
 """Units of targets: those that the user gives, or those of columns known from JARVIS, Matbench and Materials Project.
 
-A unit is text; ``1`` is that of a quantity without a dimension, and None stands for a unit that is not known. Numbers
+A unit is text; ``1`` is that of a quantity without a dimension, and None is a unit that is not known. Numbers
 stand before them with three digits; a time is written in one unit or two.
 """
 

@@ -8,7 +8,7 @@ of another. The classes are found by color refinement (Weisfeiler and Leman 1968
     a_v   =  sum over bonds f into v of label(c_f)  +  e * sum over bonds f out of v of label'(c_f)    (modulo 1)
 
 The first colors are the elements at both ends and the length; ``split`` gives bonds of one color different colors where
-these sums differ, and the rounds end when no color splits. Labels are random numbers, so that a sum stands for the
+these sums differ, and the rounds end when no color splits. Labels are random numbers, so that a sum represents the
 multiset of what it adds up. A network that reads only elements, lengths and angles gives one class one value, whatever
 its weights, as far as the lengths and angles of its members agree: to the tolerances below.
 """

@@ -73,7 +73,7 @@ class Domain:
     Args:
         embeddings: Pooled embeddings of the training crystals that are kept, float32 ``[n_kept, d]``.
         validation_distances: Distances of the validation crystals, ascending, ``[n_val]``.
-        crystals: Ids and formulas of the training crystals, in the order of ``embeddings``.
+        crystals: Ids, formulas and targets of the training crystals, in the order of ``embeddings``.
     """
 
     embeddings: np.ndarray
@@ -86,7 +86,7 @@ class Domain:
 
         Args:
             training: Embeddings of the training crystals to keep, ``[n_kept, d]``.
-            crystals: Ids and formulas of these crystals.
+            crystals: Ids, formulas and targets of these crystals.
             validation: Embeddings of all validation crystals, ``[n_val, d]``.
         """
         # Rounded before the distances are taken, so that they are those to the embeddings in the model folder.

@@ -1,4 +1,4 @@
-"""Size of the error that is to be expected of a prediction, learned from the errors on the validation split.
+"""Size of the error that is to be expected of a prediction, fitted to the errors on the validation split.
 
 Errors grow with the distance from the training crystals. They depend on the size of the cell, as small cells of unusual
 elements are often predicted worse per atom than large ones, and on the prediction itself, as a band gap predicted as 0

@@ -51,7 +51,7 @@ def require_model(folder: Path, *, may_be_ensemble: bool = False) -> None:
 
 
 def require_needed(name: Path | str) -> None:
-    """Refuse what a run starts from, learns from or fuses, if it is not there.
+    """Refuse what a run starts from, is distilled from or fuses, if it is not there.
 
     Args:
         name: Folder or shipped name of a model, name of a teacher, or file of features.

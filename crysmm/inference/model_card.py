@@ -229,7 +229,7 @@ PAPERS = {
 def papers_behind(config: RunConfig, potential: str | None = None) -> list[str]:
     """Return the keys in ``PAPERS`` of the papers behind the backbone, the head and the method in the settings.
 
-    A shipped model that a run learns from, or starts from, brings its own.
+    A shipped model that a run is distilled from, or starts from, brings its own.
 
     Args:
         config: Settings of the run.

@@ -163,7 +163,7 @@ class ShardFolder:
         if others:
             raise InputError(
                 f"{self._folder} holds unfinished predictions with another {', '.join(others)}; repeat the earlier "
-                "command to finish them, remove this folder to start anew, or name another output"
+                "command to finish them, remove this folder to start again, or name another output"
             )
 
 

@@ -104,7 +104,7 @@ class Selection:
         What is chosen from parts, and then from all that was chosen, is the same as if chosen at once.
 
         Args:
-            lines: Cells of each line; one without a number that is asked for is not kept.
+            lines: Cells of each line; one without a number that a rule reads is not kept.
         """
         kept = (
             line

@@ -98,7 +98,7 @@ def parse_cif(text: str) -> Reading:
     """Return the structure in a CIF with every atom of its cell, and notes on how it was read.
 
     Raises:
-        StructureError: there is none or more than one, it is disordered, or what the file says of it is ambiguous or
+        StructureError: There is none or more than one, it is disordered, or what the file says of it is ambiguous or
             contradicts itself.
     """
     everything = list(map(Tags, _document(text)))
@@ -121,7 +121,7 @@ def _document(text: str) -> cif.Document:
     """Return the data blocks of a text.
 
     Raises:
-        StructureError: it is no CIF; the text says where.
+        StructureError: It is no CIF; the text says where.
     """
     from gemmi import cif
 
@@ -193,7 +193,7 @@ class Tags:
         Where the tag stands there more than once, values that are all unknown do not count.
 
         Raises:
-            StructureError: the tag stands there more than once, with different values.
+            StructureError: The tag stands there more than once, with different values.
         """
         if tag not in self._read:
             self._read[tag] = self._only_column(tag)
@@ -268,7 +268,7 @@ class _Structure:
         """Return the crystal, if the file leaves one.
 
         Raises:
-            StructureError: it leaves none, or several.
+            StructureError: It leaves none, or several.
         """
         self._refuse_modulation()
         names = self._group_names()
@@ -301,7 +301,7 @@ class _Structure:
 
     @cached_property
     def steps(self) -> np.ndarray:
-        """``[n_sites, 3]``, one unit of the last digit of each coordinate."""
+        """One unit of the last digit of each coordinate, ``[n_sites, 3]``."""
         return np.array([list(map(_last_unit, words)) for words in self.words])
 
     def _real_sites(self) -> list[int]:
@@ -322,7 +322,7 @@ class _Structure:
         """Return a column of the sites that are atoms; none where it is missing.
 
         Raises:
-            StructureError: it has not a value for each site, or nothing tells which is of which.
+            StructureError: It has not a value for each site, or nothing tells which is of which.
         """
         values = self.tags.column(tag)
         n_sites = len(self.tags.column(SITES[0]))
@@ -355,7 +355,7 @@ class _Structure:
         """Refuse sites that are partly occupied or alternatives of each other.
 
         Raises:
-            StructureError: naming a site.
+            StructureError: Naming a site.
         """
         for tag in filter(OCCUPANCIES.fullmatch, self.tags):
             occupancies = self._site_column(tag)
@@ -397,7 +397,7 @@ class _Structure:
         """Return ``[3, 3]``, rows are the lattice vectors in Angstrom.
 
         Raises:
-            StructureError: a length or an angle is missing or no positive number.
+            StructureError: A length or an angle is missing or no positive number.
         """
         from gemmi import UnitCell
 
@@ -428,7 +428,7 @@ class _Structure:
         """Return the symmetry operations that are written; None if there are none.
 
         Raises:
-            StructureError: one cannot be read, or two lists differ.
+            StructureError: One cannot be read, or two lists differ.
         """
         lists = [self._known_values(tag) for tag in OPERATIONS]
         found = [written_operations(texts) for texts in lists if texts]
@@ -475,7 +475,7 @@ class _Structure:
         SHELXL writes the order under the name of the multiplicity, and some programs 1 for all sites.
 
         Raises:
-            StructureError: naming the first such site.
+            StructureError: Naming the first such site.
         """
         for tag in SITE_SYMMETRIES:
             values = _numbers(self._site_column(tag))
@@ -503,7 +503,7 @@ class _Structure:
         """Return the atoms that the sites and some operations give.
 
         Raises:
-            StructureError: elements, formula or distances do not allow them.
+            StructureError: Elements, formula or distances do not allow them.
         """
         if len(operations) == 1:  # the most frequent case; atoms too close are found with the neighbors
             images = list(self.sites[:, None] % 1.0)
@@ -529,7 +529,7 @@ class _Structure:
         """Leave out atoms that an earlier site has given already, in a file that lists all atoms beside the symmetry.
 
         Raises:
-            StructureError: two atoms are too close and not one atom given twice, or the sites are more than symmetry
+            StructureError: Two atoms are too close and not one atom given twice, or the sites are more than symmetry
                 needs and less than the cell: then the symmetry may be another cell's.
         """
         first, second, distance = close_pairs(crystal)
@@ -568,7 +568,7 @@ class _Structure:
         """Return the atoms by the one setting that elements, formula and distances allow.
 
         Raises:
-            StructureError: none does, or several do.
+            StructureError: None does, or several do.
         """
         if len(settings) == 1:
             return self._fill(settings[0])
@@ -592,7 +592,9 @@ class _Structure:
                 "origin, the Hall symbol or the symmetry operations"
             )
         name, cell = next(iter(cells.items()))
-        return _Cell(cell.crystal, (f"{name}: told by the atoms, the file leaves the setting open", *cell.notes))
+        return _Cell(
+            cell.crystal, (f"{name}: the setting that fits the atoms, as the file leaves it open", *cell.notes)
+        )
 
     def _expected_atoms(self) -> set[float]:
         """Return how many atoms besides hydrogen Z and the formula promise; nothing where one is missing.
@@ -617,7 +619,7 @@ class _Structure:
         """Refuse a cell that holds more or fewer atoms than Z and the formula promise, or than Z where none is written.
 
         Raises:
-            StructureError: with both numbers.
+            StructureError: With both numbers.
         """
         z, most = self.tags.known("_cell_formula_units_z"), np.bincount(crystal.atomic_numbers).max()
         if z is not None and self.formula is None and _numbers([z])[0] > most:
@@ -636,7 +638,7 @@ class _Structure:
         """Refuse a cell whose atoms weigh much less or more than the file says, unless Z and the formula promise them.
 
         Raises:
-            StructureError: with both densities.
+            StructureError: With both densities.
         """
         from gemmi import Element
 
@@ -659,7 +661,7 @@ class _Structure:
         the named group, as in a file that lists all of them.
 
         Raises:
-            StructureError: nothing tells which of both is right.
+            StructureError: Nothing tells which of both is right.
         """
         numbers = names.group_numbers(self.lattice)
         try:

@@ -37,7 +37,7 @@ def parse_pdb(text: str) -> Reading:
     """Return the structure in a PDB file with every atom of its cell.
 
     Raises:
-        StructureError: it has no cell, several models, alternative or partly occupied sites, or atoms without element.
+        StructureError: It has no cell, several models, alternative or partly occupied sites, or atoms without element.
     """
     from gemmi import read_pdb_string
 
@@ -77,7 +77,7 @@ def _check_lines(lines: list[str]) -> None:
     """Refuse what gemmi would read as zero, from other columns, or not at all.
 
     Raises:
-        StructureError: naming the line.
+        StructureError: Naming the line.
     """
     for number, line in enumerate(lines, 1):
         where = f"line {number} of the PDB file"
@@ -129,13 +129,12 @@ def _check_cell(structure: Structure) -> None:
     """Refuse a file without a cell, or with a statement of it that is not applied here.
 
     Raises:
-        StructureError: with what is missing or not read.
+        StructureError: With what is missing or not read.
     """
     cell = structure.cell
     if cell.a == cell.b == cell.c and cell.a in (0, 1):
         raise StructureError(
-            "the PDB file has no cell: a CRYST1 line gives it, and one of 1 x 1 x 1 or 0 x 0 x 0 stands for 'of no "
-            "crystal'"
+            "the PDB file has no cell: a CRYST1 line gives it, and one of 1 x 1 x 1 or 0 x 0 x 0 means 'of no crystal'"
         )
     if cell.explicit_matrices:
         raise StructureError(
@@ -152,7 +151,7 @@ def _element(site: CRA, is_guessed: bool) -> str:
     the name leaves no other (``Zn``, ``O1``), and in amino acids, nucleotides and water, whose few elements are known.
 
     Raises:
-        StructureError: the atom is not fully there, or nothing tells its element.
+        StructureError: The atom is not fully there, or nothing tells its element.
     """
     from gemmi import find_tabulated_residue
 

@@ -41,9 +41,9 @@ class Formula:
     """A chemical formula as a file gives it.
 
     Args:
-        text: as written.
-        counts: number of each element; deuterium and tritium are hydrogen.
-        rounding: one unit of the last digit of each number, added up; 0 of integers.
+        text: As written.
+        counts: Number of each element; deuterium and tritium are hydrogen.
+        rounding: One unit of the last digit of each number, added up; 0 of integers.
     """
 
     text: str
@@ -99,9 +99,9 @@ class Readings:
     """The elements a word of a CIF can mean.
 
     Args:
-        elements: the likeliest one first; empty where the word means no element.
-        certain: the word alone tells which one, without a formula.
-        reason: why it is not certain.
+        elements: The likeliest one first; empty where the word means no element.
+        certain: The word alone tells which one, without a formula.
+        reason: Why it is not certain.
     """
 
     elements: tuple[str, ...]
@@ -113,7 +113,7 @@ def read_type(word: str) -> Readings:
     """Return what a type symbol can mean.
 
     Raises:
-        StructureError: it names several elements on one site, a group of atoms, or no element.
+        StructureError: It names several elements on one site, a group of atoms, or no element.
     """
     found = TYPE.fullmatch(word)
     if found is None:
@@ -133,7 +133,7 @@ def read_label(label: str) -> Readings:
     """Return what the label of a site can mean.
 
     Raises:
-        StructureError: it names several elements on one site.
+        StructureError: It names several elements on one site.
     """
     if SEPARATED.search(label):
         _refuse_several(label, "label")
@@ -166,7 +166,7 @@ def refuse_mixed(label: str) -> None:
     """Refuse a label that gives several elements to a site, whatever its type symbol says: ``Fe0.5Ni0.5``, ``Fe,Ni1``.
 
     Raises:
-        StructureError: with the elements.
+        StructureError: With the elements.
     """
     if MIXED.match(label):
         _refuse_several(label, "label")
@@ -176,7 +176,7 @@ def _refuse_several(word: str, what: str) -> None:
     """Refuse a word that names several elements.
 
     Raises:
-        StructureError: with the elements.
+        StructureError: With the elements.
     """
     symbols = [symbol for symbol, _ in TERM.findall(word)]
     known = list(dict.fromkeys(symbol for symbol in symbols if HYDROGENS.get(symbol, symbol) in ATOMIC_NUMBERS))
@@ -195,12 +195,12 @@ def choose_elements(readings: Sequence[Readings], counts: Sequence[int], formula
     """Return the element of each site: the one its word names, or the one that agrees with the formula.
 
     Args:
-        readings: what the word of each site can mean.
-        counts: number of atoms in the cell that each site stands for.
-        formula: the formula of the file; None if it has none.
+        readings: What the word of each site can mean.
+        counts: Number of atoms in the cell that each site represents.
+        formula: The formula of the file; None if it has none.
 
     Raises:
-        StructureError: a word is ambiguous or unknown, and the formula, if any, does not decide.
+        StructureError: A word is ambiguous or unknown, and the formula, if any, does not decide.
     """
     if formula is None:
         for reading in readings:
@@ -257,7 +257,7 @@ def compare_formula(elements: Sequence[str], formula: Formula | None) -> tuple[s
     """Return a note if the atoms lack hydrogen of the formula, else nothing.
 
     Raises:
-        StructureError: the atoms contradict the formula; both are in the text.
+        StructureError: The atoms contradict the formula; both are in the text.
     """
     if formula is None:
         return ()

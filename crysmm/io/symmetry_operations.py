@@ -1,6 +1,6 @@
 """Symmetry operations of a cell: from a space group's names or as written, checked, and applied to sites.
 
-gemmi reads the operations and knows the settings of the space groups. The operations are applied here: libraries judge
+gemmi reads the operations and knows the settings of the space groups. The operations are applied here: libraries decide
 by fractions of a cell whether two images are one atom, or replace what is written by their table's.
 """
 
@@ -42,8 +42,8 @@ class Operations:
     """The symmetry operations of a setting of a space group.
 
     Args:
-        name: of the setting, for messages.
-        ops: every operation of the group, centrings included, each once.
+        name: Of the setting, for messages.
+        ops: Every operation of the group, centrings included, each once.
     """
 
     name: str
@@ -64,12 +64,12 @@ class Operations:
 
     @cached_property
     def rotations(self) -> np.ndarray:
-        """``[n, 3, 3]``."""
+        """Matrices that turn fractional coordinates, ``[n, 3, 3]``."""
         return np.array([op.rot for op in self.ops]) / self.ops[0].DEN
 
     @cached_property
     def translations(self) -> np.ndarray:
-        """``[n, 3]`` in fractions of the cell."""
+        """Shifts after the turn, ``[n, 3]``, in fractions of the cell."""
         return np.array([op.tran for op in self.ops]) / self.ops[0].DEN
 
     @property
@@ -113,7 +113,7 @@ class Operations:
         """Refuse operations that are no symmetry of the cell or no group.
 
         Raises:
-            StructureError: with the reason.
+            StructureError: With the reason.
         """
         if self.triplets == {"x,y,z"}:
             return
@@ -135,7 +135,7 @@ class Operations:
         return bool(np.isin(products, _keys(self.rotations.reshape(n_ops, 9), self.translations)).all())
 
     def images(self, site: np.ndarray, lattice: np.ndarray, steps: np.ndarray | None = None) -> np.ndarray:
-        """Return ``[n_atoms, 3]`` in the cell: every atom that a site stands for.
+        """Return ``[n_atoms, 3]`` in the cell: every atom that a site represents.
 
         Images that fall together are one atom on a special position, written with few digits; their mean lies on it.
 
@@ -155,7 +155,7 @@ class Operations:
         return merged(images, lattice)
 
     def _special_position(self, site: np.ndarray, images: np.ndarray, steps: np.ndarray) -> np.ndarray | None:
-        """Return the special position that a site written with few digits stands for; None if it is general."""
+        """Return the special position that a site written with few digits represents; None if it is general."""
         moves = images - site
         moves -= np.round(moves)
         rounding = steps + np.abs(self.rotations) @ steps  # of the site and of its image
@@ -206,7 +206,7 @@ def written_operations(texts: Iterable[str]) -> Operations:
     """Return operations such as ``-x+1/2,y,z``.
 
     Raises:
-        StructureError: one cannot be read.
+        StructureError: One cannot be read.
     """
     return Operations.once("the symmetry operations", map(_operation, texts))
 
@@ -230,7 +230,7 @@ def magnetic_operations(texts: Sequence[str], centrings: Sequence[str]) -> Opera
     """Return operations such as ``x,y,z,-1`` and their products with the centrings, without time reversal.
 
     Raises:
-        StructureError: one cannot be read.
+        StructureError: One cannot be read.
     """
     written = [_operation(TIME_REVERSAL.sub("", text)) for text in texts]
     shifts = [_operation(TIME_REVERSAL.sub("", text)) for text in centrings] or [_operation("x,y,z")]
@@ -270,7 +270,7 @@ class GroupNames:
         number the axes as well, unless the code of the setting (``b1``, ``cab``, ``2``, ``h``) stands beside it.
 
         Raises:
-            StructureError: the names are those of different groups.
+            StructureError: The names are those of different groups.
         """
         numbers = self.group_numbers(lattice)
         if len(set(numbers.values())) > 1:
@@ -298,7 +298,7 @@ class GroupNames:
         """Return the settings with the code that is written; all where it is the code of no setting of the group.
 
         Raises:
-            StructureError: it is the code of other settings.
+            StructureError: It is the code of other settings.
         """
         coded = [entry for entry in entries if self.setting in _codes(entry)]
         if not coded and any(self.setting in _codes(entry) for entry in _table(str(number))):
@@ -312,7 +312,7 @@ class GroupNames:
         """Return the settings these names allow in a cell: one, or several that only the atoms can tell apart.
 
         Raises:
-            StructureError: no group is known by these names, they contradict each other, or none of its settings fits
+            StructureError: No group is known by these names, they contradict each other, or none of its settings fits
                 the cell.
         """
         possible = self.named(lattice)

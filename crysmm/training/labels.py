@@ -112,10 +112,10 @@ def label(
         CrysmmError: No crystal can be labeled.
     """
     run, folder = Path(run), Path(folder)
+    config, store, split = read_run(RunFolder(run), root_dir, progress=progress)
     predictor = load(run, device)
     if predictor.classes is not None:
         raise InputError(f"{run} predicts classes; labels of values are needed to train on")
-    config, store, split = read_run(RunFolder(run), root_dir, progress=progress)
     own = sorted([*split.train, *split.val, *split.test])
     source = unlabeled if isinstance(unlabeled, Source) else open_source(unlabeled, needs_targets=False)
     # In the cache, so that they are not read again after a stop.
@@ -127,7 +127,7 @@ def label(
         raise InputError("there is no crystal to label: the run has all of them, or others with their ids")
     folder.mkdir(parents=True, exist_ok=True)
     names = store.target_names
-    write_json_atomic(folder / LABELS_REPORT, {"n_known": len(own), "run": run.name, "properties": names})
+    write_json_atomic(folder / LABELS_REPORT, {"n_known": len(own), "run": run.resolve().name, "properties": names})
     to_label = StoredCrystals(others, rows)
     summary = screen(predictor, to_label, folder / LABELS, batch_size=batch_size, jobs=jobs, progress=progress)
     labels = dict(_read_labels(folder / LABELS, names))

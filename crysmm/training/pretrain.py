@@ -1,4 +1,4 @@
-"""Pre-training: an encoder learned from structures without labels."""
+"""Pre-training: an encoder is trained on structures without labels."""
 
 from __future__ import annotations
 

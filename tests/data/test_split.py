@@ -59,7 +59,7 @@ def test_small_train_ratio_leaves_rows_out() -> None:
 @pytest.mark.parametrize(
     ("n_rows", "settings", "message"),
     [
-        (50, {"n_train": 40, "n_val": 10, "n_test": 10}, "50 readable, asked for 40 .* 10 .* and 10"),
+        (50, {"n_train": 40, "n_val": 10, "n_test": 10}, "50 readable, requested 40 .* 10 .* and 10"),
         (50, {"n_val": 40, "n_test": 20}, "50 readable"),
         (5, {}, "val and the test split would be empty: 5 crystals readable"),
         (0, {}, "train and the val and the test split would be empty: 0 crystals"),

@@ -338,7 +338,7 @@ def test_the_formula_tells_the_origin() -> None:
     assert Counter(read.crystal.elements) == {"Mg": 8, "Al": 16, "O": 32}
     assert nearest(read.crystal, "Mg", "O") == pytest.approx(1.913, abs=2e-3)
     assert nearest(read.crystal, "Al", "O") == pytest.approx(1.928, abs=5e-3)
-    assert read.notes == ("F d -3 m:2: told by the atoms, the file leaves the setting open",)
+    assert read.notes == ("F d -3 m:2: the setting that fits the atoms, as the file leaves it open",)
     moved = SPINEL.replace(SITES, "Mg1 Mg2+ 0 0 0\nAl1 Al3+ 0.625 0.625 0.625\nO1 O2- 0.3867 0.3867 0.3867\n")
     other = parse_cif(moved)
     assert other.notes[0].startswith("F d -3 m:1")
@@ -516,7 +516,7 @@ def test_multiplicities_tell_the_origin() -> None:
     for multiplicity, origin in ((32, 1), (8, 2)):
         read = parse_cif(text.format(f"0.375 0.375 0.375 {multiplicity}"))
         assert len(read.crystal) == multiplicity
-        assert read.notes == (f"F d -3 m:{origin}: told by the atoms, the file leaves the setting open",)
+        assert read.notes == (f"F d -3 m:{origin}: the setting that fits the atoms, as the file leaves it open",)
 
 
 @pytest.mark.parametrize("symmetry", ["x,y,z", "x,y,z;-x,-y,-z"])
