@@ -17,7 +17,7 @@ from crysmm.config.loading import make_config
 from crysmm.config.training import TrainingConfig
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError
-from crysmm.inference.predictor import load
+from crysmm.inference.predictor import as_list, load
 from crysmm.io.inputs import source_from_structures
 from crysmm.io.source import SkippedRow
 from crysmm.training.train import train
@@ -85,7 +85,13 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
             InputError: A setting is invalid, there is not one row of targets per structure, or a target is not finite.
             StructureError: A structure cannot be used; the message has its number, counted from 0.
         """
-        targets = np.asarray(y, dtype=float)
+        structures = as_list(structures)
+        try:
+            targets = np.asarray(y, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the targets are not numbers: {error}") from error
+        if not 0 < self.val_ratio < 1:
+            raise InputError(f"val_ratio: expected a number between 0 and 1, got {self.val_ratio!r}")
         if targets.ndim not in (1, 2) or len(targets) != len(structures):
             raise InputError(f"{len(structures)} structures need as many targets; got an array {targets.shape}")
         if not np.isfinite(targets).all():
@@ -118,7 +124,7 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
         """
         if not self.__sklearn_is_fitted__():
             raise NotFittedError("this CrystalRegressor is not fitted yet; call fit first")
-        predictions = self.predictor_.predict(list(structures))
+        predictions = self.predictor_.predict(as_list(structures))
         return predictions if self._is_column else predictions[:, 0]
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -156,7 +162,7 @@ def read_structures(structures: Sequence[Any]) -> list[Crystal]:
         StructureError: One cannot be used; the message has its number, counted from 0.
     """
     crystals = []
-    for number, row in enumerate(source_from_structures(list(structures)).rows()):
+    for number, row in enumerate(source_from_structures(structures).rows()):
         try:
             if isinstance(row, SkippedRow):
                 raise StructureError(row.reason)

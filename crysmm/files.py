@@ -201,6 +201,25 @@ def hold(file: Path, *, wait: bool = True) -> BinaryIO:
         held.close()  # removed as a leftover, or renamed, by another process before it was locked
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Lock a folder for this process in the block.
+
+    Raises:
+        InputError: Another process has locked it.
+    """
+    lock = folder / LOCK
+    try:
+        held = hold(lock, wait=False)
+    except BlockingIOError:
+        raise InputError(f"{folder} is in use by another process; wait for it, or name another output") from None
+    with held:
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 def remove_left_files(files: Iterable[Path]) -> None:
     """Remove the files that no running process has locked."""
     for file in files:

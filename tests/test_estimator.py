@@ -104,7 +104,19 @@ def test_the_training_is_that_of_train(structures, tmp_path, capsys) -> None:
     assert found.shape == (4, 2)
 
 
+def test_a_single_structure_is_predicted(structures) -> None:
+    model = CrystalRegressor({"name": "cgcnn", "node_features": 8}, epochs=1).fit(structures, np.arange(16))
+    assert model.predict(structures[2]).tolist() == model.predict([structures[2]]).tolist()
+    with pytest.raises(StructureError, match=r"structure 0 .*SSS: the file does not exist"):
+        model.predict("SSS")
+
+
 def test_what_cannot_be_used_is_named(structures, tmp_path) -> None:
+    with pytest.raises(InputError, match="the targets are not numbers"):
+        CrystalRegressor().fit(structures[:2], ["a", "b"])
+    for ratio in (-1, 1.0):
+        with pytest.raises(InputError, match="val_ratio: expected a number between 0 and 1"):
+            CrystalRegressor(val_ratio=ratio).fit(structures, np.arange(16))
     with pytest.raises(InputError, match=r"16 structures need as many targets; got an array \(3,\)"):
         CrystalRegressor().fit(structures, [1, 2, 3])
     for number in (np.nan, np.inf):  # as scikit-learn's own estimators do

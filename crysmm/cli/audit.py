@@ -55,9 +55,13 @@ def run(arguments: argparse.Namespace) -> int:
         if run is None and vars(arguments)[name] is None:
             raise InputError(f"--{name}: missing; name {meaning}")
     folder = arguments.output_dir or run
-    refuse_other_files(folder, AUDIT_REPORT, "n_training", [AUDIT_TABLE])
     if run is not None:
         RunFolder(run).require_training()
+    if RunFolder(folder).config.exists() and (run is None or not folder.samefile(run)):
+        raise InputError(
+            f"--output_dir: {folder} holds another run, which may have an audit of its own; name another folder"
+        )
+    refuse_other_files(folder, AUDIT_REPORT, "n_training", [AUDIT_TABLE])
     from crysmm.audit.leakage import audit_ids, audit_run
     from crysmm.io.inputs import open_source
 

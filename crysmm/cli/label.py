@@ -51,17 +51,15 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.io.inputs import open_source
     from crysmm.training.labels import label
 
-    labeled = label(
-        arguments.model,
-        open_source(
-            arguments.unlabeled, id_key=arguments.id_key, file_format=arguments.file_format, needs_targets=False
-        ),
-        folder,
-        root_dir=arguments.root_dir,
-        device=arguments.device,
-        batch_size=arguments.batch_size,
-        jobs=arguments.jobs,
+    source = open_source(
+        arguments.unlabeled, id_key=arguments.id_key, file_format=arguments.file_format, needs_targets=False
     )
+    options = {name: vars(arguments)[name] for name in ("root_dir", "device", "batch_size", "jobs")}
+    try:
+        labeled = label(arguments.model, source, folder, **options)
+    except KeyboardInterrupt:
+        report([f"what was predicted is kept in {folder}; the same command goes on from there"])
+        raise
     summary, skipped = labeled.summary, labeled.skipped
     left_out = {"exactly the same structures": labeled.n_same, "other structures under their ids": labeled.n_other}
     report(f"{number} left out: the run has {what}" for what, number in left_out.items() if number)

@@ -31,12 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: There is no run in the folder, or the page cannot be written.
     """
-    runs, notes = find_runs(arguments.folder)
-    print(*aligned(HEADER, [found.row() for found in runs], n_left=len(HEADER)), sep="\n", flush=True)
-    report(notes)
     if arguments.html is not None:
         from crysmm.comparison.runs_page import refuse_page, write_runs_page
 
         refuse_page(arguments.html)
+    runs, notes = find_runs(arguments.folder)
+    print(*aligned(HEADER, [found.row() for found in runs], n_left=len(HEADER)), sep="\n", flush=True)
+    report(notes)
+    if arguments.html is not None:
         print(*write_runs_page(arguments.html, runs, notes), f"written to {arguments.html}", sep="\n")
     return 0

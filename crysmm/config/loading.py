@@ -251,13 +251,13 @@ def options(config: RunConfig, names: Iterable[str]) -> Iterator[str]:
         config: Settings of a run.
         names: Names of settings; a section such as ``model`` means all settings in it.
     """
-    # Some defaults depend on the backbone, others on the method of pre-training.
-    choices = {section: getattr(config, section).name for section in ("model", "method") if hasattr(config, section)}
-    default = type(config)(**choices)
+    # Some defaults depend on the backbone, and its depth on the method of pre-training.
+    given = {key: value for key, value in config if key == "method"}
+    default = type(config)(model=config.model.name, **given)
     for name in names:
         value, usual = getattr(config, name), getattr(default, name)
         if isinstance(value, BaseModel):
-            chosen, others = dict(value), dict(usual) if type(usual) is type(value) else {}
+            chosen, others = dict(value), dict(usual) if name == "model" else {}
             if (choice := chosen.pop("name")) != DEFAULT_CHOICES[name]:
                 yield from _option(name, choice)
             for key, setting in chosen.items():

@@ -121,7 +121,9 @@ class Domain:
 
     def percentiles(self, distances: np.ndarray) -> np.ndarray:
         """Return the percentage of the validation crystals that are nearer, for each of ``[n]`` distances."""
-        return 100 * np.searchsorted(self.validation_distances, distances) / len(self.validation_distances)
+        # An equal distance is not nearer, also where it is rounded otherwise in another batch.
+        nearer = np.searchsorted(self.validation_distances, distances * (1 - 1e-9))
+        return 100 * nearer / len(self.validation_distances)
 
     def relative(self, distances: np.ndarray) -> np.ndarray:
         """Return distances ``[n]`` in units of the usual distance between training crystals; 1 if that is 0."""

@@ -77,9 +77,12 @@ def holds_text(column: str) -> bool:
 
 
 def places_of_numbers(columns: Sequence[str], targets: Sequence[str]) -> dict[str, int]:
-    """Return the places of the numbers in a line of a table of predictions, by column, and by target its prediction."""
-    of_targets = dict(zip(targets, map(columns.index, _named("prediction", targets)), strict=True))
-    return of_targets | {name: place for place, name in enumerate(columns) if not holds_text(name)}
+    """Return the places of the numbers in a line of a table of predictions, by column, and by target its prediction.
+
+    A target that has the name of another column, such as ``upper``, is meant by it.
+    """
+    numbers = {name: place for place, name in enumerate(columns) if not holds_text(name)}
+    return numbers | dict(zip(targets, map(columns.index, _named("prediction", targets)), strict=True))
 
 
 def write_table(path: Path, columns: Sequence[str], lines: Iterable[list[str]]) -> int:

@@ -27,7 +27,7 @@ from crysmm.cluster import map_on_cluster
 from crysmm.data.building import graph_rows, in_parallel
 from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import InputError, first_of
-from crysmm.files import LOCK, hold, replacing, write_json_atomic
+from crysmm.files import LOCK, alone_in, replacing, write_json_atomic
 from crysmm.inference import COVERAGE
 from crysmm.inference.files import refuse_output, unfinished_folder
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers, write_table
@@ -181,11 +181,7 @@ def open_shards(folder: Path, origin: dict[str, Any]) -> Iterator[ShardFolder]:
             "name another output"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = hold(folder / LOCK, wait=False)
-    except BlockingIOError:
-        raise InputError(f"{folder} is in use by another process; wait for it, or name another output") from None
-    with lock:
+    with alone_in(folder):
         shards = ShardFolder(folder, origin)
         is_joined = False
         try:

@@ -40,6 +40,9 @@ GZIPPED = b"\x1f\x8b"
 NO_PLAIN_TEXT = {  # what to do about a file that begins so
     GZIPPED: "is compressed with gzip, and its name does not end in .gz; rename it",
     b"PK\x03\x04": "is a zip archive; unpack it",
+    b"BZh": "is compressed with bzip2; unpack it, or use gzip",
+    b"\xfd7zXZ": "is compressed with xz; unpack it, or use gzip",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd; unpack it, or use gzip",
     b"\xff\xfe": "is text in UTF-16; save it as UTF-8",
     b"\xfe\xff": "is text in UTF-16; save it as UTF-8",
 }

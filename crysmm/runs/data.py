@@ -77,6 +77,12 @@ class RunData:
         return digest.hexdigest()
 
 
+def structures_sha256(store: Store, split: Split) -> str:
+    """Return the checksum of the ids and the structures of a split, by which its crystals are known again."""
+    rows = (*split.train, *split.val, *split.test)
+    return hashlib.sha256(repr([(store.ids[row], store.checksums[row]) for row in rows]).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class TrainingData(RunData):
     """Crystals of a run with target values, and the scaler for these.

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from crysmm.config.loading import options
 from crysmm.config.training import TrainingConfig
+from crysmm.crystal import Crystal
 from crysmm.data.scaler import TargetScaler
 from crysmm.data.store import Store, build_store
 from crysmm.errors import CrysmmError, InputError
-from crysmm.files import replacing, write_json_atomic
+from crysmm.files import alone_in, replacing, write_json_atomic
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers
 from crysmm.inference.predictor import load
 from crysmm.inference.screening import screen
@@ -106,8 +109,8 @@ def label(
         progress: Show progress bars.
 
     Raises:
-        InputError: The folder is not that of a run, its structures have changed, it predicts classes, or there is
-            nothing to label.
+        InputError: The folder is not that of a run, its structures have changed, it predicts classes, there is nothing
+            to label, or the folder to write to is in use or holds the labels by another run.
         ModelFolderError: The model cannot be read.
         CrysmmError: No crystal can be labeled.
     """
@@ -125,43 +128,60 @@ def label(
     rows = [row for row, identifier in enumerate(others.ids) if not is_same[row] and identifier not in ids]
     if not rows:
         raise InputError("there is no crystal to label: the run has all of them, or others with their ids")
+    names, factor = (
+        store.target_names,
+        config.target_multiplication_factor or 1.0,
+    )  # which the student's settings have, too
+    parts, name = split.to_ids(store.ids), run.resolve().name
     folder.mkdir(parents=True, exist_ok=True)
-    names = store.target_names
-    write_json_atomic(folder / LABELS_REPORT, {"n_known": len(own), "run": run.resolve().name, "properties": names})
-    to_label = StoredCrystals(others, rows)
-    summary = screen(predictor, to_label, folder / LABELS, batch_size=batch_size, jobs=jobs, progress=progress)
-    labels = dict(_read_labels(folder / LABELS, names))
-    if not labels:
-        raise CrysmmError(f"no crystal could be labeled; see the column reason of {folder / LABELS}")
-
-    factor = config.target_multiplication_factor or 1.0  # the student's settings have it, too
-
-    def labeled_rows() -> Iterator[dict[str, Any]]:
-        for row, crystal in zip(own, store.iter_crystals(own), strict=True):
-            known = zip(names, (store.targets[row] / factor).tolist(), strict=True)
-            yield crystal_row(store.ids[row], {name: value for name, value in known if not math.isnan(value)}, crystal)
-        for row, crystal in zip(rows, others.iter_crystals(rows), strict=True):
-            if (found := labels.get(others.ids[row])) is not None:
-                yield crystal_row(others.ids[row], {name: value / factor for name, value in found.items()}, crystal)
-
-    with replacing(folder / LABELED_TABLE) as temporary:
-        write_rows(labeled_rows(), temporary, packed=True)
-    parts = split.to_ids(store.ids)
-    write_json_atomic(folder / LABELED_IDS, {**parts, "id_train": [*parts["id_train"], *labels]})
+    with alone_in(folder):
+        _refuse_other_run(folder, name)
+        write_json_atomic(folder / LABELS_REPORT, {"n_known": len(own), "run": name, "properties": names})
+        to_label = StoredCrystals(others, rows)
+        summary = screen(predictor, to_label, folder / LABELS, batch_size=batch_size, jobs=jobs, progress=progress)
+        labels = dict(_read_labels(folder / LABELS, names))
+        if not labels:
+            raise CrysmmError(f"no crystal could be labeled; see the column reason of {folder / LABELS}")
+        known = zip([store.ids[row] for row in own], store.targets[own].tolist(), store.iter_crystals(own), strict=True)
+        new = ((others.ids[row], crystal) for row, crystal in zip(rows, others.iter_crystals(rows), strict=True))
+        labeled = ((identifier, labels[identifier], crystal) for identifier, crystal in new if identifier in labels)
+        with replacing(folder / LABELED_TABLE) as temporary:
+            write_rows((_row(names, factor, *one) for one in chain(known, labeled)), temporary, packed=True)
+        write_json_atomic(folder / LABELED_IDS, {**parts, "id_train": [*parts["id_train"], *labels]})
     words = ["--root_dir", str(folder / LABELED_TABLE), "--ids_file", str(folder / LABELED_IDS)]
     words += _options_of_targets(config, names, predictor.model.scaler)
     n_other = len(others) - len(rows) - sum(is_same)
     return Labeled(folder, len(own), sum(is_same), n_other, others.skipped, summary, words)
 
 
-def _read_labels(path: Path, names: Sequence[str]) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield the ids of the crystals that were predicted, with their labels by property."""
+def _refuse_other_run(folder: Path, name: str) -> None:
+    """Refuse a folder with the labels by another run.
+
+    Raises:
+        InputError: The report in the folder names another run.
+    """
+    path = folder / LABELS_REPORT
+    other = json.loads(path.read_bytes()).get("run", name) if path.is_file() else name
+    if other != name:
+        raise InputError(f"{folder} holds labels by the run {other}; name another folder")
+
+
+def _row(
+    names: Sequence[str], factor: float, identifier: str, targets: Sequence[float], crystal: Crystal
+) -> dict[str, Any]:
+    """Return a row of the table, with the targets that are known, before the factor that a run multiplies them by."""
+    known = {name: value / factor for name, value in zip(names, targets, strict=True) if not math.isnan(value)}
+    return crystal_row(identifier, known, crystal)
+
+
+def _read_labels(path: Path, names: Sequence[str]) -> Iterator[tuple[str, list[float]]]:
+    """Yield the ids of the crystals that were predicted, with a label for each property."""
     with path.open(encoding="utf-8", newline="") as file:
         header, *lines = csv.reader(file)
     places = places_of_numbers(header, names)
     for cells in lines:
         if all(cells[places[name]] for name in names):
-            yield cells[0], {name: float(cells[places[name]]) for name in names}
+            yield cells[0], [float(cells[places[name]]) for name in names]
 
 
 def _options_of_targets(config: TrainingConfig, names: Sequence[str], scaler: TargetScaler) -> Iterator[str]:

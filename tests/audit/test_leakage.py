@@ -142,6 +142,9 @@ def test_classes_and_several_targets(run):
 
 def test_a_subset_without_crystals_has_no_error(run, ids, tmp_path, capsys):
     (run / "ids_train_val_test.json").write_text(json.dumps(ids | {"id_test": ["twice"]}))
+    metrics = json.loads((run / "metrics.json").read_text())
+    del metrics["structures_sha256"]  # as in a run of an earlier version, whose split may be edited
+    (run / "metrics.json").write_text(json.dumps(metrics))
     assert main(["audit", "--model", str(run), "--output_dir", str(tmp_path / "why")]) == 0
     assert json.loads((tmp_path / "why" / "audit.json").read_text())["test"]["without identical structures"] == {
         "n": 0, "MAE": None,
@@ -169,6 +172,7 @@ def test_data_that_have_moved(run, tmp_path):
         (["--model", "nowhere"], "nowhere is not the folder of a run of crysmm train: config.json is missing"),
         (["--model", "run", "--output_dir", "ids.json"], "--output_dir: ids.json cannot be written"),
         (["--model", "run", "--output_dir", "taxes"], "--output_dir: taxes holds audit.csv of something else"),
+        (["--model", "run", "--output_dir", "other"], "--output_dir: other holds another run, which may have an audit"),
         (["--model", "run", "--output_dir", "mine"], "--output_dir: mine holds audit.json of something else"),
         (["--model", "run", "--root_dir", "other.jsonl"], "ids that no readable row of the data has"),
     ],
@@ -178,6 +182,8 @@ def test_bad_input_is_a_line(run, tmp_path, monkeypatch, capsys, records, argume
     (tmp_path / "other.jsonl").write_text(json.dumps(records[0]) + "\n")
     (tmp_path / "taxes").mkdir()
     (tmp_path / "taxes" / "audit.csv").touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text("{}")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "audit.json").write_text("[1]")
     assert main(["audit", *arguments]) == 2

@@ -13,6 +13,7 @@ from pymatgen.core import Lattice, Structure
 import crysmm
 from crysmm.cli.main import main
 from crysmm.errors import InputError
+from crysmm.files import alone_in
 from crysmm.io.inputs import open_source
 from crysmm.training.train import train
 
@@ -150,3 +151,47 @@ def test_what_cannot_be_labeled_is_refused(make_config, others, tmp_path, capsys
     with pytest.raises(InputError, match="predicts classes; labels of values are needed"):
         crysmm.label(classes, others, tmp_path / "a", progress=False)
     assert not (tmp_path / "a").exists()
+
+
+def test_other_structures_under_the_ids_of_the_run_are_refused(make_config, others, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(SAMPLE_DATA, data)
+    run = train(make_config(root_dir=data, epochs=1)).folder
+    (name, other, *_) = json.loads((run / "ids_train_val_test.json").read_text())["id_train"]
+    shutil.copy(data / f"{other}.vasp", data / f"{name}.vasp")
+    words = ["label", "--model", str(run), "--unlabeled", str(others), "--output_dir", str(tmp_path / "labeled")]
+    assert main(words) == 2
+    assert main(["audit", "--model", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert error.count(f"the structures in {data} are not those of the run: its ids have other crystals there") == 2
+    assert not (tmp_path / "labeled").exists()
+
+
+def test_a_property_with_the_name_of_a_column(make_config, others, tmp_path):
+    """Take the prediction as the label, not the end of its interval."""
+    rows = [
+        {"id": path.stem, "structure": Structure.from_file(path).as_dict(), "upper": 1.0 + n}
+        for n, path in enumerate(sorted(SAMPLE_DATA.glob("*.vasp"))[:32])
+    ]
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows))
+    run = train(make_config(root_dir=path, target_key="upper", epochs=1)).folder
+    made = crysmm.label(run, others, tmp_path / "labeled", device="cpu", progress=False)
+    with (made.folder / "predictions.csv").open(newline="") as file:
+        expected = {row["id"]: float(row["prediction"]) for row in csv.DictReader(file) if row["prediction"]}
+    source = open_source(made.folder / "table.jsonl.gz", target_key="upper")
+    found = {record.id: record.targets[0] for record in (row.read() for row in source.rows())}
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+def test_labels_by_another_run_are_kept(make_config, others, tmp_path):
+    first = train(make_config(epochs=1)).folder
+    second = train(make_config(epochs=1, output_dir=tmp_path / "second")).folder
+    folder = crysmm.label(first, others, tmp_path / "labeled", device="cpu", progress=False).folder
+    before = (folder / "predictions.csv").read_bytes()
+    with pytest.raises(InputError, match=f"holds labels by the run {first.name}; name another folder"):
+        crysmm.label(second, others, folder, device="cpu", progress=False)
+    with alone_in(folder), pytest.raises(InputError, match="labeled is in use by another process"):
+        crysmm.label(first, others, folder, device="cpu", progress=False)
+    assert (folder / "predictions.csv").read_bytes() == before
+    crysmm.label(first, others, folder, device="cpu", progress=False)
