@@ -251,8 +251,9 @@ def options(config: RunConfig, names: Iterable[str]) -> Iterator[str]:
         config: Settings of a run.
         names: Names of settings; a section such as ``model`` means all settings in it.
     """
-    # Some defaults depend on the backbone, and its depth on the method of pre-training.
-    given = {key: value for key, value in config if key == "method"}
+    names = tuple(names)
+    # Some defaults depend on the backbone, and its depth on the method of pre-training, if the command has one.
+    given = {key: value for key, value in config if key == "method" and key in names}
     default = type(config)(model=config.model.name, **given)
     for name in names:
         value, usual = getattr(config, name), getattr(default, name)

@@ -81,8 +81,9 @@ def places_of_numbers(columns: Sequence[str], targets: Sequence[str]) -> dict[st
 
     A target that has the name of another column, such as ``upper``, is meant by it.
     """
+    of_targets = dict(zip(targets, map(columns.index, _named("prediction", targets)), strict=True))
     numbers = {name: place for place, name in enumerate(columns) if not holds_text(name)}
-    return numbers | dict(zip(targets, map(columns.index, _named("prediction", targets)), strict=True))
+    return {**of_targets, **numbers, **of_targets}
 
 
 def write_table(path: Path, columns: Sequence[str], lines: Iterable[list[str]]) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crysmm.config import CGCNNConfig, CrysAEConfig, GATGNNConfig, PretrainingConfig, TrainingConfig, load_config
-from crysmm.config.loading import override
+from crysmm.config.loading import options, override
 from crysmm.errors import InputError
 
 
@@ -280,3 +280,14 @@ def test_the_depth_that_a_method_decides_goes_with_it() -> None:
         == override(PretrainingConfig, given, {"epochs": 5}).model
         == CGCNNConfig(node_features=32, conv_layers=5)
     )
+
+
+def test_options_give_what_differs_from_the_defaults_of_the_method() -> None:
+    """With its depth where the method is not named, as in a command that fine-tunes."""
+    for layers, with_method, alone in ((5, [], ["--model.conv_layers", "5"]), (3, ["--model.conv_layers", "3"], [])):
+        config = PretrainingConfig(method="crysgnn", model={"name": "cgcnn", "conv_layers": layers})
+        assert list(options(config, ("model", "method"))) == [*with_method, "--method", "crysgnn"]
+        assert list(options(config, ("model",))) == alone
+    config = PretrainingConfig(method={"name": "imitation", "teacher": "chgnet"}, output_dir=Path("-x"))
+    expected = ["--method", "imitation", "--method.teacher", "chgnet", "--output_dir=-x"]
+    assert list(options(config, ("method", "output_dir"))) == expected
