@@ -39,7 +39,9 @@ def rows_for_pretraining(data: Path, held_out: Iterable[str]) -> dict[str, list[
     """Return the ids that may be trained on: with all properties, not held out, and no duplicate of what is."""
     rows, held_out = read_rows(data), set(held_out)
     crystals = [Crystal.from_arrays(row["lattice_mat"], row["frac_coords"], row["elements"]) for row in rows]
-    for group in find_duplicates([crystal.formula for crystal in crystals], crystals.__getitem__):
+    for group in find_duplicates(
+        [crystal.formula for crystal in crystals], lambda some: [crystals[row] for row in some]
+    ):
         alike = {rows[row]["id"] for row in group}
         if not held_out.isdisjoint(alike):
             held_out |= alike

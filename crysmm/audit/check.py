@@ -218,7 +218,7 @@ def check_input(config: TrainingConfig) -> CheckReport:
     device = resolve_device(config.device)
     limit, merge = memory_limit(device), config.merges_equivalent
     oversized = oversized_rows(store, config.model, limit, merge=merge)
-    groups = duplicates.find_duplicates(store.formulas, store.crystal, progress=config.progress)
+    groups = duplicates.find_duplicates(store.formulas, store.crystals, progress=config.progress)
     sizes, problem = {}, ""
     try:
         split = make_split(config, store.ids, store.formulas, {row.id: row.reason for row in store.unlabeled})

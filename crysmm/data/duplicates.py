@@ -28,13 +28,13 @@ Kind = Literal["identical", "near-identical", "same formula", ""]
 
 
 def find_duplicates(
-    formulas: Sequence[str], crystal: Callable[[int], Crystal], *, progress: bool = True
+    formulas: Sequence[str], crystals: Callable[[list[int]], Iterable[Crystal]], *, progress: bool = True
 ) -> list[list[int]]:
     """Group rows that hold the same structure within ``TOLERANCE``.
 
     Args:
         formulas: Reduced formula of each row.
-        crystal: Function that returns the structure of a row; called only for formulas that occur more than once.
+        crystals: Function that returns the structures of some rows; called only for formulas that occur more than once.
         progress: True to show a progress bar.
     """
     from scipy.sparse.csgraph import connected_components
@@ -44,7 +44,7 @@ def find_duplicates(
     groups: list[list[int]] = []
     with progress_bar("comparing structures", sum(map(len, candidates)), "structures", shown=progress) as bar:
         for rows in candidates:
-            distances = [sorted_distances(crystal(row)) for row in rows]
+            distances = list(map(sorted_distances, crystals(rows)))
             apart = np.full((len(rows), len(rows)), np.inf)
             fingerprints = np.array([one.fingerprint() for one in distances])
             near = NearestNeighbors(radius=TOLERANCE, metric="chebyshev").fit(fingerprints).radius_neighbors()[1]

@@ -190,7 +190,9 @@ def find_space_groups(store: Store, rows: Sequence[int]) -> tuple[np.ndarray, np
     # A fixed sample keeps the report of a run reproducible and bounds its time.
     if len(rows) > MAX_SPACE_GROUPS:
         sample = np.sort(np.random.default_rng(0).choice(len(rows), MAX_SPACE_GROUPS, replace=False))
-    return sample, np.array([find_space_group(store.crystal(rows[int(index)])) for index in sample])
+    return sample, np.array(
+        [find_space_group(one) for one in store.iter_crystals([rows[index] for index in sample.tolist()])]
+    )
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,12 @@ def test_difference_counts_every_distance() -> None:
     assert single.difference(SortedDistances(2.0, [2], two)) == pytest.approx(3.9)
 
 
+def groups(crystals: list[Crystal]) -> list[list[int]]:
+    """Groups of the same structures."""
+    formulas = [crystal.formula for crystal in crystals]
+    return find_duplicates(formulas, lambda some: [crystals[row] for row in some], progress=False)
+
+
 def zinc_sulfide(layers: str) -> Crystal:
     """Ideal close-packed layers of ZnS: ABC is zincblende, AB wurtzite; all have the same nearest neighbors."""
     side, height = 3.823, 3.823 * np.sqrt(2 / 3)
@@ -73,7 +79,7 @@ def test_groups_of_rows(crystals) -> None:
     rows = [zinc_sulfide("ABC"), rocksalt, zinc_sulfide("AB"), layered, swollen, changed(rocksalt, "turned")]
     rows += [same_volume, zinc_sulfide("ABCABC"), zinc_sulfide("ABAC"), crystals["Si"]]
     assert TOLERANCE > 1e-4 * 8
-    assert find_duplicates([row.formula for row in rows], rows.__getitem__, progress=False) == [[0, 7], [1, 5, 6]]
+    assert groups(rows) == [[0, 7], [1, 5, 6]]
 
 
 def copper(kinds: str) -> Crystal:
@@ -96,7 +102,7 @@ def test_structures_that_differ_in_few_distances_are_two() -> None:
     moved.translate_sites([50], [0.2, 0.2, 0.24], frac_coords=False)
     cells = [Crystal.from_arrays(cell.lattice.matrix, cell.frac_coords, ["Cu"] * len(cell)) for cell in (fcc, moved)]
     rows = [copper("c"), copper("hc"), copper("hhcc"), copper("h"), *cells]
-    assert find_duplicates(["Cu"] * len(rows), rows.__getitem__, progress=False) == [[0, 4]]
+    assert groups(rows) == [[0, 4]]
     fingerprints = [sorted_distances(row).fingerprint() for row in rows]
     for one, other in ((1, 2), (4, 5)):  # which a sample of the distances does not tell apart
         assert np.abs(fingerprints[one] - fingerprints[other]).max() < TOLERANCE
