@@ -18,8 +18,8 @@ from crysmm.cli.main import guarded
 from crysmm.config import PretrainingConfig, TrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.errors import InputError
-from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, WEIGHTS_FILE
 from crysmm.inference.model_card import CITATION, SCORES, Card, write_card
+from crysmm.inference.model_files import CALIBRATION_FILE, DESCRIPTION_FILE, WEIGHTS_FILE
 from crysmm.inference.model_folder import ModelDescription, read_description
 from crysmm.inference.saved_models import load_encoder
 from crysmm.runs.card_text import run_card

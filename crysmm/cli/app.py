@@ -4,7 +4,7 @@ import argparse
 import webbrowser
 
 from crysmm.cli.options import path, positive, require
-from crysmm.inference.files import require_model
+from crysmm.inference.model_files import require_model
 from crysmm.zoo import resolve
 
 HIGHEST_PORT = 65535

@@ -17,7 +17,7 @@ from crysmm.cli.options import (
 )
 from crysmm.cluster import require_cluster
 from crysmm.errors import CrysmmError
-from crysmm.inference.files import require_needed
+from crysmm.inference.model_files import require_needed
 
 SHOWN = 3  # crystals without features
 
@@ -66,8 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.config.graph import GraphSettings
     from crysmm.data.store import build_store
     from crysmm.inference.model_teacher import any_teacher
+    from crysmm.teachers.feature_file import refuse_output, write_embeddings
     from crysmm.teachers.features import compute_features
-    from crysmm.teachers.file import refuse_output, write_embeddings
     from crysmm.teachers.names import is_model
 
     refuse_output(arguments.output)

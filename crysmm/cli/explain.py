@@ -18,7 +18,7 @@ from crysmm.data.units import after_number
 from crysmm.errors import InputError, count
 from crysmm.explain import REPORT, TABLES_AND_PLOTS
 from crysmm.files import refuse_other_files
-from crysmm.inference.files import require_model
+from crysmm.inference.model_files import require_model
 from crysmm.runs.run_folder import RunFolder
 from crysmm.zoo import resolve
 

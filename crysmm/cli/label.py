@@ -16,7 +16,7 @@ from crysmm.cli.options import (
     warn,
 )
 from crysmm.files import refuse_other_files
-from crysmm.inference.files import require_model
+from crysmm.inference.model_files import require_model
 from crysmm.runs.run_folder import RunFolder
 from crysmm.training import LABELED_IDS, LABELED_TABLE, LABELS, LABELS_REPORT
 

@@ -28,7 +28,7 @@ from crysmm.cluster import require_cluster
 from crysmm.data.units import after_number
 from crysmm.errors import CrysmmError, InputError, first_of
 from crysmm.inference import COVERAGE
-from crysmm.inference.files import PARQUET, refuse_output, require_model, unfinished_folder
+from crysmm.inference.model_files import PARQUET, refuse_output, require_model, unfinished_folder
 from crysmm.inference.selection import Selection
 from crysmm.io.source import Source
 from crysmm.zoo import resolve_group

@@ -92,7 +92,7 @@ def refuse_absent(config: RunConfig) -> None:
         InputError: The device or the file is not there.
         ModelFolderError: A model that the run starts from is not there.
     """
-    from crysmm.inference.files import require_needed
+    from crysmm.inference.model_files import require_needed
 
     refuse_absent_device(config.device)
     for model in config.models_needed():

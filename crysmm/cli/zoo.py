@@ -48,8 +48,8 @@ def _entry(name: str) -> str:
     """Describe a model, its size and its held-out metric in a few lines."""
     from crysmm import zoo
     from crysmm.data.units import named
-    from crysmm.inference.files import WEIGHTS_FILE
     from crysmm.inference.model_card import read_card
+    from crysmm.inference.model_files import WEIGHTS_FILE
     from crysmm.inference.model_folder import EncoderDescription, ModelDescription, read_description
 
     folder = zoo.ZOO / name

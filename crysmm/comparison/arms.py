@@ -21,7 +21,7 @@ from crysmm.config.run import DEFAULT_CHOICES
 from crysmm.config.training import TrainingConfig
 from crysmm.errors import InputError, first_of, nearest, shown
 from crysmm.files import refuse_unwritable
-from crysmm.inference.files import require_model
+from crysmm.inference.model_files import require_model
 from crysmm.runs.run_folder import FREE_SETTINGS, RunFolder
 from crysmm.zoo import resolve
 

@@ -13,8 +13,8 @@ from crysmm.convert.alignn import convert_alignn
 from crysmm.convert.cgcnn import convert_cgcnn, convert_crysgnn, convert_crysxpp
 from crysmm.convert.checkpoint import Checkpoint, ConvertedModel, read_checkpoint
 from crysmm.convert.inputs import refuse_early
-from crysmm.inference.files import DESCRIPTION_FILE, WEIGHTS_FILE
 from crysmm.inference.model_card import write_card
+from crysmm.inference.model_files import DESCRIPTION_FILE, WEIGHTS_FILE
 from crysmm.inference.model_folder import Origin, read_description
 from crysmm.inference.saved_models import save_encoder, save_model
 from crysmm.models.backbone import Backbone

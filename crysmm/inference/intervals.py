@@ -29,7 +29,7 @@ from crysmm.errors import InputError, ModelFolderError, brief
 from crysmm.files import replacing
 from crysmm.inference.domain import Domain, TrainingCrystal
 from crysmm.inference.error_scale import ErrorScale, cross_fitted
-from crysmm.inference.files import CALIBRATION_FILE
+from crysmm.inference.model_files import CALIBRATION_FILE
 
 FINEST = 10**6  # coverages are read as fractions with at most this denominator, so that 0.7 of 10 is 7
 WEIGHTS = "weights_sha256"  # metadata key

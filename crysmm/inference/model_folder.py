@@ -31,7 +31,7 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.elements import feature_table
 from crysmm.errors import ModelFolderError, NoResultError, brief, first_problem
 from crysmm.files import replacing, write_json_atomic
-from crysmm.inference.files import DESCRIPTION_FILE, WEIGHTS_FILE, require_model
+from crysmm.inference.model_files import DESCRIPTION_FILE, WEIGHTS_FILE, require_model
 from crysmm.models.gaussian_process import MOST_KEPT
 from crysmm.teachers.registry import TeacherIdentity
 from crysmm.text.embeddings import TextSettings, to_lists

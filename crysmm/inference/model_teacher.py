@@ -16,7 +16,7 @@ from crysmm.data.estimate import PREDICTION_SHARE, memory_limit, why_too_large
 from crysmm.data.store import Store
 from crysmm.engines.linear import precise
 from crysmm.errors import StructureError
-from crysmm.inference.files import require_needed
+from crysmm.inference.model_files import require_needed
 from crysmm.inference.model_folder import Description, read_description
 from crysmm.inference.saved_models import load_encoder
 from crysmm.teachers.names import is_model, is_teacher

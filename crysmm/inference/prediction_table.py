@@ -24,7 +24,7 @@ from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.errors import InputError, shown
 from crysmm.files import replacing, write_csv_atomic
 from crysmm.inference.assessment import Assessment, unseen_elements
-from crysmm.inference.files import PARQUET
+from crysmm.inference.model_files import PARQUET
 from crysmm.io.source import ReadingNote, SkippedRow
 
 TEXTS = frozenset({"id", "domain", "unit", "reason", "note"})  # columns of texts

@@ -26,7 +26,7 @@ from crysmm.inference.prediction_table import prediction_cells, prediction_colum
 from crysmm.inference.property_model import PropertyModel
 from crysmm.io.inputs import source_from_structures
 from crysmm.io.source import SkippedRow, Source
-from crysmm.teachers.reader import PotentialReader
+from crysmm.teachers.potential_reader import PotentialReader
 from crysmm.text.embeddings import TextReader
 from crysmm.zoo import resolve_group
 

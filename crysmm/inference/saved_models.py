@@ -26,8 +26,8 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.data.units import units_of
 from crysmm.errors import ModelFolderError
 from crysmm.files import write_json_atomic
-from crysmm.inference.files import ENSEMBLE_FILE
 from crysmm.inference.frozen_network import Inference
+from crysmm.inference.model_files import ENSEMBLE_FILE
 from crysmm.inference.model_folder import (
     BACKBONE,
     EncoderDescription,

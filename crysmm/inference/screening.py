@@ -29,7 +29,7 @@ from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import InputError, first_of
 from crysmm.files import LOCK, alone_in, replacing, write_json_atomic
 from crysmm.inference import COVERAGE
-from crysmm.inference.files import refuse_output, unfinished_folder
+from crysmm.inference.model_files import refuse_output, unfinished_folder
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers, write_table
 from crysmm.inference.predictor import Loading, Predictor, Result, as_list, load
 from crysmm.inference.selection import Selection

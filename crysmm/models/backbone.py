@@ -296,7 +296,7 @@ def crystal_mean(atoms: Tensor, n_atoms: Tensor) -> Tensor:
     return crystal_sum(atoms, n_atoms) / n_atoms[:, None]
 
 
-def spread(crystals: Tensor, n_atoms: Tensor, n_rows: int) -> Tensor:
+def repeat_for_atoms(crystals: Tensor, n_atoms: Tensor, n_rows: int) -> Tensor:
     """Repeat each crystal's row of ``[n_crystals, d]`` for each of its atoms, ``[n_rows, d]``."""
     # Given the size, PyTorch need not wait for the GPU to sum the counts.
     return crystals.repeat_interleave(n_atoms, dim=0, output_size=n_rows)
@@ -308,5 +308,5 @@ def crystal_softmax(scores: Tensor, n_atoms: Tensor) -> Tensor:
     # The largest score of a crystal is subtracted, so that exp cannot overflow. It cancels in the result and therefore
     # needs no gradient.
     largest = torch.segment_reduce(scores.detach(), "max", lengths=n_atoms, unsafe=True)
-    weights = torch.exp(scores - spread(largest, n_atoms, len(scores)))
-    return weights / spread(crystal_sum(weights, n_atoms), n_atoms, len(scores))
+    weights = torch.exp(scores - repeat_for_atoms(largest, n_atoms, len(scores)))
+    return weights / repeat_for_atoms(crystal_sum(weights, n_atoms), n_atoms, len(scores))

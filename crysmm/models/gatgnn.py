@@ -30,7 +30,7 @@ from crysmm.models.backbone import (
     crystal_softmax,
     crystal_sum,
     hidden_layers,
-    spread,
+    repeat_for_atoms,
 )
 
 N_ELEMENTS = 103
@@ -81,7 +81,7 @@ class CompositionAttention(nn.Module):
         """Compute weights that sum to one over each crystal, ``[n_atoms_in_all, 1]``."""
         # Every atom of a crystal sees the same composition: the fraction of each of the 103 elements.
         one_hot = functional.one_hot(atomic_numbers - 1, N_ELEMENTS).to(nodes.dtype)
-        composition = spread(crystal_mean(one_hot, n_atoms), n_atoms, len(nodes))
+        composition = repeat_for_atoms(crystal_mean(one_hot, n_atoms), n_atoms, len(nodes))
         hidden = functional.softplus(self.hidden(torch.cat((nodes, composition), dim=1)))
         return crystal_softmax(self.score(hidden), n_atoms)
 

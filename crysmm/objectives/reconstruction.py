@@ -13,7 +13,7 @@ from crysmm.config.pretraining import CrysAEConfig, CrysGNNConfig
 from crysmm.data.batch import CrystalBatch
 from crysmm.engines.blocked import BlockedGraph
 from crysmm.engines.linear import Linear, linear, precise
-from crysmm.models.backbone import GaussianExpansion, spread
+from crysmm.models.backbone import GaussianExpansion, repeat_for_atoms
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.terms import Term, mean_losses, over_atoms, over_edges
 
@@ -151,7 +151,7 @@ class ConnectivityTerm(Term):
             generator: Source of random numbers, by default torch's global one.
         """
         n_crystals, n_nodes = len(batch), len(nodes)
-        crystal = spread(torch.arange(n_crystals, device=nodes.device), batch.n_atoms, n_nodes)
+        crystal = repeat_for_atoms(torch.arange(n_crystals, device=nodes.device), batch.n_atoms, n_nodes)
         largest = int(batch.n_atoms.max())
         size = min(largest, self.largest_cell)
         first, second = (_places(batch.n_atoms, crystal, size < largest, generator) for _ in range(2))

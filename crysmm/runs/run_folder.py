@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from crysmm.config.run import RunConfig
 from crysmm.errors import InputError, first_of
 from crysmm.files import refuse_unwritable
-from crysmm.inference.files import CALIBRATION_FILE, DESCRIPTION_FILE, ENSEMBLE_FILE, WEIGHTS_FILE
 from crysmm.inference.model_card import CARD_FILE, holds_card
+from crysmm.inference.model_files import CALIBRATION_FILE, DESCRIPTION_FILE, ENSEMBLE_FILE, WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from crysmm.inference.model_folder import Description

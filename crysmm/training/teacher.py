@@ -19,8 +19,8 @@ from crysmm.inference.model_teacher import ModelTeacher, any_teacher, installed_
 from crysmm.processes import Processes
 from crysmm.runs.data import RunData
 from crysmm.runs.run_folder import SPLITS
+from crysmm.teachers.feature_file import features_from_file
 from crysmm.teachers.features import Directions, TeacherFeatures, compute_features
-from crysmm.teachers.file import features_from_file
 from crysmm.teachers.names import is_file, is_model
 from crysmm.teachers.registry import TeacherIdentity
 from crysmm.teachers.teacher import TeacherByName

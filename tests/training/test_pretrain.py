@@ -15,7 +15,7 @@ from crysmm.config.loading import make_config as make_checked
 from crysmm.data.batch import collate_crystals
 from crysmm.device import Machine
 from crysmm.errors import CrysmmError, InputError, ModelFolderError
-from crysmm.inference.files import WEIGHTS_FILE
+from crysmm.inference.model_files import WEIGHTS_FILE
 from crysmm.inference.model_folder import read_description, read_weights
 from crysmm.inference.saved_models import load_encoder, load_model
 from crysmm.io.inputs import open_source

@@ -18,9 +18,9 @@ from crysmm.inference.model_teacher import ModelTeacher, any_teacher
 from crysmm.io.inputs import open_source
 from crysmm.io.source import ReadingOptions
 from crysmm.io.table import RecordsTable
+from crysmm.teachers import feature_file as module
 from crysmm.teachers import features
-from crysmm.teachers import file as module
-from crysmm.teachers.file import features_from_file
+from crysmm.teachers.feature_file import features_from_file
 from crysmm.teachers.registry import TeacherIdentity, load_teacher
 from crysmm.testing import check_teacher
 
