@@ -154,9 +154,7 @@ def train(options: argparse.Namespace, arm: str, name: str, percent: float, seed
         data = with_predicted_labels(options.data, name, percent, teacher, labels)
     else:
         ids = options.work / f"ids_{name}{of_percent}.json"
-        write_json_atomic(
-            ids, official_split([row["id"] for row in read_rows(options.data) if is_known(row, name)], percent)
-        )
+        write_json_atomic(ids, official_split(read_rows(options.data), name, percent))
         data = ["--root_dir", str(options.data), "--target_key", name, "--ids_file", str(ids)]
     call(["train", *data, "--random_seed", str(seed), *RECIPE, *arm_options(options, ARMS[arm])], folder, options.jobs)
     metrics = json.loads((folder / "metrics.json").read_text())

@@ -54,6 +54,9 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
         baseline: Validation score of a prediction without a network: the loss for classes, else the MAE.
     """
     sizes = ", ".join(f"{len(data.rows(split))} {split}" for split in SPLITS)
+    n_skipped = len(data.skipped) - len(data.store.skipped)  # rows of the store that are not used
+    n_left = len(data.store) - n_skipped - sum(len(data.rows(split)) for split in SPLITS)
+    sizes += f", {n_left} in none" if n_left else ""
     names, classes = data.store.target_names, data.scaler.classes
     target = ", ".join(first_targets(named(names, data.units)))
     if classes is not None:

@@ -69,6 +69,12 @@ def test_run_folder_holds_what_it_should(make_config, drawn_plots, capsys):
         assert text in screen or text == "epoch"  # progress is off
 
 
+def test_crystals_in_no_split_are_counted(make_config, capsys):
+    """Ratios are rounded down, as in ALIGNN, so that they may leave some out."""
+    train(make_config(epochs=1, limit=29, n_val=None, n_test=None, val_ratio=0.2, test_ratio=0.4))
+    assert "split: 11 train, 5 val, 11 test, 2 in none (random, seed 123)" in capsys.readouterr().out
+
+
 def test_runs_in_two_threads_are_those_of_one(make_config, tmp_path, monkeypatch):
     """Draw the weights of one after those of the other, from the global random state."""
     configs = [make_config(epochs=1, output_dir=tmp_path / name) for name in "abc"]
