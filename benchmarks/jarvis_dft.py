@@ -35,7 +35,7 @@ from benchmarks.curves import Curves, plot_curves
 from benchmarks.predicted_labels import FULL, official_split, with_predicted_labels
 from benchmarks.several import SEED, train_on_several
 from benchmarks.study import ARMS as ARMS_OF_STUDIES
-from benchmarks.study import SEVERAL, SHIPPED, Arm, call, folder_name, fused_with, is_known, numbers, read_rows
+from benchmarks.study import SEVERAL, SHIPPED, Arm, call, folder_name, fused_with, numbers, read_rows
 from benchmarks.texts import make_texts, reading
 from crysmm.files import write_csv_atomic, write_json_atomic
 
