@@ -104,7 +104,7 @@ def test_crystals_too_large_for_the_teacher_are_told(
     config = TrainingConfig(cache_dir=tmp_path / "cache", jobs=1, progress=False)
     _, failed = read_features(str(teacher[0]), store, range(len(store)), config, CPU)
     assert sorted(failed) == list(range(len(store)))
-    assert re.match(r"too large: 1 atoms, .* are 1e\+03 B", failed[0])
+    assert re.match(r"too large: 1 atoms, .* are 0\.977 kB", failed[0])
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
