@@ -35,6 +35,7 @@ OF_A_CELL = "(?:lattice|cell)(?:_?(?:vector|constant|parameter))?"
 LENGTHS = f"(?:length|distance|{OF_A_CELL}|box|(?:atom(?:ic)?_?)?(?:pos(?:ition)?|coord(?:inate)?)|xyz)s?"
 UNIT_OF_LENGTH = re.compile(rf"{LENGTHS}[_-]?units?|units?[_-](?:of[_-])?(?:length|distance)s?", re.IGNORECASE)
 OTHER_UNITS = frozenset("bohr bohrs au a.u. a0 nm nanometer nanometers pm picometer picometers m".split())
+IN_WORDS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 NOT_PERIODIC = "the structure is not periodic in three directions; give it a full cell"
 
 
@@ -274,14 +275,23 @@ def _from_jarvis_dict(structure: Mapping[str, Any]) -> Crystal:
         crystal = Crystal.from_arrays(lattice, sites, structure["elements"])
         if is_open and np.abs(np.array(coords, dtype=float)).max() > 1:  # before atoms are wrapped into a reduced cell
             raise StructureError("coords beyond 1 may be fractional, or in Angstrom; add cartesian, true or false")
-    pbc = structure.get("pbc", True)
-    directions = pbc if isinstance(pbc, list) else [pbc]
-    if not all(one in (True, False) for one in directions):
-        raise StructureError(f"pbc is {shown(pbc)}; expected true or false, or one of them for each direction")
-    if not all(directions):
-        raise StructureError(NOT_PERIODIC)
+    _refuse_open_directions(structure.get("pbc"))
     _refuse_other_cell(lattice, structure.get("abc"), structure.get("angles"))
     return crystal
+
+
+def _refuse_open_directions(pbc: Any) -> None:
+    """Refuse a structure that is not periodic, as one value or one for each direction says; null says nothing.
+
+    Raises:
+        StructureError: A direction is not periodic, or a value is neither true nor false.
+    """
+    words = pbc.split() if isinstance(pbc, str) else pbc if isinstance(pbc, list) else [pbc]
+    meanings = [True if is_null(word) else IN_WORDS.get(str(word).lower()) for word in words]
+    if None in meanings:
+        raise StructureError(f"pbc is {shown(pbc)}; expected true or false, or one of them for each direction")
+    if not all(meanings):
+        raise StructureError(NOT_PERIODIC)
 
 
 def cell_parameters(lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -500,11 +510,9 @@ def _from_pymatgen(structure: Any) -> Crystal:
 def _from_ase(atoms: Any) -> Crystal:
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise StructureError(NOT_PERIODIC)
-    if isinstance(occupancy := atoms.info.get("occupancy"), Mapping):
-        refuse_shared_sites(occupancy, atoms.arrays.get("spacegroup_kinds", ()))
-    else:
-        refuse_statements({"occupancy": occupancy}, len(atoms))
-    refuse_statements({name: array.tolist() for name, array in atoms.arrays.items()}, len(atoms))
+    kinds = atoms.arrays.get("spacegroup_kinds", ())
+    for statements in (atoms.info, atoms.arrays):
+        refuse_statements(statements, len(atoms), kinds)
     lattice = atoms.cell.array
     return Crystal.from_arrays(lattice, to_fractional(lattice, atoms.get_positions()), atoms.get_chemical_symbols())
 
@@ -529,32 +537,46 @@ def refuse_shared_sites(occupancy: Mapping[Any, Any], kinds: Iterable[Any]) -> N
             ) from None
 
 
-def refuse_statements(properties: Mapping[Any, Any], n_sites: int) -> None:
+def refuse_statements(properties: Mapping[Any, Any], n_sites: int, kinds: Iterable[Any] = ()) -> None:
     """Refuse a structure if a property says that sites are partially occupied, or that lengths are not in Angstrom.
 
     Args:
         properties: Values by name, such as the fields of the structure's row.
         n_sites: Number of sites.
+        kinds: Kinds of the sites present, by which ASE's record of disorder names them; empty if not known.
 
     Raises:
         StructureError: A site is not fully occupied, the text names the first one; or the unit is another.
     """
     for name, value in properties.items():
         if OCCUPANCY.fullmatch(str(name)):
-            refuse_vacancies(_occupancies(name, _plain(value), n_sites))
+            if isinstance(value, Mapping):
+                refuse_shared_sites(value, kinds)
+            else:
+                refuse_vacancies(_occupancies(str(name), _plain(value), n_sites))
         if UNIT_OF_LENGTH.fullmatch(str(name)) and str(value).strip().lower() in OTHER_UNITS:
             raise StructureError(f"the unit is {shown(value)} ({name}); expected Angstrom")
 
 
-def _occupancies(name: Any, value: Any, n_sites: int) -> list[float]:
-    """Return what a property says of the occupancies of sites: a number for each of them, or one for all.
+def _occupancies(name: str, value: Any, n_sites: int) -> list[float]:
+    """Return what a property says of the occupancies of sites: a number for each, one for all, or nothing.
+
+    A text without a digit says nothing, nor does one number of a name such as ``occ`` or ``sof``, which may be a
+    property of the crystal, nor a table with several numbers for each site, such as those of electrons.
 
     Raises:
         StructureError: It says something else.
     """
-    if is_null(value) or value in ("", []):
-        return []
+    if isinstance(value, str):
+        value = value.replace(",", " ").split() if any(map(str.isdecimal, value)) else []
+        value = value[0] if len(value) == 1 else value
     values = value if isinstance(value, list) else [value] * n_sites
+    if is_null(value) or not values or (not isinstance(value, list) and "occupanc" not in name.lower()):
+        return []
+    if all(isinstance(one, list) for one in values):
+        if any(len(one) > 1 for one in values):
+            return []
+        values = [number for one in values for number in one]
     try:
         occupancies = [1.0 if is_null(one) else float(one) for one in values]
     except (TypeError, ValueError, OverflowError):

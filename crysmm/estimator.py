@@ -90,7 +90,7 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
             targets = np.asarray(y, dtype=float)
         except (TypeError, ValueError) as error:
             raise InputError(f"the targets are not numbers: {error}") from error
-        if not 0 < self.val_ratio < 1:
+        if not (isinstance(self.val_ratio, int | float) and 0 < self.val_ratio < 1):
             raise InputError(f"val_ratio: expected a number between 0 and 1, got {self.val_ratio!r}")
         if targets.ndim not in (1, 2) or len(targets) != len(structures):
             raise InputError(f"{len(structures)} structures need as many targets; got an array {targets.shape}")

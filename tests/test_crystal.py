@@ -481,19 +481,19 @@ def test_occupancies_of_any_name_are_refused(crystals):
     assert_same(as_crystal(atoms), crystal)
 
 
-@pytest.mark.parametrize("said", [0.5, "full", ["1", "0.5"], [1.0], {"Cs": 0.5}, [[1], [1]], [10**400, 1]], ids=str)
+@pytest.mark.parametrize("said", [0.5, "0.5", ["1", "0.5"], [1.0], {"Cs": 0.5}, [[1], [0.5]], [10**400, 1]], ids=str)
 def test_occupancies_that_are_not_those_of_the_sites_are_refused(said, crystals):
-    """Refuse a number for all sites that is not 1, text, and what has another shape; read 1 in any form."""
+    """Refuse a number for all sites that is not 1, and what has another shape; read 1 in any form."""
     crystal = crystals["CsCl"]
     atoms, structure = crystal.to_ase(), crystal.to_jarvis().to_dict()
     atoms.info["occupancy"] = said
     for disordered in (atoms, {**structure, "occupancy": said}):
-        with pytest.raises(
-            StructureError, match=r"partial occupancy|occupancy is .*expected the occupancies|expected sy"
-        ):
+        with pytest.raises(StructureError, match=r"partial occupancy|occupancy.* is .*expected"):
             as_crystal(disordered)
-    for full in (1, "1.0", ["1", 1.0], (1, 1), None, float("nan"), ""):
+    for full in (1, "1.0", ["1", 1.0], (1, 1), "1 1", [[1], [1]], None, float("nan"), "", "full"):
         assert_same(as_crystal({**structure, "occupancy": full}), crystal)
+    for name, value in (("occ", 0.7), ("sof", 3), ("occupations", [[2, 0], [1, 1]])):  # may be properties
+        assert_same(as_crystal({**structure, name: value}), crystal)
 
 
 def test_statements_in_any_type_are_read(crystals):
@@ -503,9 +503,13 @@ def test_statements_in_any_type_are_read(crystals):
     moved = tuple(map(tuple, np.add(crystal.frac_coords, [[0.1, 0, 0], [0, 0, 0]]).tolist()))
     with pytest.raises(StructureError, match="two lists of coordinates are up to 0"):
         as_crystal({**structure, "coords": moved})
-    for pbc in ("F F F", "T T T", [True, "no", True]):
-        with pytest.raises(StructureError, match=r"pbc is .*; expected true or false"):
+    for pbc in ("F F F", [True, False, True], "false", 0):
+        with pytest.raises(StructureError, match="not periodic in three directions"):
             as_crystal({**structure, "pbc": pbc})
+    with pytest.raises(StructureError, match=r"pbc is .*; expected true or false"):
+        as_crystal({**structure, "pbc": [True, "no", True]})
+    for pbc in ("T T T", "True", "", [None] * 3, 1, [True] * 3):
+        assert_same(as_crystal({**structure, "pbc": pbc}), crystal)
     skewed = {"lattice_mat": [[4, 0, 0], [160, 4, 0], [0, 0, 4]], "elements": ["Cs"], "coords": [[1.5, 0, 0]]}
     with pytest.raises(StructureError, match="may be fractional, or in Angstrom"):
         as_crystal(skewed)

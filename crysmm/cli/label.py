@@ -16,7 +16,7 @@ from crysmm.cli.options import (
     warn,
 )
 from crysmm.files import refuse_other_files
-from crysmm.inference.model_files import require_model
+from crysmm.inference.model_files import require_model, unfinished_folder
 from crysmm.runs.run_folder import RunFolder
 from crysmm.training import LABELED_IDS, LABELED_TABLE, LABELS, LABELS_REPORT
 
@@ -58,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         labeled = label(arguments.model, source, folder, **options)
     except KeyboardInterrupt:
-        report([f"what was predicted is kept in {folder}; the same command goes on from there"])
+        if unfinished_folder(folder / LABELS).exists():
+            report([f"what was predicted is kept in {folder}; the same command goes on from there"])
         raise
     summary, skipped = labeled.summary, labeled.skipped
     left_out = {"exactly the same structures": labeled.n_same, "other structures under their ids": labeled.n_other}

@@ -177,7 +177,7 @@ def _add_option(
     metavar = options.get("metavar", "")
     options["metavar"] = METAVARS.get(metavar, metavar)
     if metavar.startswith("{float,"):  # a number or one of some words
-        options["metavar"] = "|".join(["X", *re.findall(r"\w+", metavar)[1:]])
+        options["metavar"] = "|".join([METAVARS["float"], *re.findall(r"\w+", metavar)[1:]])
     elif metavar == "bool":
         options |= {"nargs": "?", "const": "true", "metavar": "true|false"}
     elif metavar.startswith("tuple"):

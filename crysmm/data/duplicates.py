@@ -37,6 +37,7 @@ def find_duplicates(
         crystals: Function that returns the structures of some rows; called only for formulas that occur more than once.
         progress: True to show a progress bar.
     """
+    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
     from sklearn.neighbors import NearestNeighbors
 
@@ -44,20 +45,25 @@ def find_duplicates(
     groups: list[list[int]] = []
     with progress_bar("comparing structures", sum(map(len, candidates)), "structures", shown=progress) as bar:
         for rows in candidates:
-            distances = list(map(sorted_distances, crystals(rows)))
-            apart = np.full((len(rows), len(rows)), np.inf)
-            fingerprints = np.array([one.fingerprint() for one in distances])
+            fingerprints = np.array([sorted_distances(crystal).fingerprint() for crystal in crystals(rows)])
             near = NearestNeighbors(radius=TOLERANCE, metric="chebyshev").fit(fingerprints).radius_neighbors()[1]
-            for one, others in enumerate(near):
-                for other in others[others > one]:
-                    apart[one, other] = apart[other, one] = distances[one].difference(distances[other])
-            _, labels = connected_components(apart <= TOLERANCE, directed=False)
+            pairs = [(one, other) for one, others in enumerate(near) for other in others.tolist() if other > one]
+            close = [rows[place] for place in sorted({place for pair in pairs for place in pair})]
+            distances = dict(zip(close, map(sorted_distances, crystals(close)), strict=True)) if close else {}
+            same = [pair for pair in pairs if _is_same(*(distances[rows[place]] for place in pair))]
+            firsts, seconds = zip(*same, strict=True) if same else ((), ())
+            graph = coo_array((np.ones(len(same)), (firsts, seconds)), shape=(len(rows), len(rows)))
+            _, labels = connected_components(graph, directed=False)
             groups += [
                 [rows[place] for place in np.flatnonzero(labels == label)]
                 for label in np.flatnonzero(np.bincount(labels) > 1)
             ]
             bar.update(len(rows))
     return sorted(groups)
+
+
+def _is_same(one: SortedDistances, other: SortedDistances) -> bool:
+    return one.difference(other) <= TOLERANCE
 
 
 def rows_by_formula(formulas: Sequence[str], rows: Iterable[int]) -> dict[str, list[int]]:
@@ -120,8 +126,8 @@ def find_counterparts(
     n_rows = sum(len(rows) + len(others) for rows, others in shared)
     with progress_bar("comparing structures", n_rows, "structures", shown=progress) as bar:
         for rows, others in shared:
-            known = [sorted_distances(crystal) for crystal in store.crystals(others)]
-            fingerprints = np.array([one.fingerprint() for one in known])
+            known = store.crystals(others)
+            fingerprints = np.array([sorted_distances(crystal).fingerprint() for crystal in known])
             for row, crystal in zip(rows, store.crystals(rows), strict=True):
                 place, difference = _nearest(sorted_distances(crystal), known, fingerprints)
                 found[row] = Counterpart(row, others[place], difference, len(others))
@@ -129,15 +135,13 @@ def find_counterparts(
     return [found[row] for row in held_out]
 
 
-def _nearest(
-    distances: SortedDistances, known: Sequence[SortedDistances], fingerprints: np.ndarray
-) -> tuple[int, float]:
+def _nearest(distances: SortedDistances, known: Sequence[Crystal], fingerprints: np.ndarray) -> tuple[int, float]:
     """Return the place of the most similar of some crystals of a formula, and its difference."""
     nearest, smallest = 0, math.inf
     at_least = np.abs(fingerprints - distances.fingerprint()).max(axis=1)  # a sample differs by no more than the whole
     for place in at_least.argsort(kind="stable").tolist():
         if at_least[place] >= smallest:
             break
-        if (difference := distances.difference(known[place])) < smallest:
+        if (difference := distances.difference(sorted_distances(known[place]))) < smallest:
             nearest, smallest = place, difference
     return nearest, smallest

@@ -47,21 +47,25 @@ class SortedDistances:
         """
         parts = [np.array([self.size])]
         for n_atoms, distances in zip(self.n_atoms, self.distances, strict=True):
-            places = np.minimum(np.floor(RANKS * n_atoms).astype(int), len(distances))
-            parts.append(np.append(distances, SEARCH_RADIUS)[places])
+            parts.append(_at(np.floor(RANKS * n_atoms).astype(int), distances))
         return np.concatenate(parts)
 
     def difference(self, other: SortedDistances) -> float:
         """Return the largest difference from the lengths of another crystal of the same formula, Angstrom."""
         largest = abs(self.size - other.size)
-        for first, second, *pair in zip(self.n_atoms, other.n_atoms, self.distances, other.distances, strict=True):
-            common = math.lcm(first, second)
-            one, two = np.repeat(pair[0], common // first), np.repeat(pair[1], common // second)
-            padding = np.full(abs(len(one) - len(two)), SEARCH_RADIUS)
-            shorter, longer = sorted((one, two), key=len)
-            apart = np.abs(np.append(shorter, padding) - longer)
-            largest = max(largest, float(apart.max(initial=0)))
+        for first, second, one, two in zip(self.n_atoms, other.n_atoms, self.distances, other.distances, strict=True):
+            # Both lists as functions of the number of neighbors per atom, in steps; compared where either has one.
+            divisor = math.gcd(first, second)
+            width, other_width = second // divisor, first // divisor
+            steps = np.union1d(np.arange(len(one) + 1) * width, np.arange(len(two) + 1) * other_width)
+            apart = _at(steps // width, one) - _at(steps // other_width, two)
+            largest = max(largest, float(np.abs(apart).max()))
         return largest
+
+
+def _at(places: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """Return the distances at some places of their list, and ``SEARCH_RADIUS`` beyond its end."""
+    return np.append(distances, SEARCH_RADIUS)[np.minimum(places, len(distances))]
 
 
 def sorted_distances(crystal: Crystal) -> SortedDistances:

@@ -73,7 +73,7 @@ def refuse_output(path: Path) -> None:
     Raises:
         InputError: The file cannot be used; the text gives the reason.
     """
-    if not path.is_dir() and path.suffix not in (".csv", PARQUET):
+    if not path.is_dir() and path.suffix != PARQUET and path.suffix.lower() != ".csv":
         raise InputError(f"{path}: predictions are written as CSV or Parquet; give a name with .csv or {PARQUET}")
     refuse_other_file(path, "table of predictions", _is_table)
 

@@ -83,7 +83,7 @@ def places_of_numbers(columns: Sequence[str], targets: Sequence[str]) -> dict[st
     """
     of_targets = dict(zip(targets, map(columns.index, _named("prediction", targets)), strict=True))
     numbers = {name: place for place, name in enumerate(columns) if not holds_text(name)}
-    return {**of_targets, **numbers, **of_targets}
+    return {**of_targets, **{name: place for name, place in numbers.items() if name not in of_targets}}
 
 
 def write_table(path: Path, columns: Sequence[str], lines: Iterable[list[str]]) -> int:

@@ -90,6 +90,8 @@ def _difference(one: Crystal, other: Crystal) -> str:
     Raises:
         StructureError: Their distances cannot be found.
     """
+    if one.checksum == other.checksum:
+        return ""
     formulas, volumes = zip(
         *((crystal.formula, crystal.volume / len(crystal)) for crystal in (one, other)), strict=True
     )

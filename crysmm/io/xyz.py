@@ -23,7 +23,6 @@ from crysmm.crystal import (
     OCCUPANCY,
     UNIT_OF_LENGTH,
     Crystal,
-    refuse_shared_sites,
     refuse_statements,
     refuse_vacancies,
     to_fractional,
@@ -84,11 +83,7 @@ def parse_xyz(text: str) -> Crystal:
     if "occupancy" in places:
         refuse_vacancies(_read_numbers(rows, places["occupancy"], atoms.start)[:, 0])
     kinds = [kind for row in rows for kind in row[places.get("spacegroup_kinds", slice(0))]]
-    for key in filter(OCCUPANCY.fullmatch, header):
-        if isinstance(shares := _value(header[key]), Mapping):
-            refuse_shared_sites(shares, kinds)
-        else:
-            refuse_statements({key: shares}, len(rows))
+    refuse_statements({key: _value(header[key]) for key in filter(OCCUPANCY.fullmatch, header)}, len(rows), kinds)
     elements = _read_elements(rows, places, atoms.start)
     _refuse_other_elements(rows, places, elements)
     return Crystal.from_arrays(lattice, to_fractional(lattice, positions), elements)

@@ -13,7 +13,7 @@ from crysmm.data.store import Store, build_store
 from crysmm.errors import InputError, first_problem
 from crysmm.inference.prediction_table import read_predictions
 from crysmm.io.inputs import open_input
-from crysmm.runs.data import structures_sha256
+from crysmm.runs.data import split_sha256
 from crysmm.runs.run_folder import RunFolder
 
 
@@ -43,7 +43,7 @@ def read_run(run: RunFolder, root_dir: Path | None, *, progress: bool = True) ->
     )
     split = split_by_file(run.ids, store.ids)
     metrics = run.read_metrics() if run.metrics.is_file() else {}
-    if metrics.get("structures_sha256", found := structures_sha256(store, split)) != found:
+    if metrics.get("split_sha256", found := split_sha256(store, split)) != found:
         raise InputError(
             f"the structures in {config.root_dir} are not those of the run: its ids have other crystals there; give "
             "the data it was trained on as --root_dir"

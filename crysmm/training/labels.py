@@ -128,10 +128,8 @@ def label(
     rows = [row for row, identifier in enumerate(others.ids) if not is_same[row] and identifier not in ids]
     if not rows:
         raise InputError("there is no crystal to label: the run has all of them, or others with their ids")
-    names, factor = (
-        store.target_names,
-        config.target_multiplication_factor or 1.0,
-    )  # which the student's settings have, too
+    names = store.target_names
+    factor = config.target_multiplication_factor or 1.0  # the student's settings have it, too
     parts, name = split.to_ids(store.ids), run.resolve().name
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder):
@@ -161,8 +159,7 @@ def _refuse_other_run(folder: Path, name: str) -> None:
         InputError: The report in the folder names another run.
     """
     path = folder / LABELS_REPORT
-    other = json.loads(path.read_bytes()).get("run", name) if path.is_file() else name
-    if other != name:
+    if path.is_file() and (other := json.loads(path.read_bytes())["run"]) != name:
         raise InputError(f"{folder} holds labels by the run {other}; name another folder")
 
 

@@ -24,7 +24,7 @@ from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import DivergedError, InputError, NoResultError
 from crysmm.objectives.objective import Objective
 from crysmm.processes import Processes, lightning_silenced
-from crysmm.runs.data import RunData, structures_sha256
+from crysmm.runs.data import RunData, split_sha256
 from crysmm.runs.run_folder import ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS, RunFolder
 from crysmm.runs.run_log import Progress, RunLog
 from crysmm.runs.run_writer import RunWriter
@@ -293,7 +293,7 @@ class Run(ABC, Generic[Config, Data]):
             "n_crystals": len(data.store),
             "n_skipped": len(data.skipped),
             "data_sha256": data.fingerprint,
-            "structures_sha256": structures_sha256(data.store, data.split),
+            "split_sha256": split_sha256(data.store, data.split),
         }
 
     @property

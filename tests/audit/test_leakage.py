@@ -143,7 +143,7 @@ def test_classes_and_several_targets(run):
 def test_a_subset_without_crystals_has_no_error(run, ids, tmp_path, capsys):
     (run / "ids_train_val_test.json").write_text(json.dumps(ids | {"id_test": ["twice"]}))
     metrics = json.loads((run / "metrics.json").read_text())
-    del metrics["structures_sha256"]  # as in a run of an earlier version, whose split may be edited
+    del metrics["split_sha256"]  # as in a run of an earlier version, whose split may be edited
     (run / "metrics.json").write_text(json.dumps(metrics))
     assert main(["audit", "--model", str(run), "--output_dir", str(tmp_path / "why")]) == 0
     assert json.loads((tmp_path / "why" / "audit.json").read_text())["test"]["without identical structures"] == {

@@ -13,8 +13,9 @@ from ase.io import write as ase_write
 from crysmm.crystal import Crystal
 from crysmm.errors import InputError, StructureError
 from crysmm.io.inputs import open_source
+from crysmm.io.row import read_row
 from crysmm.io.source import Record, SkippedRow
-from crysmm.io.xyz import parse_xyz
+from crysmm.io.xyz import parse_xyz, xyz_rows
 
 CELL = 'Lattice="4 0 0 0 5 0 1 0 6"'
 
@@ -325,3 +326,11 @@ def test_a_statement_of_occupancies_is_read_or_refused(said: str) -> None:
     with pytest.raises(StructureError, match=r"expected the occupancies of 2 sites|partial occupancy"):
         parse_xyz(salt(f"{CELL} occupancy={said}"))
     assert len(parse_xyz(salt(f'{CELL} occupancy="1 1.0"'))) == 2
+
+
+def test_frames_with_the_record_of_full_sites_are_read(tmp_path: Path) -> None:
+    """As ASE writes what it has read from an ordered CIF with occupancies."""
+    atoms = Atoms("NaCl", [[0, 0, 0], [2, 2.5, 3]], cell=[4, 5, 6], pbc=True)
+    atoms.info["occupancy"] = {"0": {"Na": 1.0}, "1": {"Cl": 1.0}}
+    ase_write(tmp_path / "two.xyz", [atoms, atoms], format="extxyz")
+    assert [len(read_row(fields).crystal) for _, fields in xyz_rows(tmp_path / "two.xyz")] == [2, 2]
