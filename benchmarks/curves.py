@@ -1,7 +1,8 @@
 """Learning curves: test error against the number of labels, one line per arm."""
 
+import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -26,9 +27,9 @@ def plot_curves(path: Path, panels: Mapping[str, Curves], labels: str) -> None:
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     colors: dict[str, str] = {}  # an arm has the same one in all panels
     for axes, (name, curves) in zip(all_axes, panels.items(), strict=False):
-        _draw(axes, curves, colors)
-        axes.set(xscale="log", yscale="log", xlabel=labels, ylabel=name)
         ticks = sorted({amount for by_amount in curves.values() for amount in by_amount})
+        _draw(axes, curves, ticks, colors)
+        axes.set(xscale="log", yscale="log", xlabel=labels, ylabel=name)
         axes.set_xticks(ticks, [f"{amount:,}" for amount in ticks])
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
@@ -43,14 +44,14 @@ def plot_curves(path: Path, panels: Mapping[str, Curves], labels: str) -> None:
     FigureCanvasAgg(figure).print_figure(str(path), dpi=130)
 
 
-def _draw(axes: Axes, curves: Curves, colors: dict[str, str]) -> None:
-    """Draw the curves of one panel, and add the colors of new arms."""
+def _draw(axes: Axes, curves: Curves, amounts: Sequence[int], colors: dict[str, str]) -> None:
+    """Draw the curves of one panel, interrupted where an amount is missing, and add the colors of new arms."""
     for arm, by_amount in curves.items():
-        amounts = sorted(by_amount)
-        means = [statistics.mean(by_amount[amount].values()) for amount in amounts]
+        found = [list(by_amount.get(amount, {0: math.nan}).values()) for amount in amounts]
+        means = [statistics.mean(errors) for errors in found]
         ranges = [
-            [mean - min(by_amount[amount].values()) for amount, mean in zip(amounts, means, strict=True)],
-            [max(by_amount[amount].values()) - mean for amount, mean in zip(amounts, means, strict=True)],
+            [mean - min(errors) for errors, mean in zip(found, means, strict=True)],
+            [max(errors) - mean for errors, mean in zip(found, means, strict=True)],
         ]
         color = colors.setdefault(arm, f"C{len(colors)}")
         axes.errorbar(
