@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -37,33 +37,37 @@ def find_duplicates(
         crystals: Function that returns the structures of some rows; called only for formulas that occur more than once.
         progress: True to show a progress bar.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-    from sklearn.neighbors import NearestNeighbors
-
     candidates = [rows for rows in rows_by_formula(formulas, range(len(formulas))).values() if len(rows) > 1]
     groups: list[list[int]] = []
     with progress_bar("comparing structures", sum(map(len, candidates)), "structures", shown=progress) as bar:
         for rows in candidates:
-            fingerprints = np.array([sorted_distances(crystal).fingerprint() for crystal in crystals(rows)])
-            near = NearestNeighbors(radius=TOLERANCE, metric="chebyshev").fit(fingerprints).radius_neighbors()[1]
-            pairs = [(one, other) for one, others in enumerate(near) for other in others.tolist() if other > one]
-            close = [rows[place] for place in sorted({place for pair in pairs for place in pair})]
-            distances = dict(zip(close, map(sorted_distances, crystals(close)), strict=True)) if close else {}
-            same = [pair for pair in pairs if _is_same(*(distances[rows[place]] for place in pair))]
-            firsts, seconds = zip(*same, strict=True) if same else ((), ())
-            graph = coo_array((np.ones(len(same)), (firsts, seconds)), shape=(len(rows), len(rows)))
-            _, labels = connected_components(graph, directed=False)
-            groups += [
-                [rows[place] for place in np.flatnonzero(labels == label)]
-                for label in np.flatnonzero(np.bincount(labels) > 1)
-            ]
+            groups += _groups_of_one_formula(rows, crystals)
             bar.update(len(rows))
     return sorted(groups)
 
 
-def _is_same(one: SortedDistances, other: SortedDistances) -> bool:
-    return one.difference(other) <= TOLERANCE
+def _groups_of_one_formula(
+    rows: Sequence[int], crystals: Callable[[list[int]], Iterable[Crystal]]
+) -> Iterator[list[int]]:
+    """Yield groups of rows; the distances of rows with close fingerprints decide."""
+    from scipy.sparse import coo_array, triu
+    from scipy.sparse.csgraph import connected_components
+    from sklearn.neighbors import radius_neighbors_graph
+
+    fingerprints = np.array([sorted_distances(crystal).fingerprint() for crystal in crystals(list(rows))])
+    near = radius_neighbors_graph(fingerprints, TOLERANCE, metric="chebyshev")
+    pairs = list(zip(*map(np.ndarray.tolist, triu(near, 1).nonzero()), strict=True))
+    if not pairs:
+        return
+    places = sorted({place for pair in pairs for place in pair})
+    of_places = map(sorted_distances, crystals([rows[place] for place in places]))
+    distances = dict(zip(places, of_places, strict=True))
+    same = [(one, other) for one, other in pairs if distances[one].difference(distances[other]) <= TOLERANCE]
+    edges = np.array(same, dtype=int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(same)), tuple(edges)), shape=(len(rows), len(rows)))
+    labels = connected_components(graph, directed=False)[1]
+    for label in np.flatnonzero(np.bincount(labels) > 1):
+        yield [rows[place] for place in np.flatnonzero(labels == label).tolist()]
 
 
 def rows_by_formula(formulas: Sequence[str], rows: Iterable[int]) -> dict[str, list[int]]:
