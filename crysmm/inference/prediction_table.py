@@ -82,8 +82,8 @@ def places_of_numbers(columns: Sequence[str], targets: Sequence[str]) -> dict[st
     A target that has the name of another column, such as ``upper``, is meant by it.
     """
     of_targets = dict(zip(targets, map(columns.index, _named("prediction", targets)), strict=True))
-    numbers = {name: place for place, name in enumerate(columns) if not holds_text(name)}
-    return {**of_targets, **{name: place for name, place in numbers.items() if name not in of_targets}}
+    numbers = ((name, place) for place, name in enumerate(columns) if not holds_text(name))
+    return of_targets | {name: place for name, place in numbers if name not in of_targets}
 
 
 def write_table(path: Path, columns: Sequence[str], lines: Iterable[list[str]]) -> int:

@@ -99,11 +99,9 @@ def _difference(one: Crystal, other: Crystal) -> str:
         found = " and ".join(f"{formula} of {volume:.4g}" for formula, volume in zip(formulas, volumes, strict=True))
         return f"{found} cubic Angstrom per atom"
     difference = sorted_distances(one).difference(sorted_distances(other))
-    return (
-        f"their interatomic distances differ by up to {difference:.2f} Angstrom"
-        if difference > LARGEST_DIFFERENCE
-        else ""
-    )
+    if difference > LARGEST_DIFFERENCE:
+        return f"their interatomic distances differ by up to {difference:.2f} Angstrom"
+    return ""
 
 
 def _read_structure(structure: Any) -> Reading:

@@ -13,7 +13,7 @@ from benchmarks.several import rows_for_pretraining
 
 
 def test_the_official_split_is_that_of_the_leaderboard():
-    """Shuffled with seed 123, then 80/10/10; with a property that every third row lacks, and fewer labeled."""
+    """Shuffle with seed 123, then divide 80/10/10, a property that every third row lacks; also with fewer labeled."""
     rows = [{"id": str(row), **({"gap": 1.0} if row % 3 else {})} for row in range(100)]
     having = [row["id"] for row in rows if "gap" in row]
     random.Random(123).shuffle(having)

@@ -283,7 +283,7 @@ def test_the_depth_that_a_method_decides_goes_with_it() -> None:
 
 
 def test_options_give_what_differs_from_the_defaults_of_the_method() -> None:
-    """With its depth where the method is not named, as in a command that fine-tunes."""
+    """Name the depth where the method is not named, as in a command that fine-tunes."""
     for layers, with_method, alone in ((5, [], ["--model.conv_layers", "5"]), (3, ["--model.conv_layers", "3"], [])):
         config = PretrainingConfig(method="crysgnn", model={"name": "cgcnn", "conv_layers": layers})
         assert list(options(config, ("model", "method"))) == [*with_method, "--method", "crysgnn"]

@@ -47,7 +47,7 @@ def test_moved_atoms_change_distances_by_twice_at_most(crystals) -> None:
 
 
 def test_difference_counts_every_distance() -> None:
-    """By hand: two atoms, with three neighbors together and then five, beside one atom with two."""
+    """Compare two atoms that have three neighbors together, then five, and one atom with two, as by hand."""
     two, more = ([np.array(distances)] for distances in ([2.0, 2.5, 4.0], [2.0, 2.5, 4.0, 7.0, 7.9]))
     assert SortedDistances(2.0, [2], two).difference(SortedDistances(2.1, [2], more)) == pytest.approx(1.0)
     single = SortedDistances(2.0, [1], [np.array([2.2, 4.1])])  # 2.2, 2.2, 4.1, 4.1 for two atoms

@@ -329,7 +329,7 @@ def test_a_statement_of_occupancies_is_read_or_refused(said: str) -> None:
 
 
 def test_frames_with_the_record_of_full_sites_are_read(tmp_path: Path) -> None:
-    """As ASE writes what it has read from an ordered CIF with occupancies."""
+    """Frames that ASE writes of what it has read from an ordered CIF with occupancies."""
     atoms = Atoms("NaCl", [[0, 0, 0], [2, 2.5, 3]], cell=[4, 5, 6], pbc=True)
     atoms.info["occupancy"] = {"0": {"Na": 1.0}, "1": {"Cl": 1.0}}
     ase_write(tmp_path / "two.xyz", [atoms, atoms], format="extxyz")

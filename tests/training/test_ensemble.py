@@ -115,7 +115,7 @@ def test_intervals_are_calibrated_on_the_mean(run):
 
 @pytest.mark.parametrize("finished", [False, True], ids=["at once", "resumed"])
 def test_kept_embeddings_are_those_of_the_named_crystals(finished, make_config, monkeypatch):
-    """Also where only some of the training crystals are kept, and where members were trained in an earlier process."""
+    """Keep four of the training crystals, also of members that were trained in an earlier process."""
     monkeypatch.setattr("crysmm.inference.domain.MOST_EMBEDDINGS", 4)
     config = make_config(ensemble=2, **SIZES)
     folder = train(config).folder

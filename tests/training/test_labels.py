@@ -26,6 +26,17 @@ def labels_by_id(path):
         return {row["id"]: float(row["K_VRH"]) for row in csv.DictReader(file)}
 
 
+def table_with(folder, name):
+    """File of 32 structures with a property of this name."""
+    rows = [
+        {"id": path.stem, "structure": Structure.from_file(path).as_dict(), name: 1.0 + n}
+        for n, path in enumerate(sorted(SAMPLE_DATA.glob("*.vasp"))[:32])
+    ]
+    path = folder / "rows.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
 @pytest.fixture
 def others(tmp_path):
     """Folder of structures that the runs do not have, one of them damaged, and of one that they have."""
@@ -110,12 +121,7 @@ def test_labels_of_several_properties(make_config, tmp_path):
 
 
 def test_a_property_with_a_comma_in_its_name(make_config, tmp_path, capsys):
-    rows = [
-        {"id": path.stem, "structure": Structure.from_file(path).as_dict(), "gap, eV": 1.0 + n}
-        for n, path in enumerate(sorted(SAMPLE_DATA.glob("*.vasp"))[:32])
-    ]
-    path = tmp_path / "rows.json"
-    path.write_text(json.dumps(rows))
+    path = table_with(tmp_path, "gap, eV")
     run = train(make_config(root_dir=path, epochs=1)).folder
     words = ["--model", str(run), "--unlabeled", str(path), "--output_dir", str(tmp_path / "labeled"), "--jobs", "1"]
     assert main(["label", *words]) == 0
@@ -169,12 +175,7 @@ def test_other_structures_under_the_ids_of_the_run_are_refused(make_config, othe
 
 def test_a_property_with_the_name_of_a_column(make_config, others, tmp_path):
     """Take the prediction as the label, not the end of its interval."""
-    rows = [
-        {"id": path.stem, "structure": Structure.from_file(path).as_dict(), "upper": 1.0 + n}
-        for n, path in enumerate(sorted(SAMPLE_DATA.glob("*.vasp"))[:32])
-    ]
-    path = tmp_path / "rows.json"
-    path.write_text(json.dumps(rows))
+    path = table_with(tmp_path, "upper")
     run = train(make_config(root_dir=path, target_key="upper", epochs=1)).folder
     made = crysmm.label(run, others, tmp_path / "labeled", device="cpu", progress=False)
     with (made.folder / "predictions.csv").open(newline="") as file:
