@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.processes import heading, output_of, row
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.io.table import crystal_row
 from data_prep.files import write_jsonl
 

@@ -27,7 +27,7 @@ from benchmarks.run import PEERS, environment
 from crysmm.config.graph import GraphSettings
 from crysmm.convert.checkpoint import read_checkpoint
 from crysmm.convert.conversion import convert
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.graphs.neighbors import find_edges
 from crysmm.inference.predictor import load
 from crysmm.io.inputs import open_source

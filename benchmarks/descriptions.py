@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.io.inputs import open_source
 from crysmm.io.source import SkippedRow
 from crysmm.text.describers import NUMPY_NUMBER, Robocrystallographer

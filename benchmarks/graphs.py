@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import as_crystal
+from crysmm.crystals.conversion import as_crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.graphs.dgl import crystal_graph, import_dgl, line_graph
 from crysmm.graphs.neighbors import find_edges

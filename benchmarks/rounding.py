@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.processes import heading, row
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import StructureError
 from crysmm.graphs import equivalence, neighbors
 from crysmm.graphs.equivalence import find_equivalence

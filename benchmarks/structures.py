@@ -42,7 +42,7 @@ from tqdm import tqdm
 
 from benchmarks.processes import heading, row
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal, to_fractional
+from crysmm.crystals.crystal import Crystal, to_fractional
 from crysmm.errors import StructureError
 from crysmm.graphs.distances import sorted_distances
 from crysmm.graphs.neighbors import find_edges

@@ -13,7 +13,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from crysmm.comparison.compare import compare
     from crysmm.config import GraphSettings, PretrainingConfig, TrainingConfig
-    from crysmm.crystal import Crystal, as_crystal
+    from crysmm.crystals.conversion import as_crystal
+    from crysmm.crystals.crystal import Crystal
     from crysmm.errors import CrysmmError
     from crysmm.estimator import CrystalRegressor
     from crysmm.graphs.dgl import crystal_graph, line_graph
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from crysmm.training.train import train
 
 _MODULES = {
-    "Crystal": "crysmm.crystal",
+    "Crystal": "crysmm.crystals.crystal",
     "CrysmmError": "crysmm.errors",
     "CrystalRegressor": "crysmm.estimator",
     "GraphSettings": "crysmm.config",
     "Predictor": "crysmm.inference.predictor",
     "PretrainingConfig": "crysmm.config",
     "TrainingConfig": "crysmm.config",
-    "as_crystal": "crysmm.crystal",
+    "as_crystal": "crysmm.crystals.conversion",
     "build_backbone": "crysmm.models.networks",
     "compare": "crysmm.comparison.compare",
     "crystal_graph": "crysmm.graphs.dgl",

@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from crysmm.config.loading import make_config
 from crysmm.config.training import TrainingConfig
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError, StructureError
 from crysmm.inference.predictor import as_list, load
 from crysmm.io.inputs import source_from_structures

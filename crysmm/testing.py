@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.models.backbone import Backbone, Embedding
 from crysmm.teachers.teacher import Teacher

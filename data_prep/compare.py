@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError, StructureError, first_of
 from crysmm.io.json_stream import jsonl_lines
 from crysmm.io.row import parse_row, read_row

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from crysmm.errors import InputError, StructureError, UnlabeledError, shown
 from crysmm.io.cells import read_csv
-from crysmm.io.folder import columns_of_text
+from crysmm.io.id_prop import columns_of_text
 from crysmm.io.source import IdRegister, read_number
 from crysmm.io.structure_file import read_file
 from crysmm.io.table import crystal_row

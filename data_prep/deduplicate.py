@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.building import map_in_order
 from crysmm.data.space_groups import find_space_group
 from crysmm.errors import InputError, StructureError

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crysmm.cli.main import guarded
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError
 from crysmm.io.table import write_rows
 from data_prep.poscar import format_poscar

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crysmm.crystal import as_crystal
+from crysmm.crystals.conversion import as_crystal
 from crysmm.errors import InputError
 from crysmm.io.poscar import parse_poscar
 from crysmm.io.table import crystal_row

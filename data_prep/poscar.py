@@ -2,7 +2,7 @@
 
 from itertools import groupby
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 
 
 def format_poscar(crystal: Crystal, comment: str) -> str:

@@ -12,7 +12,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from crysmm.crystal import as_crystal
+from crysmm.crystals.conversion import as_crystal
 from data_prep.files import run_command, write_folder
 from data_prep.matminer_tables import ARCHIVE, opened_archive, read_table
 

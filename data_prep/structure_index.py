@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.graphs.distances import RANKS, sorted_distances
 
 # Tolerances in Angstrom. Of 1,640 pairs of one material that the Materials Project relaxed years apart, 89% agree

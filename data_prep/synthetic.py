@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.io.inputs import open_source
 from crysmm.io.table import crystal_row

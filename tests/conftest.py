@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import MissingDependencyError
 from crysmm.files import replacing
 from crysmm.graphs.dgl import import_dgl

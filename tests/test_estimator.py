@@ -7,7 +7,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import crysmm
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError, StructureError
 from crysmm.estimator import CrystalRegressor
 

@@ -12,7 +12,7 @@ from benchmarks.readability import imported
 PACKAGE = Path(crysmm.__file__).parent
 LAYERS = (  # folders and top-level modules, from the lowest to the highest; within a layer nothing imports another
     {"errors", "progress", "signals", "zoo", "elements"},
-    {"cluster", "crystal", "files", "keys"},
+    {"cluster", "crystals", "files", "keys"},
     {"config", "parts"},
     {"device", "graphs"},
     {"engines", "io", "processes"},

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from crysmm import __version__
-from crysmm.crystal import Crystal, cell_parameters
+from crysmm.crystals.crystal import Crystal, cell_parameters
 from crysmm.data.building import GraphedRecord
 from crysmm.data.estimate import format_size
 from crysmm.data.scaler import class_label
@@ -30,7 +30,7 @@ from crysmm.inference.assessment import Assessment
 from crysmm.inference.domain import Neighbor
 from crysmm.inference.model_folder import ModelDescription, read_description
 from crysmm.inference.predictor import Predictor, load
-from crysmm.io.folder import FileRow, FilesSource
+from crysmm.io.files_source import FileRow, FilesSource
 from crysmm.io.source import ReadingOptions, SkippedRow
 from crysmm.zoo import GROUPS, ZOO, shipped_names
 

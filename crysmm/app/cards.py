@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crysmm.app.answer import Answer, Answers
-from crysmm.crystal import cell_parameters
+from crysmm.crystals.crystal import cell_parameters
 from crysmm.data.units import after_name, after_number, named
 from crysmm.errors import count
 from crysmm.explain.tables import CrystalExplanation

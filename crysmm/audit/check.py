@@ -27,7 +27,7 @@ from crysmm.device import resolve_device
 from crysmm.elements import elements_in
 from crysmm.errors import InputError, count
 from crysmm.graphs.distances import SEARCH_RADIUS
-from crysmm.io.folder import FolderTable
+from crysmm.io.id_prop import FolderTable
 from crysmm.io.inputs import open_input
 from crysmm.io.site_species import FORMULA_CONTRADICTS
 from crysmm.io.source import ReadingNote, SkippedRow

@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CrysmmError: The model folder, the input as a whole or the output cannot be used, or no structure is predicted.
     """
-    from crysmm.io.folder import FolderTable
+    from crysmm.io.id_prop import FolderTable
     from crysmm.io.inputs import open_source, source_from_files
 
     refuse_row_options(arguments, "id_key")

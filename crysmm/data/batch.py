@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.elements import feature_table
 from crysmm.engines.blocked import AtomClasses, Connectivity
 from crysmm.engines.segments import Segments, map_tensors

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.graphs.distances import SortedDistances, sorted_distances
 from crysmm.progress import progress_bar
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from crysmm.config.pretraining import SYMPREC
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 
 if TYPE_CHECKING:
     from torch import Tensor

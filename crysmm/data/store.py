@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import SPACE_GROUP, in_parallel, write_arrow
 from crysmm.errors import InputError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import CrystalBatch, collate_crystals
 from crysmm.data.estimate import BATCH_MEMORY, activations, memory_limit, oversized_rows, why_too_large
 from crysmm.data.loader import batch_ends

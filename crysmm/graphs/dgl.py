@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crysmm.config.graph import AtomFeatureSet, GraphSettings, NeighborStrategy
 from crysmm.config.loading import make_config
-from crysmm.crystal import as_crystal
+from crysmm.crystals.conversion import as_crystal
 from crysmm.elements import feature_table
 from crysmm.errors import InputError, MissingDependencyError
 from crysmm.graphs.neighbors import find_edges

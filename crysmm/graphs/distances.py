@@ -17,7 +17,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.graphs.neighbors import find_edges
 
 SEARCH_RADIUS = 8.0  # Angstrom; stacking variants of layers first differ in the third shell

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.graphs.neighbors import SHELL_TOLERANCE, EdgeList
 from crysmm.graphs.order import stable_order
 

@@ -14,7 +14,7 @@ from itertools import chain
 import numpy as np
 
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.elements import covalent_radii
 from crysmm.errors import StructureError
 from crysmm.graphs.order import stable_order

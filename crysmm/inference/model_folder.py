@@ -26,7 +26,7 @@ from crysmm.config.models import FeaturesConfig, HeadConfig, ModelConfig, Multim
 from crysmm.config.pretraining import ImitationConfig, MethodConfig, PretrainingConfig
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.scaler import TargetScaler
 from crysmm.elements import feature_table
 from crysmm.errors import ModelFolderError, NoResultError, brief, first_problem

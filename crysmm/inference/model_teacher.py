@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.data.estimate import PREDICTION_SHARE, memory_limit, why_too_large
 from crysmm.data.store import Store

@@ -20,7 +20,7 @@ from crysmm.config.graph import GraphSettings
 from crysmm.config.models import ModelConfig
 from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
 from crysmm.data.units import units_of

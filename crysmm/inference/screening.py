@@ -33,7 +33,7 @@ from crysmm.inference.model_files import refuse_output, unfinished_folder
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers, write_table
 from crysmm.inference.predictor import Loading, Predictor, Result, as_list, load
 from crysmm.inference.selection import Selection
-from crysmm.io.folder import FileRow
+from crysmm.io.files_source import FileRow
 from crysmm.io.inputs import open_source, source_from_structures
 from crysmm.io.source import ReadingOptions, Row, SkippedRow, Source
 from crysmm.io.table import RecordsTable

@@ -9,17 +9,41 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from crysmm.crystal import FULL_OCCUPANCY, Crystal
+from crysmm.crystals.crystal import Crystal
+from crysmm.crystals.statements import FULL_OCCUPANCY
 from crysmm.errors import StructureError, first_of, shown
 from crysmm.graphs.neighbors import close_pairs, too_close
+from crysmm.io.cif_tags import (
+    ALTERNATIVES,
+    ANGLES,
+    GROUP_NAMES,
+    GROUP_NUMBERS,
+    HALL_SYMBOLS,
+    LENGTHS,
+    MAGNETIC_CENTRINGS,
+    MAGNETIC_OPERATIONS,
+    OCCUPANCIES,
+    OPERATIONS,
+    OTHER_SYMMETRY,
+    PARENT,
+    REFERENCE_NAME,
+    SITE_SYMMETRIES,
+    SITES,
+    SYSTEMS,
+    TRANSFORMS,
+    UNKNOWN,
+    WYCKOFF,
+    Tags,
+    numbers,
+    read_blocks,
+)
 from crysmm.io.site_species import (
     Formula,
     Readings,
@@ -40,58 +64,10 @@ from crysmm.io.symmetry_operations import (
     written_operations,
 )
 
-if TYPE_CHECKING:
-    from gemmi import cif
-
 VOLUME_TOLERANCE = 0.05  # of the volume; typing errors make more, other rounding less
 DENSITY_TOLERANCE = 0.25  # of the density, as hydrogen may be missing; lost operations leave two thirds or less
 GRAMS_PER_CM3 = 1.66054  # in one atomic mass unit per cubic Angstrom
-UNKNOWN = ("?", ".", "")
-LENGTHS = [f"_cell_length_{axis}" for axis in "abc"]
-ANGLES = [f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")]
-OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
-MAGNETIC_OPERATIONS = "_space_group_symop_magn_operation_xyz"
-MAGNETIC_CENTRINGS = "_space_group_symop_magn_centering_xyz"
-GROUP_NAMES = (
-    "_space_group_name_h-m_alt",
-    "_symmetry_space_group_name_h-m",
-    "_space_group_name_h-m",
-    "_space_group_name_h-m_full",
-)
-REFERENCE_NAME = "_space_group_name_h-m_ref"  # of the setting that a transform leads to
-TRANSFORMS = ("_space_group_transform_pp_abc", "_space_group_transform_qq_xyz")
-GROUP_NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
-HALL_SYMBOLS = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
-SITES = [f"_atom_site_fract_{axis}" for axis in "xyz"]
-OTHER_SYMMETRY = re.compile(
-    r"(?!.*_id$)(?:_symmetry|.*(?:space_?group|sg_num|symop|name_hall|h-m|pearson|aflow_proto))"
-)
 NO_SYMMETRY = re.compile(r"-?1|p1?|ap\d*|1:p1|triclinic|anorthic|a,b,c;0,0,0|x,y,z(?:;0,0,0)?", re.IGNORECASE)
-SYSTEMS = ("_symmetry_cell_setting", "_space_group_crystal_system")
-SITE_SYMMETRIES = [  # numbers of atoms of a site, or of operations that keep it
-    f"_atom_site_{name}"
-    for name in (
-        "symmetry_multiplicity",
-        "site_symmetry_multiplicity",
-        "site_multiplicity",
-        "multiplicity",
-        "site_symmetry_order",
-    )
-]
-WYCKOFF = [f"_atom_site_wyckoff_{name}" for name in ("symbol", "label", "letter")]
-# A number for each site, unlike its uncertainty, flags of its refinement and remarks.
-OCCUPANCIES = re.compile(r"_atom_site_(?!.*(?:flag|refine|constrain|details|method|_su$|_esd$|_sigma$)).*(?:occ|sof).*")
-ALTERNATIVES = {"_atom_site_label_alt_id": "alternative sites", "_atom_site_pdbx_pdb_model_num": "models"}
-PARENT = "_parent_space_group"  # of a magnetic or distorted structure, not its own
-SPACES = re.compile(r"[^\S\n\r \t]|[\u200b\u2060\ufeff]")  # no-break and thin spaces
-NO_ASCII = re.compile(r"[^\x00-\x7f]")
-CONTROL = re.compile(r"[\x0c\x1a]")  # form feeds, and the end of a file of DOS
-HEADER = re.compile(r"(?im)^(data_\S*)[ \t]+(?![_#]|loop_|save_).*$")  # with blanks in its name
-START = re.compile(r"(?im)^data_")
-MINUS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"))
-GLUED = re.compile(r"(?m)^((?:[^\n'\"]*[ \t])?(['\"])[^\n]*\2)[^\s'\"]+[ \t]*$")  # 'A. One, B. Two',
-FOLDED = re.compile(r"\\[ \t]*\n")  # at the end of a line that goes on in the next
-WHERE = re.compile(r"string:?(?P<line>\d*)[^ ]*(?: in \S+)?: (?P<what>.*)", re.DOTALL)  # how gemmi words an error
 
 
 def parse_cif(text: str) -> Reading:
@@ -101,7 +77,7 @@ def parse_cif(text: str) -> Reading:
         StructureError: There is none or more than one, it is disordered, or what the file says of it is ambiguous or
             contradicts itself.
     """
-    everything = list(map(Tags, _document(text)))
+    everything = read_blocks(text)
     blocks = [block for block in everything if block.has_sites]
     if not blocks:
         raise StructureError("the CIF has no atom sites with fractional coordinates (_atom_site_fract_x, _y, _z)")
@@ -117,125 +93,9 @@ def parse_cif(text: str) -> Reading:
     return _Structure(blocks[0]).read()
 
 
-def _document(text: str) -> cif.Document:
-    """Return the data blocks of a text.
-
-    Raises:
-        StructureError: It is no CIF; the text says where.
-    """
-    from gemmi import cif
-
-    is_cif2 = text.startswith("#\\#CIF_2")
-    text = CONTROL.sub(" ", re.sub("\r\n?", "\n", text))
-    if not text.isascii():
-        text = NO_ASCII.sub("~", SPACES.sub(" ", text.translate(MINUS)))  # no CIF 1; "?" would be an unknown value
-    text = HEADER.sub(r"\1", _without_preface(text))
-    try:
-        try:
-            return cif.read_string(text, check_level=0)
-        except (ValueError, RuntimeError):
-            return cif.read_string(GLUED.sub(r"\1", text), check_level=0)
-    except (ValueError, RuntimeError) as error:
-        found = WHERE.match(str(error))
-        where = f"line {found['line']} of the CIF" if found and found["line"] else "the CIF"
-        remedy = "lists and triple quotes of CIF 2 are not read" if is_cif2 else "values with blanks need quotes"
-        raise StructureError(f"{where} cannot be read: {found['what'] if found else error}; {remedy}") from error
-
-
-def _without_preface(text: str) -> str:
-    """Return a text without the lines before its first data block, in which JARVIS names itself."""
-    start = START.search(text)
-    preface = text[: start.start()] if start else ""
-    if re.search(r"(?im)^[ \t]*(_|loop_|save_|global_)", preface):
-        return text
-    return "\n" * preface.count("\n") + text[len(preface) :]  # so that messages count the same lines
-
-
-class Tags:
-    """The values in a data block by tag, in lower case and with ``_`` for the ``.`` of newer dictionaries."""
-
-    def __init__(self, block: cif.Block):
-        self.name = block.name
-        self._columns: dict[str, list[list[str]]] = defaultdict(list)
-        self._loops: list[set[str]] = []
-        self._read: dict[str, list[str]] = {}
-        for item in block:
-            if item.pair is not None:
-                tag, value = cast(tuple[str, str], item.pair)
-                self._columns[_normal(tag)].append([value])
-                self._loops.append({_normal(tag)})
-            elif item.loop is not None:
-                width, values = len(item.loop.tags), item.loop.values
-                self._loops.append(set(map(_normal, item.loop.tags)))
-                for column, tag in enumerate(item.loop.tags):
-                    self._columns[_normal(tag)].append(values[column::width])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
-
-    @property
-    def has_sites(self) -> bool:
-        """True if a site has a coordinate."""
-        return any(word not in UNKNOWN for words in self._columns.get(SITES[0], []) for word in words)
-
-    def symmetry(self) -> tuple[str, ...]:
-        """Return the names of a space group and the operations that are written."""
-        return self.all_known(*GROUP_NAMES, *GROUP_NUMBERS, *HALL_SYMBOLS, *OPERATIONS)
-
-    def are_joined(self, tag: str, other: str) -> bool:
-        """Return True if two tags stand in one loop, or in loops that share a column, which then is the same."""
-        loops = [loop for loop in self._loops if other in loop]
-        return any(tag in loop and not loop.isdisjoint(base) for loop in self._loops for base in loops)
-
-    def column(self, tag: str) -> list[str]:
-        """Return the values of a tag without their quotes, ``?`` and ``.`` as they are; none where it is missing.
-
-        Where the tag stands there more than once, values that are all unknown do not count.
-
-        Raises:
-            StructureError: The tag stands there more than once, with different values.
-        """
-        if tag not in self._read:
-            self._read[tag] = self._only_column(tag)
-        return self._read[tag]
-
-    def _only_column(self, tag: str) -> list[str]:
-        from gemmi import cif
-
-        found = [
-            [word if word in UNKNOWN else FOLDED.sub("", cif.as_string(word)).strip() for word in words]
-            for words in self._columns.get(tag, [])
-        ]
-        known = [words for words in found if any(word not in UNKNOWN for word in words)] or found[:1]
-        if any(words != known[0] for words in known):
-            several = ", ".join(sorted({words[0] for words in known}))
-            raise StructureError(f"{tag} stands in the CIF more than once: {several}; expected one structure a file")
-        return known[0] if known else []
-
-    def known(self, *tags: str) -> str | None:
-        """Return the first value that is known of some tags."""
-        return next(iter(self.all_known(*tags)), None)
-
-    def all_known(self, *tags: str) -> tuple[str, ...]:
-        """Return the different values that are known of some tags."""
-        values = chain.from_iterable(self.column(tag) for tag in tags)
-        return tuple(dict.fromkeys(value for value in values if value not in UNKNOWN))
-
-
 def is_trivial(symmetry: str) -> bool:
     """Return True for a name, a system or an operation of a cell without symmetry, or with no more than triclinic."""
     return NO_SYMMETRY.fullmatch(symmetry.replace(" ", "")) is not None
-
-
-def _normal(tag: str) -> str:
-    return tag.lower().replace(".", "_")
-
-
-def _numbers(words: Iterable[str]) -> list[float]:
-    """Return numbers without their uncertainties; NaN for what is none."""
-    from gemmi import cif
-
-    return [cif.as_number(word) for word in words]
 
 
 @dataclass
@@ -256,7 +116,7 @@ class _Structure:
         self.labels = self._site_column("_atom_site_label") or [f"number {row + 1}" for row in self.rows]
         self.words = self._coordinates()
         self._check_order()
-        self.sites = np.array([_numbers(words) for words in self.words])
+        self.sites = np.array([numbers(words) for words in self.words])
         self.lattice = self._lattice()
         written = tags.known("_chemical_formula_sum")
         self.formula = Formula.parse(written)
@@ -286,7 +146,7 @@ class _Structure:
             self._refuse_lost_system(written or identity())
         self._compare_with_z(cell.crystal)
         self._compare_with_density(cell.crystal)
-        attached = sum(count for count in _numbers(self._site_column("_atom_site_attached_hydrogens")) if count > 0)
+        attached = sum(count for count in numbers(self._site_column("_atom_site_attached_hydrogens")) if count > 0)
         if attached and self.formula is None:  # which would tell itself what is missing
             self.notes.append(f"{attached:g} hydrogen atoms (_atom_site_attached_hydrogens) have no positions")
         return Reading(cell.crystal, (*self.notes, *cell.notes), self.formula is not None)
@@ -311,7 +171,7 @@ class _Structure:
         dummies = {row for row, flag in enumerate(flags) if flag.lower() == "dum"}
         if dummies:
             self.notes.append(f"dummy sites (_atom_site_calc_flag dum) are no atoms: {len(dummies)} left out")
-        occupancies = _numbers(self.tags.column("_atom_site_occupancy"))
+        occupancies = numbers(self.tags.column("_atom_site_occupancy"))
         empty = {row for row, value in enumerate(occupancies) if value == 0} - dummies
         if empty:
             self.notes.append(f"sites of occupancy 0 are no atoms: {len(empty)} left out")
@@ -344,7 +204,7 @@ class _Structure:
                 raise StructureError(f"the CIF has no {tag}; expected as many as of {SITES[0]}")
         sites = list(zip(*columns, strict=True))
         for label, words in zip(self.labels, sites, strict=True):
-            if not np.isfinite(_numbers(words)).all():
+            if not np.isfinite(numbers(words)).all():
                 raise StructureError(
                     f"site {label}: a coordinate in the CIF is not a number: {' '.join(words)}; write it, or leave the "
                     "site out"
@@ -359,7 +219,7 @@ class _Structure:
         """
         for tag in filter(OCCUPANCIES.fullmatch, self.tags):
             occupancies = self._site_column(tag)
-            for label, word, value in zip(self.labels, occupancies, _numbers(occupancies), strict=False):
+            for label, word, value in zip(self.labels, occupancies, numbers(occupancies), strict=False):
                 if word not in UNKNOWN and not abs(value - 1) <= FULL_OCCUPANCY:
                     raise StructureError(
                         f"partial occupancy: site {label} is occupied to {word} ({tag}); give an ordered structure"
@@ -402,12 +262,12 @@ class _Structure:
         from gemmi import UnitCell
 
         missing = [tag for tag in ANGLES if not self.tags.column(tag)]
-        if missing and 90 in _numbers(word for tag in ANGLES for word in self.tags.column(tag)):
+        if missing and 90 in numbers(word for tag in ANGLES for word in self.tags.column(tag)):
             raise StructureError(f"the CIF writes right angles, but no {missing[0]}; write all three angles")
         if missing:
             self.notes.append(f"{', '.join(missing)}: missing, so 90 degrees, the dictionary's default")
         words = [next(iter(self.tags.column(tag)), "90" if tag in missing else "?") for tag in (*LENGTHS, *ANGLES)]
-        values = _numbers(words)
+        values = numbers(words)
         for tag, word, value in zip((*LENGTHS, *ANGLES), words, values, strict=True):
             if not value > 0:
                 raise StructureError(
@@ -415,7 +275,7 @@ class _Structure:
                 )
         cell = UnitCell(*values)
         written = self.tags.known("_cell_volume")
-        volume = _numbers([written])[0] if written else cell.volume
+        volume = numbers([written])[0] if written else cell.volume
         if not cell.volume > 0:
             raise StructureError(f"no cell has the angles {' '.join(words[3:])}")
         if abs(volume / cell.volume - 1) > VOLUME_TOLERANCE:
@@ -478,7 +338,7 @@ class _Structure:
             StructureError: Naming the first such site.
         """
         for tag in SITE_SYMMETRIES:
-            values = _numbers(self._site_column(tag))
+            values = numbers(self._site_column(tag))
             if not any(value > 1 for value in values):
                 continue
             for label, value, count in zip(self.labels, values, counts, strict=True):
@@ -602,9 +462,9 @@ class _Structure:
         The formula may be the one of the whole cell, of which Z then is a divisor: so pymatgen writes both.
         """
         z = self.tags.known("_cell_formula_units_z")
-        if z is None or self.formula is None or not _numbers([z])[0] > 0:
+        if z is None or self.formula is None or not numbers([z])[0] > 0:
             return set()
-        number, counts = _numbers([z])[0], self.formula.counts
+        number, counts = numbers([z])[0], self.formula.counts
         total = sum(count for symbol, count in counts.items() if symbol != "H")
         is_pymatgens = self.tags.known("_chemical_formula_structural") is not None
         of_cell = is_pymatgens and all(count % number == 0 for count in counts.values())
@@ -622,7 +482,7 @@ class _Structure:
             StructureError: With both numbers.
         """
         z, most = self.tags.known("_cell_formula_units_z"), np.bincount(crystal.atomic_numbers).max()
-        if z is not None and self.formula is None and _numbers([z])[0] > most:
+        if z is not None and self.formula is None and numbers([z])[0] > most:
             raise StructureError(
                 f"Z is {z}, and of no element the cell has more than {most} atoms: symmetry, sites or Z are wrong; "
                 "correct them, or set Z to ?"
@@ -643,7 +503,7 @@ class _Structure:
         from gemmi import Element
 
         written = self.tags.known("_exptl_crystal_density_diffrn")
-        expected = _numbers([written])[0] if written else np.nan
+        expected = numbers([written])[0] if written else np.nan
         if not expected > 0 or self._is_z(crystal):
             return
         weight = sum(Element(number).weight for number in crystal.atomic_numbers.tolist())

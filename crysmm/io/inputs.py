@@ -10,19 +10,12 @@ from typing import Any
 
 from crysmm.config.run import FileFormat, RunConfig
 from crysmm.config.training import TargetTransform, TrainingConfig
-from crysmm.crystal import as_crystal
+from crysmm.crystals.conversion import as_crystal
 from crysmm.errors import InputError, StructureError
 from crysmm.io.cells import is_table_of_cells
-from crysmm.io.folder import FilesSource, open_cells, open_folder
-from crysmm.io.source import (
-    ReadingOptions,
-    Record,
-    Row,
-    SkippedRow,
-    Source,
-    encodable,
-    new_hash,
-)
+from crysmm.io.files_source import FilesSource
+from crysmm.io.folder import open_cells, open_folder
+from crysmm.io.source import ReadingOptions, Record, Row, SkippedRow, Source, encodable, new_hash
 from crysmm.io.structure_file import read_file
 from crysmm.io.table import Records, RecordsTable, hash_rows, open_table
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crysmm.crystal import FULL_OCCUPANCY, Crystal
+from crysmm.crystals.crystal import Crystal
+from crysmm.crystals.statements import FULL_OCCUPANCY
 from crysmm.elements import ATOMIC_NUMBERS, HYDROGENS
 from crysmm.errors import StructureError
 from crysmm.io.site_species import read_label

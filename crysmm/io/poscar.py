@@ -13,7 +13,7 @@ from itertools import accumulate, chain, groupby, repeat, takewhile
 
 import numpy as np
 
-from crysmm.crystal import Crystal, to_fractional
+from crysmm.crystals.crystal import Crystal, to_fractional
 from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.errors import StructureError, first_of
 

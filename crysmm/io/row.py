@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from crysmm.crystal import LARGEST_ROUNDING, Crystal, as_crystal, is_null, refuse_statements
+from crysmm.crystals.conversion import as_crystal
+from crysmm.crystals.crystal import Crystal
+from crysmm.crystals.statements import LARGEST_ROUNDING, is_null, refuse_statements
 from crysmm.errors import InputError, StructureError, shown
 from crysmm.graphs.distances import sorted_distances
 from crysmm.io.source import ID_KEYS, Reading

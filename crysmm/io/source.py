@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from crysmm.config.run import FileFormat
 from crysmm.config.training import TargetTransform
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError, StructureError, UnlabeledError, first_of
 
 READING_VERSION = 15  # part of every fingerprint: increase it when the same input is read into other numbers

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 
 from crysmm.config.run import FileFormat
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import StructureError
 from crysmm.io.cif import parse_cif
 from crysmm.io.pdb import parse_pdb

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crysmm.crystal import cell_parameters
+from crysmm.crystals.crystal import cell_parameters
 from crysmm.errors import StructureError, shown
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError, StructureError, UnlabeledError
 from crysmm.io.ase_database import database_rows
 from crysmm.io.cells import SUFFIXES_OF_CELLS

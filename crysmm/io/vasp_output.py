@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 from xml.etree import ElementTree
 
-from crysmm.crystal import Crystal, as_crystal
+from crysmm.crystals.conversion import as_crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import StructureError
 
 

@@ -18,15 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from crysmm.crystal import (
-    NOT_PERIODIC,
-    OCCUPANCY,
-    UNIT_OF_LENGTH,
-    Crystal,
-    refuse_statements,
-    refuse_vacancies,
-    to_fractional,
-)
+from crysmm.crystals.crystal import Crystal, to_fractional
+from crysmm.crystals.statements import NOT_PERIODIC, OCCUPANCY, UNIT_OF_LENGTH, refuse_statements, refuse_vacancies
 from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS
 from crysmm.errors import InputError, StructureError, shown
 from crysmm.io.json_stream import open_text

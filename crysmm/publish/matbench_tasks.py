@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crysmm.crystal import as_crystal
+from crysmm.crystals.conversion import as_crystal
 from crysmm.errors import InputError, StructureError, nearest, shown
 from crysmm.io.json_stream import json_object_items, open_text, read_json_object
 from crysmm.io.source import Record, Row, read_number

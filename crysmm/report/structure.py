@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.elements import SYMBOLS, covalent_radii
 from crysmm.errors import StructureError
 from crysmm.graphs.neighbors import find_edges

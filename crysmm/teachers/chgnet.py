@@ -14,7 +14,7 @@ from io import StringIO
 import numpy as np
 import torch
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import StructureError, brief
 from crysmm.teachers.names import PACKAGES, not_installed
 from crysmm.teachers.teacher import LayerOutputs, chosen_layers, full_name, refuse_elements, weights_sha256

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from crysmm.cluster import map_on_cluster
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.building import map_tasks
 from crysmm.data.loader import batch_ends
 from crysmm.data.store import CRYSTALS_READ, Store

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.teachers.features import embed_each
 from crysmm.teachers.registry import TeacherIdentity
 from crysmm.teachers.teacher import Teacher, TeacherByName

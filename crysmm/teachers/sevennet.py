@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import brief
 from crysmm.teachers.names import PACKAGES, not_installed
 from crysmm.teachers.teacher import LayerOutputs, chosen_layers, full_name, refuse_elements, weights_sha256

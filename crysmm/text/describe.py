@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from crysmm.cluster import Backend, connect, require_cluster
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.building import graph_row
 from crysmm.errors import InputError
 from crysmm.io.source import SkippedRow, Source

@@ -27,7 +27,7 @@ from importlib.metadata import PackageNotFoundError, version
 from threading import Lock
 from typing import Any, Literal
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import MissingDependencyError
 
 SECONDS_TO_START = 300

@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from crysmm.errors import InputError, StructureError, shown
 from crysmm.files import naming, text_replacing
 from crysmm.io.cells import read_csv
-from crysmm.io.folder import DESCRIPTION, ID_COLUMNS, FolderTable, columns_of_text, description_column
+from crysmm.io.id_prop import DESCRIPTION, ID_COLUMNS, FolderTable, columns_of_text, description_column
 from crysmm.io.row import parse_row
 from crysmm.io.source import Source, encodable
 from crysmm.io.table import TableRow

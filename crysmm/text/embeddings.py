@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from crysmm.config.models import Pooling
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError
 from crysmm.parts import PartReader, folder_of_parts, read_parts, write_part
 from crysmm.progress import progress_bar

@@ -20,7 +20,7 @@ from typing import Any
 
 from crysmm.config.loading import options
 from crysmm.config.training import TrainingConfig
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.scaler import TargetScaler
 from crysmm.data.store import Store, build_store
 from crysmm.errors import CrysmmError, InputError

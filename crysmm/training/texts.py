@@ -11,7 +11,7 @@ from crysmm.config.models import MultimodalConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.store import Store
 from crysmm.errors import InputError
-from crysmm.io.folder import DESCRIPTION
+from crysmm.io.id_prop import DESCRIPTION
 from crysmm.io.inputs import open_input
 from crysmm.processes import Processes
 from crysmm.runs.data import TrainingData

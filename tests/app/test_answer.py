@@ -13,7 +13,7 @@ import crysmm
 from crysmm.app.answer import MAX_FILE_SIZE, MAX_FILES, Answer, Models, answer, explain
 from crysmm.app.cards import EXAMPLE_FILES, EXAMPLES
 from crysmm.cli.main import main
-from crysmm.crystal import cell_parameters
+from crysmm.crystals.crystal import cell_parameters
 from crysmm.errors import InputError, MissingDependencyError, ModelFolderError
 from crysmm.inference.predictor import Predictor
 from crysmm.inference.property_model import PropertyModel

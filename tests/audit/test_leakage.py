@@ -11,7 +11,7 @@ import pytest
 from crysmm.audit.leakage import audit_ids, audit_run
 from crysmm.cli.main import main
 from crysmm.config import TrainingConfig
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError
 from crysmm.io.source import ReadingOptions
 from crysmm.io.table import RecordsTable

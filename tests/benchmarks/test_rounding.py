@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import rounding
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.io.table import crystal_row
 from data_prep.files import write_jsonl
 

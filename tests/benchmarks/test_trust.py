@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import intervals, near_duplicates
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.io.source import Record
 from crysmm.testing import supercell
 

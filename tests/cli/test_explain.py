@@ -9,7 +9,7 @@ import pytest
 from pymatgen.core import Element
 
 from crysmm.cli.main import main
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.scaler import TargetScaler
 from crysmm.explain import REPORT, TABLES_AND_PLOTS
 from crysmm.explain.explanation import why_not_measured

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crysmm.cli.main import main
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.inference.predictor import load
 from crysmm.models.networks import PropertyNetwork
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 
 DATA = Path(__file__).parent / "data"
 

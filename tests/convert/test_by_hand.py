@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
 from crysmm.convert.conversion import convert
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.elements import feature_table
 from crysmm.errors import InputError

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.duplicates import TOLERANCE, find_duplicates
 from crysmm.graphs.distances import SortedDistances, sorted_distances
 

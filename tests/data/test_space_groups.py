@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from crysmm.config import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, describe_symmetry, find_space_group
 from crysmm.data.store import Store, build_store
 from crysmm.io.inputs import open_source, source_from_structures
@@ -121,7 +121,7 @@ import numpy as np
 logging.basicConfig(level=logging.DEBUG, format="%(name)s")
 if {loud}:
     logging.getLogger("moyo").setLevel(logging.DEBUG)
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.space_groups import find_space_group
 
 face_centered = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]

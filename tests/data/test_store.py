@@ -9,7 +9,7 @@ import torch
 from jarvis.io.vasp.inputs import Poscar
 
 from crysmm.config import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data import building
 from crysmm.data.batch import collate_crystals
 from crysmm.data.store import Store, build_store, cache_folder

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from crysmm.crystal import as_crystal
+from crysmm.crystals.conversion import as_crystal
 from crysmm.errors import InputError
 from crysmm.io.inputs import open_source
 from crysmm.text.descriptions import descriptions_of_input

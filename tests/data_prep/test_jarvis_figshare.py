@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from crysmm.crystal import as_crystal
+from crysmm.crystals.conversion import as_crystal
 
 
 def rows_as_jarvis_has_them(crystals):

@@ -1,7 +1,7 @@
 import numpy as np
 from jarvis.io.vasp.inputs import Poscar as JarvisPoscar
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.io.poscar import parse_poscar
 from data_prep.poscar import format_poscar
 

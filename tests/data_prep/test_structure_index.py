@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from data_prep.structure_index import NEARLY_SAME, SAME, StructureIndex, pack_keys, structure_key, unpack_keys
 
 SHEAR = np.array([[1, 1, 0], [0, 1, 2], [0, 0, 1]])

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crysmm.crystal import Crystal, as_crystal
+from crysmm.crystals.conversion import as_crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.space_groups import find_space_group
 from crysmm.errors import InputError
 from crysmm.io.inputs import open_source

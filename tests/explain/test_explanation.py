@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from crysmm.config import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.explain import explanation
 from crysmm.explain.attribution import Explainer

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crysmm.config import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.graphs import equivalence
 from crysmm.graphs.equivalence import find_equivalence
 from crysmm.graphs.neighbors import find_edges

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import StructureError
 from crysmm.graphs import neighbors
 from crysmm.graphs.neighbors import find_edges

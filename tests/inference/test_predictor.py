@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import crysmm.inference.predictor
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.data.building import ROWS_A_TASK, TASKS_AHEAD, in_parallel
 from crysmm.errors import InputError, ModelFolderError, StructureError

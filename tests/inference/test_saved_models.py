@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from crysmm.config import TrainingConfig
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.data.scaler import TargetScaler
 from crysmm.elements import elements_in

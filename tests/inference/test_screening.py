@@ -23,7 +23,7 @@ import pytest
 import crysmm.inference.predictor
 import crysmm.inference.screening
 from crysmm.cli.main import main
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError
 from crysmm.inference.predictor import Predictor, load
 from crysmm.inference.screening import ShardMaker, open_shards, screen

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from crysmm.config import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.store import Store, build_store
 from crysmm.errors import InputError, StructureError
-from crysmm.io.folder import FolderTable
+from crysmm.io.id_prop import FolderTable
 from crysmm.io.inputs import open_source
 from crysmm.io.source import SkippedRow, UnlabeledRow
 from crysmm.io.structure_file import read_structure

@@ -15,7 +15,7 @@ from moyopy import HallSymbolEntry
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifParser, CifWriter
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import StructureError
 from crysmm.graphs.distances import sorted_distances
 from crysmm.io.cif import parse_cif

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.io import write
 from pymatgen.core import Structure
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError, InputWarning, StructureError
 from crysmm.io import structure_file
 from crysmm.io.cells import read_csv

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crysmm.config import TrainingConfig
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.split import make_split
 from crysmm.errors import InputError
 from crysmm.io.cif import parse_cif

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.io import write as ase_write
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import StructureError
 from crysmm.io.structure_file import format_from_name, format_from_text, parse_structure, read_structure
 

@@ -15,7 +15,8 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
 
-from crysmm.crystal import Crystal, as_crystal
+from crysmm.crystals.conversion import as_crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError, InputWarning, StructureError
 from crysmm.io.inputs import open_source, source_from_files
 from crysmm.io.source import ReadingOptions, Record, SkippedRow

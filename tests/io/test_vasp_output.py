@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pymatgen.io.vasp import Vasprun
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import StructureError
 from crysmm.io.inputs import open_source
 from crysmm.io.structure_file import read_structure

@@ -10,7 +10,7 @@ from ase.constraints import FixAtoms
 from ase.io import read as ase_read
 from ase.io import write as ase_write
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError, StructureError
 from crysmm.io.inputs import open_source
 from crysmm.io.row import read_row

@@ -8,7 +8,7 @@ import torch
 
 import crysmm
 from crysmm.config import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig, GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.models.networks import build_backbone
 

@@ -8,7 +8,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.preprocessing import StandardScaler
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.models import gaussian_process
 from crysmm.models.backbone import Embedding

@@ -8,7 +8,7 @@ import torch
 
 from crysmm.config import GraphSettings
 from crysmm.config.models import ALIGNNConfig, CGCNNConfig, CrysXPPConfig, GATGNNConfig
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.models.networks import build_backbone
 from crysmm.testing import supercell

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import collate_crystals
 from crysmm.engines.blocked import Connectivity
 from crysmm.objectives.corruption import Corruption, Example

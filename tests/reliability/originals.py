@@ -16,7 +16,7 @@ from benchmarks.processes import CHECKOUT, SAMPLE_DATA
 from crysmm.cli.main import main
 from crysmm.config import PretrainingConfig, TrainingConfig
 from crysmm.convert import alignn, cgcnn
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.files import write_json_atomic, write_text_atomic
 from crysmm.io.inputs import open_source
 from crysmm.io.source import Record

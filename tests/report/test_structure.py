@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.report.structure import element_colors, structure_drawing, structure_view
 

@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from crysmm.cli.main import main
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.store import build_store
 from crysmm.errors import InputError, ModelFolderError
 from crysmm.inference.model_teacher import ModelTeacher, any_teacher

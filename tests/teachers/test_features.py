@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from crysmm.config.graph import GraphSettings
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.data.building import map_tasks
 from crysmm.data.store import build_store
 from crysmm.errors import InputError

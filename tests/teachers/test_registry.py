@@ -96,7 +96,7 @@ def test_sevennet(crystals):
 
 def test_an_unknown_element_is_refused(crystals):
     pytest.importorskip("chgnet")
-    from crysmm.crystal import Crystal
+    from crysmm.crystals.crystal import Crystal
 
     americium = Crystal(crystals["Cu"].lattice, crystals["Cu"].frac_coords, np.array([95], dtype=np.uint8))
     with pytest.raises(StructureError, match="chgnet:3 does not know Am"):
@@ -105,7 +105,7 @@ def test_an_unknown_element_is_refused(crystals):
 
 def test_a_lone_atom_is_refused():
     pytest.importorskip("chgnet")
-    from crysmm.crystal import Crystal
+    from crysmm.crystals.crystal import Crystal
 
     argon = Crystal.from_arrays(30 * np.eye(3), [[0.5, 0.5, 0.5]], ["Ar"])
     with pytest.raises(StructureError, match="isolated atom"):

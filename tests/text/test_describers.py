@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.text.describers import DescribingProcess, Jarvis, Robocrystallographer, borrowed
 
 LETTERS = """
 import json, sys
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.text.describers import Jarvis
 for line in sys.stdin:
     print(Jarvis().describe(Crystal.from_arrays(*json.loads(line))))

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.optimize import minimize
 
 import crysmm
-from crysmm.crystal import Crystal
+from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError, ModelFolderError
 from crysmm.io.structure_file import read_structure
 from crysmm.training.train import train

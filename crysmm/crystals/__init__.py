@@ -1,0 +1,1 @@
+"""Crystals: their representation, and their conversion from what other libraries hold."""
