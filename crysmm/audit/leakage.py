@@ -18,9 +18,8 @@ from crysmm.files import write_csv_atomic, write_json_atomic
 from crysmm.inference.prediction_table import read_predictions
 from crysmm.io.source import Source
 from crysmm.runs.finished_run import read_run
-from crysmm.runs.run_folder import AUDIT_REPORT, AUDIT_TABLE, RunFolder
+from crysmm.runs.run_folder import AUDIT_REPORT, AUDIT_TABLE, TITLES, RunFolder
 
-TITLES = {"val": "validation", "test": "test"}
 SUBSETS = {
     "all": (),
     "without identical structures": ("identical",),
@@ -127,7 +126,7 @@ def audit_run(folder: Path, root_dir: Path | None = None, *, progress: bool = Tr
     run = RunFolder(folder)
     _, store, split = read_run(run, root_dir, progress=progress)
     ids = {"val": [store.ids[row] for row in split.val], "test": [store.ids[row] for row in split.test]}
-    errors = {name: _read_errors(path, ids[name]) for name in TITLES if (path := run.predictions(name)).is_file()}
+    errors = {name: _read_errors(path, ids[name]) for name in ids if (path := run.predictions(name)).is_file()}
     return audit(store, split, errors, progress=progress)
 
 

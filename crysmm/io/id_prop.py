@@ -11,21 +11,29 @@ from itertools import chain
 from pathlib import Path
 
 from crysmm.errors import InputError, StructureError, UnlabeledError, nearest
-from crysmm.io.cells import Lines, has_commas, read_cells
+from crysmm.io.cells import DECIMAL_COMMA, Lines, has_commas, read_cells
 from crysmm.io.files_source import FileRow, FileRows
 from crysmm.io.listing import FolderListing
 from crysmm.io.row import refuse_repeated
-from crysmm.io.source import MISSING, IdRegister, ReadingOptions, SkippedRow, UnlabeledRow, encodable, read_targets
+from crysmm.io.source import (
+    ID_KEYS,
+    MISSING,
+    IdRegister,
+    ReadingOptions,
+    SkippedRow,
+    UnlabeledRow,
+    encodable,
+    read_targets,
+)
 from crysmm.io.structure_file import format_from_name
 from crysmm.io.table import group_names
 
 PART_OF_NUMBER = re.compile(r"0\d+")
 WHOLE = re.compile(r"[+-]?\d+")
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 OF_PANDAS = re.compile(r"(Unnamed: \d+)?")  # name of the column in which a DataFrame is written with its index
 DESCRIPTION = "description"  # column of texts, unless another is named
-IDS, NAMES_OF_FILES = ("jid", "id", "material_id"), ("file", "filename", "file_name")  # of columns, in lower case
-ID_COLUMNS = (*IDS, *NAMES_OF_FILES, "name", "structure")
+NAMES_OF_FILES = ("file", "filename", "file_name")  # of columns, in lower case, as all of ID_COLUMNS
+ID_COLUMNS = (*ID_KEYS, *NAMES_OF_FILES, "name", "structure")
 
 
 class FolderTable(FileRows):
@@ -125,7 +133,7 @@ class _Columns:
         if options.id_keys[0] not in header and len(options.id_keys) == 1:
             raise InputError(f"{table} has no column {options.id_key!r} (id_key); it has {', '.join(header)}")
         # Where the first column has a name of ids, another is theirs only if it names files.
-        of_ids = NAMES_OF_FILES if header[0].lower() in ID_COLUMNS else (*IDS, *NAMES_OF_FILES)
+        of_ids = NAMES_OF_FILES if header[0].lower() in ID_COLUMNS else (*ID_KEYS, *NAMES_OF_FILES)
         named = (column for column, name in enumerate(header) if name.lower() in of_ids)
         id_column = next((header.index(key) for key in options.id_keys if key in header), next(named, 0))
         refuse_repeated(header, table, header[id_column : id_column + 1])

@@ -20,7 +20,8 @@ from crysmm.data.units import after_name, after_number, number
 from crysmm.report.errors import CrystalErrors, Group
 from crysmm.report.html import percentage
 from crysmm.runs.metrics import confusions
-from crysmm.runs.plots import BASELINES, METRIC_NAMES, TITLES
+from crysmm.runs.plots import BASELINES, METRIC_NAMES
+from crysmm.runs.run_folder import TITLES
 
 if TYPE_CHECKING:
     import plotly.graph_objects

@@ -25,8 +25,7 @@ from crysmm.errors import count
 from crysmm.report.errors import EvaluatedSplit, Group
 from crysmm.report.html import percentage
 from crysmm.runs.data import TrainingData
-from crysmm.runs.plots import TITLES
-from crysmm.runs.run_folder import SPLITS
+from crysmm.runs.run_folder import SPLITS, TITLES
 from crysmm.runs.summary import CLASS_SCORES, describe_split, first_targets
 
 MAX_TARGETS = 50  # rows of a table

@@ -13,13 +13,13 @@ from crysmm.data.scaler import TargetScaler, class_label
 from crysmm.data.units import after_name, after_number
 from crysmm.files import replacing
 from crysmm.runs.metrics import confusions
+from crysmm.runs.run_folder import TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLORS = {"train": "#9aa5b1", "val": "#e08e3c", "test": "#2b6cb0"}
-TITLES = {"train": "training", "val": "validation", "test": "test"}
 METRIC_NAMES = {"mae": "mean absolute error", "mae_over_std": "MAE / standard deviation", "loss": "loss"}
 BASELINES = {
     "mae": "mean of the training split",

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 ALL_EPOCHS, EARLY_STOPPING, CLOSED_FORM, MAX_HOURS = "all epochs", "early stopping", "closed form", "max_hours"
 """Ways for training to end; only after the last there is something to resume."""
-SPLITS = ("train", "val", "test")
+TITLES = {"train": "training", "val": "validation", "test": "test"}  # of splits, for people
+SPLITS = tuple(TITLES)
 
 AUDIT_REPORT, AUDIT_TABLE = "audit.json", "audit.csv"  # what crysmm audit writes
 PART, MEMBER = "delta_", "member_"  # prefixes of the folders of sub-runs
