@@ -28,6 +28,7 @@ from crysmm.engines.blocked import BlockedGraph
 from crysmm.engines.linear import precise
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.reconstruction import PairClassifier, reconstruction_terms
+from crysmm.objectives.scores import ClassAccuracy, HeldOut, Score
 from crysmm.objectives.terms import Term, over_edges
 
 LENGTH_CLASSES = 5  # rounded to 1, 2, 3, 4 and 5 Angstrom
@@ -45,26 +46,26 @@ class BondLengthTerm(Term):
         node_features: Width of the embeddings.
     """
 
-    n_classes = LENGTH_CLASSES
-
     def __init__(self, weight: float, node_features: int):
         super().__init__(weight)
         self.decoder = PairClassifier(node_features, LENGTH_CLASSES)
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss of the clean bond lengths per crystal, ``[n_crystals]``."""
-        losses = functional.cross_entropy(*self.classify(nodes, example.clean), reduction="none")
+        losses = functional.cross_entropy(*self.logits(nodes, example.clean), reduction="none")
         return over_edges(losses, example.clean, pooled=False)
 
-    def classified(
-        self, nodes: Tensor, seen_nodes: Tensor, example: Example, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Return the true and the predicted class of each bond."""
-        scores, classes = self.classify(nodes, example.clean)
-        return classes, scores.argmax(1)
+    def scores(self, name: str) -> list[Score]:
+        """Return the accuracy of the classes."""
+        return [ClassAccuracy(name, LENGTH_CLASSES, self.classify)]
 
-    def classify(self, nodes: Tensor, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
-        """Return scores, ``[n_edges, LENGTH_CLASSES]``, and true classes, ``[n_edges]`` int64, of all bonds.
+    def classify(self, held_out: HeldOut) -> tuple[Tensor, Tensor]:
+        """Return the true and the predicted class of each bond."""
+        logits, classes = self.logits(held_out.nodes, held_out.example.clean)
+        return classes, logits.argmax(1)
+
+    def logits(self, nodes: Tensor, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
+        """Return logits, ``[n_edges, LENGTH_CLASSES]``, and true classes, ``[n_edges]`` int64, of all bonds.
 
         Args:
             nodes: Embeddings of the atoms, ``[n_atoms_in_all, d]``.

@@ -24,6 +24,7 @@ from crysmm.engines.linear import precise
 from crysmm.models.backbone import crystal_mean
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.reconstruction import reconstruction_terms
+from crysmm.objectives.scores import ClassAccuracy, HeldOut, Score
 from crysmm.objectives.terms import Term, mean_losses, space_groups_of
 
 SPACE_GROUPS = 230
@@ -39,8 +40,6 @@ class SpaceGroupTerm(Term):
         node_features: Width of the embeddings.
     """
 
-    n_classes = SPACE_GROUPS
-
     def __init__(self, weight: float, node_features: int):
         super().__init__(weight)
         self.decoder = nn.Linear(node_features, SPACE_GROUPS)
@@ -54,15 +53,16 @@ class SpaceGroupTerm(Term):
         losses = functional.cross_entropy(scores, (space_groups - 1).clamp_min(0), reduction="none")
         return mean_losses(torch.where(known, losses, 0), known.to(losses.dtype), pooled=False)
 
-    def classified(
-        self, nodes: Tensor, seen_nodes: Tensor, example: Example, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor] | None:
+    def scores(self, name: str) -> list[Score]:
+        """Return the accuracy of the classes."""
+        return [ClassAccuracy(name, SPACE_GROUPS, self.classify)]
+
+    def classify(self, held_out: HeldOut) -> tuple[Tensor, Tensor]:
         """Return the true and the predicted class of each crystal whose space group is known."""
-        space_groups = example.clean.space_groups
-        if space_groups is None:
-            return None
+        batch = held_out.example.clean
+        space_groups = space_groups_of(batch)
         known = space_groups > 0
-        predicted = self.decoder(crystal_mean(nodes, example.clean.n_atoms)).argmax(1)
+        predicted = self.decoder(crystal_mean(held_out.nodes, batch.n_atoms)).argmax(1)
         return space_groups[known] - 1, predicted[known]
 
 

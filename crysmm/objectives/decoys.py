@@ -39,6 +39,7 @@ from crysmm.engines.linear import Linear, precise
 from crysmm.engines.normalization import BatchNorm
 from crysmm.models.backbone import crystal_mean
 from crysmm.objectives.corruption import Example
+from crysmm.objectives.scores import ClassAccuracy, HeldOut, Score
 from crysmm.objectives.terms import Term, over_atoms
 
 QUANTITIES = 7
@@ -61,8 +62,6 @@ class ReplacedAtomTerm(Term):
         node_features: Width of the embeddings.
     """
 
-    n_classes = 2
-
     def __init__(self, weight: float, node_features: int):
         super().__init__(weight)
         self.decoder = hidden_decoder(node_features, 1)
@@ -76,12 +75,14 @@ class ReplacedAtomTerm(Term):
         visible = None if example.hidden is None else ~example.hidden
         return over_atoms(losses, visible, example.clean.n_atoms, pooled=True)
 
-    def classified(
-        self, nodes: Tensor, seen_nodes: Tensor, example: Example, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def scores(self, name: str) -> list[Score]:
+        """Return the accuracy of the classes."""
+        return [ClassAccuracy(name, 2, self.classify)]
+
+    def classify(self, held_out: HeldOut) -> tuple[Tensor, Tensor]:
         """Return which atoms are replaced, and which are predicted to be."""
-        replaced, _ = find_replaced(example)
-        return replaced.long(), (self.decoder(seen_nodes).flatten() > 0).long()
+        replaced, _ = find_replaced(held_out.example)
+        return replaced.long(), (self.decoder(held_out.seen_nodes).flatten() > 0).long()
 
 
 class DecoyTerm(Term):
@@ -94,8 +95,6 @@ class DecoyTerm(Term):
         node_features: Width of the embeddings.
     """
 
-    n_classes = 2
-
     def __init__(self, weight: float, node_features: int):
         super().__init__(weight)
         self.decoder = hidden_decoder(node_features, 1)
@@ -106,12 +105,15 @@ class DecoyTerm(Term):
         _, decoys = find_replaced(example)
         return functional.binary_cross_entropy_with_logits(scores, decoys.to(scores.dtype), reduction="none")
 
-    def classified(
-        self, nodes: Tensor, seen_nodes: Tensor, example: Example, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def scores(self, name: str) -> list[Score]:
+        """Return the accuracy of the classes."""
+        return [ClassAccuracy(name, 2, self.classify)]
+
+    def classify(self, held_out: HeldOut) -> tuple[Tensor, Tensor]:
         """Return which crystals are decoys, and which are predicted to be."""
+        example = held_out.example
         _, decoys = find_replaced(example)
-        scores = self.decoder(crystal_mean(seen_nodes, example.clean.n_atoms)).flatten()
+        scores = self.decoder(crystal_mean(held_out.seen_nodes, example.clean.n_atoms)).flatten()
         return decoys.long(), (scores > 0).long()
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from crysmm.engines.linear import Linear, precise
 from crysmm.objectives.corruption import Example
+from crysmm.objectives.scores import HeldOut, MeanScore, Score
 from crysmm.objectives.terms import Term, over_atoms
 
 
@@ -48,3 +49,12 @@ class ImitationTerm(Term):
             raise ValueError("the batch has no embeddings of a teacher; give them to its loader")
         # The teacher's features were divided by their lengths when they were read.
         return (functional.normalize(precise(self.decoder(nodes)), dim=1) * teacher).sum(1)
+
+    def scores(self, name: str) -> list[Score]:
+        """Return the mean cosine; the baseline, 0, is that of random directions."""
+        return [MeanScore("imitation_cosine", self.measure)]
+
+    def measure(self, held_out: HeldOut) -> tuple[Tensor, Tensor]:
+        """Return the cosine of each atom, and 0."""
+        cosines = self.cosines(held_out.nodes, held_out.example)
+        return cosines, torch.zeros_like(cosines)

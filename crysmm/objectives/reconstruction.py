@@ -15,6 +15,7 @@ from crysmm.engines.blocked import BlockedGraph
 from crysmm.engines.linear import Linear, linear, precise
 from crysmm.models.backbone import GaussianExpansion, repeat_for_atoms
 from crysmm.objectives.corruption import Example
+from crysmm.objectives.scores import ClassAccuracy, FeatureAccuracy, HeldOut, MeanScore, Score
 from crysmm.objectives.terms import Term, mean_losses, over_atoms, over_edges
 
 CLASSES = 6  # 0 to 4 edges from one atom to the other, and 5 or more
@@ -43,10 +44,18 @@ class AtomFeatureTerm(Term):
 
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss of the clean features per crystal, ``[n_crystals]``."""
-        logits = precise(self.decoder(nodes))
+        logits = self.decode(nodes)
         bits = example.clean.atom_features.to(logits.dtype)
         losses = functional.binary_cross_entropy_with_logits(logits, bits, reduction="none").mean(1)
         return over_atoms(losses, example.hidden, example.clean.n_atoms, self.pooled)
+
+    def decode(self, nodes: Tensor) -> Tensor:
+        """Return the logits of the features, ``[n, atom_features]``, of embedded atoms, ``[n, d]``."""
+        return precise(self.decoder(nodes))
+
+    def scores(self, name: str) -> list[Score]:
+        """Return the accuracies of bits and elements, of all atoms and of hidden ones."""
+        return [FeatureAccuracy(self.decode, of_hidden=False), FeatureAccuracy(self.decode, of_hidden=True)]
 
 
 class PairClassifier(nn.Module):
@@ -115,7 +124,6 @@ class ConnectivityTerm(Term):
         pooled: See :func:`~crysmm.objectives.terms.mean_losses`; CrysAE averages per crystal, CrysGNN over all pairs.
     """
 
-    n_classes = CLASSES
     class_weights: Tensor
 
     def __init__(self, weight: float, node_features: int, max_pairs: int, pooled: bool):
@@ -134,11 +142,13 @@ class ConnectivityTerm(Term):
         sums = losses.view(len(grid.fractions), -1).sum(1) / grid.fractions
         return mean_losses(sums, grid.weights, self.pooled)
 
-    def classified(
-        self, nodes: Tensor, seen_nodes: Tensor, example: Example, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def scores(self, name: str) -> list[Score]:
+        """Return the accuracy of the classes."""
+        return [ClassAccuracy(name, CLASSES, self.classify)]
+
+    def classify(self, held_out: HeldOut) -> tuple[Tensor, Tensor]:
         """Return the true and the predicted class of each pair of atoms, or of a sample in large cells."""
-        grid = self.grid(nodes, example.clean, generator)
+        grid = self.grid(held_out.nodes, held_out.example.clean, held_out.generator)
         is_pair = grid.classes != NO_PAIR
         return grid.classes[is_pair], grid.scores.argmax(1)[is_pair]
 
@@ -259,6 +269,17 @@ class DistanceTerm(Term):
         destination = self.destination(nodes) + self.length.bias
         hidden = functional.silu(graph.add(self.source(nodes), destination, lengths, self.length.weight))
         return precise(self.output(hidden).squeeze(1))
+
+    def scores(self, name: str) -> list[Score]:
+        """Return the error of the corrected bond lengths."""
+        return [MeanScore("distance_error", self.errors)]
+
+    def errors(self, held_out: HeldOut) -> tuple[Tensor, Tensor]:
+        """Return how far each bond length is from the true one after correction and before, ``[n_edges]``, Angstrom."""
+        seen = held_out.example.seen
+        noise = held_out.example.clean.bond_lengths() - seen.bond_lengths()
+        left = noise - self.distance_noise * self.corrections(held_out.seen_nodes, seen)
+        return left.abs(), noise.abs()
 
 
 def reconstruction_terms(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from crysmm.data.batch import CrystalBatch
 from crysmm.models.backbone import crystal_sum
 from crysmm.objectives.corruption import Example
+from crysmm.objectives.scores import Score
 
 
 class Term(nn.Module, ABC):
@@ -17,12 +18,7 @@ class Term(nn.Module, ABC):
 
     Args:
         weight: Factor of the loss in the objective.
-
-    Attributes:
-        n_classes: Number of classes that it tells apart; None if it predicts something else.
     """
-
-    n_classes: int | None = None
 
     def __init__(self, weight: float):
         super().__init__()
@@ -38,18 +34,13 @@ class Term(nn.Module, ABC):
             generator: Source of random numbers, by default torch's global one; most terms draw none.
         """
 
-    def classified(
-        self, nodes: Tensor, seen_nodes: Tensor, example: Example, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor] | None:
-        """Return true and predicted classes, ``[n]`` int64 each, or None if there are none.
+    def scores(self, name: str) -> list[Score]:
+        """Return what its predictions for held-out crystals are scored by; by default nothing.
 
         Args:
-            nodes: Embeddings of the atoms of ``example.clean``, ``[n_atoms_in_all, d]``.
-            seen_nodes: Embeddings of the atoms of ``example.seen``.
-            example: Batch before and after corruption.
-            generator: Source of random numbers.
+            name: Name of the term in its objective.
         """
-        return None
+        return []
 
 
 def mean_losses(sums: Tensor, totals: Tensor, pooled: bool) -> Tensor:

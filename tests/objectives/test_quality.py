@@ -59,7 +59,7 @@ def test_connectivity_of_two_batches(make_case, method):
 def test_bond_lengths(make_case):
     objective, batch = make_objective("crysae"), make_case().batch
     truth = batch.bond_vectors.norm(dim=1).round().clamp(1, 5).long() - 1
-    predicted = objective.network.terms()["bond_lengths"].classify(clean_nodes(objective, batch), batch)[0].argmax(1)
+    predicted = objective.network.terms()["bond_lengths"].logits(clean_nodes(objective, batch), batch)[0].argmax(1)
     same_as_sklearn(evaluate(objective, batch), "bond_lengths", truth.numpy(), predicted.numpy())
 
 
