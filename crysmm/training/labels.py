@@ -115,6 +115,7 @@ def label(
         CrysmmError: No crystal can be labeled.
     """
     run, folder = Path(run), Path(folder)
+    _refuse_other_run(folder, run)  # before minutes of reading, and again when no other process can write there
     config, store, split = read_run(RunFolder(run), root_dir, progress=progress)
     predictor = load(run, device)
     if predictor.classes is not None:
@@ -130,11 +131,11 @@ def label(
         raise InputError("there is no crystal to label: the run has all of them, or others with their ids")
     names = store.target_names
     factor = config.target_multiplication_factor or 1.0  # the student's settings have it, too
-    parts, name = split.to_ids(store.ids), run.resolve().name
+    parts = split.to_ids(store.ids)
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder):
-        _refuse_other_run(folder, name)
-        write_json_atomic(folder / LABELS_REPORT, {"n_known": len(own), "run": name, "properties": names})
+        _refuse_other_run(folder, run)
+        write_json_atomic(folder / LABELS_REPORT, {"n_known": len(own), "run": run.resolve().name, "properties": names})
         to_label = StoredCrystals(others, rows)
         summary = screen(predictor, to_label, folder / LABELS, batch_size=batch_size, jobs=jobs, progress=progress)
         labels = dict(_read_labels(folder / LABELS, names))
@@ -152,14 +153,14 @@ def label(
     return Labeled(folder, len(own), sum(is_same), n_other, others.skipped, summary, words)
 
 
-def _refuse_other_run(folder: Path, name: str) -> None:
+def _refuse_other_run(folder: Path, run: Path) -> None:
     """Refuse a folder with the labels by another run.
 
     Raises:
         InputError: The report in the folder names another run.
     """
     path = folder / LABELS_REPORT
-    if path.is_file() and (other := json.loads(path.read_bytes())["run"]) != name:
+    if path.is_file() and (other := json.loads(path.read_bytes())["run"]) != run.resolve().name:
         raise InputError(f"{folder} holds labels by the run {other}; name another folder")
 
 

@@ -191,7 +191,7 @@ def test_labels_by_another_run_are_kept(make_config, others, tmp_path):
     folder = crysmm.label(first, others, tmp_path / "labeled", device="cpu", progress=False).folder
     before = (folder / "predictions.csv").read_bytes()
     with pytest.raises(InputError, match=f"holds labels by the run {first.name}; name another folder"):
-        crysmm.label(second, others, folder, device="cpu", progress=False)
+        crysmm.label(second, tmp_path / "never_read.jsonl", folder, device="cpu", progress=False)
     with alone_in(folder), pytest.raises(InputError, match="labeled is in use by another process"):
         crysmm.label(first, others, folder, device="cpu", progress=False)
     assert (folder / "predictions.csv").read_bytes() == before
