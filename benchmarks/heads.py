@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from crysmm.config import TrainingConfig
+from crysmm.runs.history import read_history
 from crysmm.runs.run_folder import RunFolder
-from crysmm.runs.run_writer import read_history
 from crysmm.training.train import train
 
 EPOCHS = 6

@@ -25,8 +25,8 @@ from crysmm.graphs.neighbors import find_edges
 from crysmm.io.inputs import open_input
 from crysmm.models.networks import build_network
 from crysmm.objectives.property import PropertyObjective
+from crysmm.runs.history import read_history
 from crysmm.runs.run_folder import RunFolder
-from crysmm.runs.run_writer import read_history
 from crysmm.training.train import train
 from crysmm.training.trainer import make_optimizer
 from data_prep.convert import readable_records

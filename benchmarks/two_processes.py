@@ -17,8 +17,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from benchmarks.processes import output_of
+from crysmm.runs.history import read_history
 from crysmm.runs.run_folder import RunFolder
-from crysmm.runs.run_writer import read_history
 
 SMALL_ALIGNN = {"alignn_layers": 1, "gcn_layers": 1, "hidden_features": 64, "norm": "layer"}
 BACKBONES = {

@@ -13,9 +13,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import NotFittedError
 
+from crysmm.config.graph import GraphSettings
 from crysmm.config.loading import make_config
 from crysmm.config.training import TrainingConfig
 from crysmm.crystals.crystal import Crystal
+from crysmm.data.building import graph_row
 from crysmm.errors import InputError, StructureError
 from crysmm.inference.predictor import as_list, load
 from crysmm.io.inputs import source_from_structures
@@ -100,13 +102,12 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
                 f"the target of structure {row} (counted from 0) is {targets[row].tolist()}; expected finite "
                 "numbers; leave the structure out, or use crysmm.train, where rows may lack some of several targets"
             )
-        crystals = read_structures(structures)
-        rows = zip(crystals, targets.tolist(), strict=True)
-        records = [{"id": str(row), "atoms": crystal, "target": target} for row, (crystal, target) in enumerate(rows)]
         with TemporaryDirectory(prefix="crysmm-") as temporary:
-            config = make_config(TrainingConfig, self._settings(len(crystals), Path(temporary)))
+            config = make_config(TrainingConfig, self._settings(len(structures), Path(temporary)))
             if config.is_classification:
                 raise InputError("CrystalRegressor predicts numbers; crysmm.train also predicts classes")
+            rows = enumerate(zip(read_structures(structures, config.graph_settings()), targets.tolist(), strict=True))
+            records = [{"id": str(row), "atoms": crystal, "target": target} for row, (crystal, target) in rows]
             with nullcontext() if self.verbose else redirect_stdout(io.StringIO()):
                 result = train(config, records)
             self.metrics_ = result.metrics
@@ -151,22 +152,21 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
             "progress": self.verbose,
             "output_dir": self.output_dir or temporary / "run",
             "cache_dir": temporary / "cache",
+            "strict": True,  # a crystal too large to train on ends it, too
             **(self.settings or {}),
         }
 
 
-def read_structures(structures: Sequence[Any]) -> list[Crystal]:
-    """Read structures of any kind that is predicted.
+def read_structures(structures: Sequence[Any], settings: GraphSettings) -> list[Crystal]:
+    """Read structures of any kind that is predicted, for all of which there is a graph.
 
     Raises:
         StructureError: One cannot be used; the message has its number, counted from 0.
     """
     crystals = []
     for number, row in enumerate(source_from_structures(structures).rows()):
-        try:
-            if isinstance(row, SkippedRow):
-                raise StructureError(row.reason)
-            crystals.append(row.read().crystal)
-        except StructureError as error:
-            raise StructureError(f"structure {number} (counted from 0): {error}") from error
+        read = graph_row(row, settings)
+        if isinstance(read, SkippedRow):
+            raise StructureError(f"structure {number} (counted from 0): {read.reason}")
+        crystals.append(read.record.crystal)
     return crystals

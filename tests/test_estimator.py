@@ -126,6 +126,9 @@ def test_what_cannot_be_used_is_named(structures, tmp_path) -> None:
             CrystalRegressor().fit(structures[:2], [[1, 2], [4, number]])
     with pytest.raises(StructureError, match=r"structure 1 \(counted from 0\): the file does not exist"):
         CrystalRegressor().fit([structures[0], tmp_path / "nowhere.cif"], [1, 2])
+    overlapping = {"lattice_mat": 4 * np.eye(3), "frac_coords": [[0, 0, 0], [0.01, 0, 0]], "elements": ["Cu", "Cu"]}
+    with pytest.raises(StructureError, match=r"structure 16 \(counted from 0\): atoms .* apart"):
+        CrystalRegressor().fit([*structures, overlapping], np.arange(17))
     with pytest.raises(InputError, match="predicts numbers"):
         CrystalRegressor(settings={"classification_threshold": 0.5}).fit(structures, np.arange(16))
     with pytest.raises(InputError, match="epohs: unknown setting; did you mean epochs"):

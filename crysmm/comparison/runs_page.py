@@ -24,9 +24,9 @@ from crysmm.report.figures import Figure, History, curves
 from crysmm.report.html import embed_scripts, static_file
 from crysmm.report.page import template
 from crysmm.report.tables import Table
+from crysmm.runs.history import read_history
 from crysmm.runs.plots import METRIC_NAMES
 from crysmm.runs.run_folder import MEMBER, RunFolder
-from crysmm.runs.run_writer import read_history
 
 MARK = "<!-- written by crysmm runs -->"
 FEWEST_SHARED = 2  # test crystals, from which there is a standard error

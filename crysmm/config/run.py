@@ -213,6 +213,11 @@ class RunConfig(Settings):
         return [name for name in (self.init_from, self.teacher) if name is not None]
 
     @property
+    def has_several_deltas(self) -> bool:
+        """True if networks are trained with several weights of the labels, of which the best is kept."""
+        return False
+
+    @property
     def merges_equivalent(self) -> bool:
         """True if symmetry-equivalent atoms are computed once."""
         return False  # Pre-training hides single atoms, which breaks the symmetry.

@@ -117,6 +117,11 @@ class TrainingConfig(RunConfig):
         return self.head if isinstance(self.head, TeacherConfig) and self.head.teacher is not None else None
 
     @property
+    def has_several_deltas(self) -> bool:
+        """True if networks are trained with several weights of the labels, of which the best is kept."""
+        return self.distillation is not None and len(self.distillation.delta) > 1
+
+    @property
     def teacher(self) -> str | None:
         """Name or place of the teacher that the network imitates, or None."""
         return None if self.distillation is None else self.distillation.teacher

@@ -2,7 +2,8 @@
 
 The crystals in a step (the global batch) depend on seed and epoch only. Processes that train together divide each
 global batch among themselves, so their number changes neither the steps nor, up to rounding, the trained property
-model. In pre-training each process draws its own corruption, and batch-wide losses cover the process' part only.
+model. In pre-training each process draws its own corruption, and losses between the crystals of a batch, there and in
+the distillation of relations, cover the process' part only.
 """
 
 from __future__ import annotations

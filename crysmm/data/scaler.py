@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from crysmm.config.training import TargetTransform, TrainingConfig
 from crysmm.errors import InputError, first_of
 
-ROUNDING = 1e-12  # a relative standard deviation below this is rounding: all targets are equal
+ROUNDING = 1e-12  # a relative deviation below this is rounding
+
+
+def vary(deviation: ArrayLike, mean: ArrayLike) -> Any:
+    """Return whether targets differ, by their standard or mean absolute deviation and their mean."""
+    return np.greater(deviation, ROUNDING * np.abs(mean))
 
 
 class TargetScaler(BaseModel):
@@ -73,7 +80,8 @@ class TargetScaler(BaseModel):
             )
         mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
         if config.target_min == "auto":
-            lowest = tuple(0.0 if smallest >= 0 else None for smallest in np.nanmin(original, axis=0))
+            may_end = config.target_transform != "log10"  # whose intervals end above 0 anyway
+            lowest = tuple(0.0 if may_end and smallest >= 0 else None for smallest in np.nanmin(original, axis=0))
         else:
             lowest = (None if config.target_min == "none" else config.target_min,) * n_targets
         return cls(
@@ -81,7 +89,7 @@ class TargetScaler(BaseModel):
             transform=config.target_transform,
             standardize=config.standardize_target and config.model.link == "identity",
             mean=tuple(mean.tolist()),
-            std=tuple(np.where(std > ROUNDING * np.abs(mean), std, 1.0).tolist()),
+            std=tuple(np.where(vary(std, mean), std, 1.0).tolist()),
             lowest=lowest,
         )
 

@@ -14,7 +14,7 @@ for the exponents keeps ``s`` nearly constant where validation crystals are few.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
@@ -83,25 +83,37 @@ class ErrorScale:
         return np.stack([np.log(distances + OFFSET), np.log(sizes), np.log(height + OFFSET)], axis=1)
 
 
-def cross_fitted(errors: np.ndarray, distances: np.ndarray, n_atoms: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Return the expected error of each validation crystal from coefficients fitted to others, ``[n_val, n_targets]``.
+def fit_error_scale(
+    errors: np.ndarray, distances: np.ndarray, n_atoms: np.ndarray, predictions: np.ndarray
+) -> tuple[ErrorScale, np.ndarray]:
+    """Fit the expected errors of each target; return them, and the ratio of each error to an expectation.
 
-    The ratio of an error to an expectation that it took part in is too small, and intervals would be too narrow.
+    The ratio of an error to an expectation that it took part in is too small, and intervals would be too narrow. So
+    that of each crystal is fitted to the crystals of other folds. A target with a fold whose others have no label, or
+    no error, has the same expected error, 1, everywhere.
 
     Args:
         errors: As in :meth:`ErrorScale.fit`.
         distances: As in :meth:`ErrorScale.fit`.
         n_atoms: As in :meth:`ErrorScale.fit`.
         predictions: As in :meth:`ErrorScale.fit`.
+
+    Returns:
+        The expected errors, and the ratios, NaN where there is no error, ``[n_val, n_targets]``.
     """
     fold = np.arange(len(errors)) % N_FOLDS  # the order of a split is random, or the user's own
-    expected = np.ones_like(errors)  # stays as it is for a single validation crystal
+    expected = np.ones_like(errors)
+    can_be_fitted = np.ones(errors.shape[1], dtype=bool)
     for number in range(N_FOLDS):
         others, own = fold != number, fold == number
-        if others.any() and own.any():
+        if own.any():
+            can_be_fitted &= np.nansum(errors[others], axis=0) > 0
+        if own.any() and others.any():
             scale = ErrorScale.fit(errors[others], distances[others], n_atoms[others], predictions[others])
             expected[own] = scale.expected(distances[own], n_atoms[own], predictions[own])
-    return expected
+    scale = ErrorScale.fit(errors, distances, n_atoms, predictions)
+    coefficients = np.where(can_be_fitted[:, None], scale.coefficients, 0.0)
+    return replace(scale, coefficients=coefficients), errors / np.where(can_be_fitted, expected, 1.0)
 
 
 def _fit(features: np.ndarray, errors: np.ndarray) -> np.ndarray:

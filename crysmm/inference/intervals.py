@@ -28,7 +28,7 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.errors import InputError, ModelFolderError, brief
 from crysmm.files import replacing
 from crysmm.inference.domain import Domain, TrainingCrystal
-from crysmm.inference.error_scale import ErrorScale, cross_fitted
+from crysmm.inference.error_scale import ErrorScale, fit_error_scale
 from crysmm.inference.model_files import CALIBRATION_FILE
 
 FINEST = 10**6  # coverages are read as fractions with at most this denominator, so that 0.7 of 10 is 7
@@ -85,7 +85,8 @@ class Calibration:
         errors = absolute_errors(scaler, targets, predictions)
         distances = domain.relative(domain.distances(embeddings))
         known = distances, n_atoms, in_units_of_training(scaler, predictions)
-        return cls(domain, np.sort(errors / cross_fitted(errors, *known), axis=0), ErrorScale.fit(errors, *known))
+        scale, ratios = fit_error_scale(errors, *known)
+        return cls(domain, np.sort(ratios, axis=0), scale)
 
     def intervals(
         self,
@@ -208,13 +209,13 @@ def intervals_about(scaler: TargetScaler, predictions: np.ndarray, radius: np.nd
         predictions: Centers in original units, ``[n, n_targets]``.
         radius: Half-widths in the units of training, ``[n, n_targets]``.
     """
+    center = in_units_of_training(scaler, predictions)
+    lower, upper = center - radius, center + radius
     if scaler.transform == "log10":
-        center = np.log10(predictions)
-        return 10 ** (center - radius), 10 ** (center + radius)
+        lower, upper = 10**lower, 10**upper
     # No training target is lost by this, and a modulus or a band gap below 0 would be absurd.
     lowest = np.array([-np.inf if value is None else value for value in scaler.lowest or (None,)])
-    lower = np.minimum(np.maximum(predictions - radius, lowest), predictions)  # an interval holds its own prediction
-    return lower, np.maximum(predictions + radius, lowest)
+    return np.minimum(np.maximum(lower, lowest), predictions), np.maximum(upper, lowest)  # with its own prediction
 
 
 def conformal_quantile(errors: np.ndarray, coverage: float) -> np.ndarray:

@@ -37,9 +37,9 @@ from crysmm.report.figures import Figure
 from crysmm.report.html import embed_scripts, static_file
 from crysmm.report.structure import structure_sources
 from crysmm.runs.data import TrainingData
+from crysmm.runs.history import read_history
 from crysmm.runs.plots import METRIC_NAMES
 from crysmm.runs.run_folder import TITLES, RunFolder
-from crysmm.runs.run_writer import read_history
 
 if TYPE_CHECKING:
     import jinja2

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from crysmm.data.scaler import TargetScaler
+from crysmm.data.scaler import TargetScaler, vary
 from crysmm.errors import DivergedError
 from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment
@@ -43,12 +43,13 @@ def evaluate(
         on log10, ``unit`` is ``original`` and ``log10`` holds the metrics of the logarithms.
 
     Raises:
-        DivergedError: Predictions are not finite.
+        DivergedError: Predictions are not finite, or 0 where logarithms are learned.
     """
-    n_broken = int((~np.isfinite(predictions)).any(axis=1).sum())
+    is_whole = np.isfinite(predictions) & ((predictions > 0) | (scaler.transform != "log10"))  # 10 to -400 is 0
+    n_broken = int((~is_whole).any(axis=1).sum())
     if n_broken:
         raise DivergedError(
-            f"{n_broken} of {len(predictions)} predictions are not finite: training diverged; "
+            f"{n_broken} of {len(predictions)} predictions are out of range: training diverged; "
             "lower learning_rate, or look for outliers among the targets (crysmm check)"
         )
     if scaler.classes is not None:
@@ -100,7 +101,7 @@ def _regression_of_one(target: np.ndarray, prediction: np.ndarray, train_mean: f
         return {"n": 0, **undefined, "reason": "no crystal of this split has the target"}
     deviation = float(np.abs(target - target.mean()).mean())
     error = float(mean_absolute_error(target, prediction))
-    varies = deviation > 0  # r2 and mae_over_mad divide by it
+    varies = bool(vary(deviation, target.mean()))  # r2 and mae_over_mad divide by it
     return {
         "n": len(target),
         "mae": error,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crysmm.config.run import RunConfig
+from crysmm.data.split import read_ids
 from crysmm.errors import InputError, first_of
 from crysmm.files import refuse_unwritable
 from crysmm.inference.model_card import CARD_FILE, holds_card
@@ -165,11 +166,16 @@ class RunFolder:
         keys = sorted((before.keys() | now.keys()) - FREE_SETTINGS)
         if self.is_extended_by(config):
             keys.remove("epochs")
-            if any(part.path.name.startswith(PART) for part in self.parts):
+            if config.has_several_deltas:
                 raise InputError(
                     f"the run in {self.path} chose one of several deltas and cannot be extended; train on with the "
                     "best alone: --head.delta X in another folder, with --init_from this one"
                 )
+        if config.ids_file is not None and self.ids.is_file() and read_ids(config.ids_file) != read_ids(self.ids):
+            raise InputError(
+                f"the run in {self.path} cannot be resumed with another split: {config.ids_file} has other ids than "
+                f"{self.ids.name} there; begin another run"
+            )
         changed = [
             f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in keys if before.get(key) != now.get(key)
         ]

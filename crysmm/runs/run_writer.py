@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from pickle import UnpicklingError
@@ -34,6 +32,7 @@ from crysmm.models.networks import PropertyNetwork
 from crysmm.processes import Processes
 from crysmm.runs.card_text import run_card
 from crysmm.runs.data import RunData, TrainingData
+from crysmm.runs.history import History, read_history, write_history
 from crysmm.runs.metrics import Metrics, evaluate, evaluate_assessment
 from crysmm.runs.plots import plot_history, plot_parity
 from crysmm.runs.run_folder import MAX_HOURS, RunFolder
@@ -58,23 +57,6 @@ def in_first_process(
         return self.processes.on_first(lambda: method(self, *args, **kwargs))
 
     return call
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """Finished run that is extended by more epochs.
-
-    Args:
-        epochs: Rows of ``history.csv``.
-        best_epoch: Number of the best epoch, from 1.
-        best_value: Monitored metric of the best epoch.
-        weights: Weights of the network in the best epoch, the only ones that a finished run keeps.
-    """
-
-    epochs: list[dict[str, float]]
-    best_epoch: int
-    best_value: float
-    weights: dict[str, torch.Tensor]
 
 
 class RunWriter:
@@ -130,8 +112,8 @@ class RunWriter:
         return self.config.resume and self.folder.is_finished and not self.folder.is_extended_by(self.config)
 
     @in_first_process
-    def run_to_extend(self, data: RunData) -> FinishedRun | None:
-        """Read the weights and the history of a finished run that is resumed with more epochs, or return None.
+    def run_to_extend(self, data: RunData) -> History | None:
+        """Read the history of a finished run that is resumed with more epochs, with its weights, or return None.
 
         Raises:
             InputError: Its history is damaged, or it had other data.
@@ -147,7 +129,8 @@ class RunWriter:
             best = history[metrics["best_epoch"] - 1][metrics["monitored"]]
         except (LookupError, TypeError) as error:
             raise InputError(f"{self.folder.history} is damaged ({error}); begin again with --overwrite") from error
-        return FinishedRun(history, metrics["best_epoch"], best, read_weights(self.folder.path, description))
+        weights = read_weights(self.folder.path, description)  # of the best epoch, the only ones that are kept
+        return History(history, metrics["best_epoch"], best, weights, len(history), metrics["seconds"])
 
     @in_first_process
     def open(self, data: RunData, versions: Mapping[str, str], *, is_new: bool) -> None:
@@ -254,24 +237,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return dict(content)
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, EOFError, ValueError, UnpicklingError) as error:
         raise InputError(f"the checkpoint {path} is damaged ({error}); begin again with --overwrite") from error
-
-
-def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write ``history.csv``: one row per epoch, in full precision."""
-    write_csv_atomic(path, list(history[0]), (list(row.values()) for row in history))
-
-
-def read_history(path: Path) -> list[dict[str, float]]:
-    """Read a ``history.csv``.
-
-    Raises:
-        InputError: The file is damaged, or cannot be read.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise InputError(f"{path} is damaged ({error}); begin the run again with --overwrite") from error
 
 
 class ResultsWriter(RunWriter):

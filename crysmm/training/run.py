@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from threading import RLock
@@ -16,7 +16,6 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from crysmm.config.run import RunConfig
 from crysmm.device import Machine, reproducible
@@ -25,6 +24,7 @@ from crysmm.errors import DivergedError, InputError, NoResultError
 from crysmm.objectives.objective import Objective
 from crysmm.processes import Processes, lightning_silenced
 from crysmm.runs.data import RunData, split_sha256
+from crysmm.runs.history import History
 from crysmm.runs.run_folder import ALL_EPOCHS, EARLY_STOPPING, MAX_HOURS, RunFolder
 from crysmm.runs.run_log import Progress, RunLog
 from crysmm.runs.run_writer import RunWriter
@@ -51,39 +51,6 @@ class RunResult:
 
     folder: Path
     metrics: dict[str, Any]
-
-
-@dataclass
-class History:
-    """Completed epochs, and the weights of the best.
-
-    Args:
-        epochs: One row per epoch, as in ``history.csv``.
-        best_epoch: Number of the best epoch, from 1; 0 if none is complete.
-        best_value: Monitored metric of the best epoch; infinity if it never was a number.
-        best_weights: Weights of the network in the best epoch.
-        n_before: Number of epochs before the present schedule of the learning rate: 0 unless the run was extended.
-    """
-
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
-    best_value: float = math.inf
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    n_before: int = 0
-
-    def add(self, row: dict[str, float], value: float, network: torch.nn.Module) -> None:
-        """Add an epoch, and keep the weights of the network if it is the best so far.
-
-        Args:
-            row: Numbers of the epoch.
-            value: Monitored metric; smaller is better.
-            network: Network after the epoch.
-        """
-        self.epochs.append(row)
-        if value < self.best_value or not self.best_weights:
-            self.best_epoch = len(self.epochs)
-            self.best_value = value if math.isfinite(value) else math.inf
-            self.best_weights = {name: tensor.cpu().clone() for name, tensor in network.state_dict().items()}
 
 
 class Run(ABC, Generic[Config, Data]):
@@ -113,6 +80,7 @@ class Run(ABC, Generic[Config, Data]):
         self.log = RunLog()
         self.writer = self.writer_class(self.folder, config, processes, self.log)
         self.history = History()
+        self.seconds_before = 0.0  # of earlier sessions, once training is set up
         self.baseline_score: float | None = None  # known once training is set up
 
     @abstractmethod
@@ -187,7 +155,7 @@ class Run(ABC, Generic[Config, Data]):
             "epochs": len(epochs),
             "max_epochs": self.config.epochs,
             "stopped_by": self.stopped_by(),
-            "seconds": time.monotonic() - self.started,
+            "seconds": self.seconds,
             "seconds_per_epoch": fmean(row["seconds"] for row in epochs),
             "peak_memory_gib": self.machine.peak_memory(),
             **circumstances,
@@ -222,9 +190,12 @@ class Run(ABC, Generic[Config, Data]):
                     )
                 scores = {f"val_{name}": value for name, value in trainer.validate().items()}
                 seconds = time.monotonic() - began
-                rate = trainer.optimizer.param_groups[0]["lr"]
-                row = {"epoch": epoch + 1, "learning_rate": rate, "train_loss": loss, **scores, "seconds": seconds}
+                row = {
+                    "epoch": epoch + 1, "learning_rate": trainer.learning_rate, "train_loss": loss,
+                    **scores, "seconds": seconds,
+                }  # fmt: skip
                 self.history.add(row, row[metric], objective.network)
+                self.history.seconds = self.seconds
                 state = {"data": data.fingerprint, "trainer": trainer.state_dict(), "history": vars(self.history)}
                 self.writer.save_checkpoint(state, self.history.epochs)
                 progress.end_epoch(self.history.epochs, self.history.best_epoch)
@@ -252,7 +223,7 @@ class Run(ABC, Generic[Config, Data]):
             copied = copy_weights(objective.network, config.model.name, config.init_from)
             self.log.say(copied.text())
             frozen = FrozenWeights.of(objective.network, copied.loaded, self.n_frozen_epochs())
-        self.log.say(describe_machine(config, self.machine, n_parameters(objective), processes.count))
+        self.log.say(describe_machine(config, self.machine, n_parameters(objective.network), processes.count))
         self.baseline_score = self.baseline(data)
         self.log.say(*self.describe_task(data, self.baseline_score))
 
@@ -260,11 +231,9 @@ class Run(ABC, Generic[Config, Data]):
         if checkpoint is not None:
             self.history = History(**checkpoint["history"])
         elif finished is not None:
-            n_before = len(finished.epochs)
-            self.history = History(
-                finished.epochs, finished.best_epoch, finished.best_value, finished.weights, n_before
-            )
-            objective.network.load_state_dict(finished.weights)
+            self.history = finished
+            objective.network.load_state_dict(finished.best_weights)
+        self.seconds_before = self.history.seconds
         deadline = self.started + 3600 * (math.inf if config.max_hours is None else config.max_hours)
         trainer = Trainer(objective, data, config, self.machine, processes, frozen, deadline, self.history.n_before)
         self.writer.open(data, self.machine.versions(), is_new=checkpoint is None and finished is None)
@@ -273,8 +242,8 @@ class Run(ABC, Generic[Config, Data]):
             self.log.say(f"resuming after epoch {len(self.history.epochs)} of {config.epochs}")
         elif finished is not None:
             self.log.say(
-                f"extending the finished run from {n_before} to {config.epochs} epochs: from the weights of its best "
-                f"epoch, {finished.best_epoch}, with a new optimizer and a new schedule of the learning rate"
+                f"extending the finished run from {finished.n_before} to {config.epochs} epochs: from the weights of "
+                f"its best epoch, {finished.best_epoch}, with a new optimizer and a new schedule of the learning rate"
             )
         return trainer
 
@@ -295,6 +264,11 @@ class Run(ABC, Generic[Config, Data]):
             "data_sha256": data.fingerprint,
             "split_sha256": split_sha256(data.store, data.split),
         }
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the run has taken so far, over all its sessions."""
+        return self.seconds_before + time.monotonic() - self.started
 
     @property
     def lost_patience(self) -> bool:

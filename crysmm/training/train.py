@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -65,8 +64,7 @@ def network_run(config: TrainingConfig, machine: Machine, processes: Processes) 
     """Return the run that trains one network, with the best of several deltas if the head has several."""
     if isinstance(config.head, FeaturesConfig):
         return GaussianProcessRun(config, machine, processes)
-    several = config.distillation is not None and len(config.distillation.delta) > 1
-    return (DeltasRun if several else TrainingRun)(config, machine, processes)
+    return (DeltasRun if config.has_several_deltas else TrainingRun)(config, machine, processes)
 
 
 class TrainingRun(Run[TrainingConfig, TrainingData]):
@@ -160,8 +158,7 @@ class GaussianProcessRun(TrainingRun):
         baseline = self.baseline(data)
         self.log.say(*self.describe_task(data, baseline))
         scores = self.evaluate(self.new_objective(data), data)
-        seconds = time.monotonic() - self.started
-        ended = {"baseline": baseline, "stopped_by": CLOSED_FORM, "seconds": seconds}
+        ended = {"baseline": baseline, "stopped_by": CLOSED_FORM, "seconds": self.seconds}
         return self.finish(data, {**scores, **ended, **self.circumstances(data)})
 
 
@@ -241,6 +238,7 @@ class DeltasRun(RunOfRuns):
             raise failure
         best = self.parts[self.best]
         self.history, self.baseline_score = best.history, best.baseline_score
+        self.seconds_before = sum(part.seconds_before for part in self.parts.values())
         return kept
 
     def stopped_by(self) -> str:
@@ -286,7 +284,7 @@ class EnsembleRun(RunOfRuns):
             },
             "max_epochs": self.config.epochs,
             "stopped_by": self.joint_end([member.metrics["stopped_by"] for member in members]),
-            "seconds": time.monotonic() - self.started,
+            "seconds": self.seconds,
             **self.circumstances(data),
         }
         return self.finish(data, metrics)
@@ -307,8 +305,11 @@ class EnsembleRun(RunOfRuns):
         with self.sub_run(f"{MEMBER}{number}", self.config.ensemble - number + 1, changes) as member:
             metrics = member.writer.finished_metrics(data)
             if metrics is None:
-                return member.train_and_evaluate(data), member.outputs
+                result = member.train_and_evaluate(data)
+                self.seconds_before += member.seconds_before
+                return result, member.outputs
             self.log.say("trained already")
+            self.seconds_before += metrics["seconds"]
             model = self.processes.on_first(partial(load_model, member.folder.path))
             outputs = predict_splits(model.network, data, self.config, self.processes)
             return RunResult(member.folder.path, metrics), outputs

@@ -42,7 +42,12 @@ class Trainer:
         frozen: Weights that stay fixed in the first epochs.
         deadline: Time by ``time.monotonic`` at which training stops, or infinity.
         n_before: Number of epochs before the schedule of the learning rate begins, in a run that is extended.
+
+    Attributes:
+        learning_rate: Learning rate of the last step.
     """
+
+    learning_rate: float
 
     def __init__(
         self,
@@ -107,6 +112,7 @@ class Trainer:
             self.optimizer.zero_grad()
             self.processes.fabric.backward(loss * share.weight)
             self.frozen.drop_gradients(epoch)
+            self.learning_rate = self.optimizer.param_groups[0]["lr"]
             self.optimizer.step()
             if self.scheduler is not None:
                 self.scheduler.step()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crysmm.inference.error_scale import OFFSET, PRIOR, ErrorScale, cross_fitted
+from crysmm.inference.error_scale import OFFSET, PRIOR, ErrorScale, fit_error_scale
 
 
 def drawn(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -61,7 +61,22 @@ def test_equal_crystals_or_no_error_at_all() -> None:
     others = np.array([0.0, 1.0, 50.0]), np.array([1, 1, 9]), np.array([[0.0], [1.0], [9.0]])
     np.testing.assert_allclose(scale.expected(*others), 2.0, rtol=1e-6)
     assert np.isfinite(ErrorScale.fit(np.zeros((4, 1)), *same).coefficients).all()
-    assert cross_fitted(np.array([[3.0]]), *(values[:1] for values in same)) == 1
+
+
+@pytest.mark.parametrize(
+    ("errors", "largest"),
+    [
+        ([3.0], 3.0),
+        ([0.0] * 5 + [0.02] + [0.0] * 6, 0.02),
+        ([0.01, *[np.nan] * 4, 0.015, *[np.nan] * 4, 0.012], 0.015),
+    ],
+)
+def test_intervals_where_a_fold_leaves_nothing_to_fit_have_the_width_of_an_error(errors, largest) -> None:
+    """One crystal, one error among twelve crystals, three labels in one fold: an expectation times a ratio."""
+    distances, n_atoms = np.linspace(0.1, 2, len(errors)), np.arange(1, len(errors) + 1)
+    known = distances, n_atoms, np.linspace(1, 5, len(errors))[:, None]
+    scale, ratios = fit_error_scale(np.array(errors)[:, None], *known)
+    np.testing.assert_allclose(scale.expected(*known) * np.nanmax(ratios), largest)
 
 
 def test_cells_beyond_those_seen_count_as_the_largest() -> None:
@@ -74,9 +89,9 @@ def test_cells_beyond_those_seen_count_as_the_largest() -> None:
 def test_no_crystal_takes_part_in_its_own_expectation(n: int) -> None:
     """An error that becomes a thousand times as large leaves the expected errors of its own fold unchanged."""
     errors, *known = drawn(n)
-    before = cross_fitted(errors, *known)
+    before = errors / fit_error_scale(errors, *known)[1]
     errors[7] *= 1000
-    after = cross_fitted(errors, *known)
+    after = errors / fit_error_scale(errors, *known)[1]
     own = np.arange(n) % 5 == 7 % 5
-    np.testing.assert_array_equal(before[own], after[own])
+    np.testing.assert_allclose(before[own], after[own], rtol=1e-12)
     assert (after[~own] != before[~own]).all()

@@ -95,3 +95,12 @@ def test_intervals_end_where_targets_do() -> None:
     np.testing.assert_array_equal(upper, [[5, 5], [12, 12], [0, -2]])
     np.testing.assert_array_equal(intervals_about(scaler_of(targets, target_min="none"), predictions, radius)[0][0], -1)
     np.testing.assert_array_equal(intervals_about(scaler_of(targets, target_min=1.5), predictions, radius)[0][0], 1.5)
+
+
+def test_intervals_of_logarithms_end_where_one_says() -> None:
+    targets, radius = np.array([[20.0], [100.0]]), np.array([[1.0], [0.1]])
+    given = scaler_of(targets, target_transform="log10", target_min=15.0)
+    lower, upper = intervals_about(given, targets, radius)
+    np.testing.assert_allclose(lower, [[15.0], [10**1.9]])
+    np.testing.assert_allclose(upper, [[200.0], [10**2.1]])
+    assert scaler_of(targets, target_transform="log10").lowest == (None,)

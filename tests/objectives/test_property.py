@@ -162,6 +162,13 @@ def test_score_is_the_mean_over_targets_in_units_of_their_deviations():
     assert total == pytest.approx(expected)
 
 
+def test_a_target_that_is_constant_but_for_rounding_has_no_scale():
+    targets = np.array([[0.1, 1.0], [0.1, 2.0], [0.1, 3.0]])
+    assert np.std(targets[:, 0]) > 0
+    weights = fit_weights(None, targets, targets)
+    np.testing.assert_allclose(weights.score, [0.5, 0.5 / np.std([1, 2, 3])])
+
+
 def test_baseline_of_several_targets_predicts_the_means_of_their_labels():
     scaler = with_gaps([[0.0, 0.0]]).scaler
     expected = ((3 + 1 + 1 + 3) / 4 / np.sqrt(5) + (10 + 10 + 0) / 3 / np.std([10, 30, 20])) / 2

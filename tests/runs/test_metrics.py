@@ -128,5 +128,17 @@ def test_evaluate_knows_classes() -> None:
 
 def test_predictions_that_are_not_finite_are_refused() -> None:
     scaler = TargetScaler.fit(TARGET, [0, 1], TrainingConfig())
-    with pytest.raises(InputError, match="2 of 4 predictions are not finite"):
+    with pytest.raises(InputError, match="2 of 4 predictions are out of range"):
         evaluate(scaler, TARGET, np.array([[1.0], [np.nan], [np.inf], [2.0]]), TARGET, ["gap"])
+    logarithmic = TargetScaler.fit(TARGET, [0, 1], TrainingConfig(target_transform="log10"))
+    with pytest.raises(InputError, match="1 of 4 predictions are out of range"):  # 10 to the power of -400
+        evaluate(logarithmic, TARGET, np.array([[1.0], [0.0], [3.0], [2.0]]), TARGET, ["gap"])
+
+
+def test_targets_that_differ_by_rounding_are_equal() -> None:
+    target = np.full((3, 1), 0.1)
+    assert target.mean() != 0.1
+    metrics = regression_metrics(target, target + 0.01, np.array([0.1]), ["gap"])
+    assert metrics["r2"] is None
+    assert metrics["mae_over_mad"] is None
+    assert metrics["reason"] == "r2 and mae_over_mad need targets that differ"

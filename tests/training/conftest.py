@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from crysmm.config import TrainingConfig
-from crysmm.training import run, train, trainer
+from crysmm.training import run, trainer
 from crysmm.training.trainer import Trainer
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
@@ -75,7 +75,7 @@ def epochs_of_an_hour(monkeypatch):
         return loss
 
     monkeypatch.setattr(Trainer, "train_epoch", advance)
-    for module in (run, train, trainer):
+    for module in (run, trainer):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
 
 

@@ -312,6 +312,22 @@ def test_several_deltas_share_the_time(several, epochs_of_an_hour):
     assert all(len(history_of(folder)["epoch"]) == 8 for folder in folders)
 
 
+def test_the_time_of_every_session_counts(several, epochs_of_an_hour):
+    limited = several.model_copy(update={"max_hours": 12, "epochs": 8})
+    train(limited)
+    resumed = train(limited.model_copy(update={"max_hours": None, "resume": True}))
+    assert resumed.metrics["seconds"] == 3 * 8 * 3600
+
+
+def test_an_ensemble_of_several_deltas_cannot_be_extended(several):
+    ensemble = several.model_copy(update={"ensemble": 2, "epochs": 1})
+    folder = train(ensemble).folder
+    before = (folder / "member_1" / "history.csv").read_bytes()
+    with pytest.raises(InputError, match="chose one of several deltas and cannot be extended"):
+        train(ensemble.model_copy(update={"epochs": 2, "resume": True}))
+    assert (folder / "member_1" / "history.csv").read_bytes() == before
+
+
 def test_two_processes_equal_one(several, tiny_alignn, tmp_path):
     several = several.model_copy(update={"model": crysmm.TrainingConfig(model=tiny_alignn).model, "max_triplets": None})
     two = several.model_copy(update={"output_dir": tmp_path / "two", "cache_dir": tmp_path / "cache"})

@@ -1,6 +1,7 @@
 """Runs that are killed, stopped or timed out, and what becomes of them."""
 
 import itertools
+import json
 import os
 import signal
 import time
@@ -131,6 +132,21 @@ def test_resume_of_a_finished_run_does_nothing(make_config, capsys):
     assert "is finished" in capsys.readouterr().out
 
 
+def test_resume_of_a_finished_run_with_another_split_is_refused(make_config, tmp_path):
+    folder = train(make_config(epochs=1)).folder
+    ids = json.loads((folder / "ids_train_val_test.json").read_text())
+    paths = tmp_path / "same.json", tmp_path / "other.json"
+    for path in paths:
+        path.write_text(json.dumps(ids))
+        ids["id_train"], ids["id_val"] = ids["id_train"][1:], [*ids["id_val"], ids["id_train"][0]]
+    sizes = dict.fromkeys(("n_train", "n_val", "n_test"))
+    config = make_config(epochs=1, ids_file=paths[0], **sizes, output_dir=tmp_path / "by_file")
+    metrics = train(config).metrics
+    assert train(config.model_copy(update={"resume": True})).metrics == metrics
+    with pytest.raises(InputError, match=r"resumed with another split: .*other\.json has other ids than ids_train_val"):
+        train(config.model_copy(update={"resume": True, "ids_file": paths[1]}))
+
+
 def test_resume_after_a_crash_while_results_were_written(make_config, tmp_path, monkeypatch):
     whole = train(make_config(output_dir=tmp_path / "whole"))
 
@@ -213,6 +229,10 @@ def test_a_finished_run_is_extended_with_a_new_schedule(make_config, tmp_path, c
     history = history_of(config.output_dir)
     np.testing.assert_array_equal(history[:, :3], before)
     assert history[0].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert [row.split(",")[0] for row in (config.output_dir / "history.csv").read_text().split()] == [
+        "epoch", *"1234567"
+    ]  # fmt: skip
+    assert extended.metrics["seconds"] > first.metrics["seconds"] + column_of(config.output_dir, "seconds")[3:].sum()
     # the rates of the four epochs are those of a run of four
     alone = make_config(epochs=4, output_dir=tmp_path / "alone")
     train(alone)
@@ -262,6 +282,7 @@ def test_an_ensemble_and_a_run_that_stopped_early_are_extended(make_config):
     train(config)
     found = train(make_config(epochs=3, ensemble=2, resume=True))
     assert [member["epochs"] for member in found.metrics["members"].values()] == [3, 3]
+    assert found.metrics["seconds"] > sum(member["seconds"] for member in found.metrics["members"].values())
     early = make_config(epochs=30, n_early_stopping=1, learning_rate=1e-9, output_dir=config.output_dir / "early")
     n_epochs = train(early).metrics["epochs"]
     assert n_epochs < 30

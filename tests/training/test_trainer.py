@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from crysmm.training.run import History
+from crysmm.runs.history import History, read_history
+from crysmm.training.train import train
 from crysmm.training.trainer import MeanOverCrystals, make_optimizer, make_scheduler
 
 
@@ -63,6 +64,15 @@ def test_onecycle_rises_for_the_warmup_fraction_and_ends_near_zero(make_config):
     assert rates.index(max(rates)) == 9
     assert rates[0] == pytest.approx(0.01 / 25)
     assert rates[-1] == pytest.approx(0.01 / 25 / 1e4)
+
+
+def test_history_has_the_rate_of_the_last_step_of_an_epoch(make_config):
+    config = make_config(epochs=2)
+    result = train(config)
+    n_steps = math.ceil(result.metrics["train"]["n"] / config.batch_size)
+    rates = learning_rates(config, [n_steps, n_steps])
+    history = read_history(result.folder / "history.csv")
+    assert [row["learning_rate"] for row in history] == pytest.approx([rates[n_steps - 1], rates[-1]])
 
 
 def test_multistep_falls_after_the_epochs_named(make_config):
