@@ -18,9 +18,7 @@ from crysmm.data.estimate import (
     estimated_memory,
     format_size,
     memory_limit,
-    oversized_rows,
 )
-from crysmm.data.split import make_split
 from crysmm.data.store import Store, build_store
 from crysmm.data.units import after_number, named, units_of
 from crysmm.device import resolve_device
@@ -31,6 +29,7 @@ from crysmm.io.id_prop import FolderTable
 from crysmm.io.inputs import open_input
 from crysmm.io.site_species import FORMULA_CONTRADICTS
 from crysmm.io.source import ReadingNote, SkippedRow
+from crysmm.training.prepare import rows_too_large, split_others
 
 SHOWN = 20  # lines of one kind on the screen
 
@@ -216,12 +215,11 @@ def check_input(config: TrainingConfig) -> CheckReport:
         source, config.graph_settings(), cache_dir=config.cache_dir, jobs=config.jobs, progress=config.progress
     )
     device = resolve_device(config.device)
-    limit, merge = memory_limit(device), config.merges_equivalent
-    oversized = oversized_rows(store, config.model, limit, merge=merge)
+    oversized = rows_too_large(store, config, device)
     groups = duplicates.find_duplicates(store.formulas, store.crystals, progress=config.progress)
     sizes, problem = {}, ""
     try:
-        split = make_split(config, store.ids, store.formulas, {row.id: row.reason for row in store.unlabeled})
+        split = split_others(store, config, oversized)
         sizes = {"train": len(split.train), "val": len(split.val), "test": len(split.test)}
     except InputError as error:
         problem = str(error)
@@ -244,7 +242,7 @@ def check_input(config: TrainingConfig) -> CheckReport:
         n_readable=len(store),
         skipped=store.skipped,
         gaps=store.gaps(),
-        oversized=[SkippedRow(store.ids[row], store.files[row], reason) for row, reason in oversized.items()],
+        oversized=list(oversized.values()),
         duplicates=[[store.ids[row] for row in group] for group in groups],
         split_problem=problem,
         split=sizes,
@@ -255,13 +253,13 @@ def check_input(config: TrainingConfig) -> CheckReport:
         targets=targets,
         classes=classes,
         graph={name: (float(numbers.mean()), int(numbers.max())) for name, numbers in graph.items()},
-        costs=_estimate_costs(config, store, sizes.get("train", len(store)), limit, merge),
+        costs=_estimate_costs(config, store, sizes.get("train", len(store)), memory_limit(device)),
     )
 
 
-def _estimate_costs(config: TrainingConfig, store: Store, n_train: int, limit: int, merge: bool) -> Costs:
+def _estimate_costs(config: TrainingConfig, store: Store, n_train: int, limit: int) -> Costs:
     batch_size = min(config.batch_size, n_train)
-    sizes = np.stack(store.sizes(merge=merge), axis=1)  # edges and triplets of each crystal
+    sizes = np.stack(store.sizes(merge=config.merges_equivalent), axis=1)  # edges and triplets of each crystal
     most_triplets = np.argsort(sizes[:, 1])[-batch_size:]
     memories = []
     for rows in (np.arange(len(store)), most_triplets):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,9 +17,8 @@ from crysmm.comparison.arms import FORMAT, MARKER, Arm, Plan, Size
 from crysmm.config.graph import GraphSettings
 from crysmm.config.models import MultimodalConfig
 from crysmm.config.training import TargetTransform, TrainingConfig
-from crysmm.data.estimate import memory_limit, oversized_rows
 from crysmm.data.scaler import TargetScaler
-from crysmm.data.split import make_split, read_ids
+from crysmm.data.split import SPLIT_KEYS, make_split, read_ids
 from crysmm.data.store import Store
 from crysmm.data.units import named, units_of
 from crysmm.device import resolve_device
@@ -32,7 +32,8 @@ from crysmm.inference.predictor import Predictor, load
 from crysmm.models.networks import build_network
 from crysmm.runs.run_folder import RunFolder
 from crysmm.text.encoder import TextEncoder
-from crysmm.training.prepare import read_store
+from crysmm.training.prepare import read_store, rows_too_large
+from crysmm.training.teacher import read_features
 from crysmm.training.texts import find_descriptions
 from crysmm.training.transfer import copy_weights
 from crysmm.zoo import resolve
@@ -69,32 +70,70 @@ class SharedData:
         Raises:
             InputError: The structures cannot be read or split, or an arm cannot be trained on them.
         """
-        config = plan.config
-        configs = [plan.settings(arm) for arm in plan.trained_arms] or [config]
+        configs = [plan.settings(arm) for arm in plan.trained_arms] or [plan.config]
         stores: dict[tuple[GraphSettings, TargetTransform], Store] = {}  # all other settings of a store are shared
-        usable, reasons = [], dict[str, str]()
+        stores_of_arms, refusals = [], []
         for settings in configs:
             key = settings.graph_settings(), settings.target_transform
             if key not in stores:
                 stores[key] = read_store(settings, records)
-            store, refused = stores[key], _refused(stores[key], settings)
-            usable.append({name: row for row, name in enumerate(store.ids) if name not in refused})
-            reasons |= refused
+            stores_of_arms.append(stores[key])
+            refusals.append(_refused(stores[key], settings))
+        while True:
+            data = cls._split(plan, stores_of_arms, refusals)
+            for size in plan.sizes:
+                for settings in configs:
+                    data.scaler(size, settings)
+            failures = [data.not_embedded(*arm) for arm in zip(configs, stores_of_arms, strict=True)]
+            if not any(failures):
+                return data
+            # Another split has other crystals to embed; it is drawn until a teacher can embed all of them.
+            refusals = [refused | failed for refused, failed in zip(refusals, failures, strict=True)]
+
+    @classmethod
+    def _split(cls, plan: Plan, stores: Sequence[Store], refusals: Sequence[Mapping[str, str]]) -> SharedData:
+        """Split the crystals that no arm refuses.
+
+        Args:
+            plan: Arms and settings.
+            stores: Store of each arm.
+            refusals: Why each arm cannot use crystals, by id.
+        """
+        usable = [set(store.ids) - refused.keys() for store, refused in zip(stores, refusals, strict=True)]
         # The rows of the last store: all stores have the same crystals in the same order, but for those left out.
-        rows = [row for name, row in usable[-1].items() if all(name in names for names in usable)]
-        ids = [store.ids[row] for row in rows]
-        whole = make_split(config, ids, [store.formulas[row] for row in rows], reasons).to_ids(ids)
+        store, shared = stores[-1], set[str].intersection(*usable)
+        rows = [row for row, name in enumerate(store.ids) if name in shared]
+        ids, reasons = [store.ids[row] for row in rows], dict(ChainMap(*map(dict, refusals)))
+        whole = make_split(plan.config, ids, [store.formulas[row] for row in rows], reasons).to_ids(ids)
         if not whole["id_test"] or not whole["id_val"]:
             raise InputError("a comparison needs validation and test crystals; give n_val and n_test, or the ratios")
         n_left_out = max(map(len, usable)) - len(rows)
         notes = (
             [f"{count(n_left_out, 'crystal')} that not every arm can use left out of all arms"] if n_left_out else []
         )
-        data = cls(store, {size: _training_set(whole, size, config.random_seed) for size in plan.sizes}, notes)
-        for size in plan.sizes:
-            for settings in configs:
-                data.scaler(size, settings)
-        return data
+        return cls(store, {size: _training_set(whole, size, plan.config.random_seed) for size in plan.sizes}, notes)
+
+    def not_embedded(self, config: TrainingConfig, store: Store) -> dict[str, str]:
+        """Return why an arm's teacher cannot embed crystals, by id; the features of the others go to the cache.
+
+        Args:
+            config: Settings of the arm.
+            store: Its store.
+
+        Raises:
+            InputError: A file of features does not fit the structures.
+            MissingDependencyError: The package of a potential is not installed.
+        """
+        row_of = {name: row for row, name in enumerate(store.ids)}
+        failed: dict[str, str] = {}
+        for teacher, splits in ((config.teacher, SPLIT_KEYS[:2]), (config.potential, SPLIT_KEYS)):
+            if teacher is None:
+                continue
+            ids = [name for of_size in self.ids.values() for split in splits for name in of_size[split]]
+            rows = [row_of[name] for name in dict.fromkeys(ids)]
+            _, reasons = read_features(teacher, store, rows, config, resolve_device(config.device))
+            failed |= {store.ids[row]: f"{teacher}: {reason}" for row, reason in reasons.items()}
+        return failed
 
     def training_rows(self, size: Size) -> list[int]:
         """Return the store rows of a training set."""
@@ -284,10 +323,8 @@ class SharedData:
 
 def _refused(store: Store, config: TrainingConfig) -> dict[str, str]:
     """Return the reasons for the structures that an arm cannot use, by id."""
-    limit = memory_limit(resolve_device(config.device))
-    oversized = oversized_rows(store, config.model, limit, merge=config.merges_equivalent)
-    refused = {row.id: row.reason for row in [*store.skipped, *store.unlabeled]}
-    return refused | {store.ids[row]: reason for row, reason in oversized.items()}
+    oversized = rows_too_large(store, config, resolve_device(config.device))
+    return {row.id: row.reason for row in [*store.skipped, *store.unlabeled, *oversized.values()]}
 
 
 def _training_set(whole: Ids, size: Size, seed: int) -> Ids:

@@ -20,6 +20,7 @@ from crysmm.processes import Processes
 from crysmm.runs.data import RunData, TrainingData
 
 if TYPE_CHECKING:
+    import torch
     from torch.utils.data import DataLoader
 
 
@@ -42,8 +43,14 @@ def prepare_data(
         InputError: No structure can be read, or the split does not fit them.
     """
     store = processes.first_before_others(lambda: read_store(config, records, symprec=symprec))
-    limit = memory_limit(processes.device)
-    return processes.on_first(lambda: RunData(store, *_split(store, config, limit)))
+
+    def split() -> RunData:
+        oversized = rows_too_large(store, config, processes.device)
+        if oversized and config.strict:
+            raise strict_error(next(iter(oversized.values())))
+        return RunData(store, [*store.skipped, *oversized.values()], split_others(store, config, oversized))
+
+    return processes.on_first(split)
 
 
 def read_store(
@@ -75,22 +82,23 @@ def fit_scaler(config: TrainingConfig, data: RunData, processes: Processes) -> T
     return processes.on_first(lambda: TargetScaler.fit(data.store.targets, data.split.train, config))
 
 
-def _split(store: Store, config: RunConfig, memory: int) -> tuple[list[SkippedRow], Split]:
-    """Return the rows that are not used, and the split of the others."""
-    oversized = oversized_rows(store, config.model, memory, merge=config.merges_equivalent)
-    too_large = [SkippedRow(store.ids[row], store.files[row], reason) for row, reason in oversized.items()]
-    if too_large and config.strict:
-        raise strict_error(too_large[0])
-    used = [row for row in range(len(store)) if row not in oversized]
-    skipped = [*store.skipped, *too_large]
-    split = make_split(
-        config,
-        [store.ids[row] for row in used],
-        [store.formulas[row] for row in used],
-        {row.id: row.reason for row in [*skipped, *store.unlabeled]},
-    )
-    split = Split(*([used[index] for index in part] for part in (split.train, split.val, split.test)))
-    return skipped, split
+def rows_too_large(store: Store, config: RunConfig, device: torch.device) -> dict[int, SkippedRow]:
+    """Return the rows of a store that cannot be trained on, each with the reason."""
+    reasons = oversized_rows(store, config.model, memory_limit(device), merge=config.merges_equivalent)
+    return {row: SkippedRow(store.ids[row], store.files[row], reason) for row, reason in reasons.items()}
+
+
+def split_others(store: Store, config: RunConfig, left_out: Mapping[int, SkippedRow]) -> Split:
+    """Split the rows of a store but for some that are left out.
+
+    Raises:
+        InputError: The split does not fit the others; the reason for a row that is left out is named.
+    """
+    used = [row for row in range(len(store)) if row not in left_out]
+    ids, formulas = [store.ids[row] for row in used], [store.formulas[row] for row in used]
+    reasons = {row.id: row.reason for row in [*store.skipped, *left_out.values(), *store.unlabeled]}
+    split = make_split(config, ids, formulas, reasons)
+    return Split(*([used[index] for index in part] for part in (split.train, split.val, split.test)))
 
 
 def sampler_for(

@@ -114,8 +114,13 @@ def test_long_lists_are_cut_on_the_screen_only(tmp_path: Path, crystals) -> None
 
 
 def test_batches_and_cells_that_do_not_fit(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crysmm.audit.check.memory_limit", lambda device: 450 << 20)
+    for module in ("crysmm.audit.check", "crysmm.training.prepare"):
+        monkeypatch.setattr(f"{module}.memory_limit", lambda device: 450 << 20)
     report = check(table, tmp_path, model="alignn", engine="dgl")
+    ids = {"id_train": ["NaCl"], "id_val": ["Cu"], "id_test": []}
+    (tmp_path / "ids.json").write_text(json.dumps(ids))
+    named = check(table, tmp_path, model="alignn", engine="dgl", ids_file=tmp_path / "ids.json")
+    assert "NaCl (too large: 8 atoms" in named.split_problem
     assert [row.id for row in report.oversized] == ["NaCl"]  # 18 bonds an atom, and 8 atoms
     assert report.findings[-1].startswith("a batch does not fit in memory")
     assert check(table, tmp_path, model="alignn", engine="dgl", max_triplets=1).costs.mean_batch_memory < 450 << 20

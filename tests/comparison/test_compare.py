@@ -343,6 +343,22 @@ def test_arms_with_the_same_graphs_and_targets_are_read_together(cache, tmp_path
     assert [len(names) for names in data.ids[None].values()] == [40, 5, 5]
 
 
+@pytest.mark.parametrize("arm", ["fused:head=multimodal,head.embeddings=toy", "taught:head=distilled,head.teacher=toy"])
+def test_crystals_that_a_teacher_cannot_embed_are_left_out_of_all_arms(arm, cache, tmp_path, toy):
+    """The toy knows no cesium."""
+    config = crysmm.TrainingConfig(
+        root_dir=SAMPLE_DATA, output_dir=tmp_path / "out", cache_dir=cache, jobs=1, progress=False,
+        device="cpu", model={"name": "cgcnn", "node_features": 8, "conv_layers": 1}, epochs=1,
+    )  # fmt: skip
+    with_cesium = {row.id for row in open_source(SAMPLE_DATA).rows() if "Cs" in row.read().crystal.elements}
+    assert len(with_cesium) == 2
+    found = crysmm.compare(config, ["plain", arm])
+    ids = ids_of(config.output_dir)
+    read_by_teacher = (*ids,) if arm.startswith("fused") else ("id_train", "id_val")
+    assert not with_cesium & {name for split in read_by_teacher for name in ids[split]}
+    assert any("that not every arm can use left out of all arms" in note for note in found.notes)
+
+
 def test_foreign_folders_are_refused(compare, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     for option in ([], ["--resume"], ["--overwrite"]):
