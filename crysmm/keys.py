@@ -8,6 +8,8 @@ from typing import Any
 
 from crysmm.errors import shown
 
+LONGEST_LITERAL = 5 << 20  # characters; each takes a hundred times its memory
+
 
 def load_json(text: str) -> Any:
     """Return the value of a JSON text.
@@ -23,8 +25,10 @@ def load_python(text: str) -> Any:
     """Return the value of a literal of Python, such as a printed dict; nothing is executed.
 
     Raises:
-        ValueError: The text is no literal, is nested too deeply, or a dict has a key twice.
+        ValueError: The text is no literal, too long, nested too deeply, or a dict has a key twice.
     """
+    if len(text) > LONGEST_LITERAL:
+        raise ValueError(f"a printed dict of {len(text) >> 20} MB is not read, as it takes much memory; write JSON")
     try:
         tree = ast.parse(text.strip(), mode="eval")
         value = ast.literal_eval(tree)

@@ -43,7 +43,10 @@ def as_crystal(structure: Any) -> Crystal:
     packages = {base.__module__.partition(".")[0] for base in type(structure).__mro__}  # users subclass these types
     for package, reader in readers.items():  # pymatgen subclasses ase's Atoms, so ase comes first
         if package in packages:
-            return reader(structure)
+            try:
+                return reader(structure)
+            except (AttributeError, KeyError):  # another of its types, such as one site or a cell
+                break
     raise TypeError(
         "expected a JARVIS Atoms, a pymatgen Structure, an ase Atoms, a Crystal or a dict of one, "
         f"got {type(structure).__name__}"
@@ -66,7 +69,10 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
         crystal = readers[forms[0]](structure) if forms else _from_jarvis_dict(structure)
     except TypeError as error:
         raise StructureError(f"the dict of a structure cannot be read: {error}") from error
-    refuse_statements(structure, len(crystal))
+    own = {f"length_{key}": structure[key] for key in ("unit", "units") if key in structure}  # of lengths, here
+    props = structure.get("props")
+    for statements in (structure, own, props if isinstance(props, Mapping) else {}):
+        refuse_statements(statements, len(crystal))
     return crystal
 
 
@@ -97,6 +103,8 @@ def _from_jarvis_dict(structure: Mapping[str, Any]) -> Crystal:
         if is_open and np.abs(np.array(coords, dtype=float)).max() > 1:  # before atoms are wrapped into a reduced cell
             raise StructureError("coords beyond 1 may be fractional, or in Angstrom; add cartesian, true or false")
     refuse_open_directions(structure.get("pbc"))
+    if structure.get("periodic") is False:
+        raise StructureError(NOT_PERIODIC)
     refuse_other_cell(lattice, structure.get("abc"), structure.get("angles"))
     return crystal
 
@@ -120,8 +128,9 @@ def _from_pymatgen_dict(structure: Mapping[str, Any]) -> Crystal:
         known = {key: [value] for key, value in properties.items()} if isinstance(properties, Mapping) else {}
         refuse_statements(known, 1)
     refuse_other_cell(matrix, list(map(lattice.get, "abc")), list(map(lattice.get, ("alpha", "beta", "gamma"))))
-    if all(site.get("xyz") is not None for site in sites):
-        refuse_other_sites(matrix, coords, [site["xyz"] for site in sites], cartesian=True)
+    if twice := [(site["abc"], site["xyz"]) for site in sites if site.get("xyz") is not None]:
+        fractional, cartesian = zip(*twice, strict=True)
+        refuse_other_sites(matrix, fractional, cartesian, cartesian=True)
     return crystal
 
 
@@ -154,7 +163,10 @@ def _from_optimade(structure: Mapping[str, Any]) -> Crystal:
         raise StructureError(f"the OPTIMADE structure is incomplete: {error!r}") from error
     if not all(structure.get("dimension_types") or (True,)) or structure.get("nperiodic_dimensions", 3) != 3:
         raise StructureError(NOT_PERIODIC)
-    crystal = Crystal.from_arrays(lattice, to_fractional(lattice, positions), symbols)
+    sites = to_fractional(lattice, positions)
+    crystal = Crystal.from_arrays(lattice, sites, symbols)
+    if isinstance(again := structure.get("fractional_site_positions"), list):
+        refuse_other_sites(lattice, sites, again, cartesian=False)
     n_sites, formula = structure.get("nsites", len(crystal)), structure.get("chemical_formula_reduced", crystal.formula)
     named = structure.get("elements", crystal.elements)
     has_formula = _proportions(formula) == _proportions(crystal.formula)

@@ -16,19 +16,22 @@ from itertools import chain, repeat
 
 import numpy as np
 
-from crysmm.crystals.crystal import Crystal
+from crysmm.crystals.crystal import MINIMUM_VOLUME_PER_ATOM, Crystal
 from crysmm.crystals.statements import FULL_OCCUPANCY
+from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.errors import StructureError, first_of, shown
 from crysmm.graphs.neighbors import close_pairs, too_close
 from crysmm.io.cif_tags import (
     ALTERNATIVES,
     ANGLES,
+    CARTESIAN_SITES,
     GROUP_NAMES,
     GROUP_NUMBERS,
     HALL_SYMBOLS,
     LENGTHS,
     MAGNETIC_CENTRINGS,
     MAGNETIC_OPERATIONS,
+    MODULATION,
     OCCUPANCIES,
     OPERATIONS,
     OTHER_SYMMETRY,
@@ -67,7 +70,8 @@ from crysmm.io.symmetry_operations import (
 VOLUME_TOLERANCE = 0.05  # of the volume; typing errors make more, other rounding less
 DENSITY_TOLERANCE = 0.25  # of the density, as hydrogen may be missing; lost operations leave two thirds or less
 GRAMS_PER_CM3 = 1.66054  # in one atomic mass unit per cubic Angstrom
-NO_SYMMETRY = re.compile(r"-?1|p1?|ap\d*|1:p1|triclinic|anorthic|a,b,c;0,0,0|x,y,z(?:;0,0,0)?", re.IGNORECASE)
+SHARED = re.compile(r"[A-Z][a-z]?[\d.]*\s*,\s*[A-Z]")
+NO_SYMMETRY = re.compile(r"1|p1?|ap\d*|1:p1|triclinic|anorthic|a,b,c;0,0,0|x,y,z(?:;0,0,0)?", re.IGNORECASE)
 
 
 def parse_cif(text: str) -> Reading:
@@ -78,9 +82,10 @@ def parse_cif(text: str) -> Reading:
             contradicts itself.
     """
     everything = read_blocks(text)
-    blocks = [block for block in everything if block.has_sites]
+    blocks = [block for block in everything if block.has_sites()]
     if not blocks:
         raise StructureError("the CIF has no atom sites with fractional coordinates (_atom_site_fract_x, _y, _z)")
+    blocks += [block for block in everything if block.has_sites(CARTESIAN_SITES) and not block.has_sites()]
     if len(blocks) > 1:
         names = first_of([block.name for block in blocks])
         raise StructureError(f"the file holds {len(blocks)} structures (data blocks {names}); expected one a file")
@@ -118,7 +123,7 @@ class _Structure:
         self._check_order()
         self.sites = np.array([numbers(words) for words in self.words])
         self.lattice = self._lattice()
-        written = tags.known("_chemical_formula_sum")
+        written = tags.only("_chemical_formula_sum")
         self.formula = Formula.parse(written)
         self.readings = self._readings()
         if written is not None and self.formula is None:
@@ -146,6 +151,7 @@ class _Structure:
             self._refuse_lost_system(written or identity())
         self._compare_with_z(cell.crystal)
         self._compare_with_density(cell.crystal)
+        self._refuse_absent(cell.crystal)
         attached = sum(count for count in numbers(self._site_column("_atom_site_attached_hydrogens")) if count > 0)
         if attached and self.formula is None:  # which would tell itself what is missing
             self.notes.append(f"{attached:g} hydrogen atoms (_atom_site_attached_hydrogens) have no positions")
@@ -156,6 +162,7 @@ class _Structure:
         transforms = {re.sub(r"[\s;,]|0", "", text.lower()) for text in self.tags.all_known(*TRANSFORMS)}
         if not symbols and transforms <= {"abc", "xyz"}:
             symbols = self.tags.all_known(REFERENCE_NAME)
+        numbers = tuple(re.sub(r"(?i)^no\.?\s*", "", number) for number in numbers)
         setting = self.tags.known("_space_group_it_coordinate_system_code", "_symmetry_it_coordinate_system_code")
         return GroupNames(symbols, numbers, halls, setting and setting.lower())
 
@@ -266,7 +273,7 @@ class _Structure:
             raise StructureError(f"the CIF writes right angles, but no {missing[0]}; write all three angles")
         if missing:
             self.notes.append(f"{', '.join(missing)}: missing, so 90 degrees, the dictionary's default")
-        words = [next(iter(self.tags.column(tag)), "90" if tag in missing else "?") for tag in (*LENGTHS, *ANGLES)]
+        words = [self.tags.only(tag) or ("90" if tag in missing else "?") for tag in (*LENGTHS, *ANGLES)]
         values = numbers(words)
         for tag, word, value in zip((*LENGTHS, *ANGLES), words, values, strict=True):
             if not value > 0:
@@ -274,7 +281,7 @@ class _Structure:
                     f"the CIF has no cell lengths and angles that can be used: {tag} is {word or 'empty'}"
                 )
         cell = UnitCell(*values)
-        written = self.tags.known("_cell_volume")
+        written = self.tags.only("_cell_volume")
         volume = numbers([written])[0] if written else cell.volume
         if not cell.volume > 0:
             raise StructureError(f"no cell has the angles {' '.join(words[3:])}")
@@ -304,10 +311,11 @@ class _Structure:
 
     def _refuse_modulation(self) -> None:
         """Refuse a structure whose atoms are displaced from cell to cell: its average is another crystal."""
-        dimension = self.tags.known("_cell_modulation_dimension")
-        name = self.tags.known("_space_group_ssg_name", "_space_group_ssg_name_h-m", "_space_group_ssg_name_it")
-        if dimension not in (None, "0") or name is not None:
-            raise StructureError("the CIF is of a modulated structure, whose cells differ; give a supercell of it")
+        for tag in filter(MODULATION.match, self.tags):
+            if any(word != "0" for word in self._known_values(tag)):
+                raise StructureError(
+                    f"the CIF is of a modulated structure ({tag}), whose cells differ; give a supercell of it"
+                )
 
     def _refuse_other_symmetry(self) -> None:
         """Refuse symmetry in a form that is not read, instead of taking a part of the cell for all of it."""
@@ -366,51 +374,92 @@ class _Structure:
             StructureError: Elements, formula or distances do not allow them.
         """
         if len(operations) == 1:  # the most frequent case; atoms too close are found with the neighbors
-            images = list(self.sites[:, None] % 1.0)
+            images, repeated = list(self.sites[:, None] % 1.0), set[int]()
         else:
-            images = [
-                operations.images(site, self.lattice, steps) for site, steps in zip(self.sites, self.steps, strict=True)
-            ]
+            images, repeated = self._images(operations)
         counts = list(map(len, images))
-        elements = choose_elements(self.readings, counts, self.formula)
-        origin = np.repeat(np.arange(len(images)), counts)  # site of each atom
+        own = [0 if site in repeated else count for site, count in enumerate(counts)]
+        elements = choose_elements(self.readings, own, self.formula)
+        kept = [site for site in range(len(images)) if site not in repeated]
         crystal = Crystal.from_arrays(
-            self.lattice, np.concatenate(images), chain.from_iterable(map(repeat, elements, counts))
+            self.lattice,
+            np.concatenate([images[site] for site in kept]),
+            chain.from_iterable(map(repeat, elements, own)),
         )
         notes: tuple[str, ...] = ()
         if len(operations) > 1:
-            crystal, notes = self._each_once(crystal, [self.labels[site] for site in origin])
-            notes = (*self._moved(images), *notes)
+            self._refuse_close(crystal, np.repeat(kept, [counts[site] for site in kept]))
+            notes = (*self._moved(images), *self._note_repeated(crystal, sorted(repeated)))
         if len(operations) > 1 or not self._is_z(crystal):  # where Z says that the cell is full, all atoms are listed
             self._compare_with_site_symmetry(counts, operations)
         return _Cell(crystal, (*notes, *compare_formula(crystal.elements, self.formula)))
 
-    def _each_once(self, crystal: Crystal, labels: Sequence[str]) -> tuple[Crystal, tuple[str, ...]]:
-        """Leave out atoms that an earlier site has given already, in a file that lists all atoms beside the symmetry.
+    def _images(self, operations: Operations) -> tuple[list[np.ndarray], set[int]]:
+        """Return the atoms that each site gives, and the sites whose atoms an earlier one has given already.
+
+        So it is in a file that lists all atoms beside the symmetry.
 
         Raises:
-            StructureError: Two atoms are too close and not one atom given twice, or the sites are more than symmetry
-                needs and less than the cell: then the symmetry may be another cell's.
+            StructureError: There are more atoms than any cell of this volume holds.
+        """
+        images: list[np.ndarray] = []
+        repeated: set[int] = set()
+        given: dict[Readings, list[np.ndarray]] = defaultdict(list)
+        most = abs(np.linalg.det(self.lattice)) / MINIMUM_VOLUME_PER_ATOM
+        for number, (site, steps, reading) in enumerate(zip(self.sites, self.steps, self.readings, strict=True)):
+            atoms = operations.images(site, self.lattice, steps)
+            images.append(atoms)
+            if any(self._distances(atoms[0], others).min() < SAME_SITE for others in given[reading]):
+                repeated.add(number)
+                continue
+            given[reading].append(atoms)
+            most -= len(atoms)
+            if most < 0:
+                raise StructureError("sites and symmetry give more atoms than a cell of this volume holds")
+        return images, repeated
+
+    def _distances(self, site: np.ndarray, atoms: np.ndarray) -> np.ndarray:
+        """Return the distances between a site and the nearest images of atoms, Angstrom, in a cell not too skewed."""
+        steps = atoms - site
+        distances: np.ndarray = np.linalg.norm((steps - np.round(steps)) @ self.lattice, axis=1)
+        return distances
+
+    def _refuse_close(self, crystal: Crystal, origin: np.ndarray) -> None:
+        """Refuse two atoms that are too close.
+
+        Args:
+            crystal: The atoms of all sites.
+            origin: Site of each atom.
+
+        Raises:
+            StructureError: With the sites.
         """
         first, second, distance = close_pairs(crystal)
-        same = (distance < SAME_SITE) & (crystal.atomic_numbers[first] == crystal.atomic_numbers[second])
-        same &= first != second
-        if not same.all():
-            pair = np.flatnonzero(~same)[distance[~same].argmin()]
-            sites = f" (sites {labels[first[pair]]} and {labels[second[pair]]})"
+        if len(first):
+            pair = distance.argmin()
+            sites = f" (sites {self.labels[origin[first[pair]]]} and {self.labels[origin[second[pair]]]})"
             raise StructureError(too_close(crystal, int(first[pair]), int(second[pair]), float(distance[pair]), sites))
-        if not len(same):
-            return crystal, ()
-        repeated = np.unique(np.maximum(first, second))
-        kept = np.setdiff1d(np.arange(len(crystal)), repeated)
-        once = Crystal(crystal.lattice, crystal.frac_coords[kept], crystal.atomic_numbers[kept])
-        names = list(dict.fromkeys(labels[atom] for atom in repeated))
-        if len(once) != len(self.sites) and not self._is_z(once):
+
+    def _note_repeated(self, crystal: Crystal, repeated: Sequence[int]) -> tuple[str, ...]:
+        """Return a note on sites that repeat atoms of others.
+
+        Args:
+            crystal: The atoms, each once.
+            repeated: Numbers of these sites.
+
+        Raises:
+            StructureError: The sites are more than symmetry needs and less than the cell: then the symmetry may be
+                another cell's.
+        """
+        if not repeated:
+            return ()
+        names = first_of(list(dict.fromkeys(self.labels[site] for site in repeated)))
+        if len(crystal) != len(self.sites) and not self._is_z(crystal):
             raise StructureError(
-                f"sites {first_of(names)} repeat atoms of other sites, and the {len(self.sites)} sites are not the "
-                f"{len(once)} atoms of the cell; give either every atom once or one of each kind"
+                f"sites {names} repeat atoms of other sites, and the {len(self.sites)} sites are not the "
+                f"{len(crystal)} atoms of the cell; give either every atom once or one of each kind"
             )
-        return once, (f"atoms given more than once, by {first_of(names)}, were taken once",)
+        return (f"atoms given more than once, by {names}, were taken once",)
 
     def _moved(self, images: Sequence[np.ndarray]) -> list[str]:
         """Return a note on sites that were put on the special position their digits leave open."""
@@ -461,7 +510,7 @@ class _Structure:
 
         The formula may be the one of the whole cell, of which Z then is a divisor: so pymatgen writes both.
         """
-        z = self.tags.known("_cell_formula_units_z")
+        z = self.tags.only("_cell_formula_units_z")
         if z is None or self.formula is None or not numbers([z])[0] > 0:
             return set()
         number, counts = numbers([z])[0], self.formula.counts
@@ -481,7 +530,7 @@ class _Structure:
         Raises:
             StructureError: With both numbers.
         """
-        z, most = self.tags.known("_cell_formula_units_z"), np.bincount(crystal.atomic_numbers).max()
+        z, most = self.tags.only("_cell_formula_units_z"), np.bincount(crystal.atomic_numbers).max()
         if z is not None and self.formula is None and numbers([z])[0] > most:
             raise StructureError(
                 f"Z is {z}, and of no element the cell has more than {most} atoms: symmetry, sites or Z are wrong; "
@@ -493,6 +542,21 @@ class _Structure:
                 f"the cell has {np.count_nonzero(crystal.atomic_numbers > 1)} atoms besides hydrogen, Z and the "
                 f"formula promise {max(expected):g}: symmetry, sites or Z are wrong; correct them, or set Z to ?"
             )
+
+    def _refuse_absent(self, crystal: Crystal) -> None:
+        """Refuse atoms without an element of a formula such as ``(Na,K) Cl``, which shares sites.
+
+        Raises:
+            StructureError: With the elements.
+        """
+        written = self.tags.only("_chemical_formula_sum")
+        if self.formula is None and written is not None and SHARED.search(written):
+            named = {symbol for symbol in re.findall("[A-Z][a-z]?", written) if symbol in ATOMIC_NUMBERS}
+            if absent := sorted(named - {*crystal.elements}):
+                raise StructureError(
+                    f"the formula {shown(written)} shares sites, and no site is {' or '.join(absent)}: disordered; "
+                    "give an ordered structure"
+                )
 
     def _compare_with_density(self, crystal: Crystal) -> None:
         """Refuse a cell whose atoms weigh much less or more than the file says, unless Z and the formula promise them.
@@ -531,18 +595,27 @@ class _Structure:
                 raise
             self.notes.append(f"the file names two space groups or settings; its operations are of {written.number}")
             return
+        number = written.number_in(self.lattice)
         settings = [setting for setting in named if setting.fit(self.lattice)] or named
         if not settings and len(written) == 1 and names and not self._is_z(cell.crystal):
             name = next(iter((*names.symbols, *names.numbers, *names.halls)))
             raise StructureError(f"the space group {name!r} is not known, and x,y,z stands alone; write all operations")
-        if not settings:
+        if not settings:  # of a name that is not known; a number beside it leaves the setting open
+            if numbers and number not in (None, *numbers.values()) and not self._is_z(cell.crystal):
+                called = " and ".join(f"{name} ({known})" for name, known in numbers.items())
+                raise StructureError(
+                    f"the {len(written)} symmetry operations are of the space group {number}, and the file names "
+                    f"{called}; write all of them, or the right name"
+                )
             return
         by_number = not names.symbols and not names.halls
         orders = {setting.n_rotations if by_number else len(setting) for setting in settings}
         order = written.n_rotations if by_number else len(written)
-        if order in orders and written.number_in(self.lattice) in (None, *numbers.values()):
-            if names.halls and all(setting.triplets != written.triplets for setting in settings):
-                self.notes.append(f"the symmetry operations, which were taken, are not those of {names.halls[0]}")
+        if order in orders and number in (None, *numbers.values()):
+            is_of_table = written.number is not None and not by_number  # else the origin may be another, as of quartz
+            if (names.halls or is_of_table) and all(setting.triplets != written.triplets for setting in settings):
+                name = names.halls[0] if names.halls else settings[0].name
+                self.notes.append(f"the symmetry operations, which were taken, are not those of {name}")
             return
         if self._is_z(cell.crystal):
             self.notes.append(f"the symmetry operations, which were taken, are not those of {settings[0].name}")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
-from crysmm.errors import StructureError
+from crysmm.errors import StructureError, first_of
 
 if TYPE_CHECKING:
     from gemmi import cif
@@ -29,6 +29,7 @@ TRANSFORMS = ("_space_group_transform_pp_abc", "_space_group_transform_qq_xyz")
 GROUP_NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
 HALL_SYMBOLS = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 SITES = [f"_atom_site_fract_{axis}" for axis in "xyz"]
+CARTESIAN_SITES = "_atom_site_cartn_x"
 OTHER_SYMMETRY = re.compile(
     r"(?!.*_id$)(?:_symmetry|.*(?:space_?group|sg_num|symop|name_hall|h-m|pearson|aflow_proto))"
 )
@@ -47,12 +48,16 @@ WYCKOFF = [f"_atom_site_wyckoff_{name}" for name in ("symbol", "label", "letter"
 # A number for each site, unlike its uncertainty, flags of its refinement and remarks.
 OCCUPANCIES = re.compile(r"_atom_site_(?!.*(?:flag|refine|constrain|details|method|_su$|_esd$|_sigma$)).*(?:occ|sof).*")
 ALTERNATIVES = {"_atom_site_label_alt_id": "alternative sites", "_atom_site_pdbx_pdb_model_num": "models"}
+MODULATION = re.compile(  # of structures whose cells differ, or that have several lattices
+    r"_cell_wave_vector|_cell_subsystem|_atom_site_subsystem|_space_group_ssg_|.*symop_ssg|"
+    r"_atom_site_(?:displace|occ|rot)_(?:fourier|special|legendre)|_cell_modulation_dimension"
+)
 PARENT = "_parent_space_group"  # of a magnetic or distorted structure, not its own
 UNKNOWN = ("?", ".", "")
 SPACES = re.compile(r"[^\S\n\r \t]|[\u200b\u2060\ufeff]")  # no-break and thin spaces
 NO_ASCII = re.compile(r"[^\x00-\x7f]")
 CONTROL = re.compile(r"[\x0c\x1a]")  # form feeds, and the end of a file of DOS
-HEADER = re.compile(r"(?im)^(data_\S*)[ \t]+(?![_#]|loop_|save_).*$")  # with blanks in its name
+HEADER = re.compile(r"(?im)^(data_\S*)[ \t]++(?![_#]|loop_|save_).*$")  # with blanks in its name
 START = re.compile(r"(?im)^data_")
 MINUS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"))
 GLUED = re.compile(r"(?m)^((?:[^\n'\"]*[ \t])?(['\"])[^\n]*\2)[^\s'\"]+[ \t]*$")  # 'A. One, B. Two',
@@ -61,7 +66,7 @@ WHERE = re.compile(r"string:?(?P<line>\d*)[^ ]*(?: in \S+)?: (?P<what>.*)", re.D
 
 
 def read_blocks(text: str) -> list[Tags]:
-    """Return the data blocks of a text.
+    """Return the data blocks of a text, and the save frames in them.
 
     Raises:
         StructureError: It is no CIF; the text says where.
@@ -83,7 +88,8 @@ def read_blocks(text: str) -> list[Tags]:
         where = f"line {found['line']} of the CIF" if found and found["line"] else "the CIF"
         remedy = "lists and triple quotes of CIF 2 are not read" if is_cif2 else "values with blanks need quotes"
         raise StructureError(f"{where} cannot be read: {found['what'] if found else error}; {remedy}") from error
-    return list(map(Tags, document))
+    frames = (item.frame for block in document for item in block if item.frame is not None)
+    return list(map(Tags, [*document, *frames]))
 
 
 def _without_preface(text: str) -> str:
@@ -117,10 +123,9 @@ class Tags:
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
 
-    @property
-    def has_sites(self) -> bool:
-        """True if a site has a coordinate."""
-        return any(word not in UNKNOWN for words in self._columns.get(SITES[0], []) for word in words)
+    def has_sites(self, coordinate: str = SITES[0]) -> bool:
+        """Return True if a site has this coordinate."""
+        return any(word not in UNKNOWN for words in self._columns.get(coordinate, []) for word in words)
 
     def symmetry(self) -> tuple[str, ...]:
         """Return the names of a space group and the operations that are written."""
@@ -155,6 +160,19 @@ class Tags:
             several = ", ".join(sorted({words[0] for words in known}))
             raise StructureError(f"{tag} stands in the CIF more than once: {several}; expected one structure a file")
         return known[0] if known else []
+
+    def only(self, tag: str) -> str | None:
+        """Return the value of a tag of which a crystal has one, if it is known.
+
+        Raises:
+            StructureError: A loop gives several.
+        """
+        values = self.all_known(tag)
+        if len(values) > 1:
+            raise StructureError(
+                f"the CIF has several values of {tag}: {first_of(values)}; expected one crystal a file"
+            )
+        return values[0] if values else None
 
     def known(self, *tags: str) -> str | None:
         """Return the first value that is known of some tags."""

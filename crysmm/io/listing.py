@@ -113,7 +113,7 @@ class FolderListing:
         return found
 
     def _may_be_structure(self, path: str) -> bool:
-        return format_from_name(path) != "json" or is_structure_json(self._folder / path)
+        return format_from_name(path) != "json" or bool(is_structure_json(self._folder / path))
 
     def subfolders(self) -> list[str]:
         """Return the sorted names of the folders in the folder."""
@@ -173,7 +173,12 @@ class FolderListing:
 
     def unread_files(self) -> list[str]:
         """Return the sorted names of files in the folder that seem to hold structures, in no format that is known."""
-        return [name for name in self.visible_names() if format_from_name(name) is None and UNREAD.fullmatch(name)]
+        return [name for name in self.visible_names() if self._may_hold_structures(name)]
+
+    def _may_hold_structures(self, name: str) -> bool:
+        if format_from_name(name) == "json":
+            return name not in ID_PROP and is_structure_json(self._folder / name) is None
+        return format_from_name(name) is None and UNREAD.fullmatch(name) is not None
 
     def structure_files(self, file_format: FileFormat | None, subfolder: str = ".") -> list[str]:
         """Return the sorted names of structure files; with ``file_format`` set, also those without a suffix.

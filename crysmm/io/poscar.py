@@ -69,6 +69,12 @@ def _read_lattice(lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         raise StructureError(f"line 2 of the POSCAR is {_shown(lines[1])}; expected a scale, of vectors in Angstrom")
     scale = np.array([read_number(word) for word in words])
     lattice = _read_rows(lines, 2, 3, "lattice vectors")
+    for number, line in enumerate(lines[2:5], 3):
+        fourth = (_words(line)[3:] or [""])[0]
+        if is_number(fourth) or OTHER_UNIT.search(_without_comment(line)):
+            raise StructureError(
+                f"line {number} of the POSCAR is {_shown(line)}; expected a lattice vector, three numbers in Angstrom"
+            )
     if len(words) == 3 and (scale <= 0).any():
         raise StructureError(f"line 2 of the POSCAR is {_shown(lines[1])}; three scales must be positive")
     if scale[0] < 0:  # the volume of the cell

@@ -29,7 +29,12 @@ NO_ATOM = re.compile(
 HEAVIEST = 96  # atomic number beyond which labels such as No1 and Md1 mean something else
 KIND = re.compile(r"([A-Z][a-z])([A-Z])")
 SEPARATED = re.compile(r"[A-Za-z][\d.+-]*\s*[,/;:|&+]\s*[\d.]*\s*[A-Z]")  # Fe,Ni and 0.6Cu + 0.4Al
-MIXED = re.compile(r"(?:[A-Z][a-z]?0?\.\d+\W*){2}|[A-Z][a-z]?[,/][A-Z][a-z]?\d*$")
+MIXED = re.compile(  # Fe0.5Ni0.5, 0.5Fe0.5Ni, (Fe,Ni)1, Fe/Va and 50%Fe
+    r"(?:[A-Z][a-z]?0?\.\d+\W*){2}|(?:0?\.\d+[A-Z][a-z]?\W*){2}|"
+    r"[(\[{]?[A-Z][a-z]?(?:[,/;|&+][A-Z][a-z]{0,2})+[)\]}]?\W*\w*\W*$|\d+ ?%"
+)
+PERCENTAGES = re.compile(r"[A-Z][a-z]?(\d{2})[A-Z][a-z]?(\d{2})")  # Fe50Ni50
+VACANCY = re.compile(r"Va?c?")
 FRACTION = re.compile(r"\d*\.\d")
 TERM = re.compile(rf"([A-Z][a-z]?)({NUMBER}?)")
 ELEMENT_AND_NUMBER = re.compile(rf"[A-Za-z]{{1,2}}{NUMBER}?")
@@ -70,7 +75,7 @@ class Formula:
             decimals = number.partition(".")[2]
             rounding += 10.0 ** -len(decimals) if decimals else 0.0
         present = {element: count for element, count in counts.items() if count > 0}
-        return cls(text, present, rounding) if present else None
+        return cls(text, present, rounding) if present and math.isfinite(sum(present.values())) else None
 
     def missing_hydrogen(self, atoms: Mapping[str, int]) -> float | None:
         """Return the fraction of the hydrogen that these atoms lack; None if they contradict the formula.
@@ -168,8 +173,16 @@ def refuse_mixed(label: str) -> None:
     Raises:
         StructureError: With the elements.
     """
-    if MIXED.match(label):
-        _refuse_several(label, "label")
+    percentages = PERCENTAGES.fullmatch(label)
+    if not MIXED.match(label) and not (percentages and sum(map(int, percentages.groups())) == 100):
+        return
+    words = re.findall("[A-Z][a-z]*", label)
+    elements = [word for word in words if word in ATOMIC_NUMBERS]
+    if all(word in elements or VACANCY.fullmatch(word) for word in words) and (len(set(words)) > 1 or "%" in label):
+        raise StructureError(
+            f"the label {label!r} puts {' and '.join(dict.fromkeys(words))} on one site: disordered; give an ordered "
+            "structure"
+        )
 
 
 def _refuse_several(word: str, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import re
@@ -46,6 +47,8 @@ NO_PLAIN_TEXT = {  # what to do about a file that begins so
     b"\xff\xfe": "is text in UTF-16; save it as UTF-8",
     b"\xfe\xff": "is text in UTF-16; save it as UTF-8",
 }
+BEGINNING = 1 << 16  # bytes in which the key of a structure is looked for
+KEY_OF_STRUCTURE = re.compile(rb"""['"](?:lattice|(?:atoms|structure|cif)['"]\s*:\s*(?:\{|["'][^"'\\]*\\n))""")
 LARGEST_FILE = 100 << 20  # bytes; a structure of a million atoms takes less
 
 
@@ -59,14 +62,20 @@ def format_from_name(name: str) -> FileFormat | None:
     return next((known for prefix, known in PREFIXES.items() if begin.startswith(prefix)), None)
 
 
-def is_structure_json(path: Path) -> bool:
-    """True if a JSON file seems to hold one structure; other files of a folder of structures are JSON, too."""
+def is_structure_json(path: Path) -> bool | None:
+    """Return whether a JSON file seems to hold one structure; None if its beginning does not tell.
+
+    Other files of a folder of structures are JSON, too.
+    """
     try:
         with gzip.open(path) if path.suffix == GZ else path.open("rb") as stream:
-            start = stream.read(1 << 16).lstrip()
+            start = stream.read(BEGINNING).removeprefix(codecs.BOM_UTF8).lstrip()
+            is_whole = not stream.read(1)
     except (OSError, EOFError, zlib.error):
         return True  # the reason is given when it is read
-    return start.startswith(b"{") and b'"lattice' in start
+    if not start.startswith(b"{"):
+        return False
+    return True if KEY_OF_STRUCTURE.search(start) else False if is_whole else None
 
 
 def format_from_text(text: str) -> FileFormat | None:
@@ -142,6 +151,8 @@ def _read_text(path: Path) -> str:
         raise StructureError("the file does not exist") from None
     except OSError as error:
         raise StructureError(f"the file cannot be opened: {error.strerror or error}") from error
+    except ValueError as error:  # such as a NUL character
+        raise StructureError(f"{str(path)!r} cannot be the name of a file: {error}") from error
     if not content.strip():
         raise StructureError("the file is empty")
     if path.suffix == GZ and content.startswith(GZIPPED):

@@ -7,6 +7,7 @@ by fractions of a cell whether two images are one atom, or replace what is writt
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -25,6 +26,9 @@ SAME_SITE = 0.05  # Angstrom; images of one site nearer than this are one atom o
 MOST_OPERATIONS = 768  # four times those of the largest space groups, for magnetic cells
 METRIC_TOLERANCE = 0.01  # of squared lengths: 0.5% of a length, 0.6 degrees of an angle
 MARKED = re.compile(r"^(.+?)[\s:]*(?:\(?\s*origin[\w\s]*([12])\s*\)?|:?O?([12SZHR]))$", re.IGNORECASE)
+SCREWS = frozenset("21 31 32 41 42 43 61 62 63 64 65".split())
+THREEFOLD_SCREW = re.compile(r"P\s*3[12][\s\d]*$")
+OPEN_SCREW = re.compile(r"[A-Z]\s*2 1")  # P 21 or P 2
 LONGEST_SYMBOL = 60  # characters; "I 41/a -3 2/d (origin choice 1)" has 32
 TIME_REVERSAL = re.compile(r",\s*[-+]?1\s*$")
 ORDERS = {3: 1, -1: 2, 0: 3, 1: 4, 2: 6}
@@ -344,9 +348,12 @@ def entries_of_symbol(symbol: str, lattice: np.ndarray) -> list[SpaceGroup]:
     """Return the settings that a Hermann-Mauguin symbol, short or full, allows in a cell; none if it is not known."""
     if symbol.isdecimal():
         return list(_entries_of_number(symbol))
+    symbol = re.sub(r"(?<!\d)2 1 ?/", "21/", symbol)
+    if OPEN_SCREW.fullmatch(symbol):
+        return []
     for base, extension in _spellings(symbol):
         group = _find(base)
-        if group is None:
+        if group is None or (_is_spelled(base, group.hm) and _named_screws(symbol) - _named_screws(group.hm)):
             continue
         table = _table(str(group.number))
         same = [entry for entry in table if entry.hm == group.hm]
@@ -360,6 +367,20 @@ def entries_of_symbol(symbol: str, lattice: np.ndarray) -> list[SpaceGroup]:
             return [entry for entry in others if _operations_of(entry).fit(lattice)] or chosen
         return chosen
     return []
+
+
+def _is_spelled(symbol: str, other: str) -> bool:
+    """Return True if two symbols differ by blanks alone, so that the digits of a screw may be those of two axes."""
+    return symbol.replace(" ", "").lower() == other.replace(" ", "").lower()
+
+
+def _named_screws(symbol: str) -> Counter[str]:
+    """Return the screw axes that a symbol names beyond doubt: ``2(1)``, ``2_1``, or a word of its own, ``21``."""
+    marked = map("".join, re.findall(r"([2346])(?:_([1-5])|\(([1-5])\))", symbol))
+    words = re.split(r"[\s/]+", re.sub(r"^([A-Z])(?=\d)", r"\1 ", symbol.strip()))
+    # R 32, P 4 32 and P 31 m are spelled without a blank.
+    screws = SCREWS if THREEFOLD_SCREW.match(symbol) else SCREWS - {"31", "32"}
+    return Counter([screw for screw in marked if screw in SCREWS] + [word for word in words if word in screws])
 
 
 def _spellings(symbol: str) -> list[tuple[str, str]]:

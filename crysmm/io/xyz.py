@@ -19,7 +19,14 @@ from typing import Any
 import numpy as np
 
 from crysmm.crystals.crystal import Crystal, to_fractional
-from crysmm.crystals.statements import NOT_PERIODIC, OCCUPANCY, UNIT_OF_LENGTH, refuse_statements, refuse_vacancies
+from crysmm.crystals.statements import (
+    NOT_PERIODIC,
+    OCCUPANCY,
+    UNIT_OF_LENGTH,
+    refuse_other_sites,
+    refuse_statements,
+    refuse_vacancies,
+)
 from crysmm.elements import ATOMIC_NUMBERS, SYMBOLS
 from crysmm.errors import InputError, StructureError, shown
 from crysmm.io.json_stream import open_text
@@ -40,6 +47,11 @@ ALIASES = {  # names of columns that are read without those of the format, and c
     **dict.fromkeys(("atomic_number", "atomic_numbers"), "z"),
     "position": "pos",
 }
+FRACTIONAL_SITES = re.compile(  # names of columns with a site a second time, in lower case
+    r"(?:scaled|frac(?:tional)?|direct|crystal|rel(?:ative)?)_?(?:pos(?:ition)?|coord(?:inate)?)s?"
+)
+KIND_OF_COORDINATES = re.compile(r"(?:coord(?:inate)?s?|pos(?:ition)?s?)(?:_?(?:type|system|kind|mode))?")
+NOT_CARTESIAN = {"fractional", "frac", "direct", "scaled", "crystal", "relative"}
 NOT_T = {"f", "false", "0", "no", "none", "off", "slab", "x", "y", "z", "xy", "yz", "xz"}  # in lower case
 WIDTHS = {"species": 1, "z": 1, "pos": 3, "occupancy": 1}  # number of columns
 NO_PROPERTY = re.compile(  # keys of the header, in lower case, of the cell and of units of lengths
@@ -68,6 +80,8 @@ def parse_xyz(text: str) -> Crystal:
         is_unit = key in ("unit", "units") or UNIT_OF_LENGTH.fullmatch(key)
         if is_unit and value.strip().lower() not in ANGSTROM:
             raise StructureError(f"the unit is {shown(value)} ({key}); expected Angstrom")
+        if KIND_OF_COORDINATES.fullmatch(key) and value.strip().lower() in NOT_CARTESIAN:
+            raise StructureError(f"the coordinates are {value} ({key}); expected Cartesian ones, in Angstrom")
     lattice = _read_lattice(header, [line for line in lines[atoms.stop :] if line.strip()])
     _refuse_not_periodic(header)
     places = _read_properties(header.get("properties", PLAIN))
@@ -79,7 +93,12 @@ def parse_xyz(text: str) -> Crystal:
     refuse_statements({key: _value(header[key]) for key in filter(OCCUPANCY.fullmatch, header)}, len(rows), kinds)
     elements = _read_elements(rows, places, atoms.start)
     _refuse_other_elements(rows, places, elements)
-    return Crystal.from_arrays(lattice, to_fractional(lattice, positions), elements)
+    sites = to_fractional(lattice, positions)
+    for name, place in places.items():
+        if name not in WIDTHS and place.stop - place.start == WIDTHS["pos"] and FRACTIONAL_SITES.fullmatch(name):
+            others = _read_numbers(rows, place, atoms.start)
+            refuse_other_sites(lattice, sites, others, cartesian=False)
+    return Crystal.from_arrays(lattice, sites, elements)
 
 
 def xyz_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -151,7 +170,7 @@ def _find_frames(lines: Sequence[str]) -> list[range]:
     while index < len(lines):
         line = lines[index].strip()
         if line.isdecimal():
-            count, start = int(line), index + 2
+            count, start = int(line[:20]), index + 2
             if start + count > len(lines):
                 raise StructureError(f"the xyz file is cut off: {count:.15g} atoms in {len(lines) - index} lines")
             frames.append(range(start, start + count))

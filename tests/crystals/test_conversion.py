@@ -237,3 +237,13 @@ def test_atoms_that_pymatgen_makes_for_ase(crystals):
         assert type(atoms).__module__.startswith("pymatgen")
         np.testing.assert_allclose(as_crystal(atoms).frac_coords, crystal.frac_coords, atol=1e-9)
         assert as_crystal(atoms).elements == crystal.elements
+
+
+def test_objects_that_are_parts_of_a_structure_are_named(crystals):
+    core, ase = pytest.importorskip("pymatgen.core"), pytest.importorskip("ase")
+    from jarvis.core.lattice import Lattice
+
+    site = core.Structure(CUBE, ["Cs"], [[0, 0, 0]])[0]
+    for part in (ase.Atom("Cs"), ase.cell.Cell(CUBE), Lattice(CUBE.tolist()), site):
+        with pytest.raises(TypeError, match=f"expected a JARVIS Atoms.*got {type(part).__name__}"):
+            as_crystal(part)

@@ -147,3 +147,29 @@ def test_a_dict_of_two_structures_or_in_another_unit_is_refused(crystals):
         with pytest.raises(StructureError, match=f"the unit is 'bohr' .{name}.; expected Angstrom"):
             as_crystal({**jarvis, name: "bohr"})
     assert_same(as_crystal({**jarvis, "length_unit": "Angstrom", "energy_unit": "Ry"}), crystal)
+
+
+def test_statements_beside_a_structure_are_compared(crystals):
+    crystal = crystals["NaCl"]
+    jarvis = crystal.to_jarvis().to_dict()
+    refused = {
+        "the unit is 'nm'": {"units": "nm"},
+        "the unit is 'bohr'": {"unit": "bohr"},
+        "not periodic": {"periodic": False},
+        "partial occupancy": {"props": {"occupancy": [1] * (len(crystal) - 1) + [0.5]}},
+    }
+    for reason, statement in refused.items():
+        with pytest.raises(StructureError, match=reason):
+            as_crystal({**jarvis, **statement})
+    assert_same(as_crystal({**jarvis, "units": "Angstrom", "periodic": True, "props": ["a"]}), crystal)
+
+
+def test_one_site_of_pymatgen_that_contradicts_itself(crystals):
+    core, crystal = pytest.importorskip("pymatgen.core"), crystals["NaCl"]
+    content = core.Structure(crystal.lattice, crystal.elements, crystal.frac_coords).as_dict(verbosity=1)
+    for site in content["sites"][1:]:
+        del site["xyz"]
+    assert_same(as_crystal(content), crystal)
+    content["sites"][0]["xyz"] = (np.array(content["sites"][0]["xyz"]) + 0.7).tolist()
+    with pytest.raises(StructureError, match="two lists of coordinates"):
+        as_crystal(content)

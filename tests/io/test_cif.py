@@ -1,5 +1,6 @@
 import io
 import re
+import tracemalloc
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -278,7 +279,7 @@ def test_type_symbols(word: str, symbol: str) -> None:
         (
             "_symmetry_space_group_name_H-M 'P 32 2 1'\nloop_\n_space_group_symop_operation_xyz",
             "loop_\n_space_group_symop_ssg_operation_algebraic",
-            "stands under _space_group_symop_ssg_operation_algebraic, which is not read",
+            "of a modulated structure",
         ),
         ("'y,x,2/3-z'", "'y+1/5,x,2/3-z'", "multiples of 1/24"),
     ],
@@ -692,7 +693,12 @@ def test_alternatives_of_macromolecules_are_refused(tag: str, values: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("label", "is_mixed"), [("Na0.5K0.5", True), ("Na,K1", True), ("Na1:Ni1", False), ("Na1.1K", False)]
+    ("label", "is_mixed"),
+    [
+        *((label, True) for label in ("Na0.5K0.5", "Na,K1", "0.5Na0.5K", "(Na,K)1", "[Na,K]", "Na/K(1)", "Na+K_2")),
+        *((label, True) for label in ("Na50K50", "Na;K", "Na|K1")),
+        *((label, False) for label in ("Na1:Ni1", "Na1.1K", "C10H12", "Na12K50", "Na-K", "Na_K1", "Na/Xx", "Na(1)")),
+    ],
 )
 def test_a_label_may_mix_elements_beside_a_type(label: str, is_mixed: bool) -> None:
     text = "\n".join(line for line in ROCK_SALT.splitlines() if "formula" not in line).replace("Na1 Na", f"{label} Na")
@@ -959,3 +965,157 @@ def test_cifs_that_jarvis_and_others_write(crystals, tmp_path) -> None:
             read = read_structure(path)
             assert (len(read), read.formula) == (len(crystal), crystal.formula)
             assert sorted_distances(read).difference(sorted_distances(crystal)) < 2e-3
+
+
+@pytest.mark.parametrize("label", ["Na/Vac", "Na,Va", "50%Na", "Na,K,Rb"])
+def test_a_label_may_mix_an_element_with_others_or_with_nothing(label: str) -> None:
+    text = "\n".join(line for line in ROCK_SALT.splitlines() if "formula" not in line).replace("Na1 Na", f"{label} Na")
+    with pytest.raises(StructureError, match=r"puts Na.* on one site: disordered"):
+        parse(text)
+
+
+@pytest.mark.parametrize("blanks", [" ", "   ", "\t", " \t "])
+def test_tags_may_stand_behind_the_name_of_the_block(blanks: str) -> None:
+    lines = ROCK_SALT.splitlines()
+    (name,) = (line for line in lines if line.startswith("_") and "space_group" in line)
+    block = next(line for line in lines if line.startswith("data_"))
+    assert len(parse("\n".join(lines).replace(name, "").replace(block, f"{block}{blanks}{name}"))) == 8
+
+
+SITE = [0.1, 0.4, 0.31]
+ONE_SITE = CORUNDUM.format(
+    a=10, c=10, angle=90, gamma="{gamma}", symbol="{symbol}", sites=" ".join(["Fe1", *map(str, SITE)])
+).replace("_space_group_IT_number 167\n", "")
+
+
+def cell_of_one_site(symbol: str, gamma: int) -> Crystal:
+    """The atoms by the operations of gemmi's table."""
+    found = parse(ONE_SITE.format(symbol="P 1", gamma=gamma))
+    images = [op.apply_to_xyz(SITE) for op in gemmi.find_spacegroup_by_name(symbol).operations()]
+    return Crystal.from_arrays(found.lattice, images, ["Fe"] * len(images))
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    ["P 1 21", "P1 21", "P 2 1", "P2 1", "P 31 2", "P3(2)1", "P4(2)2", "P4_2 2", "P 62 2", "P6(2)2"],
+)
+def test_a_screw_in_a_symbol_is_not_read_as_two_axes(symbol: str) -> None:
+    """gemmi passes over blanks and brackets: of P 1 21 it makes P 1 2 1."""
+    with pytest.raises(StructureError, match=f"the space group {re.escape(repr(symbol))} is not known"):
+        parse(ONE_SITE.format(symbol=symbol, gamma=90))
+
+
+@pytest.mark.parametrize(
+    ("symbol", "other", "gamma"),
+    [
+        ("P 2 1 /c", "P 1 21/c 1", 90),
+        ("P2 1 /m", "P 1 21/m 1", 90),
+        ("P 1 2 1", "P 1 2 1", 90),
+        ("P 21/n 21/m 21/a", "P n m a", 90),
+        ("R 32", "R 3 2:H", 120),
+        ("P 31 m", "P 3 1 m", 120),
+        ("P 4 32", "P 4 3 2", 90),
+    ],
+)
+def test_screws_and_pairs_of_axes_are_told_apart(symbol: str, other: str, gamma: int) -> None:
+    assert_same_cell(parse(ONE_SITE.format(symbol=symbol, gamma=gamma)), cell_of_one_site(other, gamma))
+
+
+@pytest.mark.parametrize(("symbol", "number"), [("C2h-5", "14"), ("P 21 c", "14"), ("D2h^16", "62"), ("", "No. 62")])
+def test_lost_operations_show_beside_a_name_that_is_not_known(symbol: str, number: str) -> None:
+    operations = "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'-x,-y,-z'\nloop_"
+    text = ONE_SITE.replace("_space_group_name_H-M_alt '{symbol}'", f"_symmetry_Int_Tables_number '{number}'")
+    text = text.replace("loop_", operations, 1).format(gamma=90)
+    if symbol:
+        text = text.replace("loop_", f"_space_group_name_H-M_alt '{symbol}'\nloop_", 1)
+    with pytest.raises(StructureError, match=r"2 symmetry operations|gives 2 symmetry operations|has others"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "tag"),
+    [
+        ("_cell_length_a 5.64\n", "loop_\n_cell_length_a\n5.64\n5.66\n", "_cell_length_a"),
+        ("_cell_formula_units_Z 4\n", "loop_\n_cell_formula_units_Z\n4\n8\n", "_cell_formula_units_z"),
+    ],
+)
+def test_a_loop_of_several_crystals_is_refused(old: str, new: str, tag: str) -> None:
+    assert old in ROCK_SALT
+    with pytest.raises(StructureError, match=f"several values of {tag}"):
+        parse(ROCK_SALT.replace(old, new))
+
+
+def test_a_full_list_of_atoms_beside_its_operations_takes_little_memory() -> None:
+    """Each of the 192 sites stands for all of them; a peak of memory, in bytes."""
+    operations = list(gemmi.find_spacegroup_by_name("F m -3 m").operations())
+    images = np.array([op.apply_to_xyz([0.2, 0.12, 0.05]) for op in operations])
+    sites = "\n".join(f"Cu{n} {x:.6f} {y:.6f} {z:.6f}" for n, (x, y, z) in enumerate(images))
+    text = CORUNDUM.format(a=20, c=20, angle=90, gamma=90, symbol="F m -3 m", sites=sites).replace("167", "225")
+    tracemalloc.start()
+    crystal = parse(text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(crystal) == 192
+    assert_same_cell(crystal, Crystal.from_arrays(20 * np.eye(3), images, ["Cu"] * 192))
+    assert peak < 50 << 20
+
+
+def test_more_atoms_than_a_cell_holds_are_refused_at_once() -> None:
+    generator = np.random.default_rng(0)
+    sites = "\n".join(f"Cu{n} {x:.4f} {y:.4f} {z:.4f}" for n, (x, y, z) in enumerate(generator.random((500, 3))))
+    text = CORUNDUM.format(a=5, c=5, angle=90, gamma=90, symbol="F m -3 m", sites=sites).replace("167", "225")
+    with pytest.raises(StructureError, match="more atoms than a cell of this volume holds"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "_cell_wave_vector_x 0.3",
+        "_cell_subsystems_number 2",
+        "_space_group_ssg_name_WJJ 'P:Pnma:-1'",
+        "loop_\n_atom_site_displace_Fourier_atom_site_label\nNa1",
+        "_cell_modulation_dimension 1",
+    ],
+)
+def test_modulated_structures_are_refused(lines: str) -> None:
+    with pytest.raises(StructureError, match="is of a modulated structure"):
+        parse(ROCK_SALT.replace("loop_", f"{lines}\nloop_", 1))
+    assert len(parse(ROCK_SALT.replace("loop_", "_cell_modulation_dimension 0\nloop_", 1))) == 8
+
+
+def test_operations_of_another_origin_than_the_symbols_are_said() -> None:
+    first, second = (gemmi.find_spacegroup_by_name(f"F d -3 m:{origin}") for origin in (1, 2))
+    loop = "loop_\n_symmetry_equiv_pos_as_xyz\n" + "".join(f"'{op.triplet()}'\n" for op in first.operations()) + "loop_"
+    text = CORUNDUM.format(a=8, c=8, angle=90, gamma=90, symbol=second.xhm(), sites="Si1 0.1 0.2 0.3")
+    read = parse_cif(text.replace("167", "227").replace("loop_", loop, 1))
+    assert read.notes == ("the symmetry operations, which were taken, are not those of F d -3 m:2",)
+
+
+def test_a_formula_that_shares_sites_needs_all_its_elements() -> None:
+    text = ROCK_SALT.replace("'Cl Na'", "'(Na,K) Cl'")
+    assert text != ROCK_SALT
+    with pytest.raises(StructureError, match=r"'\(Na,K\) Cl' shares sites, and no site is K: disordered"):
+        parse(text)
+
+
+def test_a_formula_of_huge_numbers_is_none() -> None:
+    read = parse_cif(ROCK_SALT.replace("'Cl Na'", f"'Cl{'9' * 400} Na{'9' * 400}'"))
+    assert not read.has_formula
+    assert "was not compared" in read.notes[0]
+
+
+def test_an_inversion_of_the_point_group_is_symmetry() -> None:
+    with pytest.raises(StructureError, match="_space_group_point_group_h-m, which is not read"):
+        parse(WITHOUT_SYMMETRY.replace("loop_", "_space_group_point_group_H-M '-1'\nloop_", 1))
+    assert len(parse(WITHOUT_SYMMETRY.replace("loop_", "_space_group_point_group_H-M '1'\nloop_", 1))) == 2
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["data_b\nloop_\n_atom_site_label\n_atom_site_Cartn_x\nNa1 0.5\n", f"save_b\n{CORUNDUM[14:]}\nsave_\n"],
+)
+def test_a_second_structure_in_another_form_is_seen(second: str) -> None:
+    second = second.format(a=5, c=9, angle=90, gamma=90, symbol="P 1", sites="Al1 0 0 0")
+    with pytest.raises(StructureError, match="the file holds 2 structures"):
+        parse(f"{ROCK_SALT}\n{second}")

@@ -302,6 +302,10 @@ def test_trajectory_as_ase_writes_it(crystals, tmp_path) -> None:
             (edited(8, f"Cartesian {unit}"), "line 8 .*; expected coordinates in Angstrom")
             for unit in ("(Bohr)", "[bohr]", "nm", "(pm)", "au", "(a.u.)", "a0")
         ),
+        *(
+            (edited(4, f"0.0 4.6 0.0 {word}"), "line 4 .*; expected a lattice vector, three numbers in Angstrom")
+            for word in ("7", "Bohr", "-1e0")
+        ),
         (edited(8, "Angstrom"), "'Angstrom'; expected 'Direct' or 'Cartesian'"),
         (RUTILE + "\n0.1 0.2 0.3\n", "1 rows of numbers follow the coordinates .*; of a CHGCAR give"),
         *(

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,8 @@ from ase import Atoms
 from ase.io import write as ase_write
 
 from crysmm.crystals.crystal import Crystal
-from crysmm.errors import StructureError
+from crysmm.errors import InputWarning, StructureError
+from crysmm.io.inputs import open_source
 from crysmm.io.structure_file import format_from_name, format_from_text, parse_structure, read_structure
 
 FORMATS = {"vasp": "vasp", "cif": "cif", "extxyz": "xyz", "proteindatabank": "pdb"}  # ASE's name, suffix
@@ -131,3 +133,31 @@ def test_partial_occupancy_in_pdb(tmp_path: Path) -> None:
     (tmp_path / "a.pdb").write_text(cell + atom)
     with pytest.raises(StructureError, match="partial occupancy"):
         read_structure(tmp_path / "a.pdb")
+
+
+def test_json_files_of_a_folder_are_read_or_named(crystals, tmp_path: Path) -> None:
+    """Structures of any form are; of a long file whose beginning tells nothing, a warning is given."""
+    crystal = crystals["NaCl"]
+    content = {"lattice_mat": crystal.lattice.tolist(), "frac_coords": crystal.frac_coords.tolist()}
+    content["elements"] = crystal.elements
+    texts = {
+        "utf.json": "\ufeff" + json.dumps(content),
+        "printed.json": repr(content),
+        "row.json": json.dumps({"structure": json.dumps(content)}),
+        "cif.json": json.dumps({"cif": "data_x\n"}),
+        "properties.json": json.dumps({"structure": "rock salt", "atoms": 8, "gap": 5.0}),
+        "long.json": json.dumps({"comment": "x" * (1 << 17), **content}),
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.warns(InputWarning, match=r"has 1 file that may hold structures and are not read: long.json"):
+        source = open_source(tmp_path, needs_targets=False)
+    assert [row.file for row in source.rows()] == ["cif.json", "printed.json", "row.json", "utf.json"]
+
+
+def test_long_printed_dicts_and_impossible_names_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "long.json").write_text("{'a': '" + "x" * (6 << 20) + "'}")
+    with pytest.raises(StructureError, match="a printed dict of 6 MB is not read"):
+        read_structure(tmp_path / "long.json")
+    with pytest.raises(StructureError, match="cannot be the name of a file: embedded null"):
+        read_structure("a\0b")

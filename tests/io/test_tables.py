@@ -148,6 +148,14 @@ def test_optimade_species_that_do_not_tell_all_atoms(structures, kind: dict[str,
         as_crystal({**whole, "species": [*whole["species"], other]})
 
 
+def test_optimade_sites_given_twice_are_compared(structures) -> None:
+    whole = optimade(structures[0], "whole")["attributes"]
+    sites = structures[0].frac_coords
+    assert as_crystal({**whole, "fractional_site_positions": sites.tolist()}).elements
+    with pytest.raises(StructureError, match="two lists of coordinates"):
+        as_crystal({**whole, "fractional_site_positions": (sites + np.arange(len(sites))[:, None] / 7).tolist()})
+
+
 def test_optimade_responses(structures, tmp_path: Path) -> None:
     alloy = [{"name": s, "chemical_symbols": [s, "Au"], "concentration": [0.5, 0.5]} for s in ("Na", "Cl")]
     vacant = [{"name": s, "chemical_symbols": [s, "vacancy"], "concentration": [0.9, 0.1]} for s in ("Na", "Cl")]

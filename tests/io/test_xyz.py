@@ -130,6 +130,15 @@ def test_what_is_no_element_symbol_is_refused(word: str) -> None:
             ]
         ),
         (salt(f"{CELL} units=bohr units=Angstrom"), "has units twice"),
+        (salt(f"{CELL} coordinates=fractional"), r"the coordinates are fractional \(coordinates\); expected Cartesian"),
+        (salt(f'{CELL} coord_type="Direct"'), r"the coordinates are Direct \(coord_type\); expected Cartesian"),
+        (
+            salt(
+                f"{CELL} Properties=species:S:1:pos:R:3:scaled_positions:R:3", "Na 0 0 0 0 0 0", "Cl 2 2.5 3 .3 .3 .3"
+            ),
+            "its two lists of coordinates are up to",
+        ),
+        ("9" * 5000 + "\nsalt\n", "the xyz file is cut off: 1e\\+20 atoms in 3 lines"),
         (salt(f"{CELL} energy_unit=eV Lattice_Unit=nm"), "the unit is 'nm' .lattice_unit.; expected Angstrom"),
         (salt(f'{CELL} pbc="T T F"'), "not periodic in three directions"),
         (salt(f'{CELL} PBC="F F F"'), "not periodic in three directions"),
