@@ -87,6 +87,10 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
             InputError: A setting is invalid, there is not one row of targets per structure, or a target is not finite.
             StructureError: A structure cannot be used; the message has its number, counted from 0.
         """
+        if getattr(structures, "ndim", 1) > 1:
+            raise InputError(
+                f"the structures are a table of {type(structures).__name__}; give its column of structures alone"
+            )
         structures = as_list(structures)
         try:
             targets = np.asarray(y, dtype=float)

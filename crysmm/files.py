@@ -31,7 +31,13 @@ def why_not_writable(folder: Path) -> str | None:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         return f"{existing} is a file"
-    return None if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write in {existing}"
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return f"no permission to write in {existing}"
+    try:
+        with tempfile.TemporaryFile(dir=existing):  # which no permission tells of a disk that is full or read-only
+            return None
+    except OSError as error:
+        return f"{error.strerror} in {existing}"
 
 
 def file_sha256(path: Path) -> str:

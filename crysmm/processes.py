@@ -155,7 +155,7 @@ def process_layout(config: RunConfig) -> tuple[int, int, ClusterEnvironment]:
     The processes are those of torchrun or srun if one of these runs; otherwise the settings decide.
 
     Raises:
-        InputError: srun did not receive the number of tasks per machine.
+        InputError: srun did not receive the number of tasks per machine, or nothing connects several machines.
     """
     if TorchElasticEnvironment.detect():
         per_machine = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -168,6 +168,11 @@ def process_layout(config: RunConfig) -> tuple[int, int, ClusterEnvironment]:
             raise InputError(f"srun started the processes in a way that is not supported: {error}") from error
         machines = int(os.environ["SLURM_STEP_NUM_NODES"])
         return n_tasks // machines, machines, environment
+    if config.num_nodes > 1 and "MASTER_ADDR" not in os.environ:  # this process would wait for ever for the others
+        raise InputError(
+            f"--num_nodes {config.num_nodes}: nothing connects this process with other machines; start the command by "
+            "torchrun or srun, which tell it how many there are"
+        )
     return config.devices, config.num_nodes, LightningEnvironment()
 
 

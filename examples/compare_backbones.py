@@ -1,4 +1,4 @@
-"""Compare the three backbones on one split of a folder.
+"""Compare CGCNN, GATGNN and ALIGNN on one split of a folder.
 
     python examples/compare_backbones.py --output_dir runs/compare
 

@@ -1,7 +1,11 @@
 """The estimator against scikit-learn's own checks, its tools, and ``crysmm.train``."""
 
+import io
+
 import numpy as np
+import pandas as pd
 import pytest
+from ase.io import write as ase_write
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import estimator_checks_generator
@@ -109,6 +113,17 @@ def test_a_single_structure_is_predicted(structures) -> None:
     assert model.predict(structures[2]).tolist() == model.predict([structures[2]]).tolist()
     with pytest.raises(StructureError, match=r"structure 0 .*SSS: the file does not exist"):
         model.predict("SSS")
+
+
+def test_texts_of_files_are_structures(structures) -> None:
+    files = [io.StringIO() for _ in structures]
+    for file, structure in zip(files, structures, strict=True):
+        ase_write(file, structure.to_ase(), format="vasp")
+    texts = pd.Series([file.getvalue() for file in files])
+    found = CrystalRegressor({"name": "cgcnn", "node_features": 8}, epochs=1).fit(texts, np.arange(16))
+    np.testing.assert_allclose(found.predict(texts), found.predict(structures), atol=1e-3)
+    with pytest.raises(InputError, match="the structures are a table of DataFrame; give its column"):
+        CrystalRegressor().fit(texts.to_frame(), np.arange(16))
 
 
 def test_what_cannot_be_used_is_named(structures, tmp_path) -> None:

@@ -317,10 +317,10 @@ def require(package: str, purpose: str, extra: str) -> None:
 
 
 def path(text: str) -> Path:
-    """Read a path, but no empty one: a shell variable that is not set would mean the current folder."""
+    """Read a path, ``~`` too, but no empty one: a shell variable that is not set would mean the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("expected a path, got ''")
-    return Path(text)
+    return Path(text).expanduser()
 
 
 def positive(text: str) -> int:

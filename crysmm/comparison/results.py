@@ -93,7 +93,7 @@ class Pair:
             )
         words = " and ".join([*given, crystals])
         sign = "-" if found.value < 0 else "+"
-        seeds = f"; the {found.n_seeds} seeds disagree" if found.excludes_zero else ""
+        seeds = f"; it varies as much between the {found.n_seeds} seeds" if found.excludes_zero else ""
         return (
             f"no difference between {self.arm} and {self.first} can be seen with {words} ({metric} {sign}{size}, "
             f"{interval}{seeds})"

@@ -1,6 +1,7 @@
 """Base of all settings: unknown names are refused with the nearest known one."""
 
 from collections.abc import Iterator, Mapping
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -21,7 +22,10 @@ class Settings(BaseModel):
     @classmethod
     def _improve_errors(cls, settings: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
         """Name the nearest known setting in the errors of unknown ones, and add errors that pydantic does not raise."""
-        details = list(cls._refuse_stand_ins(settings)) if isinstance(settings, Mapping) else []
+        details = []
+        if isinstance(settings, Mapping):  # shells leave the ~ of --output_dir=~/runs as it is
+            settings = {key: expanduser(value) if _is_of_home(value) else value for key, value in settings.items()}
+            details = list(cls._refuse_stand_ins(settings))
         refused, found = {detail["loc"] for detail in details}, []
         try:
             valid = validate(settings)
@@ -50,3 +54,7 @@ class Settings(BaseModel):
             if Path in kinds and isinstance(value, str | Path) and (value == "" or "\0" in str(value)):
                 kind = PydanticCustomError("path_type", "no path")
                 yield InitErrorDetails(type=kind, loc=(name,), input=value)
+
+
+def _is_of_home(value: Any) -> bool:
+    return isinstance(value, str | Path) and str(value).startswith("~/")

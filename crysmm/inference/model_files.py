@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crysmm.errors import InputError, ModelFolderError
+from crysmm.errors import InputError, ModelFolderError, nearest
 from crysmm.files import refuse_other_file
-from crysmm.teachers.names import is_model, refuse_missing
+from crysmm.teachers.names import BUILT_IN, is_model, refuse_missing, registered
 from crysmm.zoo import group_members, resolve, shipped_names
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
@@ -43,8 +43,10 @@ def require_model(folder: Path, *, may_be_ensemble: bool = False) -> None:
         if (folder / "train.log").is_file():
             raise ModelFolderError(f"{folder} holds a run that has not finished; repeat its command with --resume")
         what = "is not a crysmm model folder" if folder.is_dir() else "is not a folder"
-        shipped = f", or the name of a shipped model ({names})" if (names := ", ".join(shipped_names())) else ""
-        raise ModelFolderError(f"{folder} {what}; expected {DESCRIPTION_FILE} and {WEIGHTS_FILE} in it{shipped}")
+        names = shipped_names()
+        shipped = f", or the name of a shipped model ({', '.join(names)})" if names else ""
+        meant = nearest(str(folder), names)
+        raise ModelFolderError(f"{folder} {what}; expected {DESCRIPTION_FILE} and {WEIGHTS_FILE} in it{shipped}{meant}")
     if len(present) == 1:
         missing = WEIGHTS_FILE if present == [DESCRIPTION_FILE] else DESCRIPTION_FILE
         raise ModelFolderError(f"{folder / missing} is missing; copy the whole model folder, or train again")
@@ -62,7 +64,14 @@ def require_needed(name: Path | str) -> None:
         InputError: There is no such file.
     """
     if is_model(name):
-        require_model(resolve(name))
+        folder, potentials = resolve(name), [*BUILT_IN, *registered()]
+        if not folder.exists() and not group_members(str(name)):
+            raise ModelFolderError(
+                f"{name} is not a folder; expected {DESCRIPTION_FILE} and {WEIGHTS_FILE} in it, the name of a shipped "
+                f"model (crysmm zoo lists them) or, as a teacher, of a potential ({', '.join(potentials)})"
+                f"{nearest(str(name), [*potentials, *shipped_names()])}"
+            )
+        require_model(folder)
     else:
         refuse_missing(name)
 

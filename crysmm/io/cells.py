@@ -119,7 +119,10 @@ def read_csv(table: Path | zipfile.Path) -> Lines:
                 if len(rows[0][1]) == width and not any("," in cells[0] for _, cells in rows):
                     return _with_decimal_points(rows, table)
         return _split(text, ",")
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        what = f"its byte {error.start + 1} is none of UTF-8"
+        raise InputError(f"{table} cannot be read: {what}; expected comma-separated text in UTF-8") from error
+    except csv.Error as error:
         raise InputError(f"{table} cannot be read: {error}; expected comma-separated text in UTF-8") from error
 
 

@@ -15,8 +15,9 @@ from crysmm.errors import InputError, StructureError
 from crysmm.io.cells import is_table_of_cells
 from crysmm.io.files_source import FilesSource
 from crysmm.io.folder import open_cells, open_folder
+from crysmm.io.row import is_structure
 from crysmm.io.source import ReadingOptions, Record, Row, SkippedRow, Source, encodable, new_hash
-from crysmm.io.structure_file import read_file
+from crysmm.io.structure_file import parse_structure, read_file
 from crysmm.io.table import Records, RecordsTable, hash_rows, open_table
 
 
@@ -126,7 +127,8 @@ class StructureRow(Row):
             StructureError: It cannot be read, or is something else.
         """
         if isinstance(self.structure, str | PathLike):
-            read = read_file(self.structure)
+            text = self.structure if isinstance(self.structure, str) and is_structure(self.structure) else None
+            read = read_file(self.structure) if text is None else parse_structure(text)
             return Record(self.id, read.crystal, (), self.file, read.notes, read.has_formula)
         try:
             return Record(self.id, as_crystal(self.structure), (), self.file)
@@ -142,8 +144,8 @@ class _StructuresSource(Source):
 
     def rows(self) -> Iterator[Row | SkippedRow]:
         for position, structure in enumerate(self._structures):
-            named = isinstance(structure, str | PathLike)
-            file = encodable(str(structure)) if named else f"structure {position + 1}"
+            named = isinstance(structure, str | PathLike) and not is_structure(structure)
+            file = encodable(str(structure)) if named else f"structure {position}"
             yield StructureRow(str(position), file, structure)
 
     def fingerprint(self) -> str:

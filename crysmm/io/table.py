@@ -150,7 +150,7 @@ class _Table(Source):
             try:
                 yield parse_row(data)
             except StructureError as error:
-                self._reason = self._reason or f", got {error}"
+                self._reason = self._reason or f"; of the first, {error}"
 
     def _only_target(self, sample: Sequence[Mapping[str, Any]]) -> str:
         """Return the only numeric property, or ``target``.

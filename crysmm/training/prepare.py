@@ -14,6 +14,7 @@ from crysmm.data.scaler import TargetScaler
 from crysmm.data.split import Split, make_split
 from crysmm.data.store import Store, build_store
 from crysmm.data.units import units_of
+from crysmm.errors import InputError
 from crysmm.io.inputs import open_input
 from crysmm.io.source import SkippedRow, strict_error
 from crysmm.processes import Processes
@@ -40,9 +41,13 @@ def prepare_data(
         symprec: Tolerance of space groups in Angstrom; None does not determine them.
 
     Raises:
-        InputError: No structure can be read, or the split does not fit them.
+        InputError: No structure can be read, there is no bond in any, or the split does not fit them.
     """
     store = processes.first_before_others(lambda: read_store(config, records, symprec=symprec))
+    if not store.n_edges.any():
+        raise InputError(
+            f"no atom has a neighbor within the cutoff of {store.settings.cutoff:g} Angstrom; give a larger --cutoff"
+        )
 
     def split() -> RunData:
         oversized = rows_too_large(store, config, processes.device)

@@ -291,3 +291,11 @@ def test_options_give_what_differs_from_the_defaults_of_the_method() -> None:
     config = PretrainingConfig(method={"name": "imitation", "teacher": "chgnet"}, output_dir=Path("-x"))
     expected = ["--method", "imitation", "--method.teacher", "chgnet", "--output_dir=-x"]
     assert list(options(config, ("method", "output_dir"))) == expected
+
+
+def test_paths_in_the_home_are_found(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = TrainingConfig(output_dir="~/runs/a", head={"name": "distilled", "teacher": "~/teacher"}, target_key="~")
+    assert config.output_dir == tmp_path / "runs" / "a"
+    assert config.teacher == str(tmp_path / "teacher")
+    assert config.target_key == "~"

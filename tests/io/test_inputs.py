@@ -659,7 +659,7 @@ def test_structures_in_memory(folder: Path, crystals) -> None:
     for record in records:
         np.testing.assert_allclose(record.crystal.frac_coords, crystal.frac_coords, atol=1e-9)
         assert record.crystal.elements == crystal.elements
-    assert records[0].file == "structure 1"
+    assert records[0].file == "structure 0"
     _, skipped = read_all(source_from_structures([3.0, folder / "none.vasp"]))
     assert [row.id for row in skipped] == ["0", "1"]
     assert "got float" in skipped[0].reason

@@ -150,6 +150,14 @@ def test_processes_are_those_srun_has_started(make_config, monkeypatch):
     assert process_layout(make_config())[:2] == (4, 2)
 
 
+def test_several_machines_need_something_that_connects_them(make_config, monkeypatch):
+    config = make_config(num_nodes=2, devices=2)
+    with pytest.raises(InputError, match="--num_nodes 2: nothing connects this process with other machines"):
+        process_layout(config)
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    assert process_layout(config)[:2] == (2, 2)
+
+
 def test_the_environment_does_not_set_the_device(make_config, monkeypatch):
     """Fabric would look for a GPU."""
     monkeypatch.setenv("LT_ACCELERATOR", "cuda")
