@@ -19,6 +19,7 @@ from crysmm.inference.prediction_table import read_predictions
 from crysmm.io.source import Source
 from crysmm.runs.finished_run import read_run
 from crysmm.runs.run_folder import AUDIT_REPORT, AUDIT_TABLE, TITLES, RunFolder
+from crysmm.runs.summary import TARGETS_SHOWN
 
 SUBSETS = {
     "all": (),
@@ -27,7 +28,6 @@ SUBSETS = {
     "without shared formulas": ("identical", "near-identical", "same formula"),
 }
 """Subsets of a split, and the kinds of counterparts that are left out of each."""
-TARGETS_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _read_errors(path: Path, ids: Sequence[str]) -> Errors:
         )
     truth = {name: table.truth(name) for name in table.rows}
     found = {name: np.array([float(row[column]) for column in table.predictions]) for name, row in table.rows.items()}
-    if any(name.startswith("probability_") for name in table.columns):
+    if table.classes:
         return Errors(["accuracy"], {name: (truth[name] == found[name]) * 1.0 for name in truth})
     metrics = ["MAE"] if len(table.targets) == 1 else [name.replace("target", "MAE", 1) for name in table.targets]
     return Errors(metrics, {name: np.abs(truth[name] - found[name]) for name in truth})

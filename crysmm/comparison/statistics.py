@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from crysmm.inference.prediction_table import PredictionTable
+from crysmm.inference.prediction_table import PROBABILITY, PredictionTable
 
 N_DRAWS = 5000
 CONFIDENCE = 0.95
@@ -158,14 +158,14 @@ def scores_of(table: PredictionTable) -> dict[tuple[str, str], Score]:
         table: Predictions for a split.
     """
     rows = list(table.rows.values())
-    classes = [name for name in table.columns if name.startswith("probability_")]
-    if classes:
+    if table.classes:
         truth = np.array([row["target"] for row in rows])
         right = truth == np.array([row["prediction"] for row in rows])
         found: dict[tuple[str, str], Score] = {("", "accuracy"): MeanScore(right.astype(float))}
-        if len(classes) == 2:
-            probabilities = np.array([float(row[classes[1]]) for row in rows])
-            found["", "roc_auc"] = RankingScore(truth == classes[1].removeprefix("probability_"), probabilities)
+        if len(table.classes) == 2:
+            positive = table.classes[1]
+            probabilities = np.array([float(row[f"{PROBABILITY}{positive}"]) for row in rows])
+            found["", "roc_auc"] = RankingScore(truth == positive, probabilities)
         return found
     targets = np.array([table.truth(name) for name in table.rows])
     predictions = np.array([[float(row[column]) for column in table.predictions] for row in rows])

@@ -4,6 +4,7 @@ Backbones have the authors' widths and depths by default, and names that ALIGNN'
 """
 
 import math
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -19,7 +20,7 @@ Normalization = Literal["batch", "layer"]
 MAX_LAYERS, MAX_WIDTH = 1000, 16_384
 
 
-class BackboneConfig(Settings):
+class BackboneConfig(Settings, ABC):
     """Settings shared by all backbones.
 
     Attributes:
@@ -29,6 +30,11 @@ class BackboneConfig(Settings):
     """
 
     merges_equivalent: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def activations(self) -> tuple[int, int]:
+        """How many numbers a training step keeps for the backward pass, for each bond and each triplet: an estimate."""
 
     atom_input_features: int | None = Field(
         None, ge=1, description="Number of input features per atom; by default set by atom_features (92 for cgcnn)."
@@ -56,6 +62,11 @@ class ConvolutionalConfig(BackboneConfig):
     )
     fc_layers: int = Field(1, ge=0, le=MAX_LAYERS, description="Number of hidden layers after pooling.")
     fc_features: int = Field(128, ge=1, le=MAX_WIDTH, description="Width of the hidden layers after pooling.")
+
+    @property
+    def activations(self) -> tuple[int, int]:
+        """How many numbers a training step keeps for each bond; triplets are not computed."""
+        return 16 * self.conv_layers * self.node_features, 0
 
 
 class CGCNNConfig(ConvolutionalConfig):
@@ -98,6 +109,11 @@ class GATGNNConfig(BackboneConfig):
     )
     fc_layers: int = Field(2, ge=0, le=MAX_LAYERS, description="Number of hidden layers after pooling.")
     fc_features: int = Field(64, ge=1, le=MAX_WIDTH, description="Width of the hidden layers after pooling.")
+
+    @property
+    def activations(self) -> tuple[int, int]:
+        """How many numbers a training step keeps for each bond; triplets are not computed."""
+        return 10 * self.conv_layers * self.heads * self.node_features, 0
 
 
 class ALIGNNConfig(BackboneConfig):
@@ -142,6 +158,12 @@ class ALIGNNConfig(BackboneConfig):
         allow_inf_nan=False,
         description="Bond length below which short_bond_penalty applies, in Angstrom (ALIGNN's penalty_threshold).",
     )
+
+    @property
+    def activations(self) -> tuple[int, int]:
+        """How many numbers a training step keeps for each bond and each triplet."""
+        bond_layers = 2 * self.alignn_layers + self.gcn_layers
+        return 6 * bond_layers * self.hidden_features, 4 * self.alignn_layers * self.hidden_features
 
 
 ModelConfig = Annotated[CGCNNConfig | CrysXPPConfig | GATGNNConfig | ALIGNNConfig, Field(discriminator="name")]

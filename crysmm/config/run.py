@@ -204,6 +204,11 @@ class RunConfig(Settings):
         return self.model.name
 
     @property
+    def has_graph_network(self) -> bool:
+        """False if something else takes the place of the graph network."""
+        return True
+
+    @property
     def teacher(self) -> str | None:
         """Name or place of the teacher that the network imitates, or None."""
         return None

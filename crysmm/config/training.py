@@ -109,7 +109,12 @@ class TrainingConfig(RunConfig):
     @property
     def network(self) -> str:
         """Name of the backbone, or of the regression that takes its place."""
-        return "gaussian-process" if isinstance(self.head, FeaturesConfig) else super().network
+        return super().network if self.has_graph_network else "gaussian-process"
+
+    @property
+    def has_graph_network(self) -> bool:
+        """False if a Gaussian process on features takes the place of the network."""
+        return not isinstance(self.head, FeaturesConfig)
 
     @property
     def distillation(self) -> TeacherConfig | None:
@@ -158,7 +163,7 @@ class TrainingConfig(RunConfig):
             yield "target_multiplication_factor", "0 would make every target 0"
         if self.freeze_epochs and self.init_from is None:
             yield "freeze_epochs", "has no effect without --init_from, whose weights it freezes"
-        if isinstance(self.head, FeaturesConfig):
+        if not self.has_graph_network:
             unused = {
                 "model.link": link != "identity",
                 "model.classification": self.model.classification,

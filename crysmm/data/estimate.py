@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
-from crysmm.config.models import ALIGNNConfig, GATGNNConfig, ModelConfig
+from crysmm.config.models import ModelConfig
 
 if TYPE_CHECKING:
     from crysmm.data.store import Store
@@ -41,14 +41,8 @@ def estimated_memory(model: ModelConfig, n_edges: Amount, n_triplets: Amount) ->
 
 def activations(model: ModelConfig, n_edges: Amount, n_triplets: Amount) -> Amount:
     """Return the size of the activations one training step in fp32 keeps for the backward pass, in bytes."""
-    if isinstance(model, ALIGNNConfig):
-        bond_layers = 2 * model.alignn_layers + model.gcn_layers
-        numbers = model.hidden_features * (6 * bond_layers * n_edges + 4 * model.alignn_layers * n_triplets)
-    elif isinstance(model, GATGNNConfig):
-        numbers = 10 * model.conv_layers * model.heads * model.node_features * n_edges
-    else:
-        numbers = 16 * model.conv_layers * model.node_features * n_edges
-    return 4.0 * numbers
+    per_edge, per_triplet = model.activations
+    return 4.0 * (per_edge * n_edges + per_triplet * n_triplets)
 
 
 def memory_limit(device: torch.device) -> int:

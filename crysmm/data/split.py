@@ -25,6 +25,10 @@ class Split:
     val: list[int]
     test: list[int]
 
+    def rows(self, name: str) -> list[int]:
+        """Return the rows of ``train``, ``val`` or ``test``."""
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
+
     def to_ids(self, ids: Sequence[str]) -> dict[str, list[str]]:
         """Return the content of ``ids_train_val_test.json``: the ids of each split under ALIGNN's keys."""
         rows = (self.train, self.val, self.test)

@@ -156,7 +156,7 @@ class ModelDescription(Description):
         reads = self.text is not None or self.potential is not None
         if reads != isinstance(head, MultimodalConfig | FeaturesConfig):
             raise ValueError("text or potential is expected for the heads multimodal and features, and for no other")
-        is_process = isinstance(head, FeaturesConfig)
+        is_process = not self.config.has_graph_network
         if is_process != (self.n_kept is not None) or (is_process and self.potential is None):
             raise ValueError("potential and n_kept are expected for the head features")
         for reference in self.references:

@@ -28,6 +28,7 @@ from crysmm.inference.model_files import PARQUET
 from crysmm.io.source import ReadingNote, SkippedRow
 
 TEXTS = frozenset({"id", "domain", "unit", "reason", "note"})  # columns of texts
+PROBABILITY = "probability_"  # begins the name of the column of a class
 ROWS_A_GROUP = 1 << 16  # of a Parquet file
 MOST_EXAMPLES = 3  # of failures and of notes, kept in a summary
 
@@ -47,7 +48,7 @@ def prediction_columns(
         parts, columns = list(names), _named("prediction", names)
     else:
         parts = [class_label(value) for value in scaler.classes]
-        columns = ["prediction", *(f"probability_{label}" for label in parts)]
+        columns = ["prediction", *(f"{PROBABILITY}{label}" for label in parts)]
     numbers = {"spread": assessment.spread, "lower": assessment.lower, "upper": assessment.upper}
     columns += [column for kind, values in numbers.items() if values is not None for column in _named(kind, parts)]
     notes = {"distance_percentile": assessment.distance_percentile, "domain": assessment.domain}
@@ -172,6 +173,11 @@ class PredictionTable:
     columns: list[str]
     targets: list[str]
     predictions: list[str]
+
+    @property
+    def classes(self) -> list[str]:
+        """The predicted classes; none of values."""
+        return [name.removeprefix(PROBABILITY) for name in self.columns if name.startswith(PROBABILITY)]
 
     def truth(self, identifier: str) -> np.ndarray:
         """Return the targets of a crystal, NaN where missing, ``[n_targets]``."""

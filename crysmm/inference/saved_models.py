@@ -335,7 +335,7 @@ def load_encoder(folder: Path | str) -> LoadedEncoder:
 
         refuse_drift(folder, description, found, drift, "the largest entry of their embeddings")
     else:
-        if description.config.network != model.name:
+        if not description.config.has_graph_network:
             raise ModelFolderError(
                 f"{folder} has no graph network: it is a regression on features; name their potential itself"
             )

@@ -142,7 +142,7 @@ def build_network(
     Raises:
         InputError: The text encoder cannot be tuned as requested.
     """
-    if config.head.name == "features":
+    if not config.has_graph_network:
         assert potential is not None
         assert n_kept is not None
         process = GaussianProcessHead(potential.width, n_kept, n_outputs)

@@ -43,7 +43,7 @@ class RunData:
 
     def rows(self, split: str) -> list[int]:
         """Return the store rows in ``train``, ``val`` or ``test``."""
-        return {"train": self.split.train, "val": self.split.val, "test": self.split.test}[split]
+        return self.split.rows(split)
 
     def without(self, reasons: Mapping[int, str]) -> Self:
         """Return the data without some rows of the store, which are skipped for these reasons."""
@@ -84,7 +84,7 @@ def split_sha256(store: Store, split: Split) -> str:
     """
     crystals = [
         [(store.ids[row], store.formulas[row], int(store.n_atoms[row])) for row in rows]
-        for rows in (split.train, split.val, split.test)
+        for rows in map(split.rows, SPLITS)
     ]
     return hashlib.sha256(repr(crystals).encode()).hexdigest()
 

@@ -62,7 +62,7 @@ class RunFolder:
             self.metrics, self.report, self.checkpoint,
             self.path / WEIGHTS_FILE, self.path / DESCRIPTION_FILE, self.path / CALIBRATION_FILE,
             self.path / ENSEMBLE_FILE,
-            *(self.predictions(split) for split in ("train", "val", "test")),
+            *(self.predictions(split) for split in SPLITS),
             self.path / AUDIT_REPORT, self.path / AUDIT_TABLE,
         ]  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crysmm.config.graph import GraphSettings
 from crysmm.config.loading import options
-from crysmm.config.models import FeaturesConfig, weight_name
+from crysmm.config.models import weight_name
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.data.units import after_number, named
@@ -65,21 +65,20 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
         metric = "MAE" if data.scaler.n_targets == 1 else "MAE / standard deviation"
         unit = after_number(data.units[0]) if metric == "MAE" else ""
         score = f"predicting the mean of the training split has a validation {metric} of {baseline:.4g}{unit}"
-    has_process = isinstance(config.head, FeaturesConfig)
     lines = [f"split: {sizes} ({describe_split(config)})", f"target {target}: {score}"]
     if config.unit is None and any(data.units):
         lines.append("  the unit is that of columns of this name, by assumption; --unit gives another")
     lines += [] if data.texts is None else data.texts.lines
     if data.potential_features is not None and data.potential_features.teacher is not None:
         name, width = data.potential_features.teacher.name, data.potential_features.width
-        use = "the means over the atoms of each crystal" if has_process else "added to the atom embeddings"
+        use = "added to the atom embeddings" if config.has_graph_network else "the means over the atoms of each crystal"
         lines.append(f"potential {name}: {width} features per atom, {use}")
     if data.teacher_features is not None and config.distillation is not None:
         deltas = ", ".join(map(weight_name, config.distillation.delta))
         lines.append(
             f"teacher {config.distillation.teacher}: {data.teacher_features.width} features per atom, delta {deltas}"
         )
-    if has_process:
+    if not config.has_graph_network:
         lines.append(
             "a Gaussian process, fitted at once: settings of backbone, graphs, epochs and optimizer are not used"
         )

@@ -19,6 +19,7 @@ from crysmm.io.inputs import open_input
 from crysmm.io.source import SkippedRow, strict_error
 from crysmm.processes import Processes
 from crysmm.runs.data import RunData, TrainingData
+from crysmm.runs.run_folder import SPLITS
 
 if TYPE_CHECKING:
     import torch
@@ -103,7 +104,7 @@ def split_others(store: Store, config: RunConfig, left_out: Mapping[int, Skipped
     ids, formulas = [store.ids[row] for row in used], [store.formulas[row] for row in used]
     reasons = {row.id: row.reason for row in [*store.skipped, *left_out.values(), *store.unlabeled]}
     split = make_split(config, ids, formulas, reasons)
-    return Split(*([used[index] for index in part] for part in (split.train, split.val, split.test)))
+    return Split(*([used[index] for index in split.rows(name)] for name in SPLITS))
 
 
 def sampler_for(

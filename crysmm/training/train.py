@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from crysmm.config.loading import override
-from crysmm.config.models import FeaturesConfig, Rising, TeacherConfig, weight_name
+from crysmm.config.models import Rising, TeacherConfig, weight_name
 from crysmm.config.training import TrainingConfig
 from crysmm.device import Machine
 from crysmm.errors import DivergedError, NoResultError
@@ -62,7 +62,7 @@ def train(
 
 def network_run(config: TrainingConfig, machine: Machine, processes: Processes) -> TrainingRun:
     """Return the run that trains one network, with the best of several deltas if the head has several."""
-    if isinstance(config.head, FeaturesConfig):
+    if not config.has_graph_network:
         return GaussianProcessRun(config, machine, processes)
     return (DeltasRun if config.has_several_deltas else TrainingRun)(config, machine, processes)
 
