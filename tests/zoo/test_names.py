@@ -75,5 +75,5 @@ def test_learn_from_a_teacher_by_name(zoo, capsys):
 def test_an_unknown_name_stops_a_training(zoo, option, capsys):
     head = ["--head", "distilled"] if option == "--head.teacher" else []
     assert main(["train", *head, option, "cgcnn-balk", "--output_dir", "run", *SMALL]) == 2
-    assert "or the name of a shipped model (cgcnn-bulk)" in capsys.readouterr().err
+    assert "the name of a shipped model (crysmm zoo lists them)" in capsys.readouterr().err
     assert not Path("run/metrics.json").exists()
