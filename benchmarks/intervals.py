@@ -19,7 +19,7 @@ from crysmm.audit.leakage import read_run
 from crysmm.data.store import Store
 from crysmm.inference import COVERAGE
 from crysmm.inference.domain import Domain, TrainingCrystal, rows_to_keep
-from crysmm.inference.error_scale import ErrorScale, cross_fitted
+from crysmm.inference.error_scale import fit_error_scale
 from crysmm.inference.intervals import absolute_errors, conformal_quantile, in_units_of_training
 from crysmm.runs.run_folder import RunFolder
 
@@ -76,11 +76,10 @@ def evaluate(
     found = []
     for _ in range(N_DIVISIONS):
         mine, others = np.array_split(random.permutation(len(errors)), 2)
-        calibrating = errors[mine, None], distances[mine], n_atoms[mine], predictions[mine]
-        scale = ErrorScale.fit(*calibrating)
-        ratios = errors[mine, None] / (cross_fitted(*calibrating) if is_scaled else 1.0)
-        expected = scale.expected(distances[others], n_atoms[others], predictions[others])[:, 0]
-        expected = expected if is_scaled else np.ones(len(others))
+        ratios, expected = errors[mine, None], np.ones(len(others))
+        if is_scaled:
+            scale, ratios = fit_error_scale(ratios, distances[mine], n_atoms[mine], predictions[mine])
+            expected = scale.expected(distances[others], n_atoms[others], predictions[others])[:, 0]
         half_width = expected * conformal_quantile(np.sort(ratios, axis=0), COVERAGE)[0]
         held = errors[others] <= half_width
         far, small = distances[others] >= np.quantile(distances[others], 0.75), n_atoms[others] <= SMALL
