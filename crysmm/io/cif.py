@@ -404,25 +404,21 @@ class _Structure:
         """
         images: list[np.ndarray] = []
         repeated: set[int] = set()
-        given: dict[Readings, list[np.ndarray]] = defaultdict(list)
+        given: dict[Readings, np.ndarray] = defaultdict(lambda: np.empty((0, 3)))
         most = abs(np.linalg.det(self.lattice)) / MINIMUM_VOLUME_PER_ATOM
         for number, (site, steps, reading) in enumerate(zip(self.sites, self.steps, self.readings, strict=True)):
             atoms = operations.images(site, self.lattice, steps)
             images.append(atoms)
-            if any(self._distances(atoms[0], others).min() < SAME_SITE for others in given[reading]):
+            moves = given[reading] - atoms[0]
+            distances = np.linalg.norm((moves - np.round(moves)) @ self.lattice, axis=1)
+            if (distances < SAME_SITE).any():
                 repeated.add(number)
                 continue
-            given[reading].append(atoms)
+            given[reading] = np.concatenate([given[reading], atoms])
             most -= len(atoms)
             if most < 0:
                 raise StructureError("sites and symmetry give more atoms than a cell of this volume holds")
         return images, repeated
-
-    def _distances(self, site: np.ndarray, atoms: np.ndarray) -> np.ndarray:
-        """Return the distances between a site and the nearest images of atoms, Angstrom, in a cell not too skewed."""
-        steps = atoms - site
-        distances: np.ndarray = np.linalg.norm((steps - np.round(steps)) @ self.lattice, axis=1)
-        return distances
 
     def _refuse_close(self, crystal: Crystal, origin: np.ndarray) -> None:
         """Refuse two atoms that are too close.
