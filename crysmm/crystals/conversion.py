@@ -69,9 +69,8 @@ def _from_dict(structure: Mapping[str, Any]) -> Crystal:
         crystal = readers[forms[0]](structure) if forms else _from_jarvis_dict(structure)
     except TypeError as error:
         raise StructureError(f"the dict of a structure cannot be read: {error}") from error
-    own = {f"length_{key}": structure[key] for key in ("unit", "units") if key in structure}  # of lengths, here
     props = structure.get("props")
-    for statements in (structure, own, props if isinstance(props, Mapping) else {}):
+    for statements in (structure, props if isinstance(props, Mapping) else {}):
         refuse_statements(statements, len(crystal))
     return crystal
 

@@ -70,7 +70,7 @@ from crysmm.io.symmetry_operations import (
 VOLUME_TOLERANCE = 0.05  # of the volume; typing errors make more, other rounding less
 DENSITY_TOLERANCE = 0.25  # of the density, as hydrogen may be missing; lost operations leave two thirds or less
 GRAMS_PER_CM3 = 1.66054  # in one atomic mass unit per cubic Angstrom
-SHARED = re.compile(r"[A-Z][a-z]?[\d.]*\s*,\s*[A-Z]")
+SHARED = re.compile(r"\([^()]*[A-Z][a-z]?[\d.]*\s*,\s*[A-Z][^()]*\)")  # (Na,K) in a formula
 NO_SYMMETRY = re.compile(r"1|p1?|ap\d*|1:p1|triclinic|anorthic|a,b,c;0,0,0|x,y,z(?:;0,0,0)?", re.IGNORECASE)
 
 
@@ -158,13 +158,15 @@ class _Structure:
         return Reading(cell.crystal, (*self.notes, *cell.notes), self.formula is not None)
 
     def _group_names(self) -> GroupNames:
-        symbols, numbers, halls = (self.tags.all_known(*tags) for tags in (GROUP_NAMES, GROUP_NUMBERS, HALL_SYMBOLS))
+        symbols, group_numbers, halls = (
+            self.tags.all_known(*tags) for tags in (GROUP_NAMES, GROUP_NUMBERS, HALL_SYMBOLS)
+        )
         transforms = {re.sub(r"[\s;,]|0", "", text.lower()) for text in self.tags.all_known(*TRANSFORMS)}
         if not symbols and transforms <= {"abc", "xyz"}:
             symbols = self.tags.all_known(REFERENCE_NAME)
-        numbers = tuple(re.sub(r"(?i)^no\.?\s*", "", number) for number in numbers)
+        group_numbers = tuple(re.sub(r"(?i)^no\.?\s*", "", number) for number in group_numbers)
         setting = self.tags.known("_space_group_it_coordinate_system_code", "_symmetry_it_coordinate_system_code")
-        return GroupNames(symbols, numbers, halls, setting and setting.lower())
+        return GroupNames(symbols, group_numbers, halls, setting and setting.lower())
 
     @cached_property
     def steps(self) -> np.ndarray:
@@ -312,7 +314,8 @@ class _Structure:
     def _refuse_modulation(self) -> None:
         """Refuse a structure whose atoms are displaced from cell to cell: its average is another crystal."""
         for tag in filter(MODULATION.match, self.tags):
-            if any(word != "0" for word in self._known_values(tag)):
+            ordinary = "1" if tag == "_cell_subsystems_number" else "0"
+            if any(word != ordinary for word in self._known_values(tag)):
                 raise StructureError(
                     f"the CIF is of a modulated structure ({tag}), whose cells differ; give a supercell of it"
                 )
@@ -378,9 +381,9 @@ class _Structure:
         else:
             images, repeated = self._images(operations)
         counts = list(map(len, images))
-        own = [0 if site in repeated else count for site, count in enumerate(counts)]
-        elements = choose_elements(self.readings, own, self.formula)
         kept = [site for site in range(len(images)) if site not in repeated]
+        own = [counts[site] for site in kept]
+        elements = choose_elements([self.readings[site] for site in kept], own, self.formula)
         crystal = Crystal.from_arrays(
             self.lattice,
             np.concatenate([images[site] for site in kept]),
@@ -388,7 +391,7 @@ class _Structure:
         )
         notes: tuple[str, ...] = ()
         if len(operations) > 1:
-            self._refuse_close(crystal, np.repeat(kept, [counts[site] for site in kept]))
+            self._refuse_close(crystal, np.repeat(kept, own))
             notes = (*self._moved(images), *self._note_repeated(crystal, sorted(repeated)))
         if len(operations) > 1 or not self._is_z(crystal):  # where Z says that the cell is full, all atoms are listed
             self._compare_with_site_symmetry(counts, operations)
@@ -404,17 +407,17 @@ class _Structure:
         """
         images: list[np.ndarray] = []
         repeated: set[int] = set()
-        given: dict[Readings, np.ndarray] = defaultdict(lambda: np.empty((0, 3)))
+        given: dict[tuple[str, ...], np.ndarray] = defaultdict(lambda: np.empty((0, 3)))
         most = abs(np.linalg.det(self.lattice)) / MINIMUM_VOLUME_PER_ATOM
         for number, (site, steps, reading) in enumerate(zip(self.sites, self.steps, self.readings, strict=True)):
             atoms = operations.images(site, self.lattice, steps)
             images.append(atoms)
-            moves = given[reading] - atoms[0]
+            moves = given[reading.elements] - atoms[0]
             distances = np.linalg.norm((moves - np.round(moves)) @ self.lattice, axis=1)
             if (distances < SAME_SITE).any():
                 repeated.add(number)
                 continue
-            given[reading] = np.concatenate([given[reading], atoms])
+            given[reading.elements] = np.concatenate([given[reading.elements], atoms])
             most -= len(atoms)
             if most < 0:
                 raise StructureError("sites and symmetry give more atoms than a cell of this volume holds")
@@ -548,7 +551,7 @@ class _Structure:
         written = self.tags.only("_chemical_formula_sum")
         if self.formula is None and written is not None and SHARED.search(written):
             named = {symbol for symbol in re.findall("[A-Z][a-z]?", written) if symbol in ATOMIC_NUMBERS}
-            if absent := sorted(named - {*crystal.elements}):
+            if absent := sorted(named - {*crystal.elements, "H"}):  # which may have no positions
                 raise StructureError(
                     f"the formula {shown(written)} shares sites, and no site is {' or '.join(absent)}: disordered; "
                     "give an ordered structure"
@@ -583,11 +586,11 @@ class _Structure:
         Raises:
             StructureError: Nothing tells which of both is right.
         """
-        numbers = names.group_numbers(self.lattice)
+        group_numbers = names.group_numbers(self.lattice)
         try:
             named = names.named(self.lattice)
         except StructureError:
-            if not self._is_z(cell.crystal) and (len(written) == 1 or written.number not in numbers.values()):
+            if not self._is_z(cell.crystal) and (len(written) == 1 or written.number not in group_numbers.values()):
                 raise
             self.notes.append(f"the file names two space groups or settings; its operations are of {written.number}")
             return
@@ -597,8 +600,8 @@ class _Structure:
             name = next(iter((*names.symbols, *names.numbers, *names.halls)))
             raise StructureError(f"the space group {name!r} is not known, and x,y,z stands alone; write all operations")
         if not settings:  # of a name that is not known; a number beside it leaves the setting open
-            if numbers and number not in (None, *numbers.values()) and not self._is_z(cell.crystal):
-                called = " and ".join(f"{name} ({known})" for name, known in numbers.items())
+            if group_numbers and number not in (None, *group_numbers.values()) and not self._is_z(cell.crystal):
+                called = " and ".join(f"{name} ({known})" for name, known in group_numbers.items())
                 raise StructureError(
                     f"the {len(written)} symmetry operations are of the space group {number}, and the file names "
                     f"{called}; write all of them, or the right name"
@@ -607,7 +610,7 @@ class _Structure:
         by_number = not names.symbols and not names.halls
         orders = {setting.n_rotations if by_number else len(setting) for setting in settings}
         order = written.n_rotations if by_number else len(written)
-        if order in orders and number in (None, *numbers.values()):
+        if order in orders and number in (None, *group_numbers.values()):
             is_of_table = written.number is not None and not by_number  # else the origin may be another, as of quartz
             if (names.halls or is_of_table) and all(setting.triplets != written.triplets for setting in settings):
                 name = names.halls[0] if names.halls else settings[0].name

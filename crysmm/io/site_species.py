@@ -35,6 +35,7 @@ MIXED = re.compile(  # Fe0.5Ni0.5, 0.5Fe0.5Ni, (Fe,Ni)1, Fe/Va and 50%Fe
 )
 PERCENTAGES = re.compile(r"[A-Z][a-z]?(\d{2})[A-Z][a-z]?(\d{2})")  # Fe50Ni50
 VACANCY = re.compile(r"Va?c?")
+COORDINATION = re.compile(r"/[IVX]+\d*$")  # Si/IV
 FRACTION = re.compile(r"\d*\.\d")
 TERM = re.compile(rf"([A-Z][a-z]?)({NUMBER}?)")
 ELEMENT_AND_NUMBER = re.compile(rf"[A-Za-z]{{1,2}}{NUMBER}?")
@@ -174,11 +175,14 @@ def refuse_mixed(label: str) -> None:
         StructureError: With the elements.
     """
     percentages = PERCENTAGES.fullmatch(label)
+    if COORDINATION.search(label):
+        return
     if not MIXED.match(label) and not (percentages and sum(map(int, percentages.groups())) == 100):
         return
     words = re.findall("[A-Z][a-z]*", label)
     elements = [word for word in words if word in ATOMIC_NUMBERS]
-    if all(word in elements or VACANCY.fullmatch(word) for word in words) and (len(set(words)) > 1 or "%" in label):
+    is_shared = len(set(words)) > 1 or ("%" in label and not label.startswith("100"))
+    if elements and is_shared and all(word in elements or VACANCY.fullmatch(word) for word in words):
         raise StructureError(
             f"the label {label!r} puts {' and '.join(dict.fromkeys(words))} on one site: disordered; give an ordered "
             "structure"

@@ -48,7 +48,7 @@ NO_PLAIN_TEXT = {  # what to do about a file that begins so
     b"\xfe\xff": "is text in UTF-16; save it as UTF-8",
 }
 BEGINNING = 1 << 16  # bytes in which the key of a structure is looked for
-KEY_OF_STRUCTURE = re.compile(rb"""['"](?:lattice|(?:atoms|structure|cif)['"]\s*:\s*(?:\{|["'][^"'\\]*\\n))""")
+KEY_OF_STRUCTURE = re.compile(rb"""['"](?:lattice|(?:atoms|structure|cif)['"]\s*:\s*["'][^"'\\]*\\n)""")
 LARGEST_FILE = 100 << 20  # bytes; a structure of a million atoms takes less
 
 

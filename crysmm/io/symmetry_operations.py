@@ -28,7 +28,7 @@ METRIC_TOLERANCE = 0.01  # of squared lengths: 0.5% of a length, 0.6 degrees of 
 MARKED = re.compile(r"^(.+?)[\s:]*(?:\(?\s*origin[\w\s]*([12])\s*\)?|:?O?([12SZHR]))$", re.IGNORECASE)
 SCREWS = frozenset("21 31 32 41 42 43 61 62 63 64 65".split())
 THREEFOLD_SCREW = re.compile(r"P\s*3[12][\s\d]*$")
-OPEN_SCREW = re.compile(r"[A-Z]\s*2 1")  # P 21 or P 2
+OPEN_SCREW = re.compile(r"P\s*2 1")  # P 21 or P 2, which have as many operations
 LONGEST_SYMBOL = 60  # characters; "I 41/a -3 2/d (origin choice 1)" has 32
 TIME_REVERSAL = re.compile(r",\s*[-+]?1\s*$")
 ORDERS = {3: 1, -1: 2, 0: 3, 1: 4, 2: 6}
@@ -320,6 +320,12 @@ class GroupNames:
                 the cell.
         """
         possible = self.named(lattice)
+        unclear = next(filter(_leaves_a_screw_open, self.symbols), None)
+        if unclear is not None and not self.numbers and not self.halls:
+            raise StructureError(
+                f"the space group {unclear!r} may have a screw axis there, or two axes; write its full symbol, such as "
+                "P 1 21 1, or the symmetry operations"
+            )
         fitting = [setting for setting in possible if setting.fit(lattice)]
         if possible and not fitting:
             raise StructureError(
@@ -353,7 +359,7 @@ def entries_of_symbol(symbol: str, lattice: np.ndarray) -> list[SpaceGroup]:
         return []
     for base, extension in _spellings(symbol):
         group = _find(base)
-        if group is None or (_is_spelled(base, group.hm) and _named_screws(symbol) - _named_screws(group.hm)):
+        if group is None:
             continue
         table = _table(str(group.number))
         same = [entry for entry in table if entry.hm == group.hm]
@@ -369,17 +375,22 @@ def entries_of_symbol(symbol: str, lattice: np.ndarray) -> list[SpaceGroup]:
     return []
 
 
-def _is_spelled(symbol: str, other: str) -> bool:
-    """Return True if two symbols differ by blanks alone, so that the digits of a screw may be those of two axes."""
-    return symbol.replace(" ", "").lower() == other.replace(" ", "").lower()
+def _leaves_a_screw_open(symbol: str) -> bool:
+    """Return True if digits that are read as two axes may be a screw: ``P 1 21`` is spelled as P 1 2 1 is."""
+    groups = ((base, group) for base, _ in _spellings(symbol) if (group := _find(base)) is not None)
+    spelled = (group.hm for base, group in groups if base.replace(" ", "").lower() == group.hm.replace(" ", "").lower())
+    return any(_named_screws(symbol) - _named_screws(name) for name in spelled)
 
 
 def _named_screws(symbol: str) -> Counter[str]:
-    """Return the screw axes that a symbol names beyond doubt: ``2(1)``, ``2_1``, or a word of its own, ``21``."""
-    marked = map("".join, re.findall(r"([2346])(?:_([1-5])|\(([1-5])\))", symbol))
+    """Return the screw axes that a symbol seems to name: ``2(1)``, ``2_1``, or a word of its own, ``21``."""
+    if re.match("[A-Z]_", symbol):
+        symbol = symbol.replace("_", " ")
+    marked = map("".join, re.findall(r"(?<!-)([2346])(?:_([1-5])|\(([1-5])\))", symbol))
     words = re.split(r"[\s/]+", re.sub(r"^([A-Z])(?=\d)", r"\1 ", symbol.strip()))
     # R 32, P 4 32 and P 31 m are spelled without a blank.
     screws = SCREWS if THREEFOLD_SCREW.match(symbol) else SCREWS - {"31", "32"}
+    screws -= {"21"} if re.match(r"P\s*3", symbol) else set()
     return Counter([screw for screw in marked if screw in SCREWS] + [word for word in words if word in screws])
 
 

@@ -48,7 +48,7 @@ ALIASES = {  # names of columns that are read without those of the format, and c
     "position": "pos",
 }
 FRACTIONAL_SITES = re.compile(  # names of columns with a site a second time, in lower case
-    r"(?:scaled|frac(?:tional)?|direct|crystal|rel(?:ative)?)_?(?:pos(?:ition)?|coord(?:inate)?)s?"
+    r"(?:scaled|frac(?:tional)?|direct|crystal)_?(?:pos(?:ition)?|coord(?:inate)?)s?"
 )
 KIND_OF_COORDINATES = re.compile(r"(?:coord(?:inate)?s?|pos(?:ition)?s?)(?:_?(?:type|system|kind|mode))?")
 NOT_CARTESIAN = {"fractional", "frac", "direct", "scaled", "crystal", "relative"}

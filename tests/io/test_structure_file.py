@@ -145,7 +145,7 @@ def test_json_files_of_a_folder_are_read_or_named(crystals, tmp_path: Path) -> N
         "printed.json": repr(content),
         "row.json": json.dumps({"structure": json.dumps(content)}),
         "cif.json": json.dumps({"cif": "data_x\n"}),
-        "properties.json": json.dumps({"structure": "rock salt", "atoms": 8, "gap": 5.0}),
+        "properties.json": json.dumps({"structure": {"prototype": "rock salt"}, "atoms": {"n": 8}, "gap": 5.0}),
         "long.json": json.dumps({"comment": "x" * (1 << 17), **content}),
     }
     for name, text in texts.items():

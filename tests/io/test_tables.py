@@ -507,7 +507,11 @@ def in_excel(path: Path, *sheets: list[list[Any]]) -> Path:
         ("a.parquet", lambda path: pd.DataFrame({"id": []}).to_parquet(path), "is empty"),
         ("a.json", lambda path: path.write_text('{"epochs": 3}'), "an object with epochs and not a JSON list"),
         ("a.json", lambda path: path.write_text('{"data": []}'), "an object with nothing"),
-        ("a.json", lambda path: path.write_text("[1, 2]"), "no readable row; expected .*; of the first, expected a row of named"),
+        (
+            "a.json",
+            lambda path: path.write_text("[1, 2]"),
+            "no readable row; expected .*; of the first, expected a row of named",
+        ),
         ("a.jsonl", lambda path: path.write_bytes(b"\xff\xfe{\0}\0"), "no readable row; .*; of the first, broken JSON"),
         ("a.json", lambda path: path.write_text('{"K": {"0": 1}, "K": {"0": 2}}'), "has the key 'K' twice"),
         ("a.json", lambda path: path.write_text('{"cif": {"0": "data_\\n1"}, "K": [1]}'), "columns of different kinds"),
