@@ -84,7 +84,13 @@ class SharedData:
             for size in plan.sizes:
                 for settings in configs:
                     data.scaler(size, settings)
-            failures = [data.not_embedded(*arm) for arm in zip(configs, stores_of_arms, strict=True)]
+            found: dict[tuple[str | None, str | None, int], dict[str, str]] = {}  # of arms with the same teachers, once
+            failures = []
+            for settings, store in zip(configs, stores_of_arms, strict=True):
+                teachers = settings.teacher, settings.potential, id(store)
+                if teachers not in found:
+                    found[teachers] = data.not_embedded(settings, store)
+                failures.append(found[teachers])
             if not any(failures):
                 return data
             # Another split has other crystals to embed; it is drawn until a teacher can embed all of them.

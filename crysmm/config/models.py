@@ -34,7 +34,7 @@ class BackboneConfig(Settings, ABC):
     @property
     @abstractmethod
     def activations(self) -> tuple[int, int]:
-        """How many numbers a training step keeps for the backward pass, for each bond and each triplet: an estimate."""
+        """Numbers that a training step keeps for the backward pass, per bond and per triplet; an estimate."""
 
     atom_input_features: int | None = Field(
         None, ge=1, description="Number of input features per atom; by default set by atom_features (92 for cgcnn)."
@@ -65,7 +65,7 @@ class ConvolutionalConfig(BackboneConfig):
 
     @property
     def activations(self) -> tuple[int, int]:
-        """How many numbers a training step keeps for each bond; triplets are not computed."""
+        """Numbers that a training step keeps per bond; triplets are not computed."""
         return 16 * self.conv_layers * self.node_features, 0
 
 
@@ -112,7 +112,7 @@ class GATGNNConfig(BackboneConfig):
 
     @property
     def activations(self) -> tuple[int, int]:
-        """How many numbers a training step keeps for each bond; triplets are not computed."""
+        """Numbers that a training step keeps per bond; triplets are not computed."""
         return 10 * self.conv_layers * self.heads * self.node_features, 0
 
 
@@ -161,7 +161,7 @@ class ALIGNNConfig(BackboneConfig):
 
     @property
     def activations(self) -> tuple[int, int]:
-        """How many numbers a training step keeps for each bond and each triplet."""
+        """Numbers that a training step keeps per bond and per triplet."""
         bond_layers = 2 * self.alignn_layers + self.gcn_layers
         return 6 * bond_layers * self.hidden_features, 4 * self.alignn_layers * self.hidden_features
 

@@ -1,4 +1,4 @@
-"""What a source states beside cell, sites and elements, and refusals of what these are not.
+"""Statements of a source beside cell, sites and elements, and refusals of what contradicts these.
 
 Occupancies, periodicity, units of length, and a cell or coordinates that are given a second time: a structure that
 contradicts itself, or is not the whole crystal, is never read as another one.

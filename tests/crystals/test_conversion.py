@@ -38,7 +38,7 @@ def test_classes_made_from_theirs_are_taken(crystals):
     ase, crystal = pytest.importorskip("ase"), crystals["CsCl"]
 
     class Sample(ase.Atoms):
-        """What people make."""
+        """Subclass of the kind that people make."""
 
     atoms = Sample(crystal.elements, scaled_positions=crystal.frac_coords, cell=crystal.lattice, pbc=True)
     assert_same(as_crystal(atoms), crystal)
@@ -228,7 +228,7 @@ def test_atoms_of_ase_with_a_constraint_and_with_a_dummy(crystals):
 
 
 def test_atoms_that_pymatgen_makes_for_ase(crystals):
-    """Its class has a base in pymatgen and one in ASE."""
+    """Convert atoms whose class has a base in pymatgen and one in ASE."""
     from pymatgen.core import Lattice, Structure
 
     for crystal in crystals.values():

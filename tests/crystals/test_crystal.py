@@ -134,7 +134,7 @@ def test_cells_of_the_crystals_are_kept(crystal):
 
 @pytest.mark.parametrize("exponent", range(16))
 def test_flat_and_thin_cells_end_at_once(exponent):
-    """What rounding leaves of a cell is not reduced; the search refuses it."""
+    """Keep a cell of which rounding leaves too little to reduce; the search refuses it."""
     generator = np.random.default_rng(exponent)
     for _ in range(20):
         lattice = generator.integers(-1, 2, size=(3, 3)) * 1e5 + generator.normal(size=(3, 3)) * 10.0 ** (4 - exponent)
