@@ -34,6 +34,7 @@ class FolderListing:
         self._folder = folder
         self._names: dict[str, frozenset[str]] = {}
         self._subfolders: list[str] | None = None
+        self._json: dict[Path, bool | None] = {}
 
     def names(self, subfolder: str = ".") -> frozenset[str]:
         """Return the names of the files in the folder or in a subfolder."""
@@ -113,7 +114,14 @@ class FolderListing:
         return found
 
     def _may_be_structure(self, path: str) -> bool:
-        return format_from_name(path) != "json" or bool(is_structure_json(self._folder / path))
+        return format_from_name(path) != "json" or bool(self._is_structure_json(path))
+
+    def _is_structure_json(self, path: str) -> bool | None:
+        """Return :func:`is_structure_json` of a file, whose beginning is read once."""
+        whole = self._folder / path
+        if whole not in self._json:
+            self._json[whole] = is_structure_json(whole)
+        return self._json[whole]
 
     def subfolders(self) -> list[str]:
         """Return the sorted names of the folders in the folder."""
@@ -166,8 +174,7 @@ class FolderListing:
         found = [
             name
             for name in self.visible_names()
-            if is_table_of_rows(name)
-            and not (format_from_name(name) == "json" and is_structure_json(self._folder / name))
+            if is_table_of_rows(name) and not (format_from_name(name) == "json" and self._is_structure_json(name))
         ]
         return found[0] if len(found) == 1 else None
 
@@ -177,7 +184,7 @@ class FolderListing:
 
     def _may_hold_structures(self, name: str) -> bool:
         if format_from_name(name) == "json":
-            return name not in ID_PROP and is_structure_json(self._folder / name) is None
+            return name not in ID_PROP and self._is_structure_json(name) is None
         return format_from_name(name) is None and UNREAD.fullmatch(name) is not None
 
     def structure_files(self, file_format: FileFormat | None, subfolder: str = ".") -> list[str]:
