@@ -13,15 +13,13 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import NotFittedError
 
-from crysmm.config.graph import GraphSettings
 from crysmm.config.loading import make_config
 from crysmm.config.training import TrainingConfig
 from crysmm.crystals.crystal import Crystal
-from crysmm.data.building import graph_row
 from crysmm.errors import InputError, StructureError
 from crysmm.inference.predictor import as_list, load
-from crysmm.io.inputs import source_from_structures
-from crysmm.io.source import SkippedRow
+from crysmm.io.inputs import StructuresSource
+from crysmm.io.source import StrictError
 from crysmm.training.train import train
 
 
@@ -110,10 +108,13 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
             config = make_config(TrainingConfig, self._settings(len(structures), Path(temporary)))
             if config.is_classification:
                 raise InputError("CrystalRegressor predicts numbers; crysmm.train also predicts classes")
-            rows = enumerate(zip(read_structures(structures, config.graph_settings()), targets.tolist(), strict=True))
+            rows = enumerate(zip(read_structures(structures), targets.tolist(), strict=True))
             records = [{"id": str(row), "atoms": crystal, "target": target} for row, (crystal, target) in rows]
-            with nullcontext() if self.verbose else redirect_stdout(io.StringIO()):
-                result = train(config, records)
+            try:
+                with nullcontext() if self.verbose else redirect_stdout(io.StringIO()):
+                    result = train(config, records)
+            except StrictError as error:
+                raise unusable(error.row.id, error.row.reason) from None
             self.metrics_ = result.metrics
             self.predictor_ = load(result.folder, self.device)
         self.n_targets_ = 1 if targets.ndim == 1 else targets.shape[1]
@@ -156,21 +157,26 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
             "progress": self.verbose,
             "output_dir": self.output_dir or temporary / "run",
             "cache_dir": temporary / "cache",
-            "strict": True,  # a crystal too large to train on ends it, too
+            "strict": True,
             **(self.settings or {}),
         }
 
 
-def read_structures(structures: Sequence[Any], settings: GraphSettings) -> list[Crystal]:
-    """Read structures of any kind that is predicted, for all of which there is a graph.
+def read_structures(structures: Sequence[Any]) -> list[Crystal]:
+    """Read structures of any kind that is predicted.
 
     Raises:
-        StructureError: One cannot be used; the message has its number, counted from 0.
+        StructureError: One cannot be read; the message has its number, counted from 0.
     """
     crystals = []
-    for number, row in enumerate(source_from_structures(structures).rows()):
-        read = graph_row(row, settings)
-        if isinstance(read, SkippedRow):
-            raise StructureError(f"structure {number} (counted from 0): {read.reason}")
-        crystals.append(read.record.crystal)
+    for row in StructuresSource(structures).rows():
+        try:
+            crystals.append(row.read().crystal)
+        except StructureError as error:
+            raise unusable(row.id, str(error)) from error
     return crystals
+
+
+def unusable(number: str, reason: str) -> StructureError:
+    """Return the error for a structure that cannot be used, with its number."""
+    return StructureError(f"structure {number} (counted from 0): {reason}")

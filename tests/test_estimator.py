@@ -12,6 +12,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import crysmm
 from crysmm.crystals.crystal import Crystal
+from crysmm.data import estimate
 from crysmm.errors import InputError, StructureError
 from crysmm.estimator import CrystalRegressor
 
@@ -148,3 +149,11 @@ def test_what_cannot_be_used_is_named(structures, tmp_path) -> None:
         CrystalRegressor(settings={"classification_threshold": 0.5}).fit(structures, np.arange(16))
     with pytest.raises(InputError, match="epohs: unknown setting; did you mean epochs"):
         CrystalRegressor(settings={"epohs": 3}).fit(structures, np.ones(16))
+
+
+def test_a_structure_too_large_to_train_on_is_named(structures, monkeypatch) -> None:
+    monkeypatch.setattr("crysmm.training.prepare.memory_limit", lambda device: estimate.PROCESS_MEMORY + 100_000)
+    places = np.c_[np.arange(10) / 10 + np.arange(10) ** 2 / 2000, np.zeros((10, 2))]  # no two equivalent
+    big = Crystal(np.diag([40.0, 4, 4]), places, np.full(10, 29, dtype=np.uint8))
+    with pytest.raises(StructureError, match=r"^structure 3 \(counted from 0\): too large: 10 atoms"):
+        CrystalRegressor({"name": "cgcnn", "node_features": 8}).fit([*structures[:3], big], np.arange(4))

@@ -23,7 +23,7 @@ from crysmm.data.space_groups import find_space_group
 from crysmm.errors import StructureError, UnlabeledError
 from crysmm.graphs.equivalence import Equivalence, find_equivalence
 from crysmm.graphs.neighbors import EdgeList, find_edges
-from crysmm.io.source import ReadingNote, Row, SkippedRow, Source, UnlabeledRow, strict_error
+from crysmm.io.source import ReadingNote, Row, SkippedRow, Source, StrictError, UnlabeledRow
 
 if TYPE_CHECKING:
     import pyarrow
@@ -240,7 +240,7 @@ def write_arrow(
                 elif isinstance(result, UnlabeledRow):
                     summary.unlabeled.append(result)
                 elif strict:
-                    raise strict_error(result)
+                    raise StrictError(result)
                 else:
                     summary.skipped.append(result)
             records = [result.record for result in graphed]

@@ -25,7 +25,7 @@ from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import SPACE_GROUP, in_parallel, write_arrow
 from crysmm.errors import InputError
 from crysmm.files import LOCK, cache_folder, naming, refuse_unwritable, working_folder
-from crysmm.io.source import ReadingNote, SkippedRow, Source, UnlabeledRow, strict_error
+from crysmm.io.source import ReadingNote, SkippedRow, Source, StrictError, UnlabeledRow
 from crysmm.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def build_store(
     store = _open_complete(path)
     if store is not None:
         if strict and store.skipped:
-            raise strict_error(store.skipped[0])
+            raise StrictError(store.skipped[0])
         return store
     refuse_unwritable(cache, "cache_dir")
     with naming(path), working_folder(path) as building:

@@ -24,7 +24,7 @@ from crysmm.inference.frozen_network import InferencePrecision, Outputs
 from crysmm.inference.model_teacher import installed_teacher
 from crysmm.inference.prediction_table import prediction_cells, prediction_columns
 from crysmm.inference.property_model import PropertyModel
-from crysmm.io.inputs import source_from_structures
+from crysmm.io.inputs import StructuresSource
 from crysmm.io.source import SkippedRow, Source
 from crysmm.teachers.potential_reader import PotentialReader
 from crysmm.text.embeddings import TextReader
@@ -278,7 +278,7 @@ class Predictor:
             StructureError: A structure cannot be used.
         """
         structures = as_list(structures)
-        rows = source_from_structures(structures).rows()
+        rows = StructuresSource(structures).rows()
         for results in self._batches((graph_row(row, self.model.settings) for row in rows), batch_size):
             graphed = []
             for result in results:

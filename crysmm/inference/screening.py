@@ -34,7 +34,7 @@ from crysmm.inference.prediction_table import PredictionSummary, places_of_numbe
 from crysmm.inference.predictor import Loading, Predictor, Result, as_list, load
 from crysmm.inference.selection import Selection
 from crysmm.io.files_source import FileRow
-from crysmm.io.inputs import open_source, source_from_structures
+from crysmm.io.inputs import StructuresSource, open_source
 from crysmm.io.source import ReadingOptions, Row, SkippedRow, Source
 from crysmm.io.table import RecordsTable
 from crysmm.progress import progress_bar
@@ -240,7 +240,7 @@ def screen(
     elif getattr(source, "ndim", None) == 2:  # a DataFrame, which has ids as well
         source = RecordsTable(source, ReadingOptions(needs_targets=False))
     elif not isinstance(source, Source):
-        source = source_from_structures(as_list(source))
+        source = StructuresSource(as_list(source))
     columns = predictor.columns
     selection = Selection.parse([keep] if isinstance(keep, str) else keep).of_table(
         places_of_numbers(columns, predictor.target_names)

@@ -16,7 +16,7 @@ from crysmm.io.cells import is_table_of_cells
 from crysmm.io.files_source import FilesSource
 from crysmm.io.folder import open_cells, open_folder
 from crysmm.io.row import is_structure
-from crysmm.io.source import ReadingOptions, Record, Row, SkippedRow, Source, encodable, new_hash
+from crysmm.io.source import ReadingOptions, Record, Row, Source, encodable, new_hash
 from crysmm.io.structure_file import parse_structure, read_file
 from crysmm.io.table import Records, RecordsTable, hash_rows, open_table
 
@@ -100,22 +100,12 @@ def source_from_files(paths: Sequence[str | PathLike[str]], *, file_format: File
     return FilesSource(entries, ReadingOptions(file_format=file_format, needs_targets=False))
 
 
-def source_from_structures(structures: Sequence[Any]) -> Source:
-    """Open structures in memory for prediction; ids are their positions from 0, as text.
-
-    Args:
-        structures: JARVIS ``Atoms``, pymatgen ``Structure``, ``ase.Atoms``, ``Crystal``, a dict of one of these, or
-            the path of a file.
-    """
-    return _StructuresSource(structures)
-
-
 @dataclass(frozen=True)
 class StructureRow(Row):
     """Row of a structure in memory, or of the path of a structure file.
 
     Args:
-        structure: Structure as :func:`source_from_structures` accepts it.
+        structure: Structure as :class:`StructuresSource` accepts it.
     """
 
     structure: Any
@@ -136,17 +126,26 @@ class StructureRow(Row):
             raise StructureError(str(error)) from error
 
 
-class _StructuresSource(Source):
+class StructuresSource(Source):
+    """Source of structures in memory for prediction; ids are their positions from 0, as text.
+
+    Args:
+        structures: JARVIS ``Atoms``, pymatgen ``Structure``, ``ase.Atoms``, ``Crystal``, a dict of one of these, or
+            the path or the text of a file.
+    """
+
     def __init__(self, structures: Sequence[Any]) -> None:
         self.target_names = ()
         self.n_rows = len(structures)
         self._structures = structures
 
-    def rows(self) -> Iterator[Row | SkippedRow]:
+    def rows(self) -> Iterator[StructureRow]:
+        """Yield every row."""
         for position, structure in enumerate(self._structures):
             named = isinstance(structure, str | PathLike) and not is_structure(structure)
             file = encodable(str(structure)) if named else f"structure {position}"
             yield StructureRow(str(position), file, structure)
 
     def fingerprint(self) -> str:
+        """Return a SHA-256 of all that reading yields."""
         return hash_rows(self.rows(), new_hash(ReadingOptions(needs_targets=False), ()))

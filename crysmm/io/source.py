@@ -193,9 +193,16 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def strict_error(row: SkippedRow) -> InputError:
-    """Return the error of a strict reading that stops at a row."""
-    return InputError(f"strict stops at the first row it cannot use:\n  {row.file or row.id}: {row.reason}")
+class StrictError(InputError):
+    """Error of a strict reading that stops at a row.
+
+    Attributes:
+        row: The row that cannot be used.
+    """
+
+    def __init__(self, row: SkippedRow) -> None:
+        super().__init__(f"strict stops at the first row it cannot use:\n  {row.file or row.id}: {row.reason}")
+        self.row = row
 
 
 class IdRegister:

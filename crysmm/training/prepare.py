@@ -16,7 +16,7 @@ from crysmm.data.store import Store, build_store
 from crysmm.data.units import units_of
 from crysmm.errors import InputError
 from crysmm.io.inputs import open_input
-from crysmm.io.source import SkippedRow, strict_error
+from crysmm.io.source import SkippedRow, StrictError
 from crysmm.processes import Processes
 from crysmm.runs.data import RunData, TrainingData
 from crysmm.runs.run_folder import SPLITS
@@ -53,7 +53,7 @@ def prepare_data(
     def split() -> RunData:
         oversized = rows_too_large(store, config, processes.device)
         if oversized and config.strict:
-            raise strict_error(next(iter(oversized.values())))
+            raise StrictError(next(iter(oversized.values())))
         return RunData(store, [*store.skipped, *oversized.values()], split_others(store, config, oversized))
 
     return processes.on_first(split)

@@ -12,7 +12,7 @@ from crysmm.config import GraphSettings
 from crysmm.crystals.crystal import Crystal
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, describe_symmetry, find_space_group
 from crysmm.data.store import Store, build_store
-from crysmm.io.inputs import open_source, source_from_structures
+from crysmm.io.inputs import StructuresSource, open_source
 
 SPACE_GROUPS = {
     "Cu": 225,
@@ -147,7 +147,7 @@ def test_a_level_the_user_has_set_is_kept(crystals, moyo_logger):
 
 
 def build(crystals, cache, symprec=0.01, **options):
-    source = source_from_structures(crystals)
+    source = StructuresSource(crystals)
     return build_store(source, GraphSettings(), symprec=symprec, cache_dir=cache, progress=False, **options)
 
 

@@ -14,7 +14,7 @@ from crysmm.data import building
 from crysmm.data.batch import collate_crystals
 from crysmm.data.store import Store, build_store, cache_folder
 from crysmm.errors import InputError
-from crysmm.io.inputs import open_source, source_from_files, source_from_structures
+from crysmm.io.inputs import StructuresSource, open_source, source_from_files
 from crysmm.io.source import ReadingOptions
 from crysmm.io.table import RecordsTable
 
@@ -154,7 +154,7 @@ def inputs(folder, crystals):
     sites = "loop_\n_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\nPo 0 0 0\n"
     for name, formula in {"a.cif": "", "b.cif": "", "formula.cif": "_chemical_formula_sum Po\n"}.items():
         (folder / name).write_text(symmetry + lengths + formula + sites)
-        yield source_from_structures([folder / name])
+        yield StructuresSource([folder / name])
         yield source_from_files([folder / name])
 
 
@@ -185,7 +185,7 @@ def test_checksum_of_structures_shows_which_atom_belongs_to_which(tmp_path):
 
     def checksum(first):
         parts = [Crystal(4 * np.eye(3), positions[part], elements[part]) for part in (slice(first), slice(first, None))]
-        source = source_from_structures(parts)
+        source = StructuresSource(parts)
         return build_store(source, SETTINGS, cache_dir=tmp_path, progress=False).structures_sha256
 
     assert checksum(1) != checksum(2)
@@ -215,8 +215,8 @@ def test_gaps_among_several_targets_are_counted(records, tmp_path):
 def test_worker_processes_give_the_same_store(crystals, tmp_path):
     """More than one task, so that real processes work, and the last task is not full."""
     structures = [*crystals.values()] * 11
-    alone = build_store(source_from_structures(structures), SETTINGS, cache_dir=tmp_path / "a", jobs=1, progress=False)
-    shared = build_store(source_from_structures(structures), SETTINGS, cache_dir=tmp_path / "b", jobs=2, progress=False)
+    alone = build_store(StructuresSource(structures), SETTINGS, cache_dir=tmp_path / "a", jobs=1, progress=False)
+    shared = build_store(StructuresSource(structures), SETTINGS, cache_dir=tmp_path / "b", jobs=2, progress=False)
     assert shared.ids == alone.ids == [str(index) for index in range(132)]
     assert_same_batch(shared.batch([131, 64, 0]), alone.batch([131, 64, 0]))
     assert shared.batch([0]).targets is None
@@ -227,14 +227,14 @@ def test_workers_start_where_there_are_many_rows_or_they_are_asked_for(crystals,
     monkeypatch.setattr(building, "map_in_order", lambda work, rows, jobs: jobs)
 
     def jobs(count, asked):
-        return building.in_parallel(source_from_structures([crystals["Si"]] * count), SETTINGS, asked)
+        return building.in_parallel(StructuresSource([crystals["Si"]] * count), SETTINGS, asked)
 
     assert [jobs(70, None), jobs(71, None), jobs(65, 2), jobs(64, 2)] == [1, None, 2, 1]
 
 
 def test_bad_rows_are_kept_with_their_reasons(crystals, tmp_path):
     overlapping = Crystal(4 * np.eye(3), np.array([[0, 0, 0], [0, 0, 0.01]]), np.array([11, 17], dtype=np.uint8))
-    source = source_from_structures([crystals["Si"], overlapping, crystals["Cu"]])
+    source = StructuresSource([crystals["Si"], overlapping, crystals["Cu"]])
     store = build_store(source, SETTINGS, cache_dir=tmp_path, progress=False)
     assert store.ids == ["0", "2"]
     assert [row.id for row in store.skipped] == ["1"]
@@ -245,7 +245,7 @@ def test_bad_rows_are_kept_with_their_reasons(crystals, tmp_path):
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_nothing_readable_leaves_nothing(strict, tmp_path):
-    source = source_from_structures([tmp_path / "missing.vasp"])
+    source = StructuresSource([tmp_path / "missing.vasp"])
     with pytest.raises(InputError, match=r"missing\.vasp"):
         build_store(source, SETTINGS, cache_dir=tmp_path, strict=strict, progress=False)
     assert list((tmp_path / "stores").iterdir()) == []
@@ -265,7 +265,7 @@ def test_facts_are_plain_data(store):
 
 def test_alike_atoms_as_one(tmp_path, crystals):
     """Sizes and batches from the store are those of crystals in memory, merged or not."""
-    source = source_from_structures(list(crystals.values()))
+    source = StructuresSource(list(crystals.values()))
     store = build_store(source, SETTINGS, cache_dir=tmp_path, progress=False)
     for merge in (False, True):
         batch = store.batch(range(len(store)), merge=merge)

@@ -20,7 +20,7 @@ from crysmm.inference.frozen_network import Outputs
 from crysmm.inference.predictor import load
 from crysmm.inference.property_model import PropertyModel
 from crysmm.inference.screening import screen
-from crysmm.io.inputs import source_from_files, source_from_structures
+from crysmm.io.inputs import StructuresSource, source_from_files
 from crysmm.io.source import Row, SkippedRow, Source
 from crysmm.models.networks import PropertyNetwork
 
@@ -141,7 +141,7 @@ def test_probabilities(tmp_path: Path, crystals: dict[str, Crystal], save_small_
     assert probabilities.shape == (12, 2)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert predictor.classes == (0.0, 1.0)
-    screen(predictor, source_from_structures([crystals["Si"]]), tmp_path / "out.csv", progress=False)
+    screen(predictor, StructuresSource([crystals["Si"]]), tmp_path / "out.csv", progress=False)
     (row,) = read_table(tmp_path / "out.csv")
     assert list(row) == ["id", "prediction", "probability_0", "probability_1", "domain", "reason", "note"]
     assert int(row["prediction"]) == probabilities[2].argmax()
@@ -193,7 +193,7 @@ def test_numbers_in_the_table_are_whole(tmp_path: Path, crystals: dict[str, Crys
     save_small_model(tmp_path)
     predictor = load(tmp_path, device="cpu")
     structures = list(crystals.values())
-    screen(predictor, source_from_structures(structures), tmp_path / "out.csv", batch_size=64, progress=False)
+    screen(predictor, StructuresSource(structures), tmp_path / "out.csv", batch_size=64, progress=False)
     found = np.array([float(row["prediction"]) for row in read_table(tmp_path / "out.csv")])
     assert np.array_equal(found, predictor.predict(structures)[:, 0])
 
@@ -204,7 +204,7 @@ def test_a_prediction_that_is_no_number_is_skipped(
 ) -> None:
     save_small_model(tmp_path / "model")
     predictor = load(tmp_path / "model", device="cpu")
-    source = source_from_structures([*crystals.values(), tmp_path / "none.cif"])
+    source = StructuresSource([*crystals.values(), tmp_path / "none.cif"])
     outputs = PropertyModel.outputs
 
     def overflowing(model: PropertyModel, batch: Any) -> Outputs:
@@ -224,7 +224,7 @@ def test_a_prediction_that_is_no_number_is_skipped(
 
 def test_elements_not_seen_in_training(tmp_path: Path, crystals: dict[str, Crystal], save_small_model: Save) -> None:
     save_small_model(tmp_path)  # of O, Na, Si, Cl, Cu
-    source = source_from_structures([crystals[name] for name in ("SrTiO3", "TiO2", "NaCl")])
+    source = StructuresSource([crystals[name] for name in ("SrTiO3", "TiO2", "NaCl")])
     summary = screen(load(tmp_path, device="cpu"), source, tmp_path / "out.csv", progress=False)
     assert summary.unseen == {"Ti": 2, "Sr": 1}
     notes = [row["domain"] for row in read_table(tmp_path / "out.csv")]
@@ -257,7 +257,7 @@ def test_memory_bounds_batches_and_refuses_giants(
     assert max(sizes) > 1
     assert len(sizes) > 3
     monkeypatch.setattr(predictor, "_memory_limit", 300)
-    summary = screen(predictor, source_from_structures(structures), tmp_path / "out.csv", progress=False)
+    summary = screen(predictor, StructuresSource(structures), tmp_path / "out.csv", progress=False)
     assert 0 < summary.n_failed < 12
     assert summary.failures[0].reason.startswith("too large: ")
 
@@ -273,7 +273,7 @@ class Repeated(Source):
         self.taken = 0
 
     def rows(self) -> Iterator[Row | SkippedRow]:
-        source = source_from_structures([self.crystal] * self.times)
+        source = StructuresSource([self.crystal] * self.times)
         for row in source.rows():
             if self.taken == self.broken_after:
                 raise InputError("row 10 is not JSON")

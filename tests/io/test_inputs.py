@@ -16,7 +16,7 @@ from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError, InputWarning, StructureError
 from crysmm.io import structure_file
 from crysmm.io.cells import read_csv
-from crysmm.io.inputs import open_source, source_from_files, source_from_structures
+from crysmm.io.inputs import StructuresSource, open_source, source_from_files
 from crysmm.io.source import ReadingOptions, Record, SkippedRow, Source, UnlabeledRow
 from crysmm.io.table import RecordsTable
 
@@ -653,13 +653,13 @@ def test_structures_in_memory(folder: Path, crystals) -> None:
         folder / "a.vasp",
         str(folder / "a.vasp"),
     ]
-    records, skipped = read_all(source_from_structures(kinds))
+    records, skipped = read_all(StructuresSource(kinds))
     assert not skipped
     assert [record.id for record in records] == list("0123456")
     for record in records:
         np.testing.assert_allclose(record.crystal.frac_coords, crystal.frac_coords, atol=1e-9)
         assert record.crystal.elements == crystal.elements
     assert records[0].file == "structure 0"
-    _, skipped = read_all(source_from_structures([3.0, folder / "none.vasp"]))
+    _, skipped = read_all(StructuresSource([3.0, folder / "none.vasp"]))
     assert [row.id for row in skipped] == ["0", "1"]
     assert "got float" in skipped[0].reason

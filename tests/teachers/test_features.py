@@ -15,7 +15,7 @@ from crysmm.crystals.crystal import Crystal
 from crysmm.data.building import map_tasks
 from crysmm.data.store import build_store
 from crysmm.errors import InputError
-from crysmm.io.inputs import source_from_structures
+from crysmm.io.inputs import StructuresSource
 from crysmm.teachers import features as module
 from crysmm.teachers.features import compute_features, embed_each, write_part
 
@@ -31,7 +31,7 @@ def store_of(tmp_path):
     """A function that makes a store of crystals."""
 
     def build(crystals):
-        source = source_from_structures(list(crystals))
+        source = StructuresSource(list(crystals))
         return build_store(source, GraphSettings(), cache_dir=tmp_path / "stores", jobs=1, progress=False)
 
     return build

@@ -17,7 +17,7 @@ from crysmm.errors import InputError, MissingDependencyError, ModelFolderError, 
 from crysmm.explain.explanation import refuse_other_input
 from crysmm.inference.saved_models import load_model
 from crysmm.inference.screening import screen
-from crysmm.io.inputs import open_input, source_from_structures
+from crysmm.io.inputs import StructuresSource, open_input
 from crysmm.io.structure_file import read_file
 from crysmm.objectives.distillation import DistillationObjective
 from crysmm.teachers.features import Directions
@@ -245,7 +245,7 @@ def test_a_crystal_it_cannot_embed_is_a_row_with_the_reason(make_config, toy, cr
     predictor = crysmm.load(made.folder)
     with pytest.raises(StructureError, match=r"structure 1 .*: toy:5: KeyError: 'Cs'"):
         predictor.predict([crystals["Cu"], crystals["CsCl"]])
-    source = source_from_structures([crystals["Cu"], crystals["CsCl"]])
+    source = StructuresSource([crystals["Cu"], crystals["CsCl"]])
     summary = screen(predictor, source, tmp_path / "predictions.csv", progress=False)
     assert (summary.n_predicted, summary.n_failed) == (1, 1)
     assert "toy:5: KeyError: 'Cs'" in (tmp_path / "predictions.csv").read_text()

@@ -12,7 +12,7 @@ from crysmm.data.loader import BatchSampler, make_loader
 from crysmm.data.store import build_store
 from crysmm.inference import model_teacher as module
 from crysmm.inference.model_teacher import ModelTeacher
-from crysmm.io.inputs import source_from_structures
+from crysmm.io.inputs import StructuresSource
 from crysmm.teachers.features import Directions
 from crysmm.training.teacher import read_features
 
@@ -37,7 +37,7 @@ def store_of(crystals, tmp_path):
     """A function that builds the store of all crystals, two of which have one atom, by graph settings."""
 
     def build(settings):
-        source = source_from_structures(list(crystals.values()))
+        source = StructuresSource(list(crystals.values()))
         return build_store(source, settings, cache_dir=tmp_path / "cache", jobs=1, progress=False)
 
     return build
