@@ -89,9 +89,7 @@ def run_command(module_name: str, prog: str, description: str, argv: Sequence[st
     def run() -> int:
         command = import_module(module_name)  # its imports may take seconds, in which Ctrl-C may arrive
         parser = make_parser(command, prog, description)
-        arguments, unknown = parser.parse_known_args([with_underscores(word) for word in argv])
-        parser.refuse_unknown(unknown)
-        return int(command.run(arguments))
+        return int(command.run(parser.parse([with_underscores(word) for word in argv])))
 
     return guarded(run)
 

@@ -46,7 +46,15 @@ class CommandParser(argparse.ArgumentParser):
         """Print the error in one line, and exit with code 2."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
-    def refuse_unknown(self, unknown: Sequence[str]) -> None:
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Parse a command line; what is unknown ends it before what is missing, as that may be a misspelled option."""
+        options = [word.split("=")[0] for word in argv if re.match("--[A-Za-z]", word)]
+        self._refuse([option for option in options if option not in self._option_string_actions])
+        arguments, unknown = self.parse_known_args(argv)
+        self._refuse(unknown)
+        return arguments
+
+    def _refuse(self, unknown: Sequence[str]) -> None:
         """Exit with code 2 if there are unknown arguments; name a similar option, or commands that have this one."""
         if unknown:
             option = unknown[0].split("=")[0]

@@ -49,6 +49,23 @@ def test_an_empty_path_is_not_the_current_folder(words: str, capsys: pytest.Capt
     assert "expected a path, got ''" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("predict --model m --rootdir folder", "unknown argument --rootdir; did you mean --root_dir?"),
+        ("embed --modl=m", "unknown argument --modl; did you mean --model?"),
+        ("explain --epochs 3", "--epochs is a setting of crysmm train and crysmm pretrain"),
+    ],
+)
+def test_a_misspelled_option_is_told_before_a_missing_one(
+    words: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(words.split())
+    assert left.value.code == 2
+    assert shown in capsys.readouterr().err
+
+
 def complete(script: Path, *words: str) -> set[str]:
     """Return the words that bash offers for the last word."""
     line = f"source {script}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _shtab_crysmm"
