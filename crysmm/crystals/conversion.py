@@ -22,6 +22,8 @@ from crysmm.crystals.statements import (
 )
 from crysmm.errors import StructureError, shown
 
+WHOLE_CELL = ("unit_cell", "molecular_unit_cell")  # what the sites of OPTIMADE 1.3 may be
+
 
 def as_crystal(structure: Any) -> Crystal:
     """Convert JARVIS ``Atoms``, a pymatgen ``Structure``, ``ase.Atoms`` or a dict to a :class:`Crystal`.
@@ -142,6 +144,9 @@ def _from_optimade(structure: Mapping[str, Any]) -> Crystal:
         raise StructureError(
             f"the OPTIMADE structure has {', '.join(sorted(others))}; give an ordered structure with all its atoms"
         )
+    span = structure.get("site_coordinate_span")
+    if span not in (None, *WHOLE_CELL):
+        raise StructureError(f"the sites of the OPTIMADE structure are its {span}; give those of the unit cell")
     try:
         lattice, positions = structure["lattice_vectors"], structure["cartesian_site_positions"]
         elements: dict[str, Any] = {}

@@ -68,6 +68,7 @@ from crysmm.io.symmetry_operations import (
 )
 
 VOLUME_TOLERANCE = 0.05  # of the volume; typing errors make more, other rounding less
+VOLUME_OF_INFERRED = 0.002  # the same where an angle is not written; one of 95 degrees changes it by 0.004
 DENSITY_TOLERANCE = 0.25  # of the density, as hydrogen may be missing; lost operations leave two thirds or less
 GRAMS_PER_CM3 = 1.66054  # in one atomic mass unit per cubic Angstrom
 SHARED = re.compile(r"\([^()]*[A-Z][a-z]?[\d.]*\s*,\s*[A-Z][^()]*\)")  # (Na,K) in a formula
@@ -287,7 +288,10 @@ class _Structure:
         volume = numbers([written])[0] if written else cell.volume
         if not cell.volume > 0:
             raise StructureError(f"no cell has the angles {' '.join(words[3:])}")
-        if abs(volume / cell.volume - 1) > VOLUME_TOLERANCE:
+        tolerance = VOLUME_TOLERANCE
+        if missing and written:  # the volume tells whether the angle is right, to its last digit
+            tolerance = VOLUME_OF_INFERRED + 10.0 ** -len(re.sub(r"^\d+\.?|\(.*", "", written)) / cell.volume
+        if abs(volume / cell.volume - 1) > tolerance:
             raise StructureError(
                 f"_cell_volume is {written}, lengths and angles give {cell.volume:.1f}; correct the one that is wrong"
             )
@@ -507,7 +511,8 @@ class _Structure:
     def _expected_atoms(self) -> set[float]:
         """Return how many atoms besides hydrogen Z and the formula promise; nothing where one is missing.
 
-        The formula may be the one of the whole cell, of which Z then is a divisor: so pymatgen writes both.
+        The formula may be the one of the whole cell, of which Z then is a divisor: so pymatgen writes both, and with
+        N5 half of it, as its unit is N2.
         """
         z = self.tags.only("_cell_formula_units_z")
         if z is None or self.formula is None or not numbers([z])[0] > 0:
@@ -515,7 +520,8 @@ class _Structure:
         number, counts = numbers([z])[0], self.formula.counts
         total = sum(count for symbol, count in counts.items() if symbol != "H")
         is_pymatgens = self.tags.known("_chemical_formula_structural") is not None
-        of_cell = is_pymatgens and all(count % number == 0 for count in counts.values())
+        is_halved = len(counts) == 1 and number == total // 2
+        of_cell = is_pymatgens and (is_halved or all(count % number == 0 for count in counts.values()))
         return {number * total, total} if of_cell else {number * total}
 
     def _is_z(self, crystal: Crystal) -> bool:

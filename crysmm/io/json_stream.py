@@ -14,9 +14,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TextIO, cast
+from typing import IO, Any, TextIO, cast
 
 from crysmm.errors import InputError
+from crysmm.io.plain_text import why_no_text
 from crysmm.keys import load_json
 
 LARGEST_EXPANSION = 200  # times the size of the archive; JSON of crystals compresses to a fifth or a tenth
@@ -34,11 +35,14 @@ def open_text(path: Path, *, errors: str = "replace", newline: str | None = None
         newline: How lines end, as for :func:`open`.
 
     Raises:
-        InputError: The file does not exist, cannot be read to its end, or its archive is broken or not one JSON file.
+        InputError: The file does not exist, is no text in UTF-8, cannot be read to its end, or its archive is broken or
+            not one JSON file.
     """
     try:
         with ExitStack() as stack:
             stream = stack.enter_context(_open_bytes(path, stack))
+            if why := why_no_text(stream.peek(1)):
+                raise InputError(f"{path} {why}")
             yield stack.enter_context(io.TextIOWrapper(stream, encoding="utf-8-sig", errors=errors, newline=newline))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; name a file that does") from error
@@ -46,12 +50,12 @@ def open_text(path: Path, *, errors: str = "replace", newline: str | None = None
         raise InputError(f"{path} cannot be read to its end: {error}; is it complete?") from error
 
 
-def _open_bytes(path: Path, stack: ExitStack) -> BinaryIO:
+def _open_bytes(path: Path, stack: ExitStack) -> io.BufferedReader:
     if path.suffix.lower() == ".gz":
         largest = LARGEST_EXPANSION * max(path.stat().st_size, CHUNK)
         return io.BufferedReader(_Limited(path, stack.enter_context(gzip.open(path, "rb")), largest))
     if path.suffix.lower() == ".zip":
-        return cast(BinaryIO, _open_member(path, stack.enter_context(zipfile.ZipFile(path))))
+        return cast(io.BufferedReader, _open_member(path, stack.enter_context(zipfile.ZipFile(path))))
     return path.open("rb")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from crysmm.config.run import FileFormat
 from crysmm.errors import StructureError, first_of
 from crysmm.io.cells import SUFFIXES_OF_CELLS
-from crysmm.io.structure_file import GZ, SUFFIXES, format_from_name, is_structure_json
+from crysmm.io.structure_file import GZ, SUFFIXES, begins_as_structure, format_from_name, is_structure_json
 from crysmm.io.table import is_table_of_rows
 
 ID_PROP_JSON = ("id_prop.json.zip", "id_prop.json")  # in ALIGNN's search order, before tables of cells
@@ -21,8 +21,9 @@ CALCULATION = tuple(  # in the folder of a calculation, named by the id
 )
 MOST_SUBFOLDERS = 100  # that are searched for a structure; folders of calculations may be hundreds of thousands
 UNREAD = re.compile(  # names of structure files in other formats, or with another ending behind their own
-    r"(?:SPOSCAR|XDATCAR|CHGCAR|LOCPOT).*|CHG(?:\..*)?|.*\.(?:(?:cif|vasp|poscar|xyz|pdb)\.\w+|vasp\d|mmcif|res|ins|cell|gro|cssr|xsf|axsf|xtl|"
-    r"mol2?|sdf|gen|lmp|car|struct|XV|fdf|pwi|pwo|traj|cube)",
+    r"(?:SPOSCAR|XDATCAR|CHGCAR|LOCPOT).*|CHG(?:\..*)?|.*[_-](?:POSCAR|CONTCAR)|vasprun\.xml\..*|geometry\.in|vaspout\.h5|"
+    r".*\.(?:(?:cif|vasp|poscar|xyz|pdb)\.\w+|vasp\d|mmcif|res|ins|cell|gro|cssr|xsf|axsf|xtl|mol2?|sdf|gen|lmp|car|struct|XV|"
+    r"fdf|pwi|pwo|traj|cube|cfg)",
     re.IGNORECASE,
 )
 
@@ -185,7 +186,9 @@ class FolderListing:
     def _may_hold_structures(self, name: str) -> bool:
         if format_from_name(name) == "json":
             return name not in ID_PROP and self._is_structure_json(name) is None
-        return format_from_name(name) is None and UNREAD.fullmatch(name) is not None
+        if format_from_name(name) is not None:
+            return False
+        return UNREAD.fullmatch(name) is not None or ("." not in name and begins_as_structure(self._folder / name))
 
     def structure_files(self, file_format: FileFormat | None, subfolder: str = ".") -> list[str]:
         """Return the sorted names of structure files; with ``file_format`` set, also those without a suffix.

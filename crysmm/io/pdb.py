@@ -99,6 +99,9 @@ def _check_lines(lines: list[str]) -> None:
                 f"{where} has the cell {line[6:54].strip()!r}; expected lengths in columns 7 to 33, nine for each, "
                 "and angles in columns 34 to 54, seven for each"
             )
+    begun, ended = (sum(line.upper().startswith(tag) for line in lines) for tag in ("MODEL ", "ENDMDL"))
+    if begun > ended:
+        raise StructureError("the PDB file is cut off: MODEL has no ENDMDL; are all its atoms there?")
     if sum(line.upper().startswith("CRYST1") for line in lines) > 1:
         raise StructureError("the PDB file has several CRYST1 lines; expected one structure a file")
 

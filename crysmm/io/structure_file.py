@@ -16,6 +16,7 @@ from crysmm.crystals.crystal import Crystal
 from crysmm.errors import StructureError
 from crysmm.io.cif import parse_cif
 from crysmm.io.pdb import parse_pdb
+from crysmm.io.plain_text import GZIPPED, why_no_text
 from crysmm.io.poscar import parse_poscar
 from crysmm.io.source import Reading
 from crysmm.io.vasp_output import parse_outcar, parse_vasprun
@@ -37,18 +38,9 @@ SUFFIXES: dict[str, FileFormat] = {
 }
 PREFIXES: dict[str, FileFormat] = {"POSCAR": "poscar", "CONTCAR": "poscar", "OUTCAR": "outcar"}
 GZ = ".gz"  # end of the name of a compressed file of any format
-GZIPPED = b"\x1f\x8b"
-NO_PLAIN_TEXT = {  # what to do about a file that begins so
-    GZIPPED: "is compressed with gzip, and its name does not end in .gz; rename it",
-    b"PK\x03\x04": "is a zip archive; unpack it",
-    b"BZh": "is compressed with bzip2; unpack it, or use gzip",
-    b"\xfd7zXZ": "is compressed with xz; unpack it, or use gzip",
-    b"\x28\xb5\x2f\xfd": "is compressed with zstd; unpack it, or use gzip",
-    b"\xff\xfe": "is text in UTF-16; save it as UTF-8",
-    b"\xfe\xff": "is text in UTF-16; save it as UTF-8",
-}
 BEGINNING = 1 << 16  # bytes in which the key of a structure is looked for
 KEY_OF_STRUCTURE = re.compile(rb"""['"](?:lattice|(?:atoms|structure|cif)['"]\s*:\s*["'][^"'\\]*\\n)""")
+KEY_OF_ASE = re.compile(rb'"(?:positions|numbers)"\s*:')  # in a form that is not read
 LARGEST_FILE = 100 << 20  # bytes; a structure of a million atoms takes less
 
 
@@ -73,8 +65,10 @@ def is_structure_json(path: Path) -> bool | None:
             is_whole = not stream.read(1)
     except (OSError, EOFError, zlib.error):
         return True  # the reason is given when it is read
-    if not start.startswith(b"{"):
-        return False
+    if why_no_text(start):
+        return None
+    if not start.startswith(b"{") or KEY_OF_ASE.search(start):
+        return None if KEY_OF_STRUCTURE.search(start) or KEY_OF_ASE.search(start) else False
     return True if KEY_OF_STRUCTURE.search(start) else False if is_whole else None
 
 
@@ -96,6 +90,16 @@ def format_from_text(text: str) -> FileFormat | None:
     if re.search(r"^[ \t]*data_", text, flags=re.MULTILINE | re.IGNORECASE):
         return "cif"
     return "pdb" if re.search(r"^(CRYST1|ATOM  |HETATM)", text, flags=re.MULTILINE) else None
+
+
+def begins_as_structure(path: Path) -> bool:
+    """Return whether a file, whose name does not tell, seems to be a POSCAR or a CIF."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(BEGINNING).decode("utf-8-sig", errors="replace")
+    except OSError:
+        return False
+    return format_from_text(start) in ("poscar", "cif")
 
 
 def read_structure(path: str | PathLike[str], file_format: FileFormat | None = None) -> Crystal:
@@ -157,9 +161,8 @@ def _read_text(path: Path) -> str:
         raise StructureError("the file is empty")
     if path.suffix == GZ and content.startswith(GZIPPED):
         raise StructureError("the file is compressed twice; unpack it once")
-    for beginning, what in NO_PLAIN_TEXT.items():
-        if content.startswith(beginning):
-            raise StructureError(f"the file {what}")
+    if why := why_no_text(content):
+        raise StructureError(f"the file {why}")
     if b"\0" in content:
         raise StructureError("the file is binary, not text")
     return content.decode("utf-8-sig", errors="replace")

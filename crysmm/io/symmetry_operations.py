@@ -357,29 +357,38 @@ def entries_of_symbol(symbol: str, lattice: np.ndarray) -> list[SpaceGroup]:
     symbol = re.sub(r"(?<!\d)2 1 ?/", "21/", symbol)
     if OPEN_SCREW.fullmatch(symbol):
         return []
+    read = _read_symbol(symbol)
+    if read is None:
+        return []
+    base, settings = read
+    is_short = settings[0].crystal_system_str() == "monoclinic" and "1" not in base.split()
+    if is_short and not _operations_of(settings[0]).fit(lattice):
+        bare = _without_ones(base)  # P 2/m leaves the axis open; the cell may tell that it is not b
+        others = [entry for entry in _table(str(settings[0].number)) if _without_ones(entry.hm) == bare]
+        return [entry for entry in others if _operations_of(entry).fit(lattice)] or settings
+    return settings
+
+
+def _read_symbol(symbol: str) -> tuple[str, list[SpaceGroup]] | None:
+    """Return a symbol without the mark of its origin, and its settings; None if it is not known."""
     for base, extension in _spellings(symbol):
         group = _find(base)
         if group is None:
             continue
         table = _table(str(group.number))
-        same = [entry for entry in table if entry.hm == group.hm]
-        chosen = [entry for entry in same if extension in ("", entry.ext)]
-        if not chosen:
-            continue
-        is_short = group.crystal_system_str() == "monoclinic" and "1" not in base.split()
-        if is_short and not _operations_of(group).fit(lattice):
-            bare = _without_ones(base)  # P 2/m leaves the axis open; the cell may tell that it is not b
-            others = [entry for entry in table if _without_ones(entry.hm) == bare]
-            return [entry for entry in others if _operations_of(entry).fit(lattice)] or chosen
-        return chosen
-    return []
+        if settings := [entry for entry in table if entry.hm == group.hm and extension in ("", entry.ext)]:
+            return base, settings
+    return None
 
 
 def _leaves_a_screw_open(symbol: str) -> bool:
     """Return True if digits that are read as two axes may be a screw: ``P 1 21`` is spelled as P 1 2 1 is."""
-    groups = ((base, group) for base, _ in _spellings(symbol) if (group := _find(base)) is not None)
-    spelled = (group.hm for base, group in groups if base.replace(" ", "").lower() == group.hm.replace(" ", "").lower())
-    return any(_named_screws(symbol) - _named_screws(name) for name in spelled)
+    read = _read_symbol(symbol)
+    if read is None:
+        return False
+    base, (setting, *_) = read
+    is_respaced = base.replace(" ", "").lower() == setting.hm.replace(" ", "").lower()
+    return is_respaced and bool(_named_screws(symbol) - _named_screws(setting.hm))
 
 
 def _named_screws(symbol: str) -> Counter[str]:

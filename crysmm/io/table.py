@@ -64,7 +64,9 @@ def is_table_of_rows(name: str) -> bool:
 
 
 def _suffix_of_rows(name: str) -> str:
-    return Path(name.lower().removesuffix(".gz").removesuffix(".zip")).suffix
+    name = name.lower()
+    suffix = Path(name.removesuffix(".gz").removesuffix(".zip")).suffix
+    return suffix if suffix != ".db" or name.endswith(".db") else ""  # a database is not read as a stream
 
 
 @dataclass(frozen=True)

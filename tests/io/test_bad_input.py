@@ -383,3 +383,17 @@ def test_long_rows_of_one_character_take_no_time(name: str, text: str, tmp_path:
     with pytest.raises(StructureError):
         read_structure(tmp_path / name)
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.xyz", "rows.csv"])
+def test_tables_in_utf_16_say_so(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes("2\nid,atoms\n".encode("utf-16"))
+    with pytest.raises(InputError, match="is text in UTF-16; save it as UTF-8"):
+        list(open_source(tmp_path / name, needs_targets=False).rows())
+
+
+@pytest.mark.parametrize("name", ["crystals.db.gz", "crystals.parquet.gz", "crystals.csv.zip"])
+def test_tables_that_are_not_read_from_archives_are_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(b"SQLite format 3"))
+    with pytest.raises(InputError, match=f"{name} is not a folder and not a file of rows"):
+        open_source(tmp_path / name, needs_targets=False)

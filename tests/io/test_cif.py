@@ -3,7 +3,7 @@ import re
 import tracemalloc
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gemmi
@@ -21,6 +21,7 @@ from crysmm.errors import StructureError
 from crysmm.graphs.distances import sorted_distances
 from crysmm.io.cif import parse_cif
 from crysmm.io.structure_file import read_structure
+from crysmm.io.symmetry_operations import GroupNames
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sample_data"
 
@@ -891,6 +892,23 @@ def test_missing_angles_are_right_angles_and_said() -> None:
         parse("\n".join(line for line in ROCK_SALT.splitlines() if "_angle_gamma" not in line))
 
 
+@pytest.mark.parametrize(
+    ("volume", "is_read"), [("113.17(2)", False), ("117.3(2)", True), ("118", True), ("116", False)]
+)
+def test_the_volume_tells_whether_a_missing_angle_is_right(volume: str, is_read: bool) -> None:
+    """Cubic Angstrom of a cell of 4 x 5 x 6 with beta 95 and gamma 101: 113.17 with an alpha of 104, 117.3 with 90."""
+    text = (
+        "data_a\n_cell_length_a 4\n_cell_length_b 5\n_cell_length_c 6\n_cell_angle_beta 95\n_cell_angle_gamma 101\n"
+        f"_cell_volume {volume}\nloop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
+        "Cu1 0 0 0\n"
+    )
+    if is_read:
+        assert parse(text).volume == pytest.approx(gemmi.UnitCell(4, 5, 6, 90, 95, 101).volume)
+    else:
+        with pytest.raises(StructureError, match=r"_cell_volume is .*, lengths and angles give 117\.3"):
+            parse(text)
+
+
 def test_dummy_sites_are_no_atoms() -> None:
     text = QUARTZ.replace("_atom_site_occupancy", "_atom_site_occupancy\n_atom_site_calc_flag")
     text = text.replace("0.00000 1", "0.00000 1 d").replace("0.1191(2) 1.0", "0.1191(2) 1.0 d\nCg1 X 0 0 0 1 dum")
@@ -982,6 +1000,14 @@ def test_cifs_that_jarvis_and_others_write(crystals, tmp_path) -> None:
             assert sorted_distances(read).difference(sorted_distances(crystal)) < 2e-3
 
 
+@pytest.mark.parametrize(("symbol", "n_atoms"), [("N", 5), ("O", 7), ("F", 6), ("Ar", 5)])
+def test_pymatgen_takes_molecules_of_two_as_units(symbol: str, n_atoms: int) -> None:
+    """With an odd number of atoms, its Z times its unit is one atom less."""
+    sites = [[0.1, 0.2, (number + 0.3) / n_atoms] for number in range(n_atoms)]
+    structure = Structure(Lattice.orthorhombic(9, 8, 3.1 * n_atoms), [symbol] * n_atoms, sites)
+    assert parse(str(CifWriter(structure))).elements == [symbol] * n_atoms
+
+
 @pytest.mark.parametrize("label", ["Na/Vac", "Na,Va", "50%Na", "Na,K,Rb"])
 def test_a_label_may_mix_an_element_with_others_or_with_nothing(label: str) -> None:
     text = "\n".join(line for line in ROCK_SALT.splitlines() if "formula" not in line).replace("Na1 Na", f"{label} Na")
@@ -1059,6 +1085,23 @@ def test_operations_are_compared_with_unusual_spellings(symbol: str, operations:
 )
 def test_screws_and_pairs_of_axes_are_told_apart(symbol: str, other: str, gamma: int) -> None:
     assert_same_cell(parse(ONE_SITE.format(symbol=symbol, gamma=gamma)), cell_of_one_site(other, gamma))
+
+
+@pytest.mark.parametrize("spelled", [str, lambda name: name.replace(" ", ""), lambda name: name.replace(" ", "_")])
+def test_the_name_of_every_space_group_gives_its_operations(spelled: Callable[[str], str]) -> None:
+    """Names alone; where they leave the origin or the cell open, the truth is among the settings."""
+    cells = {
+        "triclinic": (7, 8, 11, 80, 95, 104), "monoclinic": (7, 8, 11, 90, 104, 90),
+        "orthorhombic": (7, 8, 11, 90, 90, 90), "tetragonal": (7, 7, 11, 90, 90, 90),
+        "trigonal": (7, 7, 11, 90, 90, 120), "hexagonal": (7, 7, 11, 90, 90, 120), "cubic": (9, 9, 9, 90, 90, 90),
+    }  # fmt: skip
+    groups = [gemmi.find_spacegroup_by_number(number) for number in range(1, 231)]
+    for group in groups:
+        lattice = np.array(gemmi.UnitCell(*cells[group.crystal_system_str()]).orth.mat.tolist()).T
+        settings = GroupNames((spelled(group.hm),)).settings(lattice)
+        truth = {op.wrap().triplet() for op in group.operations()}
+        assert [setting.triplets == truth for setting in settings].count(True) == 1, group.hm
+        assert len(settings) == 1 or group.ext in ("1", "2", "H"), group.hm
 
 
 @pytest.mark.parametrize(("symbol", "number"), [("C2h-5", "14"), ("P 21 c", "14"), ("D2h^16", "62"), ("", "No. 62")])

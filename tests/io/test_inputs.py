@@ -553,6 +553,25 @@ def test_files_that_a_folder_leaves_out_are_named(folder: Path, crystals, recwar
     assert not recwarn.list
 
 
+def test_files_whose_names_do_not_tell_are_named_by_what_they_hold(folder: Path, crystals, recwarn) -> None:
+    text, flat = poscar_of(crystals["Si"]), {"lattice_mat": crystals["Si"].lattice.tolist(), "elements": ["Si"]}
+    files = {
+        "mp-149": text.encode(), "NaCl_POSCAR": text.encode(), "geometry.in": b"lattice_vector 1 0 0",
+        "utf16.json": json.dumps(flat).encode("utf-16"), "list.json": json.dumps([flat]).encode(),
+        "ase.json": b'{"1": {"cell": 1, "positions": 2, "numbers": 3}}', "vasprun.xml.relax2": b"<modeling/>",
+    }  # fmt: skip
+    others = {"KPOINTS": b"k\n0\nGamma\n4 4 4\n0 0 0\n", "LICENSE": b"free", "gaps.json": b"[1, 2]"}
+    for name, content in (files | others).items():
+        (folder / name).write_bytes(content)
+    with pytest.warns(InputWarning, match=f"has 7 files .* not read: {', '.join(sorted(files)[:5])}, ...; give"):
+        open_source(folder, needs_targets=False)
+    for name in files:
+        (folder / name).unlink()
+    recwarn.clear()
+    open_source(folder, needs_targets=False)
+    assert not recwarn.list
+
+
 def test_files_of_calculations_and_in_subfolders(tmp_path: Path, crystals) -> None:
     """Each id finds the one structure that is its own; two of them are refused with the names to choose from."""
     files = {

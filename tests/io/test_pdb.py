@@ -35,7 +35,7 @@ def test_the_space_group_gives_the_whole_cell() -> None:
 
 @pytest.mark.parametrize("group", ["P 1           1", "P 1", ""])
 def test_without_symmetry(group: str) -> None:
-    crystal = parse_pdb(HEAD.replace("P 1 21/c 1    4", group) + ATOMS + END).crystal
+    crystal = parse_pdb(f"{HEAD.replace('P 1 21/c 1    4', group)}MODEL     1\n{ATOMS}ENDMDL\n{END}").crystal
     assert crystal.elements == ["C", "O"]
     vector = (crystal.frac_coords[1] - crystal.frac_coords[0]) @ crystal.lattice
     np.testing.assert_allclose(vector, [1.1, 0.2, 0.3], atol=1e-6)
@@ -135,6 +135,7 @@ def test_deuterium_is_hydrogen_and_a_special_position_one_atom() -> None:
         (HEAD.replace("   10.000   12.000", " 10.000 12.000  ") + ATOMS, "has the cell '10.000 12.000 .*nine for each"),
         (HEAD + "SCALE1      0.050000  0.000000  0.000000        0.00000\n" + SCALE + ATOMS, "SCALE lines"),
         ("CRYST1    1.000    1.000    1.000  90.00  90.00  90.00 P 1           1\n" + ATOMS, "of no crystal"),
+        (f"{HEAD}MODEL        1\n{ATOMS}", "cut off: MODEL has no ENDMDL"),
         (f"{HEAD}MODEL        1\n{ATOMS}ENDMDL\nMODEL        2\n{ATOMS}ENDMDL\n", "2 structures"),
         (HEAD + ATOMS.replace("C1  UNL", "C1 AUNL"), r"line 2 \(C1 of UNL\) is not fully occupied"),
         (HEAD + ATOMS.replace("3.300  1.00", "3.300  0.50"), r"line 3 \(O1 of UNL\) is not fully occupied"),

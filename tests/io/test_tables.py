@@ -160,6 +160,7 @@ def test_optimade_responses(structures, tmp_path: Path) -> None:
     alloy = [{"name": s, "chemical_symbols": [s, "Au"], "concentration": [0.5, 0.5]} for s in ("Na", "Cl")]
     vacant = [{"name": s, "chemical_symbols": [s, "vacancy"], "concentration": [0.9, 0.1]} for s in ("Na", "Cl")]
     entries = [optimade(structure, f"mp-{n}") for n, structure in enumerate(structures)]
+    entries[0]["attributes"]["site_coordinate_span"] = "unit_cell"
     entries += [
         optimade(structures[0], "alloy", species=alloy),
         optimade(structures[0], "vacant", species=vacant),
@@ -172,11 +173,12 @@ def test_optimade_responses(structures, tmp_path: Path) -> None:
         optimade(structures[0], "kinds", elements=["Cl", "K"]),
         optimade(structures[0], "other", chemical_formula_reduced="ClNa2"),
         optimade(structures[0], "unnamed", species_at_sites=["Xx"] * 8),
+        optimade(structures[0], "part", site_coordinate_span="asymmetric_unit"),
         optimade(structures[0], "unknown", cartesian_site_positions=[[None] * 3] * 8),
     ]
     path = tmp_path / "response.json"
     path.write_text(json.dumps({"data": entries, "meta": {"more_data_available": True, "data_returned": 3000}}))
-    with pytest.warns(InputWarning, match="one page of an OPTIMADE response, 16 of 3000 structures"):
+    with pytest.warns(InputWarning, match="one page of an OPTIMADE response, 17 of 3000 structures"):
         source = open_source(path, target_key="_mp_gap")
     with pytest.warns(InputWarning, match="the others are not in the file"):
         records, skipped = read(source)
@@ -190,6 +192,7 @@ def test_optimade_responses(structures, tmp_path: Path) -> None:
     assert "has disorder, and each of its species one element" in skipped["flagged"]
     assert "not periodic" in skipped["layer"]
     assert "has assemblies" in skipped["alternatives"]
+    assert "are its asymmetric_unit; give those of the unit cell" in skipped["part"]
     assert "nsites is 10, chemical_formula_reduced 'NaCl' and elements" in skipped["short"]
     assert "elements ['Cl', 'K'], the sites are 8 of ClNa" in skipped["kinds"]
     assert "chemical_formula_reduced 'ClNa2'" in skipped["other"]
@@ -512,7 +515,7 @@ def in_excel(path: Path, *sheets: list[list[Any]]) -> Path:
             lambda path: path.write_text("[1, 2]"),
             "no readable row; expected .*; of the first, expected a row of named",
         ),
-        ("a.jsonl", lambda path: path.write_bytes(b"\xff\xfe{\0}\0"), "no readable row; .*; of the first, broken JSON"),
+        ("a.jsonl", lambda path: path.write_text("{\0}\0"), "no readable row; .*; of the first, broken JSON"),
         ("a.json", lambda path: path.write_text('{"K": {"0": 1}, "K": {"0": 2}}'), "has the key 'K' twice"),
         ("a.json", lambda path: path.write_text('{"cif": {"0": "data_\\n1"}, "K": [1]}'), "columns of different kinds"),
         ("a.json", lambda path: path.write_text('{"data": [{"id": 1}, {"id'), "broken JSON at row 2"),

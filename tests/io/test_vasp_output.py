@@ -84,6 +84,41 @@ def test_outputs_of_a_calculation_that_did_not_end_are_refused(vasprun: Path, tm
         read_structure(vasprun)
 
 
+def test_steps_of_a_machine_learned_field_stand_beside_the_calculations(vasprun: Path) -> None:
+    text = vasprun.read_text()
+    moved = next(line for line in text.splitlines() if MOVED in line)
+    (last,) = re.findall(r"<structure>.*?</structure>", text[text.rindex("<calculation>") :], flags=re.DOTALL)
+    learned = last.replace(moved, moved.replace(MOVED, "0.22222222"))
+    learned += "<varray name='forces'><v> 0 0 0 </v></varray><energy><i name='e_fr_energy'> ******** </i></energy>"
+    vasprun.write_text(text.replace('<structure name="finalpos"', f'{learned}<structure name="finalpos"'))
+    assert read_structure(vasprun).frac_coords[0, 0] == pytest.approx(0.22222222)
+
+
+def test_displaced_atoms_are_no_crystal(vasprun: Path, tmp_path: Path) -> None:
+    outcar = tmp_path / "OUTCAR"
+    ibrion = '<i type="int" name="IBRION">    -1</i>'
+    assert ibrion in vasprun.read_text()
+    vasprun.write_text(vasprun.read_text().replace(ibrion, ibrion.replace("-1", " 6")))
+    outcar.write_text((EXAMPLES / "OUTCAR_example_1").read_text().replace("IBRION =     -1", "IBRION =      5"))
+    for path, number in ((vasprun, 6), (outcar, 5)):
+        with pytest.raises(StructureError, match=rf"displaces atoms \(IBRION = {number}\)"):
+            read_structure(path)
+
+
+def test_an_outcar_of_two_calculations_or_without_its_last_energy_is_refused(tmp_path: Path) -> None:
+    """ASE reads the elements of the first and the positions of the last, and a step that has an energy."""
+    outcar = tmp_path / "OUTCAR"
+    text = (EXAMPLES / "OUTCAR_example_1").read_text()
+    outcar.write_text(text + text.replace("PAW_PBE Ni ", "PAW_PBE Au "))
+    with pytest.raises(StructureError, match="OUTCAR holds several calculations; expected one"):
+        read_structure(outcar)
+    table = text[text.rindex(" POSITION ") : text.rindex("FREE ENERGIE OF THE ION-ELECTRON SYSTEM")]
+    end = text.rindex("General timing")
+    outcar.write_text(f"{text[:end]}{table}{text[end:]}")
+    with pytest.raises(StructureError, match="the last step of OUTCAR has positions but no energy"):
+        read_structure(outcar)
+
+
 def test_a_file_that_is_compressed_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.vasp.gz"
     path.write_bytes(gzip.compress(gzip.compress(b"Si")))

@@ -1,0 +1,17 @@
+"""What a file that should be text is instead, as its first bytes tell."""
+
+GZIPPED = b"\x1f\x8b"
+NO_PLAIN_TEXT = {  # what to do about a file that begins so
+    GZIPPED: "is compressed with gzip, and its name does not end in .gz; rename it",
+    b"PK\x03\x04": "is a zip archive; unpack it",
+    b"BZh": "is compressed with bzip2; unpack it, or use gzip",
+    b"\xfd7zXZ": "is compressed with xz; unpack it, or use gzip",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd; unpack it, or use gzip",
+    b"\xff\xfe": "is text in UTF-16; save it as UTF-8",
+    b"\xfe\xff": "is text in UTF-16; save it as UTF-8",
+}
+
+
+def why_no_text(content: bytes) -> str | None:
+    """Return what a file with this content is, and what to do about it; None if it seems to be plain text."""
+    return next((why for beginning, why in NO_PLAIN_TEXT.items() if content.startswith(beginning)), None)
