@@ -149,6 +149,17 @@ class Processes:
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
 
 
+def run_on_first(config: RunConfig, task: Callable[[], Result]) -> Result:
+    """Run a task in the first of the processes that train with these settings; see :meth:`Processes.on_first`.
+
+    Where the task fails, the others end; in a training they would wait for the first.
+    """
+    with lightning_silenced():
+        processes = Processes(config, Machine.of(config))
+        processes.connect()
+        return processes.on_first(task)
+
+
 def process_layout(config: RunConfig) -> tuple[int, int, ClusterEnvironment]:
     """Return the number of processes per machine, the number of machines, and the environment that starts them.
 

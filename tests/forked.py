@@ -43,19 +43,25 @@ def run(function: Callable[..., Any], *arguments: Any, output: Path) -> int:
     return process.exitcode
 
 
-def train_by_two(config: TrainingConfig, output: Path) -> str:
-    """Train in two processes, which find in their environment what Lightning's launcher puts there.
+def start_two(function: Callable[..., Any], config: TrainingConfig, output: Path) -> list[BaseProcess]:
+    """Start a function of settings in two processes, which find in their environment what Lightning's launcher sets.
 
     Args:
-        config: Settings of the run, but for the number of devices.
-        output: File for what they print, which is also returned.
+        function: Function to call.
+        config: Its argument, but for the number of devices.
+        output: File for what they print.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "WORLD_SIZE": "2"}
     both = config.model_copy(update={"devices": 2})
-    processes = [start(train, both, output=output, LOCAL_RANK=rank, **meeting) for rank in "01"]
+    return [start(function, both, output=output, LOCAL_RANK=rank, **meeting) for rank in "01"]
+
+
+def train_by_two(config: TrainingConfig, output: Path) -> str:
+    """Train in two processes; return what they print, which is also written to a file."""
+    processes = start_two(train, config, output)
     for process in processes:
         process.join()
     printed = output.read_text()

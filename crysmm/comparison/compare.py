@@ -15,7 +15,7 @@ from crysmm.config.training import TrainingConfig
 from crysmm.data.units import units_of
 from crysmm.errors import InputError, NoResultError
 from crysmm.io.table import Records
-from crysmm.processes import is_first_process
+from crysmm.processes import is_first_process, run_on_first
 from crysmm.training.run import share_of_hours
 from crysmm.training.train import train
 
@@ -64,15 +64,19 @@ def compare(
     if seeds < 1:
         raise InputError(f"seeds: expected a whole number, 1 or more, got {seeds}")
     plan = Plan.of(config, arms, sizes, seeds)
-    started, notes = time.monotonic(), list[str]()
-    if is_first_process():
+    started, notes, read = time.monotonic(), list[str](), list[SharedData]()
+
+    def prepare() -> None:
         plan.check()
         data = SharedData.read(plan, records)
-        notes += [*data.notes, *(note for arm in plan.arms for note in data.check_arm(arm, plan, records))]
+        notes.extend([*data.notes, *(note for arm in plan.arms for note in data.check_arm(arm, plan, records))])
         data.write(plan)
         for arm in plan.arms:
             if not arm.is_trained:
-                notes += data.predict_untrained(arm, plan)
+                notes.extend(data.predict_untrained(arm, plan))
+        read.append(data)
+
+    run_on_first(config, prepare)
     runs, failures = plan.runs(), list[NoResultError]()
     for position, run in enumerate(runs):
         if is_first_process():
@@ -83,8 +87,9 @@ def compare(
         except NoResultError as error:  # the other runs may still have one
             failures.append(error)
             notes.append(f"{run.name} has no result: {error}")
-    if not is_first_process():
+    if not read:  # not the first process
         return None
+    (data,) = read
     if runs and len(failures) == len(runs):
         raise failures[0]
     results = read_results(plan, data.ids)

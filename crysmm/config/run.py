@@ -153,7 +153,7 @@ class RunConfig(Settings):
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd.")
     scheduler: Literal["onecycle", "multistep", "none"] = Field("onecycle", description="Learning rate schedule.")
     warmup_fraction: float = Field(
-        0.3, ge=0, le=1, description="Fraction of the run during which onecycle raises the learning rate."
+        0.3, ge=0, lt=1, description="Fraction of the run during which onecycle raises the learning rate."
     )
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (100,), description="Epochs after which multistep multiplies the learning rate by gamma."

@@ -25,7 +25,7 @@ from crysmm.errors import InputError, first_of
 from crysmm.files import replacing, write_json_atomic
 from crysmm.inference.prediction_table import read_predictions
 from crysmm.io.inputs import open_source
-from crysmm.processes import is_first_process
+from crysmm.processes import run_on_first
 from crysmm.publish.benchmark import DATA, ENDING, IDS, METRICS, PACKAGE, RUN, Benchmark, run_settings
 from crysmm.publish.submission import (
     SPLIT,
@@ -65,19 +65,21 @@ def train_on_benchmark(benchmark: Benchmark, config: TrainingConfig) -> RunFolde
     Raises:
         InputError: A setting, the structures or the folder cannot be used.
     """
-    assert config.root_dir is not None
+    root_dir = config.root_dir
+    assert root_dir is not None
     assert config.output_dir is not None
     run, data, ids = RunFolder(config.output_dir / RUN), config.output_dir / DATA, config.output_dir / IDS
     settings = run_settings(benchmark, config)
-    if is_first_process():
+
+    def prepare() -> None:
         run.check(settings)
         if not (config.resume and data.is_file()):
-            source = open_source(
-                config.root_dir, id_key=config.id_key, file_format=config.file_format, needs_targets=False
-            )
+            source = open_source(root_dir, id_key=config.id_key, file_format=config.file_format, needs_targets=False)
             values = {**benchmark.train, **benchmark.val, **benchmark.test}
             write_data(source.rows(), benchmark.target, values, data, progress=config.progress)
         write_json_atomic(ids, benchmark.ids())
+
+    run_on_first(settings, prepare)
     train(settings)
     return run
 

@@ -33,7 +33,7 @@ from crysmm.inference.prediction_table import read_predictions
 from crysmm.io.inputs import open_source
 from crysmm.io.json_stream import read_json_object
 from crysmm.io.source import Row, SkippedRow
-from crysmm.processes import is_first_process
+from crysmm.processes import run_on_first
 from crysmm.publish.matbench_tasks import (
     PACKAGE,
     TASKS,
@@ -98,7 +98,8 @@ def train_on_folds(
         )
         for name, run in runs.items()
     }
-    if is_first_process():
+
+    def prepare() -> None:
         # All folders are checked before anything is written or trained.
         for name, run in runs.items():
             run.check(settings[name])
@@ -108,6 +109,8 @@ def train_on_folds(
         for fold in folds:
             train_ids, val_ids = draw_validation(fold.train, fraction, config.random_seed)
             write_json_atomic(ids[fold.name], {"id_train": train_ids, "id_val": val_ids, "id_test": fold.test})
+
+    run_on_first(config, prepare)
     for number, fold in enumerate(folds):
         report(f"{fold.name}, {number + 1} of {len(folds)}")
         hours = share_of_hours(config.max_hours, started, len(folds) - number)

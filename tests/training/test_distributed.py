@@ -11,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from crysmm.comparison.compare import compare
 from crysmm.device import Machine
 from crysmm.errors import InputError
 from crysmm.processes import Processes, process_layout
 from crysmm.training.train import train
-from tests.forked import train_by_two
+from tests.forked import start_two, train_by_two
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "sample_data"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -115,6 +116,19 @@ def test_devices_starts_processes_and_tells_an_error_once(make_config, tmp_path)
     assert failed.stderr.count("nowhere does not exist") == 1
     assert "Traceback" not in failed.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_an_error_of_the_first_process_ends_a_comparison_by_two(make_config, tmp_path):
+    """torchrun and srun start both at once; the second would wait two days for the first."""
+    processes = start_two(compare, make_config(n_val=1000), tmp_path / "output.txt")
+    for process in processes:
+        process.join(120)
+    try:
+        assert [process.exitcode for process in processes] == [1, 2]
+    finally:
+        for process in processes:
+            process.kill()
+    assert (tmp_path / "output.txt").read_text().count("InputError: the split needs more crystals") == 1
 
 
 def test_the_group_ends_before_the_interpreter(tmp_path):
