@@ -7,7 +7,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from crysmm.config.run import DEVICES, Engine, RunConfig
 from crysmm.errors import InputError
 
 CPU_FLAGS = Path("/proc/cpuinfo")
+PEAK_OF_PROCESS = Path("/proc/self/clear_refs")  # a 5 resets it, on Linux
 BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}  # Intel's tiles, Intel's and AMD's vectors, Arm's
 
 
@@ -84,6 +85,14 @@ class Machine:
         """Return the versions of the packages that numbers depend on, by name."""
         own = {"python": platform.python_version(), "crysmm": __version__}
         return own | {name: version(name) for name in ("torch", "numpy", "vesin")}
+
+    def forget_peak_memory(self) -> None:
+        """Let the peak memory be that from now on, where the system can; on macOS it stays that of the process."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            with suppress(OSError):
+                PEAK_OF_PROCESS.write_text("5")
 
     def peak_memory(self) -> float:
         """Return the peak memory of this process so far in GiB, on the GPU if it trains there."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -20,6 +19,7 @@ from crysmm.errors import InputError, StructureError
 from crysmm.inference.predictor import as_list, load
 from crysmm.io.inputs import StructuresSource
 from crysmm.io.source import StrictError
+from crysmm.runs.run_log import not_printed
 from crysmm.training.train import train
 
 
@@ -111,7 +111,7 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
             rows = enumerate(zip(read_structures(structures), targets.tolist(), strict=True))
             records = [{"id": str(row), "atoms": crystal, "target": target} for row, (crystal, target) in rows]
             try:
-                with nullcontext() if self.verbose else redirect_stdout(io.StringIO()):
+                with nullcontext() if self.verbose else not_printed():
                     result = train(config, records)
             except StrictError as error:
                 raise unusable(error.row.id, error.row.reason) from None

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from crysmm import device
-from crysmm.device import resolve_device, resolve_precision
+from crysmm.device import PEAK_OF_PROCESS, Machine, resolve_device, resolve_precision
 from crysmm.errors import InputError
 
 CPU = torch.device("cpu")
@@ -52,3 +53,12 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_device("cuda:0") == torch.device("cuda:0")
     with pytest.raises(InputError, match="cuda:1 is not available"):
         resolve_device("cuda:1")
+
+
+@pytest.mark.skipif(not PEAK_OF_PROCESS.exists(), reason="the system cannot forget it")
+def test_the_peak_of_a_run_is_not_that_of_those_before() -> None:
+    machine = Machine(torch.device("cpu"), "32")
+    np.ones(1 << 27)  # 1 GiB, which is freed at once
+    before = machine.peak_memory()
+    machine.forget_peak_memory()
+    assert machine.peak_memory() < before - 0.9

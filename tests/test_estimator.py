@@ -1,12 +1,14 @@
 """The estimator against scikit-learn's own checks, its tools, and ``crysmm.train``."""
 
 import io
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from ase.io import write as ase_write
-from sklearn.model_selection import GridSearchCV, KFold
+from joblib import parallel_backend
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
@@ -157,3 +159,12 @@ def test_a_structure_too_large_to_train_on_is_named(structures, monkeypatch) -> 
     big = Crystal(np.diag([40.0, 4, 4]), places, np.full(10, 29, dtype=np.uint8))
     with pytest.raises(StructureError, match=r"^structure 3 \(counted from 0\): too large: 10 atoms"):
         CrystalRegressor({"name": "cgcnn", "node_features": 8}).fit([*structures[:3], big], np.arange(4))
+
+
+def test_fits_in_threads_leave_the_screen_as_it_is(structures, capsys) -> None:
+    screen = sys.stdout
+    model = CrystalRegressor({"name": "cgcnn", "node_features": 8}, epochs=1)
+    with parallel_backend("threading", n_jobs=3):
+        cross_val_score(model, structures, np.arange(16.0), cv=3, scoring="neg_mean_absolute_error")
+    assert sys.stdout is screen
+    assert capsys.readouterr().out == ""

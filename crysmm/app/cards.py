@@ -116,7 +116,8 @@ def summary_rows(answers: Answers) -> list[list[Any]]:
         for value in result.values:
             cells.append(float(f"{value.value:.4g}"))  # a number, so that the column sorts as numbers
             if value.lower is not None and value.upper is not None:
-                cells.append(f"{value.lower:.4g} to {value.upper:.4g}")
+                is_finite = math.isfinite(value.lower) and math.isfinite(value.upper)
+                cells.append(f"{value.lower:.4g} to {value.upper:.4g}" if is_finite else "-")
         rows.append([*cells, result.domain])
     return rows
 

@@ -59,7 +59,7 @@ def number(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
     if math.isinf(value):
-        return "infinite"
+        return "infinite" if value > 0 else "-infinite"
     size = abs(float(f"{value:.3g}"))  # rounded first, so that 999.7 is written like 1,000
     if size >= 1e6 or 0 < size < 1e-3:
         return f"{value:.2e}"
@@ -71,9 +71,11 @@ def number(value: float | None) -> str:
 
 def duration(seconds: float) -> str:
     """Format a time: ``8.2 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
-    # Rounded before it is split, so that 119.7 s is 2 min 0 s, not 1 min 60 s.
+    # Rounded before the unit is chosen, so that 119.7 s is 2 min 0 s, not 1 min 60 s.
+    if round(seconds, 3) < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -161,6 +161,11 @@ class Predictor:
         return embeddings if are_several(structures) else embeddings[0]
 
     @property
+    def checksum(self) -> str:
+        """Checksums of the weights of its models, in one line."""
+        return " ".join(model.checksum for model in self.models)
+
+    @property
     def n_validation(self) -> int | None:
         """Number of structures that intervals are calibrated on, those of the rarest target; None without intervals."""
         labels = [model.calibration.fewest_labels for model in self.models if model.calibration is not None]

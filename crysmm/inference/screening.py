@@ -319,7 +319,7 @@ def _made_by_cluster(
     (folder, *_), loading = resolve_group(predictor.loading.folder), predictor.loading
     if folder == Path(loading.folder):
         loading = loading._replace(folder=folder.resolve())
-    work = partial(_make_elsewhere, loading, _checksum(predictor), maker)
+    work = partial(_make_elsewhere, loading, predictor.checksum, maker)
     tasks = ((number, [_with_absolute_path(row) for row in rows]) for number, rows in todo)
     for number, shard in map_on_cluster(scheduler, work, tasks):
         advance(shard.summary.n_rows)
@@ -356,20 +356,15 @@ def _loaded(loading: Loading, checksum: str) -> Predictor:
         InputError: It is another one.
     """
     predictor = load(*loading)
-    if _checksum(predictor) != checksum:
+    if predictor.checksum != checksum:
         raise InputError(f"a worker of the cluster has another model in {loading.folder}; copy this machine's there")
     return predictor
-
-
-def _checksum(predictor: Predictor) -> str:
-    """Return the checksums of the models of a predictor in one line."""
-    return " ".join(model.checksum for model in predictor.models)
 
 
 def _origin(predictor: Predictor, source: Source, maker: ShardMaker) -> dict[str, Any]:
     """Return what the numbers in a table depend on."""
     return {
-        "model": _checksum(predictor),
+        "model": predictor.checksum,
         "input": source.fingerprint(),
         "batch_size": maker.batch_size,
         "coverage": maker.coverage,

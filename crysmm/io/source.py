@@ -16,7 +16,7 @@ from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError, StructureError, UnlabeledError, first_of
 
 READING_VERSION = 17  # part of every fingerprint: increase it when the same input is read into other numbers
-ID_KEYS = ("jid", "id", "material_id")  # of a row that holds its structure; the first one present counts
+ID_KEYS = ("jid", "id", "material_id")  # of a row that holds its structure; the first one with a value counts
 MISSING = frozenset(  # as text, in lower case
     ("", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "none", "null", "-", "?")
 )
@@ -205,6 +205,11 @@ class StrictError(InputError):
         self.row = row
 
 
+def is_no_id(value: Any) -> bool:
+    """Return True for the value of a missing id: nothing, blanks, or NaN of any library, which is known by its text."""
+    return str(value).strip() == "" or (not isinstance(value, str) and str(value).lower() in MISSING)
+
+
 class IdRegister:
     """Register of the ids read so far, each of which may occur once."""
 
@@ -217,10 +222,9 @@ class IdRegister:
         Raises:
             StructureError: The id is empty, leads out of the folder, is not printable, or occurred before.
         """
-        is_missing = not isinstance(value, str) and str(value).lower() in MISSING  # as text, pandas' NA is found, too
-        identifier = "" if is_missing else str(value).strip()
-        if not identifier:
+        if is_no_id(value):
             raise StructureError("the row has no id")
+        identifier = str(value).strip()
         for path in (PurePosixPath(identifier), PureWindowsPath(identifier)):
             if path.is_absolute() or path.drive or ".." in path.parts:
                 raise StructureError(

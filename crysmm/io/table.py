@@ -32,6 +32,7 @@ from crysmm.io.source import (
     encodable,
     flatten,
     hash_parts,
+    is_no_id,
     new_hash,
     read_targets,
 )
@@ -197,7 +198,7 @@ class _Table(Source):
             raw_id: Any = None
             try:
                 fields = parse_row(data)
-                raw_id = next((fields[key] for key in self._id_keys if key in fields), None)
+                raw_id = next((fields[key] for key in self._id_keys if not is_no_id(fields.get(key))), None)
                 identifier = register.admit(raw_id)
             except StructureError as error:
                 yield SkippedRow("" if raw_id is None else encodable(str(raw_id)), file, str(error))

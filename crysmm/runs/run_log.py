@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,17 @@ from crysmm.processes import is_first_process
 LOGGER = logging.getLogger("crysmm.train")
 LINES = 10  # on the epochs of a run, where no bar is drawn
 LONGEST_SILENCE = 60  # seconds
+_IS_PRINTED = ContextVar("_IS_PRINTED", default=True)
+
+
+@contextmanager
+def not_printed() -> Iterator[None]:
+    """Keep the messages of runs in the block for their log files; other threads print theirs."""
+    token = _IS_PRINTED.set(False)
+    try:
+        yield
+    finally:
+        _IS_PRINTED.reset(token)
 
 
 class LogFile(logging.FileHandler):
@@ -51,7 +64,8 @@ class RunLog:
         """Print lines and log them."""
         if is_first_process():
             for line in lines:
-                tqdm.write(line)  # which leaves a progress bar intact
+                if _IS_PRINTED.get():
+                    tqdm.write(line)  # which leaves a progress bar intact
                 LOGGER.info(line)
 
     def note(self, line: str) -> None:

@@ -21,12 +21,11 @@ from typing import Any
 from crysmm.config.loading import options
 from crysmm.config.training import TrainingConfig
 from crysmm.crystals.crystal import Crystal
-from crysmm.data.scaler import TargetScaler
 from crysmm.data.store import Store, build_store
 from crysmm.errors import CrysmmError, InputError
 from crysmm.files import alone_in, replacing, write_json_atomic
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers
-from crysmm.inference.predictor import load
+from crysmm.inference.predictor import Predictor, load
 from crysmm.inference.screening import screen
 from crysmm.io.inputs import StructureRow, open_source
 from crysmm.io.source import SkippedRow, Source
@@ -115,9 +114,9 @@ def label(
         CrysmmError: No crystal can be labeled.
     """
     run, folder = Path(run), Path(folder)
-    _refuse_other_run(folder, run)  # before minutes of reading, and again when no other process can write there
-    config, store, split = read_run(RunFolder(run), root_dir, progress=progress)
     predictor = load(run, device)
+    _refuse_other_labels(folder, predictor)  # before minutes of reading, and again when no other process writes there
+    config, store, split = read_run(RunFolder(run), root_dir, progress=progress)
     if predictor.classes is not None:
         raise InputError(f"{run} predicts classes; labels of values are needed to train on")
     own = sorted([*split.train, *split.val, *split.test])
@@ -134,11 +133,12 @@ def label(
     parts = split.to_ids(store.ids)
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder):
-        _refuse_other_run(folder, run)
-        write_json_atomic(folder / LABELS_REPORT, {"n_known": len(own), "run": run.resolve().name, "properties": names})
+        _refuse_other_labels(folder, predictor)
+        made_by = {"run": run.resolve().name, "model": predictor.checksum}
+        write_json_atomic(folder / LABELS_REPORT, {"n_known": len(own), **made_by, "properties": names})
         to_label = StoredCrystals(others, rows)
         summary = screen(predictor, to_label, folder / LABELS, batch_size=batch_size, jobs=jobs, progress=progress)
-        labels = dict(_read_labels(folder / LABELS, names))
+        labels = dict(_read_labels(folder / LABELS, names, predictor.model.scaler.lowest))
         if not labels:
             raise CrysmmError(f"no crystal could be labeled; see the column reason of {folder / LABELS}")
         known = zip([store.ids[row] for row in own], store.targets[own].tolist(), store.iter_crystals(own), strict=True)
@@ -148,20 +148,20 @@ def label(
             write_rows((_row(names, factor, *one) for one in chain(known, labeled)), temporary, packed=True)
         write_json_atomic(folder / LABELED_IDS, {**parts, "id_train": [*parts["id_train"], *labels]})
     words = ["--root_dir", str(folder / LABELED_TABLE), "--ids_file", str(folder / LABELED_IDS)]
-    words += _options_of_targets(config, names, predictor.model.scaler)
+    words += _options_of_targets(config, names)
     n_other = len(others) - len(rows) - sum(is_same)
     return Labeled(folder, len(own), sum(is_same), n_other, others.skipped, summary, words)
 
 
-def _refuse_other_run(folder: Path, run: Path) -> None:
-    """Refuse a folder with the labels by another run.
+def _refuse_other_labels(folder: Path, predictor: Predictor) -> None:
+    """Refuse a folder with labels by another model.
 
     Raises:
-        InputError: The report in the folder names another run.
+        InputError: The report in the folder has the checksum of other weights.
     """
     path = folder / LABELS_REPORT
-    if path.is_file() and (other := json.loads(path.read_bytes())["run"]) != run.resolve().name:
-        raise InputError(f"{folder} holds labels by the run {other}; name another folder")
+    if path.is_file() and (report := json.loads(path.read_bytes())).get("model") != predictor.checksum:
+        raise InputError(f"{folder} holds labels by another model, of the run {report['run']}; name another folder")
 
 
 def _row(
@@ -172,21 +172,19 @@ def _row(
     return crystal_row(identifier, known, crystal)
 
 
-def _read_labels(path: Path, names: Sequence[str]) -> Iterator[tuple[str, list[float]]]:
-    """Yield the ids of the crystals that were predicted, with a label for each property."""
+def _read_labels(path: Path, names: Sequence[str], lowest: Sequence[float | None]) -> Iterator[tuple[str, list[float]]]:
+    """Yield the ids of the crystals that were predicted, with labels of each property, none below its lowest."""
     with path.open(encoding="utf-8", newline="") as file:
         header, *lines = csv.reader(file)
     places = places_of_numbers(header, names)
+    ends = [-math.inf if end is None else end for end in lowest or [None] * len(names)]
     for cells in lines:
         if all(cells[places[name]] for name in names):
-            yield cells[0], [float(cells[places[name]]) for name in names]
+            yield cells[0], [max(float(cells[places[name]]), end) for name, end in zip(names, ends, strict=True)]
 
 
-def _options_of_targets(config: TrainingConfig, names: Sequence[str], scaler: TargetScaler) -> Iterator[str]:
+def _options_of_targets(config: TrainingConfig, names: Sequence[str]) -> Iterator[str]:
     """Yield the options with which a student reads the labels as the run did."""
     if len(names) > 1 or "," not in names[0]:  # the only number of a row needs no name
         yield from ("--target_key", ",".join(names))
     yield from options(config, ("target_multiplication_factor", "target_transform", "unit", "target_min"))
-    # Some predictions may be below 0, where no target was.
-    if config.target_min == "auto" and set(scaler.lowest or ()) == {0.0}:
-        yield from ("--target_min", "0")

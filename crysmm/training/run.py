@@ -124,6 +124,7 @@ class Run(ABC, Generic[Config, Data]):
         if finished is not None:
             self.log.say(f"the run in {self.folder.path} is finished; nothing is left to resume")
             return RunResult(self.folder.path, finished)
+        self.machine.forget_peak_memory()  # of runs before it in this process
         data = self.prepare(records)
         self.log.say(*describe_data(data, self.folder))
         return self.train_and_evaluate(data)

@@ -105,6 +105,8 @@ def test_summary_has_one_row_per_file(answers):
         "K_VRH (GPa)", "90% interval of K_VRH", "G_VRH (GPa)", "90% interval of G_VRH"
     ]  # fmt: skip
     assert len(summary_rows(several)[0]) == len(summary_columns(several))
+    endless = replace(answers.found[0], values=[replace(value, lower=float("-inf"), upper=float("inf"))])
+    assert summary_rows(replace(both, results=[endless]))[0][4] == "-"
 
 
 def test_classes_and_models_without_calibration(save_small_model, sample_files, tmp_path):

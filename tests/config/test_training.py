@@ -112,6 +112,7 @@ def test_classification_is_asked_for_in_two_ways(settings: dict, classes: bool) 
         ({"scheduler": "multistep", "milestones": [20, 10]}, "milestones", "20,10"),
         ({"milestones": [10, 20]}, "milestones", "no effect with --scheduler onecycle; it is a setting of multistep"),
         ({"gamma": 0.5}, "gamma", "no effect with --scheduler onecycle"),
+        ({"warmup_fraction": 1.0}, "warmup_fraction", "less than 1"),
         ({"scheduler": "none", "warmup_fraction": 0.1}, "warmup_fraction", "it is a setting of onecycle"),
         ({"momentum": 0.5}, "momentum", "no effect with --optimizer adamw; it is a setting of sgd"),
         ({"device": "cuda:1", "devices": 2}, "devices", "--device cuda:1"),

@@ -67,7 +67,15 @@ def test_no_unit_stands_where_there_is_no_dimension() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.144, "144 ms"), (8.21, "8.2 s"), (119.7, "2 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+    [
+        (0.144, "144 ms"),
+        (0.9996, "1.0 s"),
+        (59.96, "1 min 0 s"),
+        (8.21, "8.2 s"),
+        (119.7, "2 min 0 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 5 min"),
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text

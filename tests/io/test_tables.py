@@ -549,3 +549,15 @@ def test_formats_that_are_not_read_are_named_with_what_converts_them(tmp_path: P
     (row,) = source_from_files([tmp_path / "mp-1.res"]).rows()
     with pytest.raises(StructureError, match=r"not recognized.*; ase convert FILE FILE\.extxyz converts"):
         row.read()
+
+
+def test_an_id_may_stand_under_the_next_key_where_the_first_is_empty(crystals, tmp_path: Path) -> None:
+    """Tables of JARVIS and the Materials Project that were put together have both keys."""
+    rows = [
+        {"jid": value, "id": f"mp-{number}", **flat(crystals["Si"])} for number, value in enumerate((None, "", "J-1"))
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {**rows[0], "id": None}]))
+    *found, missing = open_source(path, needs_targets=False).rows()
+    assert [row.id for row in found] == ["mp-0", "mp-1", "J-1"]
+    assert missing.reason == "the row has no id"

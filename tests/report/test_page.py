@@ -276,7 +276,7 @@ def test_records_in_memory(tmp_path, train_on, rows):
 @pytest.mark.parametrize(
     ("value", "text"),
     [(None, "-"), (0.0, "0.00"), (0.9996, "1.00"), (-12.34, "-12.3"), (1234.5, "1,234"), (0.0214, "0.0214"),
-     (999.7, "1,000"), (2.5e-7, "2.50e-07"), (np.inf, "infinite")],
+     (999.7, "1,000"), (2.5e-7, "2.50e-07"), (np.inf, "infinite"), (-np.inf, "-infinite")],
 )  # fmt: skip
 def test_numbers(value, text):
     assert number(value) == text

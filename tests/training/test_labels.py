@@ -68,7 +68,7 @@ def test_a_student_learns_labels_by_a_model(make_config, others, tmp_path, capsy
     added = [name for name in found if name not in known]
     assert len(added) == N_OTHERS - 1
     structures = [Structure.from_file(others / name) for name in added]
-    expected = crysmm.load(run, "cpu").predict(structures)[:, 0] / 0.1
+    expected = np.maximum(crysmm.load(run, "cpu").predict(structures)[:, 0], 0) / 0.1
     np.testing.assert_allclose([found[name].targets[0] for name in added], expected, rtol=1e-6)
     for name, structure in zip(added, structures, strict=True):
         crystal = found[name].crystal
@@ -187,12 +187,33 @@ def test_a_property_with_the_name_of_a_column(make_config, others, tmp_path):
 
 def test_labels_by_another_run_are_kept(make_config, others, tmp_path):
     first = train(make_config(epochs=1)).folder
-    second = train(make_config(epochs=1, output_dir=tmp_path / "second")).folder
+    second = train(make_config(epochs=1, random_seed=9, output_dir=tmp_path / "second" / first.name)).folder
     folder = crysmm.label(first, others, tmp_path / "labeled", device="cpu", progress=False).folder
     before = (folder / "predictions.csv").read_bytes()
-    with pytest.raises(InputError, match=f"holds labels by the run {first.name}; name another folder"):
+    with pytest.raises(InputError, match=f"holds labels by another model, of the run {first.name}; name another"):
         crysmm.label(second, tmp_path / "never_read.jsonl", folder, device="cpu", progress=False)
     with alone_in(folder), pytest.raises(InputError, match="labeled is in use by another process"):
         crysmm.label(first, others, folder, device="cpu", progress=False)
     assert (folder / "predictions.csv").read_bytes() == before
     crysmm.label(first, others, folder, device="cpu", progress=False)
+
+
+def test_a_label_is_not_below_the_lowest_value_of_its_property(make_config, tmp_path):
+    """A negative label would take the end of its intervals from the student; the other property has none."""
+    rows = []
+    for number, name in enumerate(list(labels_by_id(SAMPLE_DATA / "id_prop.csv"))[:40]):
+        structure = Structure.from_file(SAMPLE_DATA / f"{name}.vasp").as_dict()
+        rows.append({"id": name, "structure": structure, "gap": 0.0 if number else 1e-9, "energy": number - 20.0})
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(rows))
+    run = train(make_config(root_dir=path, target_key="gap,energy", limit=30, epochs=1)).folder
+    others = tmp_path / "others.json"
+    others.write_text(json.dumps(rows[30:]))
+    made = crysmm.label(run, others, tmp_path / "labeled", device="cpu", progress=False)
+    with (made.folder / "predictions.csv").open(newline="") as file:
+        predicted = [float(row["prediction_gap"]) for row in csv.DictReader(file)]
+    assert min(predicted) < 0
+    source = open_source(made.folder / "table.jsonl.gz", target_key="gap,energy")
+    labels = [row.read().targets for row in source.rows()]
+    assert min(gap for gap, _ in labels) == 0
+    assert min(energy for _, energy in labels) < 0
