@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -29,6 +30,18 @@ class Example:
     clean: CrystalBatch
     seen: CrystalBatch
     hidden: Tensor | None = None
+
+    @cached_property
+    def replaced(self) -> Tensor:
+        """Mask of the atoms that have been replaced, ``[n_atoms_in_all]`` bool."""
+        # Decided by comparison, since substitution may have drawn the same element again.
+        return self.seen.atomic_numbers != self.clean.atomic_numbers
+
+    @cached_property
+    def decoys(self) -> Tensor:
+        """Mask of the crystals with at least one replaced atom, ``[n_crystals]`` bool."""
+        replaced = self.replaced.to(torch.float32)
+        return torch.segment_reduce(replaced, "max", lengths=self.clean.n_atoms, unsafe=True) > 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,8 +69,8 @@ class ReplacedAtomTerm(Term):
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss of the batch once per crystal, ``[n_crystals]``."""
         scores = precise(self.decoder(nodes)).flatten()
-        replaced, _ = find_replaced(example)
-        losses = functional.binary_cross_entropy_with_logits(scores, replaced.to(scores.dtype), reduction="none")
+        replaced = example.replaced.to(scores.dtype)
+        losses = functional.binary_cross_entropy_with_logits(scores, replaced, reduction="none")
         # Without its features, an atom shows nothing that could have been replaced.
         visible = None if example.hidden is None else ~example.hidden
         return over_atoms(losses, visible, example.clean.n_atoms, pooled=True)
@@ -81,8 +81,7 @@ class ReplacedAtomTerm(Term):
 
     def classify(self, held_out: HeldOut) -> tuple[Tensor, Tensor]:
         """Return which atoms are replaced, and which are predicted to be."""
-        replaced, _ = find_replaced(held_out.example)
-        return replaced.long(), (self.decoder(held_out.seen_nodes).flatten() > 0).long()
+        return held_out.example.replaced.long(), (self.decoder(held_out.seen_nodes).flatten() > 0).long()
 
 
 class DecoyTerm(Term):
@@ -102,8 +101,7 @@ class DecoyTerm(Term):
     def forward(self, nodes: Tensor, example: Example, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss per crystal, ``[n_crystals]``."""
         scores = precise(self.decoder(crystal_mean(nodes, example.clean.n_atoms))).flatten()
-        _, decoys = find_replaced(example)
-        return functional.binary_cross_entropy_with_logits(scores, decoys.to(scores.dtype), reduction="none")
+        return functional.binary_cross_entropy_with_logits(scores, example.decoys.to(scores.dtype), reduction="none")
 
     def scores(self, name: str) -> list[Score]:
         """Return the accuracy of the classes."""
@@ -112,9 +110,8 @@ class DecoyTerm(Term):
     def classify(self, held_out: HeldOut) -> tuple[Tensor, Tensor]:
         """Return which crystals are decoys, and which are predicted to be."""
         example = held_out.example
-        _, decoys = find_replaced(example)
         scores = self.decoder(crystal_mean(held_out.seen_nodes, example.clean.n_atoms)).flatten()
-        return decoys.long(), (scores > 0).long()
+        return example.decoys.long(), (scores > 0).long()
 
 
 class BondingTerm(Term):
@@ -152,20 +149,6 @@ class BondingTerm(Term):
 def hidden_decoder(node_features: int, outputs: int) -> nn.Sequential:
     """Build a hidden layer as wide as the embeddings, softplus, and a linear layer."""
     return nn.Sequential(Linear(node_features, node_features), nn.Softplus(), Linear(node_features, outputs))
-
-
-def find_replaced(example: Example) -> tuple[Tensor, Tensor]:
-    """Return which atoms have been replaced and which crystals are decoys.
-
-    Returns:
-        Masks of the replaced atoms, ``[n_atoms_in_all]`` bool, and of the crystals with at least one, ``[n_crystals]``
-        bool.
-    """
-    # Decided by comparison, since substitution may have drawn the same element again.
-    atoms = example.seen.atomic_numbers != example.clean.atomic_numbers
-    lengths = example.clean.n_atoms
-    crystals = torch.segment_reduce(atoms.to(torch.float32), "max", lengths=lengths, unsafe=True) > 0
-    return atoms, crystals
 
 
 def bonding(batch: CrystalBatch) -> Tensor:

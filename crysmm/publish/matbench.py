@@ -27,8 +27,8 @@ from crysmm.data.split import read_ids
 from crysmm.data.units import after_number
 from crysmm.errors import InputError
 from crysmm.files import replacing, write_json_atomic
-from crysmm.inference.model_card import PAPERS, papers_behind
 from crysmm.inference.model_folder import without_paths
+from crysmm.inference.papers import PAPERS, papers_behind
 from crysmm.inference.prediction_table import read_predictions
 from crysmm.io.inputs import open_source
 from crysmm.io.json_stream import read_json_object

@@ -18,7 +18,7 @@ from crysmm.config.training import TrainingConfig
 from crysmm.data.scaler import class_label
 from crysmm.data.units import after_number, duration, named, number
 from crysmm.elements import SYMBOLS
-from crysmm.inference.model_card import CITATION, PAPERS, SCORES, Card, as_text, papers_behind
+from crysmm.inference.model_card import CITATION, SCORES, Card, as_text
 from crysmm.inference.model_folder import (
     Description,
     ModelDescription,
@@ -26,6 +26,7 @@ from crysmm.inference.model_folder import (
     names_in_method,
     read_description,
 )
+from crysmm.inference.papers import PAPERS, papers_behind
 from crysmm.runs.run_folder import FREE_SETTINGS, RunFolder
 from crysmm.runs.summary import SHAPE, TARGETS_SHOWN, describe_split, describe_trust, first_targets
 

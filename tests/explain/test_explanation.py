@@ -7,10 +7,10 @@ from PIL import Image
 from crysmm.config import GraphSettings
 from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import collate_crystals
-from crysmm.explain import explanation
+from crysmm.explain import plots
 from crysmm.explain.attribution import Explainer
-from crysmm.explain.explanation import FALLS, RISES, SHOWN_ATOMS, plot_atoms, plot_features_of_crystal
 from crysmm.explain.feature_names import feature_names
+from crysmm.explain.plots import FALLS, RISES, SHOWN_ATOMS, plot_atoms, plot_features_of_crystal
 from crysmm.explain.tables import BatchTables, CrystalExplanation, crystal_rows
 from crysmm.inference.saved_models import load_model
 from crysmm.testing import supercell
@@ -20,13 +20,13 @@ from crysmm.testing import supercell
 def figures(monkeypatch):
     """The figures drawn, to look into."""
     kept = []
-    save = explanation.save_figure
+    save = plots.save_figure
 
     def keep(figure, path):
         kept.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(explanation, "save_figure", keep)
+    monkeypatch.setattr(plots, "save_figure", keep)
     return kept
 
 

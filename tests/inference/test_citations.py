@@ -7,7 +7,7 @@ import yaml
 import crysmm
 from crysmm.config import PretrainingConfig, TrainingConfig
 from crysmm.config.models import BACKBONES
-from crysmm.inference.model_card import PAPERS, papers_behind
+from crysmm.inference.papers import PAPERS, papers_behind
 
 CITATION = yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text())
 

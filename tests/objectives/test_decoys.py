@@ -12,7 +12,7 @@ from torch.nn import functional
 from crysmm.config import PretrainingConfig
 from crysmm.elements import feature_table
 from crysmm.objectives.corruption import Corruption, Example, substitute
-from crysmm.objectives.decoys import BondingTerm, DecoyTerm, ReplacedAtomTerm, bonding, element_tables, find_replaced
+from crysmm.objectives.decoys import BondingTerm, DecoyTerm, ReplacedAtomTerm, bonding, element_tables
 from crysmm.objectives.pretraining import build_pretraining
 
 
@@ -119,7 +119,7 @@ def test_share_of_decoys(make_case):
     n_decoys = 0
     for seed in range(10):
         new = substitute(case.batch, 0.3, torch.Generator().manual_seed(seed))
-        n_decoys += int(find_replaced(Example(case.batch, replace(case.batch, atomic_numbers=new)))[1].sum())
+        n_decoys += int(Example(case.batch, replace(case.batch, atomic_numbers=new)).decoys.sum())
     assert 0.63 < n_decoys / 900 < 0.73  # 1/4 (1 + 1 + 7/9) or so
 
 
@@ -135,7 +135,7 @@ def test_features_follow_the_elements_but_where_hidden(example):
     expected = table[example.seen.atomic_numbers]
     expected[example.hidden] = 0
     torch.testing.assert_close(example.seen.atom_features, expected)
-    assert find_replaced(example)[0].any()
+    assert example.replaced.any()
 
 
 def test_losses_equal_loops_over_atoms_and_crystals(case, example):
