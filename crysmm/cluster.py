@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Backend = Literal["local", "dask"]
 SECONDS_TO_ANSWER = 3
 SECONDS_TO_JOIN = 30
-TASKS_A_THREAD = 3  # begun at a time, so that no thread waits for the next
+TASKS_PER_THREAD = 3  # begun at a time, so that no thread waits for the next
 ONE_AT_A_TIME = Lock()  # tasks in a worker with several threads, which share a network's memory
 
 Given = TypeVar("Given")
@@ -124,7 +124,7 @@ def map_on_cluster(scheduler: str, work: Callable[[Given], Made], tasks: Iterabl
         def begin(n_tasks: int) -> list[Any]:
             return [client.submit(_alone, work, task, pure=False) for task in islice(remaining, n_tasks)]
 
-        ready = as_completed(begin(TASKS_A_THREAD * sum(client.nthreads().values())), with_results=True)
+        ready = as_completed(begin(TASKS_PER_THREAD * sum(client.nthreads().values())), with_results=True)
         try:
             for _, made in ready:
                 ready.update(begin(1))

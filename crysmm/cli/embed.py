@@ -66,11 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.config.graph import GraphSettings
     from crysmm.data.store import build_store
     from crysmm.inference.model_teacher import any_teacher
-    from crysmm.teachers.feature_file import refuse_output, write_embeddings
+    from crysmm.teachers.feature_file import refuse_feature_file, write_embeddings
     from crysmm.teachers.features import compute_features
     from crysmm.teachers.names import is_model
 
-    refuse_output(arguments.output)
+    refuse_feature_file(arguments.output)
     require_cluster(arguments.backend, arguments.scheduler)
     model = arguments.model
     if is_model(model) and Path(model).exists():

@@ -28,7 +28,7 @@ from crysmm.cluster import require_cluster
 from crysmm.data.units import after_number
 from crysmm.errors import CrysmmError, InputError, first_of
 from crysmm.inference import COVERAGE
-from crysmm.inference.model_files import PARQUET, refuse_output, require_model, unfinished_folder
+from crysmm.inference.model_files import PARQUET, refuse_table, require_model, unfinished_folder
 from crysmm.inference.selection import Selection
 from crysmm.io.source import Source
 from crysmm.zoo import resolve_group
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     Selection.parse(arguments.keep)
     for folder in resolve_group(arguments.model):
         require_model(folder, may_be_ensemble=True)
-    refuse_output(arguments.output)
+    refuse_table(arguments.output)
     if arguments.files is not None and not any(path.exists() for path in arguments.files):
         raise InputError(f"{first_of(list(map(str, arguments.files)))}: no such file")
     require_cluster(arguments.backend, arguments.scheduler)

@@ -151,13 +151,13 @@ def _from_optimade(structure: Mapping[str, Any]) -> Crystal:
         lattice, positions = structure["lattice_vectors"], structure["cartesian_site_positions"]
         elements: dict[str, Any] = {}
         for kind in structure["species"]:
-            name, found, shares = kind["name"], kind["chemical_symbols"], kind["concentration"]
-            if name in elements or kind.get("attached") or len(found) != len(shares):
+            name, found, occupancies = kind["name"], kind["chemical_symbols"], kind["concentration"]
+            if name in elements or kind.get("attached") or len(found) != len(occupancies):
                 raise StructureError(
                     f"species {name} of the OPTIMADE structure is given twice, has attached atoms, or not one "
                     "concentration for each symbol; give an ordered structure with all its atoms"
                 )
-            elements[name] = only_element(f"a site of species {name}", zip(found, shares, strict=True))
+            elements[name] = only_element(f"a site of species {name}", zip(found, occupancies, strict=True))
         symbols = [elements[name] for name in structure["species_at_sites"]]
         if features and all(len(kind["chemical_symbols"]) < 2 for kind in structure["species"]):
             raise StructureError(

@@ -102,7 +102,7 @@ def refuse_shared_sites(occupancy: Mapping[Any, Any], kinds: Iterable[Any]) -> N
     Raises:
         StructureError: A site is shared or not fully occupied.
     """
-    sites = {str(kind): shares for kind, shares in occupancy.items()}
+    sites = {str(kind): occupancies for kind, occupancies in occupancy.items()}
     for kind in sorted((set(map(str, kinds)) or set(sites)) & set(sites)):
         try:
             only_element(f"by 'occupancy', kind {kind} of 'spacegroup_kinds'", sites[kind].items())

@@ -67,7 +67,7 @@ def write_embeddings(
             writer.write_table(_table(store, rows[start : start + CRYSTALS_READ], features, per).cast(schema))
 
 
-def refuse_output(path: Path) -> None:
+def refuse_feature_file(path: Path) -> None:
     """Refuse an output that is not Parquet, cannot be written, or exists and is no file of features.
 
     Raises:

@@ -29,8 +29,8 @@ from crysmm.teachers.registry import TeacherIdentity, load_teacher
 from crysmm.teachers.teacher import Teacher, TeacherByName
 
 FOLDER, DTYPE = "teachers", "F16"  # of the parts in the cache
-ATOMS_A_BATCH = 256  # embedded together; SevenNet needs about 1 MB for each
-ATOMS_A_PART = 2048  # at most minutes of work
+ATOMS_PER_BATCH = 256  # embedded together; SevenNet needs about 1 MB for each
+ATOMS_PER_PART = 2048  # at most minutes of work
 ATOMS_WITHOUT_WORKERS = 1024  # embedding so many takes about as long as starting workers
 
 
@@ -186,7 +186,7 @@ def compute_features(
             part |= features
             reasons |= why_not
             bar.update(n_atoms)
-            if sum(map(len, part.values())) >= ATOMS_A_PART:
+            if sum(map(len, part.values())) >= ATOMS_PER_PART:
                 known |= write_part(folder, part)
                 part = {}
     known |= write_part(folder, part)
@@ -231,7 +231,7 @@ def _missing_batches(store: Store, row_of: dict[bytes, int], known: Container[by
         known: Keys of those that are known.
     """
     crystals = list(row_of.items())
-    ends = batch_ends(store.n_atoms[[row for _, row in crystals]], len(crystals), ATOMS_A_BATCH)
+    ends = batch_ends(store.n_atoms[[row for _, row in crystals]], len(crystals), ATOMS_PER_BATCH)
     batches = (crystals[start:end] for start, end in pairwise([0, *ends]))
     missing = ({key: row for key, row in batch if key not in known} for batch in batches)
     return [batch for batch in missing if batch]
