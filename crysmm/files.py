@@ -34,7 +34,7 @@ def why_not_writable(folder: Path) -> str | None:
     if not os.access(existing, os.W_OK | os.X_OK):
         return f"no permission to write in {existing}"
     try:
-        with tempfile.TemporaryFile(dir=existing):  # which no permission tells of a disk that is full or read-only
+        with tempfile.TemporaryFile(dir=existing):  # permissions do not show whether a disk is full or read-only
             return None
     except OSError as error:
         return f"{error.strerror} in {existing}"

@@ -111,9 +111,9 @@ def _store(arguments: argparse.Namespace, model: "LoadedModel") -> "Store":
         why = why_not_measured(model, store)
         if why:
             raise InputError(f"{why}; --target_key names another property")
-        learned, read = (", ".join(names) for names in (model.description.target_names, store.target_names))
-        if learned != read:
-            warn(f"errors of {learned} are computed from {read} in the data")
+        predicted, read = (", ".join(names) for names in (model.description.target_names, store.target_names))
+        if predicted != read:
+            warn(f"errors of {predicted} are computed from {read} in the data")
         return store
     except InputError as error:
         if arguments.target_key is not None:

@@ -130,10 +130,10 @@ def run(arguments: argparse.Namespace) -> int:
         if unfinished.exists():
             report([f"what was predicted is in {unfinished}; the same command goes on from there"])
         raise
-    return _tell(predictor, summary, arguments)
+    return _report(predictor, summary, arguments)
 
 
-def _tell(predictor: Predictor, summary: PredictionSummary, arguments: argparse.Namespace) -> int:
+def _report(predictor: Predictor, summary: PredictionSummary, arguments: argparse.Namespace) -> int:
     """Print what a user should know about a table of predictions, and return the exit code.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a file that should be text is instead, as its first bytes tell."""
+"""Recognition of files that are not plain text, by their first bytes."""
 
 GZIPPED = b"\x1f\x8b"
 NO_PLAIN_TEXT = {  # what to do about a file that begins so

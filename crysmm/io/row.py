@@ -134,7 +134,7 @@ def _is_text_of_structure(text: str) -> bool:
 
 
 def refuse_repeated(columns: Sequence[Any], table: object, used: Collection[str] | None = None) -> None:
-    """Refuse a table with two columns of one name, of which nothing tells the one that is meant.
+    """Refuse a table with two columns of one name, of which nothing shows the one that is meant.
 
     Args:
         columns: Names of the columns.

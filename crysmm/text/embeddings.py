@@ -154,7 +154,7 @@ def to_lists(values: np.ndarray) -> list[list[float] | None]:
 def from_lists(lists: Sequence[Sequence[float] | None], settings: TextSettings) -> np.ndarray:
     """Restore the array that :func:`to_lists` converted."""
     given = [row for row in lists if row is not None]
-    # Rows of tokens were stored without their padding; JSON does not tell integers from floats.
+    # Rows of tokens were stored without their padding; JSON does not distinguish integers from floats.
     if settings.tuned_layers:
         values = pad([[int(token) for token in row] for row in given])
     else:
