@@ -76,7 +76,7 @@ def connect(scheduler: str) -> Client:
 
 
 async def _shake_hands(scheduler: str) -> None:
-    """Connect to a scheduler, for which a client waits forever at another server's address, as that of a dashboard."""
+    """Connect to a scheduler; a wrong address, such as a dashboard's, is refused instead of waited for."""
     from distributed import Security
     from distributed.comm import connect as connect_to
 
@@ -114,7 +114,7 @@ def map_on_cluster(scheduler: str, work: Callable[[Given], Made], tasks: Iterabl
 
     Raises:
         InputError: The cluster cannot be used, see :func:`connect`.
-        CrysmmError: Workers die over and over, or the scheduler is lost.
+        CrysmmError: Workers died repeatedly, or the scheduler is lost.
         MissingDependencyError: Dask is not installed.
     """
     remaining = iter(tasks)
@@ -130,7 +130,7 @@ def map_on_cluster(scheduler: str, work: Callable[[Given], Made], tasks: Iterabl
                 ready.update(begin(1))
                 yield made
         except KilledWorker as error:
-            raise CrysmmError(f"workers of the cluster die over and over, for lack of memory?: {error}") from error
+            raise CrysmmError(f"workers of the cluster died repeatedly, perhaps for lack of memory: {error}") from error
         except CancelledError as error:
             raise CrysmmError(f"the Dask scheduler at {scheduler} is lost: {error}") from error
 

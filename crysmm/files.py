@@ -73,7 +73,7 @@ def refuse_other_files(folder: Path, first: str, key: str, others: Iterable[str]
     Args:
         folder: Folder to write to.
         first: Name of the file that is written first, a JSON object.
-        key: Key of this object, by which it is known, and the others as what belongs to it.
+        key: Key that identifies this object, and with it the other files, as output of the command.
         others: Names of the others.
 
     Raises:
@@ -97,7 +97,7 @@ def refuse_other_file(path: Path, kind: str, is_ours: Callable[[Path], bool]) ->
 
     Args:
         path: File to write, or to replace.
-        kind: What it is to be, for the error.
+        kind: Noun for the expected file, for the message.
         is_ours: Returns whether an existing file is of this kind.
 
     Raises:

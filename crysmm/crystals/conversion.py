@@ -56,7 +56,7 @@ def as_crystal(structure: Any) -> Crystal:
 
 
 def _from_dict(structure: Mapping[str, Any]) -> Crystal:
-    """Convert a dict, in which pandas may have made arrays of lists, and nulls of what is not there."""
+    """Convert a dict; pandas may have turned its lists into arrays and its missing keys into nulls."""
     structure = {key: value for key, value in plain(structure).items() if key == "cartesian" or not is_null(value)}
     readers = {
         ("lattice", "sites"): _from_pymatgen_dict,

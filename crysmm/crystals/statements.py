@@ -19,7 +19,7 @@ from crysmm.errors import StructureError, shown
 
 OCCUPANCY_TOLERANCE = 1e-3 + 1e-9  # largest deviation from 1 of one that counts as full, so that 0.999 and 1.001 do
 LARGEST_ROUNDING = 0.1  # Angstrom between coordinates that are given twice, rounded differently
-OCCUPANCY = re.compile(  # names of what says how far a site is occupied; d_occupation is of electrons
+OCCUPANCY = re.compile(  # keys that give a site's occupancy; d_occupation counts electrons
     r"(?:(?:atom(?:ic)?|sites?|partial)[_-]?)*(?:occ(?:u|upanc(?:y|ies)|upations?)?(?:_factors?)?|sof)", re.IGNORECASE
 )
 OF_A_CELL = "(?:lattice|cell)(?:_?(?:vector|constant|parameter))?"

@@ -73,7 +73,7 @@ def prediction_cells(
 
 
 def holds_text(column: str) -> bool:
-    """True if a column of a table of predictions holds text, False if it holds numbers."""
+    """Return whether a column of a table of predictions holds text rather than numbers."""
     return column in TEXTS or column.startswith("unit_")
 
 

@@ -228,8 +228,8 @@ class Predictor:
     @property
     def columns(self) -> list[str]:
         """Columns of a table: ``id``, those of :mod:`crysmm.inference.prediction_table`, ``reason`` and ``note``."""
-        nothing = self._assess(COVERAGE)(self._outputs([]), [])
-        columns = prediction_columns(self.model.scaler, self.target_names, nothing, self.units)
+        empty = self._assess(COVERAGE)(self._outputs([]), [])
+        columns = prediction_columns(self.model.scaler, self.target_names, empty, self.units)
         return ["id", *columns, "reason", "note"]
 
     def cells(self, results: Sequence[Result], assessment: Assessment) -> Iterator[list[str]]:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
+from crysmm.array_cache import folder_of_parts, read_parts, write_part
 from crysmm.data.store import CRYSTALS_READ, Store
 from crysmm.errors import InputError, brief
 from crysmm.files import file_sha256, refuse_other_file, replacing, working_folder
-from crysmm.parts import folder_of_parts, read_parts, write_part
 from crysmm.teachers.features import DTYPE, FOLDER, TeacherFeatures
 from crysmm.teachers.names import SUFFIX, refuse_missing
 from crysmm.teachers.registry import TeacherIdentity

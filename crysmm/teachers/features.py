@@ -1,7 +1,7 @@
 """Features of atoms by a teacher: computed once for each structure, kept in the cache, and memory-mapped.
 
-The cache has a folder for each teacher, named by its checksum and its layers, whose :mod:`parts <crysmm.parts>` hold
-the features of a crystal under the checksum of its structure, in float16.
+The cache has a folder for each teacher, named by its checksum and its layers, whose :mod:`parts <crysmm.array_cache>`
+hold the features of a crystal under the checksum of its structure, in float16.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from crysmm.array_cache import PartReader, Place, folder_of_parts, read_parts, write_part
 from crysmm.cluster import map_on_cluster
 from crysmm.crystals.crystal import Crystal
 from crysmm.data.building import map_tasks
@@ -22,7 +23,6 @@ from crysmm.data.loader import batch_ends
 from crysmm.data.store import CRYSTALS_READ, Store
 from crysmm.device import resolve_device
 from crysmm.errors import CrysmmError, InputError, brief
-from crysmm.parts import PartReader, Place, folder_of_parts, read_parts, write_part
 from crysmm.progress import progress_bar
 from crysmm.teachers.names import is_model
 from crysmm.teachers.registry import TeacherIdentity, load_teacher

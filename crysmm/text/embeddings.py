@@ -1,6 +1,7 @@
 """Embeddings of texts by a frozen encoder, computed once for each distinct text.
 
-The cache has a folder for each encoder, revision and pooling, whose :mod:`parts <crysmm.parts>` have a row per text.
+The cache has a folder for each encoder, revision and pooling, whose :mod:`parts <crysmm.array_cache>` have a row per
+text.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from crysmm.array_cache import PartReader, folder_of_parts, read_parts, write_part
 from crysmm.config.models import Pooling
 from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError
-from crysmm.parts import PartReader, folder_of_parts, read_parts, write_part
 from crysmm.progress import progress_bar
 from crysmm.text.describe import TIMEOUT, describe_crystal
 from crysmm.text.describers import DescriberName
