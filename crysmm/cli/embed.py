@@ -5,6 +5,7 @@ from pathlib import Path
 
 from crysmm.cli.options import (
     UNLABELED,
+    add_cache_dir,
     add_cluster_options,
     add_device,
     add_reading_options,
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=positive, metavar="N", help="Number of processes on a CPU; by default one per core."
     )
     add_cluster_options(parser)
-    parser.add_argument("--cache_dir", type=path, metavar="PATH", help="Folder for features, as for training.")
+    add_cache_dir(parser, "Folder for features, as for training.")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Conversion of checkpoints of other code into model folders: read without running anything, renamed, and written."""
+"""Registry of the converters, one per code, and :func:`convert`, which writes the model folder."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from crysmm.data.building import graph_row
 from crysmm.errors import InputError
 from crysmm.io.source import SkippedRow, Source
 from crysmm.progress import progress_bar
-from crysmm.text.describers import DescriberName, borrowed, describer_version, end_processes
+from crysmm.text.describers import TIMEOUT, DescriberName, borrowed, describer_version, end_processes
 from crysmm.text.descriptions import (
     Appender,
     Description,
@@ -30,7 +30,6 @@ from crysmm.text.descriptions import (
 
 NOT_READ = ""  # in place of the checksum of a structure that could not be read
 CHECKED = GraphSettings()  # a crystal without a graph by these settings is not described either
-TIMEOUT = 120  # seconds per crystal
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from crysmm.config.models import Pooling
 from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError
 from crysmm.progress import progress_bar
-from crysmm.text.describe import TIMEOUT, describe_crystal
-from crysmm.text.describers import DescriberName
+from crysmm.text.describe import describe_crystal
+from crysmm.text.describers import TIMEOUT, DescriberName
 from crysmm.text.descriptions import Description
 from crysmm.text.encoder import NO_TOKEN, TextEncoder, pad
 
