@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.processes import SAMPLE_DATA, output_of
 from benchmarks.run import PEERS, environment
 from crysmm.config.graph import GraphSettings
-from crysmm.convert.checkpoint import read_checkpoint
+from crysmm.convert.checkpoint import read_foreign_checkpoint
 from crysmm.convert.conversion import convert
 from crysmm.crystals.crystal import Crystal
 from crysmm.graphs.neighbors import find_edges
@@ -127,7 +127,7 @@ def write_fixtures(models: list[dict[str, Any]], folder: Path) -> None:
     """Write a JSON file per model: code, config, other content, weights (float32, base64), predictions."""
     folder.mkdir(parents=True, exist_ok=True)
     for model in models:
-        checkpoint = read_checkpoint(Path(model["checkpoint"]))
+        checkpoint = read_foreign_checkpoint(Path(model["checkpoint"]))
         normalizer = checkpoint.others.get("normalizer")
         content = {
             "code": model["code"],

@@ -4,8 +4,8 @@
     python -m benchmarks.intervals runs/elastic
 
 The crystals of the validation and test splits are put together and divided again, 200 times: one half calibrates, and
-the coverage is that of the other. Half-widths are in the units learned in; far crystals are the quarter that is
-farthest from the training crystals, small ones have up to four atoms.
+the coverage is that of the other. Half-widths are in the units of the transformed target; far crystals are the quarter
+that is farthest from the training crystals, small ones have up to four atoms.
 """
 
 import argparse

@@ -265,7 +265,7 @@ def curves_by_property(results: Sequence[dict[str, str]]) -> dict[str, Curves]:
 
 
 def processor() -> str:
-    """Return the name of this machine's processor, or its architecture where Linux does not tell."""
+    """Return the name of this machine's processor, or its architecture where Linux does not give it."""
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", info.read_text()) if info.is_file() else None
     return found[1] if found else platform.machine()

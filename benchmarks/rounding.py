@@ -162,7 +162,7 @@ def nearest_shells(crystal: Crystal) -> tuple[list[list[int]], np.ndarray]:
 
 
 def is_same(one: EdgeList, other: EdgeList) -> bool:
-    """True if two edge lists are equal."""
+    """Return whether two edge lists are equal."""
     pairs = ((one.source, other.source), (one.destination, other.destination), (one.image, other.image))
     return all(np.array_equal(first, second) for first, second in pairs)
 

@@ -53,7 +53,7 @@ TOLERANCE = 0.02  # Angstrom, of distances; pymatgen moves atoms by 1e-4 of a ce
 VOLUME_TOLERANCE = 1e-3  # of the volume per atom
 MOST_ATOMS = 20_000  # of larger cells formula and volume are compared alone
 CLOSE = GraphSettings(neighbor_strategy="radius", cutoff=2.5)  # a search that refuses atoms closer than they can be
-FULL_OCCUPANCY = 1e-3  # as crysmm takes it
+OCCUPANCY_TOLERANCE = 1e-3  # as crysmm takes it
 SAME_SITE = 0.05  # Angstrom, likewise
 CONTENT_DECIDES = ("", ".mcif", ".mmcif", ".ent", ".txt")  # elsewhere it is source code that looks like CIF
 LARGEST_MEMBER = 100 << 20  # bytes
@@ -137,7 +137,7 @@ def read_with_gemmi_cif(path: Path) -> Crystal:
         small = make_small_structure_from_block(block)
         if not small.sites:
             continue
-        if any(abs(site.occ - 1) > FULL_OCCUPANCY for site in small.sites):
+        if any(abs(site.occ - 1) > OCCUPANCY_TOLERANCE for site in small.sites):
             raise DisorderedError
         if small.symops and len(small.symops) != len(small.cell.images) + 1:
             raise ValueError(f"{len(small.cell.images) + 1} of {len(small.symops)} operations are taken")
@@ -159,7 +159,7 @@ def read_with_gemmi_pdb(path: Path) -> Crystal:
     lattice = np.array(structure.cell.orth.mat.tolist()).T
     coords, symbols = [], []
     for one in structure[0].all():
-        if abs(one.atom.occ - 1) > FULL_OCCUPANCY:
+        if abs(one.atom.occ - 1) > OCCUPANCY_TOLERANCE:
             raise DisorderedError
         images: list[np.ndarray] = []
         for operation in operations:
@@ -180,7 +180,7 @@ def read_with_ase(path: Path, file_format: str) -> Crystal:
     atoms: Any = read(path, index=0, format=file_format, **options)
     occupancies = [part for site in atoms.info.get("occupancy", {}).values() for part in site.values()]
     occupancies += list(atoms.arrays.get("occupancy", []))
-    if any(abs(occupancy - 1) > FULL_OCCUPANCY for occupancy in occupancies):
+    if any(abs(occupancy - 1) > OCCUPANCY_TOLERANCE for occupancy in occupancies):
         raise DisorderedError
     if atoms.cell.rank < 3:
         raise ValueError("no cell")

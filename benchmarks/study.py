@@ -297,7 +297,7 @@ def numbers(text: str) -> list[int]:
 
 
 def error_of(run: Path) -> float:
-    """Return the test MAE of a finished run, in the units the target was learned in."""
+    """Return the test MAE of a finished run, in the units of the transformed target."""
     scores = json.loads((run / "metrics.json").read_text())["test"]
     mae: float = scores.get("log10", scores)["mae"]
     return mae

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Backend = Literal["local", "dask"]
 SECONDS_TO_ANSWER = 3
 SECONDS_TO_JOIN = 30
-TASKS_A_THREAD = 3  # begun at a time, so that no thread waits for the next
+TASKS_PER_THREAD = 3  # begun at a time, so that no thread waits for the next
 ONE_AT_A_TIME = Lock()  # tasks in a worker with several threads, which share a network's memory
 
 Given = TypeVar("Given")
@@ -76,7 +76,7 @@ def connect(scheduler: str) -> Client:
 
 
 async def _shake_hands(scheduler: str) -> None:
-    """Connect to a scheduler, for which a client waits forever at another server's address, as that of a dashboard."""
+    """Connect to a scheduler; a wrong address, such as a dashboard's, is refused instead of waited for."""
     from distributed import Security
     from distributed.comm import connect as connect_to
 
@@ -114,7 +114,7 @@ def map_on_cluster(scheduler: str, work: Callable[[Given], Made], tasks: Iterabl
 
     Raises:
         InputError: The cluster cannot be used, see :func:`connect`.
-        CrysmmError: Workers die over and over, or the scheduler is lost.
+        CrysmmError: Workers died repeatedly, or the scheduler is lost.
         MissingDependencyError: Dask is not installed.
     """
     remaining = iter(tasks)
@@ -124,13 +124,13 @@ def map_on_cluster(scheduler: str, work: Callable[[Given], Made], tasks: Iterabl
         def begin(n_tasks: int) -> list[Any]:
             return [client.submit(_alone, work, task, pure=False) for task in islice(remaining, n_tasks)]
 
-        ready = as_completed(begin(TASKS_A_THREAD * sum(client.nthreads().values())), with_results=True)
+        ready = as_completed(begin(TASKS_PER_THREAD * sum(client.nthreads().values())), with_results=True)
         try:
             for _, made in ready:
                 ready.update(begin(1))
                 yield made
         except KilledWorker as error:
-            raise CrysmmError(f"workers of the cluster die over and over, for lack of memory?: {error}") from error
+            raise CrysmmError(f"workers of the cluster died repeatedly, perhaps for lack of memory: {error}") from error
         except CancelledError as error:
             raise CrysmmError(f"the Dask scheduler at {scheduler} is lost: {error}") from error
 

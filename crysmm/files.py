@@ -34,7 +34,7 @@ def why_not_writable(folder: Path) -> str | None:
     if not os.access(existing, os.W_OK | os.X_OK):
         return f"no permission to write in {existing}"
     try:
-        with tempfile.TemporaryFile(dir=existing):  # which no permission tells of a disk that is full or read-only
+        with tempfile.TemporaryFile(dir=existing):  # permissions do not show whether a disk is full or read-only
             return None
     except OSError as error:
         return f"{error.strerror} in {existing}"
@@ -73,7 +73,7 @@ def refuse_other_files(folder: Path, first: str, key: str, others: Iterable[str]
     Args:
         folder: Folder to write to.
         first: Name of the file that is written first, a JSON object.
-        key: Key of this object, by which it is known, and the others as what belongs to it.
+        key: Key that identifies this object, and with it the other files, as output of the command.
         others: Names of the others.
 
     Raises:
@@ -97,7 +97,7 @@ def refuse_other_file(path: Path, kind: str, is_ours: Callable[[Path], bool]) ->
 
     Args:
         path: File to write, or to replace.
-        kind: What it is to be, for the error.
+        kind: Noun for the expected file, for the message.
         is_ours: Returns whether an existing file is of this kind.
 
     Raises:

@@ -182,7 +182,7 @@ def process_layout(config: RunConfig) -> tuple[int, int, ClusterEnvironment]:
     if config.num_nodes > 1 and "MASTER_ADDR" not in os.environ:  # this process would wait for ever for the others
         raise InputError(
             f"--num_nodes {config.num_nodes}: nothing connects this process with other machines; start the command by "
-            "torchrun or srun, which tell it how many there are"
+            "torchrun or srun, which give it their number"
         )
     return config.devices, config.num_nodes, LightningEnvironment()
 

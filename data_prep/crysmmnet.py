@@ -71,7 +71,7 @@ def read_table(archive: Path, table: Table) -> Iterator[dict[str, Any]]:
             raise InputError(f"{archive} holds no {table.path}; expected the authors' dataset.zip or what was in it")
         lines = read_csv(root / table.path)
         width = len(table.properties) + 4
-        # Their header gives no names that could be relied on, so the columns are told by what is in them.
+        # Their header gives no names that could be relied on, so the columns are recognized by their content.
         texts = set(columns_of_text(lines[1:], width))
         has_header = set(range(1, width - 1)) <= set(columns_of_text(lines[:1], width))
         if not has_header or not {1, width - 2} <= texts or texts & set(range(2, width - 2)):

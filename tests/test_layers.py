@@ -13,7 +13,7 @@ PACKAGE = Path(crysmm.__file__).parent
 LAYERS = (  # folders and top-level modules, from the lowest to the highest; within a layer nothing imports another
     {"errors", "progress", "signals", "zoo", "elements"},
     {"cluster", "crystals", "files", "keys"},
-    {"config", "parts"},
+    {"config", "array_cache"},
     {"device", "graphs"},
     {"engines", "io", "processes"},
     {"data"},

@@ -13,7 +13,7 @@ import numpy as np
 from crysmm.config import TrainingConfig
 from crysmm.data import duplicates
 from crysmm.data.estimate import (
-    BYTES_A_SECOND,
+    BYTES_PER_SECOND,
     activations,
     estimated_memory,
     format_size,
@@ -272,5 +272,5 @@ def _estimate_costs(config: TrainingConfig, store: Store, n_train: int, limit: i
         mean_batch_memory=memories[0],
         largest_batch_memory=memories[1],
         memory_limit=limit,
-        epoch_seconds=activations(config.model, *sizes.sum(axis=0)) / BYTES_A_SECOND * n_train / len(store),
+        epoch_seconds=activations(config.model, *sizes.sum(axis=0)) / BYTES_PER_SECOND * n_train / len(store),
     )

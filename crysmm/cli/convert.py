@@ -3,7 +3,7 @@
 import argparse
 
 from crysmm.cli.options import path, report
-from crysmm.convert.inputs import refuse_early
+from crysmm.convert.inputs import refuse_unusable_conversion
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         CrysmmError: The checkpoint, the settings or the folder cannot be used.
     """
     folder = arguments.output_dir
-    refuse_early(arguments.code, arguments.checkpoint, arguments.config, folder)
+    refuse_unusable_conversion(arguments.code, arguments.checkpoint, arguments.config, folder)
     from crysmm.convert.conversion import convert
 
     conversion = convert(arguments.code, arguments.checkpoint, arguments.config, folder)

@@ -15,7 +15,7 @@ from crysmm.cli.options import (
     warn,
 )
 from crysmm.errors import CrysmmError
-from crysmm.text.describers import DescriberName
+from crysmm.text.describers import TIMEOUT, DescriberName
 
 SHOWN = 3  # rows of each kind of problem
 
@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="robocrys",
         help="robocrys: Robocrystallographer, as in CrysMMNet's paper (default). jarvis: that of JARVIS, much faster.",
     )
-    parser.add_argument("--timeout", type=positive, default=120, metavar="N", help="Maximum seconds per crystal (120).")
+    parser.add_argument(
+        "--timeout", type=positive, default=TIMEOUT, metavar="N", help="Maximum seconds per crystal (%(default)s)."
+    )
     parser.add_argument(
         "--jobs", type=positive, metavar="N", help="Number of crystals described at a time; by default one per core."
     )

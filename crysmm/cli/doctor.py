@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from crysmm import __version__
+from crysmm.cli.options import add_cache_dir
 
 MODULES = {
     "jarvis-tools": "jarvis.core.atoms",
@@ -43,7 +44,7 @@ class Finding:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the option for the folder of stored graphs."""
-    parser.add_argument("--cache_dir", type=Path, metavar="PATH", help="Folder for stored graphs, as for training.")
+    add_cache_dir(parser, "Folder for stored graphs, as for training.")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from crysmm.cli.options import (
     UNLABELED,
+    add_cache_dir,
     add_cluster_options,
     add_device,
     add_reading_options,
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=positive, metavar="N", help="Number of processes on a CPU; by default one per core."
     )
     add_cluster_options(parser)
-    parser.add_argument("--cache_dir", type=path, metavar="PATH", help="Folder for features, as for training.")
+    add_cache_dir(parser, "Folder for features, as for training.")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,11 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
     from crysmm.config.graph import GraphSettings
     from crysmm.data.store import build_store
     from crysmm.inference.model_teacher import any_teacher
-    from crysmm.teachers.feature_file import refuse_output, write_embeddings
+    from crysmm.teachers.feature_file import refuse_feature_file, write_embeddings
     from crysmm.teachers.features import compute_features
     from crysmm.teachers.names import is_model
 
-    refuse_output(arguments.output)
+    refuse_feature_file(arguments.output)
     require_cluster(arguments.backend, arguments.scheduler)
     model = arguments.model
     if is_model(model) and Path(model).exists():

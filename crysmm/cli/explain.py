@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from crysmm.cli.options import (
     add_batch_size,
+    add_cache_dir,
     add_jobs,
     add_model_and_structures,
     add_reading_options,
@@ -50,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=positive, metavar="N", help="Read only this many rows, from the beginning.")
     add_batch_size(parser)
     add_jobs(parser)
-    parser.add_argument(
-        "--cache_dir", type=path, metavar="DIR", help="Folder for stored graphs; by default crysmm in the user's cache."
-    )
+    add_cache_dir(parser, "Folder for stored graphs; by default crysmm in the user's cache.")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -111,9 +110,9 @@ def _store(arguments: argparse.Namespace, model: "LoadedModel") -> "Store":
         why = why_not_measured(model, store)
         if why:
             raise InputError(f"{why}; --target_key names another property")
-        learned, read = (", ".join(names) for names in (model.description.target_names, store.target_names))
-        if learned != read:
-            warn(f"errors of {learned} are computed from {read} in the data")
+        predicted, read = (", ".join(names) for names in (model.description.target_names, store.target_names))
+        if predicted != read:
+            warn(f"errors of {predicted} are computed from {read} in the data")
         return store
     except InputError as error:
         if arguments.target_key is not None:

@@ -253,6 +253,11 @@ def add_batch_size(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cache_dir(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Add ``--cache_dir``."""
+    parser.add_argument("--cache_dir", type=path, metavar="DIR", help=help_text)
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add ``--device``."""
     parser.add_argument("--device", default="auto", metavar="TEXT", help="auto (default), cpu, cuda or cuda:N.")

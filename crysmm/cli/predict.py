@@ -28,7 +28,7 @@ from crysmm.cluster import require_cluster
 from crysmm.data.units import after_number
 from crysmm.errors import CrysmmError, InputError, first_of
 from crysmm.inference import COVERAGE
-from crysmm.inference.model_files import PARQUET, refuse_output, require_model, unfinished_folder
+from crysmm.inference.model_files import PARQUET, refuse_table, require_model, unfinished_folder
 from crysmm.inference.selection import Selection
 from crysmm.io.source import Source
 from crysmm.zoo import resolve_group
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     Selection.parse(arguments.keep)
     for folder in resolve_group(arguments.model):
         require_model(folder, may_be_ensemble=True)
-    refuse_output(arguments.output)
+    refuse_table(arguments.output)
     if arguments.files is not None and not any(path.exists() for path in arguments.files):
         raise InputError(f"{first_of(list(map(str, arguments.files)))}: no such file")
     require_cluster(arguments.backend, arguments.scheduler)
@@ -130,10 +130,10 @@ def run(arguments: argparse.Namespace) -> int:
         if unfinished.exists():
             report([f"what was predicted is in {unfinished}; the same command goes on from there"])
         raise
-    return _tell(predictor, summary, arguments)
+    return _report(predictor, summary, arguments)
 
 
-def _tell(predictor: Predictor, summary: PredictionSummary, arguments: argparse.Namespace) -> int:
+def _report(predictor: Predictor, summary: PredictionSummary, arguments: argparse.Namespace) -> int:
     """Print what a user should know about a table of predictions, and return the exit code.
 
     Raises:

@@ -3,7 +3,7 @@
 import argparse
 
 from crysmm.cli.options import add_config_options, add_print_config, config_from, printed, report
-from crysmm.cli.train import prepare_run, refuse_early
+from crysmm.cli.train import prepare_run, refuse_unusable_run
 from crysmm.config import PretrainingConfig
 
 
@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     if printed(config, arguments):
         return 0
     prepare_run(config)
-    refuse_early(config)
+    refuse_unusable_run(config)
     from crysmm.training.pretrain import pretrain
 
     pretrain(config)

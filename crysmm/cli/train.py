@@ -31,7 +31,7 @@ def train_with(config: TrainingConfig) -> int:
         InputError: No input or no output folder is named.
     """
     prepare_run(config)
-    refuse_early(config)
+    refuse_unusable_run(config)
     assert config.root_dir is not None
     features, ids = config.root_dir / "atom_init.json", config.root_dir / "ids_train_val_test.json"
     if features.is_file():
@@ -66,7 +66,7 @@ def one_of_several() -> bool:
     return bool(RANKS & os.environ.keys()) or n_tasks > 1
 
 
-def refuse_early(config: RunConfig) -> None:
+def refuse_unusable_run(config: RunConfig) -> None:
     """Refuse an output folder, input or units that a run would refuse after torch is imported.
 
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 
 from crysmm import __version__
 from crysmm.comparison.results import Comparison, Key, Summary
-from crysmm.comparison.statistics import MeanScore, Score
+from crysmm.comparison.statistics import PerCrystalScore, Score
 from crysmm.config.loading import format_value
 from crysmm.data.units import number
 from crysmm.files import write_text_atomic
@@ -184,7 +184,7 @@ def scatter_figures(comparison: Comparison) -> list[Figure]:
 
 def _mean_errors(scores: Sequence[Score]) -> np.ndarray:
     """Return the absolute error of each crystal, the mean over the seeds."""
-    return np.mean([score.values for score in scores if isinstance(score, MeanScore)], axis=0)
+    return np.mean([score.values for score in scores if isinstance(score, PerCrystalScore)], axis=0)
 
 
 def _scatter(comparison: Comparison, key: Key, names: tuple[str, str], errors: Sequence[np.ndarray]) -> Figure:

@@ -41,7 +41,7 @@ class Predicted(NamedTuple):
 
 
 @dataclass
-class Group:
+class RunGroup:
     """Runs of one target that share test crystals.
 
     Args:
@@ -131,13 +131,13 @@ def _data_of(run: FoundRun) -> tuple[Path | None, str | None]:
     return run.config.root_dir, dict(run.config).get("target_key")
 
 
-def group_by_test_crystals(runs: Sequence[FoundRun]) -> tuple[list[Group], list[str]]:
+def group_by_test_crystals(runs: Sequence[FoundRun]) -> tuple[list[RunGroup], list[str]]:
     """Group finished runs that predict the same targets and all share at least half of the test crystals of each.
 
     Returns:
         The groups, and notes on tables that cannot be read.
     """
-    groups: list[Group] = []
+    groups: list[RunGroup] = []
     notes = []
     for run in runs:
         if run.results is None or run.results.test is None:
@@ -157,11 +157,11 @@ def group_by_test_crystals(runs: Sequence[FoundRun]) -> tuple[list[Group], list[
                 group.shared = shared
                 break
         else:
-            groups.append(Group([predicted], list(table.rows)))
+            groups.append(RunGroup([predicted], list(table.rows)))
     return groups, notes
 
 
-def _shared(group: Group, new: Predicted) -> list[str]:
+def _shared(group: RunGroup, new: Predicted) -> list[str]:
     """Return the test crystals that a run shares with a group; none if it predicts other values or in other units."""
     first = group.runs[0]
     tables = new.test, first.test
@@ -173,7 +173,7 @@ def _shared(group: Group, new: Predicted) -> list[str]:
     return list(compress(ids, np.isclose(ours, theirs, equal_nan=True).all(axis=1)))
 
 
-def compared(group: Group, folder: Path) -> Comparison:
+def compared(group: RunGroup, folder: Path) -> Comparison:
     """Compare the runs of a group with its first over the crystals that all of them share."""
     results = []
     for run, table, val in group.runs:

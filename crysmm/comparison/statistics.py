@@ -55,7 +55,7 @@ class Score(ABC):
 
 
 @dataclass(frozen=True)
-class MeanScore(Score):
+class PerCrystalScore(Score):
     """Mean over crystals.
 
     Args:
@@ -161,7 +161,7 @@ def scores_of(table: PredictionTable) -> dict[tuple[str, str], Score]:
     if table.classes:
         truth = np.array([row["target"] for row in rows])
         right = truth == np.array([row["prediction"] for row in rows])
-        found: dict[tuple[str, str], Score] = {("", "accuracy"): MeanScore(right.astype(float))}
+        found: dict[tuple[str, str], Score] = {("", "accuracy"): PerCrystalScore(right.astype(float))}
         if len(table.classes) == 2:
             positive = table.classes[1]
             probabilities = np.array([float(row[f"{PROBABILITY}{positive}"]) for row in rows])
@@ -171,7 +171,7 @@ def scores_of(table: PredictionTable) -> dict[tuple[str, str], Score]:
     predictions = np.array([[float(row[column]) for column in table.predictions] for row in rows])
     errors = np.abs(predictions - targets)
     names = [name.removeprefix("target").removeprefix("_") for name in table.targets]
-    return {(name, "mae"): MeanScore(errors[:, column]) for column, name in enumerate(names)}
+    return {(name, "mae"): PerCrystalScore(errors[:, column]) for column, name in enumerate(names)}
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def paired_difference(metric: str, arm: Sequence[Score], first: Sequence[Score])
     found = found[np.isfinite(found)]  # draws without crystals of both classes, or with the target, have no value
     n_present, n_better, n_worse = n, None, None
     error = float(found.std(ddof=1)) if len(found) > 1 else math.nan
-    if all(isinstance(score, MeanScore) for score in (*arm, *first)):
+    if all(isinstance(score, PerCrystalScore) for score in (*arm, *first)):
         by_crystal = difference("values")
         gains = -by_crystal if metric == "mae" else by_crystal
         n_present, n_better, n_worse = int(np.isfinite(gains).sum()), int((gains > 0).sum()), int((gains < 0).sum())

@@ -44,7 +44,7 @@ class Settings(BaseModel):
 
     @classmethod
     def _refuse_stand_ins(cls, settings: Mapping[str, Any]) -> Iterator[InitErrorDetails]:
-        """Yield errors for booleans given as numbers, and for paths that are empty or hold NUL, which none can."""
+        """Yield errors for booleans given as numbers, and for empty paths or ones with NUL, which are never valid."""
         for name, value in settings.items():
             field = cls.model_fields.get(name)
             kinds = () if field is None else (field.annotation, *get_args(field.annotation))

@@ -169,7 +169,7 @@ class RunConfig(Settings):
     # Machine
     device: str = Field("auto", pattern=DEVICES, description="Device to compute on: auto, cpu, cuda or cuda:N.")
     devices: int = Field(1, ge=1, description="Number of devices (on a CPU: processes) per machine.")
-    num_nodes: int = Field(1, ge=1, description="Number of machines, where neither torchrun nor srun tells it.")
+    num_nodes: int = Field(1, ge=1, description="Number of machines, where neither torchrun nor srun sets it.")
     precision: Precision = Field(
         "auto",
         description="Arithmetic during training: 32 bits, bf16, or bf16 if the hardware multiplies it natively (auto).",

@@ -94,7 +94,7 @@ class ConvertedModel:
     target_names: tuple[str, ...] = ()
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_foreign_checkpoint(path: Path) -> Checkpoint:
     """Read a file written by ``torch.save``: weights by name, alone or beside other content.
 
     Tensors, numbers, text, and lists and dicts of these are read. Anything else would require running code of the

@@ -1,4 +1,4 @@
-"""Conversion of checkpoints of other code into model folders: read without running anything, renamed, and written."""
+"""Registry of the converters, one per code, and :func:`convert`, which writes the model folder."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from crysmm.config.pretraining import PretrainingConfig
 from crysmm.config.training import TrainingConfig
 from crysmm.convert.alignn import convert_alignn
 from crysmm.convert.cgcnn import convert_cgcnn, convert_crysgnn, convert_crysxpp
-from crysmm.convert.checkpoint import Checkpoint, ConvertedModel, read_checkpoint
-from crysmm.convert.inputs import refuse_early
+from crysmm.convert.checkpoint import Checkpoint, ConvertedModel, read_foreign_checkpoint
+from crysmm.convert.inputs import refuse_unusable_conversion
 from crysmm.inference.model_card import write_card
 from crysmm.inference.model_files import DESCRIPTION_FILE, WEIGHTS_FILE
 from crysmm.inference.model_folder import Origin, read_description
@@ -43,9 +43,9 @@ def convert(code: str, checkpoint: Path, config: Path | None, output_dir: Path) 
     Raises:
         InputError: A file cannot be used, or the folder is not empty.
     """
-    refuse_early(code, checkpoint, config, output_dir)
+    refuse_unusable_conversion(code, checkpoint, config, output_dir)
     settings = {} if config is None else read_settings(config)
-    found = read_checkpoint(checkpoint)
+    found = read_foreign_checkpoint(checkpoint)
     converted = CODES[code](found, settings)
     try:
         _write(output_dir, converted, Origin(code=code, file=checkpoint.name, sha256=found.sha256))

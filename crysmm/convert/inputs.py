@@ -8,7 +8,7 @@ from crysmm.files import refuse_unwritable
 NEEDS_CONFIG = {"alignn"}
 
 
-def refuse_early(code: str, checkpoint: Path, config: Path | None, output_dir: Path) -> None:
+def refuse_unusable_conversion(code: str, checkpoint: Path, config: Path | None, output_dir: Path) -> None:
     """Refuse files that cannot be used.
 
     Args:

@@ -56,7 +56,7 @@ def as_crystal(structure: Any) -> Crystal:
 
 
 def _from_dict(structure: Mapping[str, Any]) -> Crystal:
-    """Convert a dict, in which pandas may have made arrays of lists, and nulls of what is not there."""
+    """Convert a dict; pandas may have turned its lists into arrays and its missing keys into nulls."""
     structure = {key: value for key, value in plain(structure).items() if key == "cartesian" or not is_null(value)}
     readers = {
         ("lattice", "sites"): _from_pymatgen_dict,
@@ -151,13 +151,13 @@ def _from_optimade(structure: Mapping[str, Any]) -> Crystal:
         lattice, positions = structure["lattice_vectors"], structure["cartesian_site_positions"]
         elements: dict[str, Any] = {}
         for kind in structure["species"]:
-            name, found, shares = kind["name"], kind["chemical_symbols"], kind["concentration"]
-            if name in elements or kind.get("attached") or len(found) != len(shares):
+            name, found, occupancies = kind["name"], kind["chemical_symbols"], kind["concentration"]
+            if name in elements or kind.get("attached") or len(found) != len(occupancies):
                 raise StructureError(
                     f"species {name} of the OPTIMADE structure is given twice, has attached atoms, or not one "
                     "concentration for each symbol; give an ordered structure with all its atoms"
                 )
-            elements[name] = only_element(f"a site of species {name}", zip(found, shares, strict=True))
+            elements[name] = only_element(f"a site of species {name}", zip(found, occupancies, strict=True))
         symbols = [elements[name] for name in structure["species_at_sites"]]
         if features and all(len(kind["chemical_symbols"]) < 2 for kind in structure["species"]):
             raise StructureError(

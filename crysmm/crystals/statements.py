@@ -17,9 +17,9 @@ import numpy as np
 from crysmm.crystals.crystal import LARGEST_NUMBER, cell_parameters, to_fractional
 from crysmm.errors import StructureError, shown
 
-FULL_OCCUPANCY = 1e-3 + 1e-9  # largest deviation from 1 of one that counts as full, so that 0.999 and 1.001 do
+OCCUPANCY_TOLERANCE = 1e-3 + 1e-9  # largest deviation from 1 of one that counts as full, so that 0.999 and 1.001 do
 LARGEST_ROUNDING = 0.1  # Angstrom between coordinates that are given twice, rounded differently
-OCCUPANCY = re.compile(  # names of what says how far a site is occupied; d_occupation is of electrons
+OCCUPANCY = re.compile(  # keys that give a site's occupancy; d_occupation counts electrons
     r"(?:(?:atom(?:ic)?|sites?|partial)[_-]?)*(?:occ(?:u|upanc(?:y|ies)|upations?)?(?:_factors?)?|sof)", re.IGNORECASE
 )
 OF_A_CELL = "(?:lattice|cell)(?:_?(?:vector|constant|parameter))?"
@@ -86,7 +86,7 @@ def refuse_vacancies(occupancies: Any) -> None:
         StructureError: An atom is not fully occupied; the text names the first one.
     """
     for atom, occupancy in enumerate(occupancies, 1):
-        if not abs(occupancy - 1) <= FULL_OCCUPANCY:
+        if not abs(occupancy - 1) <= OCCUPANCY_TOLERANCE:
             raise StructureError(
                 f"partial occupancy: atom {atom} is occupied to {occupancy:g}; give an ordered structure"
             )
@@ -102,7 +102,7 @@ def refuse_shared_sites(occupancy: Mapping[Any, Any], kinds: Iterable[Any]) -> N
     Raises:
         StructureError: A site is shared or not fully occupied.
     """
-    sites = {str(kind): shares for kind, shares in occupancy.items()}
+    sites = {str(kind): occupancies for kind, occupancies in occupancy.items()}
     for kind in sorted((set(map(str, kinds)) or set(sites)) & set(sites)):
         try:
             only_element(f"by 'occupancy', kind {kind} of 'spacegroup_kinds'", sites[kind].items())
@@ -127,7 +127,7 @@ def only_element(site: str, species: Iterable[tuple[Any, float]]) -> Any:
         if not isinstance(occupancy, Real) or abs(occupancy) > LARGEST_NUMBER:
             raise StructureError(f"{site} has the occupancy {shown(occupancy)} of {symbol}; expected a number")
         occupancies[symbol] = occupancies.get(symbol, 0) + occupancy
-    if len(occupancies) == 1 and all(abs(total - 1) <= FULL_OCCUPANCY for total in occupancies.values()):
+    if len(occupancies) == 1 and all(abs(total - 1) <= OCCUPANCY_TOLERANCE for total in occupancies.values()):
         return next(iter(occupancies))
     found = ", ".join(f"{symbol} {total:g}" for symbol, total in occupancies.items()) or "nothing"
     raise StructureError(f"partial occupancy: {site} holds {found}; give an ordered structure")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from crysmm.io.source import Record
 
-ROWS_A_TASK = 64  # enough to hide the cost of reaching a worker, few enough to stop quickly
+ROWS_PER_TASK = 64  # enough to hide the cost of reaching a worker, few enough to stop quickly
 TASKS_AHEAD = 3
 ROWS_WITHOUT_WORKERS = 500  # reading this many takes about as long as starting workers
 SPACE_GROUP = "space_group"  # column of stores built with symprec
@@ -92,7 +92,7 @@ def in_parallel(
         symprec: Tolerance for determining space groups, Angstrom; None to skip them.
         rows: Rows of the source to read; by default all.
     """
-    if source.n_rows is not None and source.n_rows <= (ROWS_A_TASK if jobs else ROWS_WITHOUT_WORKERS):
+    if source.n_rows is not None and source.n_rows <= (ROWS_PER_TASK if jobs else ROWS_WITHOUT_WORKERS):
         jobs = 1
     return map_in_order(
         partial(graph_rows, settings=settings, symprec=symprec), source.rows() if rows is None else rows, jobs
@@ -100,7 +100,7 @@ def in_parallel(
 
 
 def map_in_order(work: Callable[[list[Given]], list[Made]], items: Iterable[Given], jobs: int | None) -> Iterator[Made]:
-    """Map items through worker processes, ``ROWS_A_TASK`` at a time, in order.
+    """Map items through worker processes, ``ROWS_PER_TASK`` at a time, in order.
 
     Args:
         work: Function that returns one result per item.
@@ -108,7 +108,7 @@ def map_in_order(work: Callable[[list[Given]], list[Made]], items: Iterable[Give
         jobs: Number of processes, by default one per core; 1 uses this process.
     """
     remaining = iter(items)
-    tasks = iter(lambda: list(islice(remaining, ROWS_A_TASK)), [])
+    tasks = iter(lambda: list(islice(remaining, ROWS_PER_TASK)), [])
     for made in map_tasks(work, tasks, jobs):
         yield from made
 
@@ -232,7 +232,7 @@ def write_arrow(
     summary = ReadingSummary()
     remaining = iter(results)
     with ArrowWriter(path=str(path), schema=to_table([], with_space_groups).schema) as writer:
-        while some := list(islice(remaining, ROWS_A_TASK)):
+        while some := list(islice(remaining, ROWS_PER_TASK)):
             graphed = []
             for result in some:
                 if isinstance(result, GraphedRecord):

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from crysmm.data.store import Store
 
 PROCESS_MEMORY = 400 << 20  # bytes; a process that has imported torch and read a batch
-PREDICTION_SHARE = 0.6  # memory for prediction over memory for training: 0.44 to 0.63 measured for the backbones
+PREDICTION_FRACTION = 0.6  # memory for prediction over memory for training: 0.44 to 0.63 measured for the backbones
 BATCH_MEMORY = 2 << 30  # bytes; batches for prediction or embedding are kept below this
-BYTES_A_SECOND = 1.5e9  # activations processed by two CPU cores; within a factor of two for every backbone
+BYTES_PER_SECOND = 1.5e9  # activations processed by two CPU cores; within a factor of two for every backbone
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 Amount = TypeVar("Amount", float, np.ndarray)
@@ -89,7 +89,7 @@ def why_too_large(
         n_edges: Number of directed bonds that are computed.
         n_triplets: Number of pairs of bonds that are computed.
         limit: Available memory, bytes.
-        fraction: Memory needed over that of a training step: ``PREDICTION_SHARE`` for a prediction.
+        fraction: Memory needed over that of a training step: ``PREDICTION_FRACTION`` for a prediction.
     """
     memory = fraction * estimated_memory(model, n_edges, n_triplets)
     return _too_large(n_atoms, n_edges, n_triplets, memory, limit) if memory > limit else None

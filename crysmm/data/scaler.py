@@ -17,7 +17,7 @@ from crysmm.errors import InputError, first_of
 ROUNDING = 1e-12  # a relative deviation below this is rounding
 
 
-def vary(deviation: ArrayLike, mean: ArrayLike) -> Any:
+def varies(deviation: ArrayLike, mean: ArrayLike) -> Any:
     """Return whether targets differ, by their standard or mean absolute deviation and their mean."""
     return np.greater(deviation, ROUNDING * np.abs(mean))
 
@@ -89,7 +89,7 @@ class TargetScaler(BaseModel):
             transform=config.target_transform,
             standardize=config.standardize_target and config.model.link == "identity",
             mean=tuple(mean.tolist()),
-            std=tuple(np.where(vary(std, mean), std, 1.0).tolist()),
+            std=tuple(np.where(varies(std, mean), std, 1.0).tolist()),
             lowest=lowest,
         )
 

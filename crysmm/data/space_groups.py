@@ -62,5 +62,5 @@ def describe_symmetry(space_groups: np.ndarray) -> str:
     """
     total = len(space_groups)
     unknown, *known = np.bincount(crystal_system(space_groups) + 1, minlength=len(CRYSTAL_SYSTEMS) + 1)
-    shares = ", ".join(f"{name} {count / total:.1%}" for name, count in zip(CRYSTAL_SYSTEMS, known, strict=True))
-    return f"crystal systems: {shares}; symmetry not found for {unknown} of {total} crystals ({unknown / total:.2%})"
+    fractions = ", ".join(f"{name} {count / total:.1%}" for name, count in zip(CRYSTAL_SYSTEMS, known, strict=True))
+    return f"crystal systems: {fractions}; symmetry not found for {unknown} of {total} crystals ({unknown / total:.2%})"

@@ -44,7 +44,7 @@ def units_of(config: TrainingConfig, names: Sequence[str]) -> tuple[str | None, 
     if config.is_classification:
         return (None,) * len(names)
     if config.unit is None:
-        # A factor changes the unit to one that its name does not tell.
+        # A factor changes the unit to one that its name does not give.
         return tuple(KNOWN.get(name) if config.target_multiplication_factor is None else None for name in names)
     if len(config.unit) != len(names):
         raise InputError(

@@ -128,7 +128,7 @@ class FeatureRow:
         feature: Name and range.
         weight: Weight in CrysXPP's feature selector; None for other backbones.
         in_training: True if an element of the training crystals has the feature.
-        share: Fraction of the explained atoms that have the feature.
+        fraction_of_atoms: Fraction of the explained atoms that have the feature.
         mean_contribution: Mean contribution per crystal, in the unit of the prediction.
         mean_size: Mean absolute contribution per crystal.
     """
@@ -137,7 +137,7 @@ class FeatureRow:
     feature: Feature
     weight: float | None
     in_training: bool
-    share: float
+    fraction_of_atoms: float
     mean_contribution: float
     mean_size: float
 
@@ -160,7 +160,7 @@ class FeatureRow:
             "unit": self.feature.unit,
             **({} if self.weight is None else {"weight": self.weight}),
             "in_training": self.in_training,
-            "share_of_atoms": self.share,
+            "fraction_of_atoms": self.fraction_of_atoms,
             "mean_contribution": self.mean_contribution,
             "mean_absolute_contribution": self.mean_size,
         }

@@ -122,7 +122,7 @@ def _fit(features: np.ndarray, errors: np.ndarray) -> np.ndarray:
     if level == 0.0:
         return np.zeros(4)
     mean, std = features.mean(axis=0), features.std(axis=0)
-    std[std < 1e-9] = np.inf  # equal features differ by rounding, and tell nothing: their exponents become 0
+    std[std < 1e-9] = np.inf  # equal features differ by rounding and carry no information: their exponents become 0
     standardized = (features - mean) / std
     relative = errors / level
 

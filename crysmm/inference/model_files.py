@@ -76,7 +76,7 @@ def require_needed(name: Path | str) -> None:
         refuse_missing(name)
 
 
-def refuse_output(path: Path) -> None:
+def refuse_table(path: Path) -> None:
     """Refuse a file that is not named as CSV or Parquet, cannot be written, or exists and is something else.
 
     Raises:

@@ -12,7 +12,7 @@ import torch
 
 from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import collate_crystals
-from crysmm.data.estimate import PREDICTION_SHARE, memory_limit, why_too_large
+from crysmm.data.estimate import PREDICTION_FRACTION, memory_limit, why_too_large
 from crysmm.data.store import Store
 from crysmm.engines.linear import precise
 from crysmm.errors import StructureError
@@ -71,7 +71,7 @@ class ModelTeacher:
             rows = [self._row_of[crystal.checksum] for crystal in crystals]
             batch = self._graphs.batch(rows, merge=self._model.merges_equivalent)
         sizes = sum(map(len, crystals)), len(batch.bond_vectors), batch.connectivity.n_triplets
-        why = why_too_large(self._model, *sizes, memory_limit(self._device), PREDICTION_SHARE)
+        why = why_too_large(self._model, *sizes, memory_limit(self._device), PREDICTION_FRACTION)
         if why is not None:
             raise StructureError(why)
         with torch.inference_mode():

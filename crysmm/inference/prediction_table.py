@@ -29,7 +29,7 @@ from crysmm.io.source import ReadingNote, SkippedRow
 
 TEXTS = frozenset({"id", "domain", "unit", "reason", "note"})  # columns of texts
 PROBABILITY = "probability_"  # begins the name of the column of a class
-ROWS_A_GROUP = 1 << 16  # of a Parquet file
+ROWS_PER_GROUP = 1 << 16  # of a Parquet file
 MOST_EXAMPLES = 3  # of failures and of notes, kept in a summary
 
 
@@ -73,7 +73,7 @@ def prediction_cells(
 
 
 def holds_text(column: str) -> bool:
-    """True if a column of a table of predictions holds text, False if it holds numbers."""
+    """Return whether a column of a table of predictions holds text rather than numbers."""
     return column in TEXTS or column.startswith("unit_")
 
 
@@ -112,7 +112,7 @@ def _write_parquet(path: Path, columns: Sequence[str], lines: Iterable[list[str]
     schema = pa.schema([(name, pa.string() if holds_text(name) else pa.float64()) for name in columns])
     with replacing(path) as temporary, ParquetWriter(temporary, schema, compression="zstd") as writer:
         remaining = iter(lines)
-        while some := list(islice(remaining, ROWS_A_GROUP)):
+        while some := list(islice(remaining, ROWS_PER_GROUP)):
             cells = dict(zip(columns, zip(*some, strict=True), strict=True))
             values = {
                 name: column if holds_text(name) else [float(cell) if cell else None for cell in column]

@@ -15,7 +15,7 @@ import torch
 
 from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import GraphedRecord, count_triplets, graph_row, in_parallel
-from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_SHARE, estimated_memory, memory_limit, why_too_large
+from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_FRACTION, estimated_memory, memory_limit, why_too_large
 from crysmm.device import resolve_device
 from crysmm.errors import InputError, StructureError
 from crysmm.inference import COVERAGE
@@ -228,8 +228,8 @@ class Predictor:
     @property
     def columns(self) -> list[str]:
         """Columns of a table: ``id``, those of :mod:`crysmm.inference.prediction_table`, ``reason`` and ``note``."""
-        nothing = self._assess(COVERAGE)(self._outputs([]), [])
-        columns = prediction_columns(self.model.scaler, self.target_names, nothing, self.units)
+        empty = self._assess(COVERAGE)(self._outputs([]), [])
+        columns = prediction_columns(self.model.scaler, self.target_names, empty, self.units)
         return ["id", *columns, "reason", "note"]
 
     def cells(self, results: Sequence[Result], assessment: Assessment) -> Iterator[list[str]]:
@@ -305,7 +305,7 @@ class Predictor:
         batch: list[Result] = []
         n_edges = n_triplets = 0
         for result, edges, triplets in map(self._prepared, results):
-            memory = PREDICTION_SHARE * estimated_memory(model, n_edges + edges, n_triplets + triplets)
+            memory = PREDICTION_FRACTION * estimated_memory(model, n_edges + edges, n_triplets + triplets)
             if batch and (len(batch) == batch_size or memory > BATCH_MEMORY):
                 yield batch
                 batch, n_edges, n_triplets = [], 0, 0
@@ -326,7 +326,7 @@ class Predictor:
             n_edges, n_triplets = result.classes.merged_sizes(result.edges)
         else:
             n_edges, n_triplets = len(result.edges), count_triplets(n_atoms, result.edges)
-        why = why_too_large(model, n_atoms, n_edges, n_triplets, self._memory_limit, PREDICTION_SHARE)
+        why = why_too_large(model, n_atoms, n_edges, n_triplets, self._memory_limit, PREDICTION_FRACTION)
         if why is not None:
             return SkippedRow(result.record.id, result.record.file, why), 0, 0
         if self._potential is not None:

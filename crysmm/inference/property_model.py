@@ -68,8 +68,8 @@ class PropertyModel:
         """Compute outputs for a batch; for None they have no rows, but the shape of the model's outputs."""
         if batch is None:
             width = self.members[0].network.backbone.node_features
-            nothing = Outputs(np.empty((0, self.scaler.n_outputs)), np.empty((0, width)))
-            return Outputs.combine([nothing] * len(self.members))
+            empty = Outputs(np.empty((0, self.scaler.n_outputs)), np.empty((0, width)))
+            return Outputs.combine([empty] * len(self.members))
         return Outputs.combine([inference.outputs(batch) for inference in self._inferences])
 
     def embed(self, batch: CrystalBatch) -> np.ndarray:
@@ -77,7 +77,7 @@ class PropertyModel:
         return np.concatenate([inference.embed(batch) for inference in self._inferences], axis=1)
 
     def assessor(self, coverage: float) -> Assessor:
-        """Return what turns the outputs into assessments.
+        """Return the assessor, which turns the outputs into assessments.
 
         Args:
             coverage: Fraction of the targets inside the intervals.

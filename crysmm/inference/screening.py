@@ -29,7 +29,7 @@ from crysmm.engines.memory import keep_freed_memory
 from crysmm.errors import InputError, first_of
 from crysmm.files import LOCK, alone_in, replacing, write_json_atomic
 from crysmm.inference import COVERAGE
-from crysmm.inference.model_files import refuse_output, unfinished_folder
+from crysmm.inference.model_files import refuse_table, unfinished_folder
 from crysmm.inference.prediction_table import PredictionSummary, places_of_numbers, write_table
 from crysmm.inference.predictor import Loading, Predictor, Result, as_list, load
 from crysmm.inference.selection import Selection
@@ -40,7 +40,7 @@ from crysmm.io.table import RecordsTable
 from crysmm.progress import progress_bar
 from crysmm.zoo import resolve_group
 
-ROWS_A_SHARD = 1024  # half a second of work for CGCNN on two cores, minutes for models that read texts
+ROWS_PER_SHARD = 1024  # half a second of work for CGCNN on two cores, minutes for models that read texts
 ORIGIN_FILE = "origin.json"  # what the shards in a folder were predicted from
 OF_A_FOLDER = re.compile(rf"{LOCK}|(origin|\d{{6,}})\.json|\.(origin|\d{{6,}})\.json\.\d+\.tmp", re.ASCII)
 """Names of files in a folder of shards, with those that a killed process has left half-written."""
@@ -234,7 +234,7 @@ def screen(
         MissingDependencyError: Dask is not installed.
     """
     output = Path(output)
-    refuse_output(output)
+    refuse_table(output)
     if isinstance(source, str | PathLike):
         source = open_source(source, needs_targets=False)
     elif getattr(source, "ndim", None) == 2:  # a DataFrame, which has ids as well
@@ -247,12 +247,12 @@ def screen(
     )
     maker = ShardMaker(batch_size, coverage, jobs, selection)
     folder = unfinished_folder(output)
-    is_small = source.n_rows is not None and source.n_rows <= ROWS_A_SHARD and not folder.exists()
+    is_small = source.n_rows is not None and source.n_rows <= ROWS_PER_SHARD and not folder.exists()
     opened: AbstractContextManager[dict[int, Shard] | ShardFolder] = (
         nullcontext({}) if is_small else open_shards(folder, _origin(predictor, source, maker))
     )
     with opened as shards:
-        n_before = ROWS_A_SHARD * len(shards)
+        n_before = ROWS_PER_SHARD * len(shards)
         bar = progress_bar("predicting", source.n_rows, "structures", shown=progress, initial=n_before)
         todo = ((number, rows) for number, rows in enumerate(_shards_of(source)) if number not in shards)
         with keep_freed_memory(predictor.device), bar:
@@ -277,7 +277,7 @@ def screen(
 def _shards_of(source: Source) -> Iterator[Rows]:
     """Yield the rows of a source, not read yet, shard by shard."""
     remaining = iter(source.rows())
-    while rows := list(islice(remaining, ROWS_A_SHARD)):
+    while rows := list(islice(remaining, ROWS_PER_SHARD)):
         yield rows
 
 

@@ -101,7 +101,7 @@ class Selection:
     def choose(self, lines: Iterable[Line]) -> Iterable[Line]:
         """Return the lines to keep, those of a ranking from the best; of equal ones, the first counts.
 
-        What is chosen from parts, and then from all that was chosen, is the same as if chosen at once.
+        Choosing from parts and then from their results gives the same as choosing from all at once.
 
         Args:
             lines: Cells of each line; one without a number that a rule reads is not kept.

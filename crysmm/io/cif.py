@@ -17,7 +17,7 @@ from itertools import chain, repeat
 import numpy as np
 
 from crysmm.crystals.crystal import MINIMUM_VOLUME_PER_ATOM, Crystal
-from crysmm.crystals.statements import FULL_OCCUPANCY
+from crysmm.crystals.statements import OCCUPANCY_TOLERANCE
 from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.errors import StructureError, first_of, shown
 from crysmm.graphs.neighbors import close_pairs, too_close
@@ -154,7 +154,7 @@ class _Structure:
         self._compare_with_density(cell.crystal)
         self._refuse_absent(cell.crystal)
         attached = sum(count for count in numbers(self._site_column("_atom_site_attached_hydrogens")) if count > 0)
-        if attached and self.formula is None:  # which would tell itself what is missing
+        if attached and self.formula is None:  # which would show itself what is missing
             self.notes.append(f"{attached:g} hydrogen atoms (_atom_site_attached_hydrogens) have no positions")
         return Reading(cell.crystal, (*self.notes, *cell.notes), self.formula is not None)
 
@@ -192,7 +192,7 @@ class _Structure:
         """Return a column of the sites that are atoms; none where it is missing.
 
         Raises:
-            StructureError: It has not a value for each site, or nothing tells which is of which.
+            StructureError: It has not a value for each site, or nothing shows which belongs to which.
         """
         values = self.tags.column(tag)
         n_sites = len(self.tags.column(SITES[0]))
@@ -200,7 +200,7 @@ class _Structure:
             raise StructureError(f"the CIF has {n_sites} of {SITES[0]}, {len(values)} of {tag}; expected as many")
         if len(values) > 1 and not self.tags.are_joined(tag, SITES[0]):
             raise StructureError(
-                f"{tag} stands in another loop than {SITES[0]}, and no column of both tells which value is of which "
+                f"{tag} stands in another loop than {SITES[0]}, and no column of both shows which value is of which "
                 "site; write them in one loop"
             )
         return [values[row] for row in self.rows] if values else []
@@ -230,7 +230,7 @@ class _Structure:
         for tag in filter(OCCUPANCIES.fullmatch, self.tags):
             occupancies = self._site_column(tag)
             for label, word, value in zip(self.labels, occupancies, numbers(occupancies), strict=False):
-                if word not in UNKNOWN and not abs(value - 1) <= FULL_OCCUPANCY:
+                if word not in UNKNOWN and not abs(value - 1) <= OCCUPANCY_TOLERANCE:
                     raise StructureError(
                         f"partial occupancy: site {label} is occupied to {word} ({tag}); give an ordered structure"
                     )
@@ -289,7 +289,7 @@ class _Structure:
         if not cell.volume > 0:
             raise StructureError(f"no cell has the angles {' '.join(words[3:])}")
         tolerance = VOLUME_TOLERANCE
-        if missing and written:  # the volume tells whether the angle is right, to its last digit
+        if missing and written:  # the volume shows whether the angle is right, to its last digit
             tolerance = VOLUME_OF_INFERRED + 10.0 ** -len(re.sub(r"^\d+\.?|\(.*", "", written)) / cell.volume
         if abs(volume / cell.volume - 1) > tolerance:
             raise StructureError(
@@ -590,7 +590,7 @@ class _Structure:
         the named group, as in a file that lists all of them.
 
         Raises:
-            StructureError: Nothing tells which of both is right.
+            StructureError: Nothing shows which of both is right.
         """
         group_numbers = names.group_numbers(self.lattice)
         try:

@@ -46,7 +46,7 @@ class FolderTable(FileRows):
     among them; beside texts it has to, if there are several.
 
     Raises:
-        InputError: The table is empty, not text, lacks a requested column, or leaves open which columns to learn.
+        InputError: The table is empty, not text, lacks a requested column, or leaves open which columns are targets.
     """
 
     def __init__(self, folder: Path, options: ReadingOptions, name: str = "id_prop.csv") -> None:
@@ -159,7 +159,7 @@ class _Columns:
                 remedy = "; write 1 for true and 0 for false"
             raise InputError(f"{has} no column; expected id,target{remedy}")
         if not options.target_key and len(others) > 1 and any(header[column] != DESCRIPTION for column in texts):
-            raise InputError(f"{has} several columns; choose what to learn with target_key: {', '.join(others)}")
+            raise InputError(f"{has} several columns; choose the target with target_key: {', '.join(others)}")
         for name in names:
             if name not in others:
                 raise InputError(
@@ -182,7 +182,7 @@ class _Columns:
         if numbers := ", ".join(str(column + 1) for column in texts if column):
             raise InputError(
                 f"{table} has no header, and no number in column {numbers}; add a header line with a name for each "
-                "column, and choose what to learn with target_key"
+                "column, and choose the target with target_key"
             )
         parts = [] if options.target_keys else [cells[2] for _, cells in lines if len(cells) > 2]
         values = chain.from_iterable(cells[1:] for _, cells in lines if len(cells) == width)
@@ -196,7 +196,7 @@ class _Columns:
         if len(names) != width - 1:
             raise InputError(
                 f"{table} has no header and {width - 1} target columns; target_key names {len(names)}: "
-                f"{', '.join(names)}; add a header, or leave target_key out to learn every column"
+                f"{', '.join(names)}; add a header, or leave target_key out to train on every column"
             )
         return cls(0, tuple(range(1, width)), names, width)
 

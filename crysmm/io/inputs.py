@@ -71,7 +71,7 @@ def open_input(config: RunConfig, records: Records | None) -> Source:
         InputError: Neither or both are given.
     """
     if (records is None) == (config.root_dir is None):
-        raise InputError("give the structures to learn from: either root_dir or records, not both")
+        raise InputError("give the structures to train on: either root_dir or records, not both")
     options = ReadingOptions(
         id_key=config.id_key,
         file_format=config.file_format if records is None else None,

@@ -60,7 +60,7 @@ def _open_bytes(path: Path, stack: ExitStack) -> io.BufferedReader:
 
 
 class _Limited(io.RawIOBase):
-    """Content of a gzip file with a size limit: the file itself does not tell its uncompressed size."""
+    """Content of a gzip file with a size limit: the file itself does not give its uncompressed size."""
 
     def __init__(self, path: Path, stream: gzip.GzipFile, largest: int) -> None:
         self._path, self._stream, self._left = path, stream, largest

@@ -109,7 +109,7 @@ def _rows_of_object(members: Mapping[str, Any], path: Path) -> Iterator[Mapping[
 
 
 def _is_column(members: Mapping[str, Any]) -> bool:
-    """True if a member is a column of structures: a list of them, or an object by index."""
+    """Return whether a member is a column of structures: a list of them, or an object by index."""
     if isinstance(members.get("lattice_mat"), Mapping):
         return True
     for values in filter(None, map(members.get, HOLDERS)):

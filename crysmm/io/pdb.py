@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crysmm.crystals.crystal import Crystal
-from crysmm.crystals.statements import FULL_OCCUPANCY
+from crysmm.crystals.statements import OCCUPANCY_TOLERANCE
 from crysmm.elements import ATOMIC_NUMBERS, HYDROGENS
 from crysmm.errors import StructureError
 from crysmm.io.site_species import read_label
@@ -151,17 +151,17 @@ def _check_cell(structure: Structure) -> None:
 def _element(site: CRA, is_guessed: bool) -> str:
     """Return the element of a fully occupied atom.
 
-    Columns 13 and 14 tell it where columns 77 and 78 do not, but many programs shift them: then it is believed only if
+    Columns 13 and 14 give it where columns 77 and 78 do not, but many programs shift them: then it is believed only if
     the name leaves no other (``Zn``, ``O1``), and in amino acids, nucleotides and water, whose few elements are known.
 
     Raises:
-        StructureError: The atom is not fully there, or nothing tells its element.
+        StructureError: The atom is not fully there, or nothing gives its element.
     """
     from gemmi import find_tabulated_residue
 
     atom, residue = site.atom, find_tabulated_residue(site.residue.name)
     where = f"the atom in line {atom.serial} ({atom.name} of {site.residue.name})"
-    if atom.altloc != "\0" or abs(atom.occ - 1) > FULL_OCCUPANCY:
+    if atom.altloc != "\0" or abs(atom.occ - 1) > OCCUPANCY_TOLERANCE:
         raise StructureError(f"partial occupancy: {where} is not fully occupied; give an ordered structure")
     symbol = HYDROGENS.get(atom.element.name, atom.element.name)
     is_known = True

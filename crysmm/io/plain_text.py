@@ -1,7 +1,7 @@
-"""What a file that should be text is instead, as its first bytes tell."""
+"""Recognition of files that are not plain text, by their first bytes."""
 
 GZIPPED = b"\x1f\x8b"
-NO_PLAIN_TEXT = {  # what to do about a file that begins so
+ADVICE_BY_MAGIC = {  # advice for files that begin with these bytes
     GZIPPED: "is compressed with gzip, and its name does not end in .gz; rename it",
     b"PK\x03\x04": "is a zip archive; unpack it",
     b"BZh": "is compressed with bzip2; unpack it, or use gzip",
@@ -14,4 +14,4 @@ NO_PLAIN_TEXT = {  # what to do about a file that begins so
 
 def why_no_text(content: bytes) -> str | None:
     """Return what a file with this content is, and what to do about it; None if it seems to be plain text."""
-    return next((why for beginning, why in NO_PLAIN_TEXT.items() if content.startswith(beginning)), None)
+    return next((why for beginning, why in ADVICE_BY_MAGIC.items() if content.startswith(beginning)), None)

@@ -116,12 +116,12 @@ def _read_structure(structure: Any) -> Reading:
 
 
 def holds_structure(fields: Mapping[str, Any]) -> bool:
-    """True if a row holds a structure, rather than the name of its file."""
+    """Return whether a row holds a structure, rather than the name of its file."""
     return any(is_structure(fields.get(key)) for key in HOLDERS) or is_structure(fields)
 
 
 def is_structure(value: Any) -> bool:
-    """True if a value seems to be the dict of a structure, or the text of a structure file."""
+    """Return whether a value seems to be the dict of a structure, or the text of a structure file."""
     if isinstance(value, str):
         return _is_text_of_structure(value)
     return isinstance(value, Mapping) and any(
@@ -134,7 +134,7 @@ def _is_text_of_structure(text: str) -> bool:
 
 
 def refuse_repeated(columns: Sequence[Any], table: object, used: Collection[str] | None = None) -> None:
-    """Refuse a table with two columns of one name, of which nothing tells the one that is meant.
+    """Refuse a table with two columns of one name, of which nothing shows the one that is meant.
 
     Args:
         columns: Names of the columns.

@@ -106,7 +106,7 @@ class Readings:
 
     Args:
         elements: The likeliest one first; empty where the word means no element.
-        certain: The word alone tells which one, without a formula.
+        certain: The word alone shows which one, without a formula.
         reason: Why it is not certain.
     """
 
@@ -158,7 +158,7 @@ def read_label(label: str) -> Readings:
         letters = kind[1]  # BeA is beryllium of kind A
     proper = ATOMIC_NUMBERS.get(letters, HEAVIEST + 1) <= HEAVIEST and _is_single(symbol, rest)
     only = letters.isupper() and letters != "RE" and len(letters) == 2 and elements == [symbol]  # ZN: no element is Z
-    reason = f"the label {label!r} alone does not tell its element"
+    reason = f"the label {label!r} alone does not give its element"
     return Readings(tuple(elements), proper or only, reason)
 
 
@@ -238,7 +238,7 @@ def choose_elements(readings: Sequence[Readings], counts: Sequence[int], formula
                 f"{doubtful.reason}, and no reading agrees with the formula {formula.text!r}; write "
                 "_atom_site_type_symbol"
             )
-        return [reading.elements[0] for reading in readings]  # comparing these with the formula tells both
+        return [reading.elements[0] for reading in readings]  # comparing these with the formula gives both
     differing = [word for word in words if len({chosen[word] for chosen in agreeing}) > 1]
     doubtful = next((word for word in differing if not word.certain), None)
     if doubtful is not None:

@@ -55,7 +55,7 @@ def format_from_name(name: str) -> FileFormat | None:
 
 
 def is_structure_json(path: Path) -> bool | None:
-    """Return whether a JSON file seems to hold one structure; None if its beginning does not tell.
+    """Return whether a JSON file seems to hold one structure; None if its beginning does not show it.
 
     Other files of a folder of structures are JSON, too.
     """
@@ -93,7 +93,7 @@ def format_from_text(text: str) -> FileFormat | None:
 
 
 def begins_as_structure(path: Path) -> bool:
-    """Return whether a file, whose name does not tell, seems to be a POSCAR or a CIF."""
+    """Return whether a file, whose name does not show it, seems to be a POSCAR or a CIF."""
     try:
         with path.open("rb") as stream:
             start = stream.read(BEGINNING).decode("utf-8-sig", errors="replace")

@@ -270,7 +270,7 @@ class GroupNames:
     def named(self, lattice: np.ndarray) -> list[Operations]:
         """Return the settings that these names allow, whether they fit the cell or not; none for unknown names.
 
-        A Hall symbol tells the setting. A Hermann-Mauguin symbol leaves the origin open where the group has two, a
+        A Hall symbol gives the setting. A Hermann-Mauguin symbol leaves the origin open where the group has two, a
         number the axes as well, unless the code of the setting (``b1``, ``cab``, ``2``, ``h``) stands beside it.
 
         Raises:
@@ -289,7 +289,7 @@ class GroupNames:
         allowed = [[hall] for hall in halls] + by_symbol
         if not allowed and self.numbers:
             settings = _entries_of_number(self.numbers[0])
-            if self.symbols and len(settings) > 1:  # of a symbol that is not known the number does not tell the setting
+            if self.symbols and len(settings) > 1:  # of a symbol that is not known the number does not give the setting
                 return []
             return list(map(_operations_of, self._of_code(settings, self.numbers[0])))
         shared = set.intersection(*({each.triplets for each in some} for some in allowed)) if allowed else set()
@@ -363,7 +363,7 @@ def entries_of_symbol(symbol: str, lattice: np.ndarray) -> list[SpaceGroup]:
     base, settings = read
     is_short = settings[0].crystal_system_str() == "monoclinic" and "1" not in base.split()
     if is_short and not _operations_of(settings[0]).fit(lattice):
-        bare = _without_ones(base)  # P 2/m leaves the axis open; the cell may tell that it is not b
+        bare = _without_ones(base)  # P 2/m leaves the axis open; the cell may show that it is not b
         others = [entry for entry in _table(str(settings[0].number)) if _without_ones(entry.hm) == bare]
         return [entry for entry in others if _operations_of(entry).fit(lattice)] or settings
     return settings

@@ -112,7 +112,7 @@ def xyz_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, frame in enumerate(_split_frames(path), 1):
         fields: dict[str, Any] = {}
         for key, value in _pairs("".join(frame[1:2])):
-            # a key given twice holds no number, so that the frame is refused where it is learned
+            # a key given twice holds no number, so that the frame is refused where the key is a target
             if not NO_PROPERTY.fullmatch(key.lower()):
                 fields[key] = f"{fields[key]} and {value}" if key in fields else _value(value)
         if not fields.keys() & ID_KEYS:

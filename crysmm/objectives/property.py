@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from crysmm.config.training import Criterion
 from crysmm.data.batch import CrystalBatch, labels_per_crystal
-from crysmm.data.scaler import TargetScaler, vary
+from crysmm.data.scaler import TargetScaler, varies
 from crysmm.engines.linear import precise
 from crysmm.models.networks import PropertyNetwork
 from crysmm.objectives.objective import Objective
@@ -58,7 +58,7 @@ def fit_weights(weights: Sequence[float] | None, train: np.ndarray, validation: 
     deviation, mean = np.nanstd(train, axis=0), np.nanmean(train, axis=0)
     fraction = (~np.isnan(validation)).mean(axis=0)
     scored = fraction > 0
-    scale = np.where(vary(deviation, mean), deviation, 1.0) * np.where(scored, fraction, 1.0) * scored.sum()
+    scale = np.where(varies(deviation, mean), deviation, 1.0) * np.where(scored, fraction, 1.0) * scored.sum()
     return TargetWeights(loss, scored / scale, labels_per_crystal(validation))
 
 

@@ -35,7 +35,7 @@ class Term(nn.Module, ABC):
         """
 
     def scores(self, name: str) -> list[Score]:
-        """Return what its predictions for held-out crystals are scored by; by default nothing.
+        """Return the scores of its predictions for held-out crystals; none by default.
 
         Args:
             name: Name of the term in its objective.

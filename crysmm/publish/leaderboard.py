@@ -267,4 +267,4 @@ def next_steps(contribution: Contribution) -> list[str]:
         "check it there with: python jarvis_leaderboard/rebuild.py",
         "open a pull request to its branch develop",
     ]
-    return describe_steps(contribution.folder, "", contribution.kept, steps)
+    return describe_steps(contribution.folder, contribution.kept, steps)

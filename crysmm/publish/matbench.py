@@ -427,4 +427,4 @@ def next_steps(submission: Submission) -> list[str]:
         "https://github.com/materialsproject/matbench",
         "open a pull request labeled new_benchmark",
     ]
-    return describe_steps(submission.folder, f", of {', '.join(submission.tasks)}", submission.kept, steps)
+    return describe_steps(submission.folder, submission.kept, steps, submission.tasks)

@@ -190,11 +190,19 @@ def write_script(path: Path, text: str) -> bool:
     return True
 
 
-def describe_steps(folder: Path, of: str, kept: Sequence[str], steps: Sequence[str]) -> list[str]:
-    """Return lines that name edited files left unchanged, and number the steps that remain to submit a folder."""
+def describe_steps(folder: Path, kept: Sequence[str], steps: Sequence[str], tasks: Sequence[str] = ()) -> list[str]:
+    """Return lines that name edited files left unchanged, and number the steps that remain to submit a folder.
+
+    Args:
+        folder: Folder to submit.
+        kept: Names of the files left unchanged.
+        steps: Steps in order.
+        tasks: Tasks that the folder holds, to name them.
+    """
     notes = [f"left unchanged, as edited: {', '.join(kept)}; delete it to have it written again"] if kept else []
     numbered = [f"  {number}. {step}" for number, step in enumerate(steps, 1)]
-    return [*notes, f"written to {folder}{of}; to submit it:", *numbered]
+    of_tasks = f", of {', '.join(tasks)}" if tasks else ""
+    return [*notes, f"written to {folder}{of_tasks}; to submit it:", *numbered]
 
 
 def installed_file(package: str, name: str) -> Path | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crysmm.data.duplicates import Counterpart
-from crysmm.data.scaler import TargetScaler, class_label, vary
+from crysmm.data.scaler import TargetScaler, class_label, varies
 from crysmm.data.space_groups import CRYSTAL_SYSTEMS, crystal_system, find_space_group
 from crysmm.data.store import Store
 from crysmm.data.units import after_name, after_number, number
@@ -100,7 +100,7 @@ def crystal_errors(
     mean_of_training = np.nanmean(train_targets, axis=0)
     mad = np.nanmean(np.abs(train_targets - mean_of_training), axis=0)
     # A target that is constant in training has no scale.
-    relative = errors / np.where(vary(mad, mean_of_training), mad, 1.0)
+    relative = errors / np.where(varies(mad, mean_of_training), mad, 1.0)
     mean = np.nanmean(relative, axis=1)  # every crystal has a target
     explanation = "mean over targets of the absolute error divided by the mean absolute deviation in the training split"
     return CrystalErrors("MAE / MAD", "MAE / MAD", explanation, mean, mean, np.nanargmax(relative, axis=1))

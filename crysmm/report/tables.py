@@ -39,7 +39,7 @@ Metrics = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Card:
+class ScoreCard:
     """Number in large type.
 
     Args:
@@ -70,14 +70,14 @@ class Table:
     is_text: bool = False
 
 
-def score_cards(metrics: Metrics, split: str) -> list[Card]:
+def score_cards(metrics: Metrics, split: str) -> list[ScoreCard]:
     """Return the main scores of a split, each next to those of the other splits."""
     splits = {name: metrics[name] for name in SPLITS if name in metrics}
     scores, unit = splits[split], _unit(metrics)
     cards = []
     if "accuracy" in scores:
         baseline = f"always the most frequent class: {percentage(scores['accuracy_of_most_frequent'])}"
-        cards.append(Card("accuracy", percentage(scores["accuracy"]), baseline))
+        cards.append(ScoreCard("accuracy", percentage(scores["accuracy"]), baseline))
         shown = {name: CLASS_SCORES[name] for name in ("ROC-AUC", "F1")}
     elif "per_target" in scores:
         splits = {name: one["mean"] for name, one in splits.items()}
@@ -87,19 +87,21 @@ def score_cards(metrics: Metrics, split: str) -> list[Card]:
     for label, key in shown.items():
         others = [f"{TITLES[name]} {number(splits[name][key])}" for name in splits if name != split]
         title = named([label], [unit])[0] if label == "MAE" else label
-        cards.append(Card(title, number(splits[split][key]), ", ".join(others)))
+        cards.append(ScoreCard(title, number(splits[split][key]), ", ".join(others)))
     if "intervals" in scores:
         intervals = scores["intervals"]
         label = f"coverage of {intervals['asked']:.0%} intervals"
         if "reason" in intervals:
-            cards.append(Card(label, "-", f"infinite: {intervals['reason']}, there are {intervals['n_validation']}"))
+            cards.append(
+                ScoreCard(label, "-", f"infinite: {intervals['reason']}, there are {intervals['n_validation']}")
+            )
         else:
             low, high = map(percentage, intervals.get("covered_between", (None, None)))
             about = f"of the targets, {low} to {high} with 95% confidence"
             width = ""
             if "median_width" in intervals:
                 width = f"; median width {number(intervals['median_width'])}{after_number(unit)}"
-            cards.append(Card(label, percentage(intervals["covered"]), about + width))
+            cards.append(ScoreCard(label, percentage(intervals["covered"]), about + width))
     return cards
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from crysmm.data.scaler import TargetScaler, vary
+from crysmm.data.scaler import TargetScaler, varies
 from crysmm.errors import DivergedError
 from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment
@@ -43,7 +43,7 @@ def evaluate(
         on log10, ``unit`` is ``original`` and ``log10`` holds the metrics of the logarithms.
 
     Raises:
-        DivergedError: Predictions are not finite, or 0 where logarithms are learned.
+        DivergedError: Predictions are not finite, or 0 where the target is log10-transformed.
     """
     is_whole = np.isfinite(predictions) & ((predictions > 0) | (scaler.transform != "log10"))  # 10 to -400 is 0
     n_broken = int((~is_whole).any(axis=1).sum())
@@ -101,16 +101,16 @@ def _regression_of_one(target: np.ndarray, prediction: np.ndarray, train_mean: f
         return {"n": 0, **undefined, "reason": "no crystal of this split has the target"}
     deviation = float(np.abs(target - target.mean()).mean())
     error = float(mean_absolute_error(target, prediction))
-    varies = bool(vary(deviation, target.mean()))  # r2 and mae_over_mad divide by it
+    has_range = bool(varies(deviation, target.mean()))  # r2 and mae_over_mad divide by it
     return {
         "n": len(target),
         "mae": error,
         "rmse": float(root_mean_squared_error(target, prediction)),
-        "r2": float(r2_score(target, prediction)) if varies else None,
+        "r2": float(r2_score(target, prediction)) if has_range else None,
         "mad": deviation,
-        "mae_over_mad": error / deviation if varies else None,
+        "mae_over_mad": error / deviation if has_range else None,
         "mae_of_train_mean": float(np.abs(target - train_mean).mean()),
-        **({} if varies else {"reason": "r2 and mae_over_mad need targets that differ"}),
+        **({} if has_range else {"reason": "r2 and mae_over_mad need targets that differ"}),
     }
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
+from crysmm.array_cache import folder_of_parts, read_parts, write_part
 from crysmm.data.store import CRYSTALS_READ, Store
 from crysmm.errors import InputError, brief
 from crysmm.files import file_sha256, refuse_other_file, replacing, working_folder
-from crysmm.parts import folder_of_parts, read_parts, write_part
 from crysmm.teachers.features import DTYPE, FOLDER, TeacherFeatures
 from crysmm.teachers.names import SUFFIX, refuse_missing
 from crysmm.teachers.registry import TeacherIdentity
@@ -33,12 +33,12 @@ KIND = b"crysmm.kind"  # key of what the teacher is, MODEL or something else
 MODEL = b"model"
 ATOMS_READ = 8192
 KEY_BYTES = 8  # of the checksum of an id, the key of a crystal in the copy
-DESCRIBING = ("id", "atom", "element", "structure")  # columns that tell which crystals they are
+DESCRIBING = ("id", "atom", "element", "structure")  # columns that identify the crystals
 Rows = Literal["atom", "crystal"]
 
 
 class EmbeddedCrystal(NamedTuple):
-    """Facts that a file tells of a crystal: its number of atoms, and if it has them, its checksum and its elements."""
+    """Facts that a file gives about a crystal: its number of atoms, and if present, its checksum and its elements."""
 
     n_atoms: int
     structure: str | None
@@ -67,7 +67,7 @@ def write_embeddings(
             writer.write_table(_table(store, rows[start : start + CRYSTALS_READ], features, per).cast(schema))
 
 
-def refuse_output(path: Path) -> None:
+def refuse_feature_file(path: Path) -> None:
     """Refuse an output that is not Parquet, cannot be written, or exists and is no file of features.
 
     Raises:
@@ -172,7 +172,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _read_crystals(path: Path, file: ParquetFile) -> dict[str, EmbeddedCrystal]:
-    """Return the facts that a file tells of its crystals, by id in the file's order.
+    """Return the facts that a file gives about its crystals, by id in the file's order.
 
     Raises:
         InputError: Columns are missing, or the atoms of a crystal are not consecutive rows, counted from 0.
@@ -227,13 +227,13 @@ def _refuse_others(path: Path, crystals: dict[str, EmbeddedCrystal], store: Stor
                 f"{path} has features of another structure under the id {identifier}; run crysmm embed again, on the "
                 "structures to be trained on"
             )
-    rows = [row for row in rows if crystals[store.ids[row]].structure is None]  # a checksum tells the elements, too
+    rows = [row for row in rows if crystals[store.ids[row]].structure is None]  # a checksum covers the elements, too
     for row, crystal in zip(rows, store.iter_crystals(rows), strict=True):
         _refuse_other_elements(path, store.ids[row], crystals[store.ids[row]].elements, crystal.elements)
 
 
 def _refuse_other_elements(path: Path, identifier: str, found: list[str] | None, expected: list[str]) -> None:
-    """Refuse the rows of a crystal with other elements than its atoms; the file may tell none."""
+    """Refuse the rows of a crystal with other elements than its atoms; the file may give none."""
     for atom, (symbol, other) in enumerate(zip(expected if found is None else found, expected, strict=True)):
         if symbol != other:
             raise InputError(

@@ -1,7 +1,7 @@
 """Features of atoms by a teacher: computed once for each structure, kept in the cache, and memory-mapped.
 
-The cache has a folder for each teacher, named by its checksum and its layers, whose :mod:`parts <crysmm.parts>` hold
-the features of a crystal under the checksum of its structure, in float16.
+The cache has a folder for each teacher, named by its checksum and its layers, whose :mod:`parts <crysmm.array_cache>`
+hold the features of a crystal under the checksum of its structure, in float16.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from crysmm.array_cache import PartReader, Place, folder_of_parts, read_parts, write_part
 from crysmm.cluster import map_on_cluster
 from crysmm.crystals.crystal import Crystal
 from crysmm.data.building import map_tasks
@@ -22,15 +23,14 @@ from crysmm.data.loader import batch_ends
 from crysmm.data.store import CRYSTALS_READ, Store
 from crysmm.device import resolve_device
 from crysmm.errors import CrysmmError, InputError, brief
-from crysmm.parts import PartReader, Place, folder_of_parts, read_parts, write_part
 from crysmm.progress import progress_bar
 from crysmm.teachers.names import is_model
 from crysmm.teachers.registry import TeacherIdentity, load_teacher
 from crysmm.teachers.teacher import Teacher, TeacherByName
 
 FOLDER, DTYPE = "teachers", "F16"  # of the parts in the cache
-ATOMS_A_BATCH = 256  # embedded together; SevenNet needs about 1 MB for each
-ATOMS_A_PART = 2048  # at most minutes of work
+ATOMS_PER_BATCH = 256  # embedded together; SevenNet needs about 1 MB for each
+ATOMS_PER_PART = 2048  # at most minutes of work
 ATOMS_WITHOUT_WORKERS = 1024  # embedding so many takes about as long as starting workers
 
 
@@ -186,7 +186,7 @@ def compute_features(
             part |= features
             reasons |= why_not
             bar.update(n_atoms)
-            if sum(map(len, part.values())) >= ATOMS_A_PART:
+            if sum(map(len, part.values())) >= ATOMS_PER_PART:
                 known |= write_part(folder, part)
                 part = {}
     known |= write_part(folder, part)
@@ -231,7 +231,7 @@ def _missing_batches(store: Store, row_of: dict[bytes, int], known: Container[by
         known: Keys of those that are known.
     """
     crystals = list(row_of.items())
-    ends = batch_ends(store.n_atoms[[row for _, row in crystals]], len(crystals), ATOMS_A_BATCH)
+    ends = batch_ends(store.n_atoms[[row for _, row in crystals]], len(crystals), ATOMS_PER_BATCH)
     batches = (crystals[start:end] for start, end in pairwise([0, *ends]))
     missing = ({key: row for key, row in batch if key not in known} for batch in batches)
     return [batch for batch in missing if batch]

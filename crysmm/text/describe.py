@@ -20,7 +20,7 @@ from crysmm.data.building import graph_row
 from crysmm.errors import InputError
 from crysmm.io.source import SkippedRow, Source
 from crysmm.progress import progress_bar
-from crysmm.text.describers import DescriberName, borrowed, describer_version, end_processes
+from crysmm.text.describers import TIMEOUT, DescriberName, borrowed, describer_version, end_processes
 from crysmm.text.descriptions import (
     Appender,
     Description,
@@ -30,11 +30,10 @@ from crysmm.text.descriptions import (
 
 NOT_READ = ""  # in place of the checksum of a structure that could not be read
 CHECKED = GraphSettings()  # a crystal without a graph by these settings is not described either
-TIMEOUT = 120  # seconds per crystal
 
 
 @dataclass(frozen=True)
-class Summary:
+class DescriptionSummary:
     """Rows of an input by the result of describing them.
 
     Args:
@@ -86,7 +85,7 @@ def describe(
     backend: Backend = "local",
     scheduler: str | None = None,
     progress: bool = True,
-) -> Summary:
+) -> DescriptionSummary:
     """Describe the crystals of an input that are not yet in a file, and sort the file in the order of the input.
 
     Args:
@@ -134,7 +133,7 @@ def describe(
     ours = {identifier: rows.pop(identifier) for identifier in todo.ids}
     write_descriptions(output, [*ours.values(), *rows.values()])  # rows of other inputs come last
     texts = [row for row in ours.values() if row.text is not None]
-    return Summary(
+    return DescriptionSummary(
         described=[row for row in texts if row.reason is None],
         replaced=[row for row in texts if row.reason is not None],
         failed=[row for row in ours.values() if row.text is None],

@@ -31,6 +31,7 @@ from crysmm.crystals.crystal import Crystal
 from crysmm.errors import MissingDependencyError
 
 SECONDS_TO_START = 300
+TIMEOUT = 120  # seconds per crystal, by default
 NUMPY_NUMBER = re.compile(r"np\.\w+\(([^()]*)\)")
 
 

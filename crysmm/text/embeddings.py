@@ -1,6 +1,7 @@
 """Embeddings of texts by a frozen encoder, computed once for each distinct text.
 
-The cache has a folder for each encoder, revision and pooling, whose :mod:`parts <crysmm.parts>` have a row per text.
+The cache has a folder for each encoder, revision and pooling, whose :mod:`parts <crysmm.array_cache>` have a row per
+text.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from crysmm.array_cache import PartReader, folder_of_parts, read_parts, write_part
 from crysmm.config.models import Pooling
 from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError
-from crysmm.parts import PartReader, folder_of_parts, read_parts, write_part
 from crysmm.progress import progress_bar
-from crysmm.text.describe import TIMEOUT, describe_crystal
-from crysmm.text.describers import DescriberName
+from crysmm.text.describe import describe_crystal
+from crysmm.text.describers import TIMEOUT, DescriberName
 from crysmm.text.descriptions import Description
 from crysmm.text.encoder import NO_TOKEN, TextEncoder, pad
 
@@ -154,7 +155,7 @@ def to_lists(values: np.ndarray) -> list[list[float] | None]:
 def from_lists(lists: Sequence[Sequence[float] | None], settings: TextSettings) -> np.ndarray:
     """Restore the array that :func:`to_lists` converted."""
     given = [row for row in lists if row is not None]
-    # Rows of tokens were stored without their padding; JSON does not tell integers from floats.
+    # Rows of tokens were stored without their padding; JSON does not distinguish integers from floats.
     if settings.tuned_layers:
         values = pad([[int(token) for token in row] for row in given])
     else:

@@ -2,7 +2,7 @@
 
 The crystals of a run keep their labels and their split; the others are added to the training split, with what the run's
 model predicts for them. So a network that reads a universal potential teaches one that does without
-(``docs/results/potentials.md`` has what that is worth). It is self-training as of Xie et al., CVPR 2020, without noise.
+(``docs/results/potentials.md`` reports the gain). It is self-training as of Xie et al., CVPR 2020, without noise.
 """
 
 from __future__ import annotations

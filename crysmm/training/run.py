@@ -314,8 +314,8 @@ def carry_out(
             except StopRequested as stop:
                 processes.kill()
                 kept = "give the same command and --resume to go on after the last whole epoch"
-                nothing = "no epoch was complete, so nothing is kept"
-                run.log.say(f"stopped by {stop.name}: {kept if run.folder.has_checkpoint else nothing}")
+                message = "no epoch was complete, so nothing is kept"
+                run.log.say(f"stopped by {stop.name}: {kept if run.folder.has_checkpoint else message}")
                 raise stop.exit_error(processes.is_first) from None
             finally:
                 run.log.close()

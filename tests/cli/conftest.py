@@ -15,6 +15,6 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainingConfig]:
     run = ModuleType("crysmm.training.train")
     run.train = configs.append  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "crysmm.training.train", run)
-    for check in ("refuse_absent", "refuse_early"):
+    for check in ("refuse_absent", "refuse_unusable_run"):
         monkeypatch.setattr(f"crysmm.cli.train.{check}", lambda config: None)
     return configs

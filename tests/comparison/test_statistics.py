@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from crysmm.comparison import statistics
-from crysmm.comparison.statistics import MeanScore, RankingScore, draws, paired_difference
+from crysmm.comparison.statistics import PerCrystalScore, RankingScore, draws, paired_difference
 
 
 def differences(n, mean, seed=0):
@@ -18,7 +18,7 @@ def differences(n, mean, seed=0):
 
 def test_paired_difference_of_means():
     arm, first = differences(50, -1.0)
-    found = paired_difference("mae", [MeanScore(arm)], [MeanScore(first)])
+    found = paired_difference("mae", [PerCrystalScore(arm)], [PerCrystalScore(first)])
     assert found.value == pytest.approx((arm - first).mean())
     assert found.standard_error == pytest.approx(stats.sem(arm - first))
     assert (found.n, found.n_better, found.n_worse) == (50, (arm < first).sum(), (arm > first).sum())
@@ -26,7 +26,7 @@ def test_paired_difference_of_means():
     # 50 crystals are enough for the interval of normal differences to be close to Student's.
     low, high = stats.t.interval(0.95, 49, found.value, found.standard_error)
     assert (found.lower, found.upper) == (pytest.approx(low, abs=0.05), pytest.approx(high, abs=0.05))
-    turned = paired_difference("mae", [MeanScore(first)], [MeanScore(arm)])
+    turned = paired_difference("mae", [PerCrystalScore(first)], [PerCrystalScore(arm)])
     assert (turned.value, turned.verdict) == (-found.value, "worse")
 
 
@@ -35,7 +35,7 @@ def test_intervals_hold_the_truth_in_95_percent(n):
     held = []
     for seed in range(400):
         arm, first = differences(n, 0.7, seed)
-        found = paired_difference("mae", [MeanScore(arm)], [MeanScore(first)])
+        found = paired_difference("mae", [PerCrystalScore(arm)], [PerCrystalScore(first)])
         held.append(found.lower <= 0.7 <= found.upper)
     assert 0.92 <= np.mean(held) <= 0.985
 
@@ -43,17 +43,17 @@ def test_intervals_hold_the_truth_in_95_percent(n):
 def test_crystals_without_the_target_do_not_count():
     arm, first = differences(12, -3.0)
     arm[[2, 5]] = first[[2, 5]] = np.nan
-    found = paired_difference("mae", [MeanScore(arm)], [MeanScore(first)])
+    found = paired_difference("mae", [PerCrystalScore(arm)], [PerCrystalScore(first)])
     assert found.n == 10
     assert found.value == pytest.approx(np.nanmean(arm - first))
-    assert MeanScore(arm).standard_error == pytest.approx(stats.sem(arm, nan_policy="omit"))
+    assert PerCrystalScore(arm).standard_error == pytest.approx(stats.sem(arm, nan_policy="omit"))
 
 
 def test_seeds_must_agree():
     arm, first = differences(200, -1.0)
-    steady = [MeanScore(arm - 0.1), MeanScore(arm), MeanScore(arm + 0.1)]
-    wild = [MeanScore(arm - 9), MeanScore(arm), MeanScore(arm + 9)]
-    one = [MeanScore(first)]
+    steady = [PerCrystalScore(arm - 0.1), PerCrystalScore(arm), PerCrystalScore(arm + 0.1)]
+    wild = [PerCrystalScore(arm - 9), PerCrystalScore(arm), PerCrystalScore(arm + 9)]
+    one = [PerCrystalScore(first)]
     assert paired_difference("mae", steady, one).verdict == "better"
     found = paired_difference("mae", wild, one)
     assert (found.excludes_zero, found.verdict, found.n_seeds) == (True, "no difference", 3)
@@ -118,14 +118,14 @@ def test_larger_is_better_for_accuracy_and_roc_auc():
         method="percentile",
     )
     assert found.standard_error == pytest.approx(expected.standard_error, rel=0.15)
-    right = [MeanScore((chance.random(150) < rate) * 1.0) for rate in (0.9, 0.6)]
+    right = [PerCrystalScore((chance.random(150) < rate) * 1.0) for rate in (0.9, 0.6)]
     assert paired_difference("accuracy", right[:1], right[1:]).verdict == "better"
 
 
 def test_equal_arms_and_a_single_crystal_show_no_difference():
-    same = [MeanScore(np.array([1.0, 2.0, 3.0]))]
+    same = [PerCrystalScore(np.array([1.0, 2.0, 3.0]))]
     assert paired_difference("mae", same, same).verdict == "no difference"
-    found = paired_difference("mae", [MeanScore(np.array([1.0]))], [MeanScore(np.array([5.0]))])
+    found = paired_difference("mae", [PerCrystalScore(np.array([1.0]))], [PerCrystalScore(np.array([5.0]))])
     assert (found.value, found.verdict) == (-4.0, "no difference")
     # Draws that are all equal give an interval without width, which says nothing.
     perfect = RankingScore(np.array([True, True, False]), np.array([0.9, 0.8, 0.1]))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from crysmm.convert.checkpoint import read_checkpoint
+from crysmm.convert.checkpoint import read_foreign_checkpoint
 from crysmm.convert.conversion import convert
 from crysmm.errors import InputError
 
@@ -56,10 +56,10 @@ def test_whole_objects_are_not_unpickled(tmp_path: Path, zipped: bool) -> None:
     with pytest.raises(
         InputError, match=r"module.pth holds objects of the class torch.nn.modules.linear.Linear, .*state_dict"
     ):
-        read_checkpoint(tmp_path / "module.pth")
+        read_foreign_checkpoint(tmp_path / "module.pth")
     torch.save({"state_dict": {"a": torch.ones(2)}, "args": Marker(tmp_path / "run")}, tmp_path / "code.pth")
     with pytest.raises(InputError, match="holds objects of the class"):
-        read_checkpoint(tmp_path / "code.pth")
+        read_foreign_checkpoint(tmp_path / "code.pth")
     assert not (tmp_path / "run").exists()
 
 
@@ -67,7 +67,7 @@ def test_whole_objects_are_not_unpickled(tmp_path: Path, zipped: bool) -> None:
 def test_arguments_and_numbers_of_numpy_are_passed_over(tmp_path: Path, zipped: bool) -> None:
     content = {"state_dict": {"a": torch.ones(2)}, "args": argparse.Namespace(n_h=1), "best": np.float64(0.5)}
     torch.save(content, tmp_path / "all.pth", _use_new_zipfile_serialization=zipped)
-    checkpoint = read_checkpoint(tmp_path / "all.pth")
+    checkpoint = read_foreign_checkpoint(tmp_path / "all.pth")
     assert torch.equal(checkpoint.weights["a"], torch.ones(2))
     assert not isinstance(checkpoint.others["args"], argparse.Namespace)
     assert not isinstance(checkpoint.others["best"], np.generic)
@@ -85,7 +85,7 @@ def test_arguments_and_numbers_of_numpy_are_passed_over(tmp_path: Path, zipped: 
 def test_files_that_are_no_checkpoints(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(InputError, match=message):
-        read_checkpoint(tmp_path / "file")
+        read_foreign_checkpoint(tmp_path / "file")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -101,7 +101,7 @@ def test_a_file_cut_off_or_changed_is_read_or_refused(tmp_path: Path, zipped: bo
         for damaged in (whole[:length], bytes(changed)):
             (tmp_path / "file").write_bytes(damaged)
             try:
-                read_checkpoint(tmp_path / "file")
+                read_foreign_checkpoint(tmp_path / "file")
             except InputError:
                 n_refused += 1
     assert n_refused >= 50
@@ -118,7 +118,7 @@ def test_a_file_cut_off_or_changed_is_read_or_refused(tmp_path: Path, zipped: bo
 def test_checkpoints_without_weights(tmp_path: Path, content: Any, message: str) -> None:
     torch.save(content, tmp_path / "file")
     with pytest.raises(InputError, match=message):
-        read_checkpoint(tmp_path / "file")
+        read_foreign_checkpoint(tmp_path / "file")
 
 
 UNREAD: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
@@ -138,12 +138,12 @@ def test_weights_that_are_no_plain_numbers(tmp_path: Path, kind: str) -> None:
     make, message = UNREAD[kind]
     torch.save({"state_dict": {"a": make(), "b": torch.ones(2)}}, tmp_path / "file")
     with pytest.raises(InputError, match=rf"{message}; expected .*float32"):
-        read_checkpoint(tmp_path / "file")
+        read_foreign_checkpoint(tmp_path / "file")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.pt cannot be read: No such file"):
-        read_checkpoint(tmp_path / "none.pt")
+        read_foreign_checkpoint(tmp_path / "none.pt")
 
 
 OF_CGCNN: dict[str, tuple[Change, str]] = {

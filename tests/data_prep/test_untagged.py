@@ -141,7 +141,7 @@ def test_stopped_anywhere_a_second_run_ends_the_same(archives, tmp_path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "_examine_one", stop)
-        patch.setattr("crysmm.data.building.ROWS_A_TASK", 1)
+        patch.setattr("crysmm.data.building.ROWS_PER_TASK", 1)
         if n_calls < 30:
             with pytest.raises(Stopped):
                 run_small(archives, output)
@@ -182,7 +182,7 @@ def slow(row, symprec):
     return examine(row, symprec)
 module._examine_one = slow
 import crysmm.data.building
-crysmm.data.building.ROWS_A_TASK = 1
+crysmm.data.building.ROWS_PER_TASK = 1
 archives = {"mp": Path(sys.argv[1]), "oqmd": Path(sys.argv[2])}
 output, index = Path(sys.argv[3]), StructureIndex()
 module.deduplicate(archives, output, left_out=index, settings={}, symprec=0.01, jobs=1, rows_a_part=4)

@@ -14,7 +14,7 @@ import torch
 import crysmm.inference.predictor
 from crysmm.crystals.crystal import Crystal
 from crysmm.data.batch import collate_crystals
-from crysmm.data.building import ROWS_A_TASK, TASKS_AHEAD, in_parallel
+from crysmm.data.building import ROWS_PER_TASK, TASKS_AHEAD, in_parallel
 from crysmm.errors import InputError, ModelFolderError, StructureError
 from crysmm.inference.frozen_network import Outputs
 from crysmm.inference.predictor import load
@@ -246,7 +246,7 @@ def test_memory_bounds_batches_and_refuses_giants(
         return make_batch(arrays, settings, ids, merge=merge)
 
     def memory(model: Any, n_edges: float, n_triplets: float) -> float:
-        return n_triplets / crysmm.inference.predictor.PREDICTION_SHARE
+        return n_triplets / crysmm.inference.predictor.PREDICTION_FRACTION
 
     monkeypatch.setattr(crysmm.inference.predictor, "make_batch", spy)
     monkeypatch.setattr(crysmm.inference.predictor, "estimated_memory", memory)
@@ -291,7 +291,7 @@ def test_workers_give_the_same_and_run_ahead_a_little_only(
     predictor = load(tmp_path, device="cpu")
     results = in_parallel(source := Repeated(crystals["Si"], 2000), predictor.model.settings, jobs=2)
     next(results)
-    assert source.taken <= ROWS_A_TASK * TASKS_AHEAD * 2
+    assert source.taken <= ROWS_PER_TASK * TASKS_AHEAD * 2
     results.close()  # type: ignore[attr-defined]
     source = Repeated(crystals["Si"], 300)
     summary = screen(predictor, source, tmp_path / "out.csv", jobs=2, progress=False)

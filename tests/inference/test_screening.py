@@ -75,7 +75,7 @@ def predictor(tmp_path: Path, save_small_model: Save) -> Predictor:
 @pytest.fixture
 def data(tmp_path: Path, crystals: dict[str, Crystal], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Twenty-two rows, in shards of four."""
-    monkeypatch.setattr(crysmm.inference.screening, "ROWS_A_SHARD", 4)
+    monkeypatch.setattr(crysmm.inference.screening, "ROWS_PER_SHARD", 4)
     write_input(tmp_path / "in.jsonl", grown(crystals, 22))
     return tmp_path / "in.jsonl"
 
@@ -271,7 +271,7 @@ def test_ctrl_c_says_how_to_go_on(
 
 def predict_in_small_shards(command: list[str]) -> None:
     """Run ``crysmm predict`` with many shards of few crystals."""
-    crysmm.inference.screening.ROWS_A_SHARD = 4
+    crysmm.inference.screening.ROWS_PER_SHARD = 4
     main(command)
 
 

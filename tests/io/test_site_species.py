@@ -181,7 +181,7 @@ def test_labels_of_mixed_sites(label: str) -> None:
         (["C1", "Hal1"], "C H", "'Hal1' names a kind of site"),
         (["Na1", "Cl1", "Tet1"], "Na Cl H", "'Tet1' names a kind of site"),
         (["CA1", "CA2", "C1", "O1"], "C Ca O2", "no reading agrees"),
-        (["Co1", "CO2"], "C Co", "'CO2' alone does not tell its element, and several readings agree"),
+        (["Co1", "CO2"], "C Co", "'CO2' alone does not give its element, and several readings agree"),
     ],
 )
 def test_labels_the_formula_does_not_decide(labels: list[str], formula: str, reason: str) -> None:

@@ -50,7 +50,7 @@ MOST_WALL_SECONDS = 300  # for who waits without computing
 MOST_MEMORY = 1.0  # GiB above what the process had
 MOST_ADDRESSES = 8 << 30  # bytes above what the process had; what asks for more gets an error of its own
 LONGEST_LINE = 2000  # characters of a message that is clear
-INPUTS_A_PROCESS = 500
+INPUTS_PER_PROCESS = 500
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Server:
         answer = self._process.stdout.readline()
         if answer:
             self._tried += 1
-            if self._tried == INPUTS_A_PROCESS:
+            if self._tried == INPUTS_PER_PROCESS:
                 self.close()
             return Result(**json.loads(answer))
         code, self._process = self._process.wait(), None

@@ -104,8 +104,8 @@ def test_features_of_an_own_model(embed, save_small_model, tmp_path, crystals):
 
 def test_a_cluster_that_loses_a_worker_and_is_stopped_writes_the_same_file(toy, embed, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(features, "ATOMS_A_BATCH", 6)
-    monkeypatch.setattr(features, "ATOMS_A_PART", 1)
+    monkeypatch.setattr(features, "ATOMS_PER_BATCH", 6)
+    monkeypatch.setattr(features, "ATOMS_PER_PART", 1)
     _, straight = embed(output="straight.parquet")
     monkeypatch.setattr(type(toy), "embed", None)  # the workers have their own
     write_part, parts = features.write_part, []

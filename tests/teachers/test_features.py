@@ -66,8 +66,8 @@ def calls_of(monkeypatch, teacher, act=lambda n_calls: None):
 
 
 def test_rows_in_any_order(toy, store_of, compute, known, monkeypatch):
-    monkeypatch.setattr(module, "ATOMS_A_BATCH", 8)
-    monkeypatch.setattr(module, "ATOMS_A_PART", 16)
+    monkeypatch.setattr(module, "ATOMS_PER_BATCH", 8)
+    monkeypatch.setattr(module, "ATOMS_PER_PART", 16)
     features, failed = compute(store_of(known))
     assert failed == {}
     for rows in ([3], [5, 0, 5, 2], list(range(len(known)))[::-1]):
@@ -86,7 +86,7 @@ def test_equal_structures_are_embedded_once(toy, store_of, compute, known, monke
 
 
 def test_batches_are_bounded_by_atoms(toy, store_of, compute, known, monkeypatch):
-    monkeypatch.setattr(module, "ATOMS_A_BATCH", 6)
+    monkeypatch.setattr(module, "ATOMS_PER_BATCH", 6)
     calls = calls_of(monkeypatch, toy)
     compute(store_of(known))
     starts = np.cumsum([0, *calls])
@@ -97,8 +97,8 @@ def test_batches_are_bounded_by_atoms(toy, store_of, compute, known, monkeypatch
 
 
 def test_a_killed_computation_resumes_to_the_same_files(toy, store_of, compute, known, monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "ATOMS_A_BATCH", 8)
-    monkeypatch.setattr(module, "ATOMS_A_PART", 12)
+    monkeypatch.setattr(module, "ATOMS_PER_BATCH", 8)
+    monkeypatch.setattr(module, "ATOMS_PER_PART", 12)
     store = store_of(known)
     expected, _ = compute(store, cache="whole")
 
@@ -151,7 +151,7 @@ def test_other_layers_have_other_features(toy, store_of, compute, known):
 
 
 def test_several_workers_give_the_same(toy, store_of, compute, known, monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "ATOMS_A_BATCH", 8)
+    monkeypatch.setattr(module, "ATOMS_PER_BATCH", 8)
     compute(store_of(known))
     monkeypatch.setattr(module, "ATOMS_WITHOUT_WORKERS", 0)
     assert list(map_tasks(len, ["a", "bc"], 2)) == [1, 2]  # as where the store was built just before

@@ -1,4 +1,4 @@
-"""Caches of what is computed once for each structure or text: arrays by key, in files called parts.
+"""Cache of arrays by key, such as features or embeddings, in files called parts.
 
 A part holds the arrays of some keys, which are checksums of what was read, and is complete or absent. A run adds parts
 with what the folder lacks, so inputs may share crystals or texts, and a computation that was stopped goes on after its
