@@ -11,10 +11,11 @@ from typing import Any
 
 from crysmm.config.run import RunConfig
 from crysmm.data.duplicates import rows_by_formula
-from crysmm.errors import InputError, first_of
+from crysmm.errors import InputError, count, first_of
 from crysmm.keys import load_json
 
 SPLIT_KEYS = ("id_train", "id_val", "id_test")
+PURPOSES = {"train": "training", "val": "validation", "test": "testing"}
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,11 @@ def _counts(config: RunConfig, n_rows: int) -> Counter[str]:
         )
     test_is_wanted = config.n_test != 0 if config.n_test is not None else test_ratio > 0
     wanted = ("train", "val", "test") if test_is_wanted else ("train", "val")
-    empty = [name for name in wanted if counts[name] == 0]
+    empty = [PURPOSES[name] for name in wanted if counts[name] == 0]
     if empty:
         raise InputError(
-            f"the {' and the '.join(empty)} split would be empty: {n_rows} crystals readable, requested {asked}; "
-            "give n_train, n_val and n_test, or add data (n_test 0 leaves out the test)"
+            f"no crystal would be left for {' and '.join(empty)}: {count(n_rows, 'crystal')} readable, of which the "
+            f"split takes {asked}; give n_train, n_val and n_test, or add data (n_test 0 leaves out the test)"
         )
     return counts
 

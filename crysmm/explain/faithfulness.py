@@ -97,7 +97,7 @@ class ErrorMetric:
         if not with_targets:
             self.name = f"mean change of {name} (no targets are known)"
         elif scaler.classes is not None:
-            self.name = "mean probability missing from the true class"
+            self.name = "1 minus the probability of the true class, on average"
         else:
             self.name = f"mean absolute error of {name}"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from crysmm.errors import InputError, ModelFolderError, nearest
 from crysmm.files import refuse_other_file
 from crysmm.teachers.names import BUILT_IN, is_model, refuse_missing, registered
-from crysmm.zoo import group_members, resolve, shipped_names
+from crysmm.zoo import GROUPS, group_members, resolve, shipped_names
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
 ENSEMBLE_FILE = "ensemble.json"  # replaces these two in the folder of an ensemble, which holds its members' folders
@@ -45,7 +45,7 @@ def require_model(folder: Path, *, may_be_ensemble: bool = False) -> None:
         what = "is not a crysmm model folder" if folder.is_dir() else "is not a folder"
         names = shipped_names()
         shipped = f", or the name of a shipped model ({', '.join(names)})" if names else ""
-        meant = nearest(str(folder), names)
+        meant = nearest(str(folder), [*GROUPS, *names])
         raise ModelFolderError(f"{folder} {what}; expected {DESCRIPTION_FILE} and {WEIGHTS_FILE} in it{shipped}{meant}")
     if len(present) == 1:
         missing = WEIGHTS_FILE if present == [DESCRIPTION_FILE] else DESCRIPTION_FILE

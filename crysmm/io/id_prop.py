@@ -77,7 +77,12 @@ class FolderTable(FileRows):
 
     def unnamed_files(self) -> list[str]:
         """Return the structure files in the folder that no row names."""
-        named = {row.file for row in self.rows() if isinstance(row, FileRow)}
+        named: set[str] = set()
+        for row in self.rows():
+            if isinstance(row, FileRow):
+                named.add(row.file)
+            elif ".." not in row.id:  # a row that is skipped for its target names its file, too
+                named.update(self._listing.matches(row.id, self._options.file_format))
         names = map(encodable, self._listing.structure_files(self._options.file_format))
         return [name for name in names if name not in named]
 
@@ -157,6 +162,8 @@ class _Columns:
             remedy = "" if comma is None else f"; write {comma.replace(',', '.')} for {comma}"
             if any(cell.lower() in ("true", "false") for _, cells in lines for cell in cells[id_column + 1 :]):
                 remedy = "; write 1 for true and 0 for false"
+            elif texts and not remedy:
+                remedy = "; classes are numbers, too: 0, 1, ..."
             raise InputError(f"{has} no column; expected id,target{remedy}")
         if not options.target_key and len(others) > 1 and any(header[column] != DESCRIPTION for column in texts):
             raise InputError(f"{has} several columns; choose the target with target_key: {', '.join(others)}")

@@ -66,6 +66,8 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
     usable = {key: value for key, value in held.items() if is_structure(value) or not isinstance(value, str | Number)}
     held = usable if usable or is_dict else held
     if not held and not is_dict:
+        if empty := next((key for key in HOLDERS if key in fields and is_null(fields[key])), None):
+            raise StructureError(f"no structure: {empty} is empty")
         raise StructureError(
             f"no structure: expected one under {', '.join(HOLDERS[:-1])} or {HOLDERS[-1]}, or the keys lattice_mat, "
             f"elements and frac_coords, got {', '.join(sorted(map(str, fields))) or 'none'}"

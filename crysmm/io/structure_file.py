@@ -153,6 +153,8 @@ def _read_text(path: Path) -> str:
         raise StructureError(f"the file cannot be unpacked: {error}; is it complete?") from error
     except FileNotFoundError:
         raise StructureError("the file does not exist") from None
+    except IsADirectoryError:
+        raise StructureError("it is a folder, whose structures are read with --root_dir; name a file") from None
     except OSError as error:
         raise StructureError(f"the file cannot be opened: {error.strerror or error}") from error
     except ValueError as error:  # such as a NUL character

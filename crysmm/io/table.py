@@ -280,6 +280,7 @@ class RecordsTable(_Table):
             raise InputError(
                 "the records are a str; expected a list of dicts, or a pandas DataFrame; a path is given as root_dir"
             )
+        name = "the list of records"
         if not isinstance(records, Sequence):
             if not (hasattr(records, "columns") and hasattr(records, "index")):
                 raise InputError(
@@ -296,8 +297,9 @@ class RecordsTable(_Table):
                     )
                 records = records.rename_axis(options.id_keys[-1]).reset_index()
             records = records.to_dict("records")
+            name = "the DataFrame"
         self._records = records
-        super().__init__("the list of records", options)
+        super().__init__(name, options)
         self.n_rows = len(records) if options.limit is None else min(options.limit, len(records))
 
     def _items(self) -> Iterator[tuple[str, RowData]]:

@@ -103,7 +103,8 @@ def crystal_errors(
     relative = errors / np.where(varies(mad, mean_of_training), mad, 1.0)
     mean = np.nanmean(relative, axis=1)  # every crystal has a target
     explanation = "mean over targets of the absolute error divided by the mean absolute deviation in the training split"
-    return CrystalErrors("MAE / MAD", "MAE / MAD", explanation, mean, mean, np.nanargmax(relative, axis=1))
+    name = "error / MAD of training"
+    return CrystalErrors(name, name, explanation, mean, mean, np.nanargmax(relative, axis=1))
 
 
 @dataclass(frozen=True)

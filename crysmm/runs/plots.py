@@ -27,6 +27,8 @@ BASELINES = {
     "loss": "class frequencies",
 }
 
+FEW_EPOCHS = 10  # are all shown, however high
+
 SplitResults = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -170,7 +172,9 @@ def plot_history(
     for axes, limit in ((losses, history[0]["train_loss"]), (monitored, usual)):
         axes.legend(frameon=False)
         highest = np.nanmax([np.nanmax(line.get_ydata(orig=False)) for line in axes.lines])
-        axes.set_ylim(0, 1.05 * min(highest, 3 * limit) or 1)  # an epoch that diverged must not flatten the others
+        if len(epochs) > FEW_EPOCHS:  # an epoch that diverged must not flatten the others
+            highest = min(highest, 3 * limit)
+        axes.set_ylim(0, 1.05 * highest or 1)
         axes.set_xlim(0, epochs[-1] + 1)
         axes.xaxis.get_major_locator().set_params(integer=True)
         clean(axes)

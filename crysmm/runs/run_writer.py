@@ -69,6 +69,9 @@ class RunWriter:
         config: Settings of the run.
         processes: Processes of the run.
         log: Run log, opened together with the folder.
+
+    Attributes:
+        is_open: True if this run has begun to write to the folder.
     """
 
     def __init__(self, folder: RunFolder, config: RunConfig, processes: Processes, log: RunLog):
@@ -76,6 +79,7 @@ class RunWriter:
         self.config = config
         self.processes = processes
         self.log = log
+        self.is_open = False
 
     @in_first_process
     def check(self) -> dict[str, Any] | None:
@@ -145,6 +149,7 @@ class RunWriter:
                     f"another run has been written to {self.folder.path} since this one was begun; name another folder"
                 )
             self.folder.clear()
+        self.is_open = True
         self.folder.path.mkdir(parents=True, exist_ok=True)
         self.log.open(self.folder.log)
         self.log.note(f"versions: {', '.join(f'{name} {version}' for name, version in versions.items())}")

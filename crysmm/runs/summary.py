@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from crysmm.config.graph import GraphSettings
 from crysmm.config.loading import options
 from crysmm.config.models import weight_name
@@ -66,6 +68,9 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
         unit = after_number(data.units[0]) if metric == "MAE" else ""
         score = f"predicting the mean of the training split has a validation {metric} of {baseline:.4g}{unit}"
     lines = [f"split: {sizes} ({describe_split(config)})", f"target {target}: {score}"]
+    ranges = np.nanmax(data.targets("train"), axis=0) - np.nanmin(data.targets("train"), axis=0)
+    if constant := [name for name, size in zip(names, ranges.tolist(), strict=True) if size == 0]:
+        lines.append(f"  equal for all training crystals, so that nothing can be learned: {', '.join(constant)}")
     if config.unit is None and any(data.units):
         lines.append("  the unit is that of columns of this name, by assumption; --unit gives another")
     lines += [] if data.texts is None else data.texts.lines

@@ -147,12 +147,11 @@ def descriptions_from_file(path: Path, column: str | None = None) -> dict[str, D
     """Read descriptions by id from a JSONL file of ``crysmm describe`` or a CSV file.
 
     Args:
-        path: The file. A CSV file has a header; its ids are in the column ``jid``, else ``id``, else in the first. Of
-            several rows with one id, the first counts.
+        path: The file. A CSV file has a header; its ids are in the column ``jid``, else ``id``, else in the first.
         column: Column of the descriptions in a CSV file; by default ``description``, else the only one of texts.
 
     Raises:
-        InputError: The file does not exist, has another format, or has no such column.
+        InputError: The file does not exist, has another format, has no such column, or has two texts of one id.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; crysmm describe --root_dir DIR --output {path} makes it")
@@ -174,8 +173,12 @@ def descriptions_from_file(path: Path, column: str | None = None) -> dict[str, D
     at = description_column(names, texts, column, path)
     if at is None:
         raise InputError(f"{path} has no column of text besides the ids; it has {', '.join(names)}")
-    # Reversed, so that the first row of an id overwrites those after it.
-    return {cells[identifier]: _without_describer(cells[identifier], cells[at]) for _, cells in reversed(lines)}
+    found: dict[str, Description] = {}
+    for line, cells in lines:
+        row = _without_describer(cells[identifier], cells[at])
+        if found.setdefault(row.id, row) != row:
+            raise InputError(f"{path}: line {line} has another text of {shown(row.id)} than a line before; keep one")
+    return found
 
 
 def descriptions_of_input(source: Source, column: str | None = None) -> dict[str, Description]:

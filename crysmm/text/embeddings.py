@@ -7,6 +7,7 @@ text.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from crysmm.array_cache import PartReader, folder_of_parts, read_parts, write_part
 from crysmm.config.models import Pooling
 from crysmm.crystals.crystal import Crystal
-from crysmm.errors import InputError
+from crysmm.errors import InputError, InputWarning
 from crysmm.progress import progress_bar
 from crysmm.text.describe import describe_crystal
 from crysmm.text.describers import TIMEOUT, DescriberName
@@ -79,13 +80,14 @@ class TextSettings(BaseModel):
     """Settings for describing structures and embedding the texts.
 
     ``encoder`` is a hub name, a folder or ``minilm``; ``revision`` identifies its weights. ``describer`` describes
-    structures that are predicted without a text. With ``tuned_layers``, the encoder is part of the network, which then
-    reads tokens and has its own weights for that many of the encoder's last layers.
+    structures that are predicted; it is assumed where some texts of the training name none. With ``tuned_layers``, the
+    encoder is part of the network, which then reads tokens and has its own weights for that many of its last layers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     describer: DescriberName
+    is_assumed: bool = False
     encoder: str = Field(min_length=1)
     revision: str
     pooling: Pooling
@@ -174,6 +176,14 @@ class TextReader:
     def __init__(self, settings: TextSettings, device: torch.device | str = "cpu"):
         self.settings = settings
         self.device = device
+        if settings.is_assumed:
+            warnings.warn(
+                InputWarning(
+                    "the model was trained on texts that name no describer; new structures are described by "
+                    f"{settings.describer}, and if it writes otherwise, predictions are wrong"
+                ),
+                stacklevel=2,
+            )
 
     @cached_property
     def encoder(self) -> TextEncoder:

@@ -34,6 +34,7 @@ from crysmm.training.trainer import OutOfTimeError, Trainer, seed_everything
 from crysmm.training.transfer import FrozenWeights, copy_weights
 
 ONE_AT_A_TIME = RLock()  # random states, signals and logs are the whole process's
+FAR_WORSE = 10  # times the score of a constant; few crystals and epochs may give some times that
 TIME_AFTER_TRAINING = 0.5  # epochs; time within max_hours for predicting every split
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -140,6 +141,11 @@ class Run(ABC, Generic[Config, Data]):
             raise DivergedError(
                 "training has diverged: no epoch has a validation score that is a number; begin again with a "
                 f"learning_rate lower than {self.config.learning_rate:g}"
+            )
+        if self.baseline_score and self.history.best_value > FAR_WORSE * self.baseline_score:
+            self.log.say(
+                f"the best validation score, {self.history.best_value:.4g}, is far worse than that without a network, "
+                f"{self.baseline_score:.4g}: training went wrong; lower learning_rate ({self.config.learning_rate:g})"
             )
         objective.network.load_state_dict(self.processes.on_first(lambda: self.history.best_weights))
         scores = self.evaluate(objective, data)
@@ -254,6 +260,16 @@ class Run(ABC, Generic[Config, Data]):
         self.log.say(*self.describe_result(metrics))
         return RunResult(self.folder.path, metrics)
 
+    def what_is_kept(self) -> str:
+        """Describe what a stop leaves in the folder."""
+        if self.writer.is_open and self.folder.is_finished:
+            return f"the run is finished: {self.folder.path}"
+        if self.config.overwrite and not self.writer.is_open:
+            return f"nothing has been written, and {self.folder.path} is as it was"
+        if self.folder.has_checkpoint:
+            return "give the same command and --resume to go on after the last whole epoch"
+        return "no epoch was complete, so nothing is kept"
+
     def circumstances(self, data: Data) -> dict[str, Any]:
         """Return the entries of ``metrics.json`` about machine and data."""
         return {
@@ -313,9 +329,7 @@ def carry_out(
                 return run.go(records)
             except StopRequested as stop:
                 processes.kill()
-                kept = "give the same command and --resume to go on after the last whole epoch"
-                message = "no epoch was complete, so nothing is kept"
-                run.log.say(f"stopped by {stop.name}: {kept if run.folder.has_checkpoint else message}")
+                run.log.say(f"stopped by {stop.name}: {run.what_is_kept()}")
                 raise stop.exit_error(processes.is_first) from None
             finally:
                 run.log.close()

@@ -54,6 +54,7 @@ def read_texts(
         settings = TextSettings(
             # The paper's describer if the file does not name one
             describer="jarvis" if describers["jarvis"] > describers["robocrys"] + describers[""] else "robocrys",
+            is_assumed=describers[""] > 0,
             encoder=head.encoder,
             revision=encoder.revision,
             pooling=head.pooling,
@@ -62,7 +63,7 @@ def read_texts(
         )
         values = with_gaps(values, [text is not None for text in texts])
         checksum = hashlib.sha256("\0".join(text or "" for text in texts).encode()).hexdigest()
-        return Texts(values, settings, _summarize(described, len(rows), encoder, head, n_truncated), checksum)
+        return Texts(values, settings, _summarize(described, len(rows), encoder, settings, n_truncated), checksum)
 
     return processes.first_before_others(build)
 
@@ -93,14 +94,16 @@ def find_descriptions(
 
 
 def _summarize(
-    described: Sequence[Description], n_crystals: int, encoder: TextEncoder, head: MultimodalConfig, n_truncated: int
+    described: Sequence[Description], n_crystals: int, encoder: TextEncoder, settings: TextSettings, n_truncated: int
 ) -> list[str]:
     """Return lines that describe the texts and their encoder."""
     by = Counter(f"{row.describer} {row.version}" for row in described if row.describer)
     sources = "".join(f", {count} by {name}" for name, count in by.most_common())
     lines = [f"descriptions: {len(described)} of {n_crystals} crystals have one{sources}"]
+    if settings.is_assumed:
+        lines.append(f"  new structures will be described by {settings.describer}, as some texts name no describer")
     if len(described) < n_crystals:
         lines.append(f"  {n_crystals - len(described)} without a text have a learned vector in its place")
     cut = f"{n_truncated} texts ({100 * n_truncated / len(described):.1f}%) are cut after {encoder.max_tokens} tokens"
-    tuned = f", its last {head.tuned_layers} layers tuned" if head.tuned_layers else ""
+    tuned = f", its last {settings.tuned_layers} layers tuned" if settings.tuned_layers else ""
     return [*lines, f"text encoder {encoder.name}, {encoder.pooling}, {encoder.width} features{tuned}: {cut}"]

@@ -99,7 +99,7 @@ def test_files_that_no_row_names_are_a_notice(tmp_path: Path) -> None:
     names = sorted(path.name for path in SAMPLE.glob("*.vasp"))[:12]
     for name in names:
         (folder / name).write_text((SAMPLE / name).read_text())
-    (folder / "id_prop.csv").write_text("".join(f"{name},{n}\n" for n, name in enumerate(names[:-1])))
+    (folder / "id_prop.csv").write_text("".join(f"{name},{n or ''}\n" for n, name in enumerate(names[:-1])))
     report = check(folder, tmp_path)
     assert report.unnamed_files == names[-1:]
     assert report.clean

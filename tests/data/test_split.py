@@ -61,10 +61,10 @@ def test_small_train_ratio_leaves_rows_out() -> None:
     [
         (50, {"n_train": 40, "n_val": 10, "n_test": 10}, "50 readable, requested 40 .* 10 .* and 10"),
         (50, {"n_val": 40, "n_test": 20}, "50 readable"),
-        (5, {}, "val and the test split would be empty: 5 crystals readable"),
-        (0, {}, "train and the val and the test split would be empty: 0 crystals"),
-        (20, {"n_val": 0, "n_test": 2}, "the val split would be empty"),
-        (20, {"train_ratio": 0.0}, "the train split would be empty"),
+        (5, {}, "would be left for validation and testing: 5 crystals readable"),
+        (0, {}, "for training and validation and testing: 0 crystals"),
+        (20, {"n_val": 0, "n_test": 2}, "no crystal would be left for validation"),
+        (20, {"train_ratio": 0.0}, "no crystal would be left for training"),
     ],
 )
 def test_impossible_split_states_the_numbers(n_rows: int, settings: dict[str, Any], message: str) -> None:

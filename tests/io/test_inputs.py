@@ -679,6 +679,8 @@ def test_structures_in_memory(folder: Path, crystals) -> None:
         np.testing.assert_allclose(record.crystal.frac_coords, crystal.frac_coords, atol=1e-9)
         assert record.crystal.elements == crystal.elements
     assert records[0].file == "structure 0"
+    _, skipped = read_all(StructuresSource([folder]))
+    assert skipped[0].reason == "it is a folder, whose structures are read with --root_dir; name a file"
     _, skipped = read_all(StructuresSource([3.0, folder / "none.vasp"]))
     assert [row.id for row in skipped] == ["0", "1"]
     assert "got float" in skipped[0].reason

@@ -135,7 +135,10 @@ def test_a_table_that_is_not_utf8_is_refused(tmp_path):
         descriptions_from_file(path)
 
 
-def test_the_first_of_a_table_counts_as_everywhere(tmp_path):
+def test_two_texts_of_one_crystal_are_refused(tmp_path):
     path = tmp_path / "table.csv"
-    path.write_text("id,text\na,first\na,second\n b ,third\n")
+    path.write_text("id,text\na,first\na, first \n b ,third\n")
     assert {key: row.text for key, row in descriptions_from_file(path).items()} == {"a": "first", "b": "third"}
+    path.write_text("id,text\na,first\nb,third\na,second\n")
+    with pytest.raises(InputError, match="line 4 has another text of 'a' than a line before; keep one"):
+        descriptions_from_file(path)

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from crysmm.config import TrainingConfig, load_config
 from crysmm.config.graph import GraphSettings
 from crysmm.data.split import Split
 from crysmm.data.store import build_store
-from crysmm.errors import InputError, ModelFolderError
+from crysmm.errors import InputError, InputWarning, ModelFolderError
 from crysmm.io.inputs import open_source
 from crysmm.io.source import ReadingOptions
 from crysmm.io.table import RecordsTable
@@ -141,6 +142,11 @@ def test_a_column_a_table_and_the_authors_layout_are_read_alike(make_config, des
         (train(make_config(head=head, output_dir=tmp_path / name)).folder / "model.safetensors").read_bytes()
         for name, head in heads.items()
     ]
+    with pytest.warns(InputWarning, match="name no describer; new structures are described by robocrys"):
+        crysmm.load(tmp_path / "named")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        crysmm.load(tmp_path / described.stem)
     with_column = [record | {"description": texts[record["id"]]} for record in records]
     config = make_config(head=reading(None), output_dir=tmp_path / "column")
     config = config.model_copy(update={"root_dir": None})

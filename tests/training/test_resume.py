@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+import crysmm
 from crysmm.config import TrainingConfig
 from crysmm.errors import InputError
 from crysmm.runs import run_writer
@@ -76,6 +77,25 @@ def test_ctrl_c_keeps_what_resuming_needs(make_config, within_epoch, capsys):
         train(make_config())
     assert signal.getsignal(signal.SIGINT) is handler
     assert "stopped by Ctrl-C: give the same command and --resume" in capsys.readouterr().out
+
+
+def test_a_stop_says_what_is_there(make_config, monkeypatch, capsys):
+    """Stop a finished run before its last lines are printed, and one that would replace it before it begins."""
+
+    def stop(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    for settings, patched, said in (
+        ({}, "crysmm.training.train.describe_result", "the run is finished"),
+        ({"overwrite": True}, "crysmm.training.train.prepare_training", "nothing has been written, and"),
+    ):
+        config = make_config(epochs=1, **settings)
+        with monkeypatch.context() as patch:
+            patch.setattr(patched, stop)
+            with pytest.raises(KeyboardInterrupt):
+                train(config)
+        assert f"stopped by Ctrl-C: {said}" in capsys.readouterr().out
+        assert crysmm.load(config.output_dir).predict([]).shape == (0, 1)
 
 
 def interrupt(config, records=None):

@@ -345,6 +345,20 @@ def test_bf16_trains_and_results_are_fp32(make_config):
     assert any(np.float32(value) != torch.tensor(value).bfloat16().item() for value in column(rows, "prediction"))
 
 
+def test_a_constant_target_and_a_training_that_went_wrong_are_told(make_config, crystals, tmp_path, capsys):
+    kinds = list(crystals.values())[:10]
+    rows = [
+        {"id": str(number), "atoms": crystal.to_jarvis().to_dict(), "a": 1.0, "b": number}
+        for number, crystal in enumerate(2 * kinds)
+    ]
+    train(make_config(root_dir=None, target_key="a,b", limit=None, n_val=5, n_test=5, epochs=1), rows)
+    printed = capsys.readouterr().out
+    assert "equal for all training crystals, so that nothing can be learned: a\n" in printed
+    assert "training went wrong" not in printed
+    train(make_config(epochs=2, learning_rate=1e6, output_dir=tmp_path / "wrong"))
+    assert "far worse than that without a network" in capsys.readouterr().out
+
+
 def test_link_switches_standardization_off_and_says_so(make_config, capsys):
     train(make_config(epochs=1, model={"name": "cgcnn", "conv_layers": 1, "node_features": 8, "link": "log"}))
     assert "model.link log: the target is not standardized" in capsys.readouterr().out
