@@ -204,7 +204,7 @@ def _explained_column(model: LoadedModel, explained: str | None) -> tuple[int, s
             raise InputError(f"--explained: the model has no {kind} {explained!r}; it has {', '.join(names)}")
         column = names.index(explained)
     if classes is not None:
-        return column, f"the probability of class {names[column]}", None
+        return column, f"probability of class {names[column]}", None
     return column, names[column], model.description.units[column]
 
 

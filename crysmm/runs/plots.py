@@ -27,7 +27,7 @@ BASELINES = {
     "loss": "class frequencies",
 }
 
-FEW_EPOCHS = 10  # are all shown, however high
+FEW_EPOCHS = 10  # the first of few epochs may be high, and is part of what there is to see
 
 SplitResults = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
@@ -172,9 +172,8 @@ def plot_history(
     for axes, limit in ((losses, history[0]["train_loss"]), (monitored, usual)):
         axes.legend(frameon=False)
         highest = np.nanmax([np.nanmax(line.get_ydata(orig=False)) for line in axes.lines])
-        if len(epochs) > FEW_EPOCHS:  # an epoch that diverged must not flatten the others
-            highest = min(highest, 3 * limit)
-        axes.set_ylim(0, 1.05 * highest or 1)
+        most = limit * (10 if len(epochs) <= FEW_EPOCHS else 3)  # an epoch that diverged must not flatten the others
+        axes.set_ylim(0, 1.05 * min(highest, most) or 1)
         axes.set_xlim(0, epochs[-1] + 1)
         axes.xaxis.get_major_locator().set_params(integer=True)
         clean(axes)

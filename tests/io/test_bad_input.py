@@ -166,7 +166,7 @@ GOOD = {**ROW, "frac_coords": [[0, 0, 0]]}
         (json.dumps({**GOOD, "id": "b"}).replace("}", ', "gap": 2}'), "an object has the key 'gap' twice"),
         (json.dumps(GOOD), "stands in an earlier row"),
         (json.dumps({"id": "b", "gap": 1}), "no structure: expected one under atoms, structure or cif"),
-        (json.dumps({"id": "b", "gap": 1, "structure": None}), "no structure: expected one under atoms, structure or"),
+        (json.dumps({"id": "b", "gap": 1, "structure": None}), "no structure: structure is empty"),
         (json.dumps({"id": "b", "gap": 1, "atoms": "POSCAR"}), "the structure cannot be read"),
         (json.dumps({**GOOD, "id": "b", "elements": None}), "expected the keys lattice_mat, elements"),
         (json.dumps({**GOOD, "id": "b", "elements": "Fe"}), "element symbols"),
