@@ -87,7 +87,7 @@ class Machine:
         return own | {name: version(name) for name in ("torch", "numpy", "vesin")}
 
     def forget_peak_memory(self) -> None:
-        """Let the peak memory be that from now on, where the system can; on macOS it stays that of the process."""
+        """Let the peak memory be that from now on: on a GPU, and on Linux, where it is the whole process's."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         else:

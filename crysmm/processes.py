@@ -149,15 +149,21 @@ class Processes:
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
 
 
-def run_on_first(config: RunConfig, task: Callable[[], Result]) -> Result:
-    """Run a task in the first of the processes that train with these settings; see :meth:`Processes.on_first`.
+def run_on_first(config: RunConfig, task: Callable[[], None]) -> None:
+    """Run a task before trainings with these settings, in the first process only.
 
-    Where the task fails, the others end; in a training they would wait for the first.
+    Where torchrun or srun have started all processes, the others wait for the task, and end if it fails. Otherwise the
+    trainings start them, which come here, too, and find the task done.
     """
+    environment = process_layout(config)[-1]
+    if isinstance(environment, LightningEnvironment):
+        if is_first_process():
+            task()
+        return
     with lightning_silenced():
         processes = Processes(config, Machine.of(config))
         processes.connect()
-        return processes.on_first(task)
+        processes.on_first(task)
 
 
 def process_layout(config: RunConfig) -> tuple[int, int, ClusterEnvironment]:

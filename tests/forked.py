@@ -44,7 +44,7 @@ def run(function: Callable[..., Any], *arguments: Any, output: Path) -> int:
 
 
 def start_two(function: Callable[..., Any], config: TrainingConfig, output: Path) -> list[BaseProcess]:
-    """Start a function of settings in two processes, which find in their environment what Lightning's launcher sets.
+    """Start a function of settings in two processes at once, which find in their environment what torchrun sets.
 
     Args:
         function: Function to call.
@@ -54,9 +54,10 @@ def start_two(function: Callable[..., Any], config: TrainingConfig, output: Path
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "WORLD_SIZE": "2"}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "1"}
+    sizes = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     both = config.model_copy(update={"devices": 2})
-    return [start(function, both, output=output, LOCAL_RANK=rank, **meeting) for rank in "01"]
+    return [start(function, both, output=output, RANK=rank, LOCAL_RANK=rank, **meeting, **sizes) for rank in "01"]
 
 
 def train_by_two(config: TrainingConfig, output: Path) -> str:

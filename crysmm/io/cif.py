@@ -288,12 +288,15 @@ class _Structure:
         volume = numbers([written])[0] if written else cell.volume
         if not cell.volume > 0:
             raise StructureError(f"no cell has the angles {' '.join(words[3:])}")
-        tolerance = VOLUME_TOLERANCE
-        if missing and written:  # the volume shows whether the angle is right, to its last digit
-            tolerance = VOLUME_OF_INFERRED + 10.0 ** -len(re.sub(r"^\d+\.?|\(.*", "", written)) / cell.volume
+        tolerance, inferred = VOLUME_TOLERANCE, ""
+        if missing and written:  # the volume shows whether the angle is right, to the digits that are written
+            roundings = sum(_rounding(word) / value for word, value in zip(words[:3], values[:3], strict=True))
+            tolerance = min(VOLUME_TOLERANCE, VOLUME_OF_INFERRED + roundings + _rounding(written) / cell.volume)
+            inferred = f", with 90 degrees for {', '.join(missing)}"
         if abs(volume / cell.volume - 1) > tolerance:
             raise StructureError(
-                f"_cell_volume is {written}, lengths and angles give {cell.volume:.1f}; correct the one that is wrong"
+                f"_cell_volume is {written}, lengths and angles give {cell.volume:.1f}{inferred}; correct the one that "
+                "is wrong"
             )
         return np.array(cell.orth.mat.tolist()).T
 
@@ -633,6 +636,12 @@ class _Structure:
                 f"the file gives {order} symmetry operations, and its space group {settings[0].name} has others "
                 f"({max(orders)}); write all of them, or the right name"
             )
+
+
+def _rounding(word: str) -> float:
+    """Return how far a number may be from the written one: its uncertainty, or half a unit of the last digit."""
+    decimals, uncertainty, exponent = re.findall(r"^[-+]?\d*\.?(\d*)(?:\((\d+)\))?(?:[eE]([-+]?\d+))?", word)[0]
+    return float(uncertainty or 0.5) * 10.0 ** (int(exponent or 0) - len(decimals))
 
 
 def _last_unit(word: str) -> float:

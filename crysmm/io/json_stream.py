@@ -41,7 +41,7 @@ def open_text(path: Path, *, errors: str = "replace", newline: str | None = None
     try:
         with ExitStack() as stack:
             stream = stack.enter_context(_open_bytes(path, stack))
-            if why := why_no_text(stream.peek(1)):
+            if why := why_no_text(stream.peek(1), is_unpacked=path.suffix.lower() in (".gz", ".zip")):
                 raise InputError(f"{path} {why}")
             yield stack.enter_context(io.TextIOWrapper(stream, encoding="utf-8-sig", errors=errors, newline=newline))
     except FileNotFoundError as error:

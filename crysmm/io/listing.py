@@ -21,9 +21,9 @@ CALCULATION = tuple(  # in the folder of a calculation, named by the id
 )
 MOST_SUBFOLDERS = 100  # that are searched for a structure; folders of calculations may be hundreds of thousands
 UNREAD = re.compile(  # names of structure files in other formats, or with another ending behind their own
-    r"(?:SPOSCAR|XDATCAR|CHGCAR|LOCPOT).*|CHG(?:\..*)?|.*[_-](?:POSCAR|CONTCAR)|vasprun\.xml\..*|geometry\.in|vaspout\.h5|"
-    r".*\.(?:(?:cif|vasp|poscar|xyz|pdb)\.\w+|vasp\d|mmcif|res|ins|cell|gro|cssr|xsf|axsf|xtl|mol2?|sdf|gen|lmp|car|struct|XV|"
-    r"fdf|pwi|pwo|traj|cube|cfg)",
+    r"(?:SPOSCAR|XDATCAR|CHGCAR|LOCPOT).*|CHG(?:\..*)?|.*[_-](?:POSCAR|CONTCAR)|vasprun\.xml\..*|vaspout\.h5|"
+    r"geometry\.in|.*\.(?:(?:cif|vasp|poscar|xyz|pdb)\.\w+|vasp\d|mmcif|res|ins|cell|gro|cssr|xsf|axsf|xtl|mol2?|sdf|"
+    r"gen|lmp|car|struct|XV|fdf|pwi|pwo|traj|cube|cfg)",
     re.IGNORECASE,
 )
 

@@ -12,6 +12,13 @@ ADVICE_BY_MAGIC = {  # advice for files that begin with these bytes
 }
 
 
-def why_no_text(content: bytes) -> str | None:
-    """Return what a file with this content is, and what to do about it; None if it seems to be plain text."""
-    return next((why for beginning, why in ADVICE_BY_MAGIC.items() if content.startswith(beginning)), None)
+def why_no_text(content: bytes, *, is_unpacked: bool = False) -> str | None:
+    """Return what a file with this content is, and what to do about it; None if it seems to be plain text.
+
+    Args:
+        content: Beginning of the file.
+        is_unpacked: True if it was unpacked from an archive.
+    """
+    if is_unpacked and content.startswith(GZIPPED):
+        return "is compressed twice; unpack it once"
+    return next((advice for magic, advice in ADVICE_BY_MAGIC.items() if content.startswith(magic)), None)

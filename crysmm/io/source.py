@@ -201,8 +201,11 @@ class StrictError(InputError):
     """
 
     def __init__(self, row: SkippedRow) -> None:
-        super().__init__(f"strict stops at the first row it cannot use:\n  {row.file or row.id}: {row.reason}")
+        super().__init__(row)  # what pickle makes another of
         self.row = row
+
+    def __str__(self) -> str:
+        return f"strict stops at the first row it cannot use:\n  {self.row.file or self.row.id}: {self.row.reason}"
 
 
 def is_no_id(value: Any) -> bool:

@@ -16,7 +16,7 @@ from crysmm.crystals.crystal import Crystal
 from crysmm.errors import StructureError
 from crysmm.io.cif import parse_cif
 from crysmm.io.pdb import parse_pdb
-from crysmm.io.plain_text import GZIPPED, why_no_text
+from crysmm.io.plain_text import why_no_text
 from crysmm.io.poscar import parse_poscar
 from crysmm.io.source import Reading
 from crysmm.io.vasp_output import parse_outcar, parse_vasprun
@@ -39,6 +39,7 @@ SUFFIXES: dict[str, FileFormat] = {
 PREFIXES: dict[str, FileFormat] = {"POSCAR": "poscar", "CONTCAR": "poscar", "OUTCAR": "outcar"}
 GZ = ".gz"  # end of the name of a compressed file of any format
 BEGINNING = 1 << 16  # bytes in which the key of a structure is looked for
+FIRST_LINES = 1 << 12  # bytes; there may be many such files
 KEY_OF_STRUCTURE = re.compile(rb"""['"](?:lattice|(?:atoms|structure|cif)['"]\s*:\s*["'][^"'\\]*\\n)""")
 KEY_OF_ASE = re.compile(rb'"(?:positions|numbers)"\s*:')  # in a form that is not read
 LARGEST_FILE = 100 << 20  # bytes; a structure of a million atoms takes less
@@ -65,11 +66,12 @@ def is_structure_json(path: Path) -> bool | None:
             is_whole = not stream.read(1)
     except (OSError, EOFError, zlib.error):
         return True  # the reason is given when it is read
-    if why_no_text(start):
+    is_object, has_structure = start.startswith(b"{"), KEY_OF_STRUCTURE.search(start)
+    if is_object and has_structure:
+        return True
+    if why_no_text(start) or has_structure or KEY_OF_ASE.search(start):
         return None
-    if not start.startswith(b"{") or KEY_OF_ASE.search(start):
-        return None if KEY_OF_STRUCTURE.search(start) or KEY_OF_ASE.search(start) else False
-    return True if KEY_OF_STRUCTURE.search(start) else False if is_whole else None
+    return None if is_object and not is_whole else False
 
 
 def format_from_text(text: str) -> FileFormat | None:
@@ -96,10 +98,11 @@ def begins_as_structure(path: Path) -> bool:
     """Return whether a file, whose name does not show it, seems to be a POSCAR or a CIF."""
     try:
         with path.open("rb") as stream:
-            start = stream.read(BEGINNING).decode("utf-8-sig", errors="replace")
+            start = stream.read(FIRST_LINES).decode("utf-8-sig", errors="replace")
     except OSError:
         return False
-    return format_from_text(start) in ("poscar", "cif")
+    found = format_from_text(start)
+    return found == "poscar" or (found == "cif" and re.search(r"(?mi)^[ \t]*_(cell|atom_site)[_.]", start) is not None)
 
 
 def read_structure(path: str | PathLike[str], file_format: FileFormat | None = None) -> Crystal:
@@ -161,9 +164,7 @@ def _read_text(path: Path) -> str:
         raise StructureError(f"{str(path)!r} cannot be the name of a file: {error}") from error
     if not content.strip():
         raise StructureError("the file is empty")
-    if path.suffix == GZ and content.startswith(GZIPPED):
-        raise StructureError("the file is compressed twice; unpack it once")
-    if why := why_no_text(content):
+    if why := why_no_text(content, is_unpacked=path.suffix == GZ):
         raise StructureError(f"the file {why}")
     if b"\0" in content:
         raise StructureError("the file is binary, not text")

@@ -162,7 +162,9 @@ def baseline(scaler: TargetScaler, train: np.ndarray, validation: np.ndarray) ->
         frequencies in the training split.
     """
     if scaler.classes is None:
-        errors = np.abs(validation - np.nanmean(train, axis=0))
+        mean = np.nanmean(train, axis=0)
+        errors = np.abs(validation - mean)
+        errors[~varies(errors, mean)] = 0.0  # the mean of equal numbers is rounded
         weights = fit_weights(None, train, validation)
         return float(errors.mean() if weights is None else np.nan_to_num(errors).mean(axis=0) @ weights.score)
     classes = scaler.encode(torch.from_numpy(train))

@@ -13,6 +13,7 @@ from crysmm.config.loading import options
 from crysmm.config.models import weight_name
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
+from crysmm.data.scaler import varies
 from crysmm.data.units import after_number, named
 from crysmm.errors import count
 from crysmm.runs.run_folder import MAX_HOURS, SPLITS, RunFolder
@@ -68,8 +69,8 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
         unit = after_number(data.units[0]) if metric == "MAE" else ""
         score = f"predicting the mean of the training split has a validation {metric} of {baseline:.4g}{unit}"
     lines = [f"split: {sizes} ({describe_split(config)})", f"target {target}: {score}"]
-    ranges = np.nanmax(data.targets("train"), axis=0) - np.nanmin(data.targets("train"), axis=0)
-    if constant := [name for name, size in zip(names, ranges.tolist(), strict=True) if size == 0]:
+    least, most = (extreme(data.targets("train"), axis=0) for extreme in (np.nanmin, np.nanmax))
+    if constant := [name for name, differs in zip(names, varies(most - least, most), strict=True) if not differs]:
         lines.append(f"  equal for all training crystals, so that nothing can be learned: {', '.join(constant)}")
     if config.unit is None and any(data.units):
         lines.append("  the unit is that of columns of this name, by assumption; --unit gives another")

@@ -179,8 +179,8 @@ class TextReader:
         if settings.is_assumed:
             warnings.warn(
                 InputWarning(
-                    "the model was trained on texts that name no describer; new structures are described by "
-                    f"{settings.describer}, and if it writes otherwise, predictions are wrong"
+                    "the model was trained on texts of which some name no describer; new structures are described by "
+                    f"{settings.describer}, and predictions may be wrong if those texts were written otherwise"
                 ),
                 stacklevel=2,
             )

@@ -109,7 +109,7 @@ def label(
 
     Raises:
         InputError: The folder is not that of a run, its structures have changed, it predicts classes, there is nothing
-            to label, or the folder to write to is in use or holds the labels by another run.
+            to label, or the folder to write to is in use or holds labels by another model.
         ModelFolderError: The model cannot be read.
         CrysmmError: No crystal can be labeled.
     """

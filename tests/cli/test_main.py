@@ -57,7 +57,7 @@ def test_an_empty_path_is_not_the_current_folder(words: str, capsys: pytest.Capt
         ("explain --epochs 3", "--epochs is a setting of crysmm train and crysmm pretrain"),
     ],
 )
-def test_a_misspelled_option_is_told_before_a_missing_one(
+def test_a_misspelled_option_is_reported_before_a_missing_one(
     words: str, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as left:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from copy import copy
 
 import numpy as np
 import pytest
@@ -239,8 +240,9 @@ def test_bad_rows_are_kept_with_their_reasons(crystals, tmp_path):
     assert store.ids == ["0", "2"]
     assert [row.id for row in store.skipped] == ["1"]
     assert "0.040 Angstrom apart" in store.skipped[0].reason
-    with pytest.raises(InputError, match="Angstrom apart"):
+    with pytest.raises(InputError, match="Angstrom apart") as caught:
         build_store(source, SETTINGS, cache_dir=tmp_path, strict=True, progress=False)
+    assert str(copy(caught.value)) == str(caught.value)  # as pickle copies it
 
 
 @pytest.mark.parametrize("strict", [False, True])

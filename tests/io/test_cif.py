@@ -893,20 +893,28 @@ def test_missing_angles_are_right_angles_and_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("volume", "is_read"), [("113.17(2)", False), ("117.3(2)", True), ("118", True), ("116", False)]
+    ("volume", "is_read"),
+    [("113.17(2)", False), ("117.3(2)", True), ("118", True), ("+117.3", True), ("1.17E+02", True), ("110", False)],
 )
-def test_the_volume_tells_whether_a_missing_angle_is_right(volume: str, is_read: bool) -> None:
+def test_the_volume_shows_whether_a_missing_angle_is_right(volume: str, is_read: bool) -> None:
     """Cubic Angstrom of a cell of 4 x 5 x 6 with beta 95 and gamma 101: 113.17 with an alpha of 104, 117.3 with 90."""
     text = (
-        "data_a\n_cell_length_a 4\n_cell_length_b 5\n_cell_length_c 6\n_cell_angle_beta 95\n_cell_angle_gamma 101\n"
-        f"_cell_volume {volume}\nloop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
-        "Cu1 0 0 0\n"
+        "data_a\n_cell_length_a 4.000\n_cell_length_b 5.000(1)\n_cell_length_c 6.000\n_cell_angle_beta 95\n"
+        f"_cell_angle_gamma 101\n_cell_volume {volume}\nloop_\n_atom_site_label\n_atom_site_fract_x\n"
+        "_atom_site_fract_y\n_atom_site_fract_z\nCu1 0 0 0\n"
     )
     if is_read:
         assert parse(text).volume == pytest.approx(gemmi.UnitCell(4, 5, 6, 90, 95, 101).volume)
     else:
-        with pytest.raises(StructureError, match=r"_cell_volume is .*, lengths and angles give 117\.3"):
+        with pytest.raises(StructureError, match=r"give 117\.3, with 90 degrees for _cell_angle_alpha; correct"):
             parse(text)
+
+
+def test_few_digits_are_no_other_angle() -> None:
+    """Read a cubic cell of 3.897 Angstrom without angles, whose length is rounded."""
+    text = CORUNDUM.format(a="3.90", c="3.90", angle=90, gamma=90, symbol="P m -3 m", sites="Cu1 0 0 0")
+    lines = [line for line in text.splitlines() if "_angle_" not in line and "IT_number" not in line]
+    assert len(parse("\n".join(lines).replace("loop_", "_cell_volume 59.18\nloop_", 1))) == 1
 
 
 def test_dummy_sites_are_no_atoms() -> None:
@@ -1002,7 +1010,7 @@ def test_cifs_that_jarvis_and_others_write(crystals, tmp_path) -> None:
 
 @pytest.mark.parametrize(("symbol", "n_atoms"), [("N", 5), ("O", 7), ("F", 6), ("Ar", 5)])
 def test_pymatgen_takes_molecules_of_two_as_units(symbol: str, n_atoms: int) -> None:
-    """With an odd number of atoms, its Z times its unit is one atom less."""
+    """Read cells of an odd number of atoms, of which pymatgen's Z counts one less."""
     sites = [[0.1, 0.2, (number + 0.3) / n_atoms] for number in range(n_atoms)]
     structure = Structure(Lattice.orthorhombic(9, 8, 3.1 * n_atoms), [symbol] * n_atoms, sites)
     assert parse(str(CifWriter(structure))).elements == [symbol] * n_atoms

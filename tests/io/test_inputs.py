@@ -553,14 +553,17 @@ def test_files_that_a_folder_leaves_out_are_named(folder: Path, crystals, recwar
     assert not recwarn.list
 
 
-def test_files_whose_names_do_not_tell_are_named_by_what_they_hold(folder: Path, crystals, recwarn) -> None:
+def test_files_are_recognized_by_content_where_the_name_does_not_show_it(folder: Path, crystals, recwarn) -> None:
     text, flat = poscar_of(crystals["Si"]), {"lattice_mat": crystals["Si"].lattice.tolist(), "elements": ["Si"]}
     files = {
         "mp-149": text.encode(), "NaCl_POSCAR": text.encode(), "geometry.in": b"lattice_vector 1 0 0",
         "utf16.json": json.dumps(flat).encode("utf-16"), "list.json": json.dumps([flat]).encode(),
         "ase.json": b'{"1": {"cell": 1, "positions": 2, "numbers": 3}}', "vasprun.xml.relax2": b"<modeling/>",
     }  # fmt: skip
-    others = {"KPOINTS": b"k\n0\nGamma\n4 4 4\n0 0 0\n", "LICENSE": b"free", "gaps.json": b"[1, 2]"}
+    others = {
+        "KPOINTS": b"k\n0\nGamma\n4 4 4\n0 0 0\n", "Makefile": b"data_dir:\n", "LICENSE": b"free", "gap.json": b"[1]",
+        "sites.json": b'{"lattice": {}, "sites": [{"properties": {"numbers": 1}}]}',
+    }  # fmt: skip
     for name, content in (files | others).items():
         (folder / name).write_bytes(content)
     with pytest.warns(InputWarning, match=f"has 7 files .* not read: {', '.join(sorted(files)[:5])}, ...; give"):

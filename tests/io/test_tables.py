@@ -552,7 +552,7 @@ def test_formats_that_are_not_read_are_named_with_what_converts_them(tmp_path: P
 
 
 def test_an_id_may_stand_under_the_next_key_where_the_first_is_empty(crystals, tmp_path: Path) -> None:
-    """Tables of JARVIS and the Materials Project that were put together have both keys."""
+    """Read a table with both keys, as of JARVIS and the Materials Project put together."""
     rows = [
         {"jid": value, "id": f"mp-{number}", **flat(crystals["Si"])} for number, value in enumerate((None, "", "J-1"))
     ]

@@ -106,7 +106,7 @@ def test_displaced_atoms_are_no_crystal(vasprun: Path, tmp_path: Path) -> None:
 
 
 def test_an_outcar_of_two_calculations_or_without_its_last_energy_is_refused(tmp_path: Path) -> None:
-    """ASE reads the elements of the first and the positions of the last, and a step that has an energy."""
+    """Refuse files of which ASE reads the elements of one structure and the positions of another."""
     outcar = tmp_path / "OUTCAR"
     text = (EXAMPLES / "OUTCAR_example_1").read_text()
     outcar.write_text(text + text.replace("PAW_PBE Ni ", "PAW_PBE Au "))

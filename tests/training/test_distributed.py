@@ -119,7 +119,7 @@ def test_devices_starts_processes_and_tells_an_error_once(make_config, tmp_path)
 
 
 def test_an_error_of_the_first_process_ends_a_comparison_by_two(make_config, tmp_path):
-    """torchrun and srun start both at once; the second would wait two days for the first."""
+    """Start both at once, as torchrun does; the second would wait two days for the first."""
     processes = start_two(compare, make_config(n_val=1000), tmp_path / "output.txt")
     for process in processes:
         process.join(120)

@@ -199,7 +199,7 @@ def test_labels_by_another_run_are_kept(make_config, others, tmp_path):
 
 
 def test_a_label_is_not_below_the_lowest_value_of_its_property(make_config, tmp_path):
-    """A negative label would take the end of its intervals from the student; the other property has none."""
+    """Clip labels of gaps, as a negative one would take the end of the intervals from the student."""
     rows = []
     for number, name in enumerate(list(labels_by_id(SAMPLE_DATA / "id_prop.csv"))[:40]):
         structure = Structure.from_file(SAMPLE_DATA / f"{name}.vasp").as_dict()

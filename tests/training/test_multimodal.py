@@ -142,7 +142,7 @@ def test_a_column_a_table_and_the_authors_layout_are_read_alike(make_config, des
         (train(make_config(head=head, output_dir=tmp_path / name)).folder / "model.safetensors").read_bytes()
         for name, head in heads.items()
     ]
-    with pytest.warns(InputWarning, match="name no describer; new structures are described by robocrys"):
+    with pytest.warns(InputWarning, match="some name no describer; new structures are described by robocrys"):
         crysmm.load(tmp_path / "named")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

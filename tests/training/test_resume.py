@@ -79,7 +79,7 @@ def test_ctrl_c_keeps_what_resuming_needs(make_config, within_epoch, capsys):
     assert "stopped by Ctrl-C: give the same command and --resume" in capsys.readouterr().out
 
 
-def test_a_stop_says_what_is_there(make_config, monkeypatch, capsys):
+def test_a_stop_reports_what_is_kept(make_config, monkeypatch, capsys):
     """Stop a finished run before its last lines are printed, and one that would replace it before it begins."""
 
     def stop(*arguments):
@@ -96,6 +96,10 @@ def test_a_stop_says_what_is_there(make_config, monkeypatch, capsys):
                 train(config)
         assert f"stopped by Ctrl-C: {said}" in capsys.readouterr().out
         assert crysmm.load(config.output_dir).predict([]).shape == (0, 1)
+    monkeypatch.setattr(Progress, "begin_epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(epochs=3, resume=True))
+    assert "stopped by Ctrl-C: the run before is as it was" in capsys.readouterr().out
 
 
 def interrupt(config, records=None):

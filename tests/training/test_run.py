@@ -345,10 +345,10 @@ def test_bf16_trains_and_results_are_fp32(make_config):
     assert any(np.float32(value) != torch.tensor(value).bfloat16().item() for value in column(rows, "prediction"))
 
 
-def test_a_constant_target_and_a_training_that_went_wrong_are_told(make_config, crystals, tmp_path, capsys):
+def test_a_constant_target_and_a_training_that_went_wrong_are_reported(make_config, crystals, tmp_path, capsys):
     kinds = list(crystals.values())[:10]
     rows = [
-        {"id": str(number), "atoms": crystal.to_jarvis().to_dict(), "a": 1.0, "b": number}
+        {"id": str(number), "atoms": crystal.to_jarvis().to_dict(), "a": 1.1, "b": number}
         for number, crystal in enumerate(2 * kinds)
     ]
     train(make_config(root_dir=None, target_key="a,b", limit=None, n_val=5, n_test=5, epochs=1), rows)
