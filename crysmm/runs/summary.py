@@ -13,7 +13,6 @@ from crysmm.config.loading import options
 from crysmm.config.models import weight_name
 from crysmm.config.run import RunConfig
 from crysmm.config.training import TrainingConfig
-from crysmm.data.scaler import varies
 from crysmm.data.units import after_number, named
 from crysmm.errors import count
 from crysmm.runs.run_folder import MAX_HOURS, SPLITS, RunFolder
@@ -56,6 +55,8 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
         config: Settings of the run.
         baseline: Validation score of a prediction without a network: the loss for classes, else the MAE.
     """
+    from crysmm.data.scaler import varies  # torch comes with it, which lists of runs do without
+
     sizes = ", ".join(f"{len(data.rows(split))} {split}" for split in SPLITS)
     n_skipped = len(data.skipped) - len(data.store.skipped)  # rows of the store that are not used
     n_left = len(data.store) - n_skipped - sum(len(data.rows(split)) for split in SPLITS)
