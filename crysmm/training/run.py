@@ -263,7 +263,8 @@ class Run(ABC, Generic[Config, Data]):
     def what_is_kept(self) -> str:
         """Describe what a stop leaves in the folder."""
         if self.writer.is_open and self.folder.is_finished:
-            is_extended = self.folder.read_metrics().get("max_epochs", 0) < self.config.epochs
+            had_epochs = self.folder.read_metrics().get("max_epochs")  # none for a Gaussian process
+            is_extended = had_epochs is not None and had_epochs < self.config.epochs
             return f"the run {'before is as it was' if is_extended else 'is finished'}: {self.folder.path}"
         if self.config.overwrite and not self.writer.is_open:
             return f"nothing has been written, and {self.folder.path} is as it was"
