@@ -17,7 +17,7 @@ from crysmm.config.training import TrainingConfig
 from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError, StructureError
 from crysmm.inference.predictor import as_list, load
-from crysmm.io.inputs import StructuresSource
+from crysmm.io.inputs import StructuresSource, unusable_structure
 from crysmm.io.source import StrictError
 from crysmm.runs.run_log import not_printed
 from crysmm.training.train import train
@@ -114,7 +114,7 @@ class CrystalRegressor(RegressorMixin, BaseEstimator):
                 with nullcontext() if self.verbose else not_printed():
                     result = train(config, records)
             except StrictError as error:
-                raise unusable(error.row.id, error.row.reason) from None
+                raise unusable_structure(error.row.id, error.row.reason) from None
             self.metrics_ = result.metrics
             self.predictor_ = load(result.folder, self.device)
         self.n_targets_ = 1 if targets.ndim == 1 else targets.shape[1]
@@ -173,10 +173,5 @@ def read_structures(structures: Sequence[Any]) -> list[Crystal]:
         try:
             crystals.append(row.read().crystal)
         except StructureError as error:
-            raise unusable(row.id, str(error)) from error
+            raise unusable_structure(row.id, str(error)) from error
     return crystals
-
-
-def unusable(number: str, reason: str) -> StructureError:
-    """Return the error for a structure that cannot be used, with its number."""
-    return StructureError(f"structure {number} (counted from 0): {reason}")

@@ -59,6 +59,11 @@ class Value:
     lower: float | None = None
     upper: float | None = None
 
+    @property
+    def is_bounded(self) -> bool:
+        """True if there is an interval with finite ends."""
+        return all(end is not None and math.isfinite(end) for end in (self.lower, self.upper))
+
 
 @dataclass(frozen=True)
 class Answer:

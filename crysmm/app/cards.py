@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -116,8 +115,7 @@ def summary_rows(answers: Answers) -> list[list[Any]]:
         for value in result.values:
             cells.append(float(f"{value.value:.4g}"))  # a number, so that the column sorts as numbers
             if value.lower is not None and value.upper is not None:
-                is_finite = math.isfinite(value.lower) and math.isfinite(value.upper)
-                cells.append(f"{value.lower:.4g} to {value.upper:.4g}" if is_finite else "-")
+                cells.append(f"{value.lower:.4g} to {value.upper:.4g}" if value.is_bounded else "-")
         rows.append([*cells, result.domain])
     return rows
 
@@ -222,7 +220,7 @@ def _prediction_card(predictor: Predictor, answer: Answer) -> str:
         lower, upper = value.lower, value.upper
         if lower is None or upper is None:
             continue
-        if not (math.isfinite(lower) and math.isfinite(upper)):
+        if not value.is_bounded:
             parts.append(f"<p>No finite {COVERAGE:.0%} interval: too few validation crystals.</p>")
             continue
         position = 50.0 if upper <= lower else 100 * (value.value - lower) / (upper - lower)

@@ -17,14 +17,14 @@ from crysmm.data.batch import CrystalArrays, CrystalBatch, make_batch
 from crysmm.data.building import GraphedRecord, count_triplets, graph_row, in_parallel
 from crysmm.data.estimate import BATCH_MEMORY, PREDICTION_FRACTION, estimated_memory, memory_limit, why_too_large
 from crysmm.device import resolve_device
-from crysmm.errors import InputError, StructureError
+from crysmm.errors import InputError
 from crysmm.inference import COVERAGE
 from crysmm.inference.assessment import Assessment, elements_of_all
 from crysmm.inference.frozen_network import InferencePrecision, Outputs
 from crysmm.inference.model_teacher import installed_teacher
 from crysmm.inference.prediction_table import prediction_cells, prediction_columns
 from crysmm.inference.property_model import PropertyModel
-from crysmm.io.inputs import StructuresSource
+from crysmm.io.inputs import StructuresSource, unusable_structure
 from crysmm.io.source import SkippedRow, Source
 from crysmm.teachers.potential_reader import PotentialReader
 from crysmm.text.embeddings import TextReader
@@ -289,8 +289,7 @@ class Predictor:
             for result in results:
                 if isinstance(result, SkippedRow):
                     is_path = isinstance(structures[int(result.id)], str | os.PathLike)
-                    file = f", {result.file}" if is_path else ""
-                    raise StructureError(f"structure {result.id} (counted from 0){file}: {result.reason}")
+                    raise unusable_structure(result.id, result.reason, result.file if is_path else None)
                 if result.record.notes:
                     warnings.warn(f"{result.record.file}: {'; '.join(result.record.notes)}", stacklevel=4)
                 graphed.append(result)

@@ -149,3 +149,15 @@ class StructuresSource(Source):
     def fingerprint(self) -> str:
         """Return a SHA-256 of all that reading yields."""
         return hash_rows(self.rows(), new_hash(ReadingOptions(needs_targets=False), ()))
+
+
+def unusable_structure(number: str, reason: str, file: str | None = None) -> StructureError:
+    """Return the error for one of several structures in memory.
+
+    Args:
+        number: Its number, counted from 0.
+        reason: Why it cannot be used.
+        file: Its file, if it was given as a path.
+    """
+    where = "" if file is None else f", {file}"
+    return StructureError(f"structure {number} (counted from 0){where}: {reason}")

@@ -70,7 +70,8 @@ def describe_task(data: TrainingData, config: TrainingConfig, baseline: float) -
         unit = after_number(data.units[0]) if metric == "MAE" else ""
         score = f"predicting the mean of the training split has a validation {metric} of {baseline:.4g}{unit}"
     lines = [f"split: {sizes} ({describe_split(config)})", f"target {target}: {score}"]
-    least, most = (extreme(data.targets("train"), axis=0) for extreme in (np.nanmin, np.nanmax))
+    targets = data.targets("train")
+    least, most = np.nanmin(targets, axis=0), np.nanmax(targets, axis=0)
     if constant := [name for name, differs in zip(names, varies(most - least, most), strict=True) if not differs]:
         lines.append(f"  equal for all training crystals, so that nothing can be learned: {', '.join(constant)}")
     if config.unit is None and any(data.units):
