@@ -92,6 +92,7 @@ ARMS = {
     "from imitation": ARMS_OF_STUDIES["cgcnn from imitation"],
     "features of chgnet alone": ARMS_OF_STUDIES["features of chgnet alone"],
     "fused with chgnet": ARMS_OF_STUDIES["cgcnn fused with chgnet"],
+    "distilled from chgnet": ARMS_OF_STUDIES["cgcnn distilled from chgnet, delta rising"],
     "from several, fused with chgnet": Arm((*fused_with("chgnet"), "--init_from"), SEVERAL),
     "with the space group": Arm(text="space group"),
     "with text": Arm(text="own"),
