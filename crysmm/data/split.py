@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from crysmm.config.run import RunConfig
@@ -159,7 +159,8 @@ def split_by_file(path: Path, ids: Sequence[str], reasons: Mapping[str, str] | N
         if found:
             named = first_of([f"{name} ({reasons[name]})" if name in reasons else name for name in sorted(found)])
             raise InputError(
-                f"the ids_file {path} cannot be used: it holds {problem} ({len(found)}): {named}; correct the file"
+                f"the ids_file {path} cannot be used: it holds {problem} ({len(found)}): {named}"
+                f"{_other_ending(found, ids)}; correct the file"
             )
     row_of = {name: row for row, name in enumerate(ids)}
     train, val, test = ([row_of[name] for name in wanted[key]] for key in SPLIT_KEYS)
@@ -169,6 +170,15 @@ def split_by_file(path: Path, ids: Sequence[str], reasons: Mapping[str, str] | N
             "give at least one of each"
         )
     return Split(train, val, test)
+
+
+def _other_ending(names: Sequence[str], ids: Sequence[str]) -> str:
+    """Return a remark if rows have ids that differ from the unknown ``names`` in their endings alone, or nothing."""
+    row_of = {PurePath(name).stem: name for name in ids}
+    found = [row_of.get(PurePath(name).stem, name) for name in names]
+    if len(row_of) < len(ids) or any(name == other for name, other in zip(names, found, strict=True)):
+        return ""
+    return f"; the data's ids have another ending: {first_of(found)}"
 
 
 def read_ids(path: Path) -> dict[str, list[str]]:

@@ -28,7 +28,7 @@ from crysmm.engines.blocked import BlockedGraph
 from crysmm.engines.linear import precise
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.reconstruction import PairClassifier, reconstruction_terms
-from crysmm.objectives.scores import ClassAccuracy, HeldOut, Score
+from crysmm.objectives.scores import ClassAccuracy, HeldOut, HeldOutScore
 from crysmm.objectives.terms import Term, over_edges
 
 LENGTH_CLASSES = 5  # rounded to 1, 2, 3, 4 and 5 Angstrom
@@ -55,7 +55,7 @@ class BondLengthTerm(Term):
         losses = functional.cross_entropy(*self.logits(nodes, example.clean), reduction="none")
         return over_edges(losses, example.clean, pooled=False)
 
-    def scores(self, name: str) -> list[Score]:
+    def scores(self, name: str) -> list[HeldOutScore]:
         """Return the accuracy of the classes."""
         return [ClassAccuracy(name, LENGTH_CLASSES, self.classify)]
 

@@ -24,7 +24,7 @@ from crysmm.engines.linear import precise
 from crysmm.models.backbone import crystal_mean
 from crysmm.objectives.corruption import Example
 from crysmm.objectives.reconstruction import reconstruction_terms
-from crysmm.objectives.scores import ClassAccuracy, HeldOut, Score
+from crysmm.objectives.scores import ClassAccuracy, HeldOut, HeldOutScore
 from crysmm.objectives.terms import Term, mean_losses, space_groups_of
 
 SPACE_GROUPS = 230
@@ -53,7 +53,7 @@ class SpaceGroupTerm(Term):
         losses = functional.cross_entropy(scores, (space_groups - 1).clamp_min(0), reduction="none")
         return mean_losses(torch.where(known, losses, 0), known.to(losses.dtype), pooled=False)
 
-    def scores(self, name: str) -> list[Score]:
+    def scores(self, name: str) -> list[HeldOutScore]:
         """Return the accuracy of the classes."""
         return [ClassAccuracy(name, SPACE_GROUPS, self.classify)]
 

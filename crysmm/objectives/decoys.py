@@ -39,7 +39,7 @@ from crysmm.engines.linear import Linear, precise
 from crysmm.engines.normalization import BatchNorm
 from crysmm.models.backbone import crystal_mean
 from crysmm.objectives.corruption import Example
-from crysmm.objectives.scores import ClassAccuracy, HeldOut, Score
+from crysmm.objectives.scores import ClassAccuracy, HeldOut, HeldOutScore
 from crysmm.objectives.terms import Term, over_atoms
 
 QUANTITIES = 7
@@ -75,7 +75,7 @@ class ReplacedAtomTerm(Term):
         visible = None if example.hidden is None else ~example.hidden
         return over_atoms(losses, visible, example.clean.n_atoms, pooled=True)
 
-    def scores(self, name: str) -> list[Score]:
+    def scores(self, name: str) -> list[HeldOutScore]:
         """Return the accuracy of the classes."""
         return [ClassAccuracy(name, 2, self.classify)]
 
@@ -103,7 +103,7 @@ class DecoyTerm(Term):
         scores = precise(self.decoder(crystal_mean(nodes, example.clean.n_atoms))).flatten()
         return functional.binary_cross_entropy_with_logits(scores, example.decoys.to(scores.dtype), reduction="none")
 
-    def scores(self, name: str) -> list[Score]:
+    def scores(self, name: str) -> list[HeldOutScore]:
         """Return the accuracy of the classes."""
         return [ClassAccuracy(name, 2, self.classify)]
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from crysmm.engines.linear import Linear, precise
 from crysmm.objectives.corruption import Example
-from crysmm.objectives.scores import HeldOut, MeanScore, Score
+from crysmm.objectives.scores import HeldOut, HeldOutScore, MeanScore
 from crysmm.objectives.terms import Term, over_atoms
 
 
@@ -50,7 +50,7 @@ class ImitationTerm(Term):
         # The teacher's features were divided by their lengths when they were read.
         return (functional.normalize(precise(self.decoder(nodes)), dim=1) * teacher).sum(1)
 
-    def scores(self, name: str) -> list[Score]:
+    def scores(self, name: str) -> list[HeldOutScore]:
         """Return the mean cosine; the baseline, 0, is that of random directions."""
         return [MeanScore("imitation_cosine", self.measure)]
 

@@ -15,7 +15,7 @@ from crysmm.engines.blocked import BlockedGraph
 from crysmm.engines.linear import Linear, linear, precise
 from crysmm.models.backbone import GaussianExpansion, repeat_for_atoms
 from crysmm.objectives.corruption import Example
-from crysmm.objectives.scores import ClassAccuracy, FeatureAccuracy, HeldOut, MeanScore, Score
+from crysmm.objectives.scores import ClassAccuracy, FeatureAccuracy, HeldOut, HeldOutScore, MeanScore
 from crysmm.objectives.terms import Term, mean_losses, over_atoms, over_edges
 
 CLASSES = 6  # 0 to 4 edges from one atom to the other, and 5 or more
@@ -53,7 +53,7 @@ class AtomFeatureTerm(Term):
         """Return the logits of the features, ``[n, atom_features]``, of embedded atoms, ``[n, d]``."""
         return precise(self.decoder(nodes))
 
-    def scores(self, name: str) -> list[Score]:
+    def scores(self, name: str) -> list[HeldOutScore]:
         """Return the accuracies of bits and elements, of all atoms and of hidden ones."""
         return [FeatureAccuracy(self.decode, of_hidden=False), FeatureAccuracy(self.decode, of_hidden=True)]
 
@@ -142,7 +142,7 @@ class ConnectivityTerm(Term):
         sums = losses.view(len(grid.fractions), -1).sum(1) / grid.fractions
         return mean_losses(sums, grid.weights, self.pooled)
 
-    def scores(self, name: str) -> list[Score]:
+    def scores(self, name: str) -> list[HeldOutScore]:
         """Return the accuracy of the classes."""
         return [ClassAccuracy(name, CLASSES, self.classify)]
 
@@ -270,7 +270,7 @@ class DistanceTerm(Term):
         hidden = functional.silu(graph.add(self.source(nodes), destination, lengths, self.length.weight))
         return precise(self.output(hidden).squeeze(1))
 
-    def scores(self, name: str) -> list[Score]:
+    def scores(self, name: str) -> list[HeldOutScore]:
         """Return the error of the corrected bond lengths."""
         return [MeanScore("distance_error", self.errors)]
 

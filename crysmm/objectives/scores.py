@@ -31,7 +31,7 @@ class HeldOut:
     generator: torch.Generator
 
 
-class Score(ABC):
+class HeldOutScore(ABC):
     """Sums over held-out batches, and the scores that follow from them."""
 
     @abstractmethod
@@ -43,7 +43,7 @@ class Score(ABC):
         """Return scores by name, each followed by its ``..._baseline``; none without any prediction."""
 
 
-class ClassAccuracy(Score):
+class ClassAccuracy(HeldOutScore):
     """Accuracy, and the mean accuracy over the classes that occur; the baselines predict the most frequent class.
 
     Args:
@@ -76,7 +76,7 @@ class ClassAccuracy(Score):
         }
 
 
-class FeatureAccuracy(Score):
+class FeatureAccuracy(HeldOutScore):
     """Fraction of correct bits of atom features, and of atoms whose likeliest element has the right features.
 
     The baselines predict the more frequent value of each bit, and the most frequent element.
@@ -127,7 +127,7 @@ class FeatureAccuracy(Score):
         }
 
 
-class MeanScore(Score):
+class MeanScore(HeldOutScore):
     """Mean of one number over whatever has it, such as atoms or bonds, and the mean of its baseline.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from crysmm.data.batch import CrystalBatch
 from crysmm.models.backbone import crystal_sum
 from crysmm.objectives.corruption import Example
-from crysmm.objectives.scores import Score
+from crysmm.objectives.scores import HeldOutScore
 
 
 class Term(nn.Module, ABC):
@@ -34,7 +34,7 @@ class Term(nn.Module, ABC):
             generator: Source of random numbers, by default torch's global one; most terms draw none.
         """
 
-    def scores(self, name: str) -> list[Score]:
+    def scores(self, name: str) -> list[HeldOutScore]:
         """Return the scores of its predictions for held-out crystals; none by default.
 
         Args:

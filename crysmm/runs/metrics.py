@@ -64,7 +64,7 @@ def evaluate(
 def regression_metrics(
     target: np.ndarray, prediction: np.ndarray, train_mean: np.ndarray, names: Sequence[str]
 ) -> Metrics:
-    """Compute metrics of predicted values for each target and, if there are several, their means over the targets.
+    """Compute metrics of predicted values for each target and, if there are several, means of those without a unit.
 
     Args:
         target: Targets, NaN where missing, ``[n, n_targets]``.
@@ -81,7 +81,7 @@ def regression_metrics(
     if len(columns) == 1:
         return next(iter(columns.values()))
     means: Metrics = {}
-    for key in ("mae", "rmse", "r2", "mae_over_mad"):
+    for key in ("r2", "mae_over_mad"):
         values = [metrics[key] for metrics in columns.values()]
         # A mean over the targets for which the metric is defined could not be compared with that of another run.
         means[key] = None if None in values else math.fsum(values) / len(values)

@@ -156,6 +156,16 @@ def test_ids_file_says_why_its_rows_cannot_be_read(tmp_path: Path) -> None:
         make_split(config, IDS, FORMULAS, {"JVASP-99": "the file is empty", "JVASP-98": "no"})
 
 
+def test_ids_file_with_other_endings(tmp_path: Path) -> None:
+    """``JVASP-1`` in the file and ``JVASP-1.vasp`` in the data is a frequent mistake, which the message names."""
+    config = TrainingConfig(ids_file=write_ids(tmp_path))
+    with pytest.raises(InputError, match=r"the data's ids have another ending: JVASP-0\.vasp, JVASP-1\.vasp"):
+        make_split(config, [f"{name}.vasp" for name in IDS], FORMULAS)
+    with pytest.raises(InputError) as refused:
+        make_split(config, [f"JVASP.{name}" for name in range(50)], FORMULAS)
+    assert "ending" not in str(refused.value)
+
+
 def test_ids_file_that_is_no_json(tmp_path: Path) -> None:
     path = tmp_path / "ids.json"
     with pytest.raises(InputError, match="cannot be read"):
