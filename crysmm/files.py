@@ -226,6 +226,16 @@ def alone_in(folder: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
+def is_held(file: Path) -> bool:
+    """Return whether a running process has locked a file by :func:`hold`."""
+    try:
+        with file.open("rb+") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # the file is gone, cannot be written, or the file system has no locks
+        return isinstance(error, BlockingIOError)
+    return False
+
+
 def remove_left_files(files: Iterable[Path]) -> None:
     """Remove the files that no running process has locked."""
     for file in files:

@@ -125,6 +125,8 @@ class FoundRun:
             return "can go on with --resume" if self.results.stopped_by == MAX_HOURS else ""
         finished = sum(part.metrics.exists() for part in self.folder.parts)
         done = f"{finished} of its parts" if finished else f"epoch {self._n_epochs()}"
+        if self.folder.is_running:
+            return f"running: {done}"
         return f"unfinished: {done}" + (", can go on with --resume" if self.folder.has_checkpoint else "")
 
     def _n_epochs(self) -> int:

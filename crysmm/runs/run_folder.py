@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from crysmm.config.run import RunConfig
 from crysmm.data.split import read_ids
 from crysmm.errors import InputError, first_of
-from crysmm.files import refuse_unwritable
+from crysmm.files import is_held, refuse_unwritable
 from crysmm.inference.model_card import CARD_FILE, holds_card
 from crysmm.inference.model_files import CALIBRATION_FILE, DESCRIPTION_FILE, ENSEMBLE_FILE, WEIGHTS_FILE
 
@@ -81,6 +81,22 @@ class RunFolder:
         """True if the folder contains a file of a run."""
         return any(file.exists() for file in self.files())
 
+    @property
+    def is_running(self) -> bool:
+        """True if a process is training in the folder: it holds the log."""
+        return is_held(self.log)
+
+    def refuse_running(self) -> None:
+        """Refuse a folder in which another process is training.
+
+        Raises:
+            InputError: There is such a process.
+        """
+        if self.is_running:
+            raise InputError(
+                f"another process is training in {self.path}; wait for it, stop it, or name another output_dir"
+            )
+
     def is_taken(self, config: RunConfig) -> bool:
         """Return True if the folder holds a run that is neither to be resumed nor to be replaced."""
         return self.holds_run and not (config.resume or config.overwrite)
@@ -145,10 +161,11 @@ class RunFolder:
         """Check that a run with these settings may write to the folder, so that two runs never mix.
 
         Raises:
-            InputError: The folder is not writable, it holds a run and neither resume nor overwrite is set, or the run
-                to resume had other settings.
+            InputError: The folder is not writable, another process is training there, it holds a run and neither resume
+                nor overwrite is set, or the run to resume had other settings.
         """
         refuse_unwritable(self.path)
+        self.refuse_running()
         if config.root_dir is not None and config.root_dir.resolve() == self.path.resolve():
             raise InputError(
                 f"output_dir {self.path} is also root_dir: the files of the run would lie among the structures; name "

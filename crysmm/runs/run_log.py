@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from torch import Tensor
 from tqdm import tqdm
 
 from crysmm.data.units import duration
-from crysmm.files import naming
+from crysmm.files import hold, naming
 from crysmm.processes import is_first_process
 
 LOGGER = logging.getLogger("crysmm.train")
@@ -58,6 +58,7 @@ class RunLog:
         # The run folder is created after the input is checked; until then messages wait in memory.
         self._memory = MemoryHandler(capacity=10**6, flushLevel=logging.CRITICAL + 1)
         self._handlers: list[logging.Handler] = [self._memory]
+        self._lock: BinaryIO | None = None
         LOGGER.addHandler(self._memory)
 
     def say(self, *lines: str) -> None:
@@ -74,7 +75,8 @@ class RunLog:
             LOGGER.info(line)
 
     def open(self, path: Path) -> None:
-        """Append all messages, past and future, to a file."""
+        """Append all messages, past and future, to a file, and lock it, which shows that the run goes on."""
+        self._lock = hold(path, wait=False)
         file = LogFile(path, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._memory.setTarget(file)
@@ -84,10 +86,12 @@ class RunLog:
         LOGGER.addHandler(file)
 
     def close(self) -> None:
-        """Stop logging and close the file."""
+        """Stop logging, close the file and unlock it."""
         for handler in self._handlers:
             LOGGER.removeHandler(handler)
             handler.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 class Progress:

@@ -141,8 +141,9 @@ class RunWriter:
         """Create the folder and write what is known before training; a new run replaces an old one.
 
         Raises:
-            InputError: Another run has been written there since this one was begun.
+            InputError: Another run has been begun there since this one was.
         """
+        self.folder.refuse_running()
         if is_new:
             if self.folder.is_taken(self.config):
                 raise InputError(

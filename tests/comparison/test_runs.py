@@ -17,6 +17,7 @@ import crysmm
 from crysmm.cli.main import main
 from crysmm.comparison.overview import find_runs
 from crysmm.comparison.runs_page import compared, group_by_test_crystals
+from crysmm.files import hold
 
 SAMPLE_DATA = Path(__file__).parents[2] / "examples" / "sample_data"
 
@@ -64,6 +65,8 @@ def test_table(folder, capsys):
     assert rows["d/encoder"][2] == "pre-training, decoys"
     assert rows["e/stopped"][6] == "-"
     assert rows["e/stopped"][-1] == "unfinished: epoch 2"
+    with hold(folder / "e" / "stopped" / "train.log"):
+        assert {run.name: run.row()[-1] for run in find_runs(folder)[0]}["e/stopped"] == "running: epoch 2"
 
 
 def test_a_gaussian_process_is_no_graph_network(small_run, toy, tmp_path):

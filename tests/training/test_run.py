@@ -18,7 +18,9 @@ import crysmm
 from crysmm.data import estimate
 from crysmm.data.store import Store
 from crysmm.errors import InputError
+from crysmm.files import hold
 from crysmm.inference.saved_models import load_model
+from crysmm.runs.run_folder import RunFolder
 from crysmm.training.train import train
 from crysmm.training.trainer import Trainer, seed_everything
 
@@ -398,6 +400,28 @@ def test_a_run_that_is_written_meanwhile_is_kept(make_config, monkeypatch):
     with pytest.raises(InputError, match="another run has been written to"):
         train(config)
     assert (config.output_dir / "metrics.json").read_text() == "{}"
+
+
+def test_two_processes_never_train_in_one_folder(make_config, monkeypatch):
+    config = make_config(epochs=1)
+    train_epoch = Trainer.train_epoch
+    is_running = []
+
+    def watched(*arguments):
+        is_running.append(RunFolder(config.output_dir).is_running)
+        return train_epoch(*arguments)
+
+    monkeypatch.setattr(Trainer, "train_epoch", watched)
+    train(config)
+    assert is_running == [True]
+    assert not RunFolder(config.output_dir).is_running
+    before = (config.output_dir / "metrics.json").read_bytes()
+    with (
+        hold(config.output_dir / "train.log"),  # as another process would
+        pytest.raises(InputError, match=r"another process is training in .*; wait for it, stop it, or name another"),
+    ):
+        train(make_config(epochs=1, overwrite=True))
+    assert (config.output_dir / "metrics.json").read_bytes() == before
 
 
 def test_graphs_without_any_bond_are_refused(make_config):
