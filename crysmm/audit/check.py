@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from textwrap import wrap
 from typing import Any
@@ -23,7 +23,7 @@ from crysmm.data.store import Store, build_store
 from crysmm.data.units import after_number, named, units_of
 from crysmm.device import resolve_device
 from crysmm.elements import elements_in
-from crysmm.errors import InputError, count
+from crysmm.errors import InputError, count, first_of
 from crysmm.graphs.distances import SEARCH_RADIUS
 from crysmm.io.id_prop import FolderTable
 from crysmm.io.inputs import open_input
@@ -32,6 +32,8 @@ from crysmm.io.source import ReadingNote, SkippedRow
 from crysmm.training.prepare import rows_too_large, split_others
 
 SHOWN = 20  # lines of one kind on the screen
+FAR = 20  # times the range of all others, farther than the values of any table that was looked at
+FEWEST_VALUES = 10  # different ones, of which one may be called far
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class CheckReport:
         unnamed_files: Structure files in the folder that no row names; not counted as faults.
         elements: Number of crystals that contain each element, the most frequent first.
         targets: Range of each target.
+        far_values: Values of targets that are far from all others, as text.
         classes: Number of rows of each class; empty for regression.
         graph: Mean and largest number of atoms, bonds and triplets per crystal.
         costs: Estimated costs of training.
@@ -97,6 +100,7 @@ class CheckReport:
     unnamed_files: list[str]
     elements: dict[str, int]
     targets: list[TargetSummary]
+    far_values: list[str]
     classes: dict[str, int]
     graph: dict[str, tuple[float, int]]
     costs: Costs
@@ -117,6 +121,7 @@ class CheckReport:
             for target in self.targets
             if target.minimum == target.maximum
         ]
+        lines += self.far_values
         if self.costs.mean_batch_memory > self.costs.memory_limit:
             lines.append("a batch does not fit in memory: lower batch_size, or set max_triplets")
         return lines
@@ -186,7 +191,7 @@ class CheckReport:
             f"Disk: {format_size(costs.disk)} of stored graphs",
             f"Memory: about {mean} per batch, {largest} for a batch of the largest crystals; {limit} are available",
             f"Time: about {costs.epoch_seconds:.2g} s per epoch on two CPU cores, far less on a GPU",
-            "Found: " + "; ".join(self.findings) if self.findings else "Nothing wrong was found.",
+            *([f"Found: {finding}" for finding in self.findings] or ["Nothing wrong was found."]),
         ]
         return "\n".join(lines)
 
@@ -223,7 +228,8 @@ def check_input(config: TrainingConfig) -> CheckReport:
         sizes = {"train": len(split.train), "val": len(split.val), "test": len(split.test)}
     except InputError as error:
         problem = str(error)
-    targets = []
+    targets: list[TargetSummary] = []
+    far_values: list[str] = []
     units = units_of(config, store.target_names)
     for name, column, unit in zip(store.target_names, store.targets.T, units, strict=True):
         values = column[~np.isnan(column)]
@@ -231,6 +237,8 @@ def check_input(config: TrainingConfig) -> CheckReport:
             lowest, highest, mean = float(values.min()), float(values.max()), float(values.mean())
             deviation = float(np.abs(values - mean).mean())
             targets.append(TargetSummary(name, len(values), lowest, highest, mean, deviation, unit))
+        if not config.is_classification:
+            far_values += _far_values(name, column, store.ids)
     classes = {}
     if config.is_classification:
         values, threshold = store.targets[:, 0], config.classification_threshold
@@ -251,10 +259,31 @@ def check_input(config: TrainingConfig) -> CheckReport:
         unnamed_files=source.unnamed_files() if isinstance(source, FolderTable) else [],
         elements=dict(Counter(symbol for formula in store.formulas for symbol in elements_in([formula])).most_common()),
         targets=targets,
+        far_values=far_values,
         classes=classes,
         graph={name: (float(numbers.mean()), int(numbers.max())) for name, numbers in graph.items()},
         costs=_estimate_costs(config, store, sizes.get("train", len(store)), memory_limit(device)),
     )
+
+
+def _far_values(name: str, column: np.ndarray, ids: Sequence[str]) -> Iterator[str]:
+    """Yield a line for the lowest and for the highest value of a target if it is far from all others.
+
+    Args:
+        name: Name of the target.
+        column: Its values, NaN where missing, ``[n_rows]``.
+        ids: Ids of the rows.
+    """
+    values = np.unique(column[~np.isnan(column)])
+    if len(values) < FEWEST_VALUES:
+        return
+    for value, others in ((values[0], values[1:]), (values[-1], values[:-1])):
+        if np.ptp(values) > FAR * np.ptp(others):
+            of = first_of([ids[row] for row in np.flatnonzero(column == value).tolist()])
+            yield (
+                f"{name} is {value:g} for {of}, and {others[0]:g} to {others[-1]:g} for all others; correct it, or "
+                "leave it empty if it marks a missing value"
+            )
 
 
 def _estimate_costs(config: TrainingConfig, store: Store, n_train: int, limit: int) -> Costs:

@@ -147,6 +147,11 @@ def _report(predictor: Predictor, summary: PredictionSummary, arguments: argpars
         print(_by_property(predictor, output) if has_several else output.read_text(encoding="utf-8"), end="")
     kept = f", {summary.n_kept} kept" if keeps else ""
     print(f"{summary.n_predicted} of {total} structures predicted{kept}: {output}")
+    if not predictor.has_calibration:
+        warn(
+            "the model has no calibration: there are no intervals, and nothing shows which structures are far from the "
+            "training structures"
+        )
     if summary.unseen:
         counts = ", ".join(f"{symbol} ({count})" for symbol, count in summary.unseen.most_common())
         warn(f"elements in no training structure, with the number of structures that contain them: {counts}")

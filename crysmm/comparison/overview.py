@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -160,7 +161,7 @@ def find_runs(folder: Path) -> tuple[list[FoundRun], list[str]]:
         notes.append(f"{error.filename} cannot be read: {error.strerror}")
 
     for path, subfolders, files in os.walk(folder, onerror=note_unreadable):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=_in_order)
         if "config.json" not in files:
             continue
         place = Path(path)
@@ -177,6 +178,11 @@ def find_runs(folder: Path) -> tuple[list[FoundRun], list[str]]:
     if not runs:
         raise InputError("\n".join([f"{folder} holds no run of crysmm train or crysmm pretrain", *notes]))
     return runs, notes
+
+
+def _in_order(name: str) -> list[tuple[str, int]]:
+    """Return the key by which names are sorted as people do: ``run_2`` before ``run_10``."""
+    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def _read_run(name: str, folder: RunFolder) -> FoundRun | None:

@@ -106,7 +106,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested thousands deep
         raise InputError(f"--config: {path} cannot be read: {error}") from None
     if not isinstance(content, dict):
-        raise InputError(f'--config: {path} holds a {type(content).__name__}; expected settings, {{"epochs": 50, ...}}')
+        found = "is empty" if content is None else "does not hold settings"
+        raise InputError(f'--config: {path} {found}; expected JSON or YAML, {{"epochs": 50, ...}}')
     return content
 
 

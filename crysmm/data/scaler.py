@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from crysmm.config.training import TargetTransform, TrainingConfig
-from crysmm.errors import InputError, first_of
+from crysmm.errors import InputError, count, first_of
 
 ROUNDING = 1e-12  # a relative deviation below this is rounding
 
@@ -67,7 +67,9 @@ class TargetScaler(BaseModel):
         """
         weights, n_targets = config.target_weights, targets.shape[1]
         if weights is not None and len(weights) != n_targets:
-            raise InputError(f"target_weights has {len(weights)} numbers; expected {n_targets}, one for each target")
+            raise InputError(
+                f"--target_weights: {count(len(weights), 'number')} given; expected {n_targets}, one for each target"
+            )
         if config.is_classification:
             return cls._fit_classes(targets, train, config.classification_threshold)
         original = np.asarray(targets, dtype=np.float64)[np.asarray(train)]

@@ -166,6 +166,11 @@ class Predictor:
         return " ".join(model.checksum for model in self.models)
 
     @property
+    def has_calibration(self) -> bool:
+        """True if all its models were calibrated; without, there are no intervals, and no distances are checked."""
+        return all(model.calibration is not None for model in self.models)
+
+    @property
     def n_validation(self) -> int | None:
         """Number of structures that intervals are calibrated on, those of the rarest target; None without intervals."""
         labels = [model.calibration.fewest_labels for model in self.models if model.calibration is not None]

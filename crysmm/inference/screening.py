@@ -193,7 +193,7 @@ def open_shards(folder: Path, origin: dict[str, Any]) -> Iterator[ShardFolder]:
 
 
 def screen(
-    predictor: Predictor,
+    predictor: Predictor | Path | str,
     source: Any,
     output: Path | str,
     *,
@@ -211,7 +211,7 @@ def screen(
     missing, and writes the same table.
 
     Args:
-        predictor: Model of :func:`crysmm.load`.
+        predictor: Model of :func:`crysmm.load`, or the folder or name to load it by.
         source: Rows of structures, the path of a folder or table with them, a ``DataFrame`` of rows, or structures as
             :meth:`Predictor.predict` accepts them; targets are not needed.
         output: File to write, or to replace, with the columns of :attr:`Predictor.columns`: Parquet if its name ends
@@ -235,6 +235,8 @@ def screen(
     """
     output = Path(output)
     refuse_table(output)
+    if isinstance(predictor, str | PathLike):
+        predictor = load(predictor)
     if isinstance(source, str | PathLike):
         source = open_source(source, needs_targets=False)
     elif getattr(source, "ndim", None) == 2:  # a DataFrame, which has ids as well

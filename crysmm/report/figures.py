@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 COLORS = {"train": "#8f9bab", "val": "#e08e3c", "test": "#3b82c4"}  # legible on white and on black
 GREY = "#7d8794"
 LINES = ("#3b82c4", "#e08e3c", "#4c9f70", "#c25b7c", "#8a6fc1", "#8d7b5e", "#2f9ea8", "#b0a030")
+DASHES = ("solid", "dash", "dot")  # for more curves than colors
 
 MAX_POINTS = 1500
 WORST_DRAWN = 10
@@ -452,19 +453,22 @@ def curves(histories: Mapping[str, History], metric: str, unit: str | None, of: 
     title = f"{METRIC_NAMES[metric].capitalize()} on the validation split, {of}"
     figure = new_drawing("epoch", METRIC_NAMES[metric] + (after_name(unit) if metric == "mae" else ""))
     for index, (name, history) in enumerate(histories.items()):
-        _add_curve(figure, history, f"val_{metric}", name.replace("_", " "), LINES[index % len(LINES)])
+        dash = DASHES[index // len(LINES) % len(DASHES)]
+        _add_curve(figure, history, f"val_{metric}", name.replace("_", " "), LINES[index % len(LINES)], dash)
     # Each keeps its own best epoch; the lowest of all only describes the figure to screen readers.
     best = min(row[f"val_{metric}"] for history in histories.values() for row in history)
     return Figure(title, figure, f"{title}, by epoch, {len(histories)} in all; the lowest is {number(best)}.")
 
 
-def _add_curve(figure: plotly.graph_objects.Figure, history: History, column: str, name: str, color: str) -> None:
+def _add_curve(
+    figure: plotly.graph_objects.Figure, history: History, column: str, name: str, color: str, dash: str = "solid"
+) -> None:
     """Add a column of the history to a figure as a line over the epochs."""
     figure.add_scatter(
         x=[row["epoch"] for row in history],
         y=[row[column] for row in history],
         mode="lines+markers" if len(history) < 3 else "lines",  # a line through one point is invisible
         name=name,
-        line={"color": color, "width": 2},
+        line={"color": color, "width": 2, "dash": dash},
         hovertemplate="epoch %{x}: %{y:.4g}",
     )

@@ -17,7 +17,7 @@ from crysmm import __version__
 from crysmm.config.training import TrainingConfig
 from crysmm.data.units import named, number
 from crysmm.device import Machine
-from crysmm.errors import count
+from crysmm.errors import count, first_of
 from crysmm.files import write_text_atomic
 from crysmm.inference.assessment import Assessment
 from crysmm.report import figures, tables
@@ -191,5 +191,5 @@ def template(name: str) -> jinja2.Template:
     environment = Environment(
         loader=PackageLoader("crysmm.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"number": number, "count": count, "json": figure_json}
+    environment.filters |= {"number": number, "count": count, "first_of": first_of, "json": figure_json}
     return environment.get_template(name)

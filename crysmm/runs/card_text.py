@@ -143,7 +143,7 @@ def _data(config: RunConfig, description: Description, sizes: Mapping[str, int],
     else:
         lines.append("Trained on structures alone, without the values of any property.")
     if description.elements is not None:
-        lines.append(f"The {len(description.elements)} elements in it: {', '.join(description.elements)}.")
+        lines.append(f"The {len(description.elements)} elements in its crystals: {', '.join(description.elements)}.")
     return "\n".join(lines)
 
 
@@ -225,9 +225,9 @@ def _scores(scores: Mapping[str, Any], note: str, units: Mapping[str, str | None
         return
     on = f"on {scores['n']:,} crystals{note}"
     if "accuracy" in scores:
-        area = "unknown" if scores["roc_auc"] is None else number(scores["roc_auc"])
+        area, f1 = ("unknown" if scores[key] is None else number(scores[key]) for key in ("roc_auc", "f1"))
         yield (
-            f"accuracy {number(scores['accuracy'])}{_plus_minus(scores)}, ROC-AUC {area}, F1 {number(scores['f1'])}, "
+            f"accuracy {number(scores['accuracy'])}{_plus_minus(scores)}, ROC-AUC {area}, F1 {f1}, "
             f"{on}; predicting the most frequent class: accuracy {number(scores['accuracy_of_most_frequent'])}"
         )
         return

@@ -136,15 +136,13 @@ def classification_metrics(target: np.ndarray, probabilities: np.ndarray) -> Met
         "n": len(target),
         "accuracy": float(accuracy_score(target, predicted)),
         "accuracy_of_most_frequent": float(np.bincount(target).max() / len(target)),
-        "f1": float(
-            f1_score(
-                target, predicted, average="binary" if binary else "macro", labels=range(n_classes), zero_division=0
-            )
-        ),
+        "f1": None,
         "roc_auc": None,
     }
     if present < n_classes:
-        return {**metrics, "reason": f"roc_auc needs every class; {present} of {n_classes} are in this split"}
+        return {**metrics, "reason": f"f1 and roc_auc need every class; {present} of {n_classes} are in this split"}
+    # A class that is never predicted has an F1 of 0.
+    metrics["f1"] = float(f1_score(target, predicted, average="binary" if binary else "macro", zero_division=0))
     scores = probabilities[:, 1] if binary else probabilities
     metrics["roc_auc"] = float(roc_auc_score(target, scores, multi_class="ovr", average="macro"))
     return metrics

@@ -35,7 +35,7 @@ from crysmm.runs.data import RunData, TrainingData
 from crysmm.runs.history import History, read_history, write_history
 from crysmm.runs.metrics import Metrics, evaluate, evaluate_assessment
 from crysmm.runs.plots import plot_history, plot_parity
-from crysmm.runs.run_folder import MAX_HOURS, RunFolder
+from crysmm.runs.run_folder import AUDIT_REPORT, AUDIT_TABLE, MAX_HOURS, RunFolder
 from crysmm.runs.run_log import RunLog
 
 CHECKPOINT_KEYS = {"data", "trainer", "history"}
@@ -206,6 +206,8 @@ class RunWriter:
     def finish(self, metrics: dict[str, Any], write_report: Callable[[], None]) -> dict[str, Any]:
         """Write the report and the model card, and last ``metrics.json``, which marks the run as finished.
 
+        An audit of earlier predictions, made after a stop, is removed.
+
         Args:
             metrics: Contents of ``metrics.json``.
             write_report: Function that writes ``report.html``, if this kind of run has one.
@@ -214,6 +216,8 @@ class RunWriter:
             The metrics that were written: times and memory are those of the first process.
         """
         write_report()
+        for name in (AUDIT_REPORT, AUDIT_TABLE):
+            (self.folder.path / name).unlink(missing_ok=True)
         if not write_card(self.folder.path, run_card(self.folder, self.config, metrics)):
             self.log.say(f"{self.folder.path / CARD_FILE} is not a card that crysmm has written, and is left as it is")
         write_json_atomic(self.folder.metrics, metrics)

@@ -145,7 +145,8 @@ class Run(ABC, Generic[Config, Data]):
         if self.baseline_score and self.history.best_value > FAR_WORSE * self.baseline_score:
             self.log.say(
                 f"the best validation score, {self.history.best_value:.4g}, is far worse than that without a network, "
-                f"{self.baseline_score:.4g}: training went wrong; lower learning_rate ({self.config.learning_rate:g})"
+                f"{self.baseline_score:.4g}: training went wrong; lower learning_rate ({self.config.learning_rate:g}), "
+                "or look for wrong targets (crysmm check)"
             )
         objective.network.load_state_dict(self.processes.on_first(lambda: self.history.best_weights))
         scores = self.evaluate(objective, data)

@@ -60,6 +60,22 @@ def test_everything_found_is_reported(table: Path, tmp_path: Path) -> None:
     assert json.loads(json.dumps(report.to_dict()))["findings"] == report.findings
 
 
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"NaCl": 1e30}, "gap is 1e+30 for NaCl, and 0 to 11 for all others; correct it, or leave it empty if"),
+        ({"Si": -9999, "NaCl": -9999}, "gap is -9999 for Si, NaCl, and "),
+        ({"NaCl": 100}, None),
+    ],
+)
+def test_a_target_far_from_all_others_is_named(tmp_path: Path, crystals, values, found) -> None:
+    gaps = {name: number for number, name in enumerate(crystals)} | values
+    rows = [{"id": name, "atoms": crystals[name].to_jarvis().to_dict(), "gap": gap} for name, gap in gaps.items()]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    report = check(tmp_path / "d.jsonl", tmp_path)
+    assert [finding for finding in report.findings if found and finding.startswith(found)] == report.findings
+
+
 def test_rows_without_the_target_are_not_a_fault(tmp_path: Path, crystals) -> None:
     """In a table of many properties, most rows lack any one of them; the split is over those that have it."""
     missing = [{}, {"gap": None}, {"gap": ""}, {"gap": " NaN "}, {"gap": float("nan")}, {"gap": "na"}, {"gap": []}]

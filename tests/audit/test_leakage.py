@@ -227,6 +227,13 @@ def test_settings_that_are_no_text_are_a_line(run, capsys):
     assert "the settings of crysmm train: gamma: has no effect with --scheduler onecycle" in capsys.readouterr().err
 
 
+def test_an_audit_made_after_a_stop_is_not_that_of_the_finished_run(run):
+    assert main(["audit", "--model", str(run)]) == 0
+    config = TrainingConfig.model_validate_json((run / "config.json").read_text())
+    train(config.model_copy(update={"resume": True, "epochs": config.epochs + 1}))
+    assert not any((run / name).exists() for name in FILES)
+
+
 def test_a_new_run_in_the_folder_takes_the_audit_away(run):
     assert main(["audit", "--model", str(run)]) == 0
     config = TrainingConfig.model_validate_json((run / "config.json").read_text())

@@ -76,6 +76,12 @@ def test_a_gaussian_process_is_no_graph_network(small_run, toy, tmp_path):
     assert run.row()[1:3] == ["gaussian-process", "features"]
 
 
+def test_runs_are_in_the_order_of_their_numbers(folder, tmp_path):
+    for name in ("run_10", "run_9", "a"):
+        shutil.copytree(folder / "b" / "plain", tmp_path / name)
+    assert [run.name for run in find_runs(tmp_path)[0]] == ["a", "run_9", "run_10"]
+
+
 def test_the_table_needs_no_torch(folder):
     code = f"import sys; sys.modules['torch'] = None\nfrom crysmm.cli.main import main\nmain(['runs', {str(folder)!r}])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=SAMPLE_DATA.parents[1])

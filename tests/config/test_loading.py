@@ -97,9 +97,10 @@ def test_a_key_of_a_merged_mapping_may_be_given_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"[1, 2]", "list"),
-        (b"- epochs: 3", "list"),
-        (b"", "NoneType"),
+        (b"[1, 2]", "does not hold settings; expected JSON or YAML"),
+        (b"- epochs: 3", "does not hold settings"),
+        (b"epochs = 3", "does not hold settings; expected JSON or YAML"),
+        (b"", "is empty; expected JSON or YAML"),
         (b"epochs: 3\n  model: [", "line 2 column 8"),
         (b"epochs: 3\n\tlimit: 2", "config.json is neither JSON nor YAML, line 2 column 1"),
         (b"x: !!python/object/apply:os.getcwd []", "could not determine a constructor"),

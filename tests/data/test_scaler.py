@@ -113,7 +113,7 @@ def test_complete_targets_are_standardized_as_by_numpy(n_targets: int) -> None:
     ("targets", "weights", "message"),
     [
         ([[1.0, np.nan], [2.0, np.nan], [3.0, 1.0]], None, "1 of 2 targets have no value in the training split"),
-        ([[1.0, 2.0]] * 3, (1, 2, 3), "target_weights has 3 numbers; expected 2, one for each target"),
+        ([[1.0, 2.0]] * 3, (1, 2, 3), "--target_weights: 3 numbers given; expected 2, one for each target"),
     ],
 )
 def test_targets_that_cannot_be_trained_on(targets: Any, weights: Any, message: str) -> None:

@@ -118,6 +118,8 @@ def test_structures_in_memory(predictor: Predictor, crystals: dict[str, Crystal]
     expected = predictor.predict(list(crystals.values()))[:, 0]
     np.testing.assert_allclose([float(row["prediction"]) for row in rows[:-1]], expected, rtol=1e-5)
     assert rows[-1]["prediction"] == ""
+    by_path = screen(tmp_path / "model", crystals.values(), tmp_path / "again.csv", progress=False)
+    assert by_path.n_predicted == len(crystals)
 
 
 def test_parquet_has_the_cells_of_the_csv_file_as_numbers(run: Callable[..., Any], tmp_path: Path) -> None:
