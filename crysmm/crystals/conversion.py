@@ -17,6 +17,7 @@ from crysmm.crystals.statements import (
     plain,
     refuse_open_directions,
     refuse_other_cell,
+    refuse_other_kind,
     refuse_other_sites,
     refuse_statements,
 )
@@ -99,6 +100,7 @@ def _from_jarvis_dict(structure: Mapping[str, Any]) -> Crystal:
         if isinstance(coords, list | np.ndarray) and len(coords):
             refuse_other_sites(lattice, structure["frac_coords"], coords, None if is_open else bool(cartesian))
     else:
+        refuse_other_kind(structure, cartesian=bool(cartesian))
         sites = to_fractional(lattice, coords) if cartesian else coords
         crystal = Crystal.from_arrays(lattice, sites, structure["elements"])
         if is_open and np.abs(np.array(coords, dtype=float)).max() > 1:  # before atoms are wrapped into a reduced cell

@@ -22,11 +22,17 @@ LARGEST_ROUNDING = 0.1  # Angstrom between coordinates that are given twice, rou
 OCCUPANCY = re.compile(  # keys that give a site's occupancy; d_occupation counts electrons
     r"(?:(?:atom(?:ic)?|sites?|partial)[_-]?)*(?:occ(?:u|upanc(?:y|ies)|upations?)?(?:_factors?)?|sof)", re.IGNORECASE
 )
-OF_A_CELL = "(?:lattice|cell)(?:_?(?:vector|constant|parameter))?"
+OF_A_CELL = "(?:lattice|cell)(?:_?(?:vector|constant|parameter|mat(?:rix)?))?"
 LENGTHS = f"(?:length|distance|{OF_A_CELL}|box|(?:atom(?:ic)?_?)?(?:pos(?:ition)?|coord(?:inate)?)|xyz)s?"
-UNIT_OF_LENGTH = re.compile(rf"{LENGTHS}[_-]?units?|units?[_-](?:of[_-])?(?:length|distance)s?", re.IGNORECASE)
+UNITS = re.compile("units?", re.IGNORECASE)
+UNITS_OF_LENGTHS = re.compile(rf"{LENGTHS}[_-]?units?|units?[_-](?:of[_-])?(?:length|distance)s?", re.IGNORECASE)
 OTHER_UNITS = frozenset("bohr bohrs au a.u. a0 nm nanometer nanometers pm picometer picometers m".split())
+UNITS_OF_ANYTHING = frozenset({"au", "a.u.", "m"})  # of energies, say, where no length is named
 IN_WORDS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+IS_CARTESIAN = re.compile(r"(?:coord(?:inate)?s_are_|is_)?(?P<kind>cartesian|fractional)", re.IGNORECASE)
+KIND_OF_COORDINATES = re.compile(r"(?:coord(?:inate)?|pos(?:ition)?)s?(?:_?(?:type|system|kind|mode))?", re.IGNORECASE)
+CARTESIAN = frozenset({"cartesian", "cart"})
+FRACTIONAL = frozenset({"fractional", "frac", "direct", "scaled", "crystal", "relative"})
 NOT_PERIODIC = "the structure is not periodic in three directions; give it a full cell"
 
 
@@ -47,8 +53,54 @@ def refuse_statements(properties: Mapping[Any, Any], n_sites: int, kinds: Iterab
                 refuse_shared_sites(value, kinds)
             else:
                 refuse_vacancies(_occupancies(str(name), plain(value), n_sites))
-        if UNIT_OF_LENGTH.fullmatch(str(name)) and str(value).strip().lower() in OTHER_UNITS:
+        of_lengths = UNITS_OF_LENGTHS.fullmatch(str(name)) is not None
+        if (of_lengths or UNITS.fullmatch(str(name))) and _names_other_unit(value, of_lengths=of_lengths):
             raise StructureError(f"the unit is {shown(value)} ({name}); expected Angstrom")
+
+
+def _names_other_unit(value: Any, *, of_lengths: bool) -> bool:
+    """Return True for another unit than Angstrom, also in a list of units, or under a length in a dict of them.
+
+    Args:
+        value: A unit, or several.
+        of_lengths: True if it is that of lengths; otherwise it may be that of another property, such as atomic units.
+    """
+    if isinstance(value, Mapping):
+        lengths = [item for key, item in value.items() if re.fullmatch(LENGTHS, str(key), re.IGNORECASE)]
+        return any(_names_other_unit(item, of_lengths=True) for item in lengths)
+    units = value if isinstance(value, list | tuple) else [value]
+    others = OTHER_UNITS if of_lengths else OTHER_UNITS - UNITS_OF_ANYTHING
+    return any(str(unit).strip().lower() in others for unit in units)
+
+
+def refuse_other_kind(properties: Mapping[Any, Any], *, cartesian: bool) -> None:
+    """Refuse a structure if another property contradicts whether its coordinates are Cartesian.
+
+    Args:
+        properties: Values by name.
+        cartesian: True if they are taken for Cartesian.
+
+    Raises:
+        StructureError: With the property.
+    """
+    for name, value in properties.items():
+        if are_cartesian(str(name), str(value)) is (not cartesian):
+            taken, right = ("Cartesian", "false") if cartesian else ("fractional", "true")
+            raise StructureError(
+                f"the coordinates are taken for {taken}, and {name} is {shown(value)}; correct it, or give cartesian, "
+                f"{right}"
+            )
+
+
+def are_cartesian(name: str, value: str) -> bool | None:
+    """Return what a property says of the coordinates: that they are Cartesian, that they are not, or None."""
+    word = value.strip().lower()
+    if match := IS_CARTESIAN.fullmatch(name):
+        is_so = IN_WORDS.get(word)
+        return None if is_so is None else is_so == (match["kind"].lower() == "cartesian")
+    if not KIND_OF_COORDINATES.fullmatch(name):
+        return None
+    return True if word in CARTESIAN else False if word in FRACTIONAL else None
 
 
 def _occupancies(name: str, value: Any, n_sites: int) -> list[float]:

@@ -55,6 +55,7 @@ from crysmm.io.site_species import (
     read_label,
     read_type,
     refuse_mixed,
+    refuse_other_label,
 )
 from crysmm.io.source import Reading
 from crysmm.io.symmetry_operations import (
@@ -67,7 +68,7 @@ from crysmm.io.symmetry_operations import (
     written_operations,
 )
 
-VOLUME_TOLERANCE = 0.05  # of the volume; typing errors make more, other rounding less
+VOLUME_TOLERANCE = 0.01  # of the volume, besides the rounding of what is written; programs differ by a tenth of it
 VOLUME_OF_INFERRED = 0.002  # the same where an angle is not written; one of 95 degrees changes it by 0.004
 DENSITY_TOLERANCE = 0.25  # of the density, as hydrogen may be missing; lost operations leave two thirds or less
 GRAMS_PER_CM3 = 1.66054  # in one atomic mass unit per cubic Angstrom
@@ -85,7 +86,10 @@ def parse_cif(text: str) -> Reading:
     everything = read_blocks(text)
     blocks = [block for block in everything if block.has_sites()]
     if not blocks:
-        raise StructureError("the CIF has no atom sites with fractional coordinates (_atom_site_fract_x, _y, _z)")
+        others = "; Cartesian ones are not read" if any(one.has_sites(CARTESIAN_SITES) for one in everything) else ""
+        raise StructureError(
+            f"the CIF has no atom sites with fractional coordinates (_atom_site_fract_x, _y, _z){others}"
+        )
     blocks += [block for block in everything if block.has_sites(CARTESIAN_SITES) and not block.has_sites()]
     if len(blocks) > 1:
         names = first_of([block.name for block in blocks])
@@ -215,10 +219,10 @@ class _Structure:
         sites = list(zip(*columns, strict=True))
         for label, words in zip(self.labels, sites, strict=True):
             if not np.isfinite(numbers(words)).all():
-                raise StructureError(
-                    f"site {label}: a coordinate in the CIF is not a number: {' '.join(words)}; write it, or leave the "
-                    "site out"
-                )
+                is_open = any(word in UNKNOWN for word in words)
+                what = f"site {label}: a coordinate in the CIF is not a number: {' '.join(words)}"
+                todo = "write it, or leave the site out" if is_open else "write it with decimals, such as 0.33333"
+                raise StructureError(f"{what}; {todo}")
         return sites
 
     def _check_order(self) -> None:
@@ -258,10 +262,13 @@ class _Structure:
         if self.formula is None:
             for label in given:
                 refuse_mixed(label)
-        return [
-            read_type(word) if word not in UNKNOWN else read_label(label)
-            for word, label in zip(types, given, strict=True)
-        ]
+        pairs = list(zip(types, given, strict=True))
+        readings = [read_type(word) if word not in UNKNOWN else read_label(label) for word, label in pairs]
+        if self.formula is None:
+            for (word, label), reading in zip(pairs, readings, strict=True):
+                if word not in UNKNOWN:
+                    refuse_other_label(label, word, reading)
+        return readings
 
     def _lattice(self) -> np.ndarray:
         """Return ``[3, 3]``, rows are the lattice vectors in Angstrom.
@@ -288,11 +295,11 @@ class _Structure:
         volume = numbers([written])[0] if written else cell.volume
         if not cell.volume > 0:
             raise StructureError(f"no cell has the angles {' '.join(words[3:])}")
-        tolerance, inferred = VOLUME_TOLERANCE, ""
-        if missing and written:  # the volume shows whether the angle is right, to the digits that are written
-            roundings = sum(_rounding(word) / value for word, value in zip(words[:3], values[:3], strict=True))
-            tolerance = min(VOLUME_TOLERANCE, VOLUME_OF_INFERRED + roundings + _rounding(written) / cell.volume)
-            inferred = f", with 90 degrees for {', '.join(missing)}"
+        tolerance, inferred = VOLUME_OF_INFERRED if missing else VOLUME_TOLERANCE, ""
+        if written:
+            tolerance += sum(_rounding(word) / value for word, value in zip(words[:3], values[:3], strict=True))
+            tolerance += _rounding(written) / cell.volume
+            inferred = f", with 90 degrees for {', '.join(missing)}" if missing else ""
         if abs(volume / cell.volume - 1) > tolerance:
             raise StructureError(
                 f"_cell_volume is {written}, lengths and angles give {cell.volume:.1f}{inferred}; correct the one that "

@@ -304,7 +304,8 @@ def _read_rows(lines: Sequence[str], start: int, count: int, what: str) -> np.nd
 def _first_letter(lines: Sequence[str], index: int) -> str:
     line = lines[index].strip() if index < len(lines) else ""
     if not line:
-        raise StructureError(f"the POSCAR has no line {index + 1}; expected 'Direct' or 'Cartesian'")
+        what = "line {} of the POSCAR is empty" if index < len(lines) else "the POSCAR has no line {}"
+        raise StructureError(f"{what.format(index + 1)}; expected 'Direct' or 'Cartesian'")
     # VASP reads the first letter alone: it takes Crystal for Cartesian, and Angstrom for Direct.
     if line[0].lower() not in "dfs" and not CARTESIAN.match(line):
         raise StructureError(f"line {index + 1} of the POSCAR is {_shown(line)}; expected 'Direct' or 'Cartesian'")

@@ -15,6 +15,7 @@ from crysmm.crystals.crystal import Crystal
 from crysmm.crystals.statements import LARGEST_ROUNDING, is_null, refuse_statements
 from crysmm.errors import InputError, StructureError, shown
 from crysmm.graphs.distances import sorted_distances
+from crysmm.io.site_species import Formula
 from crysmm.io.source import ID_KEYS, Reading
 from crysmm.io.structure_file import parse_structure
 from crysmm.keys import load_json
@@ -28,6 +29,7 @@ STRUCTURE_KEYS = frozenset(
 OF_STRUCTURE = re.compile(
     r"lattice|cell|length|pos|coord|site|occupanc", re.IGNORECASE
 )  # other fields may be properties
+FORMULAS = frozenset({"formula", "formula_pretty", "pretty_formula", "reduced_formula"})  # of a row
 LARGEST_RATIO = 1.01  # of the volumes of one crystal that is given twice
 LARGEST_DIFFERENCE = 2 * LARGEST_ROUNDING  # Angstrom, between its distances, of which both atoms may be rounded
 RowData = Mapping[str, Any] | str | StructureError  # the last in the place of a row that is none
@@ -70,7 +72,7 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
             raise StructureError(f"no structure: {empty} is empty")
         raise StructureError(
             f"no structure: expected one under {', '.join(HOLDERS[:-1])} or {HOLDERS[-1]}, or the keys lattice_mat, "
-            f"elements and frac_coords, got {', '.join(sorted(map(str, fields))) or 'none'}"
+            f"elements and frac_coords, got {', '.join(sorted(map(str, fields))) or 'none'}{_hint(fields)}"
         )
     *before, cif = map(held.get, HOLDERS)  # the text of a file comes last
     structure, *others = (one for one in (*before, fields if is_dict else None, cif) if one is not None)
@@ -85,7 +87,21 @@ def read_row(fields: Mapping[str, Any]) -> Reading:
             raise StructureError(f"{names} hold different crystals: {difference}; keep one of them")
     said = {name: value for name, value in fields.items() if OF_STRUCTURE.search(str(name))}
     refuse_statements(said, len(reading.crystal))
+    for name in FORMULAS & fields.keys():
+        formula = Formula.parse(fields[name]) if isinstance(fields[name], str) else None
+        if formula is not None and formula.missing_hydrogen(Counter(reading.crystal.elements)) is None:
+            raise StructureError(
+                f"the row contradicts itself: {name} is {shown(fields[name])}, its structure "
+                f"{reading.crystal.formula}; correct the one that is wrong"
+            )
     return reading
+
+
+def _hint(fields: Mapping[str, Any]) -> str:
+    """Say how fields that hold no structure of their own are read, where they are those of a known format."""
+    if "__ase_objtype__" in fields or {"ids", "nextid"} <= fields.keys():
+        return "; ase convert FILE FILE.extxyz converts ASE's own JSON"
+    return "; a response of OPTIMADE is read with --root_dir FILE" if "data" in fields else ""
 
 
 def _difference(one: Crystal, other: Crystal) -> str:

@@ -189,6 +189,29 @@ def refuse_mixed(label: str) -> None:
         )
 
 
+def refuse_other_label(label: str, word: str, reading: Readings) -> None:
+    """Refuse a label that names another element than the type symbol of its site, where no formula decides.
+
+    Args:
+        label: The label.
+        word: The type symbol.
+        reading: What it means.
+
+    Raises:
+        StructureError: With both.
+    """
+    if SEPARATED.search(label):
+        return
+    named = read_label(label)
+    # One letter may be that of a kind of site: A, B and O of perovskites and spinels.
+    names_one = named.certain and len(named.elements[0]) > 1
+    if names_one and not set(named.elements) & set(reading.elements):
+        raise StructureError(
+            f"a site has the label {label!r} and the type symbol {word!r}: {named.elements[0]} or "
+            f"{reading.elements[0]}; correct the one that is wrong, or write _chemical_formula_sum"
+        )
+
+
 def _refuse_several(word: str, what: str) -> None:
     """Refuse a word that names several elements.
 

@@ -15,7 +15,7 @@ from crysmm.config.training import TargetTransform
 from crysmm.crystals.crystal import Crystal
 from crysmm.errors import InputError, StructureError, UnlabeledError, first_of
 
-READING_VERSION = 17  # part of every fingerprint: increase it when the same input is read into other numbers
+READING_VERSION = 18  # part of every fingerprint: increase it when the same input is read into other numbers
 ID_KEYS = ("jid", "id", "material_id")  # of a row that holds its structure; the first one with a value counts
 MISSING = frozenset(  # as text, in lower case
     ("", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "none", "null", "-", "?")

@@ -51,6 +51,7 @@ def parse_outcar(text: str) -> Crystal:
         StructureError: The calculation did not end, displaced atoms, is not the only one, or its last structure is not
             usable.
     """
+    from ase.io import ParseError
     from ase.io.vasp import read_vasp_out
 
     last = text.rfind("TOTAL-FORCE")
@@ -64,7 +65,11 @@ def parse_outcar(text: str) -> Crystal:
         _refuse_displacements(found[1])
     stream = io.StringIO(text)
     stream.name = "no folder/OUTCAR"  # where ASE looks for a POSCAR with constraints, which do not matter here
-    return as_crystal(read_vasp_out(stream, index=-1))
+    try:
+        atoms = read_vasp_out(stream, index=-1)
+    except (ValueError, LookupError, ParseError) as error:  # ASE reads the energies and forces, too
+        raise StructureError(f"OUTCAR cannot be read by ASE ({error}); give CONTCAR or vasprun.xml") from error
+    return as_crystal(atoms)
 
 
 def _refuse_displacements(ibrion: str) -> None:

@@ -22,7 +22,9 @@ from crysmm.crystals.crystal import Crystal, to_fractional
 from crysmm.crystals.statements import (
     NOT_PERIODIC,
     OCCUPANCY,
-    UNIT_OF_LENGTH,
+    UNITS,
+    UNITS_OF_LENGTHS,
+    are_cartesian,
     refuse_other_sites,
     refuse_statements,
     refuse_vacancies,
@@ -50,14 +52,12 @@ ALIASES = {  # names of columns that are read without those of the format, and c
 FRACTIONAL_SITES = re.compile(  # names of columns with a site a second time, in lower case
     r"(?:scaled|frac(?:tional)?|direct|crystal)_?(?:pos(?:ition)?|coord(?:inate)?)s?"
 )
-KIND_OF_COORDINATES = re.compile(r"(?:coord(?:inate)?s?|pos(?:ition)?s?)(?:_?(?:type|system|kind|mode))?")
-NOT_CARTESIAN = {"fractional", "frac", "direct", "scaled", "crystal", "relative"}
 NOT_T = {"f", "false", "0", "no", "none", "off", "slab", "x", "y", "z", "xy", "yz", "xz"}  # in lower case
 WIDTHS = {"species": 1, "z": 1, "pos": 3, "occupancy": 1}  # number of columns
 NO_PROPERTY = re.compile(  # keys of the header, in lower case, of the cell and of units of lengths
-    rf"lattice|properties|pbc|periodic|units?|{UNIT_OF_LENGTH.pattern}"
+    rf"lattice|properties|pbc|periodic|{UNITS.pattern}|{UNITS_OF_LENGTHS.pattern}"
 )
-ANGSTROM = ("angstrom", "angstroms", "ang", "a", "å")
+ANGSTROM = ("angstrom", "angstroms", "ang", "a", "å", "metal", "real")  # the last two are sets of units of LAMMPS
 AS_JSON = "_JSON "  # begins a value that ASE has no other way to write
 LARGEST_FRAME = 1 << 21  # atoms; more are a wrong number, and the rest of the file would be read at once
 
@@ -77,10 +77,10 @@ def parse_xyz(text: str) -> Crystal:
     (atoms,) = frames
     header = _read_header(lines[atoms.start - 1])
     for key, value in header.items():
-        is_unit = key in ("unit", "units") or UNIT_OF_LENGTH.fullmatch(key)
-        if is_unit and value.strip().lower() not in ANGSTROM:
+        is_unit = UNITS.fullmatch(key) or UNITS_OF_LENGTHS.fullmatch(key)
+        if is_unit and re.split(r"[\s,;]+", value.strip().lower())[0] not in ANGSTROM:
             raise StructureError(f"the unit is {shown(value)} ({key}); expected Angstrom")
-        if KIND_OF_COORDINATES.fullmatch(key) and value.strip().lower() in NOT_CARTESIAN:
+        if are_cartesian(key, value) is False:
             raise StructureError(f"the coordinates are {value} ({key}); expected Cartesian ones, in Angstrom")
     lattice = _read_lattice(header, [line for line in lines[atoms.stop :] if line.strip()])
     _refuse_not_periodic(header)

@@ -1,4 +1,5 @@
 import io
+import re
 
 import numpy as np
 import pytest
@@ -160,6 +161,27 @@ def test_statements_beside_a_structure_are_compared(crystals):
         with pytest.raises(StructureError, match=reason):
             as_crystal({**jarvis, **statement})
     assert_same(as_crystal({**jarvis, "unit": "a.u.", "periodic": True, "props": ["a"]}), crystal)
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ({"units": {"length": "bohr", "energy": "Ha"}}, "the unit is {'energy': 'Ha', 'length': 'bohr'} (units)"),
+        ({"units": "bohr"}, "the unit is 'bohr'"),
+        ({"unit": ["nm", "eV"]}, "the unit is "),
+        ({"lattice_mat_units": "a.u."}, "the unit is 'a.u.'"),
+        ({"coords_are_cartesian": True}, "taken for fractional, and coords_are_cartesian is True"),
+        ({"is_fractional": False}, "taken for fractional, and is_fractional is False"),
+        ({"coords_type": "Cartesian"}, "taken for fractional, and coords_type is 'Cartesian'"),
+    ],
+)
+def test_units_and_kinds_of_coordinates_that_contradict_a_dict(crystals, statement, reason):
+    crystal = crystals["NaCl"]
+    jarvis = {**crystal.to_jarvis().to_dict(), "coords": crystal.frac_coords.tolist(), "cartesian": False}
+    agreeing = {"units": {"energy": "a.u.", "length": "Angstrom"}, "is_cartesian": "false", "coords_type": "direct"}
+    assert_same(as_crystal({**jarvis, **agreeing, "direct": True, "fractional": 0.5}), crystal)
+    with pytest.raises(StructureError, match=re.escape(reason)):
+        as_crystal({**jarvis, **statement})
 
 
 def test_one_site_of_pymatgen_that_contradicts_itself(crystals):

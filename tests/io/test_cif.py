@@ -249,7 +249,17 @@ def test_names_of_space_groups(lines: str, number: str) -> None:
 
 @pytest.mark.parametrize(("word", "symbol"), [("FE", "Fe"), ("Fe3+", "Fe"), ("D", "H"), ("O2-", "O"), ("h", "H")])
 def test_type_symbols(word: str, symbol: str) -> None:
-    assert symbol in parse(QUARTZ.replace("Si4+", word)).elements
+    assert symbol in parse(QUARTZ.replace("Si4+", word).replace("Si1", "M1")).elements
+
+
+def test_a_label_and_a_type_are_of_one_element_unless_the_formula_decides() -> None:
+    text = "\n".join(line for line in ROCK_SALT.splitlines() if "formula" not in line)
+    with pytest.raises(StructureError, match="the label 'Na1' and the type symbol 'K': Na or K; correct the one"):
+        parse(text.replace("Na1 Na", "Na1 K"))
+    for label in ("B1", "M1", "Nax1", "K1", "X"):
+        assert set(parse(text.replace("Na1 Na", f"{label} K")).elements) == {"K", "Cl"}
+    with_formula = re.sub("(?m)^_chemical_formula_sum.*", "_chemical_formula_sum 'K Cl'", ROCK_SALT)
+    assert set(parse(with_formula.replace("Na1 Na", "Na1 K")).elements) == {"K", "Cl"}
 
 
 @pytest.mark.parametrize(
@@ -967,6 +977,8 @@ MONOCLINIC = MONOCLINIC.replace("167", "14").replace("beta 90", "beta 105")
          "P 1 2/m 1 does not fit the cell"),
         (MONOCLINIC, "may be P 1 21/c 1 or P 1 21/n 1 or P 1 21/a 1, and its atoms fit more than one"),
         (QUARTZ.replace("data_quartz", "data_quartz\n_cell_volume 300"), "is 300, lengths and angles give 113"),
+        (QUARTZ.replace("data_quartz", "data_quartz\n_cell_volume 116.4"), "is 116.4, lengths and angles give 113"),
+        (QUARTZ.replace("0.4135(3)", "1/3"), "is not a number: 1/3 .*; write it with decimals, such as 0.33333"),
         (QUARTZ.replace("data_quartz", "data_quartz\n_cell_modulation_dimension 1"), "of a modulated structure"),
         (QUARTZ.replace("_cell_angle_alpha 90", "_cell_angle_alpha 170"), "no cell has the angles 170 90 120"),
         (QUARTZ.replace("0.00000 1", "0 0").replace("0.1191(2) 1.0", "0.1191 0.0"), "all its sites are dummies"),

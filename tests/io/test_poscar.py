@@ -386,6 +386,7 @@ def test_written_by_pymatgen_reads_back(crystals) -> None:
         (edited(6, ""), "no element symbols: line 6 .*'TiO2 rutile'"),
         (edited(6, "").replace("TiO2 rutile", "Ti4 O2"), "no element symbols"),
         (edited(8, ""), "line 8 .*expected 'Direct' or 'Cartesian'"),
+        (edited(7, "2 4\n"), "line 8 of the POSCAR is empty; expected 'Direct' or 'Cartesian'"),
         ("\n".join(RUTILE.splitlines()[:5]), "ends after 5 lines"),
         ("\n".join(RUTILE.splitlines()[:8]), "cut off: 0 of 6"),
     ],

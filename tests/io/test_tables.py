@@ -276,6 +276,18 @@ def test_two_structures_in_a_row_have_to_be_one_crystal(structures, crystals) ->
     assert skipped["Si"].startswith("atoms and lattice_mat hold different crystals: ClNa of 22.43 and Si of 20.02")
 
 
+def test_a_row_of_another_formula_is_refused(crystals) -> None:
+    """A misjoined table; a name, a parent in words or a formula of the whole cell say nothing else."""
+    row = {"gap": 1, "atoms": crystals["NaCl"].to_jarvis().to_dict()}
+    names = {"formula": "Na4Cl4", "formula_pretty": "NaCl", "reduced_formula": "ClNa", "pretty_formula": "rock salt"}
+    rows = [{**row, "id": name, name: value} for name, value in names.items()]
+    rows += [{**row, "id": f"wrong {name}", name: "KCl"} for name in names]
+    records, skipped = read(RecordsTable(rows, ReadingOptions(target_key="gap")))
+    assert [record.id for record in records] == list(names)
+    reason = "the row contradicts itself: {} is 'KCl', its structure ClNa; correct the one that is wrong"
+    assert skipped == {f"wrong {name}": reason.format(name) for name in names}
+
+
 def test_what_a_row_says_of_its_structure_counts(crystals) -> None:
     crystal = crystals["CsCl"]
     row = {"id": "a", "gap": 1, "atoms": crystal.to_jarvis().to_dict()}

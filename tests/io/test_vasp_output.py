@@ -119,6 +119,13 @@ def test_an_outcar_of_two_calculations_or_without_its_last_energy_is_refused(tmp
         read_structure(outcar)
 
 
+def test_an_outcar_that_ase_cannot_read_says_what_to_give(tmp_path: Path) -> None:
+    text = (EXAMPLES / "OUTCAR_example_1").read_text()
+    (tmp_path / "OUTCAR").write_text(re.sub(r"(?<=energy  without entropy= ) *\S+", " w/o vdW", text))
+    with pytest.raises(StructureError, match=r"cannot be read by ASE .*; give CONTCAR or vasprun\.xml"):
+        read_structure(tmp_path / "OUTCAR")
+
+
 def test_a_file_that_is_compressed_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.vasp.gz"
     path.write_bytes(gzip.compress(gzip.compress(b"Si")))

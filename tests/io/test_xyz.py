@@ -46,6 +46,8 @@ def ase_atoms(crystal: Crystal) -> Atoms:
         salt(f'{CELL} pbc="[ True  True  True]" unit=Å coord_units=Ang length_unit=\u212b'),
         salt(f"{CELL} dipole_unit=bohr lattice_energy_unit=hartree unit_cell=bohr composition_unit=at"),
         salt(f"{CELL} PBC=[1, 1, 1]"),
+        salt(f'{CELL} units="Angstrom eV"'),
+        salt(f"{CELL} units=metal coordinates=cartesian"),
         salt("energy=-1.5 lattice={4 0 0, 0 5 0, 1 0 6}"),
         salt("Lattice = '4 0 0 0 5 0 1D0 0 6.0d0'"),
         salt(f'{CELL} Origin="1 2 3" comment="Lattice=3 \\" pbc=F"'),  # an origin moves the cell, which has none
