@@ -45,7 +45,8 @@ def test_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert f"salt.vasp,{rows['salt.vasp']['prediction']}," in captured.out
     assert "2 of 2 structures predicted: predictions.csv" in captured.out
-    assert "warning" not in captured.err
+    assert captured.err.count("warning") == 1
+    assert "the model has no calibration: there are no intervals, and nothing shows which structures" in captured.err
 
 
 def test_rows_to_keep(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
