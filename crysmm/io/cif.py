@@ -630,6 +630,7 @@ class _Structure:
             is_of_table = written.number is not None and not by_number  # else the origin may be another, as of quartz
             if (names.halls or is_of_table) and all(setting.triplets != written.triplets for setting in settings):
                 name = names.halls[0] if names.halls else settings[0].name
+                self._refuse_other_cell(cell, settings, name)
                 self.notes.append(f"the symmetry operations, which were taken, are not those of {name}")
             return
         if self._is_z(cell.crystal):
@@ -643,6 +644,30 @@ class _Structure:
                 f"the file gives {order} symmetry operations, and its space group {settings[0].name} has others "
                 f"({max(orders)}); write all of them, or the right name"
             )
+
+    def _refuse_other_cell(self, cell: _Cell, settings: Sequence[Operations], name: str) -> None:
+        """Refuse a cell by operations of another setting than the named one, which the atoms allow as well.
+
+        Args:
+            cell: The cell by the operations.
+            settings: Operations of the named settings.
+            name: Their name.
+
+        Raises:
+            StructureError: The named setting gives another crystal, and Z does not show which is right.
+        """
+        for setting in settings:
+            try:
+                other = self._fill(setting)
+            except StructureError:
+                continue
+            if self._is_z(cell.crystal) and not self._is_z(other.crystal):
+                continue
+            if not _have_same_atoms(cell.crystal, other.crystal):
+                raise StructureError(
+                    f"the symmetry operations are not those of {name}, and the atoms allow both: {len(cell.crystal)} "
+                    f"by the operations, {len(other.crystal)} by the name; correct the one that is wrong"
+                )
 
 
 def _rounding(word: str) -> float:

@@ -1187,12 +1187,23 @@ def test_modulated_structures_are_refused(lines: str) -> None:
     assert len(parse(ROCK_SALT.replace("loop_", "_cell_modulation_dimension 0\nloop_", 1))) == 8
 
 
-def test_operations_of_another_origin_than_the_symbols_are_said() -> None:
+def test_operations_of_another_origin_than_the_symbols_are_refused() -> None:
+    """By the operations, silicon at 1/8 makes 16 atoms, by the name 8; Z and the formula show which is right."""
     first, second = (gemmi.find_spacegroup_by_name(f"F d -3 m:{origin}") for origin in (1, 2))
     loop = "loop_\n_symmetry_equiv_pos_as_xyz\n" + "".join(f"'{op.triplet()}'\n" for op in first.operations()) + "loop_"
-    text = CORUNDUM.format(a=8, c=8, angle=90, gamma=90, symbol=second.xhm(), sites="Si1 0.1 0.2 0.3")
-    read = parse_cif(text.replace("167", "227").replace("loop_", loop, 1))
+    sites = "Si1 0.125 0.125 0.125"
+    text = CORUNDUM.format(a=5.431, c=5.431, angle=90, gamma=90, symbol=second.xhm(), sites=sites)
+    text = text.replace("167", "227").replace("loop_", loop, 1)
+    with pytest.raises(StructureError, match="F d -3 m:2, and the atoms allow both: 16 by the operations, 8 by"):
+        parse(text)
+    z = "_chemical_formula_sum Si\n_cell_formula_units_Z {}\nloop_"
+    read = parse_cif(text.replace("loop_", z.format(16), 1))
+    assert len(read.crystal) == 16
     assert read.notes == ("the symmetry operations, which were taken, are not those of F d -3 m:2",)
+    with pytest.raises(StructureError, match="the atoms allow both"):
+        parse(text.replace("loop_", z.format(8), 1))
+    close = text.replace(sites, "Si1 0 0 0")  # where the name would put two atoms at each site
+    assert len(parse(close.replace("5.431", "2.6"))) == 8
 
 
 def test_a_formula_that_shares_sites_needs_all_its_elements() -> None:
