@@ -47,8 +47,8 @@ from crysmm.io.cif_tags import (
     numbers,
     read_blocks,
 )
+from crysmm.io.formula import Formula
 from crysmm.io.site_species import (
-    Formula,
     Readings,
     choose_elements,
     compare_formula,

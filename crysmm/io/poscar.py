@@ -16,7 +16,7 @@ import numpy as np
 from crysmm.crystals.crystal import Crystal, to_fractional
 from crysmm.elements import ATOMIC_NUMBERS
 from crysmm.errors import StructureError, first_of
-from crysmm.io.site_species import NUMBER
+from crysmm.io.formula import NUMBER
 
 SPECIES = re.compile(rf"([A-Z][a-z]?)(?:(\d+)|{NUMBER}?[+-]{NUMBER}?)?$")  # "Si", "Si2" and "Si4+"
 OTHER_ELEMENT = re.compile(r"([A-Z][a-z]?)[\d.+-]*$")  # "Ni" and "Ni0.5"; the ends of POTCARs' names are none

@@ -15,7 +15,7 @@ from crysmm.crystals.crystal import Crystal
 from crysmm.crystals.statements import LARGEST_ROUNDING, is_null, refuse_statements
 from crysmm.errors import InputError, StructureError, shown
 from crysmm.graphs.distances import sorted_distances
-from crysmm.io.site_species import Formula
+from crysmm.io.formula import Formula
 from crysmm.io.source import ID_KEYS, Reading
 from crysmm.io.structure_file import parse_structure
 from crysmm.keys import load_json

@@ -4,7 +4,8 @@ import pytest
 from pymatgen.core import Composition
 
 from crysmm.errors import StructureError
-from crysmm.io.site_species import Formula, choose_elements, compare_formula, read_label, read_type
+from crysmm.io.formula import Formula
+from crysmm.io.site_species import choose_elements, compare_formula, read_label, read_type
 
 
 def elements(labels: list[str], formula: str | None, counts: list[int] | None = None) -> list[str]:
